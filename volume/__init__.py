@@ -1,0 +1,1 @@
+"""The network volume: what is on it and how it got there. Standard library only."""

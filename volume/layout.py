@@ -1,0 +1,104 @@
+"""The folders under SparkTTS-serverless/ on the network volume, and nothing about their making.
+
+    /runpod-volume/SparkTTS-serverless/
+      envs/<digest of the wheel lock>/site-packages/    installed once, never changed
+      models/<name>@<revision>/                         as published, every file checked
+      models/<name>@<revision>/prepared-<recipe>/       what the worker loads
+      voices/<sha256 of audio>.safetensors              token cache
+      local/                                            results, where no bucket is set
+      cache/  locks/  logs/
+
+This is the one module of `volume` that `worker` may import.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = "SparkTTS-serverless"
+MODEL_LOCK = Path(__file__).parent / "locks" / "models.json"
+
+
+class LayoutError(LookupError):
+    """Something that should be on the volume is not there; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths on the volume whose mount point is `mount`; no folder is made by asking."""
+
+    mount: Path
+
+    @property
+    def root(self) -> Path:
+        """The project's folder on the volume."""
+        return self.mount / ROOT
+
+    @property
+    def environments(self) -> Path:
+        """One folder for each wheel lock ever installed."""
+        return self.root / "envs"
+
+    @property
+    def models(self) -> Path:
+        """One folder for each model revision."""
+        return self.root / "models"
+
+    @property
+    def voices(self) -> Path:
+        """The cache of reference voices' tokens, by the sha256 of their audio."""
+        return self.root / "voices"
+
+    @property
+    def local_storage(self) -> Path:
+        """What stands in for the bucket when none is set."""
+        return self.root / "local"
+
+    @property
+    def cache(self) -> Path:
+        """Downloads under way, staged installs."""
+        return self.root / "cache"
+
+    @property
+    def leases(self) -> Path:
+        """Who is installing what."""
+        return self.root / "locks"
+
+    @property
+    def logs(self) -> Path:
+        """What the installers wrote."""
+        return self.root / "logs"
+
+    def model(self, name: str) -> Path:
+        """Folder of the model NAME (at the locked revision, else the only one) or NAME@REVISION.
+
+        Raises LayoutError when it is not installed, or several are and none is locked.
+        """
+        if "@" in name:
+            found = [self.models / name]
+        else:
+            locked = locked_revision(name)
+            found = (
+                [self.models / f"{name}@{locked}"]
+                if locked
+                else sorted(p for p in self.models.glob(f"{name}@*") if p.is_dir())
+            )
+        found = [path for path in found if path.is_dir()]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise LayoutError(
+                f"model {name!r} is not on the volume at {self.mount}; "
+                f"install it with: python -m volume install --model {name}"
+            )
+        names = ", ".join(path.name for path in found)
+        raise LayoutError(f"several revisions of model {name!r} are installed; name one: {names}")
+
+
+def locked_revision(name: str) -> str | None:
+    """The revision that locks/models.json gives the model, or None where it names none."""
+    models = json.loads(MODEL_LOCK.read_text())["models"]
+    entry = models.get(name)
+    return str(entry["revision"]) if entry else None

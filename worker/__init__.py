@@ -1,0 +1,1 @@
+"""The service: a job in, speech out."""

@@ -1,0 +1,74 @@
+"""The errors that a user can see.
+
+    WorkerError                       code              meaning
+    |-- RequestError                  invalid_request   the job asks for something that cannot be
+    |   `-- NotAvailableError         not_available     ... that this worker cannot do (yet)
+    |-- VoiceError                    invalid_voice     the reference audio or saved voice is unusable
+    |-- DownloadError                 download_failed   a URL could not be fetched, or may not be
+    |-- SynthesisError                synthesis_failed  the model gave nothing that can be heard
+    |-- StorageError                  storage_failed    the bucket or folder refused
+    `-- SetupError                    setup_failed      the worker itself is not complete
+
+Each is raised where it is known and answered in one place, `handler.py`. Anything else that
+escapes is answered there as `internal_error`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class WorkerError(Exception):
+    """An error with a stable `code`, a `message` that says what to do, and maybe a `field`.
+
+    `message` is for the user: it never holds a secret, a local path or a traceback.
+    """
+
+    code: ClassVar[str] = "worker_error"
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class RequestError(WorkerError):
+    """The job asks for something that cannot be."""
+
+    code = "invalid_request"
+
+
+class NotAvailableError(RequestError):
+    """The job asks for something that this worker or its model cannot do."""
+
+    code = "not_available"
+
+
+class VoiceError(WorkerError):
+    """The reference audio or the saved voice is unusable."""
+
+    code = "invalid_voice"
+
+
+class DownloadError(WorkerError):
+    """A URL could not be fetched, or may not be."""
+
+    code = "download_failed"
+
+
+class SynthesisError(WorkerError):
+    """The model gave nothing that can be heard."""
+
+    code = "synthesis_failed"
+
+
+class StorageError(WorkerError):
+    """The bucket or the local folder refused."""
+
+    code = "storage_failed"
+
+
+class SetupError(WorkerError):
+    """The worker itself is not complete: a model, a folder or a setting is missing."""
+
+    code = "setup_failed"

@@ -1,0 +1,60 @@
+"""The environment variables, typed, in one place. docs/CONFIGURATION.md is made from this."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker.errors import SetupError
+
+
+class Settings(BaseSettings):
+    """What the operator sets; read once at start. An empty variable counts as not set."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
+
+    s3_bucket_name: str | None = Field(
+        None, description="Bucket for results and voices. Without it, a local folder is used."
+    )
+    aws_access_key_id: str | None = Field(None, description="Key of the bucket's user.")
+    aws_secret_access_key: SecretStr | None = Field(None, description="Its secret.")
+    aws_region: str | None = Field(None, description="Region of the bucket.")
+    aws_endpoint_url: str | None = Field(
+        None, description="S3 endpoint other than AWS: Backblaze B2, Cloudflare R2, MinIO..."
+    )
+    s3_url_expiry: int = Field(
+        3600, ge=60, le=604800, description="Seconds that a pre-signed URL lives by default."
+    )
+    s3_voices_prefix: str = Field("voices/", description="Where reference and saved voices are.")
+    s3_output_prefix: str = Field("output/", description="Where results go.")
+    runpod_volume: Path = Field(
+        Path("/runpod-volume"), description="Mount point of the network volume."
+    )
+    local_storage_dir: Path | None = Field(
+        None,
+        description="Folder that stands in for the bucket when none is set; "
+        "default: SparkTTS-serverless/local on the volume.",
+    )
+    spark_model: str = Field(
+        "Spark-TTS-0.5B", description="Model on the volume: NAME or NAME@REVISION."
+    )
+    spark_dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Precision of the language model; auto: bfloat16 on a GPU that has it."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severe log line that is printed."
+    )
+
+
+def load_settings() -> Settings:
+    """Read the environment; raise SetupError naming each variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False)
+        )
+        raise SetupError(f"environment variables are wrong: {wrong}") from None
