@@ -25,8 +25,8 @@ $(STAMP): requirements/dev.txt requirements/uv.txt
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt requirements/uv.txt
 	touch $@
 
-lock-dev:  ## resolve pyproject.toml into requirements/, by hash
-	uv pip compile pyproject.toml --group dev --generate-hashes --no-build --no-emit-index-url \
+lock-dev: install  ## resolve pyproject.toml into requirements/, by hash
+	$(BIN)/uv pip compile pyproject.toml --group dev --generate-hashes --no-build --no-emit-index-url \
 	  --python-version 3.11 --python-platform x86_64-manylinux_2_31 --no-header -q -o requirements/dev.txt
-	uv pip compile requirements/uv.in --generate-hashes --no-build --no-emit-index-url \
+	$(BIN)/uv pip compile requirements/uv.in --generate-hashes --no-build --no-emit-index-url \
 	  --python-platform x86_64-manylinux_2_17 --no-header -q -o requirements/uv.txt
