@@ -3,7 +3,7 @@
     WorkerError                       code              meaning
     |-- RequestError                  invalid_request   the job asks for something that cannot be
     |   `-- NotAvailableError         not_available     ... that this worker cannot do (yet)
-    |-- VoiceError                    invalid_voice     the reference audio or saved voice is unusable
+    |-- VoiceError                    invalid_voice     the reference audio or saved voice is no use
     |-- DownloadError                 download_failed   a URL could not be fetched, or may not be
     |-- SynthesisError                synthesis_failed  the model gave nothing that can be heard
     |-- StorageError                  storage_failed    the bucket or folder refused
