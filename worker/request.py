@@ -274,7 +274,7 @@ def _names() -> dict[str, str]:
 
 def _unknown(name: object, names: dict[str, str]) -> tuple[str, str]:
     near = difflib.get_close_matches(str(name)[:64], names, n=1) if isinstance(name, str) else []
-    hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(names)}"
+    hint = f"did you mean {near[0]}?" if near else "docs/API.md lists them all"
     shown = quote(name)
     return (shown.strip("'"), f"{shown} is not a field of a job; {hint}")
 
