@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,11 +18,10 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from worker.errors import NotAvailableError, RequestError
 from worker.fields import REASON, Name, Reference, Text, Transcript, allowed
 from worker.quote import quote
+from worker.style import Gender, Level, Style
 
 MAX_FAULTS = 10  # told of one job, so that a message stays readable
 
-Gender = Literal["female", "male"]
-Level = Literal["very_low", "low", "moderate", "high", "very_high"]
 TaskToken = Literal["zero_shot", "cross_lingual", "continue"]
 OutputFormat = Literal["wav", "flac", "mp3", "ogg"]
 
@@ -31,17 +29,6 @@ OutputFormat = Literal["wav", "flac", "mp3", "ogg"]
 NOT_YET: tuple[str, ...] = ("enable_whisperx", "enable_subtitles", "subtitle_style")
 
 STYLE_FIELDS = ("speaker_gender", "pitch", "speed", "pitch_value", "speed_value")
-
-
-@dataclass(frozen=True)
-class Style:
-    """A controlled voice: upstream's three labels, and the model's own finer numbers."""
-
-    gender: Gender
-    pitch: Level
-    speed: Level
-    pitch_value: int | None  # mel, 0 to 1000; forces the model's acoustic token
-    speed_value: int | None  # 0 to 10; the same
 
 
 class SpeechRequest(BaseModel):
