@@ -65,7 +65,7 @@ class Codec:
         config = upstream.load_config(checkpoint.codec / "config.yaml")["audio_tokenizer"]
         bicodec = _build(upstream, config)
         tensors = read_tensors(checkpoint.codec / "model.safetensors", torch.float32, device)
-        _fill(bicodec, tensors, checkpoint)
+        _fill(bicodec, tensors)
         _fold_weight_norm(bicodec)
         try:
             processor = Wav2Vec2FeatureExtractor.from_pretrained(checkpoint.features)
@@ -182,7 +182,7 @@ def _build(upstream: Upstream, config: Any) -> nn.Module:
     return bicodec
 
 
-def _fill(bicodec: nn.Module, tensors: dict[str, Tensor], checkpoint: Checkpoint) -> None:
+def _fill(bicodec: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Load the tensors. Raises SetupError naming those that are missing or too many.
 
     Published files hold neither the mel transformer's constants nor, in a checkpoint that was
@@ -196,10 +196,7 @@ def _fill(bicodec: nn.Module, tensors: dict[str, Tensor], checkpoint: Checkpoint
     missing = [name for name in missing if not name.startswith("mel_transformer.")]
     deaf = [name for name in missing if name.startswith(SPEAKER_ENCODER)]
     if deaf and not any(name.startswith(SPEAKER_ENCODER) for name in tensors):
-        log.warning(
-            "checkpoint %s has no speaker encoder: every reference gives the same voice",
-            checkpoint.folder.name,
-        )
+        log.warning("the checkpoint has no speaker encoder: every reference gives one voice")
         state = bicodec.state_dict()
         for name in deaf:
             state[name].zero_()
