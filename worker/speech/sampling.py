@@ -43,8 +43,9 @@ def candidates(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     k = min(sampling.top_k or n, n)
     values, positions = torch.topk(logits.float() / sampling.temperature, k)  # [rows, k], sorted
     probabilities = values.softmax(-1)
-    before = probabilities.cumsum(-1) - probabilities  # mass of the more likely ones
-    probabilities = probabilities.masked_fill(before >= sampling.top_p, 0.0)
+    if sampling.top_p < 1:
+        before = probabilities.cumsum(-1) - probabilities  # mass of the more likely ones
+        probabilities = probabilities.masked_fill(before >= sampling.top_p, 0.0)
     return probabilities / probabilities.sum(-1, keepdim=True), positions
 
 
