@@ -63,6 +63,7 @@ class Metrics(_Answer):
     truncated_sentences: Count = Field(
         description="Sentences that reached `max_length` before the model ended them."
     )
+    silent_sentences: Count = Field(description="Sentences in which nothing could be heard.")
 
 
 class SpeechResponse(_Answer):

@@ -32,9 +32,19 @@ class Utterance:
     text: str
     samples: NDArray[np.float32]  # mono [n], at the engine's sample rate
     semantic_tokens: tuple[int, ...]
+    tokens: int  # that the language model made, the end token included
     complete: bool  # False: cut off at max_tokens
     strayed: int  # steps where the model's favourite token was outside its answer grammar
     codec_seconds: float  # time to turn the tokens into samples
+
+
+@dataclass(frozen=True)
+class Designed:
+    """A voice that the model chose."""
+
+    voice: Voice
+    tokens: int  # that it took
+    strayed: int
 
 
 class Engine:
@@ -87,7 +97,7 @@ class Engine:
             global_tokens, semantic_tokens = self._codec.tokenize(path)
         return Voice(global_tokens, semantic_tokens, transcript)
 
-    def design(self, style: Style, text: str, sampling: Sampling) -> Voice:
+    def design(self, style: Style, text: str, sampling: Sampling) -> Designed:
         """A voice of the style, as the model chooses it for this text: one for all sentences.
 
         Raises NotAvailableError when the model was not trained for it.
@@ -97,7 +107,8 @@ class Engine:
         with self._lock:
             row = self._row(prompt, "voice", len(plan.steps))
             (answered,) = answer(self._lm, [row], plan, sampling)
-        return self._prompter.designed_voice(style, answered.tokens)
+        voice = self._prompter.designed_voice(style, answered.tokens)
+        return Designed(voice, len(answered.tokens), answered.strayed)
 
     def check(self, voice: Voice) -> str | None:
         """Why this voice is none of this model, or None when it is one."""
@@ -163,6 +174,7 @@ class Engine:
             text=text,
             samples=samples,
             semantic_tokens=codes,
+            tokens=len(answered.tokens) + answered.ended,
             complete=answered.ended,
             strayed=answered.strayed,
             codec_seconds=time.perf_counter() - started,
