@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AfterValidator
+from pydantic import AfterValidator, AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -52,6 +52,12 @@ def allowed(info: FieldInfo) -> str:
     words += [f"above {mark.gt} and up" for mark in marks if isinstance(mark, Gt)]
     words += [f"to {mark.le}" for mark in marks if isinstance(mark, Le)]
     return " ".join(words)
+
+
+def names(field: str, info: FieldInfo) -> tuple[str, ...]:
+    """Give the names that a job may use for a field, its own one first."""
+    choices = info.validation_alias
+    return tuple(map(str, choices.choices)) if isinstance(choices, AliasChoices) else (field,)
 
 
 def _reason(words: str) -> PydanticCustomError:

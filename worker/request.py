@@ -16,7 +16,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from worker.errors import NotAvailableError, RequestError
-from worker.fields import REASON, Name, Reference, Text, Transcript, allowed
+from worker.fields import REASON, Name, Reference, Text, Transcript, allowed, names
 from worker.quote import quote
 from worker.style import Gender, Level, Style
 
@@ -222,7 +222,7 @@ def parse_request(job_input: object) -> SpeechRequest:
             "the field text",
             field="input",
         )
-    names = _names()
+    fields = _fields()
     for name in NOT_YET:
         if job_input.get(name) not in (None, False):
             raise NotAvailableError(
@@ -230,50 +230,48 @@ def parse_request(job_input: object) -> SpeechRequest:
                 f"subtitles; leave {name} out",
                 field=name,
             )
-    faults = [_unknown(name, names) for name in job_input if name not in names]
+    unknown = [name for name in job_input if name not in fields]
+    faults = [_unknown(name, fields) for name in unknown[:MAX_FAULTS]]
     try:
         request = SpeechRequest.model_validate(
-            {name: value for name, value in job_input.items() if name in names}
+            {name: value for name, value in job_input.items() if name in fields}
         )
     except ValidationError as error:
-        faults += [fault for details in error.errors() for fault in _in_words(details, names)]
+        faults += [fault for details in error.errors() for fault in _in_words(details, fields)]
     else:
-        if not faults:
+        if not unknown:
             return request
     messages = [message for _, message in faults[:MAX_FAULTS]]
-    if len(faults) > MAX_FAULTS:
-        messages.append(f"and {len(faults) - MAX_FAULTS} more")
+    more = max(len(unknown) - MAX_FAULTS, 0) + len(faults) - len(messages)
+    if more:
+        messages.append(f"and {more} more")
     raise RequestError(". ".join(messages), field=faults[0][0])
 
 
-def _names() -> dict[str, str]:
+def _fields() -> dict[str, str]:
     """Every name that a job may use, aliases too, with its field's name."""
     return {
-        str(name): field
+        name: field
         for field, info in SpeechRequest.model_fields.items()
-        for name in (
-            info.validation_alias.choices
-            if isinstance(info.validation_alias, AliasChoices)
-            else [field]
-        )
+        for name in names(field, info)
     }
 
 
-def _unknown(name: object, names: dict[str, str]) -> tuple[str, str]:
-    near = difflib.get_close_matches(str(name)[:64], names, n=1) if isinstance(name, str) else []
+def _unknown(name: object, fields: dict[str, str]) -> tuple[str, str]:
+    near = difflib.get_close_matches(str(name)[:64], fields, n=1) if isinstance(name, str) else []
     hint = f"did you mean {near[0]}?" if near else "docs/API.md lists them all"
     shown = quote(name)
-    return (shown.strip("'"), f"{shown} is not a field of a job; {hint}")
+    return (shown.strip("'\""), f"{shown} is not a field of a job; {hint}")
 
 
-def _in_words(error: ErrorDetails, names: dict[str, str]) -> list[tuple[str, str]]:
+def _in_words(error: ErrorDetails, fields: dict[str, str]) -> list[tuple[str, str]]:
     """Pydantic's error as (field, message) pairs, each with the value and what is allowed."""
     if error["type"] == "contradiction":
         return list(error["ctx"]["faults"])
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":  # known, so its other name was taken
-        return [(name, f"{name} and {names[name]} are two names of one field; give one of them")]
-    may_be = allowed(SpeechRequest.model_fields[names[name]])
+        return [(name, f"{name} and {fields[name]} are two names of one field; give one of them")]
+    may_be = allowed(SpeechRequest.model_fields[fields[name]])
     if error["type"] == "missing":
         return [(name, f"{name} is required; it must be {may_be}")]
     reason = error["msg"] if error["type"] == REASON else "is not allowed"
