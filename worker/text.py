@@ -20,7 +20,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-import regex  # type: ignore[import-untyped]
+import regex
 
 # The model was trained on utterances of up to 20 to 30 seconds; 200 Latin letters take some 14.
 MAX_WEIGHT = 200
