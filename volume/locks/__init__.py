@@ -11,6 +11,7 @@ from volume.layout import MODEL_LOCK
 from volume.manifest import FileEntry
 
 EMBEDDED = Path(__file__).parent.parent
+ENVIRONMENT_LOCK = Path(__file__).parent / "environment.json"
 
 
 @dataclass(frozen=True)
