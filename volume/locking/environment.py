@@ -54,7 +54,7 @@ def resolve(uv: str, source: dict[str, Any], outside: dict[str, Any]) -> list[di
         command += ["--find-links", ".", "--format", "pylock.toml", "--output-file", "pylock.toml"]
         command += ["--python-version", source["python"], "--python-platform", source["platform"]]
         command += ["--overrides", "overrides.in", "--excludes", "excluded.in"]
-        subprocess.run(command, cwd=folder, check=True)
+        subprocess.run(command, cwd=folder, check=True)  # noqa: S603 - no shell, no user's text
         packages = tomllib.loads((folder / "pylock.toml").read_text())["packages"]
     return list(packages)
 
