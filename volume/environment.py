@@ -82,12 +82,12 @@ def install_wheels(
         held = bytes_below(cache)
         if "No space left" in outcome.output or missing_bytes(cache, needed - held):
             require_space(cache, needed, "the environment", held=held)
-        installer.say(f"environment: attempt {attempt + 1} failed:\n{outcome.output.rstrip()}")
+        installer.say(f"environment: attempt {attempt + 1} failed:\n{outcome.last_lines}")
         if attempt + 1 < installer.attempts:
             time.sleep(installer.pause * 2**attempt)
     raise DownloadError(
         f"the environment could not be installed after {installer.attempts} attempts; uv says:\n"
-        f"{outcome.output.rstrip()}"
+        f"{outcome.last_lines}"
     )
 
 

@@ -67,7 +67,7 @@ def fetch_files(
         ]
         command += ["--revision", lock.revision, "--local-dir", str(folder)]
         outcome = run_child(command, environment=client_environment(installer, folder), watch=watch)
-        reason = outcome.output.strip()[-2000:] or f"exit status {outcome.status}"
+        reason = outcome.last_lines
     if bad := wrong_files(folder, files, lock.revision):
         raise DownloadError(
             f"{lock.name}: {', '.join(bad)} could not be had from {lock.repository} at "

@@ -30,6 +30,11 @@ class Outcome:
     status: int
     output: str
 
+    @property
+    def last_lines(self) -> str:
+        """The end of what it printed, where programs say why they gave up."""
+        return "\n".join(self.output.rstrip().splitlines()[-6:]) or f"exit status {self.status}"
+
 
 def run_child(
     command: Sequence[str],

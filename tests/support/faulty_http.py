@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
     owner: FaultyServer
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_: object) -> None:
         pass
 
     def do_HEAD(self) -> None:
@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         if found.redirect is not None:
             self.send_response(302)
-            self.send_header("Location", found.redirect)
+            self.send_header("Location", self.owner.url + found.redirect)
             self.finish_headers(found, 0)
             return
         body, start = found.body, 0

@@ -10,6 +10,7 @@ import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from tests.support.faulty_http import Answer, FaultyServer, sha256
 
@@ -74,7 +75,7 @@ def index_of(wheels: list[Wheel], outside: list[Wheel]) -> FaultyServer:
         answers[f"/files/{wheel.path}.metadata"] = Answer(wheel.metadata)
     for wheel in outside:
         answers[f"/outside/{wheel.file}"] = Answer(wheel.data)
-    return FaultyServer(answers.get)
+    return FaultyServer(lambda path: answers.get(unquote(path)))
 
 
 def write_locks(
