@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from volume.errors import explain
+from volume.errors import VolumeError, explain
 from volume.layout import Layout
-from volume.lease import Lease, Timing, acquire
+from volume.lease import Lease, Timing, acquire, newest_claim
 from volume.locks import LOCKS
 from volume.publish import publish_folder, remove_folder
 
@@ -37,26 +37,31 @@ class Installer:
         `build` gets a work folder, which may hold what an interrupted attempt has left, and
         returns a complete folder below it.
         """
-        try:
-            if final.is_dir():
-                return final
-            lease = acquire(
-                self.layout.leases / resource,
-                is_done=final.is_dir,
-                on_wait=lambda owner: self.say(f"{resource}: waiting for {owner}"),
-                timing=self.timing,
-            )
-            if lease is None:
-                return final
-            with lease:
-                if not final.is_dir():
-                    work = take_over(self.layout.cache / resource, lease.generation)
-                    staged = build(work, lease)
-                    lease.check()
-                    publish_folder(staged, final)
-                remove_folder(self.layout.cache / resource)
-        except OSError as error:
-            raise explain(error) from error
+        leases = self.layout.leases / resource
+        while not final.is_dir():
+            lease = None
+            try:
+                lease = acquire(
+                    leases,
+                    is_done=final.is_dir,
+                    on_wait=lambda owner: self.say(f"{resource}: waiting for {owner}"),
+                    timing=self.timing,
+                )
+                if lease is None:
+                    break
+                with lease:
+                    if not final.is_dir():
+                        work = take_over(self.layout.cache / resource, lease.generation)
+                        publish_folder(build(work, lease), final)
+                    remove_folder(self.layout.cache / resource)
+            except (OSError, VolumeError) as error:
+                if lease and newest_claim(leases) > lease.generation:
+                    # This process stood still, and its folder went to another: that one will do.
+                    self.say(f"{resource}: another worker took over")
+                elif isinstance(error, OSError):
+                    raise explain(error) from error
+                else:
+                    raise
         return final
 
 

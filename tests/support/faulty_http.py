@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
@@ -65,14 +65,15 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # a client that was killed
+            super().handle()
+
     def do_HEAD(self) -> None:
         self.answer(with_body=False)
 
     def do_GET(self) -> None:
-        try:
-            self.answer(with_body=True)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
+        self.answer(with_body=True)
 
     def answer(self, *, with_body: bool) -> None:
         path = self.path.split("?")[0]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.support.faulty_http import FaultyServer
@@ -31,6 +31,11 @@ class World:
     hub: FaultyServer
     wheels: list[Wheel]
     model_files: dict[str, bytes]
+
+    def with_volume(self, mount: Path) -> World:
+        """The same locks and servers, and another empty volume."""
+        mount.mkdir()
+        return replace(self, layout=Layout(mount))
 
     @property
     def environment(self) -> EnvironmentLock:
