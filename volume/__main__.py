@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     arguments.add_argument("--takeover", type=float, default=Timing.takeover, metavar="SECONDS")
     arguments.add_argument("--heartbeat", type=float, default=Timing.heartbeat, metavar="SECONDS")
+    arguments.add_argument("--attempts", type=int, default=5, help="of a download that fails")
     commands = arguments.add_subparsers(dest="command", required=True)
     install = commands.add_parser("install", help="install what is missing")
     _add_what(install)
@@ -52,7 +53,6 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--repair", action="store_true", help="fetch the bad files again")
     gc = commands.add_parser("gc", help="remove what no lock names and nobody uses")
     gc.add_argument("--dry-run", action="store_true")
-    gc.add_argument("--patience", type=float, metavar="SECONDS", help="to wait for users to show")
     start = commands.add_parser("run", help="install what is missing, then become the worker")
     _add_what(start)
     start.add_argument("--module", default="worker", help="what to become: python -m MODULE")
@@ -101,6 +101,7 @@ def command(options: argparse.Namespace, layout: Layout) -> int:
         locks=options.locks,
         wheelhouse=getattr(options, "wheelhouse", None),
         timing=Timing(heartbeat=options.heartbeat, takeover=options.takeover),
+        attempts=options.attempts,
     )
     if options.command == "status":
         items = survey(layout, options.locks)
@@ -108,7 +109,7 @@ def command(options: argparse.Namespace, layout: Layout) -> int:
     elif options.command == "verify":
         return check_all(installer, repair=options.repair)
     elif options.command == "gc":
-        remove_unused(installer, dry_run=options.dry_run, patience=options.patience)
+        remove_unused(installer, dry_run=options.dry_run)
     elif options.command == "run":
         run(
             installer,
@@ -171,13 +172,13 @@ def tell(resource: str, damaged: tuple[str, ...]) -> int:
     return len(damaged)
 
 
-def remove_unused(installer: Installer, *, dry_run: bool, patience: float | None) -> None:
+def remove_unused(installer: Installer, *, dry_run: bool) -> None:
     """Remove what no lock of this image names."""
     layout = installer.layout
     keep = {layout.environments / load_environment_lock(installer.locks).digest}
     locked = (load_model_lock(name, installer.locks) for name in model_names(installer.locks))
     keep |= {layout.models / lock.resource for lock in locked}
-    for removal in collect(layout, keep, dry_run=dry_run, patience=patience):
+    for removal in collect(layout, keep, dry_run=dry_run, patience=installer.timing.takeover):
         word = "would remove" if dry_run else "removed"
         print(f"{word} {removal.name}, {gigabytes(removal.bytes)}")
 

@@ -27,17 +27,17 @@ def candidates(layout: Layout, keep: set[Path]) -> list[Path]:
     return sorted(path for path in installed if path.is_dir() and path not in keep)
 
 
-def collect(
-    layout: Layout, keep: set[Path], *, dry_run: bool, patience: float | None = None
-) -> list[Removal]:
+def collect(layout: Layout, keep: set[Path], *, dry_run: bool, patience: float) -> list[Removal]:
     """Remove what no lock names and nobody uses, and what dead installers left behind.
+
+    Users are looked for during `patience` seconds, which must be longer than their heartbeat.
 
     A folder is first renamed away, then asked for again: a user says that it uses a thing before
     it looks for it, so either the second look sees the user and the folder comes back, or the
     user finds the folder gone and installs.
     """
     found = candidates(layout, keep)
-    busy = _busy(layout, patience) if found else set()
+    busy = in_use(layout.uses, patience) if found else set()
     removed = []
     for folder in found:
         if folder.name in busy:
@@ -55,10 +55,6 @@ def collect(
     if not dry_run:
         shutil.rmtree(layout.cache / "trash", ignore_errors=True)
     return removed
-
-
-def _busy(layout: Layout, patience: float | None) -> set[str]:
-    return in_use(layout.uses) if patience is None else in_use(layout.uses, patience)
 
 
 def _leftovers(layout: Layout, *, dry_run: bool) -> list[Removal]:

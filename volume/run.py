@@ -13,7 +13,7 @@ from volume.environment import install_environment
 from volume.installing import Installer
 from volume.locks import EnvironmentLock, ModelLock
 from volume.models import install_model
-from volume.uses import HEARTBEAT, announce, keep_announcing
+from volume.uses import announce, keep_announcing
 
 
 def run(
@@ -23,7 +23,6 @@ def run(
     *,
     module: str,
     arguments: Sequence[str],
-    heartbeat: float = HEARTBEAT,
 ) -> None:
     """Install what is missing, then replace this process by `python -m module`; does not return.
 
@@ -34,14 +33,14 @@ def run(
         names = [environment.digest, *(model.resource for model in models)]
         uses = announce(layout.uses, names)
     except OSError:
-        uses = []
+        pass
+    else:
+        keep_announcing(uses, installer.timing.heartbeat)
     with timed(installer, "environment"):
         install_environment(installer, environment)
     for model in models:
         with timed(installer, model.name):
             install_model(installer, model)
-    if uses:
-        keep_announcing(uses, heartbeat)
     paths = [str(layout.site_packages(environment.digest)), str(Path(__file__).parent.parent)]
     if earlier := os.environ.get("PYTHONPATH"):
         paths.append(earlier)

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-HEARTBEAT = 20.0
-
 # After `exec` nothing of this package is left in the worker, so a small process of its own counts
 # for it and ends with it.
 _COUNT = """
@@ -51,7 +49,7 @@ def announce(uses: Path, resources: Iterable[str]) -> list[Path]:
     return files
 
 
-def keep_announcing(files: list[Path], interval: float = HEARTBEAT) -> None:
+def keep_announcing(files: list[Path], interval: float) -> None:
     """Start the process that counts for this one, also after it has become another program."""
     command = [sys.executable, "-I", "-S", "-c", _COUNT, str(os.getpid()), str(interval)]
     subprocess.Popen(  # noqa: S603 - no shell; it outlives this program on purpose
@@ -63,9 +61,7 @@ def keep_announcing(files: list[Path], interval: float = HEARTBEAT) -> None:
     )
 
 
-def in_use(
-    uses: Path, patience: float = 3 * HEARTBEAT, sleep: Callable[[float], None] = time.sleep
-) -> set[str]:
+def in_use(uses: Path, patience: float, sleep: Callable[[float], None] = time.sleep) -> set[str]:
     """Return the resources whose users' counts go up within `patience` seconds.
 
     Files whose count stands still are those of users that died; they are removed.

@@ -69,7 +69,7 @@ class World:
     def start(self, *arguments: str, locks: Path | None = None) -> subprocess.Popen[str]:
         """Start `python -m volume` with short lease times."""
         command = [sys.executable, "-m", "volume", "--locks", str(locks or self.locks)]
-        command += ["--heartbeat", "0.2", "--takeover", "3", *arguments]
+        command += ["--heartbeat", "0.2", "--takeover", "3", "--attempts", "3", *arguments]
         return subprocess.Popen(
             command,
             cwd=ROOT,

@@ -6,7 +6,6 @@ from pathlib import Path
 from tests.support.faulty_http import Fault, sha256
 from tests.support.volume_world import World, world
 
-
 FAULTS: tuple[Fault, ...] = ("cut", "wrong", "stall", "429", "500", "503")
 DOWNLOADS = ("/files/", "/cdn/", "/outside/")
 HUB_CHUNK = 10 * 1024 * 1024

@@ -25,7 +25,7 @@ def test_an_install_killed_at_a_random_moment_is_completed_by_the_next(
         )
         assert len(environment) > 20
         assert len(model) == 4
-        for turn in range(times(5, 100)):
+        for turn in range(times(3, 100)):
             here = first.with_volume(tmp_path / f"volume-{turn}")
             expected = {here.environment_folder: environment, here.model_folder: model}
             with reading(expected) as looks:
