@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-TEXT = "Hello! This is the small voice that comes with the worker. Please write your own words."
+TEXT = "My sister bought a green car last year. She opened the window and looked at the garden."
 RESULT = "Job result: "  # the SDK's line that holds what the job gave
 
 

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from worker.errors import NotAvailableError, RequestError
 from worker.fields import names
 from worker.quote import LENGTH, quote
-from worker.request import MAX_FAULTS, NOT_YET, SpeechRequest, Style, parse_request
+from worker.request import MAX_FAULTS, NOT_YET, SpeechRequest, parse_request
+from worker.style import Style
 
 REFERENCE = "https://example.com/alice.wav"
 NAMES = [name for field, info in SpeechRequest.model_fields.items() for name in names(field, info)]
