@@ -1,0 +1,70 @@
+"""Removes environments and models that no current lock names, never one in use."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from volume.layout import Layout
+from volume.lease import is_free, newest_claim
+from volume.space import bytes_below
+from volume.uses import in_use
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One thing that went (or would go), and its bytes."""
+
+    name: str
+    bytes: int
+
+
+def candidates(layout: Layout, keep: set[Path]) -> list[Path]:
+    """Return the installed folders that are not in `keep`."""
+    installed = [*layout.environments.glob("*"), *layout.models.glob("*@*")]
+    return sorted(path for path in installed if path.is_dir() and path not in keep)
+
+
+def collect(layout: Layout, keep: set[Path], *, dry_run: bool, patience: float) -> list[Removal]:
+    """Remove what no lock names and nobody uses, and what dead installers left behind.
+
+    Users are looked for during `patience` seconds, which must be longer than their heartbeat.
+
+    A folder is first renamed away, then asked for again: a user says that it uses a thing before
+    it looks for it, so either the second look sees the user and the folder comes back, or the
+    user finds the folder gone and installs.
+    """
+    found = candidates(layout, keep)
+    busy = in_use(layout.uses, patience) if found else set()
+    removed = []
+    for folder in found:
+        if folder.name in busy:
+            continue
+        size = bytes_below(folder)
+        if not dry_run:
+            trash = layout.cache / "trash" / uuid.uuid4().hex
+            trash.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(trash)
+            if any((layout.uses / folder.name).glob("*")):
+                trash.rename(folder)
+                continue
+        removed.append(Removal(folder.name, size))
+    removed += _leftovers(layout, dry_run=dry_run)
+    if not dry_run:
+        shutil.rmtree(layout.cache / "trash", ignore_errors=True)
+    return removed
+
+
+def _leftovers(layout: Layout, *, dry_run: bool) -> list[Removal]:
+    """Remove the work folders of installs that nobody is at."""
+    removed = []
+    for work in sorted(layout.cache.glob("*")):
+        lease = layout.leases / work.name
+        if work.name == "trash" or not is_free(lease, newest_claim(lease)):
+            continue
+        removed.append(Removal(f"cache/{work.name}", bytes_below(work)))
+        if not dry_run:
+            shutil.rmtree(work, ignore_errors=True)
+    return removed
