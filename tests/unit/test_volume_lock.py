@@ -51,7 +51,9 @@ def unmet(lock: dict[str, Any]) -> Iterator[tuple[str, Requirement]]:
     whole = {canonicalize_name(Requirement(text).name) for text in lock["overrides"]}
     waiting = [("the lock", Requirement(text), "") for text in lock["requirements"]]
     waiting += [
-        (name, Requirement(text), "") for name, wheel in wheels.items() for text in wheel["requires"]
+        (name, Requirement(text), "")
+        for name, wheel in wheels.items()
+        for text in wheel["requires"]
     ]
     seen = set()
     while waiting:
