@@ -31,10 +31,10 @@ lock-dev: install  ## resolve pyproject.toml into requirements/, by hash
 	$(BIN)/uv pip compile requirements/uv.in --generate-hashes --no-build --no-emit-index-url \
 	  --python-platform x86_64-manylinux_2_17 --no-header -q -o requirements/uv.txt
 
-# The demo model on a volume of its own below this folder; `make speak TEXT="Your words."`
+# The demo model, on a volume of its own below this folder.
 speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TEXT="...")
 	@$(BIN)/python -m volume install --model demo
-	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(TEXT))' $(BIN)/python scripts/speak.py
+	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(TEXT))' SEED='$(SEED)' $(BIN)/python scripts/speak.py
 
 test: $(STAMP) system  ## every test, against the real parts, on this machine alone
 	$(BIN)/python -m pytest
@@ -48,6 +48,9 @@ lock: $(STAMP)  ## resolve volume/locks/environment.toml and hash the demo model
 parity-full: $(STAMP)  ## parity with upstream on random weights of the published model's size
 	$(BIN)/python -m pytest tests/parity -m full_size -rP
 
+bench: $(STAMP)  ## our engine beside upstream's own parts, on random full-size weights
+	$(BIN)/python -m tests.bench.bench
+
 lint: $(STAMP)  ## format, rules, types, the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -59,7 +62,7 @@ format: $(STAMP)  ## let ruff put everything in its form
 	$(BIN)/ruff format .
 
 docs: $(STAMP)  ## write docs/API.md and docs/CONFIGURATION.md anew from the code
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 clean:  ## remove the environment, the demo volume and all caches
 	rm -rf $(VENV) .volume .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
