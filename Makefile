@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak test lint format parity-full bench docs lock-dev clean
+.PHONY: help install speak test lint format faults lock parity-full bench docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -31,16 +31,25 @@ lock-dev: install  ## resolve pyproject.toml into requirements/, by hash
 	$(BIN)/uv pip compile requirements/uv.in --generate-hashes --no-build --no-emit-index-url \
 	  --python-platform x86_64-manylinux_2_17 --no-header -q -o requirements/uv.txt
 
-# The demo model on a volume of its own below this folder; `make speak TEXT="Your words."`
+# The demo model, on a volume of its own below this folder.
 speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TEXT="...")
 	@$(BIN)/python -m volume install --model demo
-	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(TEXT))' $(BIN)/python scripts/speak.py
+	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(TEXT))' SEED='$(SEED)' $(BIN)/python scripts/speak.py
 
 test: $(STAMP) system  ## every test, against the real parts, on this machine alone
 	$(BIN)/python -m pytest
 
+faults: $(STAMP)  ## the volume under every fault in full: a hundred kills, each file flipped
+	FAULTS=full $(BIN)/python -m pytest tests/platform/volume -rA --durations=0
+
+lock: $(STAMP)  ## resolve volume/locks/environment.toml and hash the demo model, into volume/locks/
+	$(BIN)/python -m volume.locking --uv $(BIN)/uv
+
 parity-full: $(STAMP)  ## parity with upstream on random weights of the published model's size
 	$(BIN)/python -m pytest tests/parity -m full_size -rP
+
+bench: $(STAMP)  ## our engine beside upstream's own parts, on random full-size weights
+	$(BIN)/python -m tests.bench.bench
 
 lint: $(STAMP)  ## format, rules, types, the direction of imports
 	$(BIN)/ruff format --check .

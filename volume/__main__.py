@@ -11,13 +11,15 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from volume.environment import install_environment
 from volume.errors import DamagedError, NotMountedError, VolumeError, explain
 from volume.gc import collect
 from volume.installing import Installer
-from volume.layout import Layout
+from volume.layout import PREPARED, Layout
 from volume.lease import Timing
 from volume.locks import (
     LOCKS,
@@ -30,7 +32,13 @@ from volume.models import install_model
 from volume.progress import gigabytes
 from volume.run import run
 from volume.status import report, survey, table
-from volume.verify import repair_environment, repair_model, verify
+from volume.verify import (
+    Finding,
+    repair_environment,
+    repair_model,
+    repair_prepared,
+    verify,
+)
 
 DEFAULT_MOUNT = Path("/runpod-volume")
 
@@ -139,37 +147,45 @@ def asked_models(names: list[str] | None, locks: Path) -> list[ModelLock]:
 
 def check_all(installer: Installer, *, repair: bool) -> int:
     """Verify everything locked that is installed; raises DamagedError when something stays bad."""
-    layout = installer.layout
     bad = 0
-    environment = load_environment_lock(installer.locks)
-    folder = layout.environments / environment.digest
-    if folder.is_dir():
-        finding = verify("environment", folder)
-        if finding.damaged and repair:
-            repair_environment(installer, environment, finding)
-            finding = verify("environment", folder)
-        bad += tell(finding.resource, finding.damaged)
-    for name in model_names(installer.locks):
-        lock = load_model_lock(name, installer.locks)
-        folder = layout.models / lock.resource
-        if folder.is_dir():
-            finding = verify(lock.name, folder, lock.files)
-            if finding.damaged and repair:
-                repair_model(installer, lock, finding)
-                finding = verify(lock.name, folder, lock.files)
-            bad += tell(finding.resource, finding.damaged)
+    for finding, mend in findings(installer):
+        found = finding
+        if found.damaged and repair:
+            mend(found)
+            found = verify(found.resource, found.folder, found.locked)
+        for path in found.damaged:
+            print(f"damaged: {found.resource}: {path}")
+        if not found.damaged:
+            print(f"clean: {found.resource}")
+        bad += len(found.damaged)
     if bad:
         raise DamagedError(f"{bad} damaged files; mend them with: python -m volume verify --repair")
     return 0
 
 
-def tell(resource: str, damaged: tuple[str, ...]) -> int:
-    """Print what is bad, a line each, and return how many there are."""
-    for path in damaged:
-        print(f"damaged: {resource}: {path}")
-    if not damaged:
-        print(f"clean: {resource}")
-    return len(damaged)
+def findings(installer: Installer) -> Iterator[tuple[Finding, Callable[[Finding], None]]]:
+    """Give what is found in each installed folder that is locked, and what can mend it.
+
+    A model comes before what was prepared from it, so that it is whole when it is needed for that.
+    """
+    layout = installer.layout
+    environment = load_environment_lock(installer.locks)
+    folder = layout.environments / environment.digest
+    if folder.is_dir():
+        yield (
+            verify("environment", folder),
+            partial(repair_environment, installer, environment),
+        )
+    for name in model_names(installer.locks):
+        lock = load_model_lock(name, installer.locks)
+        folder = layout.models / lock.resource
+        if folder.is_dir():
+            yield verify(lock.name, folder, lock.files), partial(repair_model, installer, lock)
+        if (folder / PREPARED).is_dir():
+            yield (
+                verify(f"{lock.name}, prepared", folder / PREPARED),
+                partial(repair_prepared, installer, lock),
+            )
 
 
 def remove_unused(installer: Installer, *, dry_run: bool) -> None:

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from volume.layout import Layout
+from volume.layout import PREPARED, Layout
 from volume.lease import is_free, newest_claim
 from volume.space import bytes_below
 from volume.uses import in_use
@@ -22,9 +22,12 @@ class Removal:
 
 
 def candidates(layout: Layout, keep: set[Path]) -> list[Path]:
-    """Return the installed folders that are not in `keep`."""
+    """Return the installed folders not in `keep`, and in those what an old recipe prepared."""
     installed = [*layout.environments.glob("*"), *layout.models.glob("*@*")]
-    return sorted(path for path in installed if path.is_dir() and path not in keep)
+    unnamed = [path for path in installed if path.is_dir() and path not in keep]
+    kept = [path for path in installed if path in keep]
+    outdated = [old for path in kept for old in path.glob("prepared-*") if old.name != PREPARED]
+    return sorted(unnamed + outdated)
 
 
 def collect(layout: Layout, keep: set[Path], *, dry_run: bool, patience: float) -> list[Removal]:
@@ -40,14 +43,15 @@ def collect(layout: Layout, keep: set[Path], *, dry_run: bool, patience: float) 
     busy = in_use(layout.uses, patience) if found else set()
     removed = []
     for folder in found:
-        if folder.name in busy:
+        user = folder.parent if folder.name.startswith("prepared-") else folder
+        if user.name in busy:
             continue
         size = bytes_below(folder)
         if not dry_run:
             trash = layout.cache / "trash" / uuid.uuid4().hex
             trash.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(trash)
-            if any((layout.uses / folder.name).glob("*")):
+            if any((layout.uses / user.name).glob("*")):
                 trash.rename(folder)
                 continue
         removed.append(Removal(folder.name, size))

@@ -9,15 +9,14 @@ id that git gives its content. So even a file whose sha256 the lock does not kno
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import time
 from pathlib import Path
 
 from volume.errors import DownloadError
-from volume.installing import Installer
+from volume.installing import Installer, environment_variables
 from volume.lease import Lease
-from volume.locks import ModelLock, load_environment_lock
+from volume.locks import ModelLock
 from volume.manifest import FileEntry, damaged_files, sha256_of
 from volume.process import run_child
 from volume.progress import Progress
@@ -78,20 +77,13 @@ def fetch_files(
 
 def client_environment(installer: Installer, folder: Path) -> dict[str, str]:
     """Return the variables under which the hub's client runs."""
-    site = installer.layout.site_packages(load_environment_lock(installer.locks).digest)
-    path = {"PYTHONPATH": str(site)} if site.is_dir() else {}
-    return (
-        dict(os.environ)
-        | path
-        | {
-            "HF_HOME": str(folder / ".cache" / "home"),
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            # Only the plain protocol goes on in the middle of a file.
-            "HF_HUB_DISABLE_XET": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-    )
+    return environment_variables(installer) | {
+        "HF_HOME": str(folder / ".cache" / "home"),
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        # Only the plain protocol goes on in the middle of a file.
+        "HF_HUB_DISABLE_XET": "1",
+    }
 
 
 def wrong_files(folder: Path, files: tuple[FileEntry, ...], revision: str) -> list[str]:

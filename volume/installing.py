@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from volume.errors import VolumeError, explain
 from volume.layout import Layout
 from volume.lease import Lease, Timing, acquire, newest_claim
-from volume.locks import LOCKS
+from volume.locks import LOCKS, load_environment_lock
 from volume.publish import publish_folder, remove_folder
 
 
@@ -63,6 +64,18 @@ class Installer:
                 else:
                     raise
         return final
+
+
+def environment_variables(installer: Installer) -> dict[str, str]:
+    """Return the variables for a program that runs in the installed environment.
+
+    Where none is installed (a developer's machine) it is this interpreter's own.
+    """
+    site = installer.layout.site_packages(load_environment_lock(installer.locks).digest)
+    paths = [str(site)] if site.is_dir() else []
+    paths += [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(part for part in paths if part)
+    return dict(os.environ) | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def take_over(folder: Path, generation: int) -> Path:

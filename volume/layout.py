@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = "SparkTTS-serverless"
+# The number is that of the recipe: whoever changes what is written there gives it a new one.
+PREPARED = "prepared-1"
 MODEL_LOCK = Path(__file__).parent / "locks" / "models.json"
 
 

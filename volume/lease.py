@@ -149,15 +149,16 @@ def acquire(
     while not is_done():
         holder = newest_claim(folder)
         beat = (holder, _read(_heartbeat(folder, holder)))
-        if is_free(folder, holder) or time.monotonic() - since > timing.takeover:
-            if _claim(folder, holder + 1):
-                return Lease(folder, holder + 1, timing)
-            continue
+        free = is_free(folder, holder)
         if beat != seen:
-            if holder != seen[0]:
+            if holder != seen[0] and not free:
                 on_wait(describe(folder, holder))
             seen, since = beat, time.monotonic()
-        time.sleep(timing.poll)
+        if free or time.monotonic() - since > timing.takeover:
+            if _claim(folder, holder + 1):
+                return Lease(folder, holder + 1, timing)
+        else:
+            time.sleep(timing.poll)
     return None
 
 

@@ -42,10 +42,16 @@ def sha256_of(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> s
 
 
 def files_below(folder: Path) -> list[str]:
-    """Return the paths below `folder` of its files, sorted, without its own manifests."""
-    found = (Path(where) / name for where, _, names in os.walk(folder) for name in names)
-    paths = (path.relative_to(folder).as_posix() for path in found)
-    return sorted(path for path in paths if path not in {MANIFEST, TWIN})
+    """Return the paths below `folder` of its files, sorted, without its own manifests.
+
+    A folder below it that has a manifest of its own, as a prepared model in a published one, is not
+    part of it.
+    """
+    found = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not (Path(where) / name / MANIFEST).exists()]
+        found += [(Path(where) / name).relative_to(folder).as_posix() for name in names]
+    return sorted(path for path in found if path not in {MANIFEST, TWIN})
 
 
 def scan(

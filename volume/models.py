@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
-from volume.errors import DamagedError
+from volume.errors import DamagedError, PreparationError
 from volume.hub import fetch_files
-from volume.installing import Installer
+from volume.installing import Installer, environment_variables
+from volume.layout import PREPARED
 from volume.lease import Lease
 from volume.locks import EMBEDDED, ModelLock
 from volume.manifest import FileEntry, damaged_files, scan, write_manifest
+from volume.process import run_child
+from volume.progress import Progress
 from volume.publish import publish_file_if_absent
 from volume.space import bytes_below, require_space
 
@@ -34,12 +38,48 @@ def install_model(installer: Installer, lock: ModelLock) -> Path:
         return folder
 
     final = installer.ensure(lock.resource, layout.models / lock.resource, build)
+    if lock.prepared:
+        prepare_model(installer, lock)
     for voice in lock.voices:
         publish_file_if_absent(
             EMBEDDED / lock.name / "voices" / voice.path,
             layout.local_storage / "voices" / voice.path,
         )
     return final
+
+
+def prepare_model(installer: Installer, lock: ModelLock) -> Path:
+    """Return the folder with the model's faster files, made from the published ones if need be."""
+    published = installer.layout.models / lock.resource
+
+    def build(work: Path, lease: Lease) -> Path:
+        folder = work / "prepared"
+        shutil.rmtree(folder, ignore_errors=True)
+        convert(installer, lock, folder, lease)
+        write_manifest(folder, scan(folder))
+        return folder
+
+    return installer.ensure(f"{lock.resource}-{PREPARED}", published / PREPARED, build)
+
+
+def convert(installer: Installer, lock: ModelLock, folder: Path, lease: Lease) -> None:
+    """Write the prepared files into the new `folder`; raises PreparationError with the reason.
+
+    The worker's own module does it, in the installed environment.
+    """
+    require_space(folder.parent, lock.size, f"{lock.name}, prepared")
+    published = installer.layout.models / lock.resource
+    progress = Progress(f"{lock.name}: preparing", lock.size)
+
+    def watch(written: int) -> None:
+        lease.check()
+        progress.show(written)
+
+    command = [sys.executable, "-m", "worker.speech.prepare", str(published), str(folder)]
+    outcome = run_child(command, environment=environment_variables(installer), watch=watch)
+    if outcome.status:
+        raise PreparationError(f"{lock.name} could not be prepared:\n{outcome.last_lines}")
+    progress.end()
 
 
 def obtain(

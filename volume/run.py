@@ -7,10 +7,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from volume.environment import install_environment
-from volume.installing import Installer
+from volume.installing import Installer, environment_variables
 from volume.locks import EnvironmentLock, ModelLock
 from volume.models import install_model
 from volume.uses import announce, keep_announcing
@@ -41,10 +40,7 @@ def run(
     for model in models:
         with timed(installer, model.name):
             install_model(installer, model)
-    paths = [str(layout.site_packages(environment.digest)), str(Path(__file__).parent.parent)]
-    if earlier := os.environ.get("PYTHONPATH"):
-        paths.append(earlier)
-    variables = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+    variables = environment_variables(installer)
     os.execve(sys.executable, [sys.executable, "-m", module, *arguments], variables)  # noqa: S606
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from volume.environment import install_wheels, recorded
 from volume.errors import DamagedError, explain
 from volume.installing import Installer, take_over
+from volume.layout import PREPARED
 from volume.lease import Lease, acquire
 from volume.locks import EnvironmentLock, ModelLock, WheelLock
 from volume.manifest import (
@@ -23,7 +24,7 @@ from volume.manifest import (
     scan,
     write_manifest,
 )
-from volume.models import obtain
+from volume.models import convert, obtain
 from volume.publish import remove_folder, replace_file
 
 SITE = "site-packages"
@@ -35,6 +36,7 @@ class Finding:
 
     resource: str
     folder: Path
+    locked: tuple[FileEntry, ...]
     damaged: tuple[str, ...]
 
 
@@ -50,7 +52,7 @@ def verify(resource: str, folder: Path, locked: tuple[FileEntry, ...] = ()) -> F
         # Nothing vouches any more for a file whose sha256 is in no lock.
         known = {file.path for file in locked if file.sha256 is not None}
         damaged |= {path for path in {*files_below(folder), *expected} if path not in known}
-    return Finding(resource, folder, (*sorted(damaged), *manifests))
+    return Finding(resource, folder, locked, (*sorted(damaged), *manifests))
 
 
 def repair_environment(installer: Installer, lock: EnvironmentLock, finding: Finding) -> None:
@@ -113,6 +115,18 @@ def repair_model(installer: Installer, lock: ModelLock, finding: Finding) -> Non
         return folder
 
     _mend(installer, lock.resource, finding, remake)
+
+
+def repair_prepared(installer: Installer, lock: ModelLock, finding: Finding) -> None:
+    """Prepare the model again aside, and put the damaged files into their places."""
+
+    def remake(work: Path, lease: Lease) -> Path:
+        folder = work / "repair"
+        shutil.rmtree(folder, ignore_errors=True)
+        convert(installer, lock, folder, lease)
+        return folder
+
+    _mend(installer, f"{lock.resource}-{PREPARED}", finding, remake)
 
 
 def _mend(
