@@ -1,0 +1,68 @@
+# What `nix flake check` builds besides the packages, on the environment of the lock.
+{
+  self,
+  pkgs,
+  python,
+  python-env,
+  app,
+}:
+let
+  inherit (pkgs) lib;
+
+  check =
+    name: tools: script:
+    pkgs.runCommand "check-${name}" { nativeBuildInputs = tools; } ''
+      cp -r ${self} source
+      chmod -R u+w source
+      cd source
+      export HOME=$TMPDIR PYTHONPATH=$PWD:${app}
+      ${script}
+      touch $out
+    '';
+
+  # What the lock lacks because no worker needs it, of nixpkgs' own choosing.
+  testing = python.withPackages (packages: [
+    packages.pytest
+    packages.hypothesis
+  ]);
+  typing = pkgs.python3.withPackages (packages: [
+    packages.mypy
+    packages.pydantic # the plugin
+    packages.types-tqdm
+    packages.types-regex
+  ]);
+  pytest =
+    arguments:
+    "PYTHONPATH=$PYTHONPATH:${testing}/${python.sitePackages} ${python-env}/bin/python -m pytest -p no:cacheprovider ${arguments}";
+in
+{
+  lint = check "lint" [ pkgs.ruff ] ''
+    ruff format --no-cache --check .
+    ruff check --no-cache .
+  '';
+
+  types = check "types" [ typing ] ''
+    mypy --python-executable ${python-env}/bin/python --cache-dir $TMPDIR/mypy
+  '';
+
+  lock = check "lock" [ ] (pytest "tests/unit/test_volume_lock.py");
+
+  unit-tests = check "unit-tests" [ ] (
+    pytest "tests/unit ${lib.concatMapStringsSep " " (file: "--ignore=tests/unit/${file}") [
+      "test_download.py" # needs a certificate authority of its own
+    ]}"
+  );
+
+  # flash-attn loads beside a torch of the same C++ ABI alone.
+  environment = check "environment" [ ] ''
+    ${python-env}/bin/python ${./check_environment.py}
+  '';
+
+  # The embedded model, heard by nobody: the command line, the installer, every stage.
+  speech = check "speech" [ pkgs.uv ] ''
+    export RUNPOD_VOLUME=$TMPDIR/volume SPARK_MODEL=demo
+    ${python-env}/bin/python -m volume install --model demo
+    ${python-env}/bin/python -m worker.speak "They bought a new car." --out $TMPDIR/speech.wav \
+      --voice-from volume/demo/voices/demo.wav
+  '';
+}

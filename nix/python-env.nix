@@ -1,0 +1,72 @@
+# Python with the wheels of the lock and nothing else: one wheel, one derivation.
+{
+  pkgs,
+  python,
+  lock,
+  libraries,
+}:
+let
+  inherit (pkgs) lib;
+  quote = lib.escapeShellArg;
+
+  # fetchPypi puts the index's address together, so that none is written here.
+  fetch =
+    wheel:
+    let
+      part = lib.elemAt (lib.splitString "-" (lib.removeSuffix ".whl" wheel.file));
+    in
+    if wheel ? url then
+      pkgs.fetchurl {
+        name = wheel.file; # the URL has %2B where the name has +
+        inherit (wheel) url sha256;
+      }
+    else
+      pkgs.fetchPypi {
+        format = "wheel";
+        pname = part 0;
+        version = part 1;
+        dist = part 2;
+        python = part 2;
+        abi = part 3;
+        platform = part 4;
+        inherit (wheel) sha256;
+      };
+
+  # By uv, as on the volume, without the notes that uv takes on the time of the install.
+  install =
+    wheel:
+    pkgs.runCommand "wheel-${wheel.name}"
+      {
+        nativeBuildInputs = [ pkgs.uv ];
+        # The version in flash-attn's file name has more parts than the one in its metadata.
+        UV_SKIP_WHEEL_FILENAME_CHECK = 1;
+        # A set goes into a .pyc file in the order of its hashes.
+        PYTHONHASHSEED = 0;
+      }
+      ''
+        site=$out/${python.sitePackages}
+        mkdir wheels
+        ln -s ${fetch wheel} ${quote "wheels/${wheel.file}"}
+        uv pip install --quiet --no-config --no-cache --no-index --find-links wheels --no-deps --no-build \
+          --python ${python.interpreter} --target $site ${quote "${wheel.name}==${wheel.version}"}
+        rm -f $site/.lock $site/*.dist-info/uv_cache.json
+        sed -i '/uv_cache\.json/d' $site/*.dist-info/RECORD
+        # Some wheels hold templates that end in .py and are no Python: they stay as they are.
+        ${python.interpreter} -m compileall -qq --invalidation-mode unchecked-hash $site || true
+      '';
+in
+pkgs.symlinkJoin {
+  name = "spark-tts-python-env";
+  paths = map install lock.wheels;
+  # A wrapper, and no patched libraries: torch finds the CUDA wheels beside itself.
+  postBuild = ''
+    mkdir -p $out/bin
+    cat > $out/bin/python <<END
+    #!${pkgs.runtimeShell}
+    export PYTHONPATH=$out/${python.sitePackages}\''${PYTHONPATH:+:\$PYTHONPATH}
+    export LD_LIBRARY_PATH=${libraries}:/run/opengl-driver/lib\''${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}
+    exec ${python.interpreter} "\$@"
+    END
+    chmod +x $out/bin/python
+  '';
+}
