@@ -87,7 +87,9 @@ def _add_what(command: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit status is 0 when everything that was asked for is so."""
     options = parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # An exit by exception, so that children are stopped and the lease is released.
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         layout = Layout(mount_point(os.environ.get("RUNPOD_VOLUME")))
         return command(options, layout)

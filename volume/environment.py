@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from volume.errors import DamagedError, DownloadError
+from volume.errors import DamagedError, DownloadError, LockError, VolumeError
 from volume.installing import Installer
 from volume.lease import Lease
 from volume.locks import EnvironmentLock, WheelLock
@@ -27,6 +27,8 @@ OVERHEAD = 1.15
 def install_environment(installer: Installer, lock: EnvironmentLock) -> Path:
     """Return the environment's folder, installed if need be; its modules are in site-packages/."""
     final = installer.layout.environments / lock.digest
+    if (running := f"{sys.version_info.major}.{sys.version_info.minor}") != lock.python:
+        raise LockError(f"the environment is locked for Python {lock.python}; this is {running}")
 
     def build(work: Path, lease: Lease) -> Path:
         folder = work / "environment"
@@ -46,6 +48,8 @@ def install_wheels(
     installer: Installer, wheels: tuple[WheelLock, ...], target: Path, cache: Path, lease: Lease
 ) -> None:
     """Install wheels into the new folder `target`, from what `cache` has and the index."""
+    if shutil.which(installer.uv) is None:
+        raise VolumeError("the environment is installed by uv, which is missing: put it on PATH")
     cache.mkdir(parents=True, exist_ok=True)
     size = sum(wheel.unpacked for wheel in wheels)
     needed = int(size * OVERHEAD) * (1 if can_link(cache) else 2)
