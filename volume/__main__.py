@@ -55,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     commands = arguments.add_subparsers(dest="command", required=True)
     install = commands.add_parser("install", help="install what is missing")
     _add_what(install)
+    install.add_argument(
+        "--environment", action="store_true", help="the environment, alone or beside the models"
+    )
     status = commands.add_parser("status", help="what is there")
     status.add_argument("--json", action="store_true")
     check = commands.add_parser("verify", help="hash everything again and name each bad file")
@@ -75,9 +78,6 @@ def _add_what(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a model of the lock; several times for several. Without it, SPARK_MODEL, what times "
         "its words in WHISPERX_LANGUAGES, and the environment",
-    )
-    command.add_argument(
-        "--environment", action="store_true", help="the environment, also when models are named"
     )
     command.add_argument(
         "--wheelhouse", type=Path, help="a folder of wheels to install from, offline"
@@ -131,8 +131,9 @@ def command(options: argparse.Namespace, layout: Layout) -> int:
     else:
         if options.environment or not options.model:
             print(install_environment(installer, load_environment_lock(options.locks)))
-        for model in asked_models(options.model, options.locks):
-            print(install_model(installer, model))
+        if options.model or not options.environment:
+            for model in asked_models(options.model, options.locks):
+                print(install_model(installer, model))
     return 0
 
 

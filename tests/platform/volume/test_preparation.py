@@ -1,13 +1,16 @@
 """The demo model, prepared for fast loading by the installer, and mended like all else."""
 
 import json
+from collections.abc import Callable
 
 from tests.platform.volume.test_verify import flip_a_bit
 from tests.support.volume_world import World
 from volume.layout import MODEL_LOCK, PREPARED
 
 
-def test_a_model_is_prepared_after_its_installation_and_verified_with_it(small_world: World):
+def test_a_model_is_prepared_after_its_installation_and_verified_with_it(
+    small_world: World, times: Callable[[int, int], int]
+):
     here = small_world
     models = json.loads(MODEL_LOCK.read_text())["models"]
     demo = models["demo"] | {"prepared": True}
@@ -17,7 +20,9 @@ def test_a_model_is_prepared_after_its_installation_and_verified_with_it(small_w
     folder = here.layout.models / f"demo@{demo['revision']}" / PREPARED
     assert (folder / "wav2vec2-large-xlsr-53" / "model.safetensors").is_file()
     assert "preparing" not in here.installed("--model", "demo")
-
+    assert here.volume("verify") == (0, "clean: demo\nclean: demo, prepared\n")
+    if times(0, 1) == 0:  # the repair prepares once more, which takes its seconds
+        return
     weights = folder / "LLM" / "model.safetensors"
     flip_a_bit(weights, 0.5)
     status, output = here.volume("verify")

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from tests.support.hub_server import hub_lock
@@ -32,7 +33,7 @@ def release(here: World, folder: Path, version: str):
 def test_an_old_worker_goes_on_while_a_new_release_installs_and_gc_waits_for_it(
     small_world: World, tmp_path: Path
 ):
-    here = small_world
+    here = replace(small_world, takeover=1.0)
     gate = tmp_path / "gate"
     old_index, write_old = release(here, tmp_path / "old", "1")
     new_index, write_new = release(here, tmp_path / "new", "2")

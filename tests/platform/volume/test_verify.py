@@ -62,7 +62,7 @@ def test_both_manifests_lost_and_a_file_damaged_are_mended_together(small_world:
 
 def test_a_missing_file_is_fetched_alone(small_world: World):
     here = small_world
-    here.installed()
+    here.installed("--model", "small")
     (here.model_folder / "BiCodec" / "model.safetensors").unlink()
     before = dict(here.hub.started)
     assert here.volume("verify", "--repair")[0] == 0
