@@ -105,8 +105,13 @@ def worker(
         AWS_ENDPOINT_URL=endpoint,
         TMPDIR=str(scratch),
     )
-    with serving(env, tmp_path_factory.mktemp("log") / "worker.log") as url:
+    log = tmp_path_factory.mktemp("log") / "worker.log"
+    with serving(env, log) as url:
         yield url
+    written = log.read_text()
+    assert "job " in written
+    assert "X-Amz-Signature" not in written
+    assert SECRET_KEY not in written
 
 
 def fetch(url: str) -> tuple[bytes, str]:
