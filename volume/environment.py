@@ -127,7 +127,7 @@ def check_records(site: Path, files: Iterable[FileEntry]) -> None:
 def recorded(record: Path) -> dict[str, str]:
     """Return the sha256 in hexadecimal of each path that a RECORD names, empty where it has none.
 
-    The format is that of https://packaging.python.org/en/latest/specifications/recording-installed-packages/.
+    The format is that of the PyPA specification "Recording installed projects".
     """
     with record.open(newline="") as file:
         return {row[0]: _hexadecimal(row[1]) for row in csv.reader(file) if len(row) == 3}
