@@ -197,7 +197,7 @@ def remove_unused(installer: Installer, *, dry_run: bool) -> None:
     keep = {layout.environments / load_environment_lock(installer.locks).digest}
     locked = (load_model_lock(name, installer.locks) for name in model_names(installer.locks))
     keep |= {layout.models / lock.resource for lock in locked}
-    for removal in collect(layout, keep, dry_run=dry_run, patience=installer.timing.takeover):
+    for removal in collect(layout, keep, dry_run=dry_run, timing=installer.timing):
         word = "would remove" if dry_run else "removed"
         print(f"{word} {removal.name}, {gigabytes(removal.bytes)}")
 

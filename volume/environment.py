@@ -34,6 +34,7 @@ def install_environment(installer: Installer, lock: EnvironmentLock) -> Path:
         folder = work / "environment"
         shutil.rmtree(folder, ignore_errors=True)
         install_wheels(installer, lock.wheels, folder / "site-packages", work / "uv", lease)
+        (folder / "site-packages" / ".lock").unlink(missing_ok=True)  # uv's, of no use to readers
         progress = Progress("environment: checking", lock.size)
         files = scan(folder)
         check_records(folder / "site-packages", files)

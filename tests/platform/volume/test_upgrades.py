@@ -89,3 +89,19 @@ def test_status_tells_people_and_programs_what_is_there(small_world: World):
     assert model["files"] == len(here.model_files)
     assert model["licence"] == "Apache-2.0"
     assert environment["versions"]["part-0"] == "1.0"
+
+
+def test_gc_removes_what_a_killed_install_left_but_not_what_another_is_at(small_world: World):
+    here = small_world
+    here.index.rate = 20_000.0
+    installer = here.start("install", "--environment")
+    while not any(here.layout.cache.glob("*/*/uv/*")):
+        time.sleep(0.02)
+    assert here.volume("gc") == (0, "")
+    installer.kill()
+    installer.communicate()
+    status, output = here.volume("gc")
+    assert (status, output[:26]) == (0, "removed cache/environment-")
+    assert list(here.layout.cache.iterdir()) == []
+    here.index.rate = 1e9
+    here.installed("--environment")
