@@ -101,6 +101,14 @@ class World:
         return output
 
 
+def flip_a_bit(path: Path, where: float) -> None:
+    """Damage a file as a failing disk does; `where` is from 0, its begin, to 1, its end."""
+    data = bytearray(path.read_bytes())
+    place = int(where * (len(data) - 1))
+    data[place] ^= 1 << place % 8
+    path.write_bytes(data)
+
+
 def some_wheels(seed: int = 0, size: int = 60_000) -> list[Wheel]:
     noise = random.Random(seed)
     return [

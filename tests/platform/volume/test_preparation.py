@@ -3,8 +3,7 @@
 import json
 from collections.abc import Callable
 
-from tests.platform.volume.test_verify import flip_a_bit
-from tests.support.volume_world import World
+from tests.support.volume_world import World, flip_a_bit
 from volume.layout import MODEL_LOCK, PREPARED
 
 

@@ -4,15 +4,8 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.volume_world import World
+from tests.support.volume_world import World, flip_a_bit
 from volume.manifest import MANIFEST, TWIN, files_below
-
-
-def flip_a_bit(path: Path, where: float) -> None:
-    data = bytearray(path.read_bytes())
-    place = int(where * (len(data) - 1))
-    data[place] ^= 1 << place % 8
-    path.write_bytes(data)
 
 
 def test_every_file_flipped_by_one_bit_in_turn_is_named_and_mended(
