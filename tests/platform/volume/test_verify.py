@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable
-from pathlib import Path
 
 from tests.support.volume_world import World, flip_a_bit
 from volume.manifest import MANIFEST, TWIN, files_below
