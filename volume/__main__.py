@@ -55,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     commands = arguments.add_subparsers(dest="command", required=True)
     install = commands.add_parser("install", help="install what is missing")
     _add_what(install)
+    install.add_argument(
+        "--environment", action="store_true", help="the environment, alone or beside the models"
+    )
     status = commands.add_parser("status", help="what is there")
     status.add_argument("--json", action="store_true")
     check = commands.add_parser("verify", help="hash everything again and name each bad file")
@@ -77,9 +80,6 @@ def _add_what(command: argparse.ArgumentParser) -> None:
         "its words in WHISPERX_LANGUAGES, and the environment",
     )
     command.add_argument(
-        "--environment", action="store_true", help="the environment, also when models are named"
-    )
-    command.add_argument(
         "--wheelhouse", type=Path, help="a folder of wheels to install from, offline"
     )
 
@@ -87,7 +87,9 @@ def _add_what(command: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit status is 0 when everything that was asked for is so."""
     options = parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # An exit by exception, so that children are stopped and the lease is released.
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         layout = Layout(mount_point(os.environ.get("RUNPOD_VOLUME")))
         return command(options, layout)
@@ -129,8 +131,9 @@ def command(options: argparse.Namespace, layout: Layout) -> int:
     else:
         if options.environment or not options.model:
             print(install_environment(installer, load_environment_lock(options.locks)))
-        for model in asked_models(options.model, options.locks):
-            print(install_model(installer, model))
+        if options.model or not options.environment:
+            for model in asked_models(options.model, options.locks):
+                print(install_model(installer, model))
     return 0
 
 
@@ -194,7 +197,7 @@ def remove_unused(installer: Installer, *, dry_run: bool) -> None:
     keep = {layout.environments / load_environment_lock(installer.locks).digest}
     locked = (load_model_lock(name, installer.locks) for name in model_names(installer.locks))
     keep |= {layout.models / lock.resource for lock in locked}
-    for removal in collect(layout, keep, dry_run=dry_run, patience=installer.timing.takeover):
+    for removal in collect(layout, keep, dry_run=dry_run, timing=installer.timing):
         word = "would remove" if dry_run else "removed"
         print(f"{word} {removal.name}, {gigabytes(removal.bytes)}")
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from volume.errors import DamagedError, DownloadError
+from volume.errors import DamagedError, DownloadError, LockError, VolumeError
 from volume.installing import Installer
 from volume.lease import Lease
 from volume.locks import EnvironmentLock, WheelLock
@@ -27,11 +27,14 @@ OVERHEAD = 1.15
 def install_environment(installer: Installer, lock: EnvironmentLock) -> Path:
     """Return the environment's folder, installed if need be; its modules are in site-packages/."""
     final = installer.layout.environments / lock.digest
+    if (running := f"{sys.version_info.major}.{sys.version_info.minor}") != lock.python:
+        raise LockError(f"the environment is locked for Python {lock.python}; this is {running}")
 
     def build(work: Path, lease: Lease) -> Path:
         folder = work / "environment"
         shutil.rmtree(folder, ignore_errors=True)
         install_wheels(installer, lock.wheels, folder / "site-packages", work / "uv", lease)
+        (folder / "site-packages" / ".lock").unlink(missing_ok=True)  # uv's, of no use to readers
         progress = Progress("environment: checking", lock.size)
         files = scan(folder)
         check_records(folder / "site-packages", files)
@@ -46,6 +49,8 @@ def install_wheels(
     installer: Installer, wheels: tuple[WheelLock, ...], target: Path, cache: Path, lease: Lease
 ) -> None:
     """Install wheels into the new folder `target`, from what `cache` has and the index."""
+    if shutil.which(installer.uv) is None:
+        raise VolumeError("the environment is installed by uv, which is missing: put it on PATH")
     cache.mkdir(parents=True, exist_ok=True)
     size = sum(wheel.unpacked for wheel in wheels)
     needed = int(size * OVERHEAD) * (1 if can_link(cache) else 2)
@@ -123,7 +128,7 @@ def check_records(site: Path, files: Iterable[FileEntry]) -> None:
 def recorded(record: Path) -> dict[str, str]:
     """Return the sha256 in hexadecimal of each path that a RECORD names, empty where it has none.
 
-    The format is that of https://packaging.python.org/en/latest/specifications/recording-installed-packages/.
+    The format is that of the PyPA specification "Recording installed projects".
     """
     with record.open(newline="") as file:
         return {row[0]: _hexadecimal(row[1]) for row in csv.reader(file) if len(row) == 3}

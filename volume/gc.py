@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from volume.layout import PREPARED, Layout
-from volume.lease import is_free, newest_claim
+from volume.lease import Timing, acquire, is_free, newest_claim
 from volume.space import bytes_below
 from volume.uses import in_use
 
@@ -30,17 +31,17 @@ def candidates(layout: Layout, keep: set[Path]) -> list[Path]:
     return sorted(unnamed + outdated)
 
 
-def collect(layout: Layout, keep: set[Path], *, dry_run: bool, patience: float) -> list[Removal]:
+def collect(layout: Layout, keep: set[Path], *, dry_run: bool, timing: Timing) -> list[Removal]:
     """Remove what no lock names and nobody uses, and what dead installers left behind.
 
-    Users are looked for during `patience` seconds, which must be longer than their heartbeat.
+    Users are looked for during `timing.takeover` seconds.
 
     A folder is first renamed away, then asked for again: a user says that it uses a thing before
     it looks for it, so either the second look sees the user and the folder comes back, or the
     user finds the folder gone and installs.
     """
     found = candidates(layout, keep)
-    busy = in_use(layout.uses, patience) if found else set()
+    busy = in_use(layout.uses, timing.takeover) if found else set()
     removed = []
     for folder in found:
         user = folder.parent if folder.name.startswith("prepared-") else folder
@@ -55,20 +56,28 @@ def collect(layout: Layout, keep: set[Path], *, dry_run: bool, patience: float) 
                 trash.rename(folder)
                 continue
         removed.append(Removal(folder.name, size))
-    removed += _leftovers(layout, dry_run=dry_run)
+    removed += _leftovers(layout, dry_run=dry_run, timing=timing)
     if not dry_run:
         shutil.rmtree(layout.cache / "trash", ignore_errors=True)
     return removed
 
 
-def _leftovers(layout: Layout, *, dry_run: bool) -> list[Removal]:
-    """Remove the work folders of installs that nobody is at."""
+def _leftovers(layout: Layout, *, dry_run: bool, timing: Timing) -> list[Removal]:
+    """Remove the work folders of installs that nobody is at, each under its own lease."""
     removed = []
     for work in sorted(layout.cache.glob("*")):
-        lease = layout.leases / work.name
-        if work.name == "trash" or not is_free(lease, newest_claim(lease)):
+        leases = layout.leases / work.name
+        if work.name == "trash" or _is_busy(leases):
             continue
         removed.append(Removal(f"cache/{work.name}", bytes_below(work)))
-        if not dry_run:
-            shutil.rmtree(work, ignore_errors=True)
+        if dry_run:
+            continue
+        lease = acquire(leases, is_done=partial(_is_busy, leases), timing=timing)
+        if lease is not None:
+            with lease:
+                shutil.rmtree(work, ignore_errors=True)
     return removed
+
+
+def _is_busy(leases: Path) -> bool:
+    return not is_free(leases, newest_claim(leases))

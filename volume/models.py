@@ -40,6 +40,7 @@ def install_model(installer: Installer, lock: ModelLock) -> Path:
     final = installer.ensure(lock.resource, layout.models / lock.resource, build)
     if lock.prepared:
         prepare_model(installer, lock)
+    installer.say(f"{lock.name}: licence {lock.licence}")
     for voice in lock.voices:
         publish_file_if_absent(
             EMBEDDED / lock.name / "voices" / voice.path,

@@ -23,16 +23,13 @@ def run(
     module: str,
     arguments: Sequence[str],
 ) -> None:
-    """Install what is missing, then replace this process by `python -m module`; does not return.
-
-    On a volume that cannot be written nothing is announced: nothing can be removed there either.
-    """
+    """Install what is missing, then replace this process by `python -m module`; does not return."""
     layout = installer.layout
     try:
         names = [environment.digest, *(model.resource for model in models)]
         uses = announce(layout.uses, names)
-    except OSError:
-        pass
+    except OSError as error:  # read-only or full: it can serve all the same
+        installer.say(f"gc cannot see this worker: {error.strerror}")
     else:
         keep_announcing(uses, installer.timing.heartbeat)
     with timed(installer, "environment"):

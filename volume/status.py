@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from volume.layout import Layout
+from volume.layout import PREPARED, Layout
 from volume.lease import describe, is_free, newest_claim
 from volume.locks import LOCKS, load_environment_lock, load_model_lock, model_names
 from volume.manifest import intact_manifest
@@ -16,7 +16,11 @@ from volume.progress import gigabytes
 
 @dataclass(frozen=True)
 class Item:
-    """One environment or model: `bytes` and `files` by its manifest, `locked` by this image's."""
+    """One environment, model or prepared model: `bytes` and `files` are its manifest's.
+
+    `locked` says whether the locks name it; if they do, `versions` are those of the packages in an
+    environment, and `licence` is a model's.
+    """
 
     kind: str
     name: str
@@ -25,20 +29,37 @@ class Item:
     files: int
     bytes: int
     installing: str | None = None
+    licence: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 def survey(layout: Layout, locks: Path = LOCKS) -> list[Item]:
     """Return everything that is installed or that the locks name."""
     environment = load_environment_lock(locks)
-    models = [load_model_lock(name, locks) for name in model_names(locks)]
+    folder = layout.environments / environment.digest
+    versions = {wheel.name: wheel.version for wheel in environment.wheels}
     items = [
-        _item(layout, layout.environments / environment.digest, f"environment-{environment.digest}")
+        replace(
+            _item(layout, "environment", folder, f"environment-{environment.digest}"),
+            versions=versions,
+        )
     ]
-    items += [_item(layout, layout.models / model.resource, model.resource) for model in models]
+    for model in (load_model_lock(name, locks) for name in model_names(locks)):
+        folder = layout.models / model.resource
+        item = _item(layout, "model", folder, model.resource)
+        items.append(replace(item, licence=model.licence))
+        if model.prepared:
+            resource = f"{model.resource}-{PREPARED}"
+            items.append(_item(layout, "prepared", folder / PREPARED, resource))
     known = {item.name for item in items}
-    installed = [*layout.environments.glob("*"), *layout.models.glob("*@*")]
-    others = [path for path in sorted(installed) if path.is_dir() and path.name not in known]
-    return items + [_item(layout, path, path.name, locked=False) for path in others]
+    for kind, place in (("environment", layout.environments), ("model", layout.models)):
+        unknown = [path for path in sorted(place.glob("*")) if path.name not in known]
+        items += [
+            replace(_item(layout, kind, path, path.name), locked=False)
+            for path in unknown
+            if path.is_dir()
+        ]
+    return items
 
 
 def report(layout: Layout, items: list[Item]) -> dict[str, Any]:
@@ -58,20 +79,20 @@ def table(items: list[Item]) -> str:
         if item.installing:
             state += f", being installed by {item.installing}"
         size = f"{item.files} files, {gigabytes(item.bytes)}" if item.complete else ""
-        lines.append(f"{item.kind:<12} {item.name:<40.40} {state:<14} {size}".rstrip())
-        if not item.locked:
-            lines[-1] += " (no lock of this image names it)"
+        note = f"licence {item.licence}" if item.licence else ""
+        note = note if item.locked else "no lock of this image names it"
+        lines.append(f"{item.kind:<12} {item.name:<44.44} {state:<14} {size:<22} {note}".rstrip())
     return "\n".join(lines)
 
 
-def _item(layout: Layout, folder: Path, resource: str, *, locked: bool = True) -> Item:
+def _item(layout: Layout, kind: str, folder: Path, resource: str) -> Item:
     files = intact_manifest(folder) or ()
     lease = layout.leases / resource
     holder = newest_claim(lease)
     return Item(
-        kind="environment" if folder.parent == layout.environments else "model",
-        name=folder.name,
-        locked=locked,
+        kind=kind,
+        name=f"{folder.parent.name}/{PREPARED}" if folder.name == PREPARED else folder.name,
+        locked=True,
         complete=folder.is_dir(),
         files=len(files),
         bytes=sum(file.size or 0 for file in files),

@@ -31,6 +31,7 @@ class World:
     hub: FaultyServer
     wheels: list[Wheel]
     model_files: dict[str, bytes]
+    takeover: float = 3.0  # seconds of silence after which an installer or worker counts as dead
 
     def with_volume(self, mount: Path) -> World:
         """The same locks and servers, and another empty volume."""
@@ -69,7 +70,15 @@ class World:
     def start(self, *arguments: str, locks: Path | None = None) -> subprocess.Popen[str]:
         """Start `python -m volume` with short lease times."""
         command = [sys.executable, "-m", "volume", "--locks", str(locks or self.locks)]
-        command += ["--heartbeat", "0.2", "--takeover", "3", "--attempts", "3", *arguments]
+        command += [
+            "--heartbeat",
+            "0.2",
+            "--takeover",
+            str(self.takeover),
+            "--attempts",
+            "3",
+            *arguments,
+        ]
         return subprocess.Popen(
             command,
             cwd=ROOT,
@@ -90,6 +99,14 @@ class World:
         status, output = self.volume("install", *arguments)
         assert status == 0, output
         return output
+
+
+def flip_a_bit(path: Path, where: float) -> None:
+    """Damage a file as a failing disk does; `where` is from 0, its begin, to 1, its end."""
+    data = bytearray(path.read_bytes())
+    place = int(where * (len(data) - 1))
+    data[place] ^= 1 << place % 8
+    path.write_bytes(data)
 
 
 def some_wheels(seed: int = 0, size: int = 60_000) -> list[Wheel]:

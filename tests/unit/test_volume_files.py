@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from volume import __main__ as cli
 from volume.errors import FullError, LockError, NotMountedError, NotWritableError, explain
 from volume.hub import METADATA, has_etag, recorded_etag
 from volume.installing import take_over
@@ -234,13 +237,22 @@ def test_an_unreadable_lock_is_named(tmp_path: Path) -> None:
 def test_the_platforms_mount_point_is_never_made(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from volume import __main__ as cli
-
     monkeypatch.setattr(cli, "DEFAULT_MOUNT", tmp_path / "mount")
     monkeypatch.delenv("RUNPOD_VOLUME", raising=False)
     assert cli.main(["status"]) == 3
     assert not (tmp_path / "mount").exists()
     assert cli.mount_point(str(tmp_path / "chosen")).is_dir()
+
+
+def test_the_package_imports_the_standard_library_alone() -> None:
+    """It runs before the environment exists."""
+    root = Path(cli.__file__).parent
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            tops = {name.split(".")[0] for name in names}
+            assert tops <= sys.stdlib_module_names | {"volume"}, path.name
 
 
 def test_gc_and_layout_agree_on_the_folders(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_cut_download_goes_on_where_it_stopped(tmp_path: Path):
 def test_an_index_that_serves_other_bytes_for_ever_is_refused(small_world: World):
     here = small_world
     here.index.fault = lambda path, times: "wrong" if path.startswith("/files/") else None
-    status, output = here.volume("install", "--environment", "--model", "small")
+    status, output = here.volume("install", "--environment")
     assert status == 7
     assert "could not be installed" in output
     assert not here.environment_folder.exists()
@@ -62,3 +62,14 @@ def test_a_hub_that_serves_other_bytes_for_a_file_without_a_locked_hash_is_refus
     assert status == 7
     assert "LLM/tokenizer.json could not be had" in output
     assert not here.model_folder.exists()
+
+
+def test_from_a_wheelhouse_no_index_is_asked(small_world: World, tmp_path: Path):
+    here = small_world
+    house = tmp_path / "wheelhouse"
+    house.mkdir()
+    for wheel in here.wheels:
+        (house / wheel.file).write_bytes(wheel.data)
+    here.installed("--environment", "--wheelhouse", str(house))
+    assert not here.index.started
+    assert here.volume("verify") == (0, "clean: environment\n")

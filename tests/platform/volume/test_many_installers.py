@@ -4,6 +4,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from tests.support.volume_world import World
 from volume.lease import newest_claim
@@ -39,15 +40,15 @@ def test_eight_installers_some_of_them_killed_share_one_install(
 def test_an_installer_that_stood_still_is_replaced_and_harms_nothing_when_it_wakes(
     small_world: World,
 ):
-    here = small_world
+    here = replace(small_world, takeover=1.0)
     here.index.rate = 20_000.0
     lease = here.layout.leases / f"environment-{here.environment.digest}"
-    first = here.start("install")
+    first = here.start("install", "--environment")
     while not any(here.layout.cache.glob("*/*/uv/*")):
         time.sleep(0.02)
     first.send_signal(signal.SIGSTOP)
     here.index.rate = 1e9
-    here.installed()
+    here.installed("--environment")
     assert newest_claim(lease) == 2
     first.send_signal(signal.SIGCONT)
     output, _ = first.communicate(timeout=60)
@@ -59,9 +60,9 @@ def test_an_installer_that_stood_still_is_replaced_and_harms_nothing_when_it_wak
 def test_a_waiting_installer_says_for_whom_it_waits(small_world: World):
     here = small_world
     here.index.rate = 100_000.0
-    first = here.start("install")
+    first = here.start("install", "--environment")
     while not any(here.layout.cache.glob("*/*/uv/*")):
         time.sleep(0.02)
-    output = here.installed()
+    output = here.installed("--environment")
     first.communicate(timeout=60)
     assert f"waiting for process {first.pid} on " in output

@@ -1,8 +1,8 @@
 """A new image with a new lock installs beside the old one; `run` and `gc` know who uses what."""
 
 import json
-import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from tests.support.hub_server import hub_lock
@@ -33,7 +33,7 @@ def release(here: World, folder: Path, version: str):
 def test_an_old_worker_goes_on_while_a_new_release_installs_and_gc_waits_for_it(
     small_world: World, tmp_path: Path
 ):
-    here = small_world
+    here = replace(small_world, takeover=1.0)
     gate = tmp_path / "gate"
     old_index, write_old = release(here, tmp_path / "old", "1")
     new_index, write_new = release(here, tmp_path / "new", "2")
@@ -87,4 +87,21 @@ def test_status_tells_people_and_programs_what_is_there(small_world: World):
     assert environment["complete"]
     assert model["bytes"] == sum(map(len, here.model_files.values()))
     assert model["files"] == len(here.model_files)
-    assert sys.version_info[:2] == (3, 11)
+    assert model["licence"] == "Apache-2.0"
+    assert environment["versions"]["part-0"] == "1.0"
+
+
+def test_gc_removes_what_a_killed_install_left_but_not_what_another_is_at(small_world: World):
+    here = small_world
+    here.index.rate = 20_000.0
+    installer = here.start("install", "--environment")
+    while not any(here.layout.cache.glob("*/*/uv/*")):
+        time.sleep(0.02)
+    assert here.volume("gc") == (0, "")
+    installer.kill()
+    installer.communicate()
+    status, output = here.volume("gc")
+    assert (status, output[:26]) == (0, "removed cache/environment-")
+    assert list(here.layout.cache.iterdir()) == []
+    here.index.rate = 1e9
+    here.installed("--environment")

@@ -2,17 +2,9 @@
 
 import random
 from collections.abc import Callable
-from pathlib import Path
 
-from tests.support.volume_world import World
+from tests.support.volume_world import World, flip_a_bit
 from volume.manifest import MANIFEST, TWIN, files_below
-
-
-def flip_a_bit(path: Path, where: float) -> None:
-    data = bytearray(path.read_bytes())
-    place = int(where * (len(data) - 1))
-    data[place] ^= 1 << place % 8
-    path.write_bytes(data)
 
 
 def test_every_file_flipped_by_one_bit_in_turn_is_named_and_mended(
@@ -62,7 +54,7 @@ def test_both_manifests_lost_and_a_file_damaged_are_mended_together(small_world:
 
 def test_a_missing_file_is_fetched_alone(small_world: World):
     here = small_world
-    here.installed()
+    here.installed("--model", "small")
     (here.model_folder / "BiCodec" / "model.safetensors").unlink()
     before = dict(here.hub.started)
     assert here.volume("verify", "--repair")[0] == 0

@@ -26,7 +26,7 @@ def test_a_full_disk_is_told_with_the_missing_bytes_and_room_helps(
     missing = int(output.split("the volume: ")[1].split(" bytes")[0])
     assert 0 < missing < 300_000
     filler.unlink()
-    status, output = here.volume("install", "--environment", "--model", "small")
+    status, output = here.volume("install")
     assert status == 5, output
     assert "small does not fit on the volume: " in output
     subprocess.run(["mount", "-o", "remount,size=4m", str(here.layout.mount)], check=True)
@@ -37,7 +37,7 @@ def test_a_full_disk_is_told_with_the_missing_bytes_and_room_helps(
 def test_a_disk_that_fills_up_during_the_install_is_told_too(small_world: World, tmpfs: Tmpfs):
     here = on(small_world, tmpfs("size=4m"))
     here.index.rate = 100_000.0
-    installer = here.start("install", "--environment", "--model", "small")
+    installer = here.start("install", "--environment")
     while not any(here.layout.cache.glob("*/*/uv/*")):
         assert installer.poll() is None
     filler = here.layout.mount / "filler"
@@ -49,7 +49,7 @@ def test_a_disk_that_fills_up_during_the_install_is_told_too(small_world: World,
     assert "bytes" in output.split("does not fit")[1]
     filler.unlink()
     here.index.rate = 1e9
-    here.installed()
+    here.installed("--environment")
 
 
 def test_a_read_only_volume_that_is_complete_serves(small_world: World, tmpfs: Tmpfs):
@@ -65,8 +65,7 @@ def test_a_read_only_volume_that_is_complete_serves(small_world: World, tmpfs: T
 
 def test_a_read_only_volume_that_is_incomplete_says_so(small_world: World, tmpfs: Tmpfs):
     here = on(small_world, tmpfs("size=8m"))
-    here.installed("--environment", "--model", "small")
-    (here.model_folder).rename(here.layout.mount / "away")
+    here.installed("--environment")
     subprocess.run(["mount", "-o", "remount,ro", str(here.layout.mount)], check=True)
     status, output = here.volume("run")
     assert status == 4
