@@ -52,8 +52,6 @@ pkgs.dockerTools.streamLayeredImage {
       "org.opencontainers.image.description" = project.description;
       "org.opencontainers.image.version" = project.version;
       "org.opencontainers.image.licenses" = project.license;
-      "org.opencontainers.image.source" =
-        "https://github.com/gemeneye/spark-tts-runpod-serverless";
     };
   };
 }

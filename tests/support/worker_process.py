@@ -69,15 +69,18 @@ def serving(env: Mapping[str, str], log: Path) -> Iterator[str]:
         )
         try:
             url = f"http://localhost:{port}"
-            _wait_until_up(process, url, log)
+            wait_until_up(process, url, log)
             yield url
         finally:
             process.terminate()
             process.wait(timeout=30)
 
 
-def _wait_until_up(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + 180
+def wait_until_up(
+    process: subprocess.Popen[bytes], url: str, log: Path, seconds: float = 180
+) -> None:
+    """Wait until the SDK's server answers; raise AssertionError with the log when it does not."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise AssertionError(f"the worker ended with {process.returncode}:\n{log.read_text()}")

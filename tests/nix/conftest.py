@@ -1,0 +1,52 @@
+"""What the tests of the flake share."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.nix.host import write_nixpkgs, write_upstream
+from tests.nix.workshop import Workshop, copy_tree
+
+NewWorkshop = Callable[[str], Workshop]
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for stores and images, gone afterwards: they are large."""
+    folder = tmp_path_factory.mktemp("nix")
+    yield folder
+    for path in folder.rglob("*"):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def wheelhouse(place: Path) -> Path:
+    """Where the stand-in's fetchers look for wheels."""
+    folder = place / "wheelhouse"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def new_workshop(place: Path, wheelhouse: Path) -> NewWorkshop:
+    """Makes empty stores."""
+    nixpkgs = write_nixpkgs(place / "nixpkgs", wheelhouse)
+    upstream = write_upstream(place / "upstream")
+
+    def make(name: str) -> Workshop:
+        (place / name).mkdir()
+        return Workshop(place / name, nixpkgs, upstream)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tree(place: Path) -> Path:
+    """A copy of the working tree."""
+    return copy_tree(place / "tree")

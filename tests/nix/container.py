@@ -1,0 +1,55 @@
+"""The image's root under bubblewrap, as RunPod starts it: a volume, a port, nothing of the host."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.nix.host import tool
+from tests.nix.image_files import Image
+
+
+@dataclass(frozen=True)
+class Container:
+    """How to start the image. `mounts` are read-only: place in the container -> on the machine.
+
+    `volume` is a folder, or bubblewrap's own words for what is mounted instead of one.
+    """
+
+    image: Image
+    user: int
+    volume: Path | Sequence[str]
+    mounts: Mapping[str, Path] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the whole command line."""
+        command = [tool("bwrap"), "--bind", str(self.image.root), "/", "--proc", "/proc"]
+        command += ["--dev", "/dev", "--tmpfs", "/tmp", "--die-with-parent", "--unshare-pid"]
+        command += ["--unshare-user", "--uid", str(self.user), "--gid", str(self.user)]
+        if isinstance(self.volume, Path):
+            command += ["--bind", str(self.volume), "/runpod-volume"]
+        else:
+            command += self.volume
+        for place, source in self.mounts.items():
+            command += ["--ro-bind", str(source), place]
+        command += ["--remount-ro", "/", "--chdir", "/", "--clearenv"]
+        for name, value in {**self.image.variables, **self.variables}.items():
+            command += ["--setenv", name, value]
+        return [*command, *self.image.entry, *arguments]
+
+    def start(self, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
+        """Start it; everything that it prints goes into `log`."""
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                self.command(*arguments), stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Run it to its end: its exit status and what it printed."""
+        done = subprocess.run(
+            self.command(*arguments), text=True, capture_output=True, timeout=60, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
