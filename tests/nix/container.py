@@ -10,6 +10,8 @@ from pathlib import Path
 from tests.nix.host import tool
 from tests.nix.image_files import Image
 
+HOSTS = b"127.0.0.1 localhost\n"
+
 
 @dataclass(frozen=True)
 class Container:
@@ -26,8 +28,9 @@ class Container:
 
     def command(self, *arguments: str) -> list[str]:
         """Return the whole command line."""
-        command = [tool("bwrap"), "--bind", str(self.image.root), "/", "--proc", "/proc"]
-        command += ["--dev", "/dev", "--tmpfs", "/tmp", "--die-with-parent", "--unshare-pid"]
+        command = [tool("bwrap"), "--tmpfs", "/", *self.root()]
+        command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp"]
+        command += ["--die-with-parent", "--unshare-pid"]
         command += ["--unshare-user", "--uid", str(self.user), "--gid", str(self.user)]
         if isinstance(self.volume, Path):
             command += ["--bind", str(self.volume), "/runpod-volume"]
@@ -40,16 +43,38 @@ class Container:
             command += ["--setenv", name, value]
         return [*command, *self.image.entry, *arguments]
 
+    def root(self) -> list[str]:
+        """Return the words for the image's folders, with room beside them for what is mounted.
+
+        Folder by folder, so that no mount point appears in the unpacked image itself. /etc/hosts
+        is there in every container: its runtime writes it.
+        """
+        words = ["--file", "0", "/etc/hosts"]
+        for path in sorted([*self.image.root.iterdir(), *(self.image.root / "etc").iterdir()]):
+            place = f"/{path.relative_to(self.image.root)}"
+            if path.is_symlink():
+                words += ["--symlink", str(path.readlink()), place]
+            elif place != "/etc":
+                words += ["--ro-bind", str(path), place]
+        return words
+
     def start(self, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
         """Start it; everything that it prints goes into `log`."""
         with log.open("wb") as output:
-            return subprocess.Popen(
-                self.command(*arguments), stdout=output, stderr=subprocess.STDOUT
+            process = subprocess.Popen(
+                self.command(*arguments),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
+        assert process.stdin
+        process.stdin.write(HOSTS)
+        process.stdin.close()
+        return process
 
     def run(self, *arguments: str) -> tuple[int, str]:
         """Run it to its end: its exit status and what it printed."""
         done = subprocess.run(
-            self.command(*arguments), text=True, capture_output=True, timeout=60, check=False
+            self.command(*arguments), input=HOSTS, capture_output=True, timeout=60, check=False
         )
-        return done.returncode, done.stdout + done.stderr
+        return done.returncode, (done.stdout + done.stderr).decode()

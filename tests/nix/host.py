@@ -114,11 +114,12 @@ def write_upstream(folder: Path) -> Path:
     """Write upstream's package `sparktts` into `folder`: spark-tts-lib, its renaming undone."""
     spec = find_spec("spark_tts_lib")
     assert spec and spec.origin, "spark-tts-lib is not installed"
-    shutil.copytree(
-        Path(spec.origin).parent,
-        folder / "sparktts",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
+    for part in ("models", "modules", "utils"):  # beside them it has a door of its own
+        shutil.copytree(
+            Path(spec.origin).parent / part,
+            folder / "sparktts" / part,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
     for module in (folder / "sparktts").rglob("*.py"):
         module.write_text(module.read_text().replace("spark_tts_lib", "sparktts"))
     (folder / "LICENSE").write_text("Apache-2.0\n")
