@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak test lint format faults lock parity-full bench docs lock-dev clean
+.PHONY: help install speak test image-test lint format faults lock parity-full bench docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -44,6 +44,9 @@ speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TE
 test: $(STAMP) system  ## every test, against the real parts, on this machine alone
 	$(BIN)/python -m pytest
 
+image-test: $(STAMP) system  ## the image: built twice from nothing, the same bytes, started (NIX.md)
+	$(BIN)/python -m pytest tests/nix -m 'image or not image' -s
+
 faults: $(STAMP)  ## the volume under every fault in full: a hundred kills, each file flipped
 	FAULTS=full $(BIN)/python -m pytest tests/platform/volume -rA --durations=0
 
@@ -61,6 +64,7 @@ lint: $(STAMP)  ## format, rules, types, the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/actionlint .github/workflows/*.yml
 
 format: $(STAMP)  ## let ruff put everything in its form
 	$(BIN)/ruff check --fix-only .
@@ -72,14 +76,17 @@ docs: $(STAMP)  ## write docs/API.md and docs/CONFIGURATION.md anew from the cod
 clean:  ## remove the environment, the demo volume and all caches
 	rm -rf $(VENV) .uv .volume .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-# Programs that tests run and that no wheel brings.
+# Programs that tests run and that no wheel brings: each program, and Debian's package of it.
+PROGRAMS := bwrap:bubblewrap curl:curl nix:nix-bin patchelf:patchelf skopeo:skopeo zstd:zstd
 .PHONY: system
 system:
 	@missing=
-	for program in curl; do command -v $$program >/dev/null || missing="$$missing $$program"; done
+	for entry in $(PROGRAMS); do
+	  command -v "$${entry%%:*}" >/dev/null || missing="$$missing $${entry#*:}"
+	done
 	if [ -n "$$missing" ]; then
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then
-	    apt-get update -qq && apt-get install -qq -y $$missing >/dev/null
+	    apt-get update -qq && apt-get install -qq -y --no-install-recommends $$missing >/dev/null
 	  else
 	    echo "make test needs these programs, please install them:$$missing" >&2; exit 1
 	  fi

@@ -1,5 +1,5 @@
-# The arguments of worker.speak; played where this machine has a player for it.
-# The embedded model can only clone, so it clones its own voice unless another is asked for.
+# worker.speak with the user's arguments; what it wrote is played where there is a player for it.
+# The embedded model can only clone: it clones its own voice unless another is asked for.
 if [ "$SPARK_MODEL" = demo ]; then
   case " $* " in
     *" --voice"*) ;;
@@ -7,3 +7,9 @@ if [ "$SPARK_MODEL" = demo ]; then
   esac
 fi
 "$python" -m worker.speak "$@"
+case " $* " in
+  *" --out"*) exit ;; # a file was asked for, not to hear it
+esac
+for player in pw-play paplay aplay; do
+  if command -v "$player" >/dev/null; then exec "$player" speech.wav; fi
+done

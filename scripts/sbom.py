@@ -19,9 +19,7 @@ from urllib.parse import quote
 Component = dict[str, Any]
 # https://nix.dev/manual/nix/latest/language/builtins.html#builtins-parseDrvName: the version
 # begins after the first dash that no letter follows.
-STORE_PATH = re.compile(
-    r"/nix/store/[0-9a-z]{32}-(?P<name>.+?)(?:-(?P<version>[^a-zA-Z].*))?$"
-)
+STORE_PATH = re.compile(r"/nix/store/[0-9a-z]{32}-(?P<name>.+?)(?:-(?P<version>[^a-zA-Z].*))?$")
 
 
 def main() -> int:

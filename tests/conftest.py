@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from faster_whisper import WhisperModel
 
 from tests.support.checkpoints import FULL, make_checkpoint
-from tests.support.judge import load_judge
 from tests.support.loopback_only import sitecustomize  # noqa: F401 - guards this process
 from tests.support.worker_process import environment, run
 from worker.speech.engine import Engine
+
+if TYPE_CHECKING:  # the judge is in the development environment alone; unit tests run without it
+    from faster_whisper import WhisperModel
 
 REPOSITORY = Path(__file__).parents[1]
 DEMO = REPOSITORY / "volume" / "demo" / "checkpoint"
@@ -80,4 +82,6 @@ def demo_volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def judge(tmp_path_factory: pytest.TempPathFactory) -> WhisperModel:
     """Whisper base."""
+    from tests.support.judge import load_judge
+
     return load_judge(tmp_path_factory.mktemp("judge"))

@@ -51,7 +51,9 @@ def describe(wheelhouse: Path) -> dict[str, object]:
     gcc = [find_library(name) for name in GCC]
     zlib = [find_library("libz.so.1")]
     own = sorted(Path(p) for name, p in needed.items() if name not in {*GLIBC, *GCC})
-    certificates = Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt")
+    certificates = Path(
+        ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
+    )
     copied = [program, uv, certificates, *glibc, *gcc, *zlib, *own]
     copied += sorted(p for p in library.rglob("*") if p.suffix in {".py", ".so"} and is_kept(p))
     return {
@@ -113,10 +115,11 @@ def fingerprint(files: list[Path]) -> str:
 def write_upstream(folder: Path) -> Path:
     """Write upstream's package `sparktts` into `folder`: spark-tts-lib, its renaming undone."""
     spec = find_spec("spark_tts_lib")
-    assert spec and spec.origin, "spark-tts-lib is not installed"
+    assert spec is not None, "spark-tts-lib is not installed"
+    (package,) = spec.submodule_search_locations or ()
     for part in ("models", "modules", "utils"):  # beside them it has a door of its own
         shutil.copytree(
-            Path(spec.origin).parent / part,
+            Path(package) / part,
             folder / "sparktts" / part,
             ignore=shutil.ignore_patterns("__pycache__"),
         )

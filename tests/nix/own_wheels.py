@@ -6,8 +6,8 @@ import json
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-from tests.support.index_server import Wheel, make_wheel
 from tests.nix.workshop import REPOSITORY
+from tests.support.index_server import Wheel, make_wheel
 
 # With the CUDA libraries that it needs 5 GB: seen by the worker in a folder beside the volume.
 LARGE = ("torch", "torchaudio", "triton", "nvidia-")

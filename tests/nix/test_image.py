@@ -1,4 +1,4 @@
-"""make image-test: the image built from nothing, twice; read by skopeo; started on an empty volume."""
+"""make image-test: the image built from nothing, twice, and started on an empty volume."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def container(image: Image, place: Path) -> Iterator[Container]:
         )
 
 
-def answer(container: Container, place: Path, log: Path) -> tuple[dict[str, Any], float]:
+def answer(container: Container, log: Path) -> tuple[dict[str, Any], float]:
     """Start a container, give it a job over HTTP; the answer, and the seconds before the job."""
     port = free_port()
     started = time.monotonic()
@@ -191,12 +191,12 @@ def test_an_empty_volume_becomes_a_worker(
     container: Container, place: Path, report: Report
 ) -> None:
     """With a read-only root, as a user without a name; then again as root, on what is there."""
-    done, first = answer(container, place, place / "first.log")
+    done, first = answer(container, place / "first.log")
     assert spoken(done, container) > 0.5
     report("first start: seconds", f"{first:.1f}")
     assert "environment: installing" in (place / "first.log").read_text()
     files = {path: path.stat().st_mtime_ns for path in installed_files(container)}
-    done, second = answer(replace(container, user=0), place, place / "second.log")
+    done, second = answer(replace(container, user=0), place / "second.log")
     assert spoken(done, container) > 0.5
     report("second start: seconds", f"{second:.1f}")
     assert "installing" not in (place / "second.log").read_text()
@@ -220,7 +220,7 @@ def installed_files(container: Container) -> list[Path]:
 def test_a_volume_that_will_not_do(
     container: Container, volume: list[str], status: int, said: str
 ) -> None:
-    """At once and in words, with the exit status of its own: RunPod restarts what ends for money."""
+    """In words, and with an exit status of its own: RunPod restarts what ends, for money."""
     ended, output = replace(container, volume=volume).run()
     assert said in output
     assert ended == status

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sysconfig
+import wave
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,11 @@ from tests.support.faulty_http import sha256
 from tests.support.index_server import Wheel, make_wheel
 
 CODE = b"NAMES = {'some', 'of', 'them'}\ndef answer() -> int:\n    return 42\n"
+PROGRAM = """
+from importlib.metadata import version
+import fast, part_one, shared.one, shared.two
+print(part_one.answer(), part_one.__cached__, version("part-two"), version("fast"))
+"""
 WHEELS = [
     make_wheel("part-one", "1.0", {"part_one.py": CODE, "shared/one.py": b"ONE = 1\n"}),
     make_wheel("part-two", "2.0", {"part_two.py": CODE, "shared/two.py": b"TWO = 2\n"}),
@@ -59,11 +66,7 @@ def test_two_builds_are_the_same(tools: Workshop, tree: Path, place: Path, tmp_p
         contents.append({member: workshop.content(member) for member in closure})
     assert contents[0] == contents[1]
     assert len([path for path in contents[0] if "-wheel-" in path]) == len(WHEELS)
-    code = (
-        "import fast, part_one, shared.one, shared.two, sys; from importlib.metadata import version;"
-        "print(part_one.answer(), part_one.__cached__, version('part-two'), version('fast'))"
-    )
-    done = workshop.run(f"{path}/bin/python", "-c", code)
+    done = workshop.run(f"{path}/bin/python", "-c", PROGRAM)
     assert done.returncode == 0, done.stderr.decode()
     answer, cached, *versions = done.stdout.decode().split()
     assert answer == "42"
@@ -80,7 +83,9 @@ def test_a_wheel_with_another_hash(tools: Workshop, tree: Path, tmp_path: Path) 
 
 def test_a_wheel_that_is_nowhere(tools: Workshop, tree: Path, tmp_path: Path) -> None:
     missing = make_wheel("missing", "1.0", {})
-    said = tools.fails("build", "FLAKE#python-env", tree=small_tree(tree, tmp_path / "t", [missing]))
+    said = tools.fails(
+        "build", "FLAKE#python-env", tree=small_tree(tree, tmp_path / "t", [missing])
+    )
     assert missing.file in said
 
 
@@ -89,3 +94,24 @@ def test_an_edited_version(tools: Workshop, tree: Path, tmp_path: Path) -> None:
     said = tools.fails("build", "FLAKE#python-env", tree=small_tree(tree, tmp_path / "t", [edited]))
     assert "wheel-part-two" in said
     assert "part-two==2.1" in said
+
+
+def test_a_model_is_installed_by_nix_run(tools: Workshop, tree: Path, tmp_path: Path) -> None:
+    """Without RunPod's volume, in a folder below the user's own."""
+    small = small_tree(tree, tmp_path / "t", WHEELS)
+    done = tools.nix("run", "FLAKE#install", tree=small, to_it=["--model", "demo"])
+    assert done.returncode == 0, done.stderr.decode()
+    folder = Path(done.stdout.decode().strip())
+    assert folder.is_relative_to(tools.folder / ".local/share/spark-tts/SparkTTS-serverless")
+    assert (folder / "LLM" / "model.safetensors").exists()
+
+
+@pytest.mark.image
+def test_speech_by_nix_run(tools: Workshop, tree: Path, tmp_path: Path) -> None:
+    """The packages that the small lock lacks are those of this machine."""
+    small = small_tree(tree, tmp_path / "t", WHEELS)
+    variables = {"SPARK_MODEL": "demo", "PYTHONPATH": sysconfig.get_path("purelib")}
+    done = tools.nix("run", "FLAKE", tree=small, to_it=["Please, turn off the light."], **variables)
+    assert done.returncode == 0, done.stderr.decode()
+    with wave.open(str(tools.folder / "speech.wav")) as audio:
+        assert audio.getnframes() / audio.getframerate() > 0.5

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,17 @@ class Workshop:
     nixpkgs: Path
     upstream: Path
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[bytes]:
-        """Run a command to its end."""
+    def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a command to its end, in the folder, which is also its user's own."""
         around = [tool("bwrap"), "--dev-bind", "/", "/", "--bind", str(self.folder), "/nix"]
-        environment = os.environ | {
+        kept = {
+            n: v for n, v in os.environ.items() if not n.startswith(("RUNPOD_V", "SPARK_", "XDG_"))
+        }
+        environment = kept | {
             "NIX_CONFIG": SETTINGS,
             "HOME": str(self.folder),
             "XDG_CACHE_HOME": str(self.folder / "cache"),
+            **variables,
         }
         return subprocess.run(
             [*around, "--unshare-net", *command],
@@ -47,13 +52,19 @@ class Workshop:
             check=False,
         )
 
-    def nix(self, *arguments: str, tree: Path) -> subprocess.CompletedProcess[bytes]:
-        """Run `nix` with the flake's inputs replaced; `FLAKE` in an argument is the flake."""
+    def nix(
+        self, *arguments: str, tree: Path, to_it: Sequence[str] = (), **variables: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run `nix` with the flake's inputs replaced; `FLAKE` in an argument is the flake.
+
+        `to_it` are the arguments of what `nix run` runs.
+        """
         inputs = ["--override-input", "nixpkgs", f"path:{self.nixpkgs}"]
         inputs += ["--override-input", "spark-tts", f"path:{self.upstream}"]
         inputs += ["--no-write-lock-file"]
         flake = [argument.replace("FLAKE", f"path:{tree}") for argument in arguments]
-        return self.run(tool("nix"), *flake, *inputs)
+        rest = ["--", *to_it] if to_it else []
+        return self.run(tool("nix"), *flake, *inputs, *rest, **variables)
 
     def fails(self, *arguments: str, tree: Path) -> str:
         """Run `nix`, which must fail, and return what it said."""

@@ -23,7 +23,5 @@ rec {
     if kept >= 0 && substring kept (-1) text == suffix then substring 0 kept text else text;
   escapeShellArg = text: "'${replaceStrings [ "'" ] [ "'\\''" ] (toString text)}'";
   makeLibraryPath = packages: concatStringsSep ":" (map (package: "${package}/lib") packages);
-  concatMapStringsSep =
-    separator: f: list:
-    concatStringsSep separator (map f list);
+  concatMapStrings = f: list: concatStringsSep "" (map f list);
 }

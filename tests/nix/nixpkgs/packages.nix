@@ -238,7 +238,10 @@ in
       } "${python311.interpreter} ${./layered_image.py} describe > $out";
     in
     build "stream-image" {
-      passthru = { inherit conf; };
+      passthru = {
+        inherit conf;
+        imageTag = tag;
+      };
     } ''
       echo '#!${host.bash}
       exec ${python311.interpreter} ${./layered_image.py} stream ${conf}' > $out
