@@ -3,10 +3,9 @@
   description = "Spark-TTS as a RunPod serverless worker";
 
   inputs = {
-    # nixos-25.11
-    nixpkgs.url = "github:NixOS/nixpkgs/8fd9daa3db09ced9700431c5b7ad0e8ba199b575";
+    nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
     # Upstream, as it is: no flake, no package, modules for PYTHONPATH.
-    spark-tts.url = "github:SparkAudio/Spark-TTS/2f1ea9082400547242641f5271b6f941c9f439d1";
+    spark-tts.url = "github:SparkAudio/Spark-TTS";
     spark-tts.flake = false;
   };
 

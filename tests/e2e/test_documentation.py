@@ -14,8 +14,9 @@ from tests.support.worker_process import environment
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Run by CI itself on every change (.ci/run), or a long command of its own: here only resolved.
-WHOLE_RUNS = re.compile(r"^make (test|lint|parity-full|faults|bench)\b", re.MULTILINE)
-KNOWN = {"bash", "json", ""}  # "": drawings
+WHOLE_RUNS = re.compile(r"^make (test|image-test|lint|parity-full|faults|bench)\b", re.MULTILINE)
+# "": drawings; console: commands that need nixpkgs, whose outputs tests/nix looks up.
+KNOWN = {"bash", "json", "console", ""}
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,10 @@ def test_inputs_are_pinned_by_content() -> None:
     for node in nodes.values():
         locked = node["locked"]
         assert re.fullmatch(r"sha256-[A-Za-z0-9+/]{43}=", locked["narHash"])
-        assert f"github:{locked['owner']}/{locked['repo']}/{locked['rev']}" in flake
+        assert re.fullmatch(r"[0-9a-f]{40}", locked["rev"])
+        asked = node["original"]
+        parts = [asked["owner"], asked["repo"], *filter(None, [asked.get("ref")])]
+        assert f'"github:{"/".join(parts)}"' in flake
 
 
 def test_no_address_is_written_in_the_flake() -> None:
@@ -73,8 +76,9 @@ def test_no_address_is_written_in_the_flake() -> None:
 def test_what_the_document_runs_is_there() -> None:
     """The commands of docs/NIX.md that need nixpkgs name outputs of the flake."""
     text = (REPOSITORY / "docs" / "NIX.md").read_text()
-    named = set(re.findall(r"nix (run|build|develop)(?: -\S+)* \.(?:#([\w-]+))?", text))
+    named = set(re.findall(r"nix (run|build|develop)(?: -\S+)* \.(?:#([\w.-]+))?", text))
     assert named
+    kinds = {"run": "apps", "build": "packages", "develop": "devShells"}
     for verb, name in named:
-        kind = {"run": "apps", "build": "packages", "develop": "devShells"}[verb]
-        assert (name or "default") in OUTPUTS[kind], f"nix {verb} .#{name}"
+        kind, _, output = name.rpartition(f".{SYSTEM}.")
+        assert (output or "default") in OUTPUTS[kind or kinds[verb]], f"nix {verb} .#{name}"
