@@ -36,7 +36,7 @@ def fetch_files(
 
     Files that are there already, whole and right, are not fetched again.
     """
-    size = sum(file.size or 0 for file in files)
+    size = lock.size if files == lock.files else sum(file.size or 0 for file in files)
     progress = Progress(f"{lock.name}: downloading", size)
     reason = "nothing was tried"
     for attempt in range(installer.attempts):

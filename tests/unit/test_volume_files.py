@@ -218,6 +218,7 @@ def test_the_locks_can_be_read_and_name_what_the_worker_needs() -> None:
     assert load_model_lock(f"Spark-TTS-0.5B@{speech.revision}") == speech
     assert speech.licence == "CC-BY-NC-SA-4.0"
     assert speech.prepared
+    assert 3.9e9 < speech.size < 4.0e9
     assert {name for _, name in speech.aligners} < set(model_names())
     for name in model_names():
         lock = load_model_lock(name)
