@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak test lint format parity-full bench docs lock-dev clean
+.PHONY: help install speak test lint format faults lock parity-full bench docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -43,6 +43,12 @@ speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TE
 
 test: $(STAMP) system  ## every test, against the real parts, on this machine alone
 	$(BIN)/python -m pytest
+
+faults: $(STAMP)  ## the volume under every fault in full: a hundred kills, each file flipped
+	FAULTS=full $(BIN)/python -m pytest tests/platform/volume -rA --durations=0
+
+lock: $(STAMP)  ## resolve volume/locks/environment.toml and hash the demo model, into volume/locks/
+	$(BIN)/python -m volume.locking --uv $(BIN)/uv
 
 parity-full: $(STAMP)  ## parity with upstream on random weights of the published model's size
 	$(BIN)/python -m pytest tests/parity -m full_size -rP
