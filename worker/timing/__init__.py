@@ -1,0 +1,5 @@
+"""When each word of a known text is spoken: WhisperX's forced alignment on the finished audio."""
+
+from worker.timing.aligner import Aligner
+
+__all__ = ["Aligner"]
