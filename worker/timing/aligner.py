@@ -22,7 +22,7 @@ from worker.timing.search import Hit, search
 from worker.words import SentenceSpan, WordTiming, has_han, language_of, split_words
 
 _FRAME = 320  # samples, 20 ms
-_SOUND_FLOOR = 0.005  # of the loudest frame, about -30 dB: below it there is no voice
+_SOUND_FLOOR = 0.01  # of the loudest frame, -40 dB: below it there is no voice
 _CLOSURE = 5  # frames of silence inside of a word: the closure of a plosive
 
 
