@@ -98,7 +98,7 @@ class Layout:
 
 
 def locked_revision(name: str) -> str | None:
-    """The revision that locks/models.json gives the model, or None where it names none."""
+    """Return the revision that locks/models.json gives the model, or None where it names none."""
     models = json.loads(MODEL_LOCK.read_text())["models"]
     entry = models.get(name)
     return str(entry["revision"]) if entry else None

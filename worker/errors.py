@@ -3,14 +3,15 @@
     WorkerError                       code              meaning
     |-- RequestError                  invalid_request   the job asks for something that cannot be
     |   `-- NotAvailableError         not_available     ... that this worker cannot do (yet)
-    |-- VoiceError                    invalid_voice     the reference audio or saved voice is unusable
+    |-- VoiceError                    invalid_voice     the reference audio or saved voice is no use
     |-- DownloadError                 download_failed   a URL could not be fetched, or may not be
     |-- SynthesisError                synthesis_failed  the model gave nothing that can be heard
     |-- StorageError                  storage_failed    the bucket or folder refused
     `-- SetupError                    setup_failed      the worker itself is not complete
 
 Each is raised where it is known and answered in one place, `handler.py`. Anything else that
-escapes is answered there as `internal_error`.
+escapes is answered there as `internal_error`. A class's docstring says what happened and, after
+an empty line, what to do: docs/API.md takes both.
 """
 
 from __future__ import annotations
@@ -33,42 +34,63 @@ class WorkerError(Exception):
 
 
 class RequestError(WorkerError):
-    """The job asks for something that cannot be."""
+    """The job asks for something that cannot be.
+
+    Change what the message names; the same job would fail again.
+    """
 
     code = "invalid_request"
 
 
 class NotAvailableError(RequestError):
-    """The job asks for something that this worker or its model cannot do."""
+    """The job asks for something that this worker or its model cannot do.
+
+    Leave the field out, or use a worker and model that have it.
+    """
 
     code = "not_available"
 
 
 class VoiceError(WorkerError):
-    """The reference audio or the saved voice is unusable."""
+    """The reference audio or the saved voice is unusable.
+
+    Give other audio or another name; `save_voice` makes saved voices.
+    """
 
     code = "invalid_voice"
 
 
 class DownloadError(WorkerError):
-    """A URL could not be fetched, or may not be."""
+    """A URL could not be fetched, or may not be.
+
+    Check that the URL can be read from the internet and has not expired.
+    """
 
     code = "download_failed"
 
 
 class SynthesisError(WorkerError):
-    """The model gave nothing that can be heard."""
+    """The model gave nothing that can be heard.
+
+    Try again with another seed, a lower temperature or other text.
+    """
 
     code = "synthesis_failed"
 
 
 class StorageError(WorkerError):
-    """The bucket or the local folder refused."""
+    """The bucket or the local folder refused.
+
+    Try again; if it stays, the operator should check the bucket's settings.
+    """
 
     code = "storage_failed"
 
 
 class SetupError(WorkerError):
-    """The worker itself is not complete: a model, a folder or a setting is missing."""
+    """The worker itself is not complete: a model, a folder or a setting is missing.
+
+    The operator should install or set what the message names.
+    """
 
     code = "setup_failed"

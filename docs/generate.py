@@ -1,0 +1,299 @@
+"""Write docs/API.md and docs/CONFIGURATION.md from the code that they describe.
+
+python -m docs.generate            write them
+python -m docs.generate --check    exit with 1 if they are not what would be written
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from worker.errors import WorkerError
+from worker.fields import allowed, names
+from worker.request import NOT_YET, STYLE_FIELDS, SpeechRequest
+from worker.response import Metrics, Segment, SpeechResponse, VoiceUsed, WordTiming
+from worker.settings import Settings
+
+FOLDER = Path(__file__).parent
+BAR = r"\|"
+NOTE = "<!-- Written by `python -m docs.generate`; change the code, not this file. -->"
+
+EXAMPLES: tuple[tuple[str, dict[str, object]], ...] = (
+    ("The least that a job may say", {"text": "Hello from the network volume."}),
+    (
+        "A controlled voice",
+        {
+            "text": "The quick brown fox jumps over the lazy dog.",
+            "speaker_gender": "male",
+            "pitch": "low",
+            "speed": "high",
+            "seed": 7,
+            "save_voice": "narrator",
+        },
+    ),
+    ("That voice again", {"text": "And on it goes.", "voice": "narrator"}),
+    (
+        "A clone, with the transcript of the reference",
+        {
+            "text": "今天天气很好。Let us take a walk!",
+            "prompt_speech_url": "https://example.com/alice.wav",
+            "prompt_text": "This is what Alice says in the recording.",
+            "output_name": "walk",
+            "output_format": "mp3",
+        },
+    ),
+    (
+        "A clone of a file below voices/ in the bucket, by its timbre only",
+        {"text": "你好，世界。", "prompt_speech_url": "alice.wav", "task_token": "cross_lingual"},
+    ),
+    (
+        "A long text, each sentence going on from the one before",
+        {
+            "text": "Once upon a time there was a fox. It lived in a wood.",
+            "prompt_speech_url": "s3://my-bucket/voices/alice.wav",
+            "prompt_text": "This is what Alice says in the recording.",
+            "task_token": "continue",
+            "multi_sentence_gap": 0.5,
+            "url_expiry": 86400,
+        },
+    ),
+)
+
+ANSWER = SpeechResponse(
+    audio_url="https://example.com/output/speech_6f1c.wav?...",
+    sample_rate=16000,
+    duration=2.14,
+    segments=(Segment(text="Hello from the network volume.", start=0.0, end=2.14),),
+    voice=VoiceUsed(source="style"),
+    seed=7,
+    metrics=Metrics(
+        seconds={"voice": 0.0, "speech": 0.61, "audio": 0.02, "storage": 0.11},
+        sentences=1,
+        tokens=144,
+        tokens_per_second=236.1,
+        real_time_factor=0.35,
+        grammar_violations=0,
+        truncated_sentences=0,
+    ),
+)
+
+
+API = Template("""\
+# The API
+
+$note
+
+A job is a JSON object `{"input": {...}}`. Every field but `text` may be left out or `null`. An
+unknown field, a wrong type, a value out of range or a contradiction is refused before anything is
+computed. Booleans and strings are never taken for numbers.
+
+## Input
+
+$input
+
+Text is stripped. A control character that is not white space is refused, and so is a token of the
+model written out (`<|...|>`). A line break ends a sentence.
+$not_yet
+## Three ways to choose a voice
+
+A job uses one of them; fields of two are a contradiction.
+
+1. `prompt_speech_url`: the voice of a recording, 1 to 60 seconds long. With `prompt_text`, what is
+   said in it, the clone is closer.
+2. `voice`: one that an earlier job kept with `save_voice`.
+3. A style: any of $style. A job that names no
+   voice at all gets the style female, moderate, moderate. The voice of the first sentence is that
+   of all.
+
+## What contradicts what
+
+- Two ways to choose a voice.
+- `pitch` with `pitch_value`, `speed` with `speed_value`.
+- `prompt_text` without `prompt_speech_url`.
+- `save_voice` with `voice`, which is saved already.
+- `task_token` with a style or without any voice.
+- `task_token` continue with `prompt_speech_url` but without `prompt_text`. With `voice`, that
+  voice must have been saved with a transcript.
+- A field together with its other name.
+
+## Examples
+
+$examples
+
+## Output
+
+$output
+
+Fields that do not apply are left out. Times are in seconds, to the millisecond.
+
+$parts
+
+An answer:
+
+$answer
+
+## Errors
+
+A job that fails answers `{"error": TEXT}`; TEXT is a JSON object with `code`, `message` and, where
+one is to blame, `field`. A message names each field that is wrong, the value given and what is
+allowed.
+
+$errors
+""")
+
+CONFIGURATION = Template("""\
+# Configuration
+
+$note
+
+The worker reads environment variables only, once, when it starts. An empty variable counts as not
+set. A wrong one stops the worker with a message that names it.
+
+$settings
+""")
+
+
+def api() -> str:
+    """Give the text of docs/API.md."""
+    parts = (
+        f"### {model.__name__}\n\n{inspect.getdoc(model)}\n\n{_output_table(model)}"
+        for model in (Segment, WordTiming, VoiceUsed, Metrics)
+    )
+    not_yet = f"\nNot available in this version, and refused: {_codes(NOT_YET)}.\n"
+    return API.substitute(
+        note=NOTE,
+        input=_table(("field", "type", "allowed", "default", "meaning"), _input_rows()),
+        not_yet=not_yet if NOT_YET else "",
+        style=_codes(STYLE_FIELDS),
+        examples="\n\n".join(f"{title}:\n\n{_json({'input': job})}" for title, job in EXAMPLES),
+        output=_output_table(SpeechResponse),
+        parts="\n\n".join(parts),
+        answer=_json(ANSWER.to_json()),
+        errors=_table(("code", "what happened", "what to do"), _error_rows()),
+    )
+
+
+def configuration() -> str:
+    """Give the text of docs/CONFIGURATION.md."""
+    rows = _setting_rows()
+    return CONFIGURATION.substitute(
+        note=NOTE, settings=_table(("variable", "allowed", "default", "meaning"), rows)
+    )
+
+
+def _setting_rows() -> Iterator[tuple[str, ...]]:
+    schema = Settings.model_json_schema()["properties"]
+    for name, info in Settings.model_fields.items():
+        kind = _setting_type(info, schema[name])
+        yield f"`{name.upper()}`", kind, _default(info), info.description or ""
+
+
+def _input_rows() -> Iterator[tuple[str, ...]]:
+    schema = SpeechRequest.model_json_schema()["properties"]
+    for field, info in SpeechRequest.model_fields.items():
+        others = names(field, info)[1:]
+        name = f"`{field}`" + (f" (also {_codes(others)})" if others else "")
+        yield name, _type(schema[field]), allowed(info), _default(info), info.description or ""
+
+
+def _output_table(model: type[BaseModel]) -> str:
+    schema = model.model_json_schema(mode="serialization")["properties"]
+    rows = (
+        (
+            f"`{field}`",
+            _type(schema[field]) + (", optional" if info.default is None else ""),
+            info.description or "",
+        )
+        for field, info in model.model_fields.items()
+    )
+    return _table(("field", "type", "meaning"), rows)
+
+
+def _error_rows() -> Iterator[tuple[str, ...]]:
+    for error in _subclasses(WorkerError):
+        what, _, advice = (inspect.getdoc(error) or "").partition("\n\n")
+        yield f"`{error.code}`", what, advice
+    yield "`internal_error`", "A fault of the worker's own.", "Report it, with the worker's log."
+
+
+def _subclasses(error: type[WorkerError]) -> Iterator[type[WorkerError]]:
+    for subclass in error.__subclasses__():
+        if subclass.__module__ == WorkerError.__module__:
+            yield subclass
+            yield from _subclasses(subclass)
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """Give a JSON schema's type in a word or two."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if "anyOf" in schema:
+        return next(_type(part) for part in schema["anyOf"] if part.get("type") != "null")
+    if schema["type"] == "array":
+        return f"list of {_type(schema['items'])}"
+    if schema["type"] == "object":
+        return f"object of {_type(schema['additionalProperties'])}s"
+    return str(schema["type"])
+
+
+def _setting_type(info: FieldInfo, schema: dict[str, Any]) -> str:
+    kinds = schema.get("anyOf", [schema])
+    if any("enum" in kind or kind.get("type") == "integer" for kind in kinds):
+        return allowed(info)
+    return "a path" if any(kind.get("format") == "path" for kind in kinds) else "text"
+
+
+def _default(info: FieldInfo) -> str:
+    if info.default is PydanticUndefined:
+        return "required"
+    if info.default is None:
+        return ""
+    value = info.default
+    return f"`{json.dumps(value) if isinstance(value, bool | int | float) else value}`"
+
+
+def _codes(words: tuple[str, ...]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def _json(value: object) -> str:
+    return f"```json\n{json.dumps(value, indent=2, ensure_ascii=False)}\n```"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', BAR) for cell in line)} |" for line in lines)
+
+
+def main() -> int:
+    """Write the files, or check them; give the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if stale")
+    check = parser.parse_args().check
+    stale = []
+    for name, text in (("API.md", api()), ("CONFIGURATION.md", configuration())):
+        path = FOLDER / name
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        if check:
+            stale.append(name)
+        else:
+            path.write_text(text, encoding="utf-8")
+    if stale:
+        sys.stderr.write(f"stale: {', '.join(stale)}; run: python -m docs.generate\n")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""What many tests share: the demo checkpoint, a tiny random one, and engines on both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.checkpoints import make_checkpoint
+from worker.speech.engine import Engine
+
+REPOSITORY = Path(__file__).parents[1]
+DEMO = REPOSITORY / "volume" / "demo" / "checkpoint"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> Iterator[None]:
+    """The same arithmetic on every machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def demo_checkpoint() -> Path:
+    """The embedded checkpoint: it speaks, in cloning mode."""
+    return DEMO
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random checkpoint with every token: it babbles, in all modes."""
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+@pytest.fixture(scope="session", params=["demo", "tiny"])
+def checkpoint(request: pytest.FixtureRequest, demo_checkpoint: Path, tiny_checkpoint: Path) -> Path:
+    """Both, one after the other."""
+    return demo_checkpoint if request.param == "demo" else tiny_checkpoint
+
+
+@pytest.fixture(scope="session")
+def demo_engine(demo_checkpoint: Path) -> Engine:
+    """The embedded checkpoint, loaded."""
+    return Engine.load(demo_checkpoint, "float32", "cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(tiny_checkpoint: Path) -> Engine:
+    """The tiny random checkpoint, loaded."""
+    return Engine.load(tiny_checkpoint, "float32", "cpu")

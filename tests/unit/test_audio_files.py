@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import struct
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from tests.support.sounds import speech, tone
+from worker.audio import CONTENT_TYPES, Audio, Format, check_reference, limit_peak, read, write
+from worker.audio.files import REFERENCE_SECONDS_MAX, REFERENCE_SECONDS_MIN
+from worker.errors import StorageError, SynthesisError, VoiceError
+
+RATE = 16_000
+FORMATS: tuple[Format, ...] = ("wav", "flac", "mp3", "ogg")
+LOSSLESS: tuple[Format, ...] = ("wav", "flac")
+FLAC_FRAMES_AT = 8 + 13  # low 4 bits here and the next 4 bytes: STREAMINFO's number of samples
+
+
+def level(samples: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(samples))))
+
+
+def pitch(audio: Audio) -> float:
+    spectrum = np.abs(np.fft.rfft(audio.samples * np.hanning(len(audio.samples))))
+    return float(spectrum.argmax() / audio.duration)
+
+
+@pytest.fixture(scope="module")
+def voice() -> np.ndarray:
+    return speech("The reference voice speaks for a little more than two seconds.")
+
+
+@pytest.fixture
+def file_of(tmp_path, voice):
+    def make(audio_format: Format) -> Path:
+        path = tmp_path / f"voice.{audio_format}"
+        write(Audio(voice, RATE), path, audio_format)
+        return path
+
+    return make
+
+
+class TestRead:
+    @pytest.mark.parametrize("audio_format", FORMATS)
+    @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
+    @pytest.mark.parametrize("channels", [1, 2])
+    def test_the_first_channel_comes_at_its_own_rate(self, tmp_path, audio_format, rate, channels):
+        path = tmp_path / "tone"
+        sound = np.stack([tone(440, 1.5, rate), tone(1_000, 1.5, rate)], axis=1)[:, :channels]
+        sf.write(path, sound, rate, format=audio_format)
+        audio = read(path)
+        assert audio.sample_rate == rate
+        assert audio.samples.dtype == np.float32
+        assert audio.samples.ndim == 1
+        assert audio.duration == pytest.approx(1.5, abs=0.1)
+        assert pitch(audio) == pytest.approx(440, abs=1)
+        check_reference(audio)
+
+    @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+    def test_every_coding_of_wav_is_read(self, tmp_path, voice, subtype):
+        path = tmp_path / "voice.wav"
+        sf.write(path, voice, RATE, subtype=subtype)
+        assert level(read(path).samples - voice) < 0.03 * level(voice) + 0.003
+
+    def test_the_name_of_the_file_means_nothing(self, file_of):
+        path = file_of("flac")
+        assert len(read(path.rename(path.with_suffix(".raw"))).samples) > RATE
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"not audio at all " * 100,
+            b"<html><body>404 Not Found</body></html>",
+            b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20,
+            bytes(10_000),
+            b"RIFF\x10\x00\x00\x00WAVE",
+            b"OggS" + bytes(200),
+            b"fLaC" + bytes(200),
+            b"ID3\x04" + bytes(200),
+            b"\xff\xfb\x90\x00" + bytes(200),
+        ],
+        ids=["empty", "text", "html", "png", "zeros", "riff", "oggs", "flac", "id3", "mpeg"],
+    )
+    def test_what_is_not_audio_is_refused(self, tmp_path, content):
+        path = tmp_path / "secret-name.wav"
+        path.write_bytes(content)
+        with pytest.raises(VoiceError) as caught:
+            read(path, field="prompt_speech_url")
+        assert caught.value.field == "prompt_speech_url"
+        assert "reference audio" in caught.value.message
+        assert "secret-name" not in caught.value.message
+        assert str(tmp_path) not in caught.value.message
+
+    @pytest.mark.parametrize("audio_format", ["wav", "flac", "mp3"])
+    def test_a_file_cut_in_the_middle_is_refused(self, file_of, audio_format):
+        path = file_of(audio_format)
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        with pytest.raises(VoiceError, match=r"cut short|damaged"):
+            read(path)
+
+    def test_a_cut_ogg_is_read_as_far_as_it_goes(self, file_of, voice):
+        path = file_of("ogg")
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        assert 0 < len(read(path).samples) < len(voice)
+
+    @pytest.mark.parametrize("audio_format", FORMATS)
+    def test_a_file_cut_in_its_header_is_refused(self, file_of, audio_format):
+        path = file_of(audio_format)
+        path.write_bytes(path.read_bytes()[:20])
+        with pytest.raises(VoiceError):
+            read(path)
+
+    @pytest.mark.parametrize("audio_format", FORMATS)
+    def test_damage_is_refused_or_read_but_never_crashes(self, file_of, audio_format):
+        path = file_of(audio_format)
+        content = path.read_bytes()
+        noise = np.random.default_rng(5)
+        for _ in range(40):
+            damaged = bytearray(content)
+            for at in noise.integers(0, len(content), 20):
+                damaged[at] = noise.integers(256)
+            path.write_bytes(damaged)
+            try:
+                audio = read(path)
+            except VoiceError:
+                continue
+            assert audio.duration <= REFERENCE_SECONDS_MAX + 1
+
+    def test_a_file_without_samples_is_refused(self, tmp_path):
+        path = tmp_path / "empty.wav"
+        sf.write(path, np.zeros(0), RATE)
+        with pytest.raises(VoiceError, match="empty"):
+            read(path)
+
+    @pytest.mark.parametrize("placeholder", [0x7FFF_FFFF, 0xFFFF_FFFF])
+    def test_a_wav_that_was_streamed_is_read_to_its_end(self, file_of, voice, placeholder):
+        path = file_of("wav")
+        content = bytearray(path.read_bytes())
+        at = content.find(b"data") + 4
+        content[at : at + 4] = struct.pack("<I", placeholder)
+        path.write_bytes(content)
+        assert len(read(path).samples) == len(voice)
+
+    def test_a_flac_that_says_it_has_hours_is_not_decoded(self, file_of):
+        path = file_of("flac")
+        content = bytearray(path.read_bytes())
+        content[FLAC_FRAMES_AT] |= 0x0F
+        path.write_bytes(content)
+        with pytest.raises(VoiceError, match="at most 60 s"):
+            read(path)
+
+    def test_a_flac_whose_header_hides_hours_costs_no_more_than_the_limit(self, tmp_path):
+        path = tmp_path / "bomb.flac"
+        minute = np.zeros(RATE * 60, dtype=np.int16)
+        with sf.SoundFile(path, "w", RATE, 1, "PCM_16", format="FLAC") as sink:
+            for _ in range(60):
+                sink.write(minute)
+        assert path.stat().st_size < 2_000_000
+        content = bytearray(path.read_bytes())
+        content[FLAC_FRAMES_AT] &= 0xF0  # zero: length unknown
+        content[FLAC_FRAMES_AT + 1 : FLAC_FRAMES_AT + 5] = bytes(4)
+        path.write_bytes(content)
+
+        tracemalloc.start()
+        try:
+            with pytest.raises(VoiceError, match="too long; use at most 60 s"):
+                read(path)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 2 * 4 * RATE * REFERENCE_SECONDS_MAX
+
+    def test_many_channels_are_refused_before_decoding(self, file_of):
+        path = file_of("wav")
+        content = bytearray(path.read_bytes())
+        content[22:24] = struct.pack("<H", 1_000)
+        path.write_bytes(content)
+        with pytest.raises(VoiceError, match="1000 channels"):
+            read(path)
+
+    @pytest.mark.parametrize("rate", [1, 4_000, 1_000_000])
+    def test_an_absurd_sample_rate_is_refused(self, file_of, rate):
+        path = file_of("wav")
+        content = bytearray(path.read_bytes())
+        content[24:28] = struct.pack("<I", rate)
+        path.write_bytes(content)
+        with pytest.raises(VoiceError, match=f"sample rate of {rate} Hz"):
+            read(path)
+
+    def test_the_limit_is_the_caller_s(self, tmp_path):
+        path = tmp_path / "long.wav"
+        sf.write(path, np.zeros(RATE * 90, dtype=np.float32), RATE)
+        assert read(path, longest=90).duration == 90
+        with pytest.raises(VoiceError, match=r"90\.00 s long; use at most 60 s"):
+            read(path)
+
+
+class TestCheckReference:
+    @pytest.mark.parametrize("seconds", [REFERENCE_SECONDS_MIN, 7.0, REFERENCE_SECONDS_MAX])
+    def test_a_voice_of_permitted_length_passes(self, seconds):
+        check_reference(Audio(tone(200, seconds), RATE))
+
+    @pytest.mark.parametrize("seconds", [0.0, 0.99, 60.1])
+    def test_other_lengths_are_refused(self, seconds):
+        with pytest.raises(VoiceError, match="use 1 to 60 s") as caught:
+            check_reference(Audio(tone(200, seconds), RATE), field="prompt_speech_url")
+        assert caught.value.field == "prompt_speech_url"
+
+    @pytest.mark.parametrize("amplitude", [0.0, 0.0005])
+    def test_silence_is_refused(self, amplitude):
+        with pytest.raises(VoiceError, match="silent"):
+            check_reference(Audio(tone(200, 3.0, amplitude=amplitude), RATE))
+
+    def test_a_quiet_voice_passes(self, voice):
+        check_reference(Audio(voice * np.float32(0.01), RATE))
+
+    def test_what_is_no_number_is_refused(self):
+        samples = tone(200, 3.0)
+        samples[5] = np.nan
+        with pytest.raises(VoiceError, match="not numbers"):
+            check_reference(Audio(samples, RATE))
+
+
+class TestWrite:
+    @pytest.mark.parametrize("audio_format", LOSSLESS)
+    def test_lossless_formats_hold_16_bits_rounded(self, tmp_path, voice, audio_format):
+        path = tmp_path / "out"
+        write(Audio(voice, RATE), path, audio_format)
+        assert sf.info(path).subtype == "PCM_16"
+        back = read(path)
+        assert np.abs(back.samples - voice).max() <= 0.5 / 32768
+        assert back.sample_rate == RATE
+
+    @pytest.mark.parametrize("audio_format", ["mp3", "ogg"])
+    def test_lossy_formats_keep_the_length_and_the_sound(self, tmp_path, voice, audio_format):
+        path = tmp_path / "out"
+        write(Audio(voice, RATE), path, audio_format)
+        back = read(path).samples
+        assert len(back) == len(voice)
+        assert level(back - voice) < 0.2 * level(voice)
+
+    @pytest.mark.parametrize("audio_format", FORMATS)
+    def test_the_file_is_what_its_content_type_says(self, tmp_path, voice, audio_format):
+        path = tmp_path / "out"
+        write(Audio(voice, RATE), path, audio_format)
+        begins = {"audio/wav": b"RIFF", "audio/flac": b"fLaC", "audio/ogg": b"OggS"}
+        content = path.read_bytes()
+        if CONTENT_TYPES[audio_format] == "audio/mpeg":
+            assert content[0] == 0xFF
+            assert content[1] & 0xE6 == 0xE2  # frame sync, layer III
+        else:
+            assert content.startswith(begins[CONTENT_TYPES[audio_format]])
+
+    @pytest.mark.parametrize("audio_format", ["wav", "flac", "mp3"])
+    def test_the_same_audio_gives_the_same_bytes(self, tmp_path, voice, audio_format):
+        for name in ("a", "b"):
+            write(Audio(voice, RATE), tmp_path / name, audio_format)
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+    def test_the_same_audio_gives_the_same_ogg_samples(self, tmp_path, voice):
+        for name in ("a", "b"):
+            write(Audio(voice, RATE), tmp_path / name, "ogg")
+        np.testing.assert_array_equal(read(tmp_path / "a").samples, read(tmp_path / "b").samples)
+
+    @pytest.mark.parametrize(
+        ("audio_format", "minutes"), [("wav", 10), ("flac", 10), ("mp3", 1), ("ogg", 10)]
+    )
+    def test_long_audio_is_written_whole(self, tmp_path, audio_format, minutes):
+        path = tmp_path / "long"
+        noise = np.random.default_rng(2).standard_normal(RATE * 10)
+        samples = np.tile(0.1 * noise.astype(np.float32), 6 * minutes)
+        write(Audio(samples, RATE), path, audio_format)
+        assert sf.info(path).frames == len(samples)
+
+    @pytest.mark.parametrize("audio_format", FORMATS)
+    def test_limited_audio_does_not_clip_after_decoding(self, tmp_path, voice, audio_format):
+        path = tmp_path / "loud"
+        write(limit_peak(Audio(voice * np.float32(20), RATE)), path, audio_format)
+        assert np.abs(read(path).samples).max() < 1.0
+
+    def test_samples_beyond_full_scale_are_clipped_and_not_wrapped(self, tmp_path):
+        samples = np.array([1.5, -1.5, 1.0, -1.0, 0.25], dtype=np.float32)
+        write(Audio(samples, RATE), tmp_path / "out.wav", "wav")
+        stored, _ = sf.read(tmp_path / "out.wav", dtype="int16")
+        assert stored.tolist() == [32767, -32768, 32767, -32768, 8192]
+
+    @pytest.mark.parametrize("samples", [[], [0.0, np.nan]])
+    def test_nothing_is_written_of_what_is_no_audio(self, tmp_path, samples):
+        with pytest.raises(SynthesisError):
+            write(Audio(np.array(samples, dtype=np.float32), RATE), tmp_path / "out.wav", "wav")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_missing_folder_is_an_error_without_its_path(self, tmp_path, voice):
+        with pytest.raises(StorageError, match="could not be written as wav") as caught:
+            write(Audio(voice, RATE), tmp_path / "gone" / "out.wav", "wav")
+        assert str(tmp_path) not in caught.value.message
+
+    def test_a_failed_write_leaves_the_old_file_and_no_other(self, tmp_path, voice):
+        path = tmp_path / "out.mp3"
+        write(Audio(voice, RATE), path, "mp3")
+        before = path.read_bytes()
+        with pytest.raises(StorageError, match="mp3"):
+            write(Audio(voice, 17_123), path, "mp3")  # MPEG audio has no such sample rate
+        assert path.read_bytes() == before
+        assert list(tmp_path.iterdir()) == [path]

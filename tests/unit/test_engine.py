@@ -1,0 +1,187 @@
+"""The engine on a tiny random model: grammar, seeds, voices, limits."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.checkpoints import Sizes, make_checkpoint
+from worker.errors import NotAvailableError, SetupError, SynthesisError
+from worker.speech.batcher import Plan, Row, answer
+from worker.speech.engine import Engine
+from worker.speech.lm import LanguageModel
+from worker.speech.prompt import Voice
+from worker.speech.sampling import Sampling
+from worker.style import Style
+
+VOICE = Voice(global_tokens=(3, 0, 15, 7, 7))
+SHORT = Sampling(max_tokens=64, seed=5)
+SENTENCES = ["The first one.", "And then a second, longer one.", "三。"]
+
+
+def codes(engine: Engine, sentences: list[str], sampling: Sampling) -> list[tuple[int, ...]]:
+    return [u.semantic_tokens for u in engine.speak(sentences, VOICE, sampling)]
+
+
+def test_speech_has_the_length_of_its_tokens(tiny_engine: Engine) -> None:
+    for utterance in tiny_engine.speak(SENTENCES, VOICE, SHORT):
+        assert utterance.samples.dtype == np.float32
+        assert len(utterance.samples) == 320 * len(utterance.semantic_tokens) > 0
+        assert all(0 <= code < 96 for code in utterance.semantic_tokens)
+        assert np.isfinite(utterance.samples).all()
+
+
+def test_sentences_come_in_order_and_all(tiny_engine: Engine) -> None:
+    many = [f"Sentence {i}." for i in range(2 * 16 + 3)]  # more than fit in one batch
+    sampling = replace(SHORT, max_tokens=3)
+    assert [u.text for u in tiny_engine.speak(many, VOICE, sampling)] == many
+
+
+def test_a_seed_repeats_and_another_does_not(tiny_engine: Engine) -> None:
+    first = codes(tiny_engine, SENTENCES, SHORT)
+    assert codes(tiny_engine, SENTENCES, SHORT) == first
+    assert codes(tiny_engine, SENTENCES, replace(SHORT, seed=6)) != first
+
+
+def test_the_same_text_twice_is_not_spoken_the_same_twice(tiny_engine: Engine) -> None:
+    first, second = codes(tiny_engine, ["Again.", "Again."], SHORT)
+    assert first != second
+
+
+def test_neighbours_in_the_batch_change_nothing(tiny_engine: Engine) -> None:
+    alone = codes(tiny_engine, SENTENCES[:1], SHORT)
+    assert codes(tiny_engine, SENTENCES, SHORT)[:1] == alone
+
+
+def test_a_sentence_that_does_not_end_is_cut_and_told(tiny_engine: Engine) -> None:
+    (utterance,) = tiny_engine.speak(["Long."], VOICE, replace(SHORT, max_tokens=2))
+    assert not utterance.complete
+    assert utterance.tokens == len(utterance.semantic_tokens) + 1 == 2  # one opens the speech
+
+
+def test_a_designed_voice_has_the_codecs_length(tiny_engine: Engine) -> None:
+    for seed in range(20):
+        designed = tiny_engine.design(Style(), "Hello.", replace(SHORT, seed=seed))
+        assert tiny_engine.check(designed.voice) is None
+        assert designed.voice.style is not None
+        assert 0 <= (designed.voice.style.pitch_value or 0) <= 1000
+        assert 0 <= (designed.voice.style.speed_value or 0) <= 10
+        list(tiny_engine.speak(SENTENCES, designed.voice, replace(SHORT, max_tokens=4)))
+
+
+def test_values_force_the_acoustic_tokens(tiny_engine: Engine) -> None:
+    style = Style("male", "high", "low", pitch_value=777, speed_value=0)
+    assert tiny_engine.design(style, "Hello.", SHORT).voice.style == style
+
+
+def test_a_chained_sentence_goes_on_from_the_one_before(tiny_engine: Engine) -> None:
+    greedy = replace(SHORT, temperature=0, max_tokens=30)
+    spoken = replace(VOICE, transcript="Before.", semantic_tokens=(1, 2, 3))
+    first, second = tiny_engine.speak(["One.", "Two."], spoken, greedy, chain=True)
+    after = replace(VOICE, transcript="One.", semantic_tokens=first.semantic_tokens)
+    (expected,) = tiny_engine.speak(["Two."], after, greedy)
+    assert second.semantic_tokens == expected.semantic_tokens
+    (unchained,) = tiny_engine.speak(["Two."], spoken, greedy)
+    assert second.semantic_tokens != unchained.semantic_tokens
+
+
+def test_a_model_without_control_tokens_says_so(demo_engine: Engine) -> None:
+    with pytest.raises(NotAvailableError, match="prompt_speech_url or voice"):
+        demo_engine.design(Style(), "Hello.", SHORT)
+
+
+def test_stray_tokens_never_reach_the_codec(tiny_engine: Engine) -> None:
+    codec = tiny_engine._codec
+    for voice, speech in [
+        ((3, 0, 15, 7), (1,)),
+        ((3, 0, 16, 7, 7), (1,)),
+        ((3, 0, -1, 7, 7), (1,)),
+        ((3, 0, 15, 7, 7), (96,)),
+        ((3, 0, 15, 7, 7), (-1,)),
+        ((3, 0, 15, 7, 7), ()),
+    ]:
+        with pytest.raises(SynthesisError):
+            codec.decode(voice, speech)
+
+
+def test_voices_of_another_model_are_told_apart(tiny_engine: Engine) -> None:
+    assert tiny_engine.check(VOICE) is None
+    assert "4 global tokens" in str(tiny_engine.check(Voice((1, 2, 3, 4))))
+    assert "global token" in str(tiny_engine.check(Voice((1, 2, 3, 4, 16))))
+    assert "semantic token" in str(tiny_engine.check(replace(VOICE, semantic_tokens=(96,))))
+
+
+def test_a_reference_that_fills_the_model_is_refused(tiny_engine: Engine) -> None:
+    crowded = replace(VOICE, transcript="x", semantic_tokens=(1,) * 2040)
+    with pytest.raises(SynthesisError, match="shorter reference"):
+        list(tiny_engine.speak(["Hello."], crowded, SHORT))
+
+
+def test_straying_is_counted(tiny_engine: Engine) -> None:
+    """The model's favourite is forbidden at each step, so each step counts."""
+    lm = tiny_engine._lm
+    everything = frozenset(range(lm.config.vocab_size))
+    prompt = (10, 20, 30)
+    greedy = Sampling(temperature=0)
+    free = answer(lm, [Row(prompt, "a", 1)], Plan((everything,)), greedy)[0]
+    assert free.strayed == 0
+    without = everything - set(free.tokens)
+    assert answer(lm, [Row(prompt, "a", 1)], Plan((without,)), greedy)[0].strayed == 1
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_answers_keep_to_the_plan(tiny_engine: Engine, seed: int) -> None:
+    lm = tiny_engine._lm
+    plan = Plan(tuple(frozenset(s) for s in [{9}, {1, 2}, {1, 2}, {3, 4}]), end=4)
+    rows = [Row((7,) * n, f"row {n}", 20) for n in (1, 5, 3)]
+    for answered in answer(lm, rows, plan, Sampling(temperature=2, top_k=0, top_p=1, seed=seed)):
+        head, tail = answered.tokens[:3], answered.tokens[3:]
+        assert head[0] == 9
+        assert set(head[1:]) <= {1, 2}
+        assert set(tail) <= {3}
+        assert answered.ended == (len(answered.tokens) < 20)
+
+
+def broken(source: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(source, tmp_path / "broken"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["LLM/config.json", "LLM/tokenizer.json", "LLM/model.safetensors", "BiCodec/model.safetensors"],
+)
+def test_a_missing_file_is_named(tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
+    folder = broken(tiny_checkpoint, tmp_path)
+    (folder / name).unlink()
+    with pytest.raises(SetupError, match=name):
+        Engine.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["LLM/config.json", "LLM/tokenizer.json", "LLM/model.safetensors", "BiCodec/model.safetensors"],
+)
+def test_a_file_cut_short_is_named(tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
+    folder = broken(tiny_checkpoint, tmp_path)
+    file = folder / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(SetupError, match=name):
+        Engine.load(folder, device="cpu")
+
+
+def test_weights_of_another_size_are_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    other = make_checkpoint(tmp_path / "other", Sizes(hidden=24))
+    shutil.copy(tiny_checkpoint / "LLM" / "model.safetensors", other / "LLM")
+    with pytest.raises(SetupError, match=r"LLM/model\.safetensors does not fit"):
+        LanguageModel.load(other / "LLM", torch.float32, torch.device("cpu"))
+
+
+def test_bfloat16_speaks_too(tiny_checkpoint: Path) -> None:
+    engine = Engine.load(tiny_checkpoint, "bfloat16", "cpu")
+    assert engine._lm.norm.weight.dtype == torch.bfloat16
+    assert codes(engine, SENTENCES, SHORT) == codes(engine, SENTENCES, SHORT)

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.sounds import clicks, speech, spoken, tone
+from worker.audio import Audio, Span, join, limit_peak, shift, trim
+from worker.errors import SynthesisError
+
+RATE = 16_000
+TEXT = "Fifty thin fish, she said, if half of this is enough."
+
+
+def decibels(value: float) -> float:
+    return float(10 ** (value / 20))
+
+
+def pitch(samples: np.ndarray, rate: int) -> float:
+    """Frequency in Hz of the strongest partial in the middle half, to rate / 262144."""
+    middle = samples[len(samples) // 4 : 3 * len(samples) // 4]
+    spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle)), 1 << 18))
+    return float(spectrum.argmax()) * rate / (1 << 18)
+
+
+class TestTrim:
+    @pytest.mark.parametrize("loudness", [0.0, -20.0, -40.0, -60.0])
+    def test_speech_is_kept_and_the_silence_around_it_goes(self, loudness):
+        voice = speech(TEXT) * np.float32(decibels(loudness))
+        step = 1 / 32768  # what differs from zero by less is lost in any file of 16 bits
+        audible = np.flatnonzero(np.abs(voice) > max(np.abs(voice).max() * 0.02, 2 * step))
+        samples = np.concatenate([np.zeros(9_000), voice, np.zeros(20_000)]).astype(np.float32)
+
+        trimmed = trim(Audio(samples, RATE))
+
+        assert trimmed.cut_front <= 9_000 + audible[0]
+        assert len(samples) - trimmed.cut_back > 9_000 + audible[-1]
+        assert trimmed.cut_front > 8_000
+        assert trimmed.cut_back > 18_000
+        np.testing.assert_array_equal(
+            trimmed.audio.samples,
+            samples[trimmed.cut_front : len(samples) - trimmed.cut_back],
+        )
+
+    @pytest.mark.parametrize("word", ["fifth", "she", "half", "sphinx", "thieves", "path"])
+    def test_a_weak_consonant_at_the_edge_is_kept(self, word):
+        voice = speech(word)
+        audible = np.flatnonzero(np.abs(voice) > np.abs(voice).max() * 0.01)
+        trimmed = trim(Audio(np.pad(voice, 8_000), RATE), margin=0.0)
+        # A window is 160 samples: what lies in the first or last of them may be below it in mean.
+        assert trimmed.cut_front <= 8_000 + audible[0] + 160
+        assert trimmed.cut_back <= 8_000 + len(voice) - audible[-1] + 160
+
+    def test_a_noise_floor_well_below_speech_is_silence(self):
+        noise = np.random.default_rng(1).standard_normal(80_000) * decibels(-75)
+        voice = speech(TEXT)[:40_000]
+        noise[20_000:60_000] += voice
+        trimmed = trim(Audio(noise.astype(np.float32), RATE))
+        assert 18_000 < trimmed.cut_front <= 20_000 + 800
+        assert trimmed.cut_back > 18_000
+
+    @pytest.mark.parametrize("amplitude", [0.0, 1e-6])
+    def test_what_nobody_can_hear_comes_back_empty(self, amplitude):
+        trimmed = trim(Audio(np.full(5_000, amplitude, dtype=np.float32), RATE))
+        assert (len(trimmed.audio.samples), trimmed.cut_front, trimmed.cut_back) == (0, 5_000, 0)
+
+    @pytest.mark.parametrize("length", [0, 1, 7, 159, 160, 161])
+    def test_tiny_audio_is_left_whole(self, length):
+        trimmed = trim(Audio(np.full(length, 0.1, dtype=np.float32), RATE))
+        assert (len(trimmed.audio.samples), trimmed.cut_front, trimmed.cut_back) == (length, 0, 0)
+
+    def test_the_margin_is_kept_on_both_sides(self):
+        samples = np.zeros(48_000, dtype=np.float32)
+        samples[16_000:32_000] = tone(200, 1.0)
+        trimmed = trim(Audio(samples, RATE), margin=0.1)
+        assert (trimmed.cut_front, trimmed.cut_back) == (14_400, 14_400)
+
+
+class TestJoin:
+    def test_spans_are_where_the_segments_lie(self):
+        segments = [Audio(tone(200 * n, 0.5 * n), RATE) for n in (1, 2, 3)]
+        joined = join(segments, 0.3)
+        assert joined.audio.duration == pytest.approx(3.6)
+        assert [(span.start, span.end) for span in joined.spans] == [
+            pytest.approx((0.0, 0.5)),
+            pytest.approx((0.8, 1.8)),
+            pytest.approx((2.1, 3.6)),
+        ]
+        for segment, span in zip(segments, joined.spans, strict=True):
+            part = joined.audio.samples[round(span.start * RATE) : round(span.end * RATE)]
+            np.testing.assert_array_equal(part, segment.samples)
+        assert not joined.audio.samples[8_000:12_800].any()
+
+    def test_one_segment_has_no_gap(self):
+        joined = join([Audio(tone(200, 0.5), RATE)], 5.0)
+        assert joined.spans == (Span(0.0, 0.5),)
+        assert len(joined.audio.samples) == 8_000
+
+    def test_nothing_to_join_is_an_error(self):
+        with pytest.raises(SynthesisError, match="nothing to join"):
+            join([], 0.3)
+
+    def test_sample_rates_must_agree(self):
+        with pytest.raises(ValueError, match="16000, 24000"):
+            join([Audio(tone(200, 0.1), 16_000), Audio(tone(200, 0.1), 24_000)], 0.0)
+
+    @given(
+        lengths=st.lists(st.integers(0, 500), min_size=1, max_size=8),
+        gap=st.floats(0, 0.05, allow_nan=False),
+    )
+    def test_no_sample_is_lost_or_added(self, lengths, gap):
+        segments = [Audio(np.full(n, i + 1, dtype=np.float32), RATE) for i, n in enumerate(lengths)]
+        joined = join(segments, gap)
+        silence = round(gap * RATE) * (len(lengths) - 1)
+        assert len(joined.audio.samples) == sum(lengths) + silence
+        for i, (span, n) in enumerate(zip(joined.spans, lengths, strict=True)):
+            first, last = round(span.start * RATE), round(span.end * RATE)
+            assert last - first == n
+            assert (joined.audio.samples[first:last] == i + 1).all()
+
+
+class TestShift:
+    @pytest.mark.parametrize("semitones", [-12, -7, -1, 0, 0.5, 4, 12])
+    @pytest.mark.parametrize("tempo", [0.5, 0.8, 1.0, 1.3, 2.0])
+    def test_pitch_and_duration_are_within_one_percent(self, semitones, tempo):
+        for frequency in (100, 150, 220, 440, 1000):
+            samples = tone(frequency, 2.0)
+            shifted = shift(Audio(samples, RATE), semitones, tempo)
+            assert len(shifted.samples) == round(len(samples) / tempo)
+            expected = frequency * 2 ** (semitones / 12)
+            assert pitch(shifted.samples, RATE) == pytest.approx(expected, rel=0.01)
+
+    @pytest.mark.parametrize("rate", [8_000, 24_000, 48_000])
+    def test_it_holds_at_other_sample_rates(self, rate):
+        shifted = shift(Audio(tone(220, 2.0, rate), rate), 3, 0.9)
+        assert shifted.sample_rate == rate
+        assert len(shifted.samples) == round(2 * rate / 0.9)
+        assert pitch(shifted.samples, rate) == pytest.approx(220 * 2**0.25, rel=0.01)
+
+    @pytest.mark.parametrize(("semitones", "tempo"), [(0, 0.5), (0, 1.4), (0, 2), (5, 1), (-5, 1)])
+    def test_onsets_move_with_the_tempo_and_not_with_the_pitch(self, semitones, tempo):
+        positions = [100, 12_000, 24_000, 36_000, 47_900]
+        shifted = shift(Audio(clicks(positions, 48_000), RATE), semitones, tempo)
+        reach = round(3_000 / tempo)
+        for position in positions:
+            centre = round(position / tempo)
+            first = max(0, centre - reach)
+            found = first + int(np.abs(shifted.samples[first : centre + reach]).argmax())
+            assert abs(found - centre) <= 0.005 * RATE
+
+    @pytest.mark.parametrize(("semitones", "tempo"), [(-12, 2.0), (12, 0.5), (12, 2.0), (-12, 0.5)])
+    def test_onsets_hold_to_20_ms_at_the_corners_of_the_range(self, semitones, tempo):
+        positions = [12_000, 24_000, 36_000]
+        shifted = shift(Audio(clicks(positions, 48_000), RATE), semitones, tempo)
+        reach = round(3_000 / tempo)
+        for position in positions:
+            centre = round(position / tempo)
+            found = (
+                centre
+                - reach
+                + int(np.abs(shifted.samples[centre - reach :][: 2 * reach]).argmax())
+            )
+            assert abs(found - centre) <= 0.020 * RATE
+
+    def test_the_first_and_last_sound_keep_their_loudness(self):
+        shifted = shift(Audio(tone(300, 2.0), RATE), 2, 0.8).samples
+        middle = np.sqrt(np.mean(shifted[16_000:24_000] ** 2))
+        for end in (shifted[:400], shifted[-400:]):
+            assert np.sqrt(np.mean(end**2)) > 0.6 * middle
+
+    def test_no_change_gives_the_same_object(self):
+        audio = Audio(tone(300, 0.1), RATE)
+        assert shift(audio, 0, 1.0) is audio
+
+    @pytest.mark.parametrize("length", [0, 1, 2, 100, 1_000])
+    @pytest.mark.parametrize(("semitones", "tempo"), [(0, 0.5), (-12, 2.0), (12, 0.77)])
+    def test_short_audio_has_its_exact_length_too(self, length, semitones, tempo):
+        shifted = shift(Audio(np.full(length, 0.1, dtype=np.float32), RATE), semitones, tempo)
+        assert len(shifted.samples) == round(length / tempo)
+        assert np.isfinite(shifted.samples).all()
+
+    def test_the_same_audio_gives_the_same_samples(self):
+        audio = Audio(speech(TEXT), RATE)
+        first, second = shift(audio, 3, 0.6), shift(audio, 3, 0.6)
+        np.testing.assert_array_equal(first.samples, second.samples)
+
+    def test_words_of_real_speech_keep_their_order_and_place(self):
+        said = spoken("one. two. three.")
+        shifted = shift(Audio(said.samples, RATE), -3, 0.5)
+        for word in said.words:
+            before = said.samples[round(word.start * RATE) :][: RATE // 5]
+            after = shifted.samples[round(word.start * RATE / 0.5) :][: 2 * RATE // 5]
+            loud = np.sqrt(np.mean(before**2))
+            assert np.sqrt(np.mean(after**2)) == pytest.approx(loud, rel=0.3)
+
+
+class TestLimitPeak:
+    def test_loud_audio_is_scaled_below_the_limit(self):
+        limited = limit_peak(Audio(tone(440, 1.0, amplitude=3.0), RATE))
+        assert np.abs(limited.samples).max() == pytest.approx(decibels(-1), rel=1e-3)
+        np.testing.assert_allclose(
+            limited.samples, tone(440, 1.0, amplitude=decibels(-1)), atol=1e-3
+        )
+
+    def test_quiet_audio_is_the_same_object(self):
+        audio = Audio(tone(440, 1.0, amplitude=0.5), RATE)
+        assert limit_peak(audio) is audio
+
+    def test_a_peak_between_the_samples_counts(self):
+        # A quarter of the sample rate, half a sample off: all samples at 0.707 of the peak.
+        time = np.arange(RATE) + 0.5
+        samples = (1.2 * np.sin(np.pi / 2 * time)).astype(np.float32)
+        assert np.abs(samples).max() < decibels(-1)
+        limited = limit_peak(Audio(samples, RATE)).samples
+        assert np.abs(limited[4_000:12_000]).max() == pytest.approx(
+            decibels(-1) * np.sqrt(0.5), rel=0.1
+        )
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+    def test_what_is_no_number_is_an_error(self, bad):
+        samples = tone(440, 0.1)
+        samples[7] = bad
+        with pytest.raises(SynthesisError, match="not numbers"):
+            limit_peak(Audio(samples, RATE))
+
+    def test_empty_audio_passes(self):
+        empty = Audio(np.zeros(0, dtype=np.float32), RATE)
+        assert limit_peak(empty) is empty

@@ -1,0 +1,179 @@
+"""Waveforms: trimmed, shifted, joined, kept from clipping. Neither files nor a model in here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+from python_stretch import Signalsmith
+
+from worker.errors import SynthesisError
+
+PEAK_DBFS = -1.0  # EBU R 128 recommends this true-peak limit for what will be coded lossily
+WINDOW_SECONDS = 0.010  # loudness is measured in windows of this length
+SPEECH_RANGE_DB = 50.0  # weak consonants lie up to some 40 dB below the loudest vowel
+SPEECH_FLOOR_DBFS = -100.0  # below half a step of 16 bits, -96 dBFS: it rounds to zero
+TRIM_MARGIN_SECONDS = 0.050
+
+_STRETCH_SEED = 1
+_EDGE_SECONDS = 0.25  # longer than the stretcher's window at every tempo
+
+Samples = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Audio:
+    """One channel of sound: `samples` float32 [n] in -1..1, `sample_rate` in Hz."""
+
+    samples: Samples
+    sample_rate: int
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / self.sample_rate
+
+
+@dataclass(frozen=True, eq=False)
+class Trimmed:
+    """What is left of an audio, and how many of its samples went at the front and at the back."""
+
+    audio: Audio
+    cut_front: int
+    cut_back: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """From `start` to `end`, in seconds."""
+
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Segments put one after the other; `spans[i]` is where segment i lies in `audio`."""
+
+    audio: Audio
+    spans: tuple[Span, ...]
+
+
+def trim(audio: Audio, *, margin: float = TRIM_MARGIN_SECONDS) -> Trimmed:
+    """Cut leading and trailing silence, keeping `margin` seconds around what can be heard.
+
+    Heard is a window within SPEECH_RANGE_DB of the loudest one and above SPEECH_FLOOR_DBFS.
+    Audio in which nothing can be heard comes back empty, all of it cut at the front.
+    """
+    rms = window_rms(audio)
+    threshold = max(
+        rms.max(initial=0.0) * db_to_amplitude(-SPEECH_RANGE_DB), db_to_amplitude(SPEECH_FLOOR_DBFS)
+    )
+    heard = np.flatnonzero(rms > threshold)
+    total = len(audio.samples)
+    if heard.size == 0:
+        return Trimmed(Audio(audio.samples[:0], audio.sample_rate), total, 0)
+    window = _window_length(audio.sample_rate)
+    keep = round(margin * audio.sample_rate)
+    first = max(0, int(heard[0]) * window - keep)
+    last = min(total, (int(heard[-1]) + 1) * window + keep)
+    return Trimmed(Audio(audio.samples[first:last], audio.sample_rate), first, total - last)
+
+
+def join(segments: Sequence[Audio], gap_seconds: float) -> Joined:
+    """Put segments one after the other with `gap_seconds` of silence between them.
+
+    All must have one sample rate. Raises SynthesisError where there is nothing to join.
+    """
+    if not segments:
+        raise SynthesisError("there is nothing to join: no sentence gave any audio")
+    rates = {segment.sample_rate for segment in segments}
+    if len(rates) != 1:
+        raise ValueError(f"segments of different sample rates: {sorted(rates)}")
+    rate = rates.pop()
+    gap = np.zeros(round(gap_seconds * rate), dtype=np.float32)
+    parts: list[Samples] = []
+    spans: list[Span] = []
+    position = 0
+    for segment in segments:
+        if parts:
+            parts.append(gap)
+            position += len(gap)
+        end = position + len(segment.samples)
+        parts.append(segment.samples)
+        spans.append(Span(position / rate, end / rate))
+        position = end
+    return Joined(Audio(np.concatenate(parts), rate), tuple(spans))
+
+
+def shift(audio: Audio, semitones: float, tempo: float) -> Audio:
+    """Change pitch by `semitones` and tempo by the factor `tempo`, each apart from the other.
+
+    The result has exactly round(n / tempo) samples, and what was at t seconds is at t / tempo.
+    Without any change the same object comes back.
+
+    Pitch is moved by resampling, whose frequencies are exact, and Signalsmith Stretch then
+    restores the length: its own transposition is up to 2.5 % off at 100 Hz, where its
+    analysis bands are wider than the distance of the harmonics.
+    """
+    if (semitones == 0 and tempo == 1) or len(audio.samples) == 0:
+        return audio
+    rate = audio.sample_rate
+    ratio = 2.0 ** (semitones / 12)
+    edge = round(_EDGE_SECONDS * rate)  # silence around: the stretcher fades at both ends
+    samples = np.pad(audio.samples, edge)
+    if semitones:
+        samples = soxr.resample(samples, rate * ratio, rate, quality="VHQ")
+    stretch = Signalsmith.Stretch(_STRETCH_SEED)
+    stretch.preset(1, rate)
+    stretch.timeFactor = tempo / ratio
+    stretched = np.asarray(stretch.process(samples[np.newaxis]), dtype=np.float32)[0]
+    start = round(edge / tempo)
+    length = round(len(audio.samples) / tempo)
+    return Audio(stretched[start : start + length], rate)
+
+
+def limit_peak(audio: Audio) -> Audio:
+    """Scale down what peaks above PEAK_DBFS; what is below stays as it is, the same object.
+
+    The peak is the true peak, between the samples too (ITU-R BS.1770: oversampled four times).
+    Raises SynthesisError for values that are not finite.
+    """
+    check_finite(audio)
+    if len(audio.samples) == 0:
+        return audio
+    rate = audio.sample_rate
+    between = soxr.resample(audio.samples, rate, 4 * rate, quality="HQ")
+    peak = max(float(np.abs(audio.samples).max()), float(np.abs(between).max(initial=0.0)))
+    limit = db_to_amplitude(PEAK_DBFS)
+    return audio if peak <= limit else Audio(audio.samples * np.float32(limit / peak), rate)
+
+
+def check_finite(audio: Audio) -> None:
+    """Raise SynthesisError for NaN or infinite samples."""
+    if not np.isfinite(audio.samples).all():
+        raise SynthesisError("the model gave values that are not numbers; try another seed")
+
+
+def _window_length(sample_rate: int) -> int:
+    return max(1, round(WINDOW_SECONDS * sample_rate))
+
+
+def window_rms(audio: Audio) -> npt.NDArray[np.float64]:
+    """Root mean square of each window, [ceil(n / window)]; the last is filled with silence."""
+    window = _window_length(audio.sample_rate)
+    padded = np.pad(audio.samples.astype(np.float64), (0, -len(audio.samples) % window))
+    return np.asarray(np.sqrt(np.mean(np.square(padded.reshape(-1, window)), axis=1)))
+
+
+def db_to_amplitude(decibels: float) -> float:
+    """Amplitude of what has so many decibels relative to full scale (dBFS)."""
+    return float(10.0 ** (decibels / 20))
+
+
+def amplitude_to_db(amplitude: float) -> float:
+    """Decibels relative to full scale (dBFS), not below -200."""
+    return float(20 * np.log10(max(amplitude, 1e-10)))

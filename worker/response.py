@@ -1,0 +1,89 @@
+"""What a job answers. docs/API.md is made from this module."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+
+
+def _to_milliseconds(seconds: float) -> float:
+    return round(seconds, 3)
+
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_to_milliseconds)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Segment(_Answer):
+    """One sentence as it was spoken."""
+
+    text: str = Field(description="The sentence.")
+    start: Seconds = Field(description="Seconds from the start of the audio.")
+    end: Seconds = Field(description="The same, of its end; the gap is not part of it.")
+
+
+class WordTiming(_Answer):
+    """One word of the text and its time."""
+
+    word: str = Field(description="The word as written.")
+    start: Seconds = Field(description="Seconds from the start of the audio.")
+    end: Seconds = Field(description="The same, of its end.")
+    score: float = Field(ge=0, le=1, description="How sure the alignment is, 0 to 1.")
+
+
+class VoiceUsed(_Answer):
+    """The voice that spoke."""
+
+    source: Literal["reference", "saved", "style"] = Field(
+        description="What it was made from: reference audio, a saved voice or a style."
+    )
+    name: str | None = Field(
+        default=None, description="Under which it is saved: the job's `voice` or `save_voice`."
+    )
+
+
+class Metrics(_Answer):
+    """What the job cost."""
+
+    seconds: dict[str, Seconds] = Field(description="Wall time of each stage, by its name.")
+    sentences: Count = Field(description="Sentences that the text was split into.")
+    tokens: Count = Field(description="Tokens that the language model made.")
+    tokens_per_second: float = Field(ge=0, description="Of the language model.")
+    real_time_factor: float = Field(
+        ge=0, description="Seconds of work for one second of audio; below 1 is faster than speech."
+    )
+    grammar_violations: Count = Field(
+        description="Tokens for which the model, left alone, would have left its answer grammar."
+    )
+    truncated_sentences: Count = Field(
+        description="Sentences that reached `max_length` before the model ended them."
+    )
+    silent_sentences: Count = Field(description="Sentences in which nothing could be heard.")
+
+
+class SpeechResponse(_Answer):
+    """What a job that went well answers."""
+
+    status: Literal["success"] = Field(default="success", description="Always success.")
+    audio_url: str = Field(description="Pre-signed URL of the audio; file:// without a bucket.")
+    sample_rate: int = Field(gt=0, description="Of the audio, in hertz.")
+    duration: Seconds = Field(description="Of the audio, in seconds.")
+    segments: tuple[Segment, ...] = Field(description="The sentences, in order.")
+    word_timings: tuple[WordTiming, ...] | None = Field(
+        default=None, description="The words, in order; with enable_whisperx."
+    )
+    subtitles_url: str | None = Field(
+        default=None, description="URL of the subtitle file; with enable_subtitles."
+    )
+    voice: VoiceUsed = Field(description="The voice that spoke.")
+    seed: int = Field(ge=0, description="The job's, or the one that was drawn.")
+    metrics: Metrics = Field(description="What the job cost.")
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Give what RunPod is answered: plain JSON types, absent fields left out."""
+        return self.model_dump(mode="json", exclude_none=True)

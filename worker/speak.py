@@ -1,0 +1,130 @@
+"""python -m worker.speak TEXT --out hello.wav: speech from the command line, without RunPod.
+
+The same pipeline as a job's. Every field of the API is an option: multi_sentence_gap is
+--multi-sentence-gap. Saved voices live in the bucket or local folder that the worker uses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
+
+from tqdm import tqdm
+
+from worker import pipeline
+from worker.audio import CONTENT_TYPES, Format
+from worker.errors import RequestError, WorkerError
+from worker.observe import set_up_logging
+from worker.pipeline import Parts
+from worker.request import SpeechRequest, parse_request
+from worker.response import SpeechResponse
+from worker.settings import load_settings
+from worker.storage import LocalStorage
+
+# Given in other ways: TEXT, --voice-from, --out and its ending; a URL needs no expiry here.
+ELSEWHERE = ("text", "prompt_speech_url", "output_name", "output_format", "url_expiry")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Speak one text into a file; 1 when it cannot be."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = load_settings()
+        set_up_logging("WARNING" if settings.log_level == "INFO" else settings.log_level)
+        request = _request(options)
+        response = _speak(request, options, Parts.load(settings))
+    except WorkerError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return 1
+    metrics = response.metrics
+    print(
+        f"{options.out}: {response.duration:.2f} s of speech in {metrics.seconds['total']:.2f} s "
+        f"({1 / metrics.real_time_factor:.1f} times real time, "
+        f"{metrics.tokens_per_second:.0f} tokens/s), seed {response.seed}"
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m worker.speak", description="Speak a text into an audio file."
+    )
+    parser.add_argument("text", metavar="TEXT", help="what to say")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("speech.wav"),
+        help=f"the file; its ending says the format: {', '.join(get_args(Format))}",
+    )
+    parser.add_argument("--voice-from", type=Path, metavar="FILE", help="clone this recording")
+    for name, field in SpeechRequest.model_fields.items():
+        if name in ELSEWHERE:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if field.annotation is bool:
+            parser.add_argument(
+                option, action="store_true", default=None, help=field.description, dest=name
+            )
+        else:
+            parser.add_argument(option, help=field.description, dest=name)
+    return parser
+
+
+def _request(options: argparse.Namespace) -> SpeechRequest:
+    """The options as a job's input. Raises RequestError as a job would."""
+    asked: dict[str, Any] = {
+        name: _value(name, given)
+        for name, given in vars(options).items()
+        if name in SpeechRequest.model_fields and given is not None
+    }
+    if options.voice_from is not None:
+        asked["prompt_speech_url"] = "given-by-hand"  # _speak hands the file itself over
+        if not options.voice_from.is_file():
+            raise RequestError(f"--voice-from: there is no file {options.voice_from}")
+    ending = options.out.suffix.removeprefix(".").lower()
+    if ending not in CONTENT_TYPES:
+        raise RequestError(f"--out: {options.out} must end in .{', .'.join(CONTENT_TYPES)}")
+    return parse_request({**asked, "output_format": ending})
+
+
+def _value(name: str, given: str | bool) -> Any:
+    """An option's text as the number that the field wants, where it wants one."""
+    wanted = str(SpeechRequest.model_fields[name].annotation)
+    for kind in (int, float):
+        if isinstance(given, str) and kind.__name__ in wanted:
+            try:
+                return kind(given)
+            except ValueError:
+                return given  # the request's own error says it better
+    return given
+
+
+def _speak(request: SpeechRequest, options: argparse.Namespace, parts: Parts) -> SpeechResponse:
+    """Do it with the pipeline, in a folder of its own, and move the result into place."""
+    with TemporaryDirectory(prefix="spark-tts-") as name:
+        folder = Path(name)
+        here = replace(
+            parts,
+            storage=LocalStorage(folder / "storage"),
+            fetch_reference=lambda _url, _folder: options.voice_from,
+        )
+        with tqdm(unit=" sentences", disable=not sys.stderr.isatty(), leave=False) as bar:
+
+            def show(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            response = pipeline.speak(request, "local", here, folder, show)
+        (result,) = (folder / "storage").rglob(f"*.{request.output_format}")
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(result, options.out)
+    return response
+
+
+if __name__ == "__main__":
+    sys.exit(main())

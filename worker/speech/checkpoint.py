@@ -1,0 +1,87 @@
+"""Files of a checkpoint -> configurations and tensors. Knows the layout, not the models.
+
+    <folder>/config.yaml                                     audio parameters
+    <folder>/LLM/{config.json, tokenizer.json, model.safetensors}
+    <folder>/BiCodec/{config.yaml, model.safetensors}
+    <folder>/wav2vec2-large-xlsr-53/{config.json, preprocessor_config.json, weights}
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from worker.errors import SetupError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder in the published layout."""
+
+    folder: Path
+
+    @property
+    def language_model(self) -> Path:
+        """The Qwen2 decoder and its tokenizer."""
+        return self.folder / "LLM"
+
+    @property
+    def codec(self) -> Path:
+        """BiCodec."""
+        return self.folder / "BiCodec"
+
+    @property
+    def features(self) -> Path:
+        """wav2vec2, which turns reference audio into semantic features."""
+        return self.folder / "wav2vec2-large-xlsr-53"
+
+    def check(self) -> None:
+        """Raise SetupError naming each file that is missing."""
+        wanted = [
+            self.folder / "config.yaml",
+            self.language_model / "config.json",
+            self.language_model / "tokenizer.json",
+            self.language_model / "model.safetensors",
+            self.codec / "config.yaml",
+            self.codec / "model.safetensors",
+            self.features / "config.json",
+            self.features / "preprocessor_config.json",
+        ]
+        missing = [str(path.relative_to(self.folder)) for path in wanted if not path.is_file()]
+        if missing:
+            raise SetupError(
+                f"checkpoint {self.folder.name} is incomplete, missing: {', '.join(missing)}; "
+                "run: python -m volume verify --repair"
+            )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises SetupError naming the file when it is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise SetupError(f"{path.parent.name}/{path.name} is not a JSON object")
+    return value
+
+
+def read_tensors(path: Path, dtype: torch.dtype, device: torch.device) -> dict[str, torch.Tensor]:
+    """All tensors of a safetensors file, floating ones as `dtype`, on `device`.
+
+    Raises SetupError naming the file when it is missing, cut short or not safetensors.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
+    return {
+        name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+        for name, tensor in tensors.items()
+    }

@@ -1,0 +1,61 @@
+"""How the next token is drawn: pure functions on logits, the same rules as transformers' warpers.
+
+Randomness comes in as numbers: one uniform draw for each row and step, made before the first step
+from a generator of the row's own. So a row's tokens do not depend on its neighbours, and nothing
+is synchronised with the host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 switch these cuts off."""
+
+    temperature: float = 0.8
+    top_k: int = 50
+    top_p: float = 0.95
+    max_tokens: int = 3000
+    seed: int = 0
+
+
+def row_uniforms(seed: int, row: str, count: int) -> Tensor:
+    """`count` uniform draws in [0, 1) of the row named `row`: float64 [count], on the CPU."""
+    digest = hashlib.blake2b(f"{seed}/{row}".encode(), digest_size=8).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+    return torch.rand(count, generator=generator, dtype=torch.float64)
+
+
+def candidates(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """What may be drawn, most likely first.
+
+    `logits` [rows, n] -> probabilities [rows, k] (each row sums to 1, cut tokens have 0) and the
+    positions [rows, k] that they belong to. Temperature, then top-k, then top-p, in the order and
+    with the rules of transformers' logits warpers; at least one candidate is always left.
+    """
+    n = logits.shape[-1]
+    k = min(sampling.top_k or n, n)
+    values, positions = torch.topk(logits.float() / sampling.temperature, k)  # [rows, k], sorted
+    probabilities = values.softmax(-1)
+    if sampling.top_p < 1:
+        before = probabilities.cumsum(-1) - probabilities  # mass of the more likely ones
+        probabilities = probabilities.masked_fill(before >= sampling.top_p, 0.0)
+    return probabilities / probabilities.sum(-1, keepdim=True), positions
+
+
+def draw(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
+    """One position for each row: logits [rows, n], uniform [rows] -> positions [rows]."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    probabilities, positions = candidates(logits, sampling)
+    edges = probabilities.double().cumsum(-1)  # [rows, k]
+    chosen = (edges <= uniform.to(edges)[:, None]).sum(-1)
+    # Rounding may leave the last edge just below 1: stay within what has any probability.
+    last = (probabilities > 0).sum(-1) - 1
+    return positions.gather(-1, torch.minimum(chosen, last)[:, None])[:, 0]

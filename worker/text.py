@@ -1,0 +1,218 @@
+"""Text -> sentences, each one utterance for the model: English, Chinese and both mixed.
+
+Written here because the libraries tried (sentencex is the best of them) cut Chinese quotations and
+mixed text in the middle, and none bounds the length of a sentence. Four steps:
+
+1. `_paragraphs`: a line break ends a sentence, except within hard-wrapped prose;
+2. `_sentence_ends`: which full stops end a sentence. In doubt the text is kept together: a pause
+   where none belongs is worse to hear than one that the model makes by itself;
+3. `_bounded`: what is too long is cut at a clause, else between words, else between characters;
+4. `_joined`: what is too short, or has no word in it, goes to its neighbour in the paragraph.
+
+No character is lost but white space, any run of which becomes one space or a cut. Time is linear
+in the text whatever it holds: every look back or ahead is of bounded length.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+import regex  # type: ignore[import-untyped]
+
+# The model was trained on utterances of up to 20 to 30 seconds; 200 Latin letters take some 14.
+MAX_WEIGHT = 200
+# A Chinese character is a syllable and a digit a word: 0.2 s and more, where a letter is 0.07 s.
+HEAVY = 3
+# What weighs less has no prosody of its own: "No.", "好！"
+SHORT = 10
+# The marks on one character in Unicode's Stream-Safe Text Format (UAX #15); more is no writing.
+MAX_MARKS = 30
+# A line that was broken for want of room is longer than this.
+WRAPPED_LINE = 40
+
+_QUOTES_AFTER = "\"'”’»」』"
+_CLOSING = rf"[{_QUOTES_AFTER}›)\]}}】〉》〕）］｝*_~]*+"
+_OPENING = r"[\"'“‘«‹(\[{「『【〈《〔（［｛¿¡*_#~–—-]*+"
+_PICTURE = r"[\p{Extended_Pictographic}\p{RI}]"
+_EMOJI = rf"(?: ?{_PICTURE}(?:{_PICTURE}|[\p{{M}}\p{{EMod}}\u200d])*+)*+"
+_WIDE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Bopomofo}]")
+_HEAVY = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Bopomofo}\p{Nd}]")
+_WORD = regex.compile(r"[^\W_]")
+# Flags apart: \X looks back over the whole run of regional indicators at each of them.
+_CLUSTER = regex.compile(r"\p{RI}{2}[\p{M}\p{EMod}\u200d]*+|\X")
+# A title is skipped whole: 《你好！》. A run of stops may be spaced out: ". . ."
+_STOP = regex.compile(
+    r"《[^《》]{1,60}》|(?P<stops>[.!?…。！？｡](?:[.!?…。！？｡]| \.(?!\w))*+)"
+    rf"(?P<after>{_CLOSING}){_EMOJI}"
+)
+_CLAUSE = regex.compile(rf"(?:[,;:!?…]|\.\.){_CLOSING} |[，；：、。！？…—–]{_CLOSING}(?!\p{{P}}) ?")
+_NEXT = regex.compile(rf" ?{_OPENING}(?P<word>\w*+)(?P<dot>\.?)")
+_GOES_ON = regex.compile(r" ?[\p{Po}\p{Pd}\p{Pe}\p{Pf}]")
+_BEFORE = regex.compile(r"[\p{Latin}\d.°]*+$")
+_DOTTED = regex.compile(r"[A-Z]|(?:\p{L}{1,2}\.)+\p{L}{1,2}")  # J. U.S. a.m. Ph.D.
+
+_NEVER_LAST = regex.compile(r"e\.g|i\.e|vs|cf|viz")
+# The last word of a sentence only if the next one is of those that mostly begin one.
+_SELDOM_LAST = regex.compile(
+    "Mr|Mrs|Ms|Mx|Dr|Prof|Rev|Hon|St|Mt|Ft|Gen|Col|Lt|Sgt|Capt|Cmdr|Maj|Sen|Rep|Gov|Pres|Messrs|"
+    "Mme|Mlle|Jr|Sr|Inc|Ltd|[Cc]o|Corp|Bros|al|Ave|Blvd|Rd|[Dd]ept|est|approx|ca|Jan|Feb|Mar|Apr|"
+    "Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
+)
+_BEFORE_NUMBERS = regex.compile("[Nn]os?|[Nn]°|Nr|pp?|[Vv]ol|[Ff]igs?|[Ee]qs?|[Ss]ec|[Cc]h|[Aa]rt")
+_FIRST = regex.compile(
+    "A|After|All|Although|An|And|Are|As|At|Because|Before|But|By|Can|Could|Did|Do|Does|Don|Each|"
+    "Even|Every|Everybody|Everyone|For|From|Had|Has|Have|He|Her|Here|His|How|However|I|If|In|Is|"
+    "It|Its|Let|Many|Maybe|Most|My|Nobody|No|Not|Nothing|Now|Of|On|Once|One|Only|Or|Other|Others|"
+    "Our|Perhaps|Please|See|She|Should|Since|So|Some|Somebody|Someone|Soon|Still|Such|That|The|"
+    "Their|Then|There|These|They|This|Those|Though|Thus|To|Today|Tomorrow|Until|Was|We|Well|Were|"
+    "What|When|Where|Which|While|Who|Why|Will|With|Would|Yes|Yesterday|Yet|You|Your"
+)
+
+
+def split(text: str, max_weight: int = MAX_WEIGHT) -> list[str]:
+    """Split a text into pieces to be spoken one by one, each stripped and not empty.
+
+    A piece weighs at most `max_weight` (60 or more): 3 for a digit or a character of Chinese,
+    Japanese or Korean, 1 for another one. A piece without any letter or digit can only come of a
+    text with more punctuation in a row than a piece may weigh.
+    """
+    if max_weight < 2 * MAX_MARKS:
+        raise ValueError(f"max_weight is {max_weight}; one character may weigh {MAX_MARKS}")
+    pieces: list[str] = []
+    for paragraph in _paragraphs(text):
+        weights = _weights(paragraph)
+        ends = [end for end in _sentence_ends(paragraph) if end in weights]
+        ends = list(_bounded(paragraph, ends, weights, max_weight))
+        bounds = _joined(paragraph, ends, weights, max_weight)
+        pieces += [paragraph[start:end].strip() for start, end in pairwise(bounds)]
+    return pieces
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Give texts without line breaks, each with a word in it where the text has one."""
+    paragraphs: list[list[str]] = []
+    previous, speaks = "", False
+    for raw in text.splitlines():
+        line = " ".join(raw.split())
+        if line:
+            has_word = bool(_WORD.search(line))
+            wrapped = len(previous) > WRAPPED_LINE and line[0].islower()
+            if paragraphs and (wrapped or not has_word or not speaks):
+                paragraphs[-1].append(line)
+                speaks = speaks or has_word
+            else:
+                paragraphs.append([line])
+                speaks = has_word
+        previous = line
+    return [" ".join(lines) for lines in paragraphs]
+
+
+def _weights(text: str) -> dict[int, int]:
+    """Give each place where the text may be cut, in order, with the weight up to there.
+
+    A cut never parts what a reader sees as one character (a grapheme cluster, UAX #29).
+    """
+    place = weight = 0
+    weights = {0: 0}
+    for cluster in _CLUSTER.findall(text):
+        for start in range(0, len(cluster), MAX_MARKS + 1):
+            part = cluster[start : start + MAX_MARKS + 1]
+            place += len(part)
+            weight += max(HEAVY if _HEAVY.match(part) else 1, len(part) - 1)
+            weights[place] = weight
+    return weights
+
+
+def _sentence_ends(text: str) -> Iterator[int]:
+    """Give the end of each sentence, the space after it included."""
+    start = 0
+    for stop in _STOP.finditer(text):
+        if stop["stops"] and _is_end(text, stop, start):
+            start = stop.end() + text.startswith(" ", stop.end())
+            if start < len(text):
+                yield start
+    yield len(text)
+
+
+def _is_end(text: str, stop: regex.Match[str], start: int) -> bool:
+    """Whether the stops that matched end the sentence that began at `start`."""
+    stops, after = str(stop["stops"]), str(stop["after"])
+    rest = text[stop.end() : stop.end() + 40]
+    following = _NEXT.match(rest)
+    word = str(following["word"])
+    spaced = rest.startswith(" ")
+    wide_stop = not set(stops).isdisjoint("。！？｡")
+    if not spaced and after and word and following.start("word") == 0:
+        return stops[-1] == "。" and after[-1] in _QUOTES_AFTER  # “好！”他说, （是的。）他说
+    if wide_stop:
+        return not _GOES_ON.match(rest)
+    if word[:1].islower() or not (spaced or _WIDE.match(rest)):
+        return False
+    if stops == ".":
+        before = text[max(start, stop.start() - 24) : stop.start()]
+        token = _BEFORE.search(before)[0]
+        first = len(before) < 8 and not _WORD.search(before.removesuffix(token))
+        return not _is_abbreviated(token, following, first=first)
+    return spaced or stops[-1] in "!?"
+
+
+def _is_abbreviated(token: str, following: regex.Match[str], *, first: bool) -> bool:
+    """Whether the full stop after `token` belongs to it and ends no sentence."""
+    word = str(following["word"])
+    number = word[:1].isdigit()
+    listed = first and (token.isdigit() or len(token) == 1)  # 1. or a.
+    if listed or _NEVER_LAST.fullmatch(token):
+        return True
+    if _BEFORE_NUMBERS.fullmatch(token):
+        return number
+    if _SELDOM_LAST.fullmatch(token) or _DOTTED.fullmatch(token):
+        last = _FIRST.fullmatch(word) and not following["dot"]  # the A of J. A. Smith is no word
+        return number or not last
+    return False
+
+
+def _bounded(text: str, ends: Iterable[int], weights: dict[int, int], limit: int) -> Iterator[int]:
+    """Give the ends with cuts between them, so that no piece weighs more than `limit`."""
+    places, totals = list(weights), list(weights.values())
+    clauses = [cut for match in _CLAUSE.finditer(text) if (cut := match.end()) in weights]
+    spaces = [cut for cut in places[1:] if text[cut - 1] == " "]
+    start = 0
+    for end in ends:
+        while (rest := weights[end] - weights[start]) > limit:
+            # Pieces of about the same length sound better than full ones and a small rest.
+            aim = weights[start] + rest / math.ceil(rest / limit)
+            low = places[bisect_left(totals, weights[start] + limit * 0.4)]
+            high = places[bisect_right(totals, weights[start] + limit) - 1]
+            for cuts in (clauses, spaces, places):
+                near = cuts[bisect_left(cuts, low) : bisect_right(cuts, high)]
+                if near:
+                    start = min(near, key=lambda cut: abs(weights[cut] - aim))
+                    break
+            yield start
+        yield end
+        start = end
+
+
+def _joined(text: str, ends: Iterable[int], weights: dict[int, int], limit: int) -> list[int]:
+    """Give the bounds of the pieces, from 0 on, after each short one went to a neighbour."""
+
+    def short(start: int, end: int) -> bool:
+        return weights[end] - weights[start] < SHORT or not _WORD.search(text, start, end)
+
+    def fits(start: int, end: int) -> bool:
+        return weights[end] - weights[start] <= limit
+
+    bounds = [0]
+    for end in ends:
+        if len(bounds) > 1 and short(*bounds[-2:]) and fits(bounds[-2], end):
+            bounds[-1] = end
+        elif len(bounds) > 2 and short(*bounds[-2:]) and fits(bounds[-3], bounds[-1]):
+            bounds[-2:] = [bounds[-1], end]
+        else:
+            bounds.append(end)
+    if len(bounds) > 2 and short(*bounds[-2:]) and fits(bounds[-3], bounds[-1]):
+        del bounds[-2]
+    return bounds

@@ -1,0 +1,144 @@
+"""Reference audio or a saved name -> Voice.
+
+A reference's tokens are cached on the volume by the content of its audio, so that a voice that
+is used often is listened to once. A saved voice is voices/NAME.json in the bucket (or the local
+folder): its tokens and, where known, its transcript or style; no audio is needed to use it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from worker import audio
+from worker.errors import NotFoundError, VoiceError
+from worker.observe import log
+from worker.speech.engine import Engine
+from worker.speech.prompt import Voice
+from worker.storage import Storage, voice_key
+from worker.style import Style
+
+FORMAT = 1
+
+
+class SavedVoice(BaseModel):
+    """What voices/NAME.json holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int
+    model: str  # that made it, for the reader; only the sizes are checked
+    global_tokens: tuple[int, ...]
+    semantic_tokens: tuple[int, ...] = ()
+    transcript: str | None = None
+    style: Style | None = None
+
+
+class Voices:
+    """Makes voices with one engine, keeps them in one storage and one cache folder."""
+
+    def __init__(
+        self, engine: Engine, storage: Storage, prefix: str, cache: Path, model: str
+    ) -> None:
+        self._engine = engine
+        self._storage = storage
+        self._prefix = prefix
+        self._cache = cache
+        self._model = model
+
+    def listen(self, path: Path, transcript: str | None) -> Voice:
+        """The voice in a reference audio file; from the cache when it was heard before.
+
+        Raises VoiceError when the file is not audio, too short or long, or silent.
+        """
+        audio.check_reference(audio.read(path))
+        cached = self._cache / self._model / f"{_sha256(path)}.safetensors"
+        voice = self._recall(cached)
+        if voice is None:
+            voice = self._engine.listen(path)
+            _remember(cached, voice)
+        return Voice(voice.global_tokens, voice.semantic_tokens, transcript)
+
+    def saved(self, name: str) -> Voice:
+        """The voice that was saved under this name.
+
+        Raises VoiceError when there is none, or it does not fit this model.
+        """
+        key = voice_key(f"{name}.json", self._prefix)
+        try:
+            kept = SavedVoice.model_validate_json(self._storage.read_bytes(key))
+        except NotFoundError:
+            raise VoiceError(
+                f"voice: there is no saved voice {name!r}; save it first with save_voice",
+                field="voice",
+            ) from None
+        except ValidationError:
+            raise VoiceError(
+                f"voice: {name}.json is not a voice that this worker saved; save it again",
+                field="voice",
+            ) from None
+        voice = Voice(kept.global_tokens, kept.semantic_tokens, kept.transcript, kept.style)
+        unfit = self._engine.check(voice)
+        if kept.format != FORMAT or unfit:
+            raise VoiceError(
+                f"voice: {name!r} was saved by {kept.model} and does not fit {self._model}: "
+                f"{unfit or f'its format is {kept.format}'}; save it again with this model",
+                field="voice",
+            )
+        return voice
+
+    def save(self, name: str, voice: Voice) -> None:
+        """Keep the voice under this name; an older one of the name is replaced."""
+        spoken = voice.transcript is not None
+        kept = SavedVoice(
+            format=FORMAT,
+            model=self._model,
+            global_tokens=voice.global_tokens,
+            semantic_tokens=voice.semantic_tokens if spoken else (),
+            transcript=voice.transcript,
+            style=voice.style,
+        )
+        key = voice_key(f"{name}.json", self._prefix)
+        self._storage.write_bytes(key, kept.model_dump_json().encode(), "application/json")
+
+    def _recall(self, path: Path) -> Voice | None:
+        """A cached voice, or None when there is none that can be read and fits."""
+        try:
+            tensors = load_file(path)
+            voice = Voice(
+                tuple(tensors["global_tokens"].tolist()),
+                tuple(tensors["semantic_tokens"].tolist()),
+            )
+        except (OSError, SafetensorError, KeyError):
+            return None
+        return None if self._engine.check(voice) else voice
+
+
+def _remember(path: Path, voice: Voice) -> None:
+    """Cache a voice. A volume that is full or read-only costs time later, never the job."""
+    tokens = {
+        "global_tokens": torch.tensor(voice.global_tokens, dtype=torch.int32),
+        "semantic_tokens": torch.tensor(voice.semantic_tokens, dtype=torch.int32),
+    }
+    staged = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            staged = Path(file.name)
+        save_file(tokens, staged)
+        staged.replace(path)
+    except (OSError, SafetensorError) as error:
+        log.warning("voice not cached: %s", error)
+        if staged is not None:
+            staged.unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
