@@ -37,7 +37,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", params=["demo", "tiny"])
-def checkpoint(request: pytest.FixtureRequest, demo_checkpoint: Path, tiny_checkpoint: Path) -> Path:
+def checkpoint(
+    request: pytest.FixtureRequest, demo_checkpoint: Path, tiny_checkpoint: Path
+) -> Path:
     """Both, one after the other."""
     return demo_checkpoint if request.param == "demo" else tiny_checkpoint
 

@@ -1,6 +1,6 @@
 """The stages of a job, in order. Each is a function of its inputs; the order is known here only.
 
-    request -> sentences -> voice -> speech -> audio -> storage -> response
+request -> sentences -> voice -> speech -> audio -> storage -> response
 """
 
 from __future__ import annotations
@@ -85,9 +85,7 @@ def speak(
     """
     watch = Stopwatch()
     seed = secrets.randbits(53) if request.seed is None else request.seed
-    sampling = Sampling(
-        request.temperature, request.top_k, request.top_p, request.max_length, seed
-    )
+    sampling = Sampling(request.temperature, request.top_k, request.top_p, request.max_length, seed)
     with watch("text"):
         sentences = split(request.text)
     with watch("voice"):

@@ -55,9 +55,7 @@ def test_audio_gives_upstreams_tokens(
 
 
 @pytest.mark.parametrize("length", [1, 7, 60, 151])
-def test_tokens_give_upstreams_waveform(
-    ours: Codec, theirs: BiCodecTokenizer, length: int
-) -> None:
+def test_tokens_give_upstreams_waveform(ours: Codec, theirs: BiCodecTokenizer, length: int) -> None:
     rng = np.random.default_rng(length)
     voice = rng.integers(0, ours.sizes.global_codes, ours.sizes.voice_length)
     codes = rng.integers(0, ours.sizes.semantic_codes, length)

@@ -95,9 +95,7 @@ def test_logits_are_transformers(ours: LanguageModel, theirs: Qwen2ForCausalLM) 
     assert difference < 1e-4 * expected.abs().max().item()
 
 
-def test_greedy_tokens_are_transformers(
-    ours: LanguageModel, theirs: Qwen2ForCausalLM
-) -> None:
+def test_greedy_tokens_are_transformers(ours: LanguageModel, theirs: Qwen2ForCausalLM) -> None:
     for prompt in prompts(ours)[:2]:
         rows = [Row(tuple(prompt), "row", STEPS)]
         (answered,) = answer(ours, rows, plan(ours), GREEDY)
@@ -105,9 +103,7 @@ def test_greedy_tokens_are_transformers(
         assert len(answered.tokens) >= 2
 
 
-def test_greedy_tokens_in_a_padded_batch(
-    ours: LanguageModel, theirs: Qwen2ForCausalLM
-) -> None:
+def test_greedy_tokens_in_a_padded_batch(ours: LanguageModel, theirs: Qwen2ForCausalLM) -> None:
     batch = prompts(ours)
     rows = [Row(tuple(p), f"row {i}", STEPS) for i, p in enumerate(batch)]
     answers = answer(ours, rows, plan(ours), GREEDY)

@@ -118,11 +118,17 @@ def make_checkpoint(folder: Path, sizes: Sizes | None = None, seed: int = 0) -> 
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer(sizes)
     (folder / "config.yaml").write_text(
-        yaml.safe_dump({
-            "highpass_cutoff_freq": 40, "sample_rate": 16000, "segment_duration": 2.4,
-            "max_val_duration": 12, "latent_hop_length": 320, "ref_segment_duration": 6,
-            "volume_normalize": True,
-        })  # fmt: skip
+        yaml.safe_dump(
+            {
+                "highpass_cutoff_freq": 40,
+                "sample_rate": 16000,
+                "segment_duration": 2.4,
+                "max_val_duration": 12,
+                "latent_hop_length": 320,
+                "ref_segment_duration": 6,
+                "volume_normalize": True,
+            }
+        )  # fmt: skip
     )
     _language_model(folder / "LLM", tokenizer, sizes)
     _codec(folder / "BiCodec", sizes)
@@ -134,10 +140,12 @@ def make_tokenizer(sizes: Sizes) -> Tokenizer:
     """A Qwen2-like byte-level BPE with all of Spark-TTS's tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(WORDS), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = BpeTrainer(
         vocab_size=300,
@@ -180,13 +188,15 @@ def _language_model(folder: Path, tokenizer: Tokenizer, sizes: Sizes) -> None:
     Qwen2ForCausalLM(config).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(
-        json.dumps({
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_input_names": ["input_ids", "attention_mask"],
-            "eos_token": "<|im_end|>",
-            "pad_token": "<|endoftext|>",
-            "clean_up_tokenization_spaces": False,
-        })
+        json.dumps(
+            {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "model_input_names": ["input_ids", "attention_mask"],
+                "eos_token": "<|im_end|>",
+                "pad_token": "<|endoftext|>",
+                "clean_up_tokenization_spaces": False,
+            }
+        )
     )
 
 
@@ -240,11 +250,15 @@ def _features(folder: Path, sizes: Sizes) -> None:
     )
     Wav2Vec2Model(config).save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(
-        json.dumps({
-            "do_normalize": True, "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-            "feature_size": 1, "padding_side": "right", "padding_value": 0.0,
-            "return_attention_mask": True, "sampling_rate": 16000,
-        })  # fmt: skip
+        json.dumps(
+            {
+                "do_normalize": True,
+                "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+                "feature_size": 1,
+                "padding_side": "right",
+                "padding_value": 0.0,
+                "return_attention_mask": True,
+                "sampling_rate": 16000,
+            }
+        )  # fmt: skip
     )
-
-

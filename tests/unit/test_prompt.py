@@ -35,7 +35,9 @@ def small() -> Prompter:
 
 
 @settings(max_examples=300)
-@given(text=st.text(max_size=60) | st.from_regex(r"(<\|(im_end|bicodec_semantic_1|gender_0)\|>|a)*"))
+@given(
+    text=st.text(max_size=60) | st.from_regex(r"(<\|(im_end|bicodec_semantic_1|gender_0)\|>|a)*")
+)
 def test_a_text_never_becomes_a_control_token(
     full: Prompter, tokenizer: Tokenizer, text: str
 ) -> None:
@@ -59,16 +61,14 @@ def test_a_full_alphabet_changes_nothing(full: Prompter) -> None:
         ("Wait… what", "Wait... what"),
     ],
 )
-def test_a_small_alphabet_gets_the_plainest_form(
-    small: Prompter, text: str, spelled: str
-) -> None:
+def test_a_small_alphabet_gets_the_plainest_form(small: Prompter, text: str, spelled: str) -> None:
     assert small.spell(text) == spelled
 
 
-@pytest.mark.parametrize(("text", "named"), [("Room 7", "'7'"), ("你好", "'你'"), ("Straße", "'ß'")])
-def test_a_letter_that_cannot_be_spelled_is_named(
-    small: Prompter, text: str, named: str
-) -> None:
+@pytest.mark.parametrize(
+    ("text", "named"), [("Room 7", "'7'"), ("你好", "'你'"), ("Straße", "'ß'")]
+)
+def test_a_letter_that_cannot_be_spelled_is_named(small: Prompter, text: str, named: str) -> None:
     with pytest.raises(RequestError, match=named) as caught:
         small.spell(text)
     assert caught.value.field == "text"

@@ -48,13 +48,13 @@ class Row:
 
 
 @torch.inference_mode()
-def answer(
-    lm: LanguageModel, rows: Sequence[Row], plan: Plan, sampling: Sampling
-) -> list[Answer]:
+def answer(lm: LanguageModel, rows: Sequence[Row], plan: Plan, sampling: Sampling) -> list[Answer]:
     """The answers of all rows, in order, from one batch."""
     device = lm.device
     allowed = [torch.tensor(sorted(step), device=device) for step in plan.steps]  # each [n]
-    in_step = [_membership(step, lm.config.vocab_size).to(device) for step in plan.steps]  # each [V]
+    in_step = [
+        _membership(step, lm.config.vocab_size).to(device) for step in plan.steps
+    ]  # each [V]
     uniforms = pad_sequence(
         [row_uniforms(sampling.seed, row.name, row.limit) for row in rows], batch_first=True
     ).to(device)  # [B, most tokens]
@@ -98,9 +98,7 @@ def answer(
             )  # [B, 1]; a row that has ended stays where it is
             hidden = lm(ids[:, None], positions, cache)[:, 0]
         step += 1
-    return [
-        Answer(tuple(t), e, s) for t, e, s in zip(tokens, ended, strayed, strict=True)
-    ]
+    return [Answer(tuple(t), e, s) for t, e, s in zip(tokens, ended, strayed, strict=True)]
 
 
 def _prefill(lm: LanguageModel, rows: Sequence[Row]) -> tuple[KVCache, Tensor]:

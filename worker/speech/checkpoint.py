@@ -1,9 +1,9 @@
 """Files of a checkpoint -> configurations and tensors. Knows the layout, not the models.
 
-    <folder>/config.yaml                                     audio parameters
-    <folder>/LLM/{config.json, tokenizer.json, model.safetensors}
-    <folder>/BiCodec/{config.yaml, model.safetensors}
-    <folder>/wav2vec2-large-xlsr-53/{config.json, preprocessor_config.json, weights}
+<folder>/config.yaml                                     audio parameters
+<folder>/LLM/{config.json, tokenizer.json, model.safetensors}
+<folder>/BiCodec/{config.yaml, model.safetensors}
+<folder>/wav2vec2-large-xlsr-53/{config.json, preprocessor_config.json, weights}
 """
 
 from __future__ import annotations

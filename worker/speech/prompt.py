@@ -256,9 +256,7 @@ class Prompter:
             )
         if not lost:
             return text
-        kept = {
-            c: plain if all(self._has(p) for p in plain) else " " for c, plain in lost.items()
-        }
+        kept = {c: plain if all(self._has(p) for p in plain) else " " for c, plain in lost.items()}
         spelled = " ".join("".join(kept.get(c, c) for c in text).split())
         return re.sub(r" +(?=[,.;:?!])", "", spelled)
 
