@@ -137,7 +137,9 @@ def _cue_ends(words: Sequence[CueWord], sentence_ends: Sequence[bool], limit: in
             if line_end[line_end[start]] < end:  # more than MAX_LINES lines
                 break
             bridged = inner[end - 1] - inner[start]  # sentences that end within the cue
-            cost = best[start] + after + BRIDGED * bridged + _cue_cost(words, start, end, until, limit)
+            cost = (
+                best[start] + after + BRIDGED * bridged + _cue_cost(words, start, end, until, limit)
+            )
             if cost < best[end]:
                 best[end], origin[end] = cost, start
     ends = [len(words)]

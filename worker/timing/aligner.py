@@ -82,7 +82,7 @@ class Aligner:
             run = list(group)
             if own is not model:
                 hits[run[0] : run[-1] + 1] = _refined(own, window, words, hits, run)
-        return _with_last_end(hits, window)
+        return _settled(hits, window)
 
 
 def _refined(
@@ -112,25 +112,34 @@ def _spoken(word: str, language: str) -> _Spoken:
     return _Spoken(word, language, readings(word, language))
 
 
-def _with_last_end(hits: list[Hit | None], window: NDArray[np.float32]) -> list[Hit | None]:
-    """Let the last word last as long as the voice does.
+def _settled(hits: Sequence[Hit | None], window: NDArray[np.float32]) -> list[Hit | None]:
+    """Let each word end where the voice does.
 
-    The path ends with the first frame of its last character; everywhere else the next word's
-    space shows where a word ends.
+    The path ends with the first frame of the last character, so the last word goes on until the
+    voice stops; a word before a pause has that pause, which belongs to no word, cut off.
     """
-    last = max((i for i, hit in enumerate(hits) if hit), default=None)
-    if last is None or (hit := hits[last]) is None:
-        return hits
     frames = window[: window.size // _FRAME * _FRAME].reshape(-1, _FRAME)
     energy = np.sqrt(np.square(frames, dtype=np.float32).mean(axis=1))
     voiced = np.flatnonzero(energy > _SOUND_FLOOR * energy.max(initial=0.0))
-    end = round(hit.end * SAMPLE_RATE / _FRAME)
-    for frame in voiced[voiced >= end]:
-        if frame > end + _CLOSURE:
-            break
-        end = int(frame) + 1
-    hits[last] = replace(hit, end=max(hit.end, end * _FRAME / SAMPLE_RATE))
-    return hits
+    last = max((i for i, hit in enumerate(hits) if hit), default=None)
+    return [
+        hit and replace(hit, end=_voice_end(hit, voiced, goes_on=i == last))
+        for i, hit in enumerate(hits)
+    ]
+
+
+def _voice_end(hit: Hit, voiced: NDArray[np.intp], *, goes_on: bool) -> float:
+    """Seconds at which the voice of a hit ends, by the indices of the frames that have one."""
+    start, end = (round(time * SAMPLE_RATE / _FRAME) for time in (hit.start, hit.end))
+    within = voiced[(voiced >= start) & (voiced < end)]
+    if within.size and end - within[-1] > _CLOSURE:
+        return float(within[-1] + 1) * _FRAME / SAMPLE_RATE
+    if goes_on:
+        for frame in voiced[voiced >= end]:
+            if frame > end + _CLOSURE:
+                break
+            end = int(frame) + 1
+    return max(hit.end, end * _FRAME / SAMPLE_RATE) if goes_on else hit.end
 
 
 def _placed(
