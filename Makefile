@@ -30,3 +30,43 @@ lock-dev: install  ## resolve pyproject.toml into requirements/, by hash
 	  --python-version 3.11 --python-platform x86_64-manylinux_2_31 --no-header -q -o requirements/dev.txt
 	$(BIN)/uv pip compile requirements/uv.in --generate-hashes --no-build --no-emit-index-url \
 	  --python-platform x86_64-manylinux_2_17 --no-header -q -o requirements/uv.txt
+
+# The demo model on a volume of its own below this folder; `make speak TEXT="Your words."`
+speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TEXT="...")
+	@$(BIN)/python -m volume install --model demo
+	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(TEXT))' $(BIN)/python scripts/speak.py
+
+test: $(STAMP) system  ## every test, against the real parts, on this machine alone
+	$(BIN)/python -m pytest
+
+parity-full: $(STAMP)  ## parity with upstream on random weights of the published model's size
+	$(BIN)/python -m pytest tests/parity -m full_size -rP
+
+lint: $(STAMP)  ## format, rules, types, the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## let ruff put everything in its form
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+docs: $(STAMP)  ## write docs/API.md and docs/CONFIGURATION.md anew from the code
+	$(BIN)/python docs/generate.py
+
+clean:  ## remove the environment, the demo volume and all caches
+	rm -rf $(VENV) .volume .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Programs that tests run and that no wheel brings.
+.PHONY: system
+system:
+	@missing=
+	for program in curl; do command -v $$program >/dev/null || missing="$$missing $$program"; done
+	if [ -n "$$missing" ]; then
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then
+	    apt-get update -qq && apt-get install -qq -y $$missing >/dev/null
+	  else
+	    echo "make test needs these programs, please install them:$$missing" >&2; exit 1
+	  fi
+	fi

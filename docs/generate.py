@@ -85,6 +85,7 @@ ANSWER = SpeechResponse(
         real_time_factor=0.35,
         grammar_violations=0,
         truncated_sentences=0,
+        silent_sentences=0,
     ),
 )
 

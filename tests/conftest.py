@@ -1,4 +1,4 @@
-"""What many tests share: the demo checkpoint, a tiny random one, and engines on both."""
+"""What many tests share: models, engines, a volume, the judge; and nothing leaves the machine."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from faster_whisper import WhisperModel
 
 from tests.support.checkpoints import make_checkpoint
+from tests.support.judge import load_judge
+from tests.support.loopback_only import sitecustomize  # noqa: F401 - guards this process
+from tests.support.worker_process import environment, run
 from worker.speech.engine import Engine
 
 REPOSITORY = Path(__file__).parents[1]
 DEMO = REPOSITORY / "volume" / "demo" / "checkpoint"
+DEMO_VOICE = REPOSITORY / "volume" / "demo" / "voices" / "demo.wav"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,3 +59,18 @@ def demo_engine(demo_checkpoint: Path) -> Engine:
 def tiny_engine(tiny_checkpoint: Path) -> Engine:
     """The tiny random checkpoint, loaded."""
     return Engine.load(tiny_checkpoint, "float32", "cpu")
+
+
+@pytest.fixture(scope="session")
+def demo_volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A volume on which `python -m volume install --model demo` was run."""
+    volume = tmp_path_factory.mktemp("volume")
+    done = run("-m", "volume", "install", "--model", "demo", env=environment(volume))
+    assert done.returncode == 0, done.stderr
+    return volume
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> WhisperModel:
+    """Whisper base."""
+    return load_judge(tmp_path_factory.mktemp("judge"))

@@ -7,6 +7,7 @@
     |-- DownloadError                 download_failed   a URL could not be fetched, or may not be
     |-- SynthesisError                synthesis_failed  the model gave nothing that can be heard
     |-- StorageError                  storage_failed    the bucket or folder refused
+    |   `-- NotFoundError               not_found         ... since nothing is under that key
     `-- SetupError                    setup_failed      the worker itself is not complete
 
 Each is raised where it is known and answered in one place, `handler.py`. Anything else that
@@ -85,6 +86,12 @@ class StorageError(WorkerError):
     """
 
     code = "storage_failed"
+
+
+class NotFoundError(StorageError):
+    """Nothing is stored under that key."""
+
+    code = "not_found"
 
 
 class SetupError(WorkerError):

@@ -15,6 +15,7 @@ from volume.layout import Layout, LayoutError
 from worker import audio
 from worker.audio import Audio
 from worker.errors import SetupError, SynthesisError, VoiceError
+from worker.keys import Keys, keys_of
 from worker.observe import Stopwatch
 from worker.references import fetch_reference
 from worker.request import SpeechRequest
@@ -23,7 +24,7 @@ from worker.settings import Settings
 from worker.speech.engine import Engine, Utterance
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
-from worker.storage import Storage, open_storage, output_key
+from worker.storage import Storage, open_storage
 from worker.text import split
 from worker.voices import Voices
 
@@ -37,7 +38,8 @@ class Parts:
     engine: Engine
     voices: Voices
     storage: Storage
-    settings: Settings
+    keys: Keys
+    url_expiry: int  # seconds, where a job does not say
     fetch_reference: Callable[[str, Path], Path]  # prompt_speech_url, folder -> audio file
 
     @classmethod
@@ -48,16 +50,15 @@ class Parts:
             checkpoint = layout.model(settings.spark_model)
         except LayoutError as error:
             raise SetupError(str(error)) from None
-        storage = open_storage(settings)
+        storage, keys = open_storage(settings), keys_of(settings)
         engine = Engine.load(checkpoint, settings.spark_dtype)
         return cls(
             engine=engine,
-            voices=Voices(
-                engine, storage, settings.s3_voices_prefix, layout.voices, checkpoint.name
-            ),
+            voices=Voices(engine, storage, keys, layout.voices / checkpoint.name),
             storage=storage,
-            settings=settings,
-            fetch_reference=lambda url, folder: fetch_reference(url, storage, settings, folder),
+            keys=keys,
+            url_expiry=settings.s3_url_expiry,
+            fetch_reference=lambda url, folder: fetch_reference(url, storage, keys, folder),
         )
 
 
@@ -108,11 +109,11 @@ def speak(
         file = folder / f"speech.{request.output_format}"
         audio.write(whole, file, request.output_format)
     with watch("storage"):
-        key = output_key(parts.settings, request.output_name, job_id, request.output_format)
+        key = parts.keys.output_key(request.output_name, job_id, request.output_format)
         parts.storage.put(file, key, audio.CONTENT_TYPES[request.output_format])
         if request.save_voice is not None:
             parts.voices.save(request.save_voice, chosen.whole)
-        url = parts.storage.url(key, request.url_expiry or parts.settings.s3_url_expiry)
+        url = parts.storage.url(key, request.url_expiry or parts.url_expiry)
     return SpeechResponse(
         audio_url=url,
         sample_rate=whole.sample_rate,

@@ -9,6 +9,7 @@ silence except: text is stripped, a JSON null counts as a field not given, and a
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from typing import Literal, Self
 
@@ -258,10 +259,10 @@ def _fields() -> dict[str, str]:
 
 
 def _unknown(name: object, fields: dict[str, str]) -> tuple[str, str]:
-    near = difflib.get_close_matches(str(name)[:64], fields, n=1) if isinstance(name, str) else []
+    near = difflib.get_close_matches(name[:64], fields, n=1) if isinstance(name, str) else []
     hint = f"did you mean {near[0]}?" if near else "docs/API.md lists them all"
-    shown = quote(name)
-    return (shown.strip("'\""), f"{shown} is not a field of a job; {hint}")
+    shown = name if isinstance(name, str) and re.fullmatch(r"\w{1,64}", name) else quote(name)
+    return shown, f"{shown} is not a field of a job; {hint}"
 
 
 def _in_words(error: ErrorDetails, fields: dict[str, str]) -> list[tuple[str, str]]:

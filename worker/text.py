@@ -20,7 +20,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-import regex  # type: ignore[import-untyped]
+import regex
 
 # The model was trained on utterances of up to 20 to 30 seconds; 200 Latin letters take some 14.
 MAX_WEIGHT = 200
@@ -141,7 +141,7 @@ def _is_end(text: str, stop: regex.Match[str], start: int) -> bool:
     """Whether the stops that matched end the sentence that began at `start`."""
     stops, after = str(stop["stops"]), str(stop["after"])
     rest = text[stop.end() : stop.end() + 40]
-    following = _NEXT.match(rest)
+    following = next(_NEXT.finditer(rest))  # it matches anything
     word = str(following["word"])
     spaced = rest.startswith(" ")
     wide_stop = not set(stops).isdisjoint("。！？｡")
@@ -153,7 +153,7 @@ def _is_end(text: str, stop: regex.Match[str], start: int) -> bool:
         return False
     if stops == ".":
         before = text[max(start, stop.start() - 24) : stop.start()]
-        token = _BEFORE.search(before)[0]
+        token = next(_BEFORE.finditer(before))[0]
         first = len(before) < 8 and not _WORD.search(before.removesuffix(token))
         return not _is_abbreviated(token, following, first=first)
     return spaced or stops[-1] in "!?"

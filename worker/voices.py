@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 
 from worker import audio
 from worker.errors import NotFoundError, VoiceError
+from worker.keys import Keys
 from worker.observe import log
 from worker.speech.engine import Engine
 from worker.speech.prompt import Voice
-from worker.storage import Storage, voice_key
+from worker.storage import Storage
 from worker.style import Style
 
 FORMAT = 1
@@ -43,14 +44,12 @@ class SavedVoice(BaseModel):
 class Voices:
     """Makes voices with one engine, keeps them in one storage and one cache folder."""
 
-    def __init__(
-        self, engine: Engine, storage: Storage, prefix: str, cache: Path, model: str
-    ) -> None:
+    def __init__(self, engine: Engine, storage: Storage, keys: Keys, cache: Path) -> None:
         self._engine = engine
         self._storage = storage
-        self._prefix = prefix
-        self._cache = cache
-        self._model = model
+        self._keys = keys
+        self._cache = cache  # a folder of the model's own: tokens of one are not another's
+        self._model = cache.name
 
     def listen(self, path: Path, transcript: str | None) -> Voice:
         """The voice in a reference audio file; from the cache when it was heard before.
@@ -58,7 +57,7 @@ class Voices:
         Raises VoiceError when the file is not audio, too short or long, or silent.
         """
         audio.check_reference(audio.read(path))
-        cached = self._cache / self._model / f"{_sha256(path)}.safetensors"
+        cached = self._cache / f"{_sha256(path)}.safetensors"
         voice = self._recall(cached)
         if voice is None:
             voice = self._engine.listen(path)
@@ -70,7 +69,7 @@ class Voices:
 
         Raises VoiceError when there is none, or it does not fit this model.
         """
-        key = voice_key(f"{name}.json", self._prefix)
+        key = self._keys.voice_key(name)
         try:
             kept = SavedVoice.model_validate_json(self._storage.read_bytes(key))
         except NotFoundError:
@@ -104,7 +103,7 @@ class Voices:
             transcript=voice.transcript,
             style=voice.style,
         )
-        key = voice_key(f"{name}.json", self._prefix)
+        key = self._keys.voice_key(name, field="save_voice")
         self._storage.write_bytes(key, kept.model_dump_json().encode(), "application/json")
 
     def _recall(self, path: Path) -> Voice | None:

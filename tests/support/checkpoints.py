@@ -128,7 +128,7 @@ def make_checkpoint(folder: Path, sizes: Sizes | None = None, seed: int = 0) -> 
                 "ref_segment_duration": 6,
                 "volume_normalize": True,
             }
-        )  # fmt: skip
+        )
     )
     _language_model(folder / "LLM", tokenizer, sizes)
     _codec(folder / "BiCodec", sizes)
@@ -260,5 +260,5 @@ def _features(folder: Path, sizes: Sizes) -> None:
                 "return_attention_mask": True,
                 "sampling_rate": 16000,
             }
-        )  # fmt: skip
+        )
     )

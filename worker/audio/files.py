@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
+from worker.atomic import replacing
 from worker.audio.waveform import Audio, Samples, amplitude_to_db, check_finite, window_rms
 from worker.errors import StorageError, SynthesisError, VoiceError
 
@@ -104,13 +104,13 @@ def write(audio: Audio, path: Path, format: Format) -> None:  # noqa: A002 - the
     if encoding == "PCM_16":
         samples = np.clip(np.rint(audio.samples * 32768.0), -32768, 32767).astype(np.int16)
     try:
-        with tempfile.TemporaryDirectory(prefix=".audio-", dir=path.parent) as folder:
-            part = Path(folder) / "part"
-            with sf.SoundFile(part, "w", audio.sample_rate, 1, encoding, format=container) as sink:
-                # In blocks: libvorbis puts all that it is given at once on the C stack.
-                for start in range(0, len(samples), _BLOCK_FRAMES):
-                    sink.write(samples[start : start + _BLOCK_FRAMES])
-            part.replace(path)
+        with (
+            replacing(path) as part,
+            sf.SoundFile(part, "w", audio.sample_rate, 1, encoding, format=container) as sink,
+        ):
+            # In blocks: libvorbis puts all that it is given at once on the C stack.
+            for start in range(0, len(samples), _BLOCK_FRAMES):
+                sink.write(samples[start : start + _BLOCK_FRAMES])
     except (OSError, sf.LibsndfileError) as error:
         raise StorageError(
             f"the audio could not be written as {format}: {_reason(error)}"

@@ -86,7 +86,9 @@ def answer(lm: LanguageModel, rows: Sequence[Row], plan: Plan, sampling: Samplin
                 ended[row] = ended[row] or complete
                 running.discard(row)
         if len(running) <= len(batch) // 2:
-            places = torch.tensor([p for p, row in enumerate(batch) if row in running], dtype=int)
+            places = torch.tensor(
+                [p for p, row in enumerate(batch) if row in running], dtype=torch.long
+            )
             batch = [row for row in batch if row in running]
             places = places.to(device)
             cache.keep(places)

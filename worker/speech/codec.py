@@ -45,7 +45,7 @@ class Codec:
     def __init__(
         self,
         upstream: Upstream,
-        bicodec: nn.Module,
+        bicodec: Any,  # upstream's class, which is not typed
         processor: Wav2Vec2FeatureExtractor,
         features: Wav2Vec2Model,
         audio: AudioParameters,

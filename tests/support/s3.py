@@ -1,0 +1,125 @@
+"""An S3 server on the loopback, and a door before it that fails when told to."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+ACCESS_KEY = "test-key"
+SECRET_KEY = "test-secret-never-shown"
+
+
+@contextmanager
+def s3_server(bucket: str) -> Iterator[str]:
+    """Run moto's server with an empty `bucket`; gives its URL."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+        ).create_bucket(Bucket=bucket)
+        yield endpoint
+    finally:
+        server.stop()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer of S3's kind: a status, and an XML body with a code where there is one."""
+
+    status: int
+    code: str = ""
+
+    @property
+    def body(self) -> bytes:
+        if not self.code:
+            return b""
+        message = f"{ACCESS_KEY} {SECRET_KEY}"  # as if the service told secrets
+        return f"<Error><Code>{self.code}</Code><Message>{message}</Message></Error>".encode()
+
+
+class Door(ThreadingHTTPServer):
+    """Passes requests on to `behind` (http://HOST:PORT), after a number of other answers.
+
+    `script` holds what to do with the next requests: a Refusal, or "cut" to break the connection
+    in the middle of the body. `seen` holds the request lines and headers.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, behind: str) -> None:
+        super().__init__(("127.0.0.1", 0), _DoorHandler)
+        self.behind = behind.removeprefix("http://")
+        self.script: list[Refusal | str] = []
+        self.seen: list[tuple[str, str, dict[str, str]]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @contextmanager
+    def running(self) -> Iterator[Door]:
+        thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.shutdown()
+            self.server_close()
+            thread.join()
+
+
+class _DoorHandler(BaseHTTPRequestHandler):
+    server: Door
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self) -> None:
+        self.server.seen.append((self.command, self.path, dict(self.headers)))
+        if self.headers.get("Expect") == "100-continue":
+            self.send_response_only(100)
+            self.end_headers()
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        order = self.server.script.pop(0) if self.server.script else None
+        if isinstance(order, Refusal):
+            self.send_response(order.status)
+            self.send_header("Content-Length", str(len(order.body)))
+            self.end_headers()
+            self.wfile.write(order.body)
+            return
+        connection = http.client.HTTPConnection(self.server.behind, timeout=10)
+        headers = {k: v for k, v in self.headers.items() if k.lower() != "expect"}
+        connection.request(self.command, self.path, body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        self.send_response_only(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in {"content-length", "transfer-encoding", "connection"}:
+                self.send_header(name, value)
+        head = self.command == "HEAD"
+        length = answer.getheader("Content-Length", "0") if head else str(len(content))
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        if order == "cut":
+            content = content[: len(content) // 2]
+            self.close_connection = True
+        connection.close()
+        with suppress(ConnectionError):  # the client need not read to the end
+            self.wfile.write(content)
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _answer  # noqa: N815 - http.server's names
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""

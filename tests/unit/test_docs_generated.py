@@ -1,0 +1,59 @@
+"""docs/API.md and docs/CONFIGURATION.md say what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+
+import pytest
+
+from docs import generate
+from worker.errors import WorkerError
+from worker.fields import names
+from worker.request import SpeechRequest, parse_request
+from worker.response import SpeechResponse
+from worker.settings import Settings
+
+API = generate.FOLDER / "API.md"
+CONFIGURATION = generate.FOLDER / "CONFIGURATION.md"
+
+
+def test_the_files_are_what_the_code_would_write() -> None:
+    assert API.read_text(encoding="utf-8") == generate.api(), "run: python -m docs.generate"
+    assert CONFIGURATION.read_text(encoding="utf-8") == generate.configuration()
+
+
+def test_every_example_is_a_valid_job_and_the_answer_is_one() -> None:
+    blocks = re.findall(r"```json\n(.*?)```", API.read_text(encoding="utf-8"), re.DOTALL)
+    *jobs, answer = map(json.loads, blocks)
+    assert len(jobs) == len(generate.EXAMPLES)
+    for job in jobs:
+        parse_request(job["input"])
+    assert SpeechResponse.model_validate_json(json.dumps(answer)).to_json() == answer
+
+
+def test_every_name_variable_and_code_is_there() -> None:
+    api, configuration = API.read_text("utf-8"), CONFIGURATION.read_text("utf-8")
+    for field, info in SpeechRequest.model_fields.items():
+        assert info.description
+        assert all(f"`{name}`" in api for name in names(field, info))
+    for field, info in Settings.model_fields.items():
+        assert info.description
+        assert f"| `{field.upper()}` |" in configuration
+    for error in WorkerError.__subclasses__():
+        assert f"| `{error.code}` |" in api
+
+
+def test_check_fails_on_a_stale_file_and_writing_mends_it(
+    tmp_path: generate.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "FOLDER", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["generate", "--check"])
+    assert generate.main() == 1
+    monkeypatch.setattr(sys, "argv", ["generate"])
+    assert generate.main() == 0
+    monkeypatch.setattr(sys, "argv", ["generate", "--check"])
+    assert generate.main() == 0
+    (tmp_path / "API.md").write_text("stale")
+    assert generate.main() == 1

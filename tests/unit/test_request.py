@@ -1,0 +1,451 @@
+"""What a job may ask: every field, its limits, the contradictions, and anything at all."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from worker.errors import NotAvailableError, RequestError
+from worker.fields import names
+from worker.quote import LENGTH, quote
+from worker.request import MAX_FAULTS, NOT_YET, SpeechRequest, parse_request
+from worker.style import Style
+
+REFERENCE = "https://example.com/alice.wav"
+NAMES = [name for field, info in SpeechRequest.model_fields.items() for name in names(field, info)]
+
+
+def refused(job: object) -> RequestError:
+    with pytest.raises(RequestError) as caught:
+        parse_request(job)
+    assert caught.value.message == str(caught.value)
+    return caught.value
+
+
+def test_a_text_is_enough_and_the_rest_has_the_documented_defaults() -> None:
+    assert parse_request({"text": " Hello.\n"}).model_dump() == {
+        "text": "Hello.",
+        "prompt_speech_url": None,
+        "prompt_text": None,
+        "voice": None,
+        "save_voice": None,
+        "speaker_gender": None,
+        "pitch": None,
+        "speed": None,
+        "pitch_value": None,
+        "speed_value": None,
+        "pitch_shift": 0.0,
+        "speed_shift": 1.0,
+        "multi_sentence_gap": 0.3,
+        "task_token": None,
+        "temperature": 0.8,
+        "top_k": 50,
+        "top_p": 0.95,
+        "max_length": 3000,
+        "seed": None,
+        "output_name": "speech",
+        "output_format": "wav",
+        "enable_whisperx": False,
+        "enable_subtitles": False,
+        "subtitle_style": None,
+        "url_expiry": None,
+    }
+
+
+def test_a_request_cannot_be_changed() -> None:
+    request = parse_request({"text": "Hello."})
+    with pytest.raises(ValidationError):
+        request.text = "Bye."
+
+
+def test_null_is_a_field_not_given() -> None:
+    job = dict.fromkeys(NAMES) | {"text": "Hello."}
+    assert parse_request(job) == parse_request({"text": "Hello."})
+    assert refused({"text": None}).field == "text"
+
+
+LIMITS = {
+    "pitch_value": (0, 1000),
+    "speed_value": (0, 10),
+    "pitch_shift": (-12, 12),
+    "speed_shift": (0.5, 2.0),
+    "multi_sentence_gap": (0, 5),
+    "temperature": (0, 2),
+    "top_k": (0, 8192),
+    "max_length": (64, 8192),
+    "seed": (0, 2**63 - 1),
+    "url_expiry": (60, 604_800),
+}
+NUMBERS = [*LIMITS, "top_p"]
+
+
+@pytest.mark.parametrize(("field", "limits"), LIMITS.items())
+def test_the_limits_are_in_and_beyond_them_is_out(field: str, limits: tuple[float, float]) -> None:
+    low, high = limits
+    step = 1 if field in ("pitch_value", "speed_value", "seed") or low >= 60 else 0.001
+    for value in limits:
+        assert getattr(parse_request({"text": "x", field: value}), field) == value
+    for value in (low - step, high + step):
+        error = refused({"text": "x", field: value})
+        assert error.field == field
+        assert f"{field}: " in error.message
+        assert f"from {low} to {high}" in error.message
+
+
+def test_top_p_is_a_probability_above_0() -> None:
+    assert parse_request({"text": "x", "top_p": 1}).top_p == 1
+    for value in (0, 0.0, 1.001, -1):
+        assert refused({"text": "x", "top_p": value}).field == "top_p"
+
+
+@pytest.mark.parametrize("field", NUMBERS)
+@pytest.mark.parametrize(
+    "value", [True, False, "1", "0.5", "", math.nan, math.inf, -math.inf, [1], {}, 10**400]
+)
+def test_only_a_number_is_a_number(field: str, value: object) -> None:
+    error = refused({"text": "x", field: value})
+    assert error.field == field
+    assert quote(value) in error.message
+
+
+@pytest.mark.parametrize("value", [1.0, 50.5])
+def test_an_integer_is_written_without_a_point(value: float) -> None:
+    assert refused({"text": "x", "top_k": value}).field == "top_k"
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("speaker_gender", "female male"),
+        ("pitch", "very_low low moderate high very_high"),
+        ("speed", "very_low low moderate high very_high"),
+        ("output_format", "wav flac mp3 ogg"),
+    ],
+)
+def test_words_are_upstreams_and_no_others(field: str, values: str) -> None:
+    for value in values.split():
+        assert getattr(parse_request({"text": "x", field: value}), field) == value
+    for value in ("Female", "", "medium", 1, True, ["low"]):
+        error = refused({"text": "x", field: value})
+        assert error.field == field
+        assert ", ".join(values.split()) in error.message
+
+
+@pytest.mark.parametrize(
+    ("alias", "field", "value"),
+    [("prompt_speech_path", "prompt_speech_url", REFERENCE), ("gender", "speaker_gender", "male")],
+)
+def test_upstreams_names_are_aliases(alias: str, field: str, value: str) -> None:
+    assert getattr(parse_request({"text": "x", alias: value}), field) == value
+    error = refused({"text": "x", alias: value, field: value})
+    assert alias in error.message
+    assert field in error.message
+    assert refused({"text": "x", alias: 1}).field == alias
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("temprature", "temperature"), ("promt_text", "prompt_text")]
+)
+def test_an_unknown_field_is_named_with_the_nearest_known(name: str, near: str) -> None:
+    error = refused({"text": "x", name: 1})
+    assert error.field == name
+    assert f"did you mean {near}?" in error.message
+
+
+def test_every_fault_is_told_and_the_first_is_the_field() -> None:
+    error = refused({"text": "x", "top_p": 2, "seed": -1, "sede": 1})
+    assert error.field == "sede"
+    assert all(word in error.message for word in ("sede", "top_p: 2", "seed: -1"))
+
+
+def test_a_message_stays_short_whatever_was_sent() -> None:
+    error = refused({f"field{i}" * 100: "x" * 10_000 for i in range(5_000)})
+    assert f"and {5_000 + 1 - MAX_FAULTS} more" in error.message
+    assert len(error.message) < 3_000
+    assert len(error.field or "") <= LENGTH
+
+
+@pytest.mark.parametrize("job", [None, [], ["text"], "text", 1, True, ()])
+def test_an_input_that_is_no_object_is_refused(job: object) -> None:
+    error = refused(job)
+    assert error.field == "input"
+    assert "must be an object" in error.message
+
+
+def test_an_integer_too_long_to_be_written_is_refused() -> None:
+    assert "an integer of more than 77 digits" in refused({"text": "x", "seed": 10**5000}).message
+
+
+def test_deep_nesting_is_refused_like_any_wrong_type() -> None:
+    deep: object = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert refused({"text": deep}).field == "text"
+    assert refused({"text": "x", "pitch_shift": {"a": deep}}).field == "pitch_shift"
+
+
+@pytest.mark.parametrize("field", ["text", "prompt_text"])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("", "is empty"),
+        (" \n\t\u3000", "is empty"),
+        ("…!? 😀 —", "has nothing to say"),
+        ("a\0b", "U+0000 at position 1"),
+        ("\x1b[31mred", "U+001B at position 0"),
+        ("a\x7f", "U+007F"),
+        ("a\x9b", "U+009B"),
+        ("a\ud800b", "U+D800"),
+        ("a <|im_end|> b", "a token of the model"),
+        ("<|bicodec_semantic_1|>", "a token of the model"),
+    ],
+)
+def test_text_that_cannot_be_spoken_is_refused(field: str, value: str, reason: str) -> None:
+    error = refused({"text": "x", "prompt_speech_url": REFERENCE, field: value})
+    assert error.field == field
+    assert reason in error.message
+    assert error.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "text", ["7", "好", "é", "ß", "٣", "a < b | c > d", "a\tb\r\nc\x85d", "👍a"]
+)
+def test_text_with_a_letter_or_digit_of_any_script_is_taken(text: str) -> None:
+    assert parse_request({"text": text}).text == text
+
+
+@pytest.mark.parametrize(("field", "limit"), [("text", 20_000), ("prompt_text", 2_000)])
+def test_length_counts_after_stripping(field: str, limit: int) -> None:
+    job = {"text": "x", "prompt_speech_url": REFERENCE}
+    parse_request(job | {field: " " * 100 + "x" * limit})
+    error = refused(job | {field: "x" * (limit + 1)})
+    assert f"is {limit + 1} characters long" in error.message
+    assert f"{limit:,}" in error.message
+
+
+@pytest.mark.parametrize("field", ["voice", "save_voice", "output_name"])
+def test_names_are_safe_in_paths(field: str) -> None:
+    for name in ("a", "Alice_2.final-mix", "x" * 64):
+        assert getattr(parse_request({"text": "x", field: name}), field) == name
+    for name in ("", ".a", "-a", "a/b", "a..b", "a b", "é", "x" * 65, "a\n", "a\\b", "con:"):
+        assert refused({"text": "x", field: name}).field == field
+
+
+@pytest.mark.parametrize(
+    ("given_place", "place"),
+    [
+        ("alice.wav", "alice.wav"),
+        ("voices/alice.wav", "alice.wav"),
+        ("team/李雷-2.flac", "team/李雷-2.flac"),
+        ("s3://my-bucket/voices/a+b.wav", "s3://my-bucket/voices/a+b.wav"),
+        ("S3://my-bucket/a.wav", "s3://my-bucket/a.wav"),
+        ("HTTPS://example.com/a.wav?x=1", "https://example.com/a.wav?x=1"),
+        ("https://[2001:db8::1]:8443/a.wav", "https://[2001:db8::1]:8443/a.wav"),
+    ],
+)
+def test_a_reference_is_a_url_or_a_name_below_voices(given_place: str, place: str) -> None:
+    assert parse_request({"text": "x", "prompt_speech_url": given_place}).prompt_speech_url == place
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "",
+        "voices/",
+        "/etc/passwd",
+        "../a.wav",
+        "a/../b.wav",
+        "voices/../b.wav",
+        "a//b.wav",
+        ".hidden",
+        "a b.wav",
+        "a\\b.wav",
+        "C:\\a.wav",
+        "http://example.com/a.wav",
+        "file:///etc/passwd",
+        "ftp://example.com/a.wav",
+        "data:audio/wav;base64,AAAA",
+        "https:example.com",
+        "https://",
+        "https:///a.wav",
+        "https://example.com:99999/a.wav",
+        "https://[::1/a.wav",
+        "https://user:pw@example.com/a.wav",
+        "https://example.com/a b.wav",
+        "https://example.com/\x00",
+        "https://example.com/\ud800",
+        "s3://",
+        "s3://bucket",
+        "s3://bucket/",
+        "s3://bucket/a/../b",
+        "s3://bucket//a",
+        "s3:///a.wav",
+        "https://example.com/" + "a" * 2048,
+    ],
+)
+def test_other_places_are_refused_in_words(place: str) -> None:
+    error = refused({"text": "x", "prompt_speech_url": place})
+    assert error.field == "prompt_speech_url"
+    assert "s3://BUCKET/KEY, an https:// URL or the name of a file below voices/" in error.message
+
+
+def test_messages_show_no_secret_of_a_url() -> None:
+    for place in (
+        "http://example.com/a.wav?X-Amz-Signature=SECRET",
+        "https://me:SECRET@example.com/a.wav",
+        f"https://me:SECRET{'x' * 100}@example.com/a.wav",
+    ):
+        job = {"text": "x", "prompt_speech_url": place}
+        assert "SECRET" not in refused(job).message
+        assert "SECRET" not in refused({"text": "x", "prompt_speech_url": [place]}).message
+
+
+REF = {"prompt_speech_url": REFERENCE}
+
+
+@pytest.mark.parametrize(
+    ("job", "field", "other"),
+    [
+        (REF | {"voice": "a"}, "voice", "prompt_speech_url"),
+        (REF | {"pitch": "low"}, "pitch", "prompt_speech_url"),
+        (REF | {"gender": "male"}, "speaker_gender", "prompt_speech_url"),
+        ({"voice": "a", "speed_value": 3}, "speed_value", "voice"),
+        ({"voice": "a", "speaker_gender": "male"}, "speaker_gender", "voice"),
+        ({"pitch": "low", "pitch_value": 3}, "pitch_value", "pitch"),
+        ({"speed": "low", "speed_value": 3}, "speed_value", "speed"),
+        ({"prompt_text": "a"}, "prompt_text", "prompt_speech_url"),
+        ({"prompt_text": "a", "voice": "a"}, "prompt_text", "prompt_speech_url"),
+        ({"voice": "a", "save_voice": "b"}, "save_voice", "voice"),
+        ({"task_token": "zero_shot"}, "task_token", "prompt_speech_url"),
+        ({"task_token": "cross_lingual", "pitch": "low"}, "task_token", "voice"),
+        ({"task_token": "continue"}, "task_token", "prompt_speech_url"),
+        (REF | {"task_token": "continue"}, "task_token", "prompt_text"),
+    ],
+)
+def test_contradictions_name_both_fields(job: dict[str, object], field: str, other: str) -> None:
+    error = refused({"text": "x"} | job)
+    assert error.field == field
+    assert field in error.message
+    assert other in error.message
+
+
+@pytest.mark.parametrize(
+    ("job", "uses_transcript", "goes_on"),
+    [
+        (REF, True, False),
+        (REF | {"prompt_text": "a", "task_token": "zero_shot"}, True, False),
+        (REF | {"prompt_text": "a", "task_token": "cross_lingual"}, False, False),
+        (REF | {"prompt_text": "a", "task_token": "continue"}, True, True),
+        ({"voice": "a", "task_token": "continue"}, True, True),
+        ({"voice": "a", "task_token": "cross_lingual"}, False, False),
+        (REF | {"save_voice": "b"}, True, False),
+    ],
+)
+def test_a_reference_or_saved_voice_leaves_no_style(
+    job: dict[str, object], *, uses_transcript: bool, goes_on: bool
+) -> None:
+    request = parse_request({"text": "x"} | job)
+    assert request.style is None
+    assert (request.uses_transcript, request.goes_on) == (uses_transcript, goes_on)
+
+
+def test_a_style_is_filled_up() -> None:
+    default = Style("female", "moderate", "moderate", None, None)
+    assert parse_request({"text": "x"}).style == default
+    job = {"text": "x", "gender": "male", "pitch_value": 200, "speed": "very_low"}
+    assert parse_request(job).style == Style("male", "moderate", "very_low", 200, None)
+
+
+@pytest.mark.parametrize("field", NOT_YET)
+def test_what_is_not_there_yet_is_refused_and_switched_off_is_not(field: str) -> None:
+    for value in (True, "karaoke", {"kind": "line"}):
+        with pytest.raises(NotAvailableError, match="not available yet") as caught:
+            parse_request({"text": "x", field: value})
+        assert caught.value.field == field
+    parse_request({"text": "x", field: None})
+    if isinstance(SpeechRequest.model_fields[field].default, bool):
+        parse_request({"text": "x", field: False})
+        assert type(refused({"text": "x", field: 0})) is RequestError
+
+
+VALID = st.fixed_dictionaries(
+    {"text": st.text(min_size=1, max_size=50).map(lambda text: f"a{text}")},
+    optional={
+        "prompt_speech_url": st.sampled_from(["a.wav", REFERENCE, "s3://bucket/a.wav"]),
+        "prompt_text": st.just("What is said."),
+        "voice": st.just("alice"),
+        "save_voice": st.just("alice"),
+        "gender": st.sampled_from(["female", "male"]),
+        "pitch": st.just("low"),
+        "speed_value": st.integers(0, 10),
+        "pitch_shift": st.floats(-12, 12),
+        "task_token": st.sampled_from(["zero_shot", "cross_lingual", "continue"]),
+        "top_k": st.integers(0, 8192),
+        "seed": st.integers(0, 2**63 - 1),
+        "url_expiry": st.integers(60, 604_800),
+    },
+)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(), max_size=30)
+    | st.sampled_from(["", "\0", "\ud800", "{reason}", "%s", "<|im_end|>", 10**400, REFERENCE])
+)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=3,
+)
+KEYS = st.sampled_from(NAMES) | st.text(max_size=12) | st.integers() | st.none()
+
+
+def is_answered(job: object) -> None:
+    """A valid request, or an error that can be read and sent; never anything else."""
+    try:
+        request = parse_request(job)
+    except RequestError as caught:
+        error = caught
+    else:
+        assert parse_request(request.model_dump(exclude_none=True)) == request
+        return
+    assert error.field
+    assert error.field in error.message
+    assert error.message.isprintable()
+    assert len(error.message) < 5_000
+    error.message.encode()
+
+
+@settings(max_examples=500, deadline=None)
+@given(ANYTHING)
+def test_anything_at_all_is_answered(job: object) -> None:
+    is_answered(job)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.dictionaries(KEYS, ANYTHING, max_size=3))
+def test_objects_of_all_kinds_are_answered(job: dict[object, object]) -> None:
+    is_answered(job)
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(VALID, st.dictionaries(KEYS, ANYTHING, max_size=2), st.sets(KEYS, max_size=1))
+def test_nearly_valid_jobs_are_answered(
+    job: dict[object, object], wrong: dict[object, object], missing: set[object]
+) -> None:
+    merged = {key: value for key, value in (job | wrong).items() if key not in missing}
+    is_answered(merged)
+
+
+@settings(max_examples=300, deadline=None)
+@given(SCALARS | ANYTHING)
+def test_quotes_are_short_and_printable(value: object) -> None:
+    assert len(quote(value)) <= LENGTH
+    assert quote(value).isprintable()

@@ -1,0 +1,33 @@
+"""prompt_speech_url -> a local file: from the bucket, the local folder or the internet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from worker.download import Limits, fetch
+from worker.errors import NotFoundError, VoiceError
+from worker.keys import Keys, StoredReference
+from worker.storage import Storage
+
+
+def fetch_reference(
+    reference: str, storage: Storage, keys: Keys, folder: Path, limits: Limits | None = None
+) -> Path:
+    """Get the reference audio into `folder`, unchecked but bounded in size.
+
+    Raises RequestError for a place that is none, VoiceError where nothing is, DownloadError
+    and StorageError for what went wrong on the way.
+    """
+    limits = limits or Limits()
+    into = folder / "reference"
+    found = keys.resolve_reference(reference)
+    if not isinstance(found, StoredReference):
+        return fetch(found.url, into, limits)
+    try:
+        return storage.get(found.key, into, max_bytes=limits.max_bytes)
+    except NotFoundError:
+        raise VoiceError(
+            f"prompt_speech_url: there is no {reference!r} in the worker's storage; "
+            "upload it there, or give an https:// URL",
+            field="prompt_speech_url",
+        ) from None

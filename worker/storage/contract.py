@@ -1,0 +1,50 @@
+"""What every storage can do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from worker.errors import StorageError
+
+READ_BYTES_MAX = 1 << 20  # what read_bytes reads at most: saved voices are a few kB
+
+
+class Storage(Protocol):
+    """Bytes under keys. Every method raises StorageError; a missing key NotFoundError."""
+
+    def put(self, path: Path, key: str, content_type: str) -> None:
+        """Store the file at `path`; its content appears under `key` whole or not at all."""
+
+    def get(self, key: str, into: Path, *, max_bytes: int | None = None) -> Path:
+        """Write what is under `key` to the file `into`, whole or not at all; give `into`.
+
+        More than `max_bytes` are refused.
+        """
+
+    def exists(self, key: str) -> bool:
+        """Tell whether something is under `key`."""
+
+    def url(self, key: str, expiry_seconds: int) -> str:
+        """Give a URL from which anyone may read what is under `key`, for so many seconds."""
+
+    def write_bytes(self, key: str, content: bytes, content_type: str) -> None:
+        """Store a small thing."""
+
+    def read_bytes(self, key: str) -> bytes:
+        """Give a small thing, of at most READ_BYTES_MAX."""
+
+    def check(self) -> None:
+        """Raise StorageError, saying what to do, when the storage cannot be used."""
+
+
+def small(content: bytes, key: str) -> bytes:
+    """Give back what is small enough for read_bytes; raise StorageError for the rest."""
+    if len(content) > READ_BYTES_MAX:
+        raise StorageError(f"{key} is larger than {READ_BYTES_MAX} bytes")
+    return content
+
+
+def too_large(key: str, size: int, max_bytes: int) -> StorageError:
+    """Make the error for more than was asked for."""
+    return StorageError(f"{key} has {size} bytes; at most {max_bytes} are allowed")

@@ -1,0 +1,92 @@
+"""A local folder in place of a bucket."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from worker.atomic import replacing
+from worker.errors import NotFoundError, StorageError
+from worker.keys import checked_key
+from worker.storage.contract import READ_BYTES_MAX, small, too_large
+
+
+class LocalStorage:
+    """A folder that stands in for the bucket; its URLs are file:// and do not expire."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.absolute()
+
+    def put(self, path: Path, key: str, content_type: str) -> None:  # noqa: ARG002 - see Storage
+        """See Storage."""
+        with _local_errors(key, "stored"), replacing(self._home(key)) as part:
+            shutil.copyfile(path, part)
+
+    def get(self, key: str, into: Path, *, max_bytes: int | None = None) -> Path:
+        """See Storage."""
+        with _local_errors(key, "read"):
+            source = self._existing(key)
+            size = source.stat().st_size
+            if max_bytes is not None and size > max_bytes:
+                raise too_large(key, size, max_bytes)
+            with replacing(into) as part:
+                shutil.copyfile(source, part)
+        return into
+
+    def exists(self, key: str) -> bool:
+        """See Storage."""
+        with _local_errors(key, "looked up"):
+            return self._path(key).is_file()
+
+    def url(self, key: str, expiry_seconds: int) -> str:  # noqa: ARG002 - see Storage
+        """See Storage."""
+        return self._path(key).as_uri()
+
+    def write_bytes(self, key: str, content: bytes, content_type: str) -> None:  # noqa: ARG002
+        """See Storage."""
+        with _local_errors(key, "stored"), replacing(self._home(key)) as part:
+            part.write_bytes(content)
+
+    def read_bytes(self, key: str) -> bytes:
+        """See Storage."""
+        with _local_errors(key, "read"), self._existing(key).open("rb") as file:
+            return small(file.read(READ_BYTES_MAX + 1), key)
+
+    def check(self) -> None:
+        """See Storage."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self._folder / ".check") as part:
+                part.touch()
+            (self._folder / ".check").unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"the folder of LOCAL_STORAGE_DIR cannot be written: {error.strerror}"
+            ) from None
+
+    def _path(self, key: str) -> Path:
+        return self._folder / checked_key(key)
+
+    def _existing(self, key: str) -> Path:
+        """Path of `key`; raise NotFoundError where no file is."""
+        path = self._path(key)
+        if not path.is_file():
+            raise NotFoundError(f"{key} could not be read: there is nothing of that name")
+        return path
+
+    def _home(self, key: str) -> Path:
+        """Path of `key`, its folder made."""
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+@contextmanager
+def _local_errors(key: str, done: str) -> Iterator[None]:
+    """Answer every error of the file system with a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{key} could not be {done}: {error.strerror}") from None
