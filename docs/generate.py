@@ -21,7 +21,7 @@ from pydantic_core import PydanticUndefined
 
 from worker.errors import WorkerError
 from worker.fields import allowed, names
-from worker.request import NOT_YET, STYLE_FIELDS, SpeechRequest
+from worker.request import STYLE_FIELDS, SpeechRequest
 from worker.response import Metrics, Segment, SpeechResponse, VoiceUsed, WordTiming
 from worker.settings import Settings
 
@@ -105,7 +105,7 @@ $input
 
 Text is stripped. A control character that is not white space is refused, and so is a token of the
 model written out (`<|...|>`). A line break ends a sentence.
-$not_yet
+
 ## Three ways to choose a voice
 
 A job uses one of them; fields of two are a contradiction.
@@ -171,11 +171,9 @@ def api() -> str:
         f"### {model.__name__}\n\n{inspect.getdoc(model)}\n\n{_output_table(model)}"
         for model in (Segment, WordTiming, VoiceUsed, Metrics)
     )
-    not_yet = f"\nNot available in this version, and refused: {_codes(NOT_YET)}.\n"
     return API.substitute(
         note=NOTE,
         input=_table(("field", "type", "allowed", "default", "meaning"), _input_rows()),
-        not_yet=not_yet if NOT_YET else "",
         style=_codes(STYLE_FIELDS),
         examples="\n\n".join(f"{title}:\n\n{_json({'input': job})}" for title, job in EXAMPLES),
         output=_output_table(SpeechResponse),

@@ -19,6 +19,7 @@ SQUEEZED_SCORE = 0.35
 SQUEEZED_LETTERS = 4  # a word of fewer letters ("the", "of") is often swallowed in good speech
 STRETCHED_SECONDS = 1.0  # a word may last, and as much more for each letter as the next line says
 STRETCHED_LETTER = 0.15
+SHORTEST_LETTER = 0.02  # seconds; a sentence with less for each letter cannot be all of it
 IDLE_SECONDS = 1.5  # between two words, or before or after all of them
 HAN_LETTERS = 3  # that a Chinese character counts as
 
@@ -45,6 +46,12 @@ def judge(words: Sequence[WordTiming], sentence: SentenceSpan, tempo: float = 1.
     `tempo` is the factor by which the speech was made faster after the model had spoken it. Words
     whose times are only estimated say nothing about themselves.
     """
+    letters = sum(_letters(word.word) for word in words)
+    duration = (sentence.end - sentence.start) * tempo
+    if duration < SHORTEST_LETTER * letters:
+        return Verdict(
+            (f"{duration:.1f} s are too short for the text",), STRETCHED_LETTER * letters
+        )
     faults: list[str] = []
     wrong = 0.0
     edge = sentence.start

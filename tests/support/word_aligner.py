@@ -13,11 +13,44 @@ from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 from tests.support.spoken_words import SAMPLE_RATE, Spoken, paste
 
 LETTERS = ("[PAD]", "|", *ascii_lowercase, "'")
-VOCABULARY = (
-    "the boy walked to river she opened window and looked at garden please turn off light my "
-    "brother has a small dog big cat nineteen ninety nine three point five percent forty thousand "
-    "dollars seven thirty"
-).split()
+VOCABULARY = [
+    "the",
+    "boy",
+    "walked",
+    "to",
+    "river",
+    "she",
+    "opened",
+    "window",
+    "and",
+    "looked",
+    "at",
+    "garden",
+    "please",
+    "turn",
+    "off",
+    "light",
+    "my",
+    "brother",
+    "has",
+    "a",
+    "small",
+    "dog",
+    "big",
+    "cat",
+    "nineteen",
+    "ninety",
+    "nine",
+    "three",
+    "point",
+    "five",
+    "percent",
+    "forty",
+    "thousand",
+    "dollars",
+    "seven",
+    "thirty",
+]
 _STEPS = 260
 _BATCH = 8
 _HOP = 320

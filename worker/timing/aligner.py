@@ -13,6 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from worker.errors import SetupError
@@ -45,21 +46,31 @@ class Aligner:
         self._models = dict(models)
 
     @classmethod
-    def load(cls, folders: Mapping[str, Path], device: str) -> Aligner:
-        """Load the model of each language from its folder; SetupError where one is not complete."""
-        return cls({name: load_model(name, folder, device) for name, folder in folders.items()})
+    def load(cls, folders: Mapping[str, Path], device: str | None = None) -> Aligner:
+        """Load the model of each language from its folder; on the GPU where there is one.
+
+        Raises SetupError where a folder is not complete.
+        """
+        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return cls({name: load_model(name, folder, where) for name, folder in folders.items()})
 
     def align(
-        self, samples: NDArray[np.float32], sample_rate: int, sentences: Sequence[SentenceSpan]
+        self,
+        samples: NDArray[np.float32],
+        sample_rate: int,
+        sentences: Sequence[SentenceSpan],
+        *,
+        default: str | None = None,
     ) -> list[WordTiming]:
         """Time each word of each sentence in samples [n]: all words, in order, as written.
 
-        Times never decrease and stay inside of their sentence. Raises ValueError where the audio
-        is not at 16 kHz.
+        Times never decrease and stay inside of their sentence. `default` is the language of a
+        sentence without letters; that of all sentences together when not given. Raises
+        ValueError where the audio is not at 16 kHz.
         """
         if sample_rate != SAMPLE_RATE:
             raise ValueError(f"alignment needs {SAMPLE_RATE} Hz, not {sample_rate} Hz")
-        default = language_of(" ".join(sentence.text for sentence in sentences))
+        default = default or language_of(" ".join(sentence.text for sentence in sentences))
         timed: list[WordTiming] = []
         for index, sentence in enumerate(sentences):
             first, last = round(sentence.start * SAMPLE_RATE), round(sentence.end * SAMPLE_RATE)
