@@ -53,7 +53,7 @@ format: $(STAMP)  ## let ruff put everything in its form
 	$(BIN)/ruff format .
 
 docs: $(STAMP)  ## write docs/API.md and docs/CONFIGURATION.md anew from the code
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 clean:  ## remove the environment, the demo volume and all caches
 	rm -rf $(VENV) .volume .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import sys
 
+from volume.layout import Layout, LayoutError
 from worker.errors import SetupError
-from worker.handler import make_handler
 from worker.observe import log, set_up_logging
-from worker.pipeline import Parts
-from worker.settings import load_settings
+from worker.settings import Settings, load_settings
 
 
 def main() -> int:
@@ -20,14 +19,23 @@ def main() -> int:
     try:
         settings = load_settings()
         set_up_logging(settings.log_level)
-        parts = Parts.load(settings)
-    except SetupError as error:
-        log.error("%s: %s", error.code, error.message)
+        # Asked here already: the imports below take seconds, and a bad start is paid for.
+        Layout(settings.runpod_volume).model(settings.spark_model)
+        _serve(settings)
+    except (SetupError, LayoutError) as error:
+        log.error("setup_failed: %s", error)
         return 1
-    import runpod  # noqa: PLC0415 - takes seconds; an incomplete worker should say so before
-
-    runpod.serverless.start({"handler": make_handler(parts)})
     return 0
+
+
+def _serve(settings: Settings) -> None:
+    # Imported once it is known that they are needed.
+    import runpod  # noqa: PLC0415
+
+    from worker.handler import make_handler  # noqa: PLC0415
+    from worker.pipeline import Parts  # noqa: PLC0415
+
+    runpod.serverless.start({"handler": make_handler(Parts.load(settings))})
 
 
 if __name__ == "__main__":

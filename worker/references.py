@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from worker.download import Limits, fetch
+from worker.download import Limits, fetch_blocking
 from worker.errors import NotFoundError, VoiceError
 from worker.keys import Keys, StoredReference
 from worker.storage import Storage
@@ -22,7 +22,7 @@ def fetch_reference(
     into = folder / "reference"
     found = keys.resolve_reference(reference)
     if not isinstance(found, StoredReference):
-        return fetch(found.url, into, limits)
+        return fetch_blocking(found.url, into, limits, field="prompt_speech_url")
     try:
         return storage.get(found.key, into, max_bytes=limits.max_bytes)
     except NotFoundError:

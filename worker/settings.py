@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     )
     aws_access_key_id: str | None = Field(None, description="Key of the bucket's user.")
     aws_secret_access_key: SecretStr | None = Field(None, description="Its secret.")
+    aws_session_token: SecretStr | None = Field(
+        None, description="Its session token, where the key is a temporary one."
+    )
     aws_region: str | None = Field(None, description="Region of the bucket.")
     aws_endpoint_url: str | None = Field(
         None, description="S3 endpoint other than AWS: Backblaze B2, Cloudflare R2, MinIO..."

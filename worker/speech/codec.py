@@ -97,7 +97,8 @@ class Codec:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self._bicodec.parameters()).device
+        where: torch.device = next(self._bicodec.parameters()).device
+        return where
 
     @torch.inference_mode()
     def tokenize(self, path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -87,6 +87,7 @@ class S3Storage:
     def from_settings(cls, settings: Settings, limits: S3Limits) -> S3Storage:
         """Make the client. Without keys in the settings, boto3 looks where it always does."""
         key, secret = settings.aws_access_key_id, settings.aws_secret_access_key
+        token = settings.aws_session_token
         if bool(key) != bool(secret):
             raise SetupError("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither")
         endpoint = settings.aws_endpoint_url
@@ -95,6 +96,7 @@ class S3Storage:
         session = boto3.session.Session(
             aws_access_key_id=key,
             aws_secret_access_key=secret.get_secret_value() if secret else None,
+            aws_session_token=token.get_secret_value() if key and token else None,
             region_name=settings.aws_region,
         )
         config = Config(

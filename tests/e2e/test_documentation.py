@@ -1,0 +1,61 @@
+"""Every command in README.md and docs/ is run as it is written."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.support.worker_process import environment
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Run by CI itself on every change (.ci/run), or a long command of its own: here only resolved.
+WHOLE_RUNS = re.compile(r"^make (test|lint|parity-full|faults|bench)\b", re.MULTILINE)
+KNOWN = {"bash", "json", ""}  # "": drawings
+
+
+@dataclass(frozen=True)
+class Block:
+    file: Path
+    language: str
+    text: str
+
+
+def blocks() -> list[Block]:
+    files = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+    return [Block(file, *found) for file in files for found in BLOCK.findall(file.read_text())]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(b, id=f"{b.file.name}-{n}")
+        for n, b in enumerate(blocks())
+        if b.language == "bash"
+    ],
+)
+def test_a_command_does_what_it_says(block: Block, tmp_path: Path) -> None:
+    script = WHOLE_RUNS.sub(r"make --dry-run \1", block.text)
+    env = environment(tmp_path)
+    env.pop("RUNPOD_VOLUME")  # the documents say where theirs is
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=REPOSITORY,
+        env=env,
+        text=True,
+        capture_output=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"status":"FAILED"' not in done.stdout.replace(" ", "")
+
+
+def test_every_block_is_of_a_kind_that_is_tested() -> None:
+    """JSON in docs/API.md is parsed by test_docs_generated; bash is run above."""
+    assert {block.language for block in blocks()} <= KNOWN
+    assert any(block.language == "bash" for block in blocks())

@@ -1,0 +1,234 @@
+"""A URL from a stranger -> a bounded, checked local file.
+
+The RunPod SDK's own `rp_ssrf` pins addresses as this does, but lets http through and has no
+deadline for the whole: a server that sends a byte now and then would hold a job for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl as tls
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from worker.addresses import is_public, literal_address
+from worker.atomic import replacing
+from worker.errors import DownloadError
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_CHUNK_BYTES = 1 << 16
+_SHOWN_CHARACTERS = 200
+
+
+async def resolve(host: str) -> list[str]:
+    """Ask the system for the addresses of a name. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a download may cost and where it may lead.
+
+    `seconds` is for everything together: names, connections, redirects and the body.
+    `allow_address` decides on each IP address in canonical form; `ssl` replaces the system's
+    certificate authorities.
+    """
+
+    max_bytes: int = 25_000_000
+    seconds: float = 30.0
+    redirects: int = 3
+    allow_address: Callable[[str], bool] = is_public
+    resolve: Callable[[str], Awaitable[list[str]]] = resolve
+    ssl: tls.SSLContext | None = None
+
+
+async def fetch(
+    url: str, into: Path, limits: Limits | None = None, *, field: str | None = None
+) -> Path:
+    """Fetch an https URL into the file `into`, which appears whole or not at all.
+
+    Scheme and address are checked at every hop, and the connection goes to the very address
+    that was checked. Proxies of the environment are not used: they would choose another.
+
+    Raises DownloadError, with `field`, for whatever keeps the file from being had.
+    """
+    limits = limits or Limits()
+    target = _checked(url, limits, field)
+    try:
+        async with asyncio.timeout(limits.seconds):
+            with replacing(into) as part:
+                await _follow(target, part, limits, field)
+    except TimeoutError:
+        raise DownloadError(
+            f"{_shown(target)} took longer than {limits.seconds:g} s", field=field
+        ) from None
+    except aiohttp.ClientSSLError:
+        raise DownloadError(
+            f"{_shown(target)}: the server's certificate is not trusted", field=field
+        ) from None
+    except aiohttp.ClientConnectorError:
+        raise DownloadError(
+            f"{_shown(target)}: the server cannot be reached", field=field
+        ) from None
+    except aiohttp.ClientError as error:
+        raise DownloadError(
+            f"{_shown(target)}: the server's answer broke off or cannot be understood "
+            f"({type(error).__name__})",
+            field=field,
+        ) from None
+    except OSError as error:
+        raise DownloadError(
+            f"{_shown(target)} could not be stored: {error.strerror}", field=field
+        ) from None
+    return into
+
+
+def fetch_blocking(
+    url: str, into: Path, limits: Limits | None = None, *, field: str | None = None
+) -> Path:
+    """As `fetch`, from where no event loop runs."""
+    return asyncio.run(fetch(url, into, limits, field=field))
+
+
+class _CheckedResolver(AbstractResolver):
+    """Gives aiohttp only addresses that may be connected to; it connects to nothing else."""
+
+    def __init__(self, limits: Limits, field: str | None) -> None:
+        self._limits = limits
+        self._field = field
+
+    async def resolve(
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - aiohttp's interface
+    ) -> list[ResolveResult]:
+        """Give all addresses of `host`; refuse it when one of them is not allowed."""
+        try:
+            addresses = await self._limits.resolve(host)
+        except OSError:
+            addresses = []
+        if not addresses:
+            raise DownloadError(f"the host {host} has no address", field=self._field)
+        if not all(self._limits.allow_address(address) for address in addresses):
+            raise _not_public(host, self._field)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for address in addresses
+        ]
+
+    async def close(self) -> None:
+        """Hold nothing, so release nothing."""
+
+
+async def _follow(target: URL, part: Path, limits: Limits, field: str | None) -> None:
+    """Go from redirect to redirect until a body comes, and write it to `part`."""
+    connector = aiohttp.TCPConnector(
+        resolver=_CheckedResolver(limits, field),
+        use_dns_cache=False,
+        force_close=True,
+        ssl=limits.ssl or True,
+    )
+    async with aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        # Unpacked by nobody: what is counted is what is written.
+        headers={"Accept-Encoding": "identity", "Accept": "audio/*, */*;q=0.5"},
+        auto_decompress=False,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        trust_env=False,
+    ) as session:
+        for _ in range(limits.redirects + 1):
+            async with session.get(target, allow_redirects=False) as answer:
+                if answer.status not in _REDIRECTS:
+                    await _store(answer, part, limits, field)
+                    return
+                target = _next_hop(answer, limits, field)
+    raise DownloadError(f"more than {limits.redirects} redirects", field=field)
+
+
+def _next_hop(answer: aiohttp.ClientResponse, limits: Limits, field: str | None) -> URL:
+    location = answer.headers.get("Location", "")
+    try:
+        joined = str(answer.url.join(URL(location))) if location else ""
+    except ValueError:
+        joined = ""
+    if not joined or "\\" in location:
+        raise DownloadError(f"{_shown(answer.url)} redirects to no URL", field=field)
+    return _checked(joined, limits, field)
+
+
+async def _store(
+    answer: aiohttp.ClientResponse, part: Path, limits: Limits, field: str | None
+) -> None:
+    """Write the body to `part`; refuse errors, packed bodies and more than max_bytes."""
+    shown = _shown(answer.url)
+    if answer.status != 200:
+        raise DownloadError(f"{shown}: the server answered {answer.status}", field=field)
+    if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise DownloadError(f"{shown}: the server sent it compressed, unasked", field=field)
+    too_large = DownloadError(f"{shown} has more than {limits.max_bytes} bytes", field=field)
+    if (answer.content_length or 0) > limits.max_bytes:
+        raise too_large
+    total = 0
+    with part.open("wb") as file:
+        async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
+            total += len(chunk)
+            if total > limits.max_bytes:
+                raise too_large
+            file.write(chunk)
+    if total == 0:
+        raise DownloadError(f"{shown} is empty", field=field)
+
+
+def _checked(url: str, limits: Limits, field: str | None) -> URL:
+    """Parse a URL with aiohttp's own parser and refuse what may not be asked for.
+
+    Addresses in the URL are checked here, since aiohttp takes them past the resolver.
+    """
+    if "\\" in url or any(ord(character) < 0x20 or ord(character) == 0x7F for character in url):
+        raise DownloadError("the URL holds characters that no URL has", field=field)
+    try:
+        parsed = URL(url)
+        address = literal_address(parsed.raw_host or "") if parsed.scheme == "https" else None
+    except ValueError:
+        raise DownloadError("the URL has no host that could be asked", field=field) from None
+    if parsed.scheme != "https":
+        raise DownloadError(
+            f"only https:// URLs are fetched, not {parsed.scheme[:20] or 'relative ones'}",
+            field=field,
+        )
+    if parsed.raw_user is not None or parsed.raw_password is not None:
+        raise DownloadError(
+            "the URL holds a user name or password; use a signed URL instead", field=field
+        )
+    if not parsed.port:
+        raise DownloadError("the URL's port is 0", field=field)
+    if address is not None and not limits.allow_address(address):
+        raise _not_public(address, field)
+    return parsed
+
+
+def _not_public(host: str, field: str | None) -> DownloadError:
+    return DownloadError(
+        f"the host {host[:_SHOWN_CHARACTERS]} is not on the public internet", field=field
+    )
+
+
+def _shown(url: URL) -> str:
+    """Give the URL without its query, which may hold a signature."""
+    return str(url.with_query(None).with_fragment(None))[:_SHOWN_CHARACTERS]
