@@ -24,6 +24,8 @@ from worker.words import SentenceSpan, WordTiming, has_han, language_of, split_w
 
 _FRAME = 320  # samples, 20 ms
 _SOUND_FLOOR = 0.01  # of the loudest frame, -40 dB: below it there is no voice
+_ONSET = 2  # frames by which a word may begin before the path says so
+_PAUSE = 3  # frames of silence at a word's end that are no longer the word
 _CLOSURE = 5  # frames of silence inside of a word: the closure of a plosive
 
 
@@ -142,15 +144,17 @@ def _settled(hits: Sequence[Hit | None], window: NDArray[np.float32]) -> list[Hi
 def _voice_end(hit: Hit, voiced: NDArray[np.intp], *, goes_on: bool) -> float:
     """Seconds at which the voice of a hit ends, by the indices of the frames that have one."""
     start, end = (round(time * SAMPLE_RATE / _FRAME) for time in (hit.start, hit.end))
-    within = voiced[(voiced >= start) & (voiced < end)]
-    if within.size and end - within[-1] > _CLOSURE:
-        return float(within[-1] + 1) * _FRAME / SAMPLE_RATE
+    # The last frames may be the next word's first ones.
+    within = voiced[(voiced >= start) & (voiced < end - _ONSET)]
+    if within.size and end - _ONSET - within[-1] > _PAUSE:
+        end = int(within[-1]) + 1
     if goes_on:
         for frame in voiced[voiced >= end]:
             if frame > end + _CLOSURE:
                 break
             end = int(frame) + 1
-    return max(hit.end, end * _FRAME / SAMPLE_RATE) if goes_on else hit.end
+        return max(hit.start, end * _FRAME / SAMPLE_RATE)
+    return min(hit.end, end * _FRAME / SAMPLE_RATE)
 
 
 def _placed(
