@@ -1,7 +1,8 @@
 """`make speak`: one RunPod job through the real SDK, on the embedded model and a local folder.
 
 TEXT, VOICE and FORMAT come from the environment, and SUBTITLES: 1 or a mode ("karaoke") asks for
-word timings and subtitles too; the timings are then kept as JSON beside the audio. Runs `python -m worker --test_input JSON` as a
+word timings and subtitles too; the timings are then kept as JSON beside the audio. Runs
+`python -m worker --test_input JSON` as a
 developer would by hand, then prints the response's JSON and the path of the file that it names.
 """
 

@@ -5,20 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 _ENGLISH = st.sampled_from(
-    [
-        "The",
-        "quick",
-        "fox,",
-        "it's",
-        "over.",
-        "A",
-        "3-day",
-        "stop!",
-        "Why?",
-        "naïve",
-        "(so)",
-        "“well”",
-    ]
+    ["The", "quick", "fox,", "it's", "over.", "A", "3-day", "stop!", "naïve", "(so)", "“well”"]
 )
 _CHINESE = st.sampled_from(["今天天气很好，", "我们去", "图书馆。", "你好", "（一九九九年）", "〇"])
 _NUMBERS = st.sampled_from(["$43,000", "1999", "3.5%", "7:30", "€5", "21st", "007", "2024-05-06"])

@@ -22,7 +22,14 @@ MAX_LINES = 2
 READING_SPEED = 20.0  # columns a second that most adults read; Chinese characters are two each
 MIN_SECONDS = 1.0  # that a cue stays where the next one leaves room
 MAX_SECONDS = 7.0  # that it stays at most, where it has more than one word
-BRIDGED = 1.5  # cost of a sentence that ends within a cue, where a cue costs 1
+LONG_PAUSE = 1.0  # seconds without a word, over which no cue should stay
+
+# Costs; a cue costs 1.
+BRIDGED_SENTENCE = 1.5  # one that ends within a cue
+BRIDGED_PAUSE = 10.0  # a long one within a cue
+BROKEN_CLAUSE = 3.0  # a cue that ends within a clause
+CLAUSE = 0.4  # one that ends with it
+LONE_WORD = 4.0  # a cue of one word
 
 _SENTENCE_END = regex.compile(r"[.!?…。！？][\p{Pe}\p{Pf}\"'”’]*$")
 _CLAUSE_END = regex.compile(r"[,;:，；：、—–)）]['\"”’]*$")
@@ -128,7 +135,7 @@ def _cue_ends(words: Sequence[CueWord], sentence_ends: Sequence[bool], limit: in
     """Where each cue ends: indices behind its last word, the last one len(words)."""
     until = [0, *accumulate(_width(word) for word in words)]
     line_end = _line_ends(words, until, limit)
-    inner = [0, *accumulate(map(int, sentence_ends))]
+    bridges = [0.0, *accumulate(_bridge_cost(words, sentence_ends, i) for i in range(len(words)))]
     best = [0.0] + [float("inf")] * len(words)  # cost of the cheapest division of words[:end]
     origin = [0] * (len(words) + 1)
     for end in range(1, len(words) + 1):
@@ -136,10 +143,8 @@ def _cue_ends(words: Sequence[CueWord], sentence_ends: Sequence[bool], limit: in
         for start in range(end - 1, -1, -1):
             if line_end[line_end[start]] < end:  # more than MAX_LINES lines
                 break
-            bridged = inner[end - 1] - inner[start]  # sentences that end within the cue
-            cost = (
-                best[start] + after + BRIDGED * bridged + _cue_cost(words, start, end, until, limit)
-            )
+            cost = best[start] + after + bridges[end - 1] - bridges[start]
+            cost += _cue_cost(words, start, end, until, limit)
             if cost < best[end]:
                 best[end], origin[end] = cost, start
     ends = [len(words)]
@@ -165,14 +170,21 @@ def _line_ends(words: Sequence[CueWord], until: Sequence[int], limit: int) -> li
     return [*ends, len(words)]
 
 
+def _bridge_cost(words: Sequence[CueWord], sentence_ends: Sequence[bool], i: int) -> float:
+    """What it costs to show words[i] and the one after it together."""
+    last = i + 1 == len(words)
+    pause = 0 if last else (words[i + 1].start - words[i].end) / 100
+    return BRIDGED_SENTENCE * sentence_ends[i] + BRIDGED_PAUSE * (pause > LONG_PAUSE)
+
+
 def _break_cost(words: Sequence[CueWord], sentence_ends: Sequence[bool], end: int) -> float:
-    """What it costs to end a cue before words[end]; 1 is the cost of a cue."""
+    """What it costs to end a cue before words[end]."""
     if end == len(words) or sentence_ends[end - 1]:
         return 0.0
     pause = min(max(words[end].start - words[end - 1].end, 0) / 100, 0.5)
     if _SENTENCE_END.search(words[end - 1].text):
         return 0.0
-    return (0.4 if _CLAUSE_END.search(words[end - 1].text) else 2.0) - pause
+    return (CLAUSE if _CLAUSE_END.search(words[end - 1].text) else BROKEN_CLAUSE) - pause
 
 
 def _cue_cost(
@@ -184,7 +196,7 @@ def _cue_cost(
     width = until[end] - until[start]
     cost = 1.0 + 0.5 * (1 - min(width / (limit * MAX_LINES), 1)) ** 2
     if end - start == 1 and len(words) > 1:
-        cost += 4.0
+        cost += LONE_WORD
     cost += max(width / READING_SPEED - seconds - max(free, 0.0), 0.0)
     cost += 3.0 * max(seconds - MAX_SECONDS, 0.0) * (end - start > 1)
     return cost + max(MIN_SECONDS - seconds - max(free, 0.0), 0.0)
