@@ -20,6 +20,7 @@ SQUEEZED_LETTERS = 4  # a word of fewer letters ("the", "of") is often swallowed
 STRETCHED_SECONDS = 1.0  # a word may last, and as much more for each letter as the next line says
 STRETCHED_LETTER = 0.15
 SHORTEST_LETTER = 0.02  # seconds; a sentence with less for each letter cannot be all of it
+WEAK_SCORE = 0.25  # the mean of all words; another text than the one spoken has less
 IDLE_SECONDS = 1.5  # between two words, or before or after all of them
 HAN_LETTERS = 3  # that a Chinese character counts as
 
@@ -71,6 +72,10 @@ def judge(words: Sequence[WordTiming], sentence: SentenceSpan, tempo: float = 1.
         edge = word.end
     if edge > sentence.start or not words:
         wrong += _idle(faults, (sentence.end - edge) * tempo, "at the end")
+    scores = [word.score for word in words if word.score is not None]
+    if scores and (mean := sum(scores) / len(scores)) < WEAK_SCORE:
+        faults.append(f"the words hardly fit the sound (mean score {mean:.2f})")
+        wrong += STRETCHED_LETTER * letters * (1 - mean)
     return Verdict(tuple(faults), wrong)
 
 

@@ -36,6 +36,7 @@ def test_a_normal_sentence_is_good() -> None:
         (GOOD, 3.0, "2.1 s without a word at the end"),
         ([("It.", 2.0, 2.2, 0.9)], 2.3, "2.0 s without a word before 'It.'"),
         ([("今天", 0.1, 3.9, 0.9)], 4.0, "'今天' lasts 3.8 s"),
+        ([("No", 0.1, 0.3, 0.2), ("way!", 0.35, 0.6, 0.1)], 0.7, "hardly fit the sound"),
         ([("Hippopotamus", 0.0, 0.1, None)], 0.1, "too short for the text"),
         ([("Hello.", 0.0, 0.0, None)], 0.0, "too short for the text"),
     ],
