@@ -1,14 +1,16 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak test lint format parity-full bench docs lock-dev clean
+.PHONY: help install speak test lint format faults lock parity-full bench docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
-PYTHON ?= python3.11
+PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+UV := $(or $(shell command -v uv),.uv/bin/uv)
+export UV_PYTHON_DOWNLOADS := never
 export RUNPOD_VOLUME ?= $(CURDIR)/.volume
 export RUNPOD_SKIP_AUTO_SYSTEM_CHECKS ?= true
 export RUNPOD_SKIP_GPU_CHECK ?= true
@@ -18,29 +20,41 @@ help:  ## this list
 
 install: $(STAMP)  ## the development environment in .venv, every package by hash
 
-# uv comes from its own hash-locked list where the machine has none.
+# Where the machine has no uv, pip brings it, by hash, into a folder of its own.
 $(STAMP): requirements/dev.txt requirements/uv.txt
-	@if [ ! -x $(BIN)/python ]; then $(PYTHON) -m venv $(VENV); fi
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt requirements/uv.txt
+	@if [ ! -x "$(UV)" ]; then
+	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
+	    --require-hashes --target .uv -r requirements/uv.txt
+	fi
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt requirements/uv.txt
 	touch $@
 
 lock-dev: install  ## resolve pyproject.toml into requirements/, by hash
-	$(BIN)/uv pip compile pyproject.toml --group dev --generate-hashes --no-build --no-emit-index-url \
+	$(UV) pip compile pyproject.toml --group dev --generate-hashes --no-build --no-emit-index-url \
 	  --python-version 3.11 --python-platform x86_64-manylinux_2_31 --no-header -q -o requirements/dev.txt
-	$(BIN)/uv pip compile requirements/uv.in --generate-hashes --no-build --no-emit-index-url \
+	$(UV) pip compile requirements/uv.in --generate-hashes --no-build --no-emit-index-url \
 	  --python-platform x86_64-manylinux_2_17 --no-header -q -o requirements/uv.txt
 
-# The demo model on a volume of its own below this folder; `make speak TEXT="Your words."`
+# The demo model, on a volume of its own below this folder.
 speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TEXT="...")
 	@$(BIN)/python -m volume install --model demo
-	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(TEXT))' $(BIN)/python scripts/speak.py
+	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(TEXT))' SEED='$(SEED)' $(BIN)/python scripts/speak.py
 
 test: $(STAMP) system  ## every test, against the real parts, on this machine alone
 	$(BIN)/python -m pytest
 
+faults: $(STAMP)  ## the volume under every fault in full: a hundred kills, each file flipped
+	FAULTS=full $(BIN)/python -m pytest tests/platform/volume -rA --durations=0
+
+lock: $(STAMP)  ## resolve volume/locks/environment.toml and hash the demo model, into volume/locks/
+	$(BIN)/python -m volume.locking --uv $(BIN)/uv
+
 parity-full: $(STAMP)  ## parity with upstream on random weights of the published model's size
 	$(BIN)/python -m pytest tests/parity -m full_size -rP
+
+bench: $(STAMP)  ## our engine beside upstream's own parts, on random full-size weights
+	$(BIN)/python -m tests.bench.bench
 
 lint: $(STAMP)  ## format, rules, types, the direction of imports
 	$(BIN)/ruff format --check .
@@ -56,7 +70,7 @@ docs: $(STAMP)  ## write docs/API.md and docs/CONFIGURATION.md anew from the cod
 	$(BIN)/python -m docs.generate
 
 clean:  ## remove the environment, the demo volume and all caches
-	rm -rf $(VENV) .volume .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .uv .volume .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Programs that tests run and that no wheel brings.
 .PHONY: system

@@ -1,9 +1,9 @@
 """`make speak`: one RunPod job through the real SDK, on the embedded model and a local folder.
 
-TEXT, VOICE and FORMAT come from the environment, and SUBTITLES: 1 or a mode ("karaoke") asks for
-word timings and subtitles too; the timings are then kept as JSON beside the audio. Runs
-`python -m worker --test_input JSON` as a
-developer would by hand, then prints the response's JSON and the path of the file that it names.
+TEXT, SEED, VOICE and FORMAT come from the environment, and SUBTITLES: 1 or a mode ("karaoke") asks
+for word timings and subtitles too; the timings are then kept as JSON beside the audio. Runs
+`python -m worker --test_input JSON` as a developer would by hand, then prints the response's JSON
+and the paths of the files in it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def main() -> int:
         "text": os.environ.get("TEXT") or TEXT,
         "prompt_speech_url": os.environ.get("VOICE") or "demo.wav",
         "output_format": os.environ.get("FORMAT") or "wav",
+        "seed": int(os.environ["SEED"]) if os.environ.get("SEED") else None,
     }
     if subtitles := os.environ.get("SUBTITLES"):
         asked |= {"enable_whisperx": True, "enable_subtitles": True}

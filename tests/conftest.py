@@ -9,7 +9,7 @@ import pytest
 import torch
 from faster_whisper import WhisperModel
 
-from tests.support.checkpoints import make_checkpoint
+from tests.support.checkpoints import FULL, make_checkpoint
 from tests.support.judge import load_judge
 from tests.support.loopback_only import sitecustomize  # noqa: F401 - guards this process
 from tests.support.worker_process import environment, run
@@ -41,12 +41,19 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
 
 
-@pytest.fixture(scope="session", params=["demo", "tiny"])
-def checkpoint(
-    request: pytest.FixtureRequest, demo_checkpoint: Path, tiny_checkpoint: Path
-) -> Path:
-    """Both, one after the other."""
-    return demo_checkpoint if request.param == "demo" else tiny_checkpoint
+@pytest.fixture(scope="session")
+def full_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random checkpoint of the published model's size: 4 GB."""
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "full", FULL)
+
+
+@pytest.fixture(
+    scope="session",
+    params=["demo", "tiny", pytest.param("full", marks=pytest.mark.full_size)],
+)
+def checkpoint(request: pytest.FixtureRequest) -> Path:
+    """Each of them, one after the other."""
+    return Path(request.getfixturevalue(f"{request.param}_checkpoint"))
 
 
 @pytest.fixture(scope="session")

@@ -1,37 +1,232 @@
-"""python -m volume: put on the network volume what the worker needs."""
+"""python -m volume: put on the network volume what the worker needs, and keep it whole.
+
+The exit status says what went wrong; volume/errors.py lists them.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shutil
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from volume.layout import Layout
-from volume.locks import UnknownModelError, load_model_lock
-from volume.models import CorruptFileError, install_model
+from volume.environment import install_environment
+from volume.errors import DamagedError, NotMountedError, VolumeError, explain
+from volume.gc import collect
+from volume.installing import Installer
+from volume.layout import PREPARED, Layout
+from volume.lease import Timing
+from volume.locks import (
+    LOCKS,
+    ModelLock,
+    load_environment_lock,
+    load_model_lock,
+    model_names,
+)
+from volume.models import install_model
+from volume.progress import gigabytes
+from volume.run import run
+from volume.status import report, survey, table
+from volume.verify import (
+    Finding,
+    repair_environment,
+    repair_model,
+    repair_prepared,
+    verify,
+)
+
+DEFAULT_MOUNT = Path("/runpod-volume")
 
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     arguments = argparse.ArgumentParser(prog="python -m volume", description=__doc__)
+    arguments.add_argument(
+        "--locks", type=Path, default=LOCKS, help="folder of lock files other than the package's"
+    )
+    arguments.add_argument("--takeover", type=float, default=Timing.takeover, metavar="SECONDS")
+    arguments.add_argument("--heartbeat", type=float, default=Timing.heartbeat, metavar="SECONDS")
+    arguments.add_argument("--attempts", type=int, default=5, help="of a download that fails")
     commands = arguments.add_subparsers(dest="command", required=True)
     install = commands.add_parser("install", help="install what is missing")
-    install.add_argument("--model", action="append", required=True, metavar="NAME")
+    _add_what(install)
+    install.add_argument(
+        "--environment", action="store_true", help="the environment, alone or beside the models"
+    )
+    status = commands.add_parser("status", help="what is there")
+    status.add_argument("--json", action="store_true")
+    check = commands.add_parser("verify", help="hash everything again and name each bad file")
+    check.add_argument("--repair", action="store_true", help="fetch the bad files again")
+    gc = commands.add_parser("gc", help="remove what no lock names and nobody uses")
+    gc.add_argument("--dry-run", action="store_true")
+    start = commands.add_parser("run", help="install what is missing, then become the worker")
+    _add_what(start)
+    start.add_argument("--module", default="worker", help="what to become: python -m MODULE")
+    start.add_argument("arguments", nargs="*", help="arguments for it, after --")
     return arguments
 
 
+def _add_what(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME",
+        help="a model of the lock; several times for several. Without it, SPARK_MODEL, what times "
+        "its words in WHISPERX_LANGUAGES, and the environment",
+    )
+    command.add_argument(
+        "--wheelhouse", type=Path, help="a folder of wheels to install from, offline"
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; the exit status is 0 when everything that was asked for is there."""
+    """Run one command; the exit status is 0 when everything that was asked for is so."""
     options = parser().parse_args(argv)
-    layout = Layout(Path(os.environ.get("RUNPOD_VOLUME") or "/runpod-volume"))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # An exit by exception, so that children are stopped and the lease is released.
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
-        for name in options.model:
-            print(install_model(layout, load_model_lock(name)))
-    except (CorruptFileError, UnknownModelError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        layout = Layout(mount_point(os.environ.get("RUNPOD_VOLUME")))
+        return command(options, layout)
+    except VolumeError as error:
+        say(f"error: {error}")
+        return error.exit_status
+    except OSError as error:
+        problem = explain(error)
+        say(f"error: {problem}")
+        return problem.exit_status
+
+
+def command(options: argparse.Namespace, layout: Layout) -> int:
+    """Run the command that the options name."""
+    installer = Installer(
+        layout=layout,
+        say=say,
+        uv=find_uv(),
+        locks=options.locks,
+        wheelhouse=getattr(options, "wheelhouse", None),
+        timing=Timing(heartbeat=options.heartbeat, takeover=options.takeover),
+        attempts=options.attempts,
+    )
+    if options.command == "status":
+        items = survey(layout, options.locks)
+        print(json.dumps(report(layout, items)) if options.json else table(items))
+    elif options.command == "verify":
+        return check_all(installer, repair=options.repair)
+    elif options.command == "gc":
+        remove_unused(installer, dry_run=options.dry_run)
+    elif options.command == "run":
+        run(
+            installer,
+            load_environment_lock(options.locks),
+            asked_models(options.model, options.locks),
+            module=options.module,
+            arguments=options.arguments,
+        )
+    else:
+        if options.environment or not options.model:
+            print(install_environment(installer, load_environment_lock(options.locks)))
+        if options.model or not options.environment:
+            for model in asked_models(options.model, options.locks):
+                print(install_model(installer, model))
     return 0
+
+
+def asked_models(names: list[str] | None, locks: Path) -> list[ModelLock]:
+    """Return the locks of the models by these names, else of those that the settings ask for."""
+    if names:
+        return [load_model_lock(name, locks) for name in names]
+    speech = load_model_lock(os.environ.get("SPARK_MODEL") or "Spark-TTS-0.5B", locks)
+    aligners = dict(speech.aligners)
+    languages = (os.environ.get("WHISPERX_LANGUAGES") or "en,zh").split(",")
+    wanted = [aligners[language.strip()] for language in languages if language.strip() in aligners]
+    return [speech, *(load_model_lock(name, locks) for name in wanted)]
+
+
+def check_all(installer: Installer, *, repair: bool) -> int:
+    """Verify everything locked that is installed; raises DamagedError when something stays bad."""
+    bad = 0
+    for finding, mend in findings(installer):
+        found = finding
+        if found.damaged and repair:
+            mend(found)
+            found = verify(found.resource, found.folder, found.locked)
+        for path in found.damaged:
+            print(f"damaged: {found.resource}: {path}")
+        if not found.damaged:
+            print(f"clean: {found.resource}")
+        bad += len(found.damaged)
+    if bad:
+        raise DamagedError(f"{bad} damaged files; mend them with: python -m volume verify --repair")
+    return 0
+
+
+def findings(installer: Installer) -> Iterator[tuple[Finding, Callable[[Finding], None]]]:
+    """Give what is found in each installed folder that is locked, and what can mend it.
+
+    A model comes before what was prepared from it, so that it is whole when it is needed for that.
+    """
+    layout = installer.layout
+    environment = load_environment_lock(installer.locks)
+    folder = layout.environments / environment.digest
+    if folder.is_dir():
+        yield (
+            verify("environment", folder),
+            partial(repair_environment, installer, environment),
+        )
+    for name in model_names(installer.locks):
+        lock = load_model_lock(name, installer.locks)
+        folder = layout.models / lock.resource
+        if folder.is_dir():
+            yield verify(lock.name, folder, lock.files), partial(repair_model, installer, lock)
+        if (folder / PREPARED).is_dir():
+            yield (
+                verify(f"{lock.name}, prepared", folder / PREPARED),
+                partial(repair_prepared, installer, lock),
+            )
+
+
+def remove_unused(installer: Installer, *, dry_run: bool) -> None:
+    """Remove what no lock of this image names."""
+    layout = installer.layout
+    keep = {layout.environments / load_environment_lock(installer.locks).digest}
+    locked = (load_model_lock(name, installer.locks) for name in model_names(installer.locks))
+    keep |= {layout.models / lock.resource for lock in locked}
+    for removal in collect(layout, keep, dry_run=dry_run, timing=installer.timing):
+        word = "would remove" if dry_run else "removed"
+        print(f"{word} {removal.name}, {gigabytes(removal.bytes)}")
+
+
+def mount_point(value: str | None) -> Path:
+    """Return the volume's folder. The platform's own mount point is never made, any other is."""
+    mount = Path(value) if value else DEFAULT_MOUNT
+    if not mount.is_dir():
+        if mount == DEFAULT_MOUNT:
+            raise NotMountedError(
+                f"no volume is mounted at {mount}: attach a network volume to the endpoint, or set "
+                "RUNPOD_VOLUME to a folder"
+            )
+        try:
+            mount.mkdir(parents=True)
+        except OSError as error:
+            raise NotMountedError(f"RUNPOD_VOLUME {mount}: {error.strerror}") from None
+    return mount
+
+
+def find_uv() -> str:
+    """Return the uv beside this interpreter, else the one on PATH."""
+    beside = Path(sys.executable).with_name("uv")
+    return str(beside) if beside.exists() else shutil.which("uv") or "uv"
+
+
+def say(text: str) -> None:
+    """Tell the operator."""
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

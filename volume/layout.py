@@ -6,7 +6,9 @@
       models/<name>@<revision>/prepared-<recipe>/       what the worker loads
       voices/<sha256 of audio>.safetensors              token cache
       local/                                            results, where no bucket is set
-      cache/  locks/  logs/
+      cache/                                            downloads under way, staged installs
+      locks/                                            who is installing what
+      uses/                                             which worker uses what
 
 This is the one module of `volume` that `worker` may import.
 """
@@ -18,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = "SparkTTS-serverless"
+# The number is that of the recipe: whoever changes what is written there gives it a new one.
+PREPARED = "prepared-1"
 MODEL_LOCK = Path(__file__).parent / "locks" / "models.json"
 
 
@@ -67,13 +71,18 @@ class Layout:
         return self.root / "locks"
 
     @property
-    def logs(self) -> Path:
-        """What the installers wrote."""
-        return self.root / "logs"
+    def uses(self) -> Path:
+        """Who uses which environment and model."""
+        return self.root / "uses"
+
+    def site_packages(self, digest: str) -> Path:
+        """Where the modules of the environment with this digest are."""
+        return self.environments / digest / "site-packages"
 
     def model(self, name: str) -> Path:
-        """Folder of the model NAME (at the locked revision, else the only one) or NAME@REVISION.
+        """Return the folder of a model, given as NAME or NAME@REVISION.
 
+        NAME alone means the locked revision, or the only one where the lock does not name it.
         Raises LayoutError when it is not installed, or several are and none is locked.
         """
         if "@" in name:

@@ -1,14 +1,22 @@
-"""What a folder holds: the path, size and sha256 of each file, and one digest of them all."""
+"""What a folder holds: the path, size and sha256 of each file, and one digest of them all.
+
+An installed folder carries its manifest twice, so that one flipped bit in either can be mended.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import uuid
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 CHUNK = 1 << 20
+MANIFEST = "manifest.json"
+TWIN = "manifest.twin.json"
 
 
 @dataclass(frozen=True, order=True)
@@ -33,15 +41,77 @@ def sha256_of(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> s
     return digest.hexdigest()
 
 
-def scan(folder: Path) -> tuple[FileEntry, ...]:
-    """Every file below `folder`, hashed, in the order of their paths."""
-    return tuple(
-        FileEntry(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path))
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    )
+def files_below(folder: Path) -> list[str]:
+    """Return the paths below `folder` of its files, sorted, without its own manifests.
+
+    A folder below it that has a manifest of its own, as a prepared model in a published one, is not
+    part of it.
+    """
+    found = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not (Path(where) / name / MANIFEST).exists()]
+        found += [(Path(where) / name).relative_to(folder).as_posix() for name in names]
+    return sorted(path for path in found if path not in {MANIFEST, TWIN})
+
+
+def scan(
+    folder: Path,
+    paths: Iterable[str] | None = None,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> tuple[FileEntry, ...]:
+    """Hash the files of `folder` (those named, or all), several at once: disks like that."""
+
+    def entry(path: str) -> FileEntry:
+        file = folder / path
+        return FileEntry(path, file.stat().st_size, sha256_of(file, on_bytes))
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return tuple(pool.map(entry, files_below(folder) if paths is None else paths))
 
 
 def digest_of(files: Iterable[FileEntry]) -> str:
-    """One sha256 for a set of files, whatever their order."""
+    """Return one sha256 for a set of files, whatever their order."""
     return hashlib.sha256(json.dumps([asdict(f) for f in sorted(files)]).encode()).hexdigest()
+
+
+def write_manifest(folder: Path, files: tuple[FileEntry, ...]) -> None:
+    """Write the folder's manifest and its twin, each whole or not at all."""
+    text = json.dumps({"digest": digest_of(files), "files": [asdict(f) for f in files]}, indent=0)
+    for name in (MANIFEST, TWIN):
+        staged = folder / f".{name}.{uuid.uuid4().hex}"
+        staged.write_text(text)
+        staged.replace(folder / name)
+
+
+def read_manifest(folder: Path, name: str = MANIFEST) -> tuple[FileEntry, ...] | None:
+    """Return the files that the manifest names, or None where it is missing or damaged."""
+    try:
+        content = json.loads((folder / name).read_text())
+        files = tuple(FileEntry(**file) for file in content["files"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return files if digest_of(files) == content["digest"] else None
+
+
+def intact_manifest(folder: Path) -> tuple[FileEntry, ...] | None:
+    """Return the files that the manifest or else its twin names; None when both are damaged."""
+    return read_manifest(folder, MANIFEST) or read_manifest(folder, TWIN)
+
+
+def damaged_files(
+    folder: Path, expected: Iterable[FileEntry], on_bytes: Callable[[int], None] = lambda _: None
+) -> list[str]:
+    """Return the paths of the files that are missing or not what is expected, in order."""
+
+    def is_damaged(file: FileEntry) -> bool:
+        path = folder / file.path
+        try:
+            if file.size is not None and path.stat().st_size != file.size:
+                return True
+            return file.sha256 is not None and sha256_of(path, on_bytes) != file.sha256
+        except OSError:
+            return True
+
+    files = sorted(expected)
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return [f.path for f, bad in zip(files, pool.map(is_damaged, files), strict=True) if bad]

@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
-from volume.layout import Layout
+from volume.errors import DamagedError, PreparationError
+from volume.hub import fetch_files
+from volume.installing import Installer, environment_variables
+from volume.layout import PREPARED
+from volume.lease import Lease
 from volume.locks import EMBEDDED, ModelLock
-from volume.manifest import FileEntry, sha256_of
-from volume.publish import publish_file_if_absent, publish_folder, staging
+from volume.manifest import FileEntry, damaged_files, scan, write_manifest
+from volume.process import run_child
+from volume.progress import Progress
+from volume.publish import publish_file_if_absent
+from volume.space import bytes_below, require_space
 
 
-class CorruptFileError(Exception):
-    """A file is not the one that its lock names."""
+def install_model(installer: Installer, lock: ModelLock) -> Path:
+    """Return the model's folder, installed if need be, and see to its reference clips."""
+    layout = installer.layout
 
+    def build(work: Path, lease: Lease) -> Path:
+        files = work / "files"
+        files.mkdir(exist_ok=True)
+        require_space(files, lock.size, lock.name, held=bytes_below(files))
+        obtain(installer, lock, lock.files, files, lease)
+        folder = work / "model"
+        shutil.rmtree(folder, ignore_errors=True)
+        for file in lock.files:
+            target = folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (files / file.path).rename(target)
+        write_manifest(folder, scan(folder))
+        return folder
 
-def install_model(layout: Layout, lock: ModelLock) -> Path:
-    """Put an embedded model on the volume, if it is not there, and return its folder."""
-    final = layout.models / lock.resource
-    if not final.is_dir():
-        with staging(layout.cache, lock.resource) as staged:
-            source = EMBEDDED / lock.name / "checkpoint"
-            for file in lock.files:
-                target = staged / file.path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source / file.path, target)
-                check(target, file)
-            publish_folder(staged, final)
+    final = installer.ensure(lock.resource, layout.models / lock.resource, build)
+    if lock.prepared:
+        prepare_model(installer, lock)
+    installer.say(f"{lock.name}: licence {lock.licence}")
     for voice in lock.voices:
         publish_file_if_absent(
             EMBEDDED / lock.name / "voices" / voice.path,
@@ -35,10 +49,55 @@ def install_model(layout: Layout, lock: ModelLock) -> Path:
     return final
 
 
-def check(path: Path, expected: FileEntry) -> None:
-    """Raise CorruptFileError unless the file has the size and sha256 that are expected of it."""
-    size = path.stat().st_size
-    if expected.size is not None and size != expected.size:
-        raise CorruptFileError(f"{expected.path}: {size} bytes, not {expected.size}")
-    if expected.sha256 is not None and (found := sha256_of(path)) != expected.sha256:
-        raise CorruptFileError(f"{expected.path}: sha256 {found}, not {expected.sha256}")
+def prepare_model(installer: Installer, lock: ModelLock) -> Path:
+    """Return the folder with the model's faster files, made from the published ones if need be."""
+    published = installer.layout.models / lock.resource
+
+    def build(work: Path, lease: Lease) -> Path:
+        folder = work / "prepared"
+        shutil.rmtree(folder, ignore_errors=True)
+        convert(installer, lock, folder, lease)
+        write_manifest(folder, scan(folder))
+        return folder
+
+    return installer.ensure(f"{lock.resource}-{PREPARED}", published / PREPARED, build)
+
+
+def convert(installer: Installer, lock: ModelLock, folder: Path, lease: Lease) -> None:
+    """Write the prepared files into the new `folder`; raises PreparationError with the reason.
+
+    The worker's own module does it, in the installed environment.
+    """
+    require_space(folder.parent, lock.size, f"{lock.name}, prepared")
+    published = installer.layout.models / lock.resource
+    progress = Progress(f"{lock.name}: preparing", lock.size)
+
+    def watch(written: int) -> None:
+        lease.check()
+        progress.show(written)
+
+    command = [sys.executable, "-m", "worker.speech.prepare", str(published), str(folder)]
+    outcome = run_child(command, environment=environment_variables(installer), watch=watch)
+    if outcome.status:
+        raise PreparationError(f"{lock.name} could not be prepared:\n{outcome.last_lines}")
+    progress.end()
+
+
+def obtain(
+    installer: Installer,
+    lock: ModelLock,
+    files: tuple[FileEntry, ...],
+    folder: Path,
+    lease: Lease,
+) -> None:
+    """Put `files` of the model into `folder`, each checked; raises DownloadError, DamagedError."""
+    if lock.source == "hub":
+        fetch_files(installer, lock, files, folder, lease)
+        return
+    source = EMBEDDED / lock.name / "checkpoint"
+    for file in files:
+        target = folder / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / file.path, target)
+    if bad := damaged_files(folder, files):
+        raise DamagedError(f"the embedded model {lock.name} is damaged: {', '.join(bad)}")

@@ -7,28 +7,17 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
 
-@contextmanager
-def staging(cache: Path, name: str) -> Iterator[Path]:
-    """Make an empty folder below `cache` that nobody else knows; remove it if it is left."""
-    folder = cache / "staging" / f"{name}.{uuid.uuid4().hex}"
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def flush(folder: Path) -> None:
-    """Have the filesystem of `folder` write everything, so that a rename never outruns its data."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Have the filesystem that holds `path` write everything, so no rename outruns its data."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
-            raise OSError(ctypes.get_errno(), "syncfs failed")
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
     finally:
         os.close(descriptor)
 
@@ -54,19 +43,43 @@ def publish_file_if_absent(source: Path, final: Path) -> bool:
     """Copy a file to a place whose file, if there is one, is left as it is; True when copied."""
     if final.exists():
         return False
+    staged = _copy_beside(source, final)
+    try:
+        os.link(staged, final)
+    except FileExistsError:
+        return False
+    except OSError:  # a filesystem without hard links: a very short race is left
+        if final.exists():
+            return False
+        staged.rename(final)
+    finally:
+        staged.unlink(missing_ok=True)
+    return True
+
+
+def replace_file(source: Path, final: Path) -> None:
+    """Put a copy of `source` in the place of a file; who has the old one open keeps it."""
+    staged = _copy_beside(source, final)
+    try:
+        staged.replace(final)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder of which no reader knows, and what cannot be removed leave to `gc`."""
+    with suppress(OSError):
+        shutil.rmtree(folder)
+
+
+def _copy_beside(source: Path, final: Path) -> Path:
     final.parent.mkdir(parents=True, exist_ok=True)
     staged = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
     try:
         shutil.copyfile(source, staged)
-        flush(final.parent)
-        try:
-            os.link(staged, final)
-        except FileExistsError:
-            return False
-        except OSError:  # a filesystem without hard links: a very short race is left
-            if final.exists():
-                return False
-            staged.rename(final)
-    finally:
+        with staged.open("rb+") as file:
+            os.fsync(file.fileno())
+    except OSError:
         staged.unlink(missing_ok=True)
-    return True
+        raise
+    return staged

@@ -5,6 +5,7 @@ The SDK's own arguments work: --test_input JSON, --rp_serve_api, --rp_api_port a
 
 from __future__ import annotations
 
+import os
 import sys
 
 from volume.layout import Layout, LayoutError
@@ -29,6 +30,10 @@ def main() -> int:
 
 
 def _serve(settings: Settings) -> None:
+    # The SDK reads this when it is imported. Its own default prints whole answers, and with them
+    # signed URLs that anyone may open.
+    quiet = {"WARNING": "WARN", "ERROR": "ERROR"}
+    os.environ.setdefault("RUNPOD_LOG_LEVEL", quiet.get(settings.log_level, "INFO"))
     # Imported once it is known that they are needed.
     import runpod  # noqa: PLC0415
 

@@ -16,14 +16,12 @@ from typing import Any, get_args
 
 from tqdm import tqdm
 
-from worker import pipeline
 from worker.audio import CONTENT_TYPES, Format
 from worker.errors import RequestError, WorkerError
 from worker.observe import set_up_logging
-from worker.pipeline import Parts
 from worker.request import SpeechRequest, parse_request
 from worker.response import SpeechResponse
-from worker.settings import load_settings
+from worker.settings import Settings, load_settings
 from worker.storage import LocalStorage
 
 # Given in other ways: TEXT, --voice-from, --out and its ending; a URL needs no expiry here.
@@ -37,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load_settings()
         set_up_logging("WARNING" if settings.log_level == "INFO" else settings.log_level)
         request = _request(options)
-        response = _speak(request, options, Parts.load(settings))
+        response = _speak(request, options, settings)
     except WorkerError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return 1
@@ -104,8 +102,14 @@ def _value(name: str, given: str | bool) -> Any:
     return given
 
 
-def _speak(request: SpeechRequest, options: argparse.Namespace, parts: Parts) -> SpeechResponse:
+def _speak(
+    request: SpeechRequest, options: argparse.Namespace, settings: Settings
+) -> SpeechResponse:
     """Do it with the pipeline, in a folder of its own, and move the result into place."""
+    # Takes seconds to import: --help and a wrong option are answered before.
+    from worker import pipeline  # noqa: PLC0415
+
+    parts = pipeline.Parts.load(settings)
     with TemporaryDirectory(prefix="spark-tts-") as name:
         folder = Path(name)
         here = replace(

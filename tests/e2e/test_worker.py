@@ -105,8 +105,13 @@ def worker(
         AWS_ENDPOINT_URL=endpoint,
         TMPDIR=str(scratch),
     )
-    with serving(env, tmp_path_factory.mktemp("log") / "worker.log") as url:
+    log = tmp_path_factory.mktemp("log") / "worker.log"
+    with serving(env, log) as url:
         yield url
+    written = log.read_text()
+    assert "job " in written
+    assert "X-Amz-Signature" not in written
+    assert SECRET_KEY not in written
 
 
 def fetch(url: str) -> tuple[bytes, str]:
@@ -230,9 +235,9 @@ def test_the_command_line_refuses_in_words(
 
 
 def test_make_speak_leaves_speech_on_the_disk(tmp_path: Path, judge: WhisperModel) -> None:
-    env = {**environment(tmp_path), "TEXT": "", "SPARK_MODEL": "demo"}
+    env = environment(tmp_path)
     done = subprocess.run(
-        ["make", "--no-print-directory", "speak", f"TEXT={SAID}"],
+        ["make", "--no-print-directory", "speak", f"TEXT={SAID}", "SEED=2"],
         cwd=REPOSITORY,
         env=env,
         text=True,
@@ -245,6 +250,5 @@ def test_make_speak_leaves_speech_on_the_disk(tmp_path: Path, judge: WhisperMode
     response = json.loads(done.stdout[done.stdout.index("\n{\n") :].rsplit("\n", 2)[0])
     assert response["audio_url"] == Path(path).as_uri()
     samples, _ = soundfile.read(path)
-    heard = hear(judge, pad(samples))
-    assert word_error_rate(SAID, heard) <= 2 * UNDERSTOOD, heard  # its seed is drawn by chance
+    assert word_error_rate(SAID, hear(judge, pad(samples))) <= UNDERSTOOD
     assert list(Path(path).parent.iterdir()) == [Path(path)]

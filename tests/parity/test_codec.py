@@ -52,6 +52,7 @@ def test_audio_gives_upstreams_tokens(
     assert global_tokens == tuple(expected_global.flatten().tolist())
     assert semantic_tokens == tuple(expected_semantic.flatten().tolist())
     assert len(set(semantic_tokens)) > 3
+    print(f"{len(semantic_tokens)} semantic tokens equal, {len(set(semantic_tokens))} different")
 
 
 @pytest.mark.parametrize("length", [1, 7, 60, 151])

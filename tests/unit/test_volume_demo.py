@@ -49,4 +49,4 @@ def test_an_unknown_model_is_refused_with_the_known_names(
     layout: Layout, capsys: pytest.CaptureFixture[str]
 ):
     assert main(["install", "--model", "dmeo"]) != 0
-    assert "Spark-TTS-0.5B, demo" in capsys.readouterr().err
+    assert "Spark-TTS-0.5B, aligner-en, aligner-zh, demo" in capsys.readouterr().err

@@ -65,6 +65,9 @@ class Codec:
         config = upstream.load_config(checkpoint.codec / "config.yaml")["audio_tokenizer"]
         bicodec = _build(upstream, config)
         tensors = read_tensors(checkpoint.codec / "model.safetensors", torch.float32, device)
+        # A prepared file holds the folded weights themselves, so the modules are folded first.
+        if not is_weight_normed(tensors):
+            _fold_weight_norm(bicodec)
         _fill(bicodec, tensors)
         _fold_weight_norm(bicodec)
         try:
@@ -156,6 +159,11 @@ class Codec:
         if length > len(wav):
             wav = np.tile(wav, length // len(wav) + 1)
         return wav[:length]
+
+
+def is_weight_normed(tensors: dict[str, Tensor]) -> bool:
+    """Whether weights are given as magnitude and direction, in either of torch's two forms."""
+    return any(name.endswith((".weight_g", ".weight.original0")) for name in tensors)
 
 
 def _within(tokens: tuple[int, ...], size: int) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from volume.layout import PREPARED
 from worker.errors import SynthesisError
 from worker.speech.batcher import Answer, Plan, Row, answer
 from worker.speech.checkpoint import Checkpoint
@@ -63,15 +64,21 @@ class Engine:
     def load(cls, folder: Path, dtype: str = "auto", device: str | None = None) -> Engine:
         """Everything from a checkpoint in the published layout, then one short warm-up.
 
+        Where it has been prepared for fast loading, that is what is read; but a float32 language
+        model always comes from the published file, for the prepared one is rounded.
+
         `dtype` is that of the language model: float32, bfloat16 or auto (bfloat16 on a GPU that
         has it). Raises SetupError when a file is missing or does not fit.
         """
-        checkpoint = Checkpoint(folder)
+        published = Checkpoint(folder)
+        checkpoint = Checkpoint(folder / PREPARED) if (folder / PREPARED).is_dir() else published
         checkpoint.check()
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        precision = _dtype(dtype, where)
+        decoder = checkpoint if precision is torch.bfloat16 else published
         codec = Codec.load(checkpoint, find_upstream(), where)
         engine = cls(
-            lm=LanguageModel.load(checkpoint.language_model, _dtype(dtype, where), where),
+            lm=LanguageModel.load(decoder.language_model, precision, where),
             codec=codec,
             prompter=Prompter.load(checkpoint.language_model / "tokenizer.json", codec.sizes),
         )

@@ -93,7 +93,7 @@ class Prompter:
         """The prompt after which the model speaks `text` with `voice`."""
         if voice.style is not None:
             return self._designed_prompt(text, voice, voice.style)
-        spoken = (voice.transcript or "") + text
+        spoken = self.spell(voice.transcript or "", "prompt_text") + self.spell(text)
         ids = [
             *self._names("<|task_tts|>", "<|start_content|>"),
             *self._text(spoken),
@@ -110,7 +110,7 @@ class Prompter:
         """The prompt after which the model chooses a voice of this style and speaks `text`."""
         return (
             *self._names("<|task_controllable_tts|>", "<|start_content|>"),
-            *self._text(text),
+            *self._text(self.spell(text)),
             *self._names(
                 "<|end_content|>",
                 "<|start_style_label|>",
@@ -229,12 +229,12 @@ class Prompter:
     def _text(self, text: str) -> list[int]:
         """Ids of plain text; never those of a control token, whatever the text spells."""
         ids: list[int] = []
-        for piece in re.split(r"(?<=<)(?=\|)", self.spell(text)):
+        for piece in re.split(r"(?<=<)(?=\|)", text):
             ids += self._tokenizer.encode(piece, add_special_tokens=False).ids
         return ids
 
-    def spell(self, text: str) -> str:
-        """The text in characters that the tokenizer has.
+    def spell(self, text: str, field: str = "text") -> str:
+        """The text in characters that the tokenizer has; `field` is the job's that it came in.
 
         The published tokenizer has every character, so the text comes back as it is. One with a
         small alphabet would drop the others without a word: here a character is replaced by its
@@ -250,9 +250,9 @@ class Prompter:
         if unspeakable:
             shown = " ".join(repr(c) for c in unspeakable[:10])
             raise RequestError(
-                f"text: this model has no token for {shown}; "
+                f"{field}: this model has no token for {shown}; "
                 "write these in characters that it has (numbers in words, for example)",
-                field="text",
+                field=field,
             )
         if not lost:
             return text

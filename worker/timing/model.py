@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchaudio
 from numpy.typing import NDArray
 from transformers import Wav2Vec2ForCTC
 
@@ -16,7 +15,6 @@ from worker.errors import SetupError
 
 SAMPLE_RATE = 16_000  # of wav2vec 2.0, of WhisperX and of Spark-TTS
 _WINDOW_MIN = 400  # samples that the convolutions need for their first frame
-_BUNDLE = "wav2vec2_fairseq_base_ls960_asr_ls960.pth"  # WhisperX's default for English
 
 
 class CtcModel:
@@ -53,12 +51,10 @@ class CtcModel:
 
 
 def load_model(language: str, folder: Path, device: str) -> CtcModel:
-    """Load a Wav2Vec2ForCTC folder with its vocab.json, or torchaudio's bundle for English.
+    """Load a Wav2Vec2ForCTC in Transformers' layout, with its vocab.json; nothing is downloaded.
 
-    Raises SetupError where the folder holds neither. Nothing is downloaded.
+    Raises SetupError where the folder is not complete.
     """
-    if (folder / _BUNDLE).is_file():
-        return _load_bundle(language, folder, device)
     vocabulary = folder / "vocab.json"
     if not vocabulary.is_file():
         raise SetupError(
@@ -74,20 +70,6 @@ def load_model(language: str, folder: Path, device: str) -> CtcModel:
         return logits
 
     return CtcModel(language, forward, alphabet, normalise=_normalises(folder), device=device)
-
-
-def _load_bundle(language: str, folder: Path, device: str) -> CtcModel:
-    """Load torchaudio's base model of 960 h of English, trained on samples as they are."""
-    bundle = torchaudio.pipelines.WAV2VEC2_ASR_BASE_960H
-    model = bundle.get_model(dl_kwargs={"model_dir": str(folder)}).to(device).eval()
-    alphabet = {label.lower(): index for index, label in enumerate(bundle.get_labels())}
-    alphabet["<pad>"] = alphabet.pop("-")  # by this name WhisperX knows the blank
-
-    def forward(samples: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = model(samples)[0]
-        return logits
-
-    return CtcModel(language, forward, alphabet, normalise=False, device=device)
 
 
 def _normalises(folder: Path) -> bool:

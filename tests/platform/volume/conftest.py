@@ -1,0 +1,44 @@
+"""Faults in reduced numbers, or with FAULTS=full (make faults) in full."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.volume_world import World, world
+
+
+@pytest.fixture
+def times() -> Callable[[int, int], int]:
+    """How often: the first number in `make test`, the second in `make faults`."""
+    return lambda reduced, full: full if os.environ.get("FAULTS") == "full" else reduced
+
+
+@pytest.fixture
+def small_world(tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def tmpfs(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mount a tmpfs with these options, and at the end take it away again."""
+    mounts = []
+
+    def mount(options: str) -> Path:
+        folder = tmp_path / f"tmpfs-{len(mounts)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"needs the right to mount a tmpfs: {done.stderr.strip()}")
+        mounts.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounts:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

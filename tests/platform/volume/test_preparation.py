@@ -1,0 +1,35 @@
+"""The demo model, prepared for fast loading by the installer, and mended like all else."""
+
+import json
+from collections.abc import Callable
+
+from tests.support.volume_world import World, flip_a_bit
+from volume.layout import MODEL_LOCK, PREPARED
+
+
+def test_a_model_is_prepared_after_its_installation_and_verified_with_it(
+    small_world: World, times: Callable[[int, int], int]
+):
+    here = small_world
+    models = json.loads(MODEL_LOCK.read_text())["models"]
+    demo = models["demo"] | {"prepared": True}
+    (here.locks / "models.json").write_text(json.dumps({"models": {"demo": demo}}))
+    output = here.installed("--model", "demo")
+    assert "demo: preparing: done in " in output
+    folder = here.layout.models / f"demo@{demo['revision']}" / PREPARED
+    assert (folder / "wav2vec2-large-xlsr-53" / "model.safetensors").is_file()
+    assert "preparing" not in here.installed("--model", "demo")
+    assert here.volume("verify") == (0, "clean: demo\nclean: demo, prepared\n")
+    if times(0, 1) == 0:  # the repair prepares once more, which takes its seconds
+        return
+    weights = folder / "LLM" / "model.safetensors"
+    flip_a_bit(weights, 0.5)
+    status, output = here.volume("verify")
+    assert status == 6
+    assert output.splitlines()[:2] == [
+        "clean: demo",
+        "damaged: demo, prepared: LLM/model.safetensors",
+    ]
+    status, output = here.volume("verify", "--repair")
+    assert status == 0, output
+    assert here.volume("verify") == (0, "clean: demo\nclean: demo, prepared\n")

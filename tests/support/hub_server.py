@@ -1,0 +1,56 @@
+"""As much of a Hugging Face hub as its client asks for: revisions, redirects, ETags, ranges."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from urllib.parse import unquote
+
+from tests.support.faulty_http import Answer, FaultyServer, sha256
+
+LARGE = 10_000
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+def git_blob(data: bytes) -> str:
+    """The name that git gives to content, which the hub uses as the ETag of small files."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def hub_of(repositories: dict[str, dict[str, bytes]]) -> FaultyServer:
+    """Serve repositories (name -> path -> content) at REVISION; large files are redirected."""
+    answers: dict[str, Answer] = {}
+    for repository, files in repositories.items():
+        siblings = [{"rfilename": path} for path in files]
+        info = {"id": repository, "modelId": repository, "sha": REVISION, "siblings": siblings}
+        answers[f"/api/models/{repository}/revision/{REVISION}"] = Answer(
+            json.dumps(info | {"private": False, "tags": [], "downloads": 0}).encode(),
+            "application/json",
+        )
+        for path, data in files.items():
+            place = f"/{repository}/resolve/{REVISION}/{path}"
+            commit = {"X-Repo-Commit": REVISION}
+            if len(data) < LARGE:
+                answers[place] = Answer(data, extra=commit | {"ETag": f'"{git_blob(data)}"'})
+                continue
+            name = sha256(data)
+            linked = {"X-Linked-Etag": f'"{name}"', "X-Linked-Size": str(len(data))}
+            answers[place] = Answer(redirect=f"/cdn/{name}", extra=commit | linked)
+            answers[f"/cdn/{name}"] = Answer(data, extra={"ETag": f'"{name}"'})
+    return FaultyServer(lambda path: answers.get(unquote(path)))
+
+
+def hub_lock(repository: str, files: dict[str, bytes], unknown: tuple[str, ...] = ()) -> dict:
+    """The lock of such a repository; the files in `unknown` without size and sha256."""
+    return {
+        "source": "hub",
+        "repository": repository,
+        "revision": REVISION,
+        "licence": "Apache-2.0",
+        "files": [
+            {"path": path, "size": None, "sha256": None}
+            if path in unknown
+            else {"path": path, "size": len(data), "sha256": sha256(data)}
+            for path, data in files.items()
+        ],
+    }

@@ -1,0 +1,146 @@
+"""A volume, the servers it installs from, and installers as real processes."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.support.faulty_http import FaultyServer
+from tests.support.hub_server import hub_lock, hub_of
+from tests.support.index_server import Wheel, index_of, make_wheel, write_locks
+from volume.layout import Layout
+from volume.locks import EnvironmentLock, ModelLock, load_environment_lock, load_model_lock
+
+REPOSITORY = "someone/small"
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class World:
+    """One volume with its locks, an index and a hub that run for as long as the test does."""
+
+    layout: Layout
+    locks: Path
+    index: FaultyServer
+    hub: FaultyServer
+    wheels: list[Wheel]
+    model_files: dict[str, bytes]
+    takeover: float = 3.0  # seconds of silence after which an installer or worker counts as dead
+
+    def with_volume(self, mount: Path) -> World:
+        """The same locks and servers, and another empty volume."""
+        mount.mkdir()
+        return replace(self, layout=Layout(mount))
+
+    @property
+    def environment(self) -> EnvironmentLock:
+        return load_environment_lock(self.locks)
+
+    @property
+    def model(self) -> ModelLock:
+        return load_model_lock("small", self.locks)
+
+    @property
+    def environment_folder(self) -> Path:
+        return self.layout.environments / self.environment.digest
+
+    @property
+    def model_folder(self) -> Path:
+        return self.layout.models / self.model.resource
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return os.environ | {
+            "RUNPOD_VOLUME": str(self.layout.mount),
+            "SPARK_MODEL": "small",
+            "UV_DEFAULT_INDEX": f"{self.index.url}/simple/",
+            "UV_NO_CONFIG": "1",
+            "UV_HTTP_TIMEOUT": "1",
+            "HF_ENDPOINT": self.hub.url,
+            "HF_HUB_DOWNLOAD_TIMEOUT": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
+
+    def start(self, *arguments: str, locks: Path | None = None) -> subprocess.Popen[str]:
+        """Start `python -m volume` with short lease times."""
+        command = [sys.executable, "-m", "volume", "--locks", str(locks or self.locks)]
+        command += [
+            "--heartbeat",
+            "0.2",
+            "--takeover",
+            str(self.takeover),
+            "--attempts",
+            "3",
+            *arguments,
+        ]
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=self.variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def volume(self, *arguments: str, locks: Path | None = None) -> tuple[int, str]:
+        """Run `python -m volume` to its end: the exit status and what it printed."""
+        process = self.start(*arguments, locks=locks)
+        output, _ = process.communicate(timeout=240)
+        return process.returncode, output
+
+    def installed(self, *arguments: str) -> str:
+        """Install, and insist that it went well."""
+        status, output = self.volume("install", *arguments)
+        assert status == 0, output
+        return output
+
+
+def flip_a_bit(path: Path, where: float) -> None:
+    """Damage a file as a failing disk does; `where` is from 0, its begin, to 1, its end."""
+    data = bytearray(path.read_bytes())
+    place = int(where * (len(data) - 1))
+    data[place] ^= 1 << place % 8
+    path.write_bytes(data)
+
+
+def some_wheels(seed: int = 0, size: int = 60_000) -> list[Wheel]:
+    noise = random.Random(seed)
+    return [
+        make_wheel(
+            f"part-{number}",
+            "1.0",
+            {
+                f"part_{number}/__init__.py": f"NUMBER = {number}\n".encode(),
+                f"part_{number}/code.py": b"def answer():\n    return 42\n",
+                f"part_{number}/data.bin": noise.randbytes(size),
+            },
+        )
+        for number in range(4)
+    ]
+
+
+@contextmanager
+def world(folder: Path, mount: Path | None = None, size: int = 60_000) -> Iterator[World]:
+    """Serve a small environment and a small model, and give an empty volume."""
+    wheels = some_wheels(size=size)
+    # As flash-attn's: the file's version has a local part that the metadata lacks.
+    outside = [make_wheel("fast", "2.0.post2", {"fast.py": b"FAST = True\n"}, local="+cu1torch2")]
+    files = {
+        "config.json": b'{"a": 1}',
+        "LLM/tokenizer.json": b'{"b": 2}',
+        "LLM/model.safetensors": random.Random(1).randbytes(8 * size),
+        "BiCodec/model.safetensors": random.Random(2).randbytes(3 * size),
+    }
+    mount = mount or folder / "volume"
+    mount.mkdir(exist_ok=True)
+    index, hub = index_of(wheels, outside), hub_of({REPOSITORY: files})
+    with index.running(), hub.running():
+        models = {"small": hub_lock(REPOSITORY, files, unknown=("LLM/tokenizer.json",))}
+        write_locks(folder / "locks", index, wheels, outside, models)
+        yield World(Layout(mount), folder / "locks", index, hub, [*wheels, *outside], files)

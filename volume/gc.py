@@ -1,0 +1,83 @@
+"""Removes environments and models that no current lock names, never one in use."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from volume.layout import PREPARED, Layout
+from volume.lease import Timing, acquire, is_free, newest_claim
+from volume.space import bytes_below
+from volume.uses import in_use
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One thing that went (or would go), and its bytes."""
+
+    name: str
+    bytes: int
+
+
+def candidates(layout: Layout, keep: set[Path]) -> list[Path]:
+    """Return the installed folders not in `keep`, and in those what an old recipe prepared."""
+    installed = [*layout.environments.glob("*"), *layout.models.glob("*@*")]
+    unnamed = [path for path in installed if path.is_dir() and path not in keep]
+    kept = [path for path in installed if path in keep]
+    outdated = [old for path in kept for old in path.glob("prepared-*") if old.name != PREPARED]
+    return sorted(unnamed + outdated)
+
+
+def collect(layout: Layout, keep: set[Path], *, dry_run: bool, timing: Timing) -> list[Removal]:
+    """Remove what no lock names and nobody uses, and what dead installers left behind.
+
+    Users are looked for during `timing.takeover` seconds.
+
+    A folder is first renamed away, then asked for again: a user says that it uses a thing before
+    it looks for it, so either the second look sees the user and the folder comes back, or the
+    user finds the folder gone and installs.
+    """
+    found = candidates(layout, keep)
+    busy = in_use(layout.uses, timing.takeover) if found else set()
+    removed = []
+    for folder in found:
+        user = folder.parent if folder.name.startswith("prepared-") else folder
+        if user.name in busy:
+            continue
+        size = bytes_below(folder)
+        if not dry_run:
+            trash = layout.cache / "trash" / uuid.uuid4().hex
+            trash.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(trash)
+            if any((layout.uses / user.name).glob("*")):
+                trash.rename(folder)
+                continue
+        removed.append(Removal(folder.name, size))
+    removed += _leftovers(layout, dry_run=dry_run, timing=timing)
+    if not dry_run:
+        shutil.rmtree(layout.cache / "trash", ignore_errors=True)
+    return removed
+
+
+def _leftovers(layout: Layout, *, dry_run: bool, timing: Timing) -> list[Removal]:
+    """Remove the work folders of installs that nobody is at, each under its own lease."""
+    removed = []
+    for work in sorted(layout.cache.glob("*")):
+        leases = layout.leases / work.name
+        if work.name == "trash" or _is_busy(leases):
+            continue
+        removed.append(Removal(f"cache/{work.name}", bytes_below(work)))
+        if dry_run:
+            continue
+        lease = acquire(leases, is_done=partial(_is_busy, leases), timing=timing)
+        if lease is not None:
+            with lease:
+                shutil.rmtree(work, ignore_errors=True)
+    return removed
+
+
+def _is_busy(leases: Path) -> bool:
+    return not is_free(leases, newest_claim(leases))

@@ -1,0 +1,120 @@
+"""Fetches locked files from a Hugging Face hub, with the hub's own client.
+
+The client runs in the environment that was installed before, as a program: this package imports
+nothing outside the standard library. It goes on with a file where it stopped, and leaves beside
+each file the revision and ETag that the hub gave: for a large file its sha256, for a small one the
+id that git gives its content. So even a file whose sha256 the lock does not know is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from pathlib import Path
+
+from volume.errors import DownloadError
+from volume.installing import Installer, environment_variables
+from volume.lease import Lease
+from volume.locks import ModelLock
+from volume.manifest import FileEntry, damaged_files, sha256_of
+from volume.process import run_child
+from volume.progress import Progress
+from volume.space import bytes_below, require_space
+
+METADATA = Path(".cache") / "huggingface" / "download"
+
+
+def fetch_files(
+    installer: Installer,
+    lock: ModelLock,
+    files: tuple[FileEntry, ...],
+    folder: Path,
+    lease: Lease,
+) -> None:
+    """Download `files` into `folder` and check each; raises DownloadError, FullError.
+
+    Files that are there already, whole and right, are not fetched again.
+    """
+    size = lock.size if files == lock.files else sum(file.size or 0 for file in files)
+    progress = Progress(f"{lock.name}: downloading", size)
+    reason = "nothing was tried"
+    for attempt in range(installer.attempts):
+        bad = wrong_files(folder, files, lock.revision)
+        if not bad:
+            progress.end()
+            return
+        for path in bad:
+            (folder / path).unlink(missing_ok=True)
+        held = bytes_below(folder)
+        require_space(folder, size, lock.name, held=held)
+        if attempt:
+            installer.say(f"{lock.name}: attempt {attempt} failed: {reason}")
+            time.sleep(installer.pause * 2 ** (attempt - 1))
+
+        def watch(written: int, held: int = held) -> None:
+            lease.check()
+            progress.show(held + written)
+
+        command = [
+            sys.executable,
+            "-m",
+            "huggingface_hub.cli.hf",
+            "download",
+            lock.repository,
+            *bad,
+        ]
+        command += ["--revision", lock.revision, "--local-dir", str(folder)]
+        outcome = run_child(command, environment=client_environment(installer, folder), watch=watch)
+        reason = outcome.last_lines
+    if bad := wrong_files(folder, files, lock.revision):
+        raise DownloadError(
+            f"{lock.name}: {', '.join(bad)} could not be had from {lock.repository} at "
+            f"{lock.revision} in {installer.attempts} attempts; the hub's client says:\n{reason}"
+        )
+    progress.end()
+
+
+def client_environment(installer: Installer, folder: Path) -> dict[str, str]:
+    """Return the variables under which the hub's client runs."""
+    return environment_variables(installer) | {
+        "HF_HOME": str(folder / ".cache" / "home"),
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        # Only the plain protocol goes on in the middle of a file.
+        "HF_HUB_DISABLE_XET": "1",
+    }
+
+
+def wrong_files(folder: Path, files: tuple[FileEntry, ...], revision: str) -> list[str]:
+    """Return the files that are missing or neither what the lock nor what the hub says."""
+    bad = set(damaged_files(folder, files))
+    for file in files:
+        if file.path not in bad and file.sha256 is None:
+            etag = recorded_etag(folder, file.path, revision)
+            if etag is None or not has_etag(folder / file.path, etag):
+                bad.add(file.path)
+    return sorted(bad)
+
+
+def recorded_etag(folder: Path, path: str, revision: str) -> str | None:
+    """Return the ETag that the hub gave for a file at this revision, or None if unknown."""
+    try:
+        lines = (folder / METADATA / f"{path}.metadata").read_text().splitlines()
+        commit, etag = lines[0], lines[1]
+    except (OSError, IndexError):
+        return None
+    return etag if commit == revision else None
+
+
+def has_etag(path: Path, etag: str) -> bool:
+    """Say whether a file is the one of which the hub gives this ETag.
+
+    A large file's is its sha256; any other's is the SHA-1 that git names its content by.
+    """
+    if len(etag) == 64:
+        return sha256_of(path) == etag
+    content = path.read_bytes()
+    blob = hashlib.sha1(b"blob %d\0" % len(content), usedforsecurity=False)
+    blob.update(content)
+    return blob.hexdigest() == etag

@@ -1,0 +1,100 @@
+"""The one way in which anything gets onto the volume: leased, staged, checked, renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from volume.errors import VolumeError, explain
+from volume.layout import Layout
+from volume.lease import Lease, Timing, acquire, newest_claim
+from volume.locks import LOCKS, load_environment_lock
+from volume.publish import publish_folder, remove_folder
+
+
+@dataclass(frozen=True)
+class Installer:
+    """Where to install, from which locks, with which tools; `say` is told what goes on.
+
+    With a `wheelhouse` (a folder of wheels) no index is asked. A download that fails is tried
+    `attempts` times in all, `pause` seconds after the first failure and twice as long each time.
+    """
+
+    layout: Layout
+    say: Callable[[str], None]
+    uv: str = "uv"
+    locks: Path = LOCKS
+    wheelhouse: Path | None = None
+    timing: Timing = field(default_factory=Timing)
+    attempts: int = 5
+    pause: float = 1.0
+
+    def ensure(self, resource: str, final: Path, build: Callable[[Path, Lease], Path]) -> Path:
+        """Return the folder `final`, made by `build` if it is not there and by nobody else.
+
+        `build` gets a work folder, which may hold what an interrupted attempt has left, and
+        returns a complete folder below it.
+        """
+        leases = self.layout.leases / resource
+        while not final.is_dir():
+            lease = None
+            try:
+                lease = acquire(
+                    leases,
+                    is_done=final.is_dir,
+                    on_wait=lambda owner: self.say(f"{resource}: waiting for {owner}"),
+                    timing=self.timing,
+                )
+                if lease is None:
+                    break
+                with lease:
+                    if not final.is_dir():
+                        work = take_over(self.layout.cache / resource, lease.generation)
+                        publish_folder(build(work, lease), final)
+                    remove_folder(self.layout.cache / resource)
+            except (OSError, VolumeError) as error:
+                if lease and newest_claim(leases) > lease.generation:
+                    # This process stood still, and its folder went to another: that one will do.
+                    self.say(f"{resource}: another worker took over")
+                elif isinstance(error, OSError):
+                    raise explain(error) from error
+                else:
+                    raise
+        return final
+
+
+def environment_variables(installer: Installer) -> dict[str, str]:
+    """Return the variables for a program that runs in the installed environment.
+
+    Where none is installed (a developer's machine) it is this interpreter's own.
+    """
+    site = installer.layout.site_packages(load_environment_lock(installer.locks).digest)
+    paths = [str(site)] if site.is_dir() else []
+    paths += [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(part for part in paths if part)
+    return dict(os.environ) | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def take_over(folder: Path, generation: int) -> Path:
+    """Return this holder's own work folder, with the latest predecessor's downloads in it.
+
+    A predecessor that only stood still may still have files open. Its folder is renamed, so that
+    it finds nothing by name any more, and partial files get a new inode, so that what it writes
+    into its open ones reaches nobody.
+    """
+    own = folder / f"{generation:08d}"
+    earlier = sorted(path for path in folder.glob("[0-9]*") if path.name < own.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    if earlier:
+        earlier.pop().rename(own)
+    own.mkdir(exist_ok=True)
+    for path in earlier:
+        remove_folder(path)
+    for partial in list(own.rglob("*.incomplete")):
+        copy = partial.with_suffix(".copy")
+        shutil.copyfile(partial, copy)
+        copy.replace(partial)
+    return own

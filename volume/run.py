@@ -1,0 +1,49 @@
+"""The image's entry point: see that what the locks name is there, then become the worker."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from volume.environment import install_environment
+from volume.installing import Installer, environment_variables
+from volume.locks import EnvironmentLock, ModelLock
+from volume.models import install_model
+from volume.uses import announce, keep_announcing
+
+
+def run(
+    installer: Installer,
+    environment: EnvironmentLock,
+    models: Sequence[ModelLock],
+    *,
+    module: str,
+    arguments: Sequence[str],
+) -> None:
+    """Install what is missing, then replace this process by `python -m module`; does not return."""
+    layout = installer.layout
+    try:
+        names = [environment.digest, *(model.resource for model in models)]
+        uses = announce(layout.uses, names)
+    except OSError as error:  # read-only or full: it can serve all the same
+        installer.say(f"gc cannot see this worker: {error.strerror}")
+    else:
+        keep_announcing(uses, installer.timing.heartbeat)
+    with timed(installer, "environment"):
+        install_environment(installer, environment)
+    for model in models:
+        with timed(installer, model.name):
+            install_model(installer, model)
+    variables = environment_variables(installer)
+    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], variables)  # noqa: S606
+
+
+@contextmanager
+def timed(installer: Installer, label: str) -> Iterator[None]:
+    """Say how many seconds the step took."""
+    started = time.monotonic()
+    yield
+    installer.say(f"{label}: ready after {time.monotonic() - started:.2f} s")

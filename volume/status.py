@@ -1,0 +1,100 @@
+"""What is on the volume: versions, sizes, complete or not."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from volume.layout import PREPARED, Layout
+from volume.lease import describe, is_free, newest_claim
+from volume.locks import LOCKS, load_environment_lock, load_model_lock, model_names
+from volume.manifest import intact_manifest
+from volume.progress import gigabytes
+
+
+@dataclass(frozen=True)
+class Item:
+    """One environment, model or prepared model: `bytes` and `files` are its manifest's.
+
+    `locked` says whether the locks name it; if they do, `versions` are those of the packages in an
+    environment, and `licence` is a model's.
+    """
+
+    kind: str
+    name: str
+    locked: bool
+    complete: bool
+    files: int
+    bytes: int
+    installing: str | None = None
+    licence: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def survey(layout: Layout, locks: Path = LOCKS) -> list[Item]:
+    """Return everything that is installed or that the locks name."""
+    environment = load_environment_lock(locks)
+    folder = layout.environments / environment.digest
+    versions = {wheel.name: wheel.version for wheel in environment.wheels}
+    items = [
+        replace(
+            _item(layout, "environment", folder, f"environment-{environment.digest}"),
+            versions=versions,
+        )
+    ]
+    for model in (load_model_lock(name, locks) for name in model_names(locks)):
+        folder = layout.models / model.resource
+        item = _item(layout, "model", folder, model.resource)
+        items.append(replace(item, licence=model.licence))
+        if model.prepared:
+            resource = f"{model.resource}-{PREPARED}"
+            items.append(_item(layout, "prepared", folder / PREPARED, resource))
+    known = {item.name for item in items}
+    for kind, place in (("environment", layout.environments), ("model", layout.models)):
+        unknown = [path for path in sorted(place.glob("*")) if path.name not in known]
+        items += [
+            replace(_item(layout, kind, path, path.name), locked=False)
+            for path in unknown
+            if path.is_dir()
+        ]
+    return items
+
+
+def report(layout: Layout, items: list[Item]) -> dict[str, Any]:
+    """Return the survey as one JSON object."""
+    return {
+        "volume": str(layout.mount),
+        "free_bytes": shutil.disk_usage(layout.mount).free,
+        "items": [asdict(item) for item in items],
+    }
+
+
+def table(items: list[Item]) -> str:
+    """Write the survey for people."""
+    lines = []
+    for item in items:
+        state = "complete" if item.complete else "not installed"
+        if item.installing:
+            state += f", being installed by {item.installing}"
+        size = f"{item.files} files, {gigabytes(item.bytes)}" if item.complete else ""
+        note = f"licence {item.licence}" if item.licence else ""
+        note = note if item.locked else "no lock of this image names it"
+        lines.append(f"{item.kind:<12} {item.name:<44.44} {state:<14} {size:<22} {note}".rstrip())
+    return "\n".join(lines)
+
+
+def _item(layout: Layout, kind: str, folder: Path, resource: str) -> Item:
+    files = intact_manifest(folder) or ()
+    lease = layout.leases / resource
+    holder = newest_claim(lease)
+    return Item(
+        kind=kind,
+        name=f"{folder.parent.name}/{PREPARED}" if folder.name == PREPARED else folder.name,
+        locked=True,
+        complete=folder.is_dir(),
+        files=len(files),
+        bytes=sum(file.size or 0 for file in files),
+        installing=None if is_free(lease, holder) else describe(lease, holder),
+    )

@@ -1,0 +1,86 @@
+"""A published checkpoint -> the same model in files that load faster.
+
+python -m worker.speech.prepare PUBLISHED PREPARED
+
+| part     | published                 | prepared                                                |
+|----------|---------------------------|---------------------------------------------------------|
+| LLM      | float32, 2 GB             | bfloat16, what a GPU computes in; half the bytes        |
+| BiCodec  | weight norm as two factors| folded into one weight, by torch's own formula          |
+| wav2vec2 | 24 layers, a pickle       | the 17 that the features depend on, safetensors         |
+
+The layout is the published one. A language model in float32 is loaded from the published files.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+from worker.speech.checkpoint import Checkpoint
+from worker.speech.codec import FEATURE_LAYERS
+
+WEIGHTS = {"model.safetensors", "pytorch_model.bin"}
+# Hidden state 16 is what goes into the 17th layer. With 16 layers it would be what comes out of the
+# model, after a normalisation that the published model's hidden state 16 has not seen.
+LAYERS_USED = max(FEATURE_LAYERS) + 1
+FACTORS = (  # the names of a weight's magnitude and direction in torch's two forms of weight norm
+    (".weight_g", ".weight_v"),
+    (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
+)
+
+
+def prepare(published: Path, prepared: Path) -> None:
+    """Write the new folder `prepared`. Raises SetupError when the published one is incomplete."""
+    source, target = Checkpoint(published), Checkpoint(prepared)
+    source.check()
+    for path in (source.language_model, source.codec, source.features):
+        shutil.copytree(path, prepared / path.name, ignore=lambda _, names: WEIGHTS & set(names))
+    shutil.copy(published / "config.yaml", prepared / "config.yaml")
+    save_file(
+        halve(load_file(source.language_model / "model.safetensors")),
+        target.language_model / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    save_file(
+        fold(load_file(source.codec / "model.safetensors")),
+        target.codec / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    config = Wav2Vec2Config.from_pretrained(source.features)
+    config.num_hidden_layers = min(config.num_hidden_layers, LAYERS_USED)
+    Wav2Vec2Model.from_pretrained(
+        source.features, config=config, dtype="auto", local_files_only=True
+    ).save_pretrained(target.features)
+
+
+def halve(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """float32 tensors as bfloat16, the others as they are."""
+    return {
+        name: tensor.to(torch.bfloat16) if tensor.dtype == torch.float32 else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def fold(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Replace each pair of factors by the weight that they stand for; in float32, as at loading.
+
+    A magnitude has the weight's shape with ones in all dimensions but the one that it normalises.
+    """
+    folded = dict(tensors)
+    for magnitude, direction in FACTORS:
+        for name in [name for name in tensors if name.endswith(magnitude)]:
+            module = name.removesuffix(magnitude)
+            g, v = folded.pop(name).float(), folded.pop(module + direction).float()
+            dimension = next((d for d, size in enumerate(g.shape) if size > 1), 0)
+            folded[f"{module}.weight"] = torch._weight_norm(v, g, dimension)  # noqa: SLF001 - torch's own formula has no public name
+    return folded
+
+
+if __name__ == "__main__":
+    prepare(Path(sys.argv[1]), Path(sys.argv[2]))
