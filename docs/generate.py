@@ -24,6 +24,7 @@ from worker.fields import allowed, names
 from worker.request import STYLE_FIELDS, SpeechRequest
 from worker.response import Metrics, Segment, SpeechResponse, VoiceUsed, WordTiming
 from worker.settings import Settings
+from worker.subtitles import SubtitleStyle
 
 FOLDER = Path(__file__).parent
 BAR = r"\|"
@@ -103,6 +104,12 @@ computed. Booleans and strings are never taken for numbers.
 
 $input
 
+### SubtitleStyle
+
+$look
+
+$settings
+
 Text is stripped. A control character that is not white space is refused, and so is a token of the
 model written out (`<|...|>`). A line break ends a sentence.
 
@@ -174,6 +181,8 @@ def api() -> str:
     return API.substitute(
         note=NOTE,
         input=_table(("field", "type", "allowed", "default", "meaning"), _input_rows()),
+        look=inspect.getdoc(SubtitleStyle),
+        settings=_table(("setting", "allowed", "default", "meaning"), _look_rows()),
         style=_codes(STYLE_FIELDS),
         examples="\n\n".join(f"{title}:\n\n{_json({'input': job})}" for title, job in EXAMPLES),
         output=_output_table(SpeechResponse),
@@ -204,6 +213,13 @@ def _input_rows() -> Iterator[tuple[str, ...]]:
         others = names(field, info)[1:]
         name = f"`{field}`" + (f" (also {_codes(others)})" if others else "")
         yield name, _type(schema[field]), allowed(info), _default(info), info.description or ""
+
+
+def _look_rows() -> Iterator[tuple[str, ...]]:
+    for field, info in SubtitleStyle.model_fields.items():
+        others = names(field, info)[1:]
+        name = f"`{field}`" + (f" (also {_codes(others)})" if others else "")
+        yield name, allowed(info), _default(info), info.description or ""
 
 
 def _output_table(model: type[BaseModel]) -> str:

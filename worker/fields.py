@@ -48,6 +48,8 @@ def allowed(info: FieldInfo) -> str:
         return f"one of {', '.join(get_args(kind))}"
     if kind is bool:
         return "true or false"
+    if kind is str and info.examples:
+        return f"text such as {' or '.join(info.examples)}"
     words = ["an integer" if kind is int else "a number"]
     words += [f"from {mark.ge}" for mark in marks if isinstance(mark, Ge)]
     words += [f"above {mark.gt} and up" for mark in marks if isinstance(mark, Gt)]

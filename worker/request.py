@@ -142,7 +142,7 @@ class SpeechRequest(BaseModel):
     subtitle_style: LookOfSubtitles | None = Field(
         default=None,
         description="How subtitles look: line by line, word by word within a line (karaoke), or "
-        "an object of the settings in docs/SUBTITLES.md.",
+        "an object of the settings of SubtitleStyle.",
     )
     subtitle_format: Format = Field(default="ass", description="Format of the subtitle file.")
     max_retries: int = Field(

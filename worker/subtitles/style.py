@@ -29,6 +29,7 @@ class SubtitleStyle(BaseModel):
     )
     font: str = Field(
         default="Arial",
+        examples=["Noto Sans CJK SC"],
         pattern=r"^\w[\w .-]{0,63}$",
         description="Font family; the player takes another one where it lacks this.",
     )
@@ -40,23 +41,27 @@ class SubtitleStyle(BaseModel):
     )
     primary_colour: Colour = Field(
         default="#FFFFFF",
+        examples=["#FFD700"],
         validation_alias=AliasChoices("primary_colour", "primary_color"),
         description="Colour of the text, in karaoke of what was spoken.",
     )
     secondary_colour: Colour = Field(
         default="#9A9A9A",
+        examples=["#9A9A9A"],
         validation_alias=AliasChoices("secondary_colour", "secondary_color"),
         description="In karaoke: colour of what is still to be spoken.",
     )
     outline_colour: Colour = Field(
         default="#000000",
         validation_alias=AliasChoices("outline_colour", "outline_color"),
+        examples=["#202020"],
         description="Colour of the outline.",
     )
     outline: float = Field(default=3.0, ge=0, le=20, description="Width of the outline.")
     position: Position = Field(default="bottom", description="Where in the frame the text stands.")
     resolution: str = Field(
         default="1920x1080",
+        examples=["1080x1920"],
         pattern=r"^[1-9]\d{2,3}x[1-9]\d{2,3}$",
         description="WIDTHxHEIGHT of the video, 100 to 9999 each.",
     )
