@@ -22,7 +22,8 @@ from volume.process import run_child
 from volume.progress import Progress
 from volume.space import bytes_below, require_space
 
-METADATA = Path(".cache") / "huggingface" / "download"
+NOTES = ".cache"  # the client's folder in what it downloads to
+METADATA = Path(NOTES) / "huggingface" / "download"
 
 
 def fetch_files(
@@ -78,7 +79,7 @@ def fetch_files(
 def client_environment(installer: Installer, folder: Path) -> dict[str, str]:
     """Return the variables under which the hub's client runs."""
     return environment_variables(installer) | {
-        "HF_HOME": str(folder / ".cache" / "home"),
+        "HF_HOME": str(folder / NOTES / "home"),
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         # Only the plain protocol goes on in the middle of a file.
