@@ -35,7 +35,7 @@ ENGLISH = Lesson(
     steps=140,
 )
 _CHARACTERS = tuple("一九百分之三点五年我们今天去看书")
-CHINESE = Lesson("cmn", _CHARACTERS, ("[PAD]", *_CHARACTERS), steps=90)
+CHINESE = Lesson("cmn", _CHARACTERS, ("[PAD]", *_CHARACTERS), steps=150)
 _BATCH = 4
 _HOP = 320  # samples of one frame
 
