@@ -51,7 +51,7 @@ faults: $(STAMP)  ## the volume under every fault in full: a hundred kills, each
 	FAULTS=full $(BIN)/python -m pytest tests/platform/volume -rA --durations=0
 
 lock: $(STAMP)  ## resolve volume/locks/environment.toml and hash the demo model, into volume/locks/
-	$(BIN)/python -m volume.locking --uv $(BIN)/uv
+	$(BIN)/python -m volume.locking --uv $(abspath $(BIN)/uv)
 
 parity-full: $(STAMP)  ## parity with upstream on random weights of the published model's size
 	$(BIN)/python -m pytest tests/parity -m full_size -rP

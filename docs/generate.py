@@ -21,9 +21,10 @@ from pydantic_core import PydanticUndefined
 
 from worker.errors import WorkerError
 from worker.fields import allowed, names
-from worker.request import NOT_YET, STYLE_FIELDS, SpeechRequest
+from worker.request import STYLE_FIELDS, SpeechRequest
 from worker.response import Metrics, Segment, SpeechResponse, VoiceUsed, WordTiming
 from worker.settings import Settings
+from worker.subtitles import SubtitleStyle
 
 FOLDER = Path(__file__).parent
 BAR = r"\|"
@@ -103,9 +104,15 @@ computed. Booleans and strings are never taken for numbers.
 
 $input
 
+### SubtitleStyle
+
+$look
+
+$settings
+
 Text is stripped. A control character that is not white space is refused, and so is a token of the
 model written out (`<|...|>`). A line break ends a sentence.
-$not_yet
+
 ## Three ways to choose a voice
 
 A job uses one of them; fields of two are a contradiction.
@@ -171,11 +178,11 @@ def api() -> str:
         f"### {model.__name__}\n\n{inspect.getdoc(model)}\n\n{_output_table(model)}"
         for model in (Segment, WordTiming, VoiceUsed, Metrics)
     )
-    not_yet = f"\nNot available in this version, and refused: {_codes(NOT_YET)}.\n"
     return API.substitute(
         note=NOTE,
         input=_table(("field", "type", "allowed", "default", "meaning"), _input_rows()),
-        not_yet=not_yet if NOT_YET else "",
+        look=inspect.getdoc(SubtitleStyle),
+        settings=_table(("setting", "allowed", "default", "meaning"), _look_rows()),
         style=_codes(STYLE_FIELDS),
         examples="\n\n".join(f"{title}:\n\n{_json({'input': job})}" for title, job in EXAMPLES),
         output=_output_table(SpeechResponse),
@@ -206,6 +213,13 @@ def _input_rows() -> Iterator[tuple[str, ...]]:
         others = names(field, info)[1:]
         name = f"`{field}`" + (f" (also {_codes(others)})" if others else "")
         yield name, _type(schema[field]), allowed(info), _default(info), info.description or ""
+
+
+def _look_rows() -> Iterator[tuple[str, ...]]:
+    for field, info in SubtitleStyle.model_fields.items():
+        others = names(field, info)[1:]
+        name = f"`{field}`" + (f" (also {_codes(others)})" if others else "")
+        yield name, allowed(info), _default(info), info.description or ""
 
 
 def _output_table(model: type[BaseModel]) -> str:

@@ -9,28 +9,26 @@ let
   inherit (pkgs) lib;
   quote = lib.escapeShellArg;
 
-  # fetchPypi puts the index's address together, so that none is written here.
-  fetch =
+  # nixpkgs knows where the index has its files, so no address of it is written here. The lock has
+  # each wheel's path below that place.
+  index =
     wheel:
     let
-      part = lib.elemAt (lib.splitString "-" (lib.removeSuffix ".whl" wheel.file));
-    in
-    if wheel ? url then
-      pkgs.fetchurl {
-        name = wheel.file; # the URL has %2B where the name has +
-        inherit (wheel) url sha256;
-      }
-    else
-      pkgs.fetchPypi {
+      asked = pkgs.fetchPypi {
         format = "wheel";
-        pname = part 0;
-        version = part 1;
-        dist = part 2;
-        python = part 2;
-        abi = part 3;
-        platform = part 4;
-        inherit (wheel) sha256;
+        pname = wheel.name;
+        inherit (wheel) version sha256;
       };
+    in
+    lib.head (lib.splitString "packages/" asked.url);
+
+  fetch =
+    wheel:
+    pkgs.fetchurl {
+      name = wheel.file; # a URL has %2B where the name has +
+      url = wheel.url or (index wheel + wheel.path);
+      inherit (wheel) sha256;
+    };
 
   # By uv, as on the volume, without the notes that uv takes on the time of the install.
   install =

@@ -22,7 +22,8 @@ from volume.process import run_child
 from volume.progress import Progress
 from volume.space import bytes_below, require_space
 
-METADATA = Path(".cache") / "huggingface" / "download"
+NOTES = ".cache"  # the client's folder in what it downloads to
+METADATA = Path(NOTES) / "huggingface" / "download"
 
 
 def fetch_files(
@@ -36,7 +37,7 @@ def fetch_files(
 
     Files that are there already, whole and right, are not fetched again.
     """
-    size = sum(file.size or 0 for file in files)
+    size = lock.size if files == lock.files else sum(file.size or 0 for file in files)
     progress = Progress(f"{lock.name}: downloading", size)
     reason = "nothing was tried"
     for attempt in range(installer.attempts):
@@ -78,7 +79,7 @@ def fetch_files(
 def client_environment(installer: Installer, folder: Path) -> dict[str, str]:
     """Return the variables under which the hub's client runs."""
     return environment_variables(installer) | {
-        "HF_HOME": str(folder / ".cache" / "home"),
+        "HF_HOME": str(folder / NOTES / "home"),
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         # Only the plain protocol goes on in the middle of a file.

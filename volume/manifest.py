@@ -106,7 +106,7 @@ def damaged_files(
     def is_damaged(file: FileEntry) -> bool:
         path = folder / file.path
         try:
-            if file.size is not None and path.stat().st_size != file.size:
+            if path.stat().st_size != file.size and file.size is not None:
                 return True
             return file.sha256 is not None and sha256_of(path, on_bytes) != file.sha256
         except OSError:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from volume.errors import DamagedError, PreparationError
-from volume.hub import fetch_files
+from volume.hub import NOTES, fetch_files
 from volume.installing import Installer, environment_variables
 from volume.layout import PREPARED
 from volume.lease import Lease
@@ -28,14 +28,11 @@ def install_model(installer: Installer, lock: ModelLock) -> Path:
         files.mkdir(exist_ok=True)
         require_space(files, lock.size, lock.name, held=bytes_below(files))
         obtain(installer, lock, lock.files, files, lease)
-        folder = work / "model"
-        shutil.rmtree(folder, ignore_errors=True)
-        for file in lock.files:
-            target = folder / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (files / file.path).rename(target)
-        write_manifest(folder, scan(folder))
-        return folder
+        # The client's notes go last: an install that is killed from here on fetches again only the
+        # small files that nothing but those notes vouched for.
+        shutil.rmtree(files / NOTES, ignore_errors=True)
+        write_manifest(files, scan(files, sorted(file.path for file in lock.files)))
+        return files
 
     final = installer.ensure(lock.resource, layout.models / lock.resource, build)
     if lock.prepared:

@@ -13,11 +13,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AfterValidator, AliasChoices
+from pydantic import AfterValidator, AliasChoices, PlainValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from worker.quote import MAX_URL, quote
+from worker.subtitles.style import MODES, SubtitleStyle
 
 MAX_TEXT = 20_000  # characters, about half an hour of English
 MAX_PROMPT_TEXT = 2_000  # more than anybody says in a reference's 60 seconds
@@ -47,6 +48,8 @@ def allowed(info: FieldInfo) -> str:
         return f"one of {', '.join(get_args(kind))}"
     if kind is bool:
         return "true or false"
+    if kind is str and info.examples:
+        return f"text such as {' or '.join(info.examples)}"
     words = ["an integer" if kind is int else "a number"]
     words += [f"from {mark.ge}" for mark in marks if isinstance(mark, Ge)]
     words += [f"above {mark.gt} and up" for mark in marks if isinstance(mark, Gt)]
@@ -146,6 +149,24 @@ def _https(url: str) -> str:
     return url
 
 
+def _look(given: object) -> SubtitleStyle:
+    """Make a subtitle style of a mode's name or of an object of settings."""
+    if isinstance(given, SubtitleStyle):
+        return given
+    if isinstance(given, str) and given in MODES:
+        given = {"mode": given}
+    if not isinstance(given, dict):
+        raise _reason("is neither a mode nor an object of settings")
+    try:
+        return SubtitleStyle.model_validate(given)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        setting = quote(fault["loc"][0]).strip("'")
+        if fault["type"] == "extra_forbidden":
+            raise _reason(f"has {setting}, which is no setting") from None
+        raise _reason(f"has {setting} {quote(fault['input'])}: {fault['msg']}") from None
+
+
 Text = Annotated[str, AfterValidator(_speakable(MAX_TEXT)), _speakable_words(MAX_TEXT)]
 Transcript = Annotated[
     str, AfterValidator(_speakable(MAX_PROMPT_TEXT)), _speakable_words(MAX_PROMPT_TEXT)
@@ -157,6 +178,11 @@ Name = Annotated[
         "a name: 1 to 64 of the characters A-Z a-z 0-9 . _ -, a letter or digit first, never "
         "two dots in a row"
     ),
+]
+LookOfSubtitles = Annotated[
+    SubtitleStyle,
+    PlainValidator(_look, json_schema_input_type=SubtitleStyle),
+    Allowed(f"{', '.join(MODES)} or an object of {', '.join(SubtitleStyle.model_fields)}"),
 ]
 Reference = Annotated[
     str,

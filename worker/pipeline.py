@@ -1,22 +1,25 @@
 """The stages of a job, in order. Each is a function of its inputs; the order is known here only.
 
-request -> sentences -> voice -> speech -> audio -> storage -> response
+request -> sentences -> voice -> speech -> audio -> timing -> subtitles -> storage -> response
+
+With word timings, a sentence whose words are not all found goes back to speech, a few times.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from volume.layout import Layout, LayoutError
-from worker import audio
-from worker.audio import Audio
-from worker.errors import SetupError, SynthesisError, VoiceError
+from worker import audio, response, subtitles
+from worker.audio import Audio, Span
+from worker.errors import NotAvailableError, SetupError, SynthesisError, VoiceError
 from worker.keys import Keys, keys_of
 from worker.observe import Stopwatch
+from worker.quality import Verdict, judge
 from worker.references import fetch_reference
 from worker.request import SpeechRequest
 from worker.response import Metrics, Segment, SpeechResponse, VoiceUsed
@@ -25,10 +28,16 @@ from worker.speech.engine import Engine, Utterance
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
 from worker.storage import Storage, open_storage
+from worker.subtitles import SubtitleStyle
+from worker.takes import Take, Takes, choose_takes
 from worker.text import split
+from worker.timing import Aligner, find_folders
 from worker.voices import Voices
+from worker.words import SentenceSpan, WordTiming, language_of
 
 Progress = Callable[[int, int], None]  # sentences spoken, sentences in all
+
+_Result = tuple[Path, str, str]  # a file to be stored, its ending and its content type
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Parts:
     keys: Keys
     url_expiry: int  # seconds, where a job does not say
     fetch_reference: Callable[[str, Path], Path]  # prompt_speech_url, folder -> audio file
+    aligner: Aligner | None = None  # where no alignment model is installed
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
@@ -52,6 +62,7 @@ class Parts:
             raise SetupError(str(error)) from None
         storage, keys = open_storage(settings), keys_of(settings)
         engine = Engine.load(checkpoint, settings.spark_dtype)
+        aligners = find_folders(layout, checkpoint, settings.whisperx_languages)
         return cls(
             engine=engine,
             voices=Voices(engine, storage, keys, layout.voices / checkpoint.name),
@@ -59,6 +70,7 @@ class Parts:
             keys=keys,
             url_expiry=settings.s3_url_expiry,
             fetch_reference=lambda url, folder: fetch_reference(url, storage, keys, folder),
+            aligner=Aligner.load(aligners) if aligners else None,
         )
 
 
@@ -85,6 +97,7 @@ def speak(
     Raises the WorkerError that says what went wrong; nothing is stored then.
     """
     watch = Stopwatch()
+    _check_timings(request, parts)
     seed = secrets.randbits(53) if request.seed is None else request.seed
     sampling = Sampling(request.temperature, request.top_k, request.top_p, request.max_length, seed)
     with watch("text"):
@@ -98,34 +111,152 @@ def speak(
         ):
             utterances.append(utterance)
             progress(len(utterances), len(sentences))
+
+    def again(kept: Sequence[Take], bad: Sequence[int], attempt: int) -> list[Take]:
+        other = replace(sampling, seed=(seed + attempt) % 2**63)
+        with watch("speech"):
+            spoken = _speak_again(kept, bad, chosen.speaking, other, request, parts)
+        return [_take(utterance, request, parts, watch) for utterance in spoken]
+
+    first = [_take(utterance, request, parts, watch) for utterance in utterances]
+    takes = choose_takes(first, again, request.max_retries)
     with watch("audio"):
-        spoken = [_finish(utterance, parts.engine.sample_rate, request) for utterance in utterances]
-        if not any(len(part.samples) for part in spoken):
+        if not any(len(take.audio.samples) for take in takes.kept):
             raise SynthesisError(
                 "the model gave only silence; try another seed, or a temperature nearer to 0.8"
             )
-        joined = audio.join(spoken, request.multi_sentence_gap)
+        joined = audio.join([take.audio for take in takes.kept], request.multi_sentence_gap)
         whole = audio.limit_peak(joined.audio)
         file = folder / f"speech.{request.output_format}"
         audio.write(whole, file, request.output_format)
+    words = _in_whole(takes.kept, joined.spans)
+    results: list[_Result] = [
+        (file, request.output_format, audio.CONTENT_TYPES[request.output_format])
+    ]
+    if request.enable_subtitles:
+        with watch("subtitles"):
+            results.append(_write_subtitles(request, takes.kept, joined.spans, words, folder))
     with watch("storage"):
-        key = parts.keys.output_key(request.output_name, job_id, request.output_format)
-        parts.storage.put(file, key, audio.CONTENT_TYPES[request.output_format])
+        urls = [
+            _store(result, ending, content_type, job_id, request, parts)
+            for result, ending, content_type in results
+        ]
         if request.save_voice is not None:
             parts.voices.save(request.save_voice, chosen.whole)
-        url = parts.storage.url(key, request.url_expiry or parts.url_expiry)
     return SpeechResponse(
-        audio_url=url,
+        audio_url=urls[0],
         sample_rate=whole.sample_rate,
         duration=whole.duration,
         segments=tuple(
-            Segment(text=utterance.text, start=span.start, end=span.end)
-            for utterance, span in zip(utterances, joined.spans, strict=True)
+            Segment(text=take.utterance.text, start=span.start, end=span.end)
+            for take, span in zip(takes.kept, joined.spans, strict=True)
         ),
+        word_timings=_told(words) if request.wants_timings else None,
+        subtitles_url=urls[1] if request.enable_subtitles else None,
         voice=chosen.used,
         seed=seed,
-        metrics=_metrics(watch, chosen, utterances, spoken, whole.duration),
+        metrics=_metrics(watch, chosen, takes, whole.duration),
     )
+
+
+def _check_timings(request: SpeechRequest, parts: Parts) -> None:
+    if request.wants_timings and parts.aligner is None:
+        field = "enable_whisperx" if request.enable_whisperx else "enable_subtitles"
+        raise NotAvailableError(
+            f"{field}: this worker has no alignment model; its operator can install one with: "
+            "python -m volume install",
+            field=field,
+        )
+
+
+def _take(utterance: Utterance, request: SpeechRequest, parts: Parts, watch: Stopwatch) -> Take:
+    """The sentence finished and, where timings are wanted, timed and judged."""
+    with watch("audio"):
+        finished = _finish(utterance, parts.engine.sample_rate, request)
+    if not request.wants_timings or parts.aligner is None:
+        return Take(utterance, finished, (), Verdict((), 0.0))
+    with watch("timing"):
+        span = SentenceSpan(utterance.text, 0.0, finished.duration)
+        words = parts.aligner.align(
+            finished.samples, finished.sample_rate, [span], default=language_of(request.text)
+        )
+        return Take(utterance, finished, tuple(words), judge(words, span, request.speed_shift))
+
+
+def _speak_again(
+    kept: Sequence[Take],
+    bad: Sequence[int],
+    voice: Voice,
+    sampling: Sampling,
+    request: SpeechRequest,
+    parts: Parts,
+) -> list[Utterance]:
+    """Speak the sentences kept[i] for i in `bad` once more, each as it was spoken before."""
+    texts = [kept[i].utterance.text for i in bad]
+    if not request.goes_on:
+        return list(parts.engine.speak(texts, voice, sampling))
+    spoken: list[Utterance] = []
+    for i, text in zip(bad, texts, strict=True):
+        if i:
+            before = kept[i - 1].utterance
+            voice = replace(voice, transcript=before.text, semantic_tokens=before.semantic_tokens)
+        spoken += parts.engine.speak([text], voice, sampling)
+    return spoken
+
+
+def _in_whole(takes: Sequence[Take], spans: Sequence[Span]) -> list[WordTiming]:
+    """The words of all sentences, timed from the start of the whole audio."""
+    return [
+        replace(word, start=span.start + word.start, end=span.start + word.end, sentence=i)
+        for i, (take, span) in enumerate(zip(takes, spans, strict=True))
+        for word in take.words
+    ]
+
+
+def _told(words: Sequence[WordTiming]) -> tuple[response.WordTiming, ...]:
+    return tuple(
+        response.WordTiming(
+            word=word.word,
+            start=word.start,
+            end=word.end,
+            score=word.score,
+            estimated=word.estimated,
+        )
+        for word in words
+    )
+
+
+def _write_subtitles(
+    request: SpeechRequest,
+    takes: Sequence[Take],
+    spans: Sequence[Span],
+    words: Sequence[WordTiming],
+    folder: Path,
+) -> _Result:
+    """Write the subtitles' file; give it with its ending and content type."""
+    sentences = [
+        SentenceSpan(take.utterance.text, span.start, span.end)
+        for take, span in zip(takes, spans, strict=True)
+    ]
+    style = request.subtitle_style or SubtitleStyle()
+    file = folder / f"subtitles.{request.subtitle_format}"
+    shown = subtitles.cues(words, sentences, style)
+    file.write_text(subtitles.write(shown, style, request.subtitle_format), encoding="utf-8")
+    return file, request.subtitle_format, subtitles.CONTENT_TYPES[request.subtitle_format]
+
+
+def _store(
+    file: Path,
+    ending: str,
+    content_type: str,
+    job_id: str,
+    request: SpeechRequest,
+    parts: Parts,
+) -> str:
+    """Put one result of the job into the storage; its URL."""
+    key = parts.keys.output_key(request.output_name, job_id, ending)
+    parts.storage.put(file, key, content_type)
+    return parts.storage.url(key, request.url_expiry or parts.url_expiry)
 
 
 def _choose_voice(
@@ -160,23 +291,25 @@ def _finish(utterance: Utterance, sample_rate: int, request: SpeechRequest) -> A
     return audio.shift(trimmed, request.pitch_shift, request.speed_shift)
 
 
-def _metrics(
-    watch: Stopwatch,
-    chosen: _Chosen,
-    utterances: list[Utterance],
-    spoken: list[Audio],
-    duration: float,
-) -> Metrics:
-    codec = sum(utterance.codec_seconds for utterance in utterances)
-    tokens = chosen.tokens + sum(utterance.tokens for utterance in utterances)
+def _metrics(watch: Stopwatch, chosen: _Chosen, takes: Takes, duration: float) -> Metrics:
+    kept = [take.utterance for take in takes.kept]
+    spoken = kept + [take.utterance for take in takes.dropped]
+    codec = sum(utterance.codec_seconds for utterance in spoken)
+    tokens = chosen.tokens + sum(utterance.tokens for utterance in spoken)
     model = max(watch.seconds["speech"] - codec, 1e-9)
     return Metrics(
         seconds={**watch.seconds, "codec": codec, "total": watch.total},
-        sentences=len(utterances),
+        sentences=len(kept),
         tokens=tokens,
         tokens_per_second=tokens / model,
         real_time_factor=watch.total / duration,
-        grammar_violations=chosen.strayed + sum(utterance.strayed for utterance in utterances),
-        truncated_sentences=sum(not utterance.complete for utterance in utterances),
-        silent_sentences=sum(not len(part.samples) for part in spoken),
+        grammar_violations=chosen.strayed + sum(utterance.strayed for utterance in spoken),
+        truncated_sentences=sum(not utterance.complete for utterance in kept),
+        silent_sentences=sum(not len(take.audio.samples) for take in takes.kept),
+        retries=len(takes.dropped),
+        faults=tuple(
+            f"sentence {i}: {fault}"
+            for i, take in enumerate(takes.kept, 1)
+            for fault in take.verdict.faults
+        ),
     )

@@ -16,18 +16,25 @@ from typing import Literal, Self
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from worker.errors import NotAvailableError, RequestError
-from worker.fields import REASON, Name, Reference, Text, Transcript, allowed, names
+from worker.errors import RequestError
+from worker.fields import (
+    REASON,
+    LookOfSubtitles,
+    Name,
+    Reference,
+    Text,
+    Transcript,
+    allowed,
+    names,
+)
 from worker.quote import quote
 from worker.style import Gender, Level, Style
+from worker.subtitles import Format
 
 MAX_FAULTS = 10  # told of one job, so that a message stays readable
 
 TaskToken = Literal["zero_shot", "cross_lingual", "continue"]
 OutputFormat = Literal["wav", "flac", "mp3", "ogg"]
-
-# The fields whose stage this worker does not have. A stage that is built takes its own away.
-NOT_YET: tuple[str, ...] = ("enable_whisperx", "enable_subtitles", "subtitle_style")
 
 STYLE_FIELDS = ("speaker_gender", "pitch", "speed", "pitch_value", "speed_value")
 
@@ -130,11 +137,20 @@ class SpeechRequest(BaseModel):
     output_format: OutputFormat = Field(default="wav", description="Format of the audio file.")
     enable_whisperx: bool = Field(default=False, description="Give the time of every word.")
     enable_subtitles: bool = Field(
-        default=False, description="Make an ASS subtitle file; implies word timings."
+        default=False, description="Make a subtitle file; implies word timings."
     )
-    subtitle_style: Literal["line", "karaoke"] | None = Field(
+    subtitle_style: LookOfSubtitles | None = Field(
         default=None,
-        description="How subtitles appear: line by line, or word by word within a line.",
+        description="How subtitles look: line by line, word by word within a line (karaoke), or "
+        "an object of the settings of SubtitleStyle.",
+    )
+    subtitle_format: Format = Field(default="ass", description="Format of the subtitle file.")
+    max_retries: int = Field(
+        default=1,
+        ge=0,
+        le=3,
+        description="With word timings: how often a sentence is spoken again, with another seed, "
+        "when words of it seem to be missing or stretched.",
     )
     url_expiry: int | None = Field(
         default=None,
@@ -180,6 +196,11 @@ class SpeechRequest(BaseModel):
         return self.task_token != "cross_lingual"  # noqa: S105  no password
 
     @property
+    def wants_timings(self) -> bool:
+        """Whether the time of every word is needed."""
+        return self.enable_whisperx or self.enable_subtitles
+
+    @property
     def goes_on(self) -> bool:
         """Whether each sentence goes on from the one before it."""
         return self.task_token == "continue"  # noqa: S105
@@ -214,8 +235,7 @@ def _contradictions(asked: SpeechRequest) -> Iterator[tuple[str, str]]:
 def parse_request(job_input: object) -> SpeechRequest:
     """Check what the job asks for; `job_input` is the job's "input", as JSON gave it.
 
-    Raises RequestError naming every fault (`field` is the first one's), and NotAvailableError
-    for what this worker does not do.
+    Raises RequestError naming every fault (`field` is the first one's).
     """
     if not isinstance(job_input, dict):
         raise RequestError(
@@ -224,13 +244,6 @@ def parse_request(job_input: object) -> SpeechRequest:
             field="input",
         )
     fields = _fields()
-    for name in NOT_YET:
-        if job_input.get(name) not in (None, False):
-            raise NotAvailableError(
-                f"{name}: not available yet: this worker makes neither word timings nor "
-                f"subtitles; leave {name} out",
-                field=name,
-            )
     unknown = [name for name in job_input if name not in fields]
     faults = [_unknown(name, fields) for name in unknown[:MAX_FAULTS]]
     try:

@@ -33,7 +33,15 @@ class WordTiming(_Answer):
     word: str = Field(description="The word as written.")
     start: Seconds = Field(description="Seconds from the start of the audio.")
     end: Seconds = Field(description="The same, of its end.")
-    score: float = Field(ge=0, le=1, description="How sure the alignment is, 0 to 1.")
+    score: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="How sure the alignment is, 0 to 1; left out where it is not measured.",
+    )
+    estimated: bool = Field(
+        description="Whether the times come from the words around it, as those of an emoji do."
+    )
 
 
 class VoiceUsed(_Answer):
@@ -64,6 +72,13 @@ class Metrics(_Answer):
         description="Sentences that reached `max_length` before the model ended them."
     )
     silent_sentences: Count = Field(description="Sentences in which nothing could be heard.")
+    retries: Count = Field(
+        default=0,
+        description="How often a sentence was spoken again, because its words were not all found.",
+    )
+    faults: tuple[str, ...] = Field(
+        default=(), description="What is still wrong with the words, where timings are asked for."
+    )
 
 
 class SpeechResponse(_Answer):

@@ -47,6 +47,12 @@ class Settings(BaseSettings):
     spark_dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Precision of the language model; auto: bfloat16 on a GPU that has it."
     )
+    whisperx_languages: str = Field(
+        "en,zh",
+        pattern=r"^(en|zh)(,(en|zh))*$",
+        description="Languages whose alignment models are loaded at start, of en and zh, with a "
+        "comma between them. Those that are not installed are left out.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe log line that is printed."
     )

@@ -7,6 +7,7 @@ The same pipeline as a job's. Every field of the API is an option: multi_sentenc
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from dataclasses import replace
@@ -91,7 +92,12 @@ def _request(options: argparse.Namespace) -> SpeechRequest:
 
 
 def _value(name: str, given: str | bool) -> Any:
-    """An option's text as the number that the field wants, where it wants one."""
+    """An option's text as the number or object that the field wants, where it wants one."""
+    if name == "subtitle_style" and isinstance(given, str) and given.startswith("{"):
+        try:
+            return json.loads(given)
+        except ValueError:
+            return given  # the request's own error says it better
     wanted = str(SpeechRequest.model_fields[name].annotation)
     for kind in (int, float):
         if isinstance(given, str) and kind.__name__ in wanted:
@@ -124,10 +130,17 @@ def _speak(
                 bar.update(done - bar.n)
 
             response = pipeline.speak(request, "local", here, folder, show)
-        (result,) = (folder / "storage").rglob(f"*.{request.output_format}")
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(result, options.out)
+        for ending in _endings(request):
+            (result,) = (folder / "storage").rglob(f"*.{ending}")
+            shutil.move(result, options.out.with_suffix(f".{ending}"))
     return response
+
+
+def _endings(request: SpeechRequest) -> tuple[str, ...]:
+    """Of the files that the job makes."""
+    subtitles = (request.subtitle_format,) if request.enable_subtitles else ()
+    return (request.output_format, *subtitles)
 
 
 if __name__ == "__main__":

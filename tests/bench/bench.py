@@ -25,6 +25,7 @@ import torch
 from spark_tts_lib.models.audio_tokenizer import BiCodecTokenizer
 from transformers import AutoModelForCausalLM
 
+from tests.bench.alignment import alignment_sides
 from tests.support.checkpoints import FULL, Sizes, make_checkpoint
 from worker.speech.batcher import Plan, Row, answer
 from worker.speech.checkpoint import Checkpoint
@@ -46,7 +47,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def cases(folder: Path, tokens: int, reference: Path) -> list[Case]:
+def cases(folder: Path, tokens: int, reference: Path, *, full: bool) -> list[Case]:
     """What is compared; units are tokens, or seconds of audio."""
     lm = LanguageModel.load(folder / "LLM", torch.float32, CPU)
     codec = Codec.load(Checkpoint(folder), find_upstream(), CPU)
@@ -87,6 +88,7 @@ def cases(folder: Path, tokens: int, reference: Path) -> list[Case]:
     def our_wave() -> None:
         codec.decode(voice, tuple(speech().tolist()))
 
+    their_words, our_words = alignment_sides(folder / "aligner", 10, full=full)
     return [
         ("LM, one sentence", tokens, lambda: their_tokens(1), lambda: our_tokens(1)),
         (f"LM, {ROWS} sentences", ROWS * tokens, lambda: their_tokens(ROWS),
@@ -94,6 +96,7 @@ def cases(folder: Path, tokens: int, reference: Path) -> list[Case]:
         ("codec, tokens to waveform", tokens, their_wave, our_wave),
         ("codec, 10 s of audio to tokens", 500, lambda: their_codec.tokenize(reference),
          lambda: codec.tokenize(reference)),
+        ("word timing, 10 s of audio", 500, their_words, our_words),
     ]  # fmt: skip
 
 
@@ -107,12 +110,11 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name, torch.inference_mode():
-        folder = make_checkpoint(
-            Path(name) / "checkpoint", FULL if options.sizes == "full" else Sizes()
-        )
+        full = options.sizes == "full"
+        folder = make_checkpoint(Path(name) / "checkpoint", FULL if full else Sizes())
         reference = Path(name) / "reference.wav"
         soundfile.write(reference, 0.1 * np.random.default_rng(1).standard_normal(160_000), 16_000)
-        for case, units, theirs, ours in cases(folder, options.tokens, reference):
+        for case, units, theirs, ours in cases(folder, options.tokens, reference, full=full):
             times = [(seconds(theirs), seconds(ours)) for _ in range(options.rounds)]
             their_time, our_time = (statistics.median(side) for side in zip(*times, strict=True))
             rows.append(

@@ -17,5 +17,5 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads(file.read_text())
-    assert len(rows) == 4
+    assert len(rows) == 5
     assert all(row["ours tokens/s"] > 0 and row["upstream tokens/s"] > 0 for row in rows)

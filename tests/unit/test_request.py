@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from worker.errors import NotAvailableError, RequestError
+from worker.errors import RequestError
 from worker.fields import names
 from worker.quote import LENGTH, quote
-from worker.request import MAX_FAULTS, NOT_YET, SpeechRequest, parse_request
+from worker.request import MAX_FAULTS, SpeechRequest, parse_request
 from worker.style import Style
+from worker.subtitles import SubtitleStyle
 
 REFERENCE = "https://example.com/alice.wav"
 NAMES = [name for field, info in SpeechRequest.model_fields.items() for name in names(field, info)]
@@ -52,6 +53,8 @@ def test_a_text_is_enough_and_the_rest_has_the_documented_defaults() -> None:
         "enable_whisperx": False,
         "enable_subtitles": False,
         "subtitle_style": None,
+        "subtitle_format": "ass",
+        "max_retries": 1,
         "url_expiry": None,
     }
 
@@ -360,16 +363,39 @@ def test_a_style_is_filled_up() -> None:
     assert parse_request(job).style == Style("male", "moderate", "very_low", 200, None)
 
 
-@pytest.mark.parametrize("field", NOT_YET)
-def test_what_is_not_there_yet_is_refused_and_switched_off_is_not(field: str) -> None:
-    for value in (True, "karaoke", {"kind": "line"}):
-        with pytest.raises(NotAvailableError, match="not available yet") as caught:
-            parse_request({"text": "x", field: value})
-        assert caught.value.field == field
-    parse_request({"text": "x", field: None})
-    if isinstance(SpeechRequest.model_fields[field].default, bool):
-        parse_request({"text": "x", field: False})
-        assert type(refused({"text": "x", field: 0})) is RequestError
+@pytest.mark.parametrize("mode", ["line", "karaoke"])
+def test_a_subtitle_style_is_a_mode_or_an_object_of_settings(mode: str) -> None:
+    short = parse_request({"text": "x", "subtitle_style": mode}).subtitle_style
+    assert short == SubtitleStyle(mode=mode)
+    job = {"text": "x", "subtitle_style": {"mode": mode, "size": 40, "primary_color": "#ff0000"}}
+    long = parse_request(job).subtitle_style
+    assert long == SubtitleStyle(mode=mode, size=40, primary_colour="#ff0000")
+
+
+@pytest.mark.parametrize(
+    ("style", "part"),
+    [
+        ("neon", "'neon' is neither a mode nor an object"),
+        (3, "3 is neither a mode nor an object"),
+        ({"size": 4000}, "has size 4000"),
+        ({"font": "A,B{\\b1}"}, "has font "),
+        ({"primary_colour": "red"}, "has primary_colour 'red'"),
+        ({"blink": True}, "has blink, which is no setting"),
+    ],
+)
+def test_a_subtitle_style_that_cannot_be_says_which_setting_is_wrong(
+    style: object, part: str
+) -> None:
+    error = refused({"text": "x", "subtitle_style": style})
+    assert error.field == "subtitle_style"
+    assert part in error.message
+    assert "must be line, karaoke or an object of mode, font, size" in error.message
+
+
+def test_subtitles_imply_timings() -> None:
+    assert parse_request({"text": "x", "enable_subtitles": True}).wants_timings
+    assert parse_request({"text": "x", "enable_whisperx": True}).wants_timings
+    assert not parse_request({"text": "x"}).wants_timings
 
 
 VALID = st.fixed_dictionaries(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from volume import __main__ as cli
 from volume.errors import FullError, LockError, NotMountedError, NotWritableError, explain
-from volume.hub import METADATA, has_etag, recorded_etag
+from volume.hub import METADATA, has_etag, recorded_etag, wrong_files
 from volume.installing import take_over
 from volume.layout import Layout
 from volume.locks import load_environment_lock, load_model_lock, model_names
@@ -76,6 +76,8 @@ def test_damaged_and_missing_files_are_named(folder: Path) -> None:
     (folder / "a").write_bytes(b"oNe")
     (folder / "sub" / "b").unlink()
     assert damaged_files(folder, files) == ["a", "sub/b"]
+    unknown = [FileEntry("a", None, None), FileEntry("sub/b", None, None)]
+    assert damaged_files(folder, unknown) == ["sub/b"]
 
 
 def test_of_two_publishers_one_is_first_and_the_other_hears_it(folder: Path) -> None:
@@ -190,6 +192,14 @@ def test_an_etag_of_another_revision_counts_for_nothing(folder: Path) -> None:
     assert recorded_etag(folder, "LLM/y.json", "abc") is None
 
 
+def test_a_download_that_was_noted_and_then_moved_away_is_wanted_again(folder: Path) -> None:
+    """A kill while an install moves its files leaves the notes of files that are gone."""
+    notes = folder / METADATA / "gone.json.metadata"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("revision\netag\n1.0\n")
+    assert wrong_files(folder, (FileEntry("gone.json", None, None),), "revision") == ["gone.json"]
+
+
 def test_a_childs_output_and_status_come_back_and_an_error_in_watching_ends_it() -> None:
     outcome = run_child(["sh", "-c", "echo out; echo err >&2; exit 3"], environment={})
     assert (outcome.status, outcome.last_lines) == (3, "out\nerr")
@@ -218,6 +228,7 @@ def test_the_locks_can_be_read_and_name_what_the_worker_needs() -> None:
     assert load_model_lock(f"Spark-TTS-0.5B@{speech.revision}") == speech
     assert speech.licence == "CC-BY-NC-SA-4.0"
     assert speech.prepared
+    assert 3.9e9 < speech.size < 4.0e9
     assert {name for _, name in speech.aligners} < set(model_names())
     for name in model_names():
         lock = load_model_lock(name)

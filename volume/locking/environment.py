@@ -17,15 +17,17 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from volume.locking.remote_wheel import read_wheel
+from volume.locking.remote_wheel import content_length, read_wheel
 from volume.locks import ENVIRONMENT_LOCK
 
 SOURCE = ENVIRONMENT_LOCK.with_suffix(".toml")
 
 
-def write_environment_lock(uv: str) -> None:
+def write_environment_lock(
+    uv: str, source_file: Path = SOURCE, target: Path = ENVIRONMENT_LOCK
+) -> None:
     """Resolve anew, asking the index that `uv` is set to; raises CalledProcessError if it fails."""
-    source = tomllib.loads(SOURCE.read_text())
+    source = tomllib.loads(source_file.read_text())
     outside = {file_name(wheel["url"]): wheel for wheel in source["wheel"]}
     wheels = []
     for package in resolve(uv, source, outside):
@@ -39,7 +41,7 @@ def write_environment_lock(uv: str) -> None:
         raise ValueError(f"resolved without: {', '.join(outside)}")
     lock = {key: source[key] for key in ("python", "platform", "requirements", "overrides")}
     lock |= {"excluded": source["excluded"], "wheels": wheels}
-    ENVIRONMENT_LOCK.write_text(json.dumps(lock, indent=1) + "\n")
+    target.write_text(json.dumps(lock, indent=1) + "\n")
 
 
 def resolve(uv: str, source: dict[str, Any], outside: dict[str, Any]) -> list[dict[str, Any]]:
@@ -87,14 +89,15 @@ def best_wheel(urls: list[str]) -> str:
 
 def index_entry(package: dict[str, Any], file: str, wheel: dict[str, Any]) -> dict[str, Any]:
     """Return the lock entry of a wheel that the index has, with what the wheel says of itself."""
-    facts = read_wheel(wheel["url"], wheel["size"])
+    size = wheel.get("size") or content_length(wheel["url"])
+    facts = read_wheel(wheel["url"], size)
     return {
         "name": package["name"],
         "version": package["version"],
         "file": file,
         "sha256": wheel["hashes"]["sha256"],
         "path": urllib.parse.unquote(urllib.parse.urlsplit(wheel["url"]).path.lstrip("/")),
-        "size": wheel["size"],
+        "size": size,
         "unpacked": facts.unpacked,
         "requires": list(facts.requires),
     }

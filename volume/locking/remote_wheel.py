@@ -60,6 +60,13 @@ class RangeReader(io.RawIOBase):
         return len(data)
 
 
+def content_length(url: str) -> int:
+    """Return the size of the file at `url`, for an index that does not tell it."""
+    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the index's own link
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        return int(answer.headers["Content-Length"])
+
+
 def read_wheel(url: str, size: int) -> WheelFacts:
     """Read the metadata of the wheel of `size` bytes at `url` with a few range requests."""
     with zipfile.ZipFile(io.BufferedReader(RangeReader(url, size), 1 << 16)) as wheel:

@@ -23,7 +23,8 @@ class ModelLock:
     `embedded` models are in this package, `hub` ones in `repository` on a Hugging Face hub.
     `voices` are reference clips that are put beside the user's own where there are none.
     `aligners` names, by language, the models that time the words of what this one speaks.
-    `prepared` says whether it is converted for fast loading after the download.
+    `prepared` says whether it is converted for fast loading after the download. `unsized` is about
+    how many bytes the files have whose size is not locked, for the check of free space.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ModelLock:
     repository: str = ""
     aligners: tuple[tuple[str, str], ...] = ()
     prepared: bool = False
+    unsized: int = 0
 
     @property
     def resource(self) -> str:
@@ -43,8 +45,8 @@ class ModelLock:
 
     @property
     def size(self) -> int:
-        """Bytes of all files whose size the lock knows."""
-        return sum(file.size or 0 for file in self.files)
+        """Bytes of all files, as far as the lock knows them."""
+        return sum(file.size or 0 for file in self.files) + self.unsized
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def load_model_lock(name: str, folder: Path = LOCKS) -> ModelLock:
         repository=entry.get("repository", ""),
         aligners=tuple(entry.get("aligners", {}).items()),
         prepared=entry.get("prepared", False),
+        unsized=entry.get("unsized", 0),
     )
 
 

@@ -117,22 +117,6 @@ let
       cd $out
       ${postBuild}
     '';
-
-  fetch =
-    { name, sha256 }:
-    build name
-      {
-        outputHash = sha256;
-        outputHashAlgo = "sha256";
-        outputHashMode = "flat";
-      }
-      ''
-        if [ ! -e "${host.wheelhouse}/${name}" ]; then
-          echo "${name}: not in the wheelhouse" >&2
-          exit 1
-        fi
-        cp "${host.wheelhouse}/${name}" $out
-      '';
 in
 {
   inherit
@@ -187,23 +171,29 @@ in
       url,
       sha256,
     }:
-    assert url != "";
-    fetch { inherit name sha256; };
+    assert lib.splitString "://" url != [ url ];
+    build name
+      {
+        outputHash = sha256;
+        outputHashAlgo = "sha256";
+        outputHashMode = "flat";
+      }
+      ''
+        if [ ! -e "${host.wheelhouse}/${name}" ]; then
+          echo "${name}: not in the wheelhouse" >&2
+          exit 1
+        fi
+        cp "${host.wheelhouse}/${name}" $out
+      '';
   fetchPypi =
     {
       format,
       pname,
       version,
-      dist,
-      python,
-      abi,
-      platform,
       sha256,
     }:
-    assert format == "wheel" && dist == python;
-    fetch {
-      name = "${pname}-${version}-${python}-${abi}-${platform}.whl";
-      inherit sha256;
+    {
+      url = "https://index.invalid/packages/${format}/${pname}-${version}-${sha256}.whl";
     };
 
   dockerTools.streamLayeredImage =

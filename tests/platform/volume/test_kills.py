@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.volume_reader import reading
-from tests.support.volume_world import world
+from tests.support.volume_world import World, world
 from volume.manifest import intact_manifest
 
 
@@ -39,3 +39,21 @@ def test_an_install_killed_at_a_random_moment_is_completed_by_the_next(
             assert looks.problems == []
             assert looks.found > 0
             shutil.rmtree(here.layout.mount)
+
+
+def test_an_install_killed_before_its_last_step_fetches_no_large_file_again(small_world: World):
+    here = small_world
+    name = here.model.resource
+    files = here.layout.cache / name / "00000001" / "files"
+    leases = here.layout.leases / name
+    leases.mkdir(parents=True)
+    (leases / "00000001.claim").touch()
+    (leases / "00000001.released").touch()
+    for path, data in here.model_files.items():
+        (files / path).parent.mkdir(parents=True, exist_ok=True)
+        (files / path).write_bytes(data)
+    (files / "manifest.json").write_text("{")
+    here.installed("--model", "small")
+    assert here.volume("verify") == (0, "clean: small\n")
+    fetched = {path for path in here.hub.started if "/api/" not in path}
+    assert {path.rpartition("/")[2] for path in fetched} == {"tokenizer.json"}

@@ -1,0 +1,217 @@
+"""Word times against the truth: words pasted at known places, and the demo voice's own tokens."""
+
+from __future__ import annotations
+
+import resource
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import DEMO_VOICE
+from tests.support.spoken_words import SAMPLE_RATE, Pasted, paste
+from tests.support.truth import token_times
+from tests.support.word_aligner import CHINESE, ENGLISH, train
+from worker.quality import judge
+from worker.speech.engine import Engine, Utterance
+from worker.speech.sampling import Sampling
+from worker.timing import Aligner
+from worker.words import SentenceSpan, WordTiming
+
+SENTENCES = (
+    "The boy walked to the river.",
+    "She opened the window and looked at the garden.",
+    "I would like to read this book.",
+    "There are seven horses on the road.",
+    "We will meet at the station at seven in the morning.",
+    "The children were playing in the street after school.",
+    "They bought a new car last year.",
+)
+
+
+@pytest.fixture(scope="session")
+def aligner(tmp_path_factory: pytest.TempPathFactory) -> Aligner:
+    """English and Chinese in espeak-ng's voices."""
+    folders = {}
+    for language, lesson in (("en", ENGLISH), ("zh", CHINESE)):
+        folders[language] = tmp_path_factory.mktemp(f"aligner-{language}")
+        train(folders[language], lesson)
+    return Aligner.load(folders, "cpu")
+
+
+@pytest.fixture(scope="session")
+def demo_aligner(demo_checkpoint: Path) -> Aligner:
+    return Aligner.load({"en": demo_checkpoint / "aligner"}, "cpu")
+
+
+@pytest.fixture(scope="session")
+def utterances(demo_engine: Engine) -> list[Utterance]:
+    voice = demo_engine.listen(DEMO_VOICE)
+    return list(demo_engine.speak(SENTENCES, voice, Sampling(temperature=0)))
+
+
+def align(aligner: Aligner, pasted: Pasted, text: str | None = None) -> list[WordTiming]:
+    span = SentenceSpan(text or pasted.text, 0.0, pasted.seconds)
+    return aligner.align(pasted.samples, SAMPLE_RATE, [span])
+
+
+def errors(times: list[tuple[float, float]], truth: list[tuple[float, float]]) -> np.ndarray:
+    """Milliseconds [words, start and end], without sign."""
+    return np.abs(np.array(times) - np.array(truth)) * 1000
+
+
+def report(name: str, wrong: np.ndarray) -> tuple[float, float]:
+    """Median and 95th percentile, printed (pytest -rP shows them) and given."""
+    median, most = np.percentile(wrong, [50, 95])
+    print(f"{name}: median {median:.1f} ms, 95th percentile {most:.1f} ms, {wrong.size} edges")
+    return float(median), float(most)
+
+
+def test_words_at_known_places_are_found_there(aligner: Aligner) -> None:
+    rng = np.random.default_rng(7)
+    wrong = []
+    for _ in range(12):
+        pasted = paste(rng.choice(ENGLISH.words, 7), rng.uniform(0.05, 0.6, 8))
+        timed = align(aligner, pasted)
+        assert [word.word for word in timed] == [word for word, _, _ in pasted.words]
+        wrong.append(
+            errors([(w.start, w.end) for w in timed], [(a, b) for _, a, b in pasted.words])
+        )
+    median, most = report("English words", np.concatenate(wrong))
+    assert median <= 15
+    assert most <= 40
+
+
+def test_chinese_characters_are_found_where_they_are(aligner: Aligner) -> None:
+    rng = np.random.default_rng(7)
+    wrong = []
+    for text in ("我们今天去看书", "今天我们看书", "一九九九年我们去看书"):
+        pasted = paste(tuple(text), rng.uniform(0.12, 0.3, len(text) + 1), "cmn")
+        timed = align(aligner, pasted, text)
+        assert "".join(word.word for word in timed) == text
+        firsts = np.cumsum([0, *(len(word.word) for word in timed)])
+        truth = [(pasted.words[a][1], pasted.words[b - 1][2]) for a, b in pairwise(firsts)]
+        wrong.append(errors([(w.start, w.end) for w in timed], truth))
+    median, most = report("Chinese words", np.concatenate(wrong))
+    assert median <= 30
+    assert most <= 90
+
+
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        ("She opened 1999 dollars", "she opened|nineteen ninety nine|dollars"),
+        ("$43,000 dog", "forty three thousand dollars|dog"),
+        ("the 3.5% boy", "the|three point five percent|boy"),
+        ("boy 7:30 river", "boy|seven thirty|river"),
+        ("— the dog 🙂 walked", "the dog|walked"),
+    ],
+)
+def test_a_written_number_has_the_time_of_its_spoken_words(
+    aligner: Aligner, written: str, spoken: str
+) -> None:
+    words = spoken.replace("|", " ").split()
+    pasted = paste(words, [0.1] * (len(words) + 1))
+    timed = align(aligner, pasted, written)
+    assert [word.word for word in timed] == written.split()
+    number = next((w for w in timed if any(map(str.isdigit, w.word))), None)
+    if number is None:
+        assert [w.estimated for w in timed] == [w.word in "—🙂" for w in timed]
+        return
+    before, *_ = groups = spoken.split("|")
+    at = len(before.split()) if before in written.lower() else 0
+    count = len(max(groups, key=len).split())
+    truth = [(pasted.words[at][1], pasted.words[at + count - 1][2])]
+    assert not number.estimated
+    assert errors([(number.start, number.end)], truth).max() <= 60
+
+
+def test_chinese_numbers_have_the_time_of_their_characters(aligner: Aligner) -> None:
+    spoken = "百分之三点五一九九九年"
+    pasted = paste(tuple(spoken), [0.13] * (len(spoken) + 1), "cmn")
+    timed = align(aligner, pasted, "3.5%，1999年")
+    assert [word.word for word in timed] == ["3.5%，", "1999", "年"]
+    truth = [(pasted.words[a][1], pasted.words[b][2]) for a, b in ((0, 5), (6, 9), (10, 10))]
+    assert errors([(w.start, w.end) for w in timed], truth).max() <= 120
+
+
+def test_words_of_two_languages_are_each_found_with_their_model(aligner: Aligner) -> None:
+    chinese, english = tuple("今天我们"), ("walked", "to", "the", "river")
+    first = paste(chinese, [0.12] * 5, "cmn")
+    second = paste(english, [0.12] * 5)
+    both = Pasted(
+        np.concatenate([first.samples, second.samples]),
+        (*first.words, *((w, a + first.seconds, b + first.seconds) for w, a, b in second.words)),
+    )
+    timed = align(aligner, both, "今天我们 walked to the river")
+    assert [word.word for word in timed] == ["今天", "我们", *english]
+    assert not any(word.estimated for word in timed)
+    found = [(w.start, w.end) for w in timed[2:]]
+    assert errors(found, [(a, b) for _, a, b in both.words[4:]]).max() <= 100
+
+
+def test_without_a_model_of_its_language_a_word_is_marked(demo_aligner: Aligner) -> None:
+    pasted = paste(("the", "boy"), (0.1, 0.1, 0.1))
+    timed = align(demo_aligner, pasted, "你好 the boy")
+    assert [word.estimated for word in timed] == [True, False, False]
+    assert timed[0].score is None
+
+
+def test_the_demo_voice_is_where_its_tokens_are(
+    demo_aligner: Aligner, utterances: list[Utterance]
+) -> None:
+    wrong = []
+    for utterance in utterances:
+        truth = token_times(utterance.semantic_tokens)
+        seconds = utterance.samples.size / SAMPLE_RATE
+        timed = demo_aligner.align(
+            utterance.samples, SAMPLE_RATE, [SentenceSpan(utterance.text, 0.0, seconds)]
+        )
+        if len(truth) != len(timed):
+            continue  # spoken without a pause between two of its words: no truth for them
+        times = [(w.start, w.end) for w in timed]
+        # A sentence's last token goes on into silence, which is no part of the word.
+        wrong.append(errors(times, truth).ravel()[:-1])
+    assert len(wrong) >= 4
+    median, most = report("Demo voice", np.concatenate(wrong))
+    assert median <= 35
+    assert most <= 80
+
+
+def test_a_word_left_out_and_a_long_silence_are_noticed(
+    demo_aligner: Aligner, utterances: list[Utterance]
+) -> None:
+    def faults(text: str, samples: np.ndarray) -> tuple[str, ...]:
+        span = SentenceSpan(text, 0.0, samples.size / SAMPLE_RATE)
+        return judge(demo_aligner.align(samples, SAMPLE_RATE, [span]), span).faults
+
+    first = utterances[0]
+    half = first.samples.size // 2
+    silence = np.zeros(3 * SAMPLE_RATE, np.float32)
+    assert faults(first.text, first.samples) == ()
+    assert faults(first.text, first.samples[:half])
+    assert faults("The boy walked yesterday morning to the river.", first.samples)
+    assert faults(first.text, np.concatenate([first.samples[:half], silence, first.samples[half:]]))
+    assert faults(first.text, np.concatenate([first.samples, first.samples]))
+
+
+def test_long_audio_takes_no_more_memory_than_its_longest_sentence(
+    demo_aligner: Aligner, utterances: list[Utterance]
+) -> None:
+    minute = 0.0
+    spans, parts = [], []
+    while minute < 60:
+        for utterance in utterances:
+            seconds = utterance.samples.size / SAMPLE_RATE
+            spans.append(SentenceSpan(utterance.text, minute, minute + seconds))
+            parts.append(utterance.samples)
+            minute += seconds
+    samples = np.concatenate(parts)
+    demo_aligner.align(samples, SAMPLE_RATE, spans[: len(utterances)])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    timed = demo_aligner.align(samples, SAMPLE_RATE, spans)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # KiB
+    assert [w.sentence for w in timed] == sorted(w.sentence for w in timed)
+    assert {w.sentence for w in timed} == set(range(len(spans)))
+    assert grown < 32 * 1024

@@ -1,0 +1,18 @@
+"""Takes of sentences, made by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from worker.audio import Audio
+from worker.quality import Verdict
+from worker.speech.engine import Utterance
+from worker.takes import Take
+
+
+def take(text: str, wrong: float) -> Take:
+    """A take with `wrong` seconds of faults."""
+    samples = np.zeros(1600, np.float32)
+    utterance = Utterance(text, samples, (1, 2), 3, complete=True, strayed=0, codec_seconds=0.0)
+    verdict = Verdict(("a fault",) if wrong else (), wrong)
+    return Take(utterance, Audio(samples, 16_000), (), verdict)

@@ -1,0 +1,101 @@
+"""Was the sentence said? A verdict on it from the times and scores of its words.
+
+A forced alignment finds a place for every word, also for one that was not said: squeezed between
+its neighbours, with a low score. And what was said or held beyond the text shows as a word that
+lasts too long, or as time that belongs to no word. The limits lie well outside of what is normal:
+a good sentence that is spoken again costs as much as one that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from worker.words import SentenceSpan, WordTiming, has_han
+
+# Fast speech has some 15 letters a second; a forced place for a word not said has 25 to 50.
+SQUEEZED_SECONDS = 0.03  # a letter
+SQUEEZED_SCORE = 0.35
+SQUEEZED_LETTERS = 4  # a word of fewer letters ("the", "of") is often swallowed in good speech
+STRETCHED_SECONDS = 1.0  # a word may last, and as much more for each letter as the next line says
+STRETCHED_LETTER = 0.15
+SHORTEST_LETTER = 0.02  # seconds; a sentence with less for each letter cannot be all of it
+WEAK_SCORE = 0.25  # the mean of all words; another text than the one spoken has less
+IDLE_SECONDS = 1.5  # between two words, or before or after all of them
+HAN_LETTERS = 3  # that a Chinese character counts as
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is wrong with a spoken sentence; nothing where `faults` is empty.
+
+    `seconds` is how much of it is wrong: of two bad attempts the one with less is the better.
+    """
+
+    faults: tuple[str, ...]
+    seconds: float
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.faults
+
+
+def judge(words: Sequence[WordTiming], sentence: SentenceSpan, tempo: float = 1.0) -> Verdict:
+    """Judge a sentence by its words, which must be all of it, in order.
+
+    `tempo` is the factor by which the speech was made faster after the model had spoken it. Words
+    whose times are only estimated say nothing about themselves.
+    """
+    letters = sum(_letters(word.word) for word in words)
+    duration = (sentence.end - sentence.start) * tempo
+    if duration < SHORTEST_LETTER * letters:
+        return Verdict(
+            (f"{duration:.1f} s are too short for the text",), STRETCHED_LETTER * letters
+        )
+    faults: list[str] = []
+    wrong = 0.0
+    edge = sentence.start
+    for word in words:
+        if word.estimated:
+            continue
+        seconds = (word.end - word.start) * tempo
+        letters = _letters(word.word)
+        most = STRETCHED_SECONDS + STRETCHED_LETTER * letters
+        if _is_squeezed(word, letters, seconds):
+            faults.append(f"{word.word!r} seems not to be said")
+            wrong += STRETCHED_LETTER * letters
+        elif seconds > most:
+            faults.append(f"{word.word!r} lasts {seconds:.1f} s")
+            wrong += seconds - most
+        wrong += _idle(faults, (word.start - edge) * tempo, f"before {word.word!r}")
+        edge = word.end
+    if edge > sentence.start or not words:
+        wrong += _idle(faults, (sentence.end - edge) * tempo, "at the end")
+    scores = [word.score for word in words if word.score is not None]
+    if scores and (mean := sum(scores) / len(scores)) < WEAK_SCORE:
+        faults.append(f"the words hardly fit the sound (mean score {mean:.2f})")
+        wrong += STRETCHED_LETTER * letters * (1 - mean)
+    return Verdict(tuple(faults), wrong)
+
+
+def _letters(word: str) -> int:
+    """Letters and digits of a word, a Chinese character counting as the syllable that it is."""
+    return sum(HAN_LETTERS if has_han(char) else char.isalnum() for char in word)
+
+
+def _is_squeezed(word: WordTiming, letters: int, seconds: float) -> bool:
+    score = 1.0 if word.score is None else word.score
+    return (
+        letters >= SQUEEZED_LETTERS
+        and score < SQUEEZED_SCORE
+        and seconds < SQUEEZED_SECONDS * letters
+    )
+
+
+def _idle(faults: list[str], seconds: float, where: str) -> float:
+    """Note time that belongs to no word, and give how much of it is too much."""
+    if seconds <= IDLE_SECONDS:
+        return 0.0
+    faults.append(f"{seconds:.1f} s without a word {where}")
+    return seconds - IDLE_SECONDS

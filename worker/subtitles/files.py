@@ -1,0 +1,156 @@
+"""Cues as files: Advanced SubStation Alpha, SubRip and WebVTT.
+
+Whatever the text holds stays text. None of the formats can quote all of its own marks, so where
+one would begin a tag, an invisible character (U+2060, word joiner) stands after it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from itertools import pairwise
+from typing import Literal
+
+import ass
+
+from worker.subtitles.cues import Cue, CueWord
+from worker.subtitles.style import Position, SubtitleStyle
+
+Format = Literal["ass", "srt", "vtt"]
+
+CONTENT_TYPES: dict[Format, str] = {
+    "ass": "text/x-ssa",
+    "srt": "application/x-subrip",
+    "vtt": "text/vtt",
+}
+
+_JOINER = "\u2060"
+# In ASS a backslash begins a line break or, within braces, an override. libass shows \{ as a
+# brace; a renderer that does not sees a block without a tag in it.
+_ASS_TEXT = str.maketrans({"\\": f"\\{_JOINER}", "{": "\\{", "}": "\\}"})
+_SRT_TEXT = str.maketrans({"<": f"<{_JOINER}", "{": f"{{{_JOINER}", "\\": f"\\{_JOINER}"})
+_VTT_TEXT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+_KEYPAD: dict[Position, int] = {"bottom": 2, "middle": 5, "top": 8}  # alignment as on a keypad
+
+
+def write(cues: Sequence[Cue], style: SubtitleStyle, file_format: Format) -> str:
+    """Write the cues in a format; to be stored as UTF-8."""
+    writers: dict[Format, Callable[[Sequence[Cue], SubtitleStyle], str]] = {
+        "ass": write_ass,
+        "srt": write_srt,
+        "vtt": write_vtt,
+    }
+    return writers[file_format](cues, style)
+
+
+def write_ass(cues: Sequence[Cue], style: SubtitleStyle) -> str:
+    """Write ASS v4.00+; in karaoke each word lights up at its time (the override k)."""
+    document = ass.Document()
+    width, height = style.frame
+    document.fields.update(
+        {
+            "ScriptType": "v4.00+",
+            "WrapStyle": 0,
+            "ScaledBorderAndShadow": "yes",
+            "PlayResX": width,
+            "PlayResY": height,
+        }
+    )
+    document.styles.append(
+        ass.Style(
+            name="Default",
+            fontname=style.font,
+            fontsize=style.font_size,
+            primary_color=_colour(style.primary_colour),
+            secondary_color=_colour(style.secondary_colour),
+            outline_color=_colour(style.outline_colour),
+            outline=style.outline,
+            shadow=0.0,
+            alignment=_KEYPAD[style.position],
+            margin_l=width // 20,
+            margin_r=width // 20,
+            margin_v=height // 20,
+        )
+    )
+    say = _karaoke if style.mode == "karaoke" else _line
+    for cue in cues:
+        start, end = (timedelta(milliseconds=10 * time) for time in (cue.start, cue.end))
+        document.events.append(ass.Dialogue(start=start, end=end, style="Default", text=say(cue)))
+    text = io.StringIO()
+    document.dump_file(text)
+    return text.getvalue()
+
+
+def _colour(code: str) -> ass.data.Color:
+    """#RRGGBB as an opaque colour."""
+    return ass.data.Color(*bytes.fromhex(code[1:]), a=0)
+
+
+def _line(cue: Cue) -> str:
+    return "\\N".join(_joined(line).translate(_ASS_TEXT) for line in cue.lines)
+
+
+def _karaoke(cue: Cue) -> str:
+    """Each word lasts until the next one begins, the last one until the cue ends."""
+    words = [word for line in cue.lines for word in line]
+    edges = [*(word.start for word in words), cue.end]
+    lasting = iter([end - start for start, end in pairwise(edges)])
+    lines = []
+    for line in cue.lines:
+        shown = (
+            f"{' ' if word.spaced and i else ''}{{\\k{next(lasting)}}}"
+            f"{word.text.translate(_ASS_TEXT)}"
+            for i, word in enumerate(line)
+        )
+        lines.append("".join(shown))
+    return "\\N".join(lines)
+
+
+def write_srt(cues: Sequence[Cue], _style: SubtitleStyle) -> str:
+    """Write SubRip: numbered blocks, the time with a comma."""
+    return "\n".join(
+        f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n"
+        + "".join(f"{_joined(line).translate(_SRT_TEXT)}\n" for line in cue.lines)
+        for number, cue in enumerate(cues, 1)
+    )
+
+
+def write_vtt(cues: Sequence[Cue], style: SubtitleStyle) -> str:
+    """Write WebVTT; in karaoke with a timestamp before each word (W3C WebVTT, section 4.2.2)."""
+    say = _vtt_karaoke if style.mode == "karaoke" else _vtt_line
+    blocks = (
+        f"\n{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{say(cue)}\n" for cue in cues
+    )
+    return "WEBVTT\n" + "".join(blocks)
+
+
+def _vtt_line(cue: Cue) -> str:
+    return "\n".join(_joined(line).translate(_VTT_TEXT) for line in cue.lines)
+
+
+def _vtt_karaoke(cue: Cue) -> str:
+    """A timestamp must lie inside of its cue and behind the one before; others are left out."""
+    lines = []
+    before = cue.start
+    for line in cue.lines:
+        shown = ""
+        for i, word in enumerate(line):
+            shown += " " if word.spaced and i else ""
+            if before < word.start < cue.end:
+                shown += f"<{_clock(word.start, '.')}>"
+                before = word.start
+            shown += word.text.translate(_VTT_TEXT)
+        lines.append(shown)
+    return "\n".join(lines)
+
+
+def _joined(line: Sequence[CueWord]) -> str:
+    """The text of a line."""
+    return "".join(f"{' ' if w.spaced and i else ''}{w.text}" for i, w in enumerate(line))
+
+
+def _clock(time: int, mark: str) -> str:
+    """Centiseconds as HH:MM:SS, the mark, and milliseconds."""
+    seconds, hundredths = divmod(time, 100)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{mark}{hundredths:02}0"

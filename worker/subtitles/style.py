@@ -1,0 +1,94 @@
+"""How subtitles look: the few settings that a job may choose, each checked."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
+
+MAX_COLUMNS = 42  # a line, as broadcasters count; a Chinese character is two
+_WIDEST_COLUMN = 0.5  # of the font size; a Latin letter's mean width is about 0.45
+_SAFE_PART = 0.9  # of the frame's width that text may take
+
+Mode = Literal["line", "karaoke"]
+Position = Literal["bottom", "middle", "top"]
+Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9A-Fa-f]{6}$")]
+
+
+class SubtitleStyle(BaseModel):
+    """The look of the subtitles. Sizes are pixels of a video of `resolution`.
+
+    SubRip and WebVTT files carry no look: of these fields only those that break lines matter there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    mode: Mode = Field(
+        default="line",
+        description="line: the whole caption at once; karaoke: each word lights up when spoken.",
+    )
+    font: str = Field(
+        default="Arial",
+        examples=["Noto Sans CJK SC"],
+        pattern=r"^\w[\w .-]{0,63}$",
+        description="Font family; the player takes another one where it lacks this.",
+    )
+    size: float | None = Field(
+        default=None,
+        ge=8,
+        le=400,
+        description="Font size; a sixteenth of the shorter side when not given.",
+    )
+    primary_colour: Colour = Field(
+        default="#FFFFFF",
+        examples=["#FFD700"],
+        validation_alias=AliasChoices("primary_colour", "primary_color"),
+        description="Colour of the text, in karaoke of what was spoken.",
+    )
+    secondary_colour: Colour = Field(
+        default="#9A9A9A",
+        examples=["#9A9A9A"],
+        validation_alias=AliasChoices("secondary_colour", "secondary_color"),
+        description="In karaoke: colour of what is still to be spoken.",
+    )
+    outline_colour: Colour = Field(
+        default="#000000",
+        validation_alias=AliasChoices("outline_colour", "outline_color"),
+        examples=["#202020"],
+        description="Colour of the outline.",
+    )
+    outline: float = Field(default=3.0, ge=0, le=20, description="Width of the outline.")
+    position: Position = Field(default="bottom", description="Where in the frame the text stands.")
+    resolution: str = Field(
+        default="1920x1080",
+        examples=["1080x1920"],
+        pattern=r"^[1-9]\d{2,3}x[1-9]\d{2,3}$",
+        description="WIDTHxHEIGHT of the video, 100 to 9999 each.",
+    )
+    max_columns: int | None = Field(
+        default=None,
+        ge=8,
+        le=120,
+        description="Columns of a line at most, a Chinese character being two; "
+        f"{MAX_COLUMNS} when not given, fewer where the frame is narrow.",
+    )
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Width and height of the video in pixels."""
+        width, height = self.resolution.split("x")
+        return int(width), int(height)
+
+    @property
+    def font_size(self) -> float:
+        """The font's size in pixels."""
+        return self.size or min(self.frame) / 16
+
+    @property
+    def columns(self) -> int:
+        """How many columns a line may have, so that it is inside of the frame."""
+        fitting = int(_SAFE_PART * self.frame[0] / (_WIDEST_COLUMN * self.font_size))
+        return max(2, min(self.max_columns or MAX_COLUMNS, fitting))
+
+
+MODES: tuple[str, ...] = get_args(Mode)

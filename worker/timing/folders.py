@@ -1,0 +1,27 @@
+"""Where the alignment models are: one a language, on the volume or brought by the voice model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from volume.layout import Layout, LayoutError
+from worker.observe import log
+
+
+def find_folders(layout: Layout, checkpoint: Path, languages: str) -> dict[str, Path]:
+    """The folder of each of the languages ("en,zh") that is installed.
+
+    A voice model may bring an English aligner that knows its voice, in aligner/; any other is the
+    model aligner-LANGUAGE of the volume. What is missing is told in the log.
+    """
+    folders: dict[str, Path] = {}
+    for language in languages.split(","):
+        own = checkpoint / "aligner"
+        if language == "en" and own.is_dir():
+            folders[language] = own
+            continue
+        try:
+            folders[language] = layout.model(f"aligner-{language}")
+        except LayoutError as error:
+            log.warning("words in %r get estimated times only: %s", language, error)
+    return folders

@@ -1,0 +1,80 @@
+"""A CTC model of one language, from a folder on the volume to scores for each frame."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import Wav2Vec2ForCTC
+
+from worker.errors import SetupError
+
+SAMPLE_RATE = 16_000  # of wav2vec 2.0, of WhisperX and of Spark-TTS
+_WINDOW_MIN = 400  # samples that the convolutions need for their first frame
+
+
+class CtcModel:
+    """Gives each frame of 20 ms scores over an alphabet."""
+
+    def __init__(
+        self,
+        language: str,
+        forward: Callable[[torch.Tensor], torch.Tensor],
+        alphabet: Mapping[str, int],
+        *,
+        normalise: bool,
+        device: str,
+    ) -> None:
+        """`forward` maps samples [1, n] to logits [1, frames, len(alphabet)]."""
+        self.language = language
+        self.alphabet = dict(alphabet)
+        self._forward = forward
+        self._normalise = normalise
+        self._device = device
+
+    def logits(self, window: NDArray[np.float32]) -> torch.Tensor:
+        """Logits [1, frames, characters] of samples [n] at 16 kHz, on the CPU."""
+        samples = torch.from_numpy(window).to(self._device)
+        if self._normalise and samples.numel():
+            samples = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)
+        samples = torch.nn.functional.pad(samples, (0, max(0, _WINDOW_MIN - samples.numel())))
+        with torch.inference_mode():
+            return self._forward(samples[None]).float().cpu()
+
+    def knows(self, char: str) -> bool:
+        """Whether the character is a letter of the alphabet, and not one of the model's marks."""
+        return char in self.alphabet and (char.isalpha() or char == "'")
+
+
+def load_model(language: str, folder: Path, device: str) -> CtcModel:
+    """Load a Wav2Vec2ForCTC in Transformers' layout, with its vocab.json; nothing is downloaded.
+
+    Raises SetupError where the folder is not complete.
+    """
+    vocabulary = folder / "vocab.json"
+    if not vocabulary.is_file():
+        raise SetupError(
+            f"the alignment model for {language!r} is not complete: {folder.name}/vocab.json is "
+            "missing; install the model again with: python -m volume install"
+        )
+    alphabet = {token.lower(): index for token, index in json.loads(vocabulary.read_text()).items()}
+    model = Wav2Vec2ForCTC.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    model = model.to(device).eval()
+
+    def forward(samples: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = model(samples).logits
+        return logits
+
+    return CtcModel(language, forward, alphabet, normalise=_normalises(folder), device=device)
+
+
+def _normalises(folder: Path) -> bool:
+    """Whether the model was trained on samples of mean 0 and variance 1; most were."""
+    preprocessor = folder / "preprocessor_config.json"
+    if not preprocessor.is_file():
+        return True
+    return bool(json.loads(preprocessor.read_text()).get("do_normalize", True))
