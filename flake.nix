@@ -57,7 +57,15 @@
       packages.${system} = {
         inherit image python-env;
         default = image;
-        sbom = import ./nix/sbom.nix { inherit pkgs python image project; };
+        sbom = import ./nix/sbom.nix {
+          inherit
+            pkgs
+            python
+            image
+            spark-tts
+            project
+            ;
+        };
       };
 
       apps.${system} = {

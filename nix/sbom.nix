@@ -3,9 +3,10 @@
   pkgs,
   python,
   image,
+  spark-tts,
   project,
 }:
 pkgs.runCommand "${project.name}-${project.version}.cdx.json" { } ''
   ${python.interpreter} ${../scripts/sbom.py} --name ${project.name} --version ${project.version} \
-    --image ${image.conf} --locks ${../volume/locks} > $out
+    --upstream ${spark-tts.rev or "not-from-git"} --image ${image.conf} --locks ${../volume/locks} > $out
 ''

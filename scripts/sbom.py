@@ -27,12 +27,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", required=True)
     parser.add_argument("--version", required=True)
+    parser.add_argument("--upstream", required=True, help="commit of Spark-TTS")
     parser.add_argument("--image", type=Path, required=True, help="dockerTools' conf.json")
     parser.add_argument("--locks", type=Path, required=True, help="folder of the two locks")
     options = parser.parse_args()
     layers = json.loads(options.image.read_text())["store_layers"]
     components = [
         *(packages(path) for path in sorted(path for layer in layers for path in layer)),
+        upstream(options.upstream),
         *wheels(json.loads((options.locks / "environment.json").read_text())),
         *models(json.loads((options.locks / "models.json").read_text())),
     ]
@@ -64,6 +66,19 @@ def packages(path: str) -> Component:
     if match["version"]:
         component["version"] = match["version"]
     return component | {"properties": [{"name": "nix:store-path", "value": path}]}
+
+
+def upstream(commit: str) -> Component:
+    """Return the component of the modules that are in the image as they are."""
+    purl = f"pkg:github/sparkaudio/spark-tts@{commit}"
+    return {
+        "type": "library",
+        "bom-ref": purl,
+        "name": "Spark-TTS",
+        "version": commit,
+        "licenses": [{"license": {"id": "Apache-2.0"}}],
+        "purl": purl,
+    }
 
 
 def wheels(lock: dict[str, Any]) -> Iterator[Component]:
