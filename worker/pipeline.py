@@ -9,70 +9,29 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
-from volume.layout import Layout, LayoutError
 from worker import audio, response, subtitles
 from worker.audio import Audio, Span
 from worker.casting import Chosen, choose_voice
-from worker.errors import NotAvailableError, SetupError, SynthesisError
-from worker.keys import Keys, keys_of
+from worker.errors import NotAvailableError, SynthesisError
 from worker.observe import Stopwatch
+from worker.parts import Parts
 from worker.quality import Verdict, judge
-from worker.references import fetch_reference
 from worker.request import SpeechRequest
 from worker.response import Metrics, Segment, SpeechResponse
-from worker.settings import Settings
-from worker.speech.engine import Engine, Utterance
+from worker.speech.engine import Utterance
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
-from worker.storage import Storage, open_storage
 from worker.subtitles import SubtitleStyle
 from worker.takes import Take, Takes, choose_takes
 from worker.text import split
-from worker.timing import Aligner, find_folders
-from worker.voices import Voices
 from worker.words import SentenceSpan, WordTiming, language_of
 
 Progress = Callable[[int, int], None]  # sentences spoken, sentences in all
 
 _Result = tuple[Path, str, str]  # a file to be stored, its ending and its content type
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What is loaded once and serves every job."""
-
-    engine: Engine
-    voices: Voices
-    storage: Storage
-    keys: Keys
-    url_expiry: int  # seconds, where a job does not say
-    fetch_reference: Callable[[str, Path], Path]  # prompt_speech_url, folder -> audio file
-    aligner: Aligner | None = None  # where no alignment model is installed
-
-    @classmethod
-    def load(cls, settings: Settings) -> Self:
-        """Everything that jobs need. Raises SetupError saying what is missing."""
-        layout = Layout(settings.runpod_volume)
-        try:
-            checkpoint = layout.model(settings.spark_model)
-        except LayoutError as error:
-            raise SetupError(str(error)) from None
-        storage, keys = open_storage(settings), keys_of(settings)
-        engine = Engine.load(checkpoint, settings.spark_dtype)
-        aligners = find_folders(layout, checkpoint, settings.whisperx_languages)
-        return cls(
-            engine=engine,
-            voices=Voices(engine, storage, keys, layout.voices / checkpoint.name),
-            storage=storage,
-            keys=keys,
-            url_expiry=settings.s3_url_expiry,
-            fetch_reference=lambda url, folder: fetch_reference(url, storage, keys, folder),
-            aligner=Aligner.load(aligners) if aligners else None,
-        )
 
 
 def speak(
