@@ -38,7 +38,7 @@ def _serve(settings: Settings) -> None:
     import runpod  # noqa: PLC0415
 
     from worker.handler import make_handler  # noqa: PLC0415
-    from worker.pipeline import Parts  # noqa: PLC0415
+    from worker.parts import Parts  # noqa: PLC0415
 
     runpod.serverless.start({"handler": make_handler(Parts.load(settings))})
 

@@ -16,7 +16,7 @@ from typing import Any
 from worker import pipeline
 from worker.errors import WorkerError
 from worker.observe import log
-from worker.pipeline import Parts
+from worker.parts import Parts
 from worker.request import parse_request
 
 Job = dict[str, Any]  # RunPod's: {"id": ..., "input": ...}

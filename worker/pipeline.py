@@ -9,80 +9,29 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
-from volume.layout import Layout, LayoutError
 from worker import audio, response, subtitles
 from worker.audio import Audio, Span
-from worker.errors import NotAvailableError, SetupError, SynthesisError, VoiceError
-from worker.keys import Keys, keys_of
+from worker.casting import Chosen, choose_voice
+from worker.errors import NotAvailableError, SynthesisError
 from worker.observe import Stopwatch
+from worker.parts import Parts
 from worker.quality import Verdict, judge
-from worker.references import fetch_reference
 from worker.request import SpeechRequest
-from worker.response import Metrics, Segment, SpeechResponse, VoiceUsed
-from worker.settings import Settings
-from worker.speech.engine import Engine, Utterance
+from worker.response import Metrics, Segment, SpeechResponse
+from worker.speech.engine import Utterance
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
-from worker.storage import Storage, open_storage
 from worker.subtitles import SubtitleStyle
 from worker.takes import Take, Takes, choose_takes
 from worker.text import split
-from worker.timing import Aligner, find_folders
-from worker.voices import Voices
 from worker.words import SentenceSpan, WordTiming, language_of
 
 Progress = Callable[[int, int], None]  # sentences spoken, sentences in all
 
 _Result = tuple[Path, str, str]  # a file to be stored, its ending and its content type
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What is loaded once and serves every job."""
-
-    engine: Engine
-    voices: Voices
-    storage: Storage
-    keys: Keys
-    url_expiry: int  # seconds, where a job does not say
-    fetch_reference: Callable[[str, Path], Path]  # prompt_speech_url, folder -> audio file
-    aligner: Aligner | None = None  # where no alignment model is installed
-
-    @classmethod
-    def load(cls, settings: Settings) -> Self:
-        """Everything that jobs need. Raises SetupError saying what is missing."""
-        layout = Layout(settings.runpod_volume)
-        try:
-            checkpoint = layout.model(settings.spark_model)
-        except LayoutError as error:
-            raise SetupError(str(error)) from None
-        storage, keys = open_storage(settings), keys_of(settings)
-        engine = Engine.load(checkpoint, settings.spark_dtype)
-        aligners = find_folders(layout, checkpoint, settings.whisperx_languages)
-        return cls(
-            engine=engine,
-            voices=Voices(engine, storage, keys, layout.voices / checkpoint.name),
-            storage=storage,
-            keys=keys,
-            url_expiry=settings.s3_url_expiry,
-            fetch_reference=lambda url, folder: fetch_reference(url, storage, keys, folder),
-            aligner=Aligner.load(aligners) if aligners else None,
-        )
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """The voice that a job speaks with, and the one that it keeps."""
-
-    speaking: Voice
-    whole: Voice
-    used: VoiceUsed
-    tokens: int = 0  # that the language model made to choose it
-    strayed: int = 0
 
 
 def speak(
@@ -103,7 +52,15 @@ def speak(
     with watch("text"):
         sentences = split(request.text)
     with watch("voice"):
-        chosen = _choose_voice(request, sentences[0], sampling, parts, folder)
+        chosen = choose_voice(
+            request,
+            sentences[0],
+            sampling,
+            parts.engine,
+            parts.voices,
+            parts.fetch_reference,
+            folder,
+        )
     with watch("speech"):
         utterances: list[Utterance] = []
         for utterance in parts.engine.speak(
@@ -259,39 +216,13 @@ def _store(
     return parts.storage.url(key, request.url_expiry or parts.url_expiry)
 
 
-def _choose_voice(
-    request: SpeechRequest, first: str, sampling: Sampling, parts: Parts, folder: Path
-) -> _Chosen:
-    """The voice that the request names: reference audio, a saved one, or a style."""
-    if request.style is not None:
-        designed = parts.engine.design(request.style, first, sampling)
-        used = VoiceUsed(source="style", name=request.save_voice)
-        return _Chosen(designed.voice, designed.voice, used, designed.tokens, designed.strayed)
-    if request.prompt_speech_url is not None:
-        file = parts.fetch_reference(request.prompt_speech_url, folder)
-        whole = parts.voices.listen(file, request.prompt_text)
-        used = VoiceUsed(source="reference", name=request.save_voice)
-    else:
-        name = str(request.voice)  # the request names one of the three
-        whole = parts.voices.saved(name)
-        used = VoiceUsed(source="saved", name=name)
-        if request.goes_on and whole.transcript is None:
-            raise VoiceError(
-                f"voice: {name!r} was saved without a transcript, so task_token 'continue' "
-                "cannot go on from it; save it again with prompt_text",
-                field="voice",
-            )
-    speaking = whole if request.uses_transcript else replace(whole, transcript=None)
-    return _Chosen(speaking, whole, used)
-
-
 def _finish(utterance: Utterance, sample_rate: int, request: SpeechRequest) -> Audio:
     """One sentence without silence at its ends, in the pitch and tempo that are asked for."""
     trimmed = audio.trim(Audio(utterance.samples, sample_rate)).audio
     return audio.shift(trimmed, request.pitch_shift, request.speed_shift)
 
 
-def _metrics(watch: Stopwatch, chosen: _Chosen, takes: Takes, duration: float) -> Metrics:
+def _metrics(watch: Stopwatch, chosen: Chosen, takes: Takes, duration: float) -> Metrics:
     kept = [take.utterance for take in takes.kept]
     spoken = kept + [take.utterance for take in takes.dropped]
     codec = sum(utterance.codec_seconds for utterance in spoken)

@@ -114,8 +114,9 @@ def _speak(
     """Do it with the pipeline, in a folder of its own, and move the result into place."""
     # Takes seconds to import: --help and a wrong option are answered before.
     from worker import pipeline  # noqa: PLC0415
+    from worker.parts import Parts  # noqa: PLC0415
 
-    parts = pipeline.Parts.load(settings)
+    parts = Parts.load(settings)
     with TemporaryDirectory(prefix="spark-tts-") as name:
         folder = Path(name)
         here = replace(

@@ -17,7 +17,7 @@ import soundfile
 from tests.conftest import DEMO_VOICE
 from worker.handler import make_handler
 from worker.keys import Keys
-from worker.pipeline import Parts
+from worker.parts import Parts
 from worker.references import fetch_reference
 from worker.speech.engine import Engine
 from worker.speech.sampling import Sampling

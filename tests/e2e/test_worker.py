@@ -151,6 +151,18 @@ def test_curl_does_the_same(worker: str) -> None:
     assert len(soundfile.read(io.BytesIO(audio))[0]) > 16000
 
 
+def test_subtitles_and_timings_come_with_the_audio(worker: str) -> None:
+    asked = {**CLONE, "enable_whisperx": True, "enable_subtitles": True, "url_expiry": 90}
+    output = post(f"{worker}/runsync", {"input": asked})["output"]
+    assert [timing["word"] for timing in output["word_timings"]] == SAID.split()
+    assert output["word_timings"][-1]["end"] <= output["duration"]
+    url = output["subtitles_url"]
+    assert parse_qs(urlsplit(url).query)["X-Amz-Expires"] == ["90"]
+    body, given = fetch(url)
+    assert given == "text/x-ssa"
+    assert "green car" in body.decode()
+
+
 def test_a_voice_is_saved_in_the_bucket_and_used_again(worker: str) -> None:
     saved = post(f"{worker}/runsync", {"input": {**CLONE, "save_voice": "sister"}})
     assert saved["output"]["voice"] == {"source": "reference", "name": "sister"}

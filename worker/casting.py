@@ -1,0 +1,62 @@
+"""Which voice a job speaks with: reference audio, a saved one, or a style."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from worker.errors import VoiceError
+from worker.request import SpeechRequest
+from worker.response import VoiceUsed
+from worker.speech.engine import Engine
+from worker.speech.prompt import Voice
+from worker.speech.sampling import Sampling
+from worker.voices import Voices
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The voice that a job speaks with, and the one that it keeps with save_voice."""
+
+    speaking: Voice
+    whole: Voice  # with its transcript, also where the job uses the timbre alone
+    used: VoiceUsed
+    tokens: int = 0  # that the language model made to choose it
+    strayed: int = 0
+
+
+def choose_voice(
+    request: SpeechRequest,
+    first: str,
+    sampling: Sampling,
+    engine: Engine,
+    voices: Voices,
+    fetch_reference: Callable[[str, Path], Path],
+    folder: Path,
+) -> Chosen:
+    """The voice that the request names; a style is designed for the `first` sentence.
+
+    `fetch_reference` brings reference audio into `folder`. Raises VoiceError, DownloadError and
+    NotAvailableError saying what to give instead.
+    """
+    if request.style is not None:
+        designed = engine.design(request.style, first, sampling)
+        used = VoiceUsed(source="style", name=request.save_voice)
+        return Chosen(designed.voice, designed.voice, used, designed.tokens, designed.strayed)
+    if request.prompt_speech_url is not None:
+        file = fetch_reference(request.prompt_speech_url, folder)
+        whole = voices.listen(file, request.prompt_text)
+        used = VoiceUsed(source="reference", name=request.save_voice)
+    else:
+        name = str(request.voice)  # the request names one of the three
+        whole = voices.saved(name)
+        used = VoiceUsed(source="saved", name=name)
+        if request.goes_on and whole.transcript is None:
+            raise VoiceError(
+                f"voice: {name!r} was saved without a transcript, so task_token 'continue' "
+                "cannot go on from it; save it again with prompt_text",
+                field="voice",
+            )
+    speaking = whole if request.uses_transcript else replace(whole, transcript=None)
+    return Chosen(speaking, whole, used)
