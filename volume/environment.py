@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from volume.errors import DamagedError, DownloadError, LockError, VolumeError
+from volume.fitness import check_abi
 from volume.installing import Installer
 from volume.lease import Lease
 from volume.locks import EnvironmentLock, WheelLock
@@ -38,6 +39,7 @@ def install_environment(installer: Installer, lock: EnvironmentLock) -> Path:
         progress = Progress("environment: checking", lock.size)
         files = scan(folder)
         check_records(folder / "site-packages", files)
+        check_abi(lock.wheels, folder / "site-packages")
         write_manifest(folder, files)
         progress.end()
         return folder

@@ -1,0 +1,49 @@
+"""A wheel for another C++ ABI than torch's is refused in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from volume.errors import DamagedError, LockError
+from volume.fitness import check_abi
+from volume.locks import WheelLock, load_environment_lock
+
+
+def wheel(abi: str) -> WheelLock:
+    file = f"flash_attn-2.8.0.post2+cu12torch2.6cxx11abi{abi}-cp311-cp311-linux_x86_64.whl"
+    return WheelLock("flash-attn", "2.8.0.post2", file, sha256="", unpacked=0)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """Where a torch is that knows nothing but its ABI: the one of CUDA 12.6."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("from torch import _C\n")
+    (tmp_path / "torch" / "_C.py").write_text("_GLIBCXX_USE_CXX11_ABI = True\n")
+    return tmp_path
+
+
+def test_the_locked_build_fits(site: Path) -> None:
+    locked = load_environment_lock().wheels
+    assert any("cxx11abi" in wheel.file for wheel in locked)
+    check_abi(locked, site)
+
+
+def test_the_other_build_does_not(site: Path) -> None:
+    with pytest.raises(LockError) as refused:
+        check_abi([wheel("FALSE")], site)
+    assert wheel("FALSE").file in str(refused.value)
+    assert "cxx11abiTRUE" in str(refused.value)
+
+
+def test_a_torch_that_does_not_import(site: Path) -> None:
+    (site / "torch" / "_C.py").write_text("raise ImportError('libcudart.so.12: no such file')\n")
+    with pytest.raises(DamagedError, match=r"libcudart\.so\.12"):
+        check_abi([wheel("TRUE")], site)
+
+
+def test_nobody_asks_torch_without_need(tmp_path: Path) -> None:
+    plain = WheelLock("numpy", "2", "numpy-2-cp311-cp311-linux_x86_64.whl", sha256="", unpacked=0)
+    check_abi([plain], tmp_path)
