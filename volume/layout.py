@@ -23,6 +23,7 @@ ROOT = "SparkTTS-serverless"
 # The number is that of the recipe: whoever changes what is written there gives it a new one.
 PREPARED = "prepared-1"
 MODEL_LOCK = Path(__file__).parent / "locks" / "models.json"
+WHEEL_LOCK = Path(__file__).parent / "locks" / "environment.json"
 
 
 class LayoutError(LookupError):
@@ -111,3 +112,9 @@ def locked_revision(name: str) -> str | None:
     models = json.loads(MODEL_LOCK.read_text())["models"]
     entry = models.get(name)
     return str(entry["revision"]) if entry else None
+
+
+def locked_wheel(name: str) -> str | None:
+    """Return the file name that locks/environment.json gives the wheel, or None for no such one."""
+    wheels = json.loads(WHEEL_LOCK.read_text())["wheels"]
+    return next((str(wheel["file"]) for wheel in wheels if wheel["name"] == name), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from volume.layout import Layout, LayoutError
+from volume.layout import Layout, LayoutError, locked_wheel
 from worker.errors import SetupError
 from worker.observe import log, set_up_logging
 from worker.settings import Settings, load_settings
@@ -39,6 +39,11 @@ def _serve(settings: Settings) -> None:
 
     from worker.handler import make_handler  # noqa: PLC0415
     from worker.parts import Parts  # noqa: PLC0415
+    from worker.speech.fitness import check_flash_attention  # noqa: PLC0415
+
+    @runpod.serverless.register_fitness_check  # type: ignore[untyped-decorator]  # the SDK has none
+    def flash_attention() -> None:
+        check_flash_attention(locked_wheel("flash-attn"))
 
     runpod.serverless.start({"handler": make_handler(Parts.load(settings))})
 
