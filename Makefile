@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak test image-test lint format faults lock parity-full bench docs lock-dev clean
+.PHONY: help install speak test image-test lint format faults lock lock-model parity-full bench docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -52,6 +52,9 @@ faults: $(STAMP)  ## the volume under every fault in full: a hundred kills, each
 
 lock: $(STAMP)  ## resolve volume/locks/environment.toml and hash the demo model, into volume/locks/
 	$(BIN)/python -m volume.locking --uv $(abspath $(BIN)/uv)
+
+lock-model: $(STAMP)  ## lock MODEL=Spark-TTS-0.5B at REVISION=main of its hub, every file by sha256
+	$(BIN)/python -m volume.locking --model "$(MODEL)" --revision "$(or $(REVISION),main)"
 
 parity-full: $(STAMP)  ## parity with upstream on random weights of the published model's size
 	$(BIN)/python -m pytest tests/parity -m full_size -rP

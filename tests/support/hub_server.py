@@ -17,11 +17,20 @@ def git_blob(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
+def pointer(data: bytes) -> dict[str, object]:
+    """What the hub tells of a large file's content."""
+    return {"sha256": sha256(data), "size": len(data), "pointerSize": 134}
+
+
 def hub_of(repositories: dict[str, dict[str, bytes]]) -> FaultyServer:
     """Serve repositories (name -> path -> content) at REVISION; large files are redirected."""
     answers: dict[str, Answer] = {}
     for repository, files in repositories.items():
-        siblings = [{"rfilename": path} for path in files]
+        siblings = [
+            {"rfilename": path, "size": len(data)}
+            | ({"lfs": pointer(data)} if len(data) >= LARGE else {})
+            for path, data in files.items()
+        ]
         info = {"id": repository, "modelId": repository, "sha": REVISION, "siblings": siblings}
         answers[f"/api/models/{repository}/revision/{REVISION}"] = Answer(
             json.dumps(info | {"private": False, "tags": [], "downloads": 0}).encode(),

@@ -1,4 +1,4 @@
-"""python -m volume.locking: make volume/locks/ anew."""
+"""python -m volume.locking: make volume/locks/ anew, or lock one model at another revision."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import argparse
 
 from volume.locking.demo import write_demo_entry
 from volume.locking.environment import write_environment_lock
+from volume.locking.model import raise_model
 
 
 def main() -> None:
-    """Write the demo's entry and the environment lock."""
+    """Write the demo's entry and the environment lock; with --model that model's entry alone."""
     arguments = argparse.ArgumentParser(prog="python -m volume.locking", description=__doc__)
     arguments.add_argument("--uv", default="uv", help="the uv executable")
+    arguments.add_argument("--model", metavar="NAME", help="lock this model of a hub")
+    arguments.add_argument("--revision", default="main", help="at this branch, tag or commit")
     options = arguments.parse_args()
+    if options.model is not None:
+        raise_model(options.model, options.revision)
+        return
     write_demo_entry()
     write_environment_lock(options.uv)
 

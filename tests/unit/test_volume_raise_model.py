@@ -1,0 +1,62 @@
+"""A model is locked at another revision of its hub: every file by size and sha256."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.faulty_http import sha256
+from tests.support.hub_server import LARGE, REVISION, hub_of
+from volume.errors import DownloadError, LockError
+from volume.locking.model import raise_model
+from volume.locks import load_model_lock
+
+REPOSITORY = "someone/model"
+FILES = {"config.json": b"{}", "LLM/weights.bin": bytes(range(256)) * (LARGE // 100), "more": b"-"}
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    """A lock of an older revision, which knew neither sizes nor hashes."""
+    files = [{"path": path, "size": None, "sha256": None} for path in list(FILES)[:2]]
+    entry = {"source": "hub", "repository": REPOSITORY, "revision": "old", "licence": "MIT"}
+    content = {"models": {"m": entry | {"files": files, "unsized": 5}, "demo": {"source": "x"}}}
+    (tmp_path / "models.json").write_text(json.dumps(content))
+    return tmp_path / "models.json"
+
+
+def test_every_file_is_locked_by_its_content(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hub_of({REPOSITORY: FILES}).running() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        raise_model("m", REVISION, lock)
+    raised = load_model_lock("m", lock.parent)
+    assert raised.revision == REVISION
+    assert [(f.path, f.size, f.sha256) for f in raised.files] == [
+        (path, len(FILES[path]), sha256(FILES[path])) for path in list(FILES)[:2]
+    ]
+    assert raised.size == sum(len(FILES[f.path]) for f in raised.files)
+    assert json.loads(lock.read_text())["models"]["demo"] == {"source": "x"}
+
+
+def test_a_file_that_is_gone_is_named(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = lock.read_text()
+    with hub_of({REPOSITORY: {"config.json": b"{}"}}).running() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        with pytest.raises(LockError, match=r"LLM/weights\.bin"):
+            raise_model("m", REVISION, lock)
+    assert lock.read_text() == before
+
+
+def test_a_revision_that_the_hub_lacks(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hub_of({REPOSITORY: FILES}).running() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        with pytest.raises(DownloadError, match="404"):
+            raise_model("m", "nothing", lock)
+
+
+@pytest.mark.parametrize("name", ["demo", "nobody"])
+def test_only_a_model_of_a_hub_is_raised(lock: Path, name: str) -> None:
+    with pytest.raises(LockError, match=name):
+        raise_model(name, "main", lock)

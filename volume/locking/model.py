@@ -1,0 +1,67 @@
+"""A model of a hub -> its entry in volume/locks/models.json: a revision, files by sha256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from volume.errors import DownloadError, LockError
+from volume.layout import MODEL_LOCK
+from volume.manifest import FileEntry
+
+HUB = "https://huggingface.co"
+TIMEOUT = 60  # seconds, of one answer
+
+
+def raise_model(name: str, revision: str, lock_file: Path = MODEL_LOCK) -> None:
+    """Lock the model's files at another revision: a branch, a tag or a commit.
+
+    The files are those that the lock names; what else the repository holds is left alone. The hub
+    tells size and sha256 of a large file; a small one is fetched. Raises LockError when the model
+    is none of a hub's or a file is gone, DownloadError when the hub does not answer.
+    """
+    lock = json.loads(lock_file.read_text())
+    entry = lock["models"].get(name)
+    if entry is None or entry["source"] != "hub":
+        raise LockError(f"{name!r} is no model of a hub in {lock_file.name}")
+    endpoint = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+    repository = entry["repository"]
+    quoted = urllib.parse.quote(revision, safe="")
+    told = json.loads(_get(f"{endpoint}/api/models/{repository}/revision/{quoted}?blobs=true"))
+    there = {file["rfilename"]: file for file in told["siblings"]}
+    wanted = [file["path"] for file in entry["files"]]
+    if gone := [path for path in wanted if path not in there]:
+        raise LockError(f"{repository} at {revision} has no {', '.join(gone)}")
+    source = f"{endpoint}/{repository}/resolve/{told['sha']}"
+    entry["revision"] = told["sha"]
+    entry["files"] = [asdict(_locked(path, there[path], source)) for path in wanted]
+    entry.pop("unsized", None)
+    lock_file.write_text(json.dumps(lock, indent=1) + "\n")
+
+
+def _locked(path: str, told: dict[str, Any], source: str) -> FileEntry:
+    """Size and sha256 of a file: the hub's word for a large one, its content for a small one."""
+    if large := told.get("lfs"):
+        return FileEntry(path, int(large["size"]), str(large["sha256"]))
+    content = _get(f"{source}/{urllib.parse.quote(path)}")
+    return FileEntry(path, len(content), hashlib.sha256(content).hexdigest())
+
+
+def _get(url: str) -> bytes:
+    token = os.environ.get("HF_TOKEN")
+    request = urllib.request.Request(  # noqa: S310 - the operator's own hub
+        url, headers={"Authorization": f"Bearer {token}"} if token else {}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+            content: bytes = answer.read()
+    except (urllib.error.URLError, OSError) as error:
+        raise DownloadError(f"the hub did not answer {url}: {error}") from None
+    return content
