@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import boto3
 import numpy as np
 import pytest
 import soundfile
@@ -20,7 +19,7 @@ from faster_whisper import WhisperModel
 
 from tests.conftest import DEMO_VOICE, REPOSITORY
 from tests.support.judge import hear, word_error_rate
-from tests.support.s3 import ACCESS_KEY, SECRET_KEY, s3_server
+from tests.support.s3 import ACCESS_KEY, SECRET_KEY, s3_client, s3_server
 from tests.support.worker_process import environment, post, run, serving
 
 BUCKET = "speech-bucket"
@@ -88,14 +87,7 @@ def worker(
     demo_volume: Path, endpoint: str, scratch: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The SDK's local API server on the demo model, with a bucket that holds a reference."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=ACCESS_KEY,
-        aws_secret_access_key=SECRET_KEY,
-    )
-    client.upload_file(str(DEMO_VOICE), BUCKET, "voices/demo.wav")
+    s3_client(endpoint).upload_file(str(DEMO_VOICE), BUCKET, "voices/demo.wav")
     env = environment(
         demo_volume,
         S3_BUCKET_NAME=BUCKET,

@@ -29,13 +29,13 @@ def unpack(archive: Path, root: Path) -> Image:
     """Lay the layers of the archive over each other in the new folder `root`."""
     root.mkdir()
     with tarfile.open(archive) as outer:
-        (manifest,) = json.load(outer.extractfile("manifest.json"))  # type: ignore[arg-type]
-        config = json.load(outer.extractfile(manifest["Config"]))["config"]  # type: ignore[arg-type]
+        (manifest,) = json.load(outer.extractfile("manifest.json"))
+        config = json.load(outer.extractfile(manifest["Config"]))["config"]
         for layer in manifest["Layers"]:
             # tar, since a layer has folders that may not be written to.
             subprocess.run(
                 ["tar", "--extract", "--no-same-owner", "--preserve-permissions", "-C", str(root)],
-                input=outer.extractfile(layer).read(),  # type: ignore[union-attr]
+                input=outer.extractfile(layer).read(),
                 check=True,
             )
     return Image(

@@ -11,9 +11,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
 from moto.server import ThreadedMotoServer
+from mypy_boto3_s3 import S3Client
 
 ACCESS_KEY = "test-key"
 SECRET_KEY = "test-secret-never-shown"
+
+
+def s3_client(endpoint: str) -> S3Client:
+    """Another client than the worker's, to look at the bucket from outside."""
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+    )
 
 
 @contextmanager
@@ -24,13 +36,7 @@ def s3_server(bucket: str) -> Iterator[str]:
     try:
         host, port = server.get_host_and_port()
         endpoint = f"http://{host}:{port}"
-        boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
-        ).create_bucket(Bucket=bucket)
+        s3_client(endpoint).create_bucket(Bucket=bucket)
         yield endpoint
     finally:
         server.stop()

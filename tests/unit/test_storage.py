@@ -7,10 +7,9 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-import boto3
 import pytest
 
-from tests.support.s3 import ACCESS_KEY, SECRET_KEY, Door, Refusal, s3_server
+from tests.support.s3 import ACCESS_KEY, SECRET_KEY, Door, Refusal, s3_client, s3_server
 from worker.errors import NotFoundError, RequestError, SetupError, StorageError
 from worker.settings import Settings
 from worker.storage import (
@@ -287,13 +286,7 @@ class TestS3:
 
     def test_it_is_the_bucket_that_other_clients_see(self, bucket, endpoint):
         bucket.write_bytes("output/seen.json", b"{}", "application/json")
-        client = boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
-        )
+        client = s3_client(endpoint)
         assert client.get_object(Bucket=BUCKET, Key="output/seen.json")["Body"].read() == b"{}"
 
 

@@ -43,6 +43,7 @@ class RangeReader(io.RawIOBase):
         self._position = base + offset
         return self._position
 
+    # typeshed asks for collections.abc.Buffer, which Python 3.11 does not have.
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         """Fill `buffer` from the position on; raises OSError when the server ignores ranges."""
         end = min(self._position + len(buffer), self._size)
