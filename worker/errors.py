@@ -8,6 +8,9 @@
     |-- SynthesisError                synthesis_failed  the model gave nothing that can be heard
     |-- StorageError                  storage_failed    the bucket or folder refused
     |   `-- NotFoundError               not_found         ... since nothing is under that key
+    |-- BusyError                     busy              more is waiting than the worker takes
+    |-- JobCancelledError             cancelled         the platform or the caller gave the job up
+    |-- DeviceError                   device_failed     the GPU failed; the worker starts anew
     `-- SetupError                    setup_failed      the worker itself is not complete
 
 Each is raised where it is known and answered in one place, `handler.py`. Anything else that
@@ -92,6 +95,33 @@ class NotFoundError(StorageError):
     """Nothing is stored under that key."""
 
     code = "not_found"
+
+
+class BusyError(WorkerError):
+    """More sentences wait for the model than this worker takes.
+
+    Try again in a moment; the operator can add workers or lower MAX_CONCURRENCY.
+    """
+
+    code = "busy"
+
+
+class JobCancelledError(WorkerError):
+    """The job was cancelled before it ended.
+
+    Nothing is to be done; the same job may be sent again.
+    """
+
+    code = "cancelled"
+
+
+class DeviceError(WorkerError):
+    """The GPU failed, or a sentence did not fit its memory even alone.
+
+    Try again: the job will run on a fresh worker. If it stays, use shorter sentences.
+    """
+
+    code = "device_failed"
 
 
 class SetupError(WorkerError):

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from volume.layout import PREPARED
+from worker.cancellation import Cancellation
 from worker.errors import SynthesisError
 from worker.speech.batcher import Answer, Plan, Row, answer
 from worker.speech.checkpoint import Checkpoint
@@ -37,6 +38,18 @@ class Utterance:
     complete: bool  # False: cut off at max_tokens
     strayed: int  # steps where the model's favourite token was outside its answer grammar
     codec_seconds: float  # time to turn the tokens into samples
+    queue_seconds: float = 0.0  # that it waited for a place in the batch
+    first_audio_seconds: float = 0.0  # from speak() to its first sample
+    occupancy: float = 1.0  # rows that shared its batch on average, itself counted
+
+
+@dataclass(frozen=True)
+class Occupancy:
+    """How full the engine is, in rows: sentences that are spoken at the same time."""
+
+    running: int
+    waiting: int
+    slots: int  # that can run
 
 
 @dataclass(frozen=True)
@@ -98,19 +111,35 @@ class Engine:
         plan = Plan(steps=(frozenset({self._prompter.end_id}),) * 2)
         answer(self._lm, [Row(prompt, "warm-up", 2)], plan, Sampling())
 
-    def listen(self, path: Path, transcript: str | None = None) -> Voice:
+    def occupancy(self) -> Occupancy:
+        """What runs and waits now."""
+        return Occupancy(running=int(self._lock.locked()), waiting=0, slots=self._max_rows)
+
+    def listen(
+        self, path: Path, transcript: str | None = None, cancellation: Cancellation | None = None
+    ) -> Voice:
         """The voice in a checked audio file; with its transcript, its way of speaking too."""
+        if cancellation is not None:
+            cancellation.check()
         with self._lock:
             global_tokens, semantic_tokens = self._codec.tokenize(path)
         return Voice(global_tokens, semantic_tokens, transcript)
 
-    def design(self, style: Style, text: str, sampling: Sampling) -> Designed:
+    def design(
+        self,
+        style: Style,
+        text: str,
+        sampling: Sampling,
+        cancellation: Cancellation | None = None,
+    ) -> Designed:
         """A voice of the style, as the model chooses it for this text: one for all sentences.
 
         Raises NotAvailableError when the model was not trained for it.
         """
         prompt = self._prompter.design_prompt(text, style)
         plan = self._prompter.design_plan(style)
+        if cancellation is not None:
+            cancellation.check()
         with self._lock:
             row = self._row(prompt, "voice", len(plan.steps))
             (answered,) = answer(self._lm, [row], plan, sampling)
@@ -129,7 +158,13 @@ class Engine:
         return None
 
     def speak(
-        self, sentences: Sequence[str], voice: Voice, sampling: Sampling, *, chain: bool = False
+        self,
+        sentences: Sequence[str],
+        voice: Voice,
+        sampling: Sampling,
+        *,
+        chain: bool = False,
+        cancellation: Cancellation | None = None,
     ) -> Iterator[Utterance]:
         """Speak the sentences, in order, each as it is ready.
 
@@ -139,6 +174,8 @@ class Engine:
         step = 1 if chain else self._max_rows
         for start in range(0, len(sentences), step):
             group = sentences[start : start + step]
+            if cancellation is not None:
+                cancellation.check()
             with self._lock:
                 answers = self._answers(group, voice, sampling, start)
             for text, answered in zip(group, answers, strict=True):

@@ -1,0 +1,45 @@
+"""One job's word that nobody waits for it any more, said from any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+
+from worker.errors import JobCancelledError
+
+
+class Cancellation:
+    """Set once and never taken back. What waits for the job asks, or is called."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._cancelled = False
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it has been said."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Say it; each listener is called once, in this thread."""
+        with self._lock:
+            if self._cancelled:
+                return
+            self._cancelled = True
+            listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener()
+
+    def call(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called when it is said; at once where it has been."""
+        with self._lock:
+            if not self._cancelled:
+                self._listeners.append(listener)
+                return
+        listener()
+
+    def check(self) -> None:
+        """Raise JobCancelledError where it has been said."""
+        if self._cancelled:
+            raise JobCancelledError("the job was cancelled")
