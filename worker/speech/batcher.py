@@ -188,6 +188,7 @@ class Batcher:
         self._max_waiting = max_waiting
         self._device_turn: AbstractContextManager[object] = turns or nullcontext()
         self._routes = Routes(lm)
+        self._main: Route | None = None  # whose steps are captured
         self._rows = RowState(lm, slots, self.positions)
         self._batch: list[Answering] = []  # by place
         self._turns = 0
@@ -234,10 +235,15 @@ class Batcher:
         return asked
 
     def prepare(self, plan: Plan) -> None:
-        """Make what rows of this plan will need, so that the first one does not wait for it."""
+        """Make what rows of this plan will need, so that the first one does not wait for it.
+
+        To be called before the first row is.
+        """
         route = self._routes.find(plan)
         for cut in dict.fromkeys(route.cuts):
             self._routes.head(cut, route.end)
+        self._main = route
+        self._rows.capture(self._routes.head(route.cuts[-1], route.end))
 
     def cancel(self, asked: Answering) -> None:
         """Give the row up: it waits no longer, and leaves the batch before the next step."""
@@ -361,8 +367,12 @@ class Batcher:
             asked.steps += 1
             asked.company += len(self._batch)
         length = max(asked.position for asked in self._batch) + 1
-        hidden = self._rows.advance(len(self._batch), length)
-        self._choose(hidden, 0, self._batch)
+        phases = {(asked.route.at(asked.drawn), asked.route.end) for asked in self._batch}
+        if len(phases) > 1:
+            self._choose(self._rows.advance(len(self._batch), length), 0, self._batch)
+            return
+        tokens = self._rows.turn(len(self._batch), length, self._routes.head(*phases.pop()))
+        self._note(self._batch, tokens)
 
     def _choose(self, hidden: Tensor, first: int, rows: Sequence[Answering]) -> None:
         """Draw a token of each row from its hidden state [rows, D], as its plan has it now.
@@ -378,10 +388,13 @@ class Batcher:
             places = slice(first, first + len(rows)) if whole else [first + i for i in members]
             states = hidden if whole else hidden[members]
             tokens = self._rows.draw(states, places, self._routes.head(cut, end))
-            drawn = [rows[i] for i in members]
-            for asked in drawn:
-                asked.drawn += 1
-            self._unread.append(_Drawn.on_its_way(self._turns, drawn, tokens))
+            self._note([rows[i] for i in members], tokens)
+
+    def _note(self, rows: Sequence[Answering], tokens: Tensor) -> None:
+        """The rows' next tokens are drawn: read them when they have come."""
+        for asked in rows:
+            asked.drawn += 1
+        self._unread.append(_Drawn.on_its_way(self._turns, list(rows), tokens))
 
     def _read(self) -> None:
         """Hand the oldest tokens that were not yet read to their rows."""
@@ -406,6 +419,8 @@ class Batcher:
         if self._lm.device.type == "cuda":
             torch.cuda.empty_cache()
         self._rows = RowState(self._lm, self.slots, self.positions)
+        if self._main is not None:
+            self._rows.capture(self._routes.head(self._main.cuts[-1], self._main.end))
 
     def _requeue(self, rows: Sequence[Answering]) -> None:
         with self._changed:

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from worker.speech.decoder import Cache, Decoder
+from worker.speech.graphs import Graphs
 from worker.speech.plan import Head
 from worker.speech.sampling import Cuts, Sampling, cuts, draw, row_uniforms
 
 Places = slice | list[int]
+MOST_CAPTURED = 64  # top_k up to which captured steps serve
 
 
 class RowState:
@@ -33,6 +35,8 @@ class RowState:
         self.top_k = torch.ones(slots, 1, dtype=torch.long, device=device)
         self.top_p = torch.ones(slots, 1, device=device)
         self._most = [1] * slots  # top_k again, where the host can read it
+        self._graphs: Graphs | None = None
+        self._captured: Head | None = None  # the head that the graphs draw from
 
     @property
     def _all(self) -> tuple[Tensor, ...]:
@@ -67,6 +71,30 @@ class RowState:
             tensor[target] = tensor[source]
         self._most[target] = self._most[source]
         self.cache.copy(source, target, length)
+
+    def capture(self, head: Head) -> None:
+        """Capture the steps that draw from this head; there must be no rows yet."""
+        if self._lm.device.type == "cuda":
+            self._graphs = Graphs(
+                lambda count, length: self._turn(count, length, head, MOST_CAPTURED),
+                len(self._most),
+                self._positions,
+            )
+            self._captured = head
+            for tensor in (self.ids, self.at, self.drawn):
+                tensor.zero_()
+
+    def turn(self, count: int, length: int, head: Head) -> Tensor:
+        """Feed the last tokens of the first `count` rows and draw their next ones: ids [count]."""
+        most = max(self._most[:count])
+        if self._graphs is not None and head is self._captured and most <= MOST_CAPTURED:
+            tokens = self._graphs.replay(count, length)
+            if tokens is not None:
+                return tokens
+        return self._turn(count, length, head, most)
+
+    def _turn(self, count: int, length: int, head: Head, most: int) -> Tensor:
+        return self.draw(self.advance(count, length), slice(0, count), head, most)
 
     def advance(self, count: int, length: int) -> Tensor:
         """Feed the last tokens of the first `count` rows: hidden states [count, D]."""
