@@ -59,7 +59,8 @@ class Kernel:
         self.pool = ctypes.c_void_p(library.pool_open(threads))
         if not self.pool:
             raise SetupError("no memory for the threads of the language model")
-        weakref.finalize(self, library.pool_close, self.pool)
+        # Not at the process's own end: the batcher's thread may still be in a call then.
+        weakref.finalize(self, library.pool_close, self.pool).atexit = False
 
     @classmethod
     def open(cls, threads: int | None = None) -> Kernel | None:
