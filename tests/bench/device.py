@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ def concurrency(sides: Sides) -> dict[str, Any]:
     made = {}
     for count in scale.concurrency:
         texts = sentences(count)
-        taken = seconds(lambda texts=texts: sides.ours.jobs(texts, scale.tokens))
+        taken = seconds(partial(sides.ours.jobs, texts, scale.tokens))
         made[str(count)] = round(count * scale.tokens / TOKENS_A_SECOND / taken, 3)
     return {"audio_seconds_per_second": made}
 

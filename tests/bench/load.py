@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def lm_rate(ours: Ours, rows: int, scale: Scale) -> float:
         ours.speak(texts, scale.short_steps)
         for number in range(scale.rounds):
             for steps, times in taken.items():
-                times.append(seconds(lambda steps=steps: ours.speak(texts, steps, seed=number)))
+                times.append(seconds(partial(ours.speak, texts, steps, seed=number)))
     short, long = (statistics.median(times) for times in taken.values())
     return round(rows * (scale.long_steps - scale.short_steps) / max(long - short, 1e-9), 1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def side_by_side(rounds: int, **sides: Callable[[int], object]) -> dict[str, Any
     taken: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(rounds):
         for side, work in sides.items():
-            taken[side].append(seconds(lambda work=work: work(number)))
+            taken[side].append(seconds(partial(work, number)))
     return {
         side: {"seconds": times, "median": statistics.median(times)}
         for side, times in taken.items()

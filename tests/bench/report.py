@@ -223,10 +223,11 @@ def _others(results: Results) -> list[str]:
         )
     if "bandwidth" in results:
         about = results["bandwidth"]
+        size = about["bytes_per_step"] / 1e6
+        read, limit = (about[f"{name}bytes_per_second"] / 1e9 for name in ("", "limit_"))
         found.append(
-            f"- A step of one row reads {about['bytes_per_step'] / 1e6:.0f} MB of weights, "
-            f"{about['bytes_per_second'] / 1e9:.1f} of the {about['limit_bytes_per_second'] / 1e9:.1f}"
-            f" GB/s that the memory gives: {about['share_of_limit']:.0%}."
+            f"- A step of one row reads {size:.0f} MB of weights, {read:.1f} of the {limit:.1f} GB/s "
+            f"that the memory gives: {about['share_of_limit']:.0%}."
         )
     if "concurrency" in results:
         made = results["concurrency"]["audio_seconds_per_second"]

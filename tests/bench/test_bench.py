@@ -1,4 +1,4 @@
-"""A small smoke of `make bench`: every case runs, on tiny weights, and every row has its numbers."""
+"""A small smoke of `make bench`: every case runs, on tiny weights, and every row has numbers."""
 
 from __future__ import annotations
 
