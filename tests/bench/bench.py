@@ -1,6 +1,6 @@
 """`make bench`: our engine beside upstream's, on the same random weights, in one run.
 
-    python -m tests.bench.bench [--only CASE,CASE] [--llama PYTHON] [--dtype auto] [--out docs/bench]
+    python -m tests.bench.bench [--only CASE,CASE] [--llama PYTHON] [--out docs/bench]
 
 Both sides make the same numbers of tokens, in turn; medians count. On a noisy machine only figures
 of one run may be compared, and every ratio in the table is of one run. `--only` measures some cases
@@ -11,7 +11,7 @@ and `--strict` is given.
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import json
 import logging
 import os
@@ -29,7 +29,7 @@ import transformers
 from tests.bench import accuracy, cases, device, growth, load, processes
 from tests.bench.material import Material
 from tests.bench.plots import draw
-from tests.bench.report import failures, table
+from tests.bench.report import failures, included, table
 from tests.bench.scale import SCALES
 from tests.bench.sides import Sides
 from tests.support.worker_process import REPOSITORY
@@ -79,6 +79,9 @@ def main() -> int:
     text = table(results)
     (options.out / "table.md").write_text(text)
     draw(results, options.out)
+    document = options.out.parent / "PERFORMANCE.md"
+    if document.is_file() and scale.name == "full":
+        document.write_text(included(document.read_text(), text))
     print(text)
     return 1 if options.strict and failures(results) else 0
 
@@ -113,7 +116,7 @@ def _machine(where: str) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if where == "cuda" else "no GPU",
         "torch": torch.__version__,
         "commit": _commit(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
     }
 
 

@@ -1,4 +1,4 @@
-"""What counts on a GPU: jobs at once, the first audio, and how near memory's speed the steps are."""
+"""What counts on a GPU: jobs at once, first audio, steps against the memory's speed."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+BEGIN, END = "<!-- Written by `make bench`. -->", "<!-- Until here. -->"
+
 Results = Mapping[str, Any]
 Found = float | None
 
@@ -143,6 +145,15 @@ def table(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def included(document: str, text: str) -> str:
+    """The document with this table in place of the one that it has."""
+    before, _, rest = document.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    if not after:
+        raise ValueError(f"the document has no place for the table: {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{text}\n{END}{after}"
+
+
 def _about(results: Results) -> str:
     machine, scale = results["machine"], results["scale"]
     return (
@@ -226,8 +237,8 @@ def _others(results: Results) -> list[str]:
         size = about["bytes_per_step"] / 1e6
         read, limit = (about[f"{name}bytes_per_second"] / 1e9 for name in ("", "limit_"))
         found.append(
-            f"- A step of one row reads {size:.0f} MB of weights, {read:.1f} of the {limit:.1f} GB/s "
-            f"that the memory gives: {about['share_of_limit']:.0%}."
+            f"- A step of one row reads {size:.0f} MB of weights, {read:.1f} of the {limit:.1f} "
+            f"GB/s that the memory gives: {about['share_of_limit']:.0%}."
         )
     if "concurrency" in results:
         made = results["concurrency"]["audio_seconds_per_second"]

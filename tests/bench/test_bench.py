@@ -15,7 +15,7 @@ from tests.bench import accuracy
 from tests.bench.bench import CASES
 from tests.bench.device import step_bytes
 from tests.bench.material import Material
-from tests.bench.report import ROWS, Bound, failures, look, table, verdict
+from tests.bench.report import ROWS, Bound, failures, included, look, table, verdict
 from tests.bench.scale import TINY_SCALE
 from tests.support.worker_process import REPOSITORY, environment
 from worker.speech.lm import LanguageModel
@@ -96,3 +96,11 @@ def test_the_bytes_of_a_step_are_those_of_the_matrices(tmp_path: Path) -> None:
     lm = LanguageModel.load(material.checkpoint / "LLM", torch.float32, torch.device("cpu"))
     matrices = sum(p.numel() for n, p in lm.layers.named_parameters() if n.endswith("proj.weight"))
     assert step_bytes(lm.config, 7, 4) == 4 * (matrices + 7 * lm.config.hidden_size)
+
+
+def test_the_table_takes_the_place_of_the_one_in_the_document() -> None:
+    document = (REPOSITORY / "docs" / "PERFORMANCE.md").read_text()
+    once = included(document, "| one |\n")
+    assert included(once, "| two |\n") == once.replace("| one |", "| two |")
+    with pytest.raises(ValueError, match="no place"):
+        included("# Another\n", "| one |\n")
