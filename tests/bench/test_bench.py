@@ -15,6 +15,7 @@ from tests.bench import accuracy
 from tests.bench.bench import CASES
 from tests.bench.device import step_bytes
 from tests.bench.material import Material
+from tests.bench.processes import compiling
 from tests.bench.report import ROWS, Bound, failures, included, look, table, verdict
 from tests.bench.scale import TINY_SCALE
 from tests.support.worker_process import REPOSITORY, environment
@@ -30,7 +31,7 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
         subprocess.Popen(
             [sys.executable, "-m", "tests.bench.bench", "--sizes", "tiny", "--only", ",".join(part),
              "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / part[0])],
-            env=environment(tmp_path), cwd=REPOSITORY, text=True,
+            env=compiling(environment(tmp_path)), cwd=REPOSITORY, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         for part in parts
