@@ -55,7 +55,9 @@ class Theirs:
 
     def _held(self, **asked: Any) -> torch.Tensor:
         started = time.perf_counter()
-        asked |= {"max_new_tokens": self._tokens, "min_new_tokens": self._tokens}
+        # A minimum would cost it milliseconds a token: an end that is no token costs nothing.
+        never = self._tts.model.config.vocab_size
+        asked |= {"max_new_tokens": self._tokens, "eos_token_id": never, "pad_token_id": 0}
         answer = self._generate(**asked)  # [1, prompt and tokens]
         self.lm_seconds = time.perf_counter() - started
         prompt = asked["input_ids"].shape[1]
