@@ -240,6 +240,10 @@ def _others(results: Results) -> list[str]:
             f"- A step of one row reads {size:.0f} MB of weights, {read:.1f} of the {limit:.1f} "
             f"GB/s that the memory gives: {about['share_of_limit']:.0%}."
         )
+    if "gpu_peak" in results.get("memory", {}).get("processes", {}).get("ours", {}):
+        sides = results["memory"]["processes"]
+        theirs, ours = (sides[side]["gpu_peak"] / 2**20 for side in ("theirs", "ours"))
+        found.append(f"- The GPU's memory at most: upstream {theirs:.0f} MB, ours {ours:.0f} MB.")
     if "concurrency" in results:
         made = results["concurrency"]["audio_seconds_per_second"]
         parts = ", ".join(f"{count}: {rate}" for count, rate in made.items())

@@ -34,7 +34,7 @@ class Scale:
     judged: int = 128  # tokens after the prompt whose logits are compared
     greedy: int = 48
     concurrency: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)  # on a GPU
-    copied: int = 1 << 28  # bytes whose copying measures the memory
+    copied: int = 1 << 30  # bytes whose copying measures the memory
 
 
 FULL_SCALE = Scale("full", FULL)

@@ -9,6 +9,8 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+
 from tests.bench.material import TRANSCRIPT, sentences
 from tests.bench.measure import resident
 
@@ -27,8 +29,11 @@ def main() -> None:
 
         ours = Ours(Path(checkpoint), dtype, device)
         ours.speak([text], int(tokens), ours.engine.listen(Path(reference), TRANSCRIPT))
-    found = {"peak": "VmHWM", "now": "RssAnon", "mapped_files": "RssFile"}
-    print(json.dumps({name: resident(field) for name, field in found.items()}))
+    fields = {"peak": "VmHWM", "now": "RssAnon", "mapped_files": "RssFile"}
+    found = {name: resident(field) for name, field in fields.items()}
+    if device == "cuda":
+        found["gpu_peak"] = torch.cuda.max_memory_reserved()
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ class Theirs:
     def listen(self, reference: Path) -> None:
         """A reference's tokens."""
         with torch.no_grad():
-            self._tts.audio_tokenizer.tokenize(reference)
+            for tokens in self._tts.audio_tokenizer.tokenize(reference):
+                tokens.cpu()  # waits for the device
 
     def _held(self, **asked: Any) -> torch.Tensor:
         started = time.perf_counter()
