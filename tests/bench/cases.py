@@ -84,8 +84,10 @@ def cloning(sides: Sides) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
         ours(number)
 
+    ours(0)
+    sides.theirs.listen(reference)
     times = side_by_side(
-        min(2, scale.rounds),
+        scale.rounds,
         theirs=lambda _: sides.theirs.speak(text, scale.tokens, reference, TRANSCRIPT),
         cold=cold,
         cached=ours,
