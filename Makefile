@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak test image-test lint format faults lock lock-model parity-full bench docs lock-dev clean
+.PHONY: help install speak test image-test lint format faults lock lock-model parity-full bench llama docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -35,6 +35,8 @@ lock-dev: install  ## resolve pyproject.toml into requirements/, by hash
 	  --python-version 3.11 --python-platform x86_64-manylinux_2_31 --no-header -q -o requirements/dev.txt
 	$(UV) pip compile requirements/uv.in --generate-hashes --no-build --no-emit-index-url \
 	  --python-platform x86_64-manylinux_2_17 --no-header -q -o requirements/uv.txt
+	$(UV) pip compile requirements/llama.in --generate-hashes --no-emit-index-url \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_31 --no-header -q -o requirements/llama.txt
 
 # The demo model, on a volume of its own below this folder.
 speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TEXT="...")
@@ -59,8 +61,19 @@ lock-model: $(STAMP)  ## lock MODEL=Spark-TTS-0.5B at REVISION=main of its hub, 
 parity-full: $(STAMP)  ## parity with upstream on random weights of the published model's size
 	$(BIN)/python -m pytest tests/parity -m full_size -rP
 
-bench: $(STAMP)  ## our engine beside upstream's own parts, on random full-size weights
-	$(BIN)/python -m tests.bench.bench
+# llama.cpp, once `make llama` was run, is the third column. ONLY measures some cases anew.
+bench: $(STAMP)  ## ours beside upstream's own inference, on random full-size weights (ONLY=sentence,start)
+	$(BIN)/python -m tests.bench.bench $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(wildcard $(LLAMA)/bin/python),--llama $(LLAMA)/bin/python)
+
+LLAMA := .cache/llama
+llama: $(LLAMA)/.installed  ## llama.cpp, compiled for this machine, for make bench (minutes)
+
+$(LLAMA)/.installed: requirements/llama.txt
+	$(PYTHON) -m venv $(LLAMA)
+	CMAKE_ARGS=-DGGML_NATIVE=ON $(LLAMA)/bin/pip install --quiet --disable-pip-version-check \
+	  --require-hashes --no-deps -r requirements/llama.txt
+	touch $@
 
 lint: $(STAMP)  ## format, rules, types, the direction of imports
 	$(BIN)/ruff format --check .

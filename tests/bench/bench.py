@@ -1,139 +1,142 @@
-"""`make bench`: our engine beside upstream's own parts, on the same random full-size weights.
+"""`make bench`: our engine beside upstream's, on the same random weights, in one run.
 
-    python -m tests.bench.bench [--tokens 100] [--rounds 3] [--sizes full|tiny] [--json FILE]
+    python -m tests.bench.bench [--only CASE,CASE] [--llama PYTHON] [--out docs/bench]
 
-Both sides make the same numbers of tokens. Each case alternates between the two and reports the
-medians and their ratio: on a noisy machine only figures of one run may be compared.
+Both sides make the same numbers of tokens, in turn; medians count. On a noisy machine only figures
+of one run may be compared, and every ratio in the table is of one run. `--only` measures some cases
+anew and keeps the others of the file that is there. The exit status is 1 where a case is not met
+and `--strict` is given.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
+import datetime as dt
 import json
-import platform
-import statistics
-import tempfile
+import logging
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import soundfile
 import torch
-from spark_tts_lib.models.audio_tokenizer import BiCodecTokenizer
-from transformers import AutoModelForCausalLM
+import transformers
 
-from tests.bench.alignment import alignment_sides
-from tests.support.checkpoints import FULL, Sizes, make_checkpoint
-from worker.speech.batcher import Plan, Row, answer
-from worker.speech.checkpoint import Checkpoint
-from worker.speech.codec import Codec
-from worker.speech.lm import LanguageModel
-from worker.speech.sampling import Sampling
-from worker.speech.upstream import find_upstream
+from tests.bench import accuracy, cases, device, growth, load, processes
+from tests.bench.material import Material
+from tests.bench.plots import draw
+from tests.bench.report import failures, included, table
+from tests.bench.scale import SCALES
+from tests.bench.sides import Sides
+from tests.support.worker_process import REPOSITORY
 
-CPU = torch.device("cpu")
-ROWS = 8
-PROMPT_TOKENS = 60
-Case = tuple[str, float, Callable[[], object], Callable[[], object]]  # name, units, theirs, ours
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def cases(folder: Path, tokens: int, reference: Path, *, full: bool) -> list[Case]:
-    """What is compared; units are tokens, or seconds of audio."""
-    lm = LanguageModel.load(folder / "LLM", torch.float32, CPU)
-    codec = Codec.load(Checkpoint(folder), find_upstream(), CPU)
-    with contextlib.redirect_stdout(io.StringIO()):
-        their_codec = BiCodecTokenizer(folder, device=CPU)
-    their_lm = AutoModelForCausalLM.from_pretrained(folder / "LLM", dtype=torch.float32).eval()
-    rng = np.random.default_rng(0)
-    prompt = rng.integers(10, 250, PROMPT_TOKENS).tolist()
-    codes = rng.integers(0, codec.sizes.semantic_codes, (64, tokens))
-    voice = tuple(rng.integers(0, codec.sizes.global_codes, codec.sizes.voice_length).tolist())
-    allowed = Plan(steps=(frozenset(range(5, lm.config.vocab_size)),) * tokens)
-    turn = iter(range(10**9))  # each round another length, as jobs have: lengths seldom repeat
-
-    def their_tokens(rows: int) -> None:
-        for _ in range(rows):  # upstream has no batches
-            their_lm.generate(
-                torch.tensor([prompt]),
-                attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-                max_new_tokens=tokens,
-                min_new_tokens=tokens,
-                do_sample=True,
-                top_k=50,
-                top_p=0.95,
-                temperature=0.8,
-                pad_token_id=0,
-            )
-
-    def our_tokens(rows: int) -> None:
-        answer(lm, [Row(tuple(prompt), f"{i}", tokens) for i in range(rows)], allowed, Sampling())
-
-    def speech() -> np.ndarray:
-        n = next(turn)
-        return codes[n % len(codes)][: tokens - n // 2 % 40]
-
-    def their_wave() -> None:
-        their_codec.detokenize(torch.tensor([voice]), torch.tensor(speech())[None])
-
-    def our_wave() -> None:
-        codec.decode(voice, tuple(speech().tolist()))
-
-    their_words, our_words = alignment_sides(folder / "aligner", 10, full=full)
-    return [
-        ("LM, one sentence", tokens, lambda: their_tokens(1), lambda: our_tokens(1)),
-        (f"LM, {ROWS} sentences", ROWS * tokens, lambda: their_tokens(ROWS),
-         lambda: our_tokens(ROWS)),
-        ("codec, tokens to waveform", tokens, their_wave, our_wave),
-        ("codec, 10 s of audio to tokens", 500, lambda: their_codec.tokenize(reference),
-         lambda: codec.tokenize(reference)),
-        ("word timing, 10 s of audio", 500, their_words, our_words),
-    ]  # fmt: skip
+Case = Callable[[Sides], dict[str, Any]]
+CASES: dict[str, Case] = {
+    "sentence": cases.sentence,
+    "text": cases.text,
+    "jobs": cases.jobs,
+    "cloning": cases.cloning,
+    "batch": load.batch,
+    "latency": load.latency,
+    "first_audio": device.first_audio,
+    "bandwidth": device.bandwidth,
+    "concurrency": device.concurrency,
+    "growth": growth.growth,
+    "language_models": accuracy.language_models,
+    "start": processes.start,
+    "memory": processes.memory,
+}
+GPU_ONLY = ("concurrency",)  # minutes on a CPU, and more than it is for
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tokens", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sizes", choices=["full", "tiny"], default="full")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    rows = []
-    with tempfile.TemporaryDirectory() as name, torch.inference_mode():
-        full = options.sizes == "full"
-        folder = make_checkpoint(Path(name) / "checkpoint", FULL if full else Sizes())
-        reference = Path(name) / "reference.wav"
-        soundfile.write(reference, 0.1 * np.random.default_rng(1).standard_normal(160_000), 16_000)
-        for case, units, theirs, ours in cases(folder, options.tokens, reference, full=full):
-            times = [(seconds(theirs), seconds(ours)) for _ in range(options.rounds)]
-            their_time, our_time = (statistics.median(side) for side in zip(*times, strict=True))
-            rows.append(
-                {
-                    "case": case,
-                    "upstream tokens/s": round(units / their_time, 1),
-                    "ours tokens/s": round(units / our_time, 1),
-                    "times faster": round(their_time / our_time, 2),
-                }
-            )
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
-          f"torch {torch.__version__}, {options.sizes} size, {options.rounds} rounds")  # fmt: skip
-    print(f"{'case':34}{'upstream':>12}{'ours':>12}{'ratio':>9}   (tokens/s, medians)")
-    for row in rows:
-        case, *figures = row.values()
-        print(f"{case:34}{figures[0]:12}{figures[1]:12}{figures[2]:9}")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+def main() -> int:
+    """Measure, write, print."""
+    options = _options()
+    transformers.logging.set_verbosity_error()
+    logging.getLogger("worker").setLevel(logging.WARNING)
+    scale = SCALES[options.sizes]
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    material = Material.make(options.cache.absolute(), scale)
+    sides = Sides(material, scale, where, options.dtype, options.llama)
+    options.out.mkdir(parents=True, exist_ok=True)
+    file = options.out / "bench.json"
+    results: dict[str, Any] = {}
+    if options.only and file.is_file():
+        results = json.loads(file.read_text())
+    results |= {"machine": _machine(where), "scale": _counts(asdict(scale))}
+    for name in options.only or CASES:
+        if name in GPU_ONLY and where == "cpu" and scale.name == "full" and not options.only:
+            continue
+        started = time.perf_counter()
+        print(f"{name} ...", end=" ", flush=True, file=sys.stderr)
+        results[name] = CASES[name](sides)
+        print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr)
+        file.write_text(json.dumps(results, indent=1) + "\n")
+    text = table(results)
+    (options.out / "table.md").write_text(text)
+    draw(results, options.out)
+    document = options.out.parent / "PERFORMANCE.md"
+    if document.is_file() and scale.name == "full":
+        document.write_text(included(document.read_text(), text))
+    print(text)
+    return 1 if options.strict and failures(results) else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--sizes", choices=list(SCALES), default="full")
+    parser.add_argument("--only", type=_names, help=f"some of: {', '.join(CASES)}")
+    parser.add_argument("--dtype", default="auto", help="of ours, as SPARK_DTYPE")
+    parser.add_argument("--llama", help="a Python that has llama_cpp and gguf")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "bench")
+    parser.add_argument("--cache", type=Path, default=REPOSITORY / ".cache" / "bench")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 where a case is not met")
+    return parser.parse_args()
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = set(names) - set(CASES)
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such case: {', '.join(sorted(unknown))}")
+    return names
+
+
+def _machine(where: str) -> dict[str, Any]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return {
+        "processor": next(names, "unknown processor"),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if where == "cuda" else "no GPU",
+        "torch": torch.__version__,
+        "commit": _commit(),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+    }
+
+
+def _commit() -> str:
+    """The worker's, and whether it has been changed since."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip()
+
+    changed = " (changed)" if git("status", "--porcelain", "--", "worker") else ""
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + changed
+
+
+def _counts(scale: dict[str, Any]) -> dict[str, Any]:
+    """The scale without the model's sizes, which its name says."""
+    return {name: value for name, value in scale.items() if name != "sizes"}
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

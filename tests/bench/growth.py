@@ -1,0 +1,67 @@
+"""Case (g): how cost and memory grow with sentences and with minutes of audio. Ours alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from tests.bench.alignment import TEXT, make_aligner
+from tests.bench.cases import TOKENS_A_SECOND
+from tests.bench.material import sentences
+from tests.bench.measure import Work, peak_of, seconds
+from tests.bench.sides import Sides
+from worker.timing import Aligner
+from worker.words import SentenceSpan
+
+SPAN = 10  # seconds of a sentence that is aligned, at most
+
+
+def growth(sides: Sides) -> dict[str, Any]:
+    """Seconds of work for a second of audio, and peak memory, along each of four ways to grow."""
+    scale, ours = sides.scale, sides.ours
+    draws = np.random.default_rng(3)
+    codes = draws.integers(0, ours.engine._codec.sizes.semantic_codes, 60 * TOKENS_A_SECOND)
+    noise = 0.1 * draws.standard_normal(max(*scale.aligned, *scale.listened) * 16_000)
+    noise = noise.astype(np.float32)
+    full = scale.name == "full"
+    folder = make_aligner(sides.material.scratch / "aligner", full=full)
+    aligner = Aligner.load({"en": folder}, sides.device)
+    recording = sides.material.scratch / "recording.wav"
+
+    def listen(length: int) -> Work:
+        soundfile.write(recording, noise[: length * 16_000], 16_000)
+        return lambda: ours.engine.listen(recording)
+
+    def align(length: int) -> Work:
+        edges = range(0, length, SPAN)
+        spans = [SentenceSpan(TEXT, float(at), float(min(at + SPAN, length))) for at in edges]
+        return lambda: aligner.align(noise[: length * 16_000], 16_000, spans)
+
+    def decode(length: int) -> Work:
+        return lambda: ours.decode(np.resize(codes, length * TOKENS_A_SECOND).tolist())
+
+    def speak(count: int) -> Work:
+        texts = sentences(count)
+        return lambda: ours.speak(texts, scale.text_tokens)
+
+    spoken = scale.text_tokens / TOKENS_A_SECOND
+    return {
+        "speaking": [_cost(n, n * spoken, speak(n)) for n in scale.texts],
+        "decoding": [_cost(n, n, decode(n)) for n in scale.decoded],
+        "listening": [_cost(n, n, listen(n)) for n in scale.listened],
+        "aligning": [_cost(n, n, align(n)) for n in scale.aligned],
+    }
+
+
+def _cost(size: int, audio: float, work: Work) -> dict[str, Any]:
+    taken = []
+    peak = peak_of(lambda: taken.append(seconds(work)))
+    return {
+        "size": size,  # sentences, or seconds of audio
+        "audio_seconds": round(audio, 2),
+        "seconds": round(taken[0], 3),
+        "per_audio_second": round(taken[0] / audio, 4),
+        "peak_mb": round(peak / 2**20),
+    }

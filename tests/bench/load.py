@@ -1,0 +1,67 @@
+"""Ours under load: throughput against batch size, latency of jobs that come at random times."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tests.bench.cases import TOKENS_A_SECOND
+from tests.bench.material import sentences
+from tests.bench.measure import seconds
+from tests.bench.ours import Ours, exactly
+from tests.bench.scale import Scale
+from tests.bench.sides import Sides
+
+FEW = 8  # rows, up to which several rounds are worth their time
+
+
+def batch(sides: Sides) -> dict[str, Any]:
+    """Tokens a second of the language model alone, for each number of rows."""
+    rates = {str(rows): lm_rate(sides.ours, rows, sides.scale) for rows in sides.scale.rows}
+    return {"kind": sides.ours.kind, "tokens_per_second": rates}
+
+
+def lm_rate(ours: Ours, rows: int, scale: Scale) -> float:
+    """Tokens a second of so many rows together, prompts left out: a long run less a short one."""
+    texts = sentences(rows)
+    taken: dict[int, list[float]] = {scale.short_steps: [], scale.long_steps: []}
+    with ours.without_codec():
+        ours.speak(texts, scale.short_steps)
+        for number in range(scale.rounds if rows <= FEW else 1):
+            for steps, times in taken.items():
+                times.append(seconds(partial(ours.speak, texts, steps, seed=number)))
+    short, long = (statistics.median(times) for times in taken.values())
+    return round(rows * (scale.long_steps - scale.short_steps) / max(long - short, 1e-9), 1)
+
+
+def latency(sides: Sides) -> dict[str, Any]:
+    """Seconds from a job's coming to each of its sentences, where jobs come at random times."""
+    scale, ours = sides.scale, sides.ours
+    comings = np.sort(np.random.default_rng(4).uniform(0, scale.arrival_seconds, scale.arrivals))
+    texts = sentences(scale.arrivals * scale.arrival_sentences)
+    ours.speak(texts[:1], scale.tokens)
+    started = time.perf_counter()
+
+    def job(number: int, coming: float) -> list[float]:
+        time.sleep(max(0.0, started + coming - time.perf_counter()))
+        mine = texts[number :: scale.arrivals]
+        spoken = ours.engine.speak(mine, ours.voice, exactly(scale.tokens, seed=number))
+        return [time.perf_counter() - started - coming for _ in spoken]
+
+    with ThreadPoolExecutor(scale.arrivals) as threads:
+        jobs = list(threads.map(job, range(scale.arrivals), comings))
+    waits = sorted(wait for job in jobs for wait in job)
+    firsts = [job[0] for job in jobs]
+    return {
+        "jobs": scale.arrivals,
+        "sentences": len(waits),
+        "audio_seconds_each": scale.tokens / TOKENS_A_SECOND,
+        "percentiles": {f"p{p}": round(float(np.percentile(waits, p)), 3) for p in (50, 95, 99)},
+        "first_sentence": {f"p{p}": round(float(np.percentile(firsts, p)), 3) for p in (50, 95)},
+        "waits": [round(wait, 3) for wait in waits],
+    }

@@ -1,0 +1,74 @@
+"""What both sides work on: a random checkpoint on a volume, a reference, sentences."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from tests.bench.scale import Scale
+from tests.support.checkpoints import CORPUS, make_checkpoint
+from volume.layout import PREPARED, Layout
+from worker.speech.prepare import prepare
+
+RECIPE = 1  # whoever changes what is made here gives it a new number
+MODEL = "Random"
+TRANSCRIPT = "They said that it was cold."
+
+
+@dataclass(frozen=True)
+class Material:
+    """Files that are made once and kept."""
+
+    volume: Path  # a mount point of the network volume, with the checkpoint installed
+    checkpoint: Path
+    reference: Path  # a recording, 16 kHz mono
+    scratch: Path  # what else a case makes
+
+    @classmethod
+    def make(cls, cache: Path, scale: Scale) -> Material:
+        """Below `cache`, where it is not there yet."""
+        folder = cache / f"{scale.name}-{RECIPE}"
+        volume = folder / "volume"
+        found = cls(
+            volume=volume,
+            checkpoint=Layout(volume).models / f"{MODEL}@seed-0",
+            reference=folder / "reference.wav",
+            scratch=folder / "scratch",
+        )
+        if not folder.is_dir():
+            staged = folder.with_suffix(".part")
+            shutil.rmtree(staged, ignore_errors=True)
+            _write(staged, staged / found.checkpoint.relative_to(folder), scale)
+            staged.rename(folder)
+        found.scratch.mkdir(exist_ok=True)
+        return found
+
+
+def _write(folder: Path, checkpoint: Path, scale: Scale) -> None:
+    make_checkpoint(checkpoint, scale.sizes)
+    _unmark(checkpoint / "LLM" / "tokenizer.json")
+    prepare(checkpoint, checkpoint / PREPARED)
+    noise = np.random.default_rng(1).standard_normal(scale.reference_seconds * 16_000)
+    soundfile.write(folder / "reference.wav", 0.1 * noise, 16_000)
+
+
+def _unmark(path: Path) -> None:
+    """The codec's tokens are text, as in the published file: upstream reads its answer as text,
+    and drops special tokens from it."""
+    tokenizer = json.loads(path.read_text())
+    for token in tokenizer["added_tokens"]:
+        token["special"] = "bicodec" not in token["content"]
+    path.write_text(json.dumps(tokenizer))
+
+
+def sentences(count: int) -> list[str]:
+    """Different ones of the same kind, the same in each run."""
+    words = sorted({word.strip(".,;:").lower() for line in CORPUS for word in line.split()})
+    chosen = random.Random(0)
+    return [" ".join(chosen.sample(words, 10)).capitalize() + "." for _ in range(count)]

@@ -1,0 +1,45 @@
+"""Wall time and resident memory."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+STATUS = Path("/proc/self/status")
+Work = Callable[[], object]
+
+
+def seconds(work: Work) -> float:
+    """Wall time of one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def side_by_side(rounds: int, **sides: Callable[[int], object]) -> dict[str, Any]:
+    """All sides in turn, each told the round's number: {side: {seconds, median}}."""
+    taken: dict[str, list[float]] = {side: [] for side in sides}
+    for number in range(rounds):
+        for side, work in sides.items():
+            taken[side].append(seconds(partial(work, number)))
+    return {
+        side: {"seconds": times, "median": statistics.median(times)}
+        for side, times in taken.items()
+    }
+
+
+def resident(field: str = "VmHWM") -> int:
+    """Bytes of this process: VmHWM at most, VmRSS now, RssFile of mapped files."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024
+
+
+def peak_of(work: Work) -> int:
+    """Bytes that this process had at most while it worked."""
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    work()
+    return resident()
