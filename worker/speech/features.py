@@ -20,7 +20,7 @@ from worker.speech.checkpoint import map_pickle, map_tensors, read_json
 
 FEATURE_LAYERS = (11, 14, 16)  # hidden states whose mean is the semantic feature
 LAYERS = max(FEATURE_LAYERS)  # hidden state n is what n layers make
-CHUNK = 100  # frames of 20 ms that the convolutions make at a time: their memory is bounded
+CHUNK = 250  # frames of 20 ms that the convolutions make at a time: their memory is bounded
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,11 @@ class Features:
         wanted = [name for name in found if _is_used(name)]
         tensors = {name: found[name].to(device, torch.float32) for name in wanted}
         _fold_positions(tensors)
+        tensors |= {
+            name: tensor.permute(2, 0, 1).contiguous()  # [out, in, kernel] -> [kernel, out, in]
+            for name, tensor in tensors.items()
+            if name.startswith("feature_extractor.") and name.endswith(".conv.weight")
+        }
         model = cls(config, tensors)
         try:
             with torch.inference_mode():
@@ -109,7 +114,7 @@ class Features:
         config = self.config
         if config.normalize:
             samples = (samples - samples.mean()) / (samples.var(correction=0) + 1e-7).sqrt()
-        x = self._norm("feature_projection.layer_norm", self._frames(samples), 0)
+        x = self._norm("feature_projection.layer_norm", self._frames(samples), config.epsilon)
         x = self._linear("feature_projection.projection", x)
         x = x + self._positions(x)
         states = {}
@@ -127,12 +132,13 @@ class Features:
         A layer norm looks at one frame alone, so that frames can be made some at a time; a group
         norm looks at all of the clip.
         """
+        if self.config.group_norm:
+            return self._convolve(samples)
         field, hop = _receptive_field(self.config), _hop(self.config)
         count = (len(samples) - field) // hop + 1
-        step = count if self.config.group_norm else CHUNK
         parts = [
-            self._convolve(samples[start * hop : (min(start + step, count) - 1) * hop + field])
-            for start in range(0, count, step)
+            self._convolve(samples[start * hop : (min(start + CHUNK, count) - 1) * hop + field])
+            for start in range(0, count, CHUNK)
         ]
         return torch.cat(parts)
 
@@ -141,18 +147,16 @@ class Features:
         x = samples[:, None]
         for i, (kernel, stride) in enumerate(zip(config.kernels, config.strides, strict=True)):
             name = f"feature_extractor.conv_layers.{i}."
-            weight = self._tensors[name + "conv.weight"]  # [out, in, kernel]
+            weight = self._tensors[name + "conv.weight"]  # [kernel, out, in]
             bias = self._tensors.get(name + "conv.bias")
             length = (len(x) - kernel) // stride + 1
             if x.shape[1] == 1:
-                x = F.linear(x[:, 0].unfold(0, kernel, stride), weight[:, 0], bias)
+                x = F.linear(x[:, 0].unfold(0, kernel, stride), weight[..., 0].T, bias)
             else:
                 taps = [x[tap : tap + stride * (length - 1) + 1 : stride] for tap in range(kernel)]
-                x = taps[0] @ weight[..., 0].T if bias is None else F.linear(
-                    taps[0], weight[..., 0], bias
-                )
+                x = F.linear(taps[0], weight[0], bias)
                 for tap in range(1, kernel):
-                    x.addmm_(taps[tap], weight[..., tap].T)
+                    x.addmm_(taps[tap], weight[tap].T)
             if config.group_norm and i == 0:
                 scale, shift = (self._tensors[name + f"layer_norm.{w}"] for w in ("weight", "bias"))
                 x = F.group_norm(x.T[None], len(scale), scale, shift)[0].T
@@ -181,7 +185,7 @@ class Features:
         y = self._norm(name + "layer_norm", x, self.config.epsilon)
         q, k, v = (
             self._linear(f"{name}attention.{what}_proj", y)
-            .unflatten(1, (self.config.heads, -1))
+            .view(len(x), self.config.heads, -1)
             .transpose(0, 1)[None]
             for what in "qkv"
         )  # [1, heads, frames, channels]
@@ -196,7 +200,7 @@ class Features:
 
     def _norm(self, name: str, x: Tensor, epsilon: float) -> Tensor:
         weight, bias = self._tensors[name + ".weight"], self._tensors[name + ".bias"]
-        return F.layer_norm(x, weight.shape, weight, bias, epsilon or self.config.epsilon)
+        return F.layer_norm(x, weight.shape, weight, bias, epsilon)
 
 
 def _is_used(name: str) -> bool:
