@@ -17,6 +17,7 @@ from worker.speech.upstream import find_upstream
 from worker.speech.windows import context_of
 
 TOLERANCE = 1e-4  # of full scale
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module", params=["demo", "tiny"])
@@ -102,3 +103,15 @@ def test_the_codec_is_loaded_without_transformers(tmp_path: Path, demo_checkpoin
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_bfloat16_is_close_to_float32(checkpoint: Path) -> None:
+    """40 dB on this checkpoint, where the machine has bfloat16 (else both are float32)."""
+    half = Codec.load(Checkpoint(checkpoint), find_upstream(), CPU, torch.bfloat16)
+    same = Codec.load(Checkpoint(checkpoint), find_upstream(), CPU)
+    voice, codes = tokens(half, 300)
+    expected = same.decode(voice, codes)
+    noise = half.decode(voice, codes) - expected
+    ratio = 10 * np.log10(np.square(expected).sum() / max(np.square(noise).sum(), 1e-20))
+    print(f"signal to noise {ratio:.1f} dB")
+    assert ratio > 40

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,8 +78,8 @@ class Codec:
     ) -> Codec:
         """From the published layout. Raises SetupError for files that do not fit.
 
-        `dtype` is that of the wave generator; all else is in float32. On a CPU torch's own
-        kernels serve it in float32 alone.
+        `dtype` is that of the wave generator; all else is in float32. A CPU without instructions
+        for bfloat16 takes float32 instead.
         """
         top = upstream.load_config(checkpoint.folder / "config.yaml")
         config = upstream.load_config(checkpoint.codec / "config.yaml")["audio_tokenizer"]
@@ -91,7 +91,7 @@ class Codec:
         _fill(bicodec, tensors)
         _fold_weight_norm(bicodec)
         bicodec = bicodec.to(device).eval().requires_grad_(requires_grad=False)
-        if device.type == "cpu":
+        if device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # noqa: SLF001 - has no public name
             dtype = torch.float32
         bicodec.decoder.to(dtype)
         return cls(
@@ -208,7 +208,8 @@ class Codec:
         """From there to samples."""
 
         def network(spoken: Tensor) -> Tensor:
-            with _plain_kernels():
+            # In bfloat16 oneDNN is faster even at a new length: 0.5 s for 2 s, plain float32 1.3.
+            with _plain_kernels() if self.dtype == torch.float32 else nullcontext():
                 wav: Tensor = self._bicodec.decoder(spoken.to(self.dtype))
             return wav.float()
 
