@@ -105,10 +105,13 @@ def test_the_codec_is_loaded_without_transformers(tmp_path: Path, demo_checkpoin
     assert done.stdout.strip() == "[]"
 
 
-def test_bfloat16_is_close_to_float32(checkpoint: Path) -> None:
-    """40 dB on this checkpoint, where the machine has bfloat16 (else both are float32)."""
-    half = Codec.load(Checkpoint(checkpoint), find_upstream(), CPU, torch.bfloat16)
-    same = Codec.load(Checkpoint(checkpoint), find_upstream(), CPU)
+def test_bfloat16_is_close_to_float32(demo_checkpoint: Path) -> None:
+    """On trained weights; equal where the machine has no bfloat16.
+
+    The tiny random checkpoint, whose last layers have a few channels, gives 28.5 dB.
+    """
+    half = Codec.load(Checkpoint(demo_checkpoint), find_upstream(), CPU, torch.bfloat16)
+    same = Codec.load(Checkpoint(demo_checkpoint), find_upstream(), CPU)
     voice, codes = tokens(half, 300)
     expected = same.decode(voice, codes)
     noise = half.decode(voice, codes) - expected
