@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,4 +92,15 @@ def map_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:
+        raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
+
+
+def map_pickle(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of torch's own format, mapped as those of `map_tensors`; no code of it is run.
+
+    Raises SetupError naming the file when it is missing, cut short or of another kind.
+    """
+    try:
+        return dict(torch.load(path, map_location="cpu", mmap=True, weights_only=True))
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error

@@ -1,13 +1,16 @@
-"""Tokens <-> waveform, with upstream's BiCodec modules and wav2vec2 as they are.
+"""Tokens <-> waveform, with upstream's BiCodec modules.
 
-Follows upstream's BiCodecTokenizer step by step, so the same audio gives the same tokens; only
-the loading differs: tensors are taken as they are read, without a random initialisation before,
-and weight norm is folded into the weights (which changes no weight's value).
+Follows upstream's BiCodecTokenizer step by step, so the same audio gives the same tokens. What
+differs: tensors are taken as they are read, without a random initialisation before; weight norm is
+folded into the weights (which changes no weight's value); and waveforms are made in windows
+(windows.py), so that memory is bounded and speech can be heard before its sentence has ended.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +20,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from worker.errors import SetupError, SynthesisError
 from worker.observe import log
 from worker.speech.checkpoint import Checkpoint, read_tensors
+from worker.speech.features import FEATURE_LAYERS, Features
 from worker.speech.prompt import CodecSizes
 from worker.speech.upstream import Upstream
+from worker.speech.windows import Windows, context_of
 
-FEATURE_LAYERS = (11, 14, 16)  # hidden states of wav2vec2 whose mean is the semantic feature
+__all__ = ["FEATURE_LAYERS", "AudioParameters", "Codec", "SpeechStream", "is_weight_normed"]
+PRENET_LENGTH = 512  # tokens in a window of the prenet, its context included
+WAVE_LENGTH = 256  # tokens in a window of the wave generator, its context included
+FIRST_STEP = (
+    8  # tokens of new audio that a stream waits for at first; later twice as many each time
+)
 SPEAKER_ENCODER = "speaker_encoder.speaker_encoder."
 
 
@@ -46,21 +55,32 @@ class Codec:
         self,
         upstream: Upstream,
         bicodec: Any,  # upstream's class, which is not typed
-        processor: Wav2Vec2FeatureExtractor,
-        features: Wav2Vec2Model,
+        features: Features,
         audio: AudioParameters,
         sizes: CodecSizes,
+        dtype: torch.dtype,
     ) -> None:
         self._upstream = upstream
         self._bicodec = bicodec
-        self._processor = processor
         self._features = features
         self.audio = audio
         self.sizes = sizes
+        self.dtype = dtype
+        self._contexts = context_of(bicodec.prenet), context_of(bicodec.decoder)
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, upstream: Upstream, device: torch.device) -> Codec:
-        """From the published layout, in float32. Raises SetupError for files that do not fit."""
+    def load(
+        cls,
+        checkpoint: Checkpoint,
+        upstream: Upstream,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> Codec:
+        """From the published layout. Raises SetupError for files that do not fit.
+
+        `dtype` is that of the wave generator; all else is in float32. A CPU without instructions
+        for bfloat16 takes float32 instead.
+        """
         top = upstream.load_config(checkpoint.folder / "config.yaml")
         config = upstream.load_config(checkpoint.codec / "config.yaml")["audio_tokenizer"]
         bicodec = _build(upstream, config)
@@ -70,20 +90,15 @@ class Codec:
             _fold_weight_norm(bicodec)
         _fill(bicodec, tensors)
         _fold_weight_norm(bicodec)
-        try:
-            processor = Wav2Vec2FeatureExtractor.from_pretrained(checkpoint.features)
-            features = Wav2Vec2Model.from_pretrained(
-                checkpoint.features, dtype=torch.float32, local_files_only=True
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise SetupError(f"wav2vec2 cannot be loaded: {error}") from error
-        if features.config.num_hidden_layers < max(FEATURE_LAYERS):
-            raise SetupError(f"wav2vec2 needs {max(FEATURE_LAYERS)} layers or more")
+        bicodec = bicodec.to(device).eval().requires_grad_(requires_grad=False)
+        if device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # noqa: SLF001 - has no public name
+            dtype = torch.float32
+        bicodec.decoder.to(dtype)
         return cls(
             upstream=upstream,
-            bicodec=bicodec.to(device).eval().requires_grad_(requires_grad=False),
-            processor=processor,
-            features=features.to(device).eval().requires_grad_(requires_grad=False),
+            bicodec=bicodec,
+            features=Features.load(checkpoint.features, device),
+            dtype=dtype,
             audio=AudioParameters(
                 sample_rate=int(top["sample_rate"]),
                 hop=int(top["latent_hop_length"]),
@@ -115,11 +130,7 @@ class Codec:
             sampling_rate=self.audio.sample_rate,
             volume_normalize=self.audio.volume_normalize,
         )
-        inputs = self._processor(
-            wav, sampling_rate=self.audio.sample_rate, return_tensors="pt", padding=True
-        ).input_values  # [1, n]
-        hidden = self._features(inputs.to(self.device), output_hidden_states=True).hidden_states
-        feature = sum(hidden[layer] for layer in FEATURE_LAYERS) / len(FEATURE_LAYERS)  # [1, T, C]
+        feature = self._features(torch.from_numpy(wav).float().to(self.device))  # [1, T, C]
         clip = torch.from_numpy(self._reference_clip(wav)).float()[None].to(self.device)
         semantic, voice = self._bicodec.tokenize({"feat": feature, "ref_wav": clip})
         return tuple(voice.flatten().tolist()), tuple(semantic.flatten().tolist())
@@ -132,6 +143,36 @@ class Codec:
 
         Raises SynthesisError when a token is not one of the codec's, before anything runs.
         """
+        if not semantic_tokens:
+            raise SynthesisError(f"speech needs semantic tokens below {self.sizes.semantic_codes}")
+        self._check(semantic_tokens)
+        stream = self.stream(global_tokens)
+        parts = [
+            stream.feed(semantic_tokens[start : start + PRENET_LENGTH])
+            for start in range(0, len(semantic_tokens), PRENET_LENGTH)
+        ]
+        return np.concatenate([*parts, stream.end()])
+
+    def decode_many(
+        self, sentences: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
+    ) -> list[NDArray[np.float32]]:
+        """Several (voice, semantic tokens) -> the waveform of each, as `decode` gives it."""
+        return [self.decode(voice, codes) for voice, codes in sentences]
+
+    @property
+    def look_ahead(self) -> int:
+        """Semantic tokens that a stream needs beyond those that it makes samples of.
+
+        What a sample depends on, and one more: only then are these known not to be the last.
+        """
+        return sum(self._contexts) + 1
+
+    @torch.inference_mode()
+    def stream(self, global_tokens: tuple[int, ...]) -> SpeechStream:
+        """A sentence in this voice whose semantic tokens are yet to come.
+
+        Raises SynthesisError when a token is not one of the codec's.
+        """
         sizes = self.sizes
         if len(global_tokens) != sizes.voice_length or not _within(
             global_tokens, sizes.global_codes
@@ -140,17 +181,39 @@ class Codec:
                 f"a voice has {sizes.voice_length} global tokens below {sizes.global_codes}, "
                 f"not {len(global_tokens)}"
             )
-        if not semantic_tokens or not _within(semantic_tokens, sizes.semantic_codes):
-            raise SynthesisError(f"speech needs semantic tokens below {sizes.semantic_codes}")
-        # oneDNN compiles a kernel for each length that it has not seen, which takes longer than
-        # all the rest: on a CPU the plain kernels are faster until lengths repeat.
-        with torch.backends.mkldnn.flags(enabled=False):
-            wav: Tensor = self._bicodec.detokenize(
-                torch.tensor([semantic_tokens], device=self.device),
-                torch.tensor([[global_tokens]], device=self.device),
-            )
-        samples: NDArray[np.float32] = wav.flatten().float().cpu().numpy()
-        return samples
+        tokens = torch.tensor([[global_tokens]], device=self.device)
+        return SpeechStream(self, self._bicodec.speaker_encoder.detokenize(tokens))
+
+    def _check(self, semantic_tokens: Sequence[int]) -> None:
+        if not _within(semantic_tokens, self.sizes.semantic_codes):
+            raise SynthesisError(f"speech needs semantic tokens below {self.sizes.semantic_codes}")
+
+    def _latents(self, semantic_tokens: Sequence[int]) -> Tensor:
+        """Tokens [n] -> their vectors, float32 [1, C, n]."""
+        tokens = torch.tensor([list(semantic_tokens)], dtype=torch.long, device=self.device)
+        vectors: Tensor = self._bicodec.quantizer.detokenize(tokens)
+        return vectors
+
+    def _prenet(self, condition: Tensor) -> Windows:
+        """From a token's vectors to what the wave generator speaks, in the voice's condition."""
+
+        def network(vectors: Tensor) -> Tensor:
+            with _plain_kernels():
+                spoken: Tensor = self._bicodec.prenet(vectors, condition)
+            return spoken + condition.unsqueeze(-1)
+
+        return Windows(network, 1, self._contexts[0], PRENET_LENGTH)
+
+    def _wave_generator(self) -> Windows:
+        """From there to samples."""
+
+        def network(spoken: Tensor) -> Tensor:
+            # In bfloat16 oneDNN is faster even at a new length: 0.5 s for 2 s, plain float32 1.3.
+            with _plain_kernels() if self.dtype == torch.float32 else nullcontext():
+                wav: Tensor = self._bicodec.decoder(spoken.to(self.dtype))
+            return wav.float()
+
+        return Windows(network, self.audio.hop, self._contexts[1], WAVE_LENGTH)
 
     def _reference_clip(self, wav: NDArray[Any]) -> NDArray[Any]:
         """The first seconds of the reference, repeated when it is shorter (upstream's rule)."""
@@ -161,12 +224,66 @@ class Codec:
         return wav[:length]
 
 
+class SpeechStream:
+    """One sentence: semantic tokens in as they are made, samples out as soon as they are final.
+
+    A sample depends on `Codec.look_ahead` tokens after its own, so the first samples come when
+    that many tokens and FIRST_STEP more have been fed. One thread at a time feeds it.
+    """
+
+    def __init__(self, codec: Codec, condition: Tensor) -> None:
+        """`condition` is the voice, [1, C]."""
+        self._codec = codec
+        self._stages = codec._prenet(condition), codec._wave_generator()  # noqa: SLF001 - its other half
+        self._waiting: list[int] = []
+        self._step = codec.look_ahead + FIRST_STEP
+        self._next_step = FIRST_STEP
+
+    def feed(self, semantic_tokens: Sequence[int]) -> NDArray[np.float32]:
+        """The next tokens -> the next samples [n], none or more.
+
+        Raises SynthesisError when a token is not one of the codec's.
+        """
+        self._codec._check(semantic_tokens)  # noqa: SLF001 - its other half
+        self._waiting.extend(semantic_tokens)
+        if len(self._waiting) < self._step:
+            return np.zeros(0, np.float32)
+        self._next_step = min(2 * self._next_step, WAVE_LENGTH)
+        self._step = self._next_step
+        # One stays, for it may be the sentence's last.
+        ready, self._waiting = self._waiting[:-1], self._waiting[-1:]
+        return self._run(ready, last=False)
+
+    def end(self) -> NDArray[np.float32]:
+        """No token follows: the rest of the samples [n]."""
+        return self._run(self._waiting, last=True) if self._waiting else np.zeros(0, np.float32)
+
+    @torch.inference_mode()
+    def _run(self, semantic_tokens: Sequence[int], *, last: bool) -> NDArray[np.float32]:
+        prenet, wave_generator = self._stages
+        vectors = self._codec._latents(semantic_tokens)  # noqa: SLF001 - its other half
+        samples: list[NDArray[np.float32]] = []
+        parts = prenet.feed(vectors, last=last)
+        for i, part in enumerate(parts):
+            made = wave_generator.feed(part, last=last and i == len(parts) - 1)
+            samples.extend(piece.flatten().cpu().numpy() for piece in made)
+        return np.concatenate(samples) if samples else np.zeros(0, np.float32)
+
+
 def is_weight_normed(tensors: dict[str, Tensor]) -> bool:
     """Whether weights are given as magnitude and direction, in either of torch's two forms."""
     return any(name.endswith((".weight_g", ".weight.original0")) for name in tensors)
 
 
-def _within(tokens: tuple[int, ...], size: int) -> bool:
+def _plain_kernels() -> AbstractContextManager[object]:
+    """Without oneDNN, which on a CPU compiles a kernel for each length that it has not seen.
+
+    That takes longer than all the rest: the plain kernels are faster until lengths repeat.
+    """
+    return torch.backends.mkldnn.flags(enabled=False)
+
+
+def _within(tokens: Sequence[int], size: int) -> bool:
     return all(0 <= token < size for token in tokens)
 
 

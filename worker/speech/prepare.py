@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import FEATURE_LAYERS
@@ -52,6 +51,8 @@ def prepare(published: Path, prepared: Path) -> None:
         target.codec / "model.safetensors",
         metadata={"format": "pt"},
     )
+    from transformers import Wav2Vec2Config, Wav2Vec2Model  # noqa: PLC0415 - 5 s of imports
+
     config = Wav2Vec2Config.from_pretrained(source.features)
     config.num_hidden_layers = min(config.num_hidden_layers, LAYERS_USED)
     Wav2Vec2Model.from_pretrained(

@@ -1,0 +1,120 @@
+"""The codec in windows gives what it gives at once, however its tokens arrive."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from worker.errors import SynthesisError
+from worker.speech.checkpoint import Checkpoint
+from worker.speech.codec import FIRST_STEP, PRENET_LENGTH, Codec
+from worker.speech.upstream import find_upstream
+from worker.speech.windows import context_of
+
+TOLERANCE = 1e-4  # of full scale
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", params=["demo", "tiny"])
+def codec(request: pytest.FixtureRequest) -> Codec:
+    folder = request.getfixturevalue(f"{request.param}_checkpoint")
+    return Codec.load(Checkpoint(folder), find_upstream(), torch.device("cpu"))
+
+
+def tokens(codec: Codec, length: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    rng = np.random.default_rng(length)
+    sizes = codec.sizes
+    voice = rng.integers(0, sizes.global_codes, sizes.voice_length)
+    return tuple(voice.tolist()), tuple(rng.integers(0, sizes.semantic_codes, length).tolist())
+
+
+def whole(codec: Codec, voice: tuple[int, ...], codes: tuple[int, ...]) -> np.ndarray:
+    """Upstream's modules on all tokens at once."""
+    with torch.inference_mode(), torch.backends.mkldnn.flags(enabled=False):
+        wav = codec._bicodec.detokenize(torch.tensor([codes]), torch.tensor([[voice]]))
+    return wav.flatten().numpy()
+
+
+@pytest.mark.parametrize("length", [1, 30, 257, PRENET_LENGTH + 1])
+def test_windows_give_the_whole(codec: Codec, length: int) -> None:
+    voice, codes = tokens(codec, length)
+    samples = codec.decode(voice, codes)
+    assert samples.shape == (length * codec.audio.hop,)
+    assert np.abs(samples - whole(codec, voice, codes)).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("piece", [1, 7, 300])
+@pytest.mark.parametrize("length", [1, 90, 400])
+def test_a_stream_gives_the_whole(codec: Codec, length: int, piece: int) -> None:
+    voice, codes = tokens(codec, length)
+    stream = codec.stream(voice)
+    parts = [stream.feed(codes[i : i + piece]) for i in range(0, length, piece)] + [stream.end()]
+    samples = np.concatenate(parts)
+    assert samples.shape == (length * codec.audio.hop,)
+    assert np.abs(samples - whole(codec, voice, codes)).max() < TOLERANCE
+
+
+def test_the_first_samples_come_after_the_look_ahead(codec: Codec) -> None:
+    voice, codes = tokens(codec, codec.look_ahead + FIRST_STEP)
+    stream = codec.stream(voice)
+    assert not any(stream.feed([code]).size for code in codes[:-1])
+    assert stream.feed(codes[-1:]).size >= FIRST_STEP * codec.audio.hop
+
+
+def test_the_context_is_what_an_output_depends_on(codec: Codec) -> None:
+    """Not less: with one position less, the middle of a long input is no longer the same."""
+    network = codec._bicodec.decoder
+    context = context_of(network)
+    with torch.inference_mode():
+        channels = network.model[0].in_channels
+        x = torch.randn(1, channels, 2 * context + 5, generator=torch.Generator().manual_seed(0))
+        y = network(x)
+        hop = codec.audio.hop
+        middle = y[..., (context + 2) * hop : (context + 3) * hop]
+        for cut, same in ((2, True), (5, False)):
+            part = network(x[..., cut:])[..., (context + 2 - cut) * hop :][..., :hop]
+            assert torch.allclose(part, middle, atol=1e-6) is same
+
+
+def test_a_token_of_another_codec_is_refused(codec: Codec) -> None:
+    voice, _ = tokens(codec, 1)
+    with pytest.raises(SynthesisError):
+        codec.stream(voice).feed([codec.sizes.semantic_codes])
+    with pytest.raises(SynthesisError):
+        codec.stream((*voice, 0))
+
+
+def test_the_codec_is_loaded_without_transformers(tmp_path: Path, demo_checkpoint: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; import torch; from worker.speech.codec import Codec;"
+        "from worker.speech.checkpoint import Checkpoint;"
+        "from worker.speech.upstream import find_upstream;"
+        f"Codec.load(Checkpoint(Path({str(demo_checkpoint)!r})), find_upstream(), "
+        "torch.device('cpu'));"
+        "unwanted = 'transformers', 'einx', 'torch._dynamo', 'pandas';"
+        "print([name for name in unwanted if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_bfloat16_is_close_to_float32(demo_checkpoint: Path) -> None:
+    """On trained weights; equal where the machine has no bfloat16.
+
+    The tiny random checkpoint, whose last layers have a few channels, gives 28.5 dB.
+    """
+    half = Codec.load(Checkpoint(demo_checkpoint), find_upstream(), CPU, torch.bfloat16)
+    same = Codec.load(Checkpoint(demo_checkpoint), find_upstream(), CPU)
+    voice, codes = tokens(half, 300)
+    expected = same.decode(voice, codes)
+    noise = half.decode(voice, codes) - expected
+    ratio = 10 * np.log10(np.square(expected).sum() / max(np.square(noise).sum(), 1e-20))
+    print(f"signal to noise {ratio:.1f} dB")
+    assert ratio > 40

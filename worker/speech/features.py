@@ -1,0 +1,235 @@
+"""wav2vec2 up to the layers whose hidden states are Spark-TTS's semantic features.
+
+The published weights under their published names. What comes out equals transformers'
+`Wav2Vec2Model` to float rounding; what is left out is what the features do not depend on: the
+layers after the last one used, dropout, masks. Convolutions are products of shifted views, time
+first, so that no kernel is compiled for a length that has not been seen before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - the field's name for it
+
+from worker.errors import SetupError
+from worker.speech.checkpoint import map_pickle, map_tensors, read_json
+
+FEATURE_LAYERS = (11, 14, 16)  # hidden states whose mean is the semantic feature
+LAYERS = max(FEATURE_LAYERS)  # hidden state n is what n layers make
+CHUNK = 250  # frames of 20 ms that the convolutions make at a time: their memory is bounded
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """The published config.json and preprocessor_config.json, as far as they matter here."""
+
+    hidden: int
+    heads: int
+    epsilon: float
+    kernels: tuple[int, ...]
+    strides: tuple[int, ...]
+    position_groups: int
+    group_norm: bool  # of the first convolution's channels over time; else each has a layer norm
+    final_norm: bool  # the model ends with hidden state 16, so that has its last normalisation
+    normalize: bool  # the clip to mean 0 and variance 1
+
+    @classmethod
+    def read(cls, folder: Path) -> FeatureConfig:
+        """Raises SetupError for a model of another shape."""
+        config = read_json(folder / "config.json")
+        activations = {config.get("hidden_act", "gelu"), config.get("feat_extract_activation")}
+        layers = int(config["num_hidden_layers"])
+        if layers < LAYERS:
+            raise SetupError(f"wav2vec2 needs {LAYERS} layers or more")
+        norm = config.get("feat_extract_norm", "group")
+        if (
+            not config.get("do_stable_layer_norm")
+            or norm not in {"group", "layer"}
+            or activations - {"gelu", None}
+            or config.get("adapter_attn_dim")
+        ):
+            raise SetupError(
+                "this wav2vec2 is of another architecture than Spark-TTS's: it needs "
+                "do_stable_layer_norm, gelu and no adapters"
+            )
+        processor = read_json(folder / "preprocessor_config.json")
+        return cls(
+            hidden=int(config["hidden_size"]),
+            heads=int(config["num_attention_heads"]),
+            epsilon=float(config.get("layer_norm_eps", 1e-5)),
+            kernels=tuple(config["conv_kernel"]),
+            strides=tuple(config["conv_stride"]),
+            position_groups=int(config["num_conv_pos_embedding_groups"]),
+            group_norm=norm == "group",
+            final_norm=layers == LAYERS,
+            normalize=bool(processor.get("do_normalize", True)),
+        )
+
+
+class Features:
+    """The model: samples at 16 kHz -> semantic features, 50 a second."""
+
+    def __init__(self, config: FeatureConfig, tensors: dict[str, Tensor]) -> None:
+        self.config = config
+        self._tensors = tensors
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device) -> Features:
+        """From a folder in transformers' layout, in float32; on a CPU it stays mapped.
+
+        Raises SetupError where the files do not fit.
+        """
+        config = FeatureConfig.read(folder)
+        pickled = folder / "pytorch_model.bin"
+        safe = folder / "model.safetensors"
+        found = map_tensors(safe) if safe.is_file() else map_pickle(pickled)
+        found = {name.removeprefix("wav2vec2."): tensor for name, tensor in found.items()}
+        wanted = [name for name in found if _is_used(name)]
+        tensors = {name: found[name].to(device, torch.float32) for name in wanted}
+        _fold_positions(tensors)
+        tensors |= {
+            name: tensor.permute(2, 0, 1).contiguous()  # [out, in, kernel] -> [kernel, out, in]
+            for name, tensor in tensors.items()
+            if name.startswith("feature_extractor.") and name.endswith(".conv.weight")
+        }
+        model = cls(config, tensors)
+        try:
+            with torch.inference_mode():
+                model(torch.zeros(_receptive_field(config), device=device))
+        except (KeyError, RuntimeError) as error:
+            raise SetupError(f"wav2vec2's weights do not fit its config: {error}") from error
+        return model
+
+    def __call__(self, samples: Tensor) -> Tensor:
+        """Mono samples [n] at 16 kHz -> the mean of the hidden states used, [1, frames, hidden]."""
+        states = self.hidden_states(samples)
+        return torch.stack([states[layer] for layer in FEATURE_LAYERS]).sum(0) / len(FEATURE_LAYERS)
+
+    def hidden_states(self, samples: Tensor) -> dict[int, Tensor]:
+        """Samples [n] -> the hidden states of FEATURE_LAYERS, each [1, frames, hidden]."""
+        config = self.config
+        if config.normalize:
+            samples = (samples - samples.mean()) / (samples.var(correction=0) + 1e-7).sqrt()
+        x = self._norm("feature_projection.layer_norm", self._frames(samples), config.epsilon)
+        x = self._linear("feature_projection.projection", x)
+        x = x + self._positions(x)
+        states = {}
+        for layer in range(LAYERS):
+            x = self._layer(f"encoder.layers.{layer}.", x)
+            if layer + 1 in FEATURE_LAYERS:
+                states[layer + 1] = x[None]
+        if config.final_norm:
+            states[LAYERS] = self._norm("encoder.layer_norm", x, config.epsilon)[None]
+        return states
+
+    def _frames(self, samples: Tensor) -> Tensor:
+        """Samples [n] -> what the convolutions make of them, [frames, channels].
+
+        A layer norm looks at one frame alone, so that frames can be made some at a time; a group
+        norm looks at all of the clip.
+        """
+        if self.config.group_norm:
+            return self._convolve(samples)
+        field, hop = _receptive_field(self.config), _hop(self.config)
+        count = (len(samples) - field) // hop + 1
+        parts = [
+            self._convolve(samples[start * hop : (min(start + CHUNK, count) - 1) * hop + field])
+            for start in range(0, count, CHUNK)
+        ]
+        return torch.cat(parts)
+
+    def _convolve(self, samples: Tensor) -> Tensor:
+        config = self.config
+        x = samples[:, None]
+        for i, (kernel, stride) in enumerate(zip(config.kernels, config.strides, strict=True)):
+            name = f"feature_extractor.conv_layers.{i}."
+            weight = self._tensors[name + "conv.weight"]  # [kernel, out, in]
+            bias = self._tensors.get(name + "conv.bias")
+            length = (len(x) - kernel) // stride + 1
+            if x.shape[1] == 1:
+                x = F.linear(x[:, 0].unfold(0, kernel, stride), weight[..., 0].T, bias)
+            else:
+                taps = [x[tap : tap + stride * (length - 1) + 1 : stride] for tap in range(kernel)]
+                x = F.linear(taps[0], weight[0], bias)
+                for tap in range(1, kernel):
+                    x.addmm_(taps[tap], weight[tap].T)
+            if config.group_norm and i == 0:
+                scale, shift = (self._tensors[name + f"layer_norm.{w}"] for w in ("weight", "bias"))
+                x = F.group_norm(x.T[None], len(scale), scale, shift)[0].T
+            elif not config.group_norm:
+                x = self._norm(name + "layer_norm", x, 1e-5)
+            x = F.gelu(x)
+        return x
+
+    def _positions(self, x: Tensor) -> Tensor:
+        """Each frame's surroundings, by a convolution in groups; [frames, hidden] both."""
+        weight = self._tensors["encoder.pos_conv_embed.conv.weight"]  # [hidden, group, kernel]
+        bias = self._tensors["encoder.pos_conv_embed.conv.bias"]
+        groups, kernel = self.config.position_groups, weight.shape[2]
+        width = len(weight) // groups
+        padded = F.pad(x.T, (kernel // 2, kernel // 2 - (1 - kernel % 2)))  # [hidden, frames + ..]
+        parts = []
+        for group in range(groups):
+            rows = slice(group * width, (group + 1) * width)
+            views = padded[rows].unfold(1, kernel, 1)  # [group, frames, kernel]
+            views = views.transpose(0, 1).reshape(len(x), -1)
+            parts.append(F.linear(views, weight[rows].reshape(width, -1), bias[rows]))
+        return F.gelu(torch.cat(parts, 1))
+
+    def _layer(self, name: str, x: Tensor) -> Tensor:
+        """One transformer layer, [frames, hidden] both."""
+        y = self._norm(name + "layer_norm", x, self.config.epsilon)
+        q, k, v = (
+            self._linear(f"{name}attention.{what}_proj", y)
+            .view(len(x), self.config.heads, -1)
+            .transpose(0, 1)[None]
+            for what in "qkv"
+        )  # [1, heads, frames, channels]
+        y = F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1).flatten(1)
+        x = x + self._linear(name + "attention.out_proj", y)
+        y = self._norm(name + "final_layer_norm", x, self.config.epsilon)
+        y = F.gelu(self._linear(name + "feed_forward.intermediate_dense", y))
+        return x + self._linear(name + "feed_forward.output_dense", y)
+
+    def _linear(self, name: str, x: Tensor) -> Tensor:
+        return F.linear(x, self._tensors[name + ".weight"], self._tensors[name + ".bias"])
+
+    def _norm(self, name: str, x: Tensor, epsilon: float) -> Tensor:
+        weight, bias = self._tensors[name + ".weight"], self._tensors[name + ".bias"]
+        return F.layer_norm(x, weight.shape, weight, bias, epsilon)
+
+
+def _is_used(name: str) -> bool:
+    part, _, rest = name.partition("encoder.layers.")
+    if not part and rest:
+        return int(rest.split(".")[0]) < LAYERS
+    return name.startswith(("encoder.", "feature_"))
+
+
+def _receptive_field(config: FeatureConfig) -> int:
+    """Samples that one frame is made from."""
+    field = 1
+    for kernel, stride in zip(reversed(config.kernels), reversed(config.strides), strict=True):
+        field = (field - 1) * stride + kernel
+    return field
+
+
+def _hop(config: FeatureConfig) -> int:
+    """Samples from one frame to the next."""
+    return int(torch.Size(config.strides).numel())
+
+
+def _fold_positions(tensors: dict[str, Tensor]) -> None:
+    """The weight-normalised convolution's factors, under either of their names, into its weight."""
+    name = "encoder.pos_conv_embed.conv"
+    for magnitude, direction in (
+        (".weight_g", ".weight_v"),
+        (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
+    ):
+        if name + magnitude in tensors:
+            g, v = tensors.pop(name + magnitude), tensors.pop(name + direction)
+            tensors[name + ".weight"] = torch._weight_norm(v, g, 2)  # noqa: SLF001 - torch's own formula has no public name

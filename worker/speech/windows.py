@@ -1,0 +1,76 @@
+"""A network that sees a bounded surrounding, run over a sequence of any length in windows.
+
+What a convolution gives at a place depends on the inputs within its reach, and beyond the
+sequence's two ends it sees zeros. So a window that holds `context` more positions on each side
+than are kept of it gives exactly what the whole sequence would have given, except that a window's
+edge may only be taken for an end where it is one:
+
+    sequence    |-------------------------------------------|
+    window              [context|..... kept .....|context]
+    first window|..... kept .....|context]
+    last window                     [context|..... kept ....|
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+def context_of(network: nn.Module) -> int:
+    """Input positions on each side that an output depends on.
+
+    Walks the convolutions from the output to the input. A transposed one makes `stride` outputs
+    of each input, so a reach counted in its outputs shrinks by as much.
+    """
+    reach = 0
+    for layer in reversed(list(network.modules())):
+        if isinstance(layer, nn.ConvTranspose1d):
+            kernel, stride, padding = layer.kernel_size[0], layer.stride[0], int(layer.padding[0])
+            reach = math.ceil((reach + max(padding, kernel - 1 - padding)) / stride)
+        elif isinstance(layer, nn.Conv1d):
+            reach += layer.dilation[0] * (layer.kernel_size[0] - 1) // 2
+    return reach
+
+
+class Windows:
+    """Feeds a sequence, as it arrives, through a network; gives each output once it is final."""
+
+    def __init__(
+        self, network: Callable[[Tensor], Tensor], rate: int, context: int, length: int
+    ) -> None:
+        """`network` maps [1, C, n] to [1, D, rate * n]; no window is longer than `length`.
+
+        Where a sequence is that long, each window is just as long, the last one too.
+        """
+        self._network = network
+        self._rate = rate
+        self._context = context
+        self._length = max(length, 2 * context + 1)
+        self._inputs: Tensor | None = None  # the last ones of the sequence, from `_start` on
+        self._start = 0
+        self._done = 0  # outputs given, in input positions
+
+    def feed(self, inputs: Tensor, *, last: bool = False) -> list[Tensor]:
+        """The next inputs [1, C, n] -> the outputs [1, D, rate * m] that are final by now."""
+        held = inputs if self._inputs is None else torch.cat([self._inputs, inputs], -1)
+        available = self._start + held.shape[-1]
+        final = available if last else available - self._context
+        outputs = []
+        while self._done < final:
+            begin = max(0, self._done - self._context)
+            end = min(available, begin + self._length)
+            begin = max(0, min(begin, end - self._length))
+            stop = end if last and end == available else end - self._context
+            window = held[..., begin - self._start : end - self._start]
+            made = self._network(window)
+            first, behind = (self._rate * (place - begin) for place in (self._done, stop))
+            outputs.append(made[..., first:behind])
+            self._done = stop
+        kept = max(0, min(self._done - self._context, available - self._length))
+        self._inputs = held[..., kept - self._start :].clone()
+        self._start = kept
+        return outputs
