@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
 import torch
 
 from tests.support.checkpoints import Sizes, make_checkpoint
-from worker.errors import NotAvailableError, SetupError, SynthesisError
+from worker.cancellation import Cancellation
+from worker.errors import JobCancelledError, NotAvailableError, SetupError, SynthesisError
 from worker.speech.batcher import Plan, Row, answer
 from worker.speech.engine import Engine
 from worker.speech.lm import LanguageModel
@@ -40,6 +44,52 @@ def test_sentences_come_in_order_and_all(tiny_engine: Engine) -> None:
     many = [f"Sentence {i}." for i in range(2 * 16 + 3)]  # more than fit in one batch
     sampling = replace(SHORT, max_tokens=3)
     assert [u.text for u in tiny_engine.speak(many, VOICE, sampling)] == many
+
+
+def test_a_stream_is_the_same_speech_in_pieces(tiny_engine: Engine) -> None:
+    sampling = replace(SHORT, max_tokens=300, min_tokens=250)
+    whole = list(tiny_engine.speak(SENTENCES, VOICE, sampling))
+    pieces = list(tiny_engine.stream(SENTENCES, VOICE, sampling))
+    ends = [piece.utterance for piece in pieces if piece.utterance is not None]
+    assert [end.semantic_tokens for end in ends] == [one.semantic_tokens for one in whole]
+    for index, one in enumerate(whole):
+        mine = [piece for piece in pieces if piece.sentence == index]
+        assert len(mine) > (2 if index == 0 else 0)  # the others are ready when their turn comes
+        assert [piece.utterance is not None for piece in mine] == [False] * (len(mine) - 1) + [True]
+        joined = np.concatenate([piece.samples for piece in mine])
+        assert np.array_equal(joined, ends[index].samples)
+        np.testing.assert_allclose(joined, one.samples, rtol=0, atol=1e-4)
+
+
+def test_jobs_of_many_threads_are_spoken_as_each_alone(tiny_engine: Engine) -> None:
+    voices = [replace(VOICE, global_tokens=(n, 0, 15, 7, 7)) for n in range(8)]
+
+    def job(voice: Voice) -> list[tuple[int, ...]]:
+        return [u.semantic_tokens for u in tiny_engine.speak(SENTENCES, voice, SHORT)]
+
+    alone = [job(voice) for voice in voices]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(job, voices)) == alone
+
+
+def test_a_job_that_is_given_up_frees_its_rows(tiny_engine: Engine) -> None:
+    many = [f"Sentence {i}." for i in range(40)]
+    cancellation = Cancellation()
+    Timer(0.2, cancellation.cancel).start()
+    with pytest.raises(JobCancelledError):
+        list(
+            tiny_engine.speak(
+                many, VOICE, replace(SHORT, max_tokens=1500, min_tokens=1500),
+                cancellation=cancellation,
+            )
+        )  # fmt: skip
+    one = tiny_engine.speak(SENTENCES, VOICE, replace(SHORT, max_tokens=20))
+    next(one)
+    one.close()
+    deadline = time.monotonic() + 10
+    while tiny_engine.occupancy().running or tiny_engine.occupancy().waiting:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_seed_repeats_and_another_does_not(tiny_engine: Engine) -> None:

@@ -20,13 +20,13 @@ from volume.layout import PREPARED
 from worker.cancellation import Cancellation
 from worker.errors import SetupError, SynthesisError
 from worker.observe import log
-from worker.speech.batcher import Answer, Answering, Batcher, Row
+from worker.speech.batcher import Answering, Batcher, Row
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import Codec
 from worker.speech.decoder import Decoder
 from worker.speech.int8 import Int8LanguageModel, Kernel, fits
 from worker.speech.lm import LanguageModel, LMConfig
-from worker.speech.native import cpu_flags
+from worker.speech.native import cpu_has_bfloat16
 from worker.speech.plan import Plan
 from worker.speech.prompt import Prompter, Voice
 from worker.speech.sampling import Sampling
@@ -38,6 +38,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 INT8 = "int8"
 SLOTS = 16  # sentences at once on a CPU
 MOST_SLOTS = 64  # on a GPU, memory permitting
+PIECE = 8  # tokens that a stream waits for at a time
 POSITIONS = 12_288  # tokens of one sentence at most: 8,192 of speech, 4,096 of text and reference
 
 
@@ -113,7 +114,9 @@ class Engine:
         checkpoint = Checkpoint(folder / PREPARED) if (folder / PREPARED).is_dir() else published
         checkpoint.check()
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        codec = Codec.load(checkpoint, find_upstream(), where)
+        # A job that asks for float32 to the last bit has it in the codec too.
+        wave = torch.float32 if dtype == "float32" else torch.bfloat16
+        codec = Codec.load(checkpoint, find_upstream(), where, wave)
         lm = _load_lm(checkpoint, published, dtype, where)
         prompter = Prompter.load(checkpoint.language_model / "tokenizer.json", codec.sizes)
         engine = cls(lm, codec, prompter, _slots(lm.config, where))
@@ -204,12 +207,58 @@ class Engine:
         """
         begun = time.perf_counter()
         for spoken in self._spoken(sentences, voice, sampling, chain, cancellation):
-            answered = spoken.asked.answer()
-            codes = self._prompter.semantic_codes(answered.tokens)
+            codes = self._prompter.semantic_codes(spoken.asked.answer().tokens)
             started = time.perf_counter()
             with self._codec_turn():
                 samples = self._codec.decode(spoken.voice.global_tokens, codes)
-            yield spoken.utterance(answered, codes, samples, begun, started)
+            now = time.perf_counter()
+            yield self._utterance(spoken, samples, now - begun, now - started)
+
+    def stream(
+        self,
+        sentences: Sequence[str],
+        voice: Voice,
+        sampling: Sampling,
+        *,
+        chain: bool = False,
+        cancellation: Cancellation | None = None,
+    ) -> Iterator[Piece]:
+        """As `speak`, but each sentence in pieces: its audio begins before its last token is drawn.
+
+        The pieces of a sentence, one after the other, are its samples to within 1e-4 of full scale.
+        """
+        begun = time.perf_counter()
+        spoken = self._spoken(sentences, voice, sampling, chain, cancellation)
+        for index, sentence in enumerate(spoken):
+            yield from self._pieces(index, sentence, begun)
+
+    def _pieces(self, index: int, spoken: _Sentence, begun: float) -> Iterator[Piece]:
+        decoder = self._codec.stream(spoken.voice.global_tokens)
+        parts: list[NDArray[np.float32]] = []
+        first_audio = codec_seconds = 0.0
+        read, done = 0, False
+        while not done:
+            tokens, done = spoken.asked.wait(read + PIECE)
+            new = tokens[read : len(tokens)]
+            read += len(new)
+            started = time.perf_counter()
+            with self._codec_turn():
+                samples = decoder.feed(self._prompter.semantic_codes(new))
+                if done:
+                    samples = np.concatenate([samples, decoder.end()])
+            codec_seconds += time.perf_counter() - started
+            if len(samples) and not parts:
+                first_audio = time.perf_counter() - begun
+            if len(samples):
+                parts.append(samples)
+            if len(samples) or done:
+                yield Piece(
+                    index,
+                    samples,
+                    self._utterance(spoken, np.concatenate(parts), first_audio, codec_seconds)
+                    if done
+                    else None,
+                )
 
     def _spoken(
         self,
@@ -280,6 +329,26 @@ class Engine:
             )
         return Row(prompt, name, min(limit, room))
 
+    def _utterance(
+        self,
+        spoken: _Sentence,
+        samples: NDArray[np.float32],
+        first_audio_seconds: float,
+        codec_seconds: float,
+    ) -> Utterance:
+        answered = spoken.asked.answer()
+        return Utterance(
+            text=spoken.text,
+            samples=samples,
+            semantic_tokens=self._prompter.semantic_codes(answered.tokens),
+            tokens=len(answered.tokens) + answered.ended,
+            complete=answered.ended,
+            codec_seconds=codec_seconds,
+            queue_seconds=answered.queue_seconds,
+            first_audio_seconds=first_audio_seconds,
+            occupancy=answered.occupancy,
+        )
+
     def _codec_turn(self) -> AbstractContextManager[object]:
         """What the codec computes within: its turn on a CPU, its stream on a GPU."""
         return self._turns if self._stream is None else torch.cuda.stream(self._stream)
@@ -292,27 +361,6 @@ class _Sentence:
     text: str
     voice: Voice
     asked: Answering
-
-    def utterance(
-        self,
-        answered: Answer,
-        codes: tuple[int, ...],
-        samples: NDArray[np.float32],
-        begun: float,
-        decoded_from: float,
-    ) -> Utterance:
-        now = time.perf_counter()
-        return Utterance(
-            text=self.text,
-            samples=samples,
-            semantic_tokens=codes,
-            tokens=len(answered.tokens) + answered.ended,
-            complete=answered.ended,
-            codec_seconds=now - decoded_from,
-            queue_seconds=answered.queue_seconds,
-            first_audio_seconds=now - begun,
-            occupancy=answered.occupancy,
-        )
 
 
 def _load_lm(
@@ -338,7 +386,7 @@ def _has_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 faster than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
+    return cpu_has_bfloat16()
 
 
 def _slots(config: LMConfig, device: torch.device) -> int:

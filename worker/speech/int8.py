@@ -7,7 +7,6 @@ multiplied while one read of the weights lasts. A row's numbers never depend on 
 from __future__ import annotations
 
 import ctypes
-import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 from worker.errors import SetupError
+from worker.speech import native
 from worker.speech.checkpoint import map_tensors
 from worker.speech.lm import LMConfig, rotary
-from worker.speech.native import open_library
 
 GROUP, BLOCK = 32, 16  # as in native/lm.c
 EXTENSIONS = ("avx512_vnni",)
@@ -49,24 +48,16 @@ def fits(config: LMConfig) -> str | None:
     return None
 
 
-class Kernel:
-    """The built library with a team of threads."""
-
-    def __init__(self, library: ctypes.CDLL, threads: int) -> None:
-        self.library = library
-        library.pool_open.restype = ctypes.c_void_p
-        library.lm_packed_size.restype = ctypes.c_int64
-        self.pool = ctypes.c_void_p(library.pool_open(threads))
-        if not self.pool:
-            raise SetupError("no memory for the threads of the language model")
-        # Not at the process's own end: the batcher's thread may still be in a call then.
-        weakref.finalize(self, library.pool_close, self.pool).atexit = False
+class Kernel(native.Kernel):
+    """native/lm.c."""
 
     @classmethod
     def open(cls, threads: int | None = None) -> Kernel | None:
         """With as many threads as torch uses; None where this machine cannot run it."""
-        library = open_library("lm", EXTENSIONS)
-        return None if library is None else cls(library, threads or torch.get_num_threads())
+        kernel = cls.of("lm", EXTENSIONS, threads or torch.get_num_threads())
+        if kernel is not None:
+            kernel.library.lm_packed_size.restype = ctypes.c_int64
+        return kernel
 
 
 class Packed:

@@ -14,14 +14,35 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Self
 
 from worker.observe import log
 
 SOURCES = Path(__file__).parent
 BASELINE = "x86_64_v4"  # the AVX512 that all server CPUs since 2017 share
 SECONDS = 120  # that a compiler may take
+
+
+class Kernel:
+    """A built library with a team of threads that runs its functions."""
+
+    def __init__(self, library: ctypes.CDLL, threads: int) -> None:
+        self.library = library
+        library.pool_open.restype = ctypes.c_void_p
+        self.pool = ctypes.c_void_p(library.pool_open(threads))
+        if not self.pool:
+            raise MemoryError("no memory for a team of threads")
+        # Not at the process's own end: another thread may still be in a call then.
+        weakref.finalize(self, library.pool_close, self.pool).atexit = False
+
+    @classmethod
+    def of(cls, name: str, extensions: tuple[str, ...], threads: int) -> Self | None:
+        """`name`.c with so many threads; None where this machine cannot run or build it."""
+        library = open_library(name, extensions)
+        return None if library is None else cls(library, threads)
 
 
 def open_library(name: str, extensions: tuple[str, ...]) -> ctypes.CDLL | None:
@@ -55,6 +76,11 @@ def cpu_flags() -> set[str]:
     except OSError:
         return set()
     return next((set(line.split()) for line in lines if line.startswith("flags")), set())
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 faster than float32."""
+    return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
 
 
 def _compiler(extensions: tuple[str, ...]) -> list[str] | None:
