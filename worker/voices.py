@@ -26,6 +26,7 @@ from worker.storage import Storage
 from worker.style import Style
 
 FORMAT = 1
+_REFERENCE = "prompt_speech_url"  # the field that every reference comes from
 
 
 class SavedVoice(BaseModel):
@@ -56,7 +57,7 @@ class Voices:
 
         Raises VoiceError when the file is not audio, too short or long, or silent.
         """
-        audio.check_reference(audio.read(path))
+        audio.check_reference(audio.read(path, field=_REFERENCE), field=_REFERENCE)
         cached = self._cache / f"{_sha256(path)}.safetensors"
         voice = self._recall(cached)
         if voice is None:
