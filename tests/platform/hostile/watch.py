@@ -1,4 +1,4 @@
-"""What a process does to the world outside: files, connections, programs, as Python's audit sees it.
+"""What a process does to the world outside: files, connections, programs, by Python's own audit.
 
 Python's audit events come from the interpreter itself, so a library cannot go around them as it
 could go around a patched function. C code that opens files by itself is not seen; the worker
@@ -44,14 +44,13 @@ def _is_below(path: str, folders: Sequence[str]) -> bool:
 
 
 def _is_named(path: str | bytes) -> bool:
-    """Whether a path says by itself where it leads; shutil.rmtree opens names below a folder's fd."""
+    """Whether a path says by itself where it leads; rmtree opens names below a descriptor."""
     return b"/" in os.fsencode(path)
 
 
 def _placed(path: str, folder: int) -> str:
     """The path, absolute, of one that may be relative to an open folder."""
-    start = os.readlink(f"/proc/self/fd/{folder}") if folder >= 0 else os.getcwd()
-    return os.path.join(start, path)
+    return str((Path(f"/proc/self/fd/{folder}").readlink() if folder >= 0 else Path.cwd()) / path)
 
 
 class Watch:
