@@ -18,7 +18,7 @@ TOKENS = 50 * 61  # of the longest reference, 60 s, rounded up
 def test_damaged_files(
     tiny_checkpoint: Path, tmp_path: Path, many: Callable[[int, int], int]
 ) -> None:
-    count = many(1_000, 120)
+    count = many(1_000, 60)
     module = "tests.platform.hostile.listening"
     env = environment(tmp_path, TMPDIR=str(tmp_path))
     done = run("-m", module, str(tiny_checkpoint), str(tmp_path), "0", str(count), env=env)

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ BRACE = re.compile(r"(?<!\\)[{}]")
 COMMAND = re.compile(r"\\[A-Za-z0-9]")
 TIMES = re.compile(r"\d\d:\d\d:\d\d[.,]\d{3} --> \d\d:\d\d:\d\d[.,]\d{3}")
 
+MADE_FOR_SUBTITLES = 17
 INJECTIONS = [
     *[text for text in TEXTS if len(text) < 400],
     "{\\pos(0,0)}{\\fscx900}Over the whole picture",
@@ -49,6 +50,12 @@ INJECTIONS = [
 
 
 @pytest.fixture
+def some(many: Callable[[int, int], int]) -> list[str]:
+    """The last ones, which were made for subtitles; all under `make hostile`."""
+    return INJECTIONS[-many(len(INJECTIONS), MADE_FOR_SUBTITLES) :]
+
+
+@pytest.fixture
 def timing_door(door: Door) -> Door:
     door.parts = replace(door.parts, aligner=Aligner.load({"en": DEMO / "aligner"}, "cpu"))
     return door
@@ -69,9 +76,9 @@ def subtitles(door: Door, text: str, kind: str, mode: str) -> str | None:
 
 
 @pytest.mark.parametrize("mode", ["line", "karaoke"])
-def test_no_text_becomes_a_command_of_ass(timing_door: Door, mode: str) -> None:
+def test_no_text_becomes_a_command_of_ass(timing_door: Door, mode: str, some: list[str]) -> None:
     written = 0
-    for text in INJECTIONS:
+    for text in some:
         dump = subtitles(timing_door, text, "ass", mode)
         if dump is None:
             continue
@@ -89,13 +96,15 @@ def test_no_text_becomes_a_command_of_ass(timing_door: Door, mode: str) -> None:
             shown = KARAOKE.sub("", event.text)
             assert not BRACE.search(shown), (text, shown)
             assert set(COMMAND.findall(shown)) <= {"\\N"}, (text, shown)
-    assert written > len(INJECTIONS) // 2
+    assert written > len(some) // 2
 
 
 @pytest.mark.parametrize("kind", ["srt", "vtt"])
-def test_no_text_becomes_a_cue_or_tag_of_srt_and_vtt(timing_door: Door, kind: str) -> None:
+def test_no_text_becomes_a_cue_or_tag_of_srt_and_vtt(
+    timing_door: Door, kind: str, some: list[str]
+) -> None:
     written = 0
-    for text in INJECTIONS:
+    for text in some:
         dump = subtitles(timing_door, text, kind, "line")
         if dump is None:
             continue
@@ -111,7 +120,7 @@ def test_no_text_becomes_a_cue_or_tag_of_srt_and_vtt(timing_door: Door, kind: st
                 assert "-->" not in line or kind == "srt", (text, line)
                 assert not re.search(r"<[/A-Za-z0-9]", line), (text, line)
                 assert not re.search(r"\{\\?[A-Za-z]", line) or kind == "vtt", (text, line)
-    assert written > len(INJECTIONS) // 2
+    assert written > len(some) // 2
 
 
 @pytest.fixture
@@ -170,13 +179,16 @@ def hostile_lines() -> Iterator[tuple[Any, Any]]:
         yield {"text": ""}, value
 
 
-def test_no_job_writes_a_line_of_its_own_into_the_log(door: Door, logged: io.StringIO) -> None:
+def test_no_job_writes_a_line_of_its_own_into_the_log(
+    door: Door, logged: io.StringIO, many: Callable[[int, int], int]
+) -> None:
     lines = 0
-    for asked, job_id in hostile_lines():
+    jobs = list(hostile_lines())
+    for asked, job_id in jobs[:: many(1, 2)]:
         door.submit(asked, job_id)
         written = logged.getvalue()
         check_log(written, (asked, job_id))
         lines += written.count("\n")
         logged.seek(0)
         logged.truncate()
-    assert lines > 100
+    assert lines > 80
