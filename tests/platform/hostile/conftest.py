@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,8 +27,9 @@ def watch() -> Watch:
 @pytest.fixture
 def door(
     tiny_engine: Engine, watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Door:
+) -> Iterator[Door]:
     """A door on the tiny random model, which speaks in every mode."""
     door = Door(tiny_engine, tmp_path, watch)
     monkeypatch.setattr(tempfile, "tempdir", str(door.scratch))
-    return door
+    yield door
+    door.close()

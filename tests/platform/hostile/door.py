@@ -69,7 +69,8 @@ class Door:
         self.private.mkdir()
         (self.private / "secret.wav").write_bytes(DEMO_VOICE.read_bytes())
         self._watch = watch
-        self.parts = Parts(
+        self._runner = asyncio.Runner()
+        parts = Parts(
             engine=engine,
             voices=Voices(engine, self.storage, KEYS, folder / "cache"),
             storage=self.storage,
@@ -77,20 +78,30 @@ class Door:
             url_expiry=3600,
             fetch_reference=self._fetch(Limits()),
         )
+        self.serve_with(parts)
+
+    def serve_with(self, parts: Parts) -> None:
+        """Answer the next jobs with these parts."""
+        self.parts = parts
+        self._handle = make_handler(parts)
+
+    def close(self) -> None:
+        """End the event loop."""
+        self._runner.close()
 
     def _fetch(self, limits: Limits) -> Callable[[str, Path], Path]:
         return lambda url, into: fetch_reference(url, self.storage, KEYS, into, limits)
 
     def download_with(self, limits: Limits) -> None:
         """Let references be fetched with these limits, which name the test's own servers."""
-        self.parts = replace(self.parts, fetch_reference=self._fetch(limits))
+        self.serve_with(replace(self.parts, fetch_reference=self._fetch(limits)))
 
     def submit(self, asked: Any, job_id: Any = "job-1") -> Outcome:
         """Do the job; assert what every answer must keep, whatever was asked."""
         job = json.loads(json.dumps({"id": job_id, "input": asked}))
         started = time.monotonic()
         with self._watch.on() as seen:
-            answer = asyncio.run(make_handler(self.parts)(job))
+            answer = self._runner.run(self._handle(job))
         seconds = time.monotonic() - started
         assert list(self.scratch.iterdir()) == [], "temporary files are left"
         written = self.folder / "storage", self.folder / "cache", self.scratch

@@ -57,7 +57,7 @@ def some(many: Callable[[int, int], int]) -> list[str]:
 
 @pytest.fixture
 def timing_door(door: Door) -> Door:
-    door.parts = replace(door.parts, aligner=Aligner.load({"en": DEMO / "aligner"}, "cpu"))
+    door.serve_with(replace(door.parts, aligner=Aligner.load({"en": DEMO / "aligner"}, "cpu")))
     return door
 
 
