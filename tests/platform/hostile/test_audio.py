@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.platform.hostile.audio_files import CHANGES, bases
 from tests.support.worker_process import environment, run
 
-SECONDS = 20.0  # for one file; the slowest takes far less than one
+SECONDS = 60.0  # for one file, on a busy machine; the slowest takes some 5
 PEAK_GROWTH_MB = 300  # a minute at 192 kHz in 8 channels is decoded in blocks
 TOKENS = 50 * 61  # of the longest reference, 60 s, rounded up
 
@@ -18,7 +18,7 @@ TOKENS = 50 * 61  # of the longest reference, 60 s, rounded up
 def test_damaged_files(
     tiny_checkpoint: Path, tmp_path: Path, many: Callable[[int, int], int]
 ) -> None:
-    count = many(1_000, 60)
+    count = many(1_000, 40)
     module = "tests.platform.hostile.listening"
     env = environment(tmp_path, TMPDIR=str(tmp_path))
     done = run("-m", module, str(tiny_checkpoint), str(tmp_path), "0", str(count), env=env)

@@ -51,8 +51,8 @@ INJECTIONS = [
 
 @pytest.fixture
 def some(many: Callable[[int, int], int]) -> list[str]:
-    """The last ones, which were made for subtitles; all under `make hostile`."""
-    return INJECTIONS[-many(len(INJECTIONS), MADE_FOR_SUBTITLES) :]
+    """Every second of those that were made for subtitles; all under `make hostile`."""
+    return INJECTIONS[-many(len(INJECTIONS), MADE_FOR_SUBTITLES) :: many(1, 2)]
 
 
 @pytest.fixture
