@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak test image-test lint format faults lock lock-model parity-full bench llama docs lock-dev clean
+.PHONY: help install speak test image-test lint format faults hostile load lock lock-model parity-full bench llama docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -51,6 +51,9 @@ image-test: $(STAMP) system  ## the image: built twice from nothing, the same by
 
 faults: $(STAMP)  ## the volume under every fault in full: a hundred kills, each file flipped
 	FAULTS=full $(BIN)/python -m pytest tests/platform/volume -rA --durations=0
+
+hostile: $(STAMP)  ## hostile input in full: URLs, 1,000 audio files, 10,000 jobs, names, injections
+	HOSTILE=full $(BIN)/python -m pytest tests/platform/hostile -rA --durations=5
 
 lock: $(STAMP)  ## resolve volume/locks/environment.toml and hash the demo model, into volume/locks/
 	$(BIN)/python -m volume.locking --uv $(abspath $(BIN)/uv)

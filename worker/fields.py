@@ -22,6 +22,7 @@ from worker.subtitles.style import MODES, SubtitleStyle
 
 MAX_TEXT = 20_000  # characters, about half an hour of English
 MAX_PROMPT_TEXT = 2_000  # more than anybody says in a reference's 60 seconds
+LEAST_TEMPERATURE = 0.001  # as good as greedy
 REASON = "worker_reason"  # the type of the validators' errors
 
 
@@ -167,6 +168,18 @@ def _look(given: object) -> SubtitleStyle:
         raise _reason(f"has {setting} {quote(fault['input'])}: {fault['msg']}") from None
 
 
+def _temperature(temperature: float) -> float:
+    """Refuse what divides the logits into infinities in float32; 0 is its own, greedy case."""
+    if 0 < temperature < LEAST_TEMPERATURE:
+        raise _reason("is too near to 0")
+    return temperature
+
+
+Temperature = Annotated[
+    float,
+    AfterValidator(_temperature),
+    Allowed(f"a number from 0 to 2, but none between 0 and {LEAST_TEMPERATURE}"),
+]
 Text = Annotated[str, AfterValidator(_speakable(MAX_TEXT)), _speakable_words(MAX_TEXT)]
 Transcript = Annotated[
     str, AfterValidator(_speakable(MAX_PROMPT_TEXT)), _speakable_words(MAX_PROMPT_TEXT)

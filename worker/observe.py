@@ -11,10 +11,19 @@ from contextlib import contextmanager
 log = logging.getLogger("worker")
 
 
+class _OneLine(logging.Formatter):
+    """Keeps an event on its line: what a stranger sent, a job's id too, may hold line breaks."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Give the line, all that cannot be printed escaped; a traceback comes after it."""
+        line = super().formatMessage(record)
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
 def set_up_logging(level: str) -> None:
     """Print the worker's log lines of this level and above on standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(level)
     log.propagate = False

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from worker.download import Limits, fetch_blocking
-from worker.errors import NotFoundError, VoiceError
+from worker.errors import NotFoundError, StorageError, VoiceError
 from worker.keys import Keys, StoredReference
+from worker.quote import quote
 from worker.storage import Storage
 
 
@@ -18,16 +19,19 @@ def fetch_reference(
     Raises RequestError for a place that is none, VoiceError where nothing is, DownloadError
     and StorageError for what went wrong on the way.
     """
+    field = "prompt_speech_url"
     limits = limits or Limits()
     into = folder / "reference"
     found = keys.resolve_reference(reference)
     if not isinstance(found, StoredReference):
-        return fetch_blocking(found.url, into, limits, field="prompt_speech_url")
+        return fetch_blocking(found.url, into, limits, field=field)
     try:
         return storage.get(found.key, into, max_bytes=limits.max_bytes)
     except NotFoundError:
         raise VoiceError(
-            f"prompt_speech_url: there is no {reference!r} in the worker's storage; "
+            f"{field}: there is no {quote(reference)} in the worker's storage; "
             "upload it there, or give an https:// URL",
-            field="prompt_speech_url",
+            field=field,
         ) from None
+    except StorageError as error:
+        raise StorageError(f"{field}: {error.message}", field=field) from None

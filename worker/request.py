@@ -22,6 +22,7 @@ from worker.fields import (
     LookOfSubtitles,
     Name,
     Reference,
+    Temperature,
     Text,
     Transcript,
     allowed,
@@ -103,7 +104,7 @@ class SpeechRequest(BaseModel):
         "means) with its transcript where there is one, cross_lingual its timbre only, continue "
         "with its transcript and each sentence going on from the one before.",
     )
-    temperature: float = Field(
+    temperature: Temperature = Field(
         default=0.8, ge=0, le=2, description="Of sampling; 0 always takes the likeliest token."
     )
     top_k: int = Field(
@@ -114,7 +115,7 @@ class SpeechRequest(BaseModel):
     )
     top_p: float = Field(
         default=0.95,
-        gt=0,
+        ge=0.001,
         le=1,
         description="Sample from the likeliest tokens that together have this probability.",
     )

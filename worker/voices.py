@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -26,6 +26,7 @@ from worker.storage import Storage
 from worker.style import Style
 
 FORMAT = 1
+_REFERENCE = "prompt_speech_url"  # the field that every reference comes from
 
 
 class SavedVoice(BaseModel):
@@ -56,13 +57,25 @@ class Voices:
 
         Raises VoiceError when the file is not audio, too short or long, or silent.
         """
-        audio.check_reference(audio.read(path))
+        checked = audio.read(path, field=_REFERENCE)
+        audio.check_reference(checked, field=_REFERENCE)
         cached = self._cache / f"{_sha256(path)}.safetensors"
         voice = self._recall(cached)
         if voice is None:
-            voice = self._engine.listen(path)
+            voice = self._hear(checked)
             _remember(cached, voice)
         return Voice(voice.global_tokens, voice.semantic_tokens, transcript)
+
+    def _hear(self, checked: audio.Audio) -> Voice:
+        """The voice in audio that was checked.
+
+        Upstream reads a file, and would decode a stranger's once more, all at once and in its own
+        way: a damaged one could fail there, or grow. So it gets the samples that were checked.
+        """
+        with TemporaryDirectory(prefix="spark-tts-") as folder:
+            file = Path(folder) / "reference.wav"
+            audio.write_samples(checked, file)
+            return self._engine.listen(file)
 
     def saved(self, name: str) -> Voice:
         """The voice that was saved under this name.

@@ -216,7 +216,8 @@ def test_errors_have_code_message_and_field(desk: Desk, asked: Any, code: str, f
 def test_a_reference_that_is_no_audio(desk: Desk, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.wav").write_bytes(content)
     desk.storage.put(tmp_path / "bad.wav", "voices/bad.wav", "audio/wav")
-    assert desk.fail({"text": TEXT, "prompt_speech_url": "bad.wav"})["code"] == "invalid_voice"
+    error = desk.fail({"text": TEXT, "prompt_speech_url": "bad.wav"})
+    assert (error["code"], error["field"]) == ("invalid_voice", "prompt_speech_url")
 
 
 def test_an_unknown_failure_is_answered_and_keeps_its_secrets(desk: Desk) -> None:

@@ -101,8 +101,16 @@ def test_the_limits_are_in_and_beyond_them_is_out(field: str, limits: tuple[floa
 
 def test_top_p_is_a_probability_above_0() -> None:
     assert parse_request({"text": "x", "top_p": 1}).top_p == 1
-    for value in (0, 0.0, 1.001, -1):
+    for value in (0, 0.0, 1.001, -1, 1e-320, 0.0009):
         assert refused({"text": "x", "top_p": value}).field == "top_p"
+
+
+def test_a_temperature_that_float32_cannot_divide_by_is_refused() -> None:
+    for value in (1e-320, 1e-38, 0.0009):
+        error = refused({"text": "x", "temperature": value})
+        assert (error.field, "is too near to 0" in error.message) == ("temperature", True)
+    for value in (0, 0.001):
+        assert parse_request({"text": "x", "temperature": value}).temperature == value
 
 
 @pytest.mark.parametrize("field", NUMBERS)

@@ -50,6 +50,27 @@ def test_a_reference_is_heard_as_the_engine_hears_it(
     assert voice == Voice(heard.global_tokens, heard.semantic_tokens, "Its words.")
 
 
+def test_the_engine_gets_the_samples_that_were_checked_and_not_the_strangers_file(
+    make: Make, tiny_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "reference.flac"
+    noise = np.random.default_rng(3).uniform(-0.5, 0.5, (30_000, 2))
+    soundfile.write(path, noise, 22_050, subtype="PCM_24")
+    heard: list[tuple[np.ndarray, int]] = []
+    listen = tiny_engine.listen
+
+    def look(file: Path, *rest: object, **named: object) -> Voice:
+        assert file != path
+        heard.append(soundfile.read(file))
+        return listen(file, *rest, **named)
+
+    monkeypatch.setattr(tiny_engine, "listen", look)
+    make(tiny_engine).listen(path, None)
+    ((samples, rate),) = heard
+    assert rate == 22_050
+    np.testing.assert_array_equal(samples, soundfile.read(path)[0][:, 0])
+
+
 def test_a_reference_is_heard_once(
     make: Make, tiny_engine: Engine, reference: Path, tmp_path: Path
 ) -> None:

@@ -1,6 +1,13 @@
 """Audio between the stages: `waveform` works on samples in memory, `files` reads and writes."""
 
-from worker.audio.files import CONTENT_TYPES, Format, check_reference, read, write
+from worker.audio.files import (
+    CONTENT_TYPES,
+    Format,
+    check_reference,
+    read,
+    write,
+    write_samples,
+)
 from worker.audio.waveform import (
     Audio,
     Joined,
@@ -28,4 +35,5 @@ __all__ = [
     "shift",
     "trim",
     "write",
+    "write_samples",
 ]

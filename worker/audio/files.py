@@ -117,6 +117,18 @@ def write(audio: Audio, path: Path, format: Format) -> None:  # noqa: A002 - the
         ) from None
 
 
+def write_samples(audio: Audio, path: Path) -> None:
+    """Write a wav of float32 that holds the very samples, for another reader of this process.
+
+    Raises StorageError where it cannot be written.
+    """
+    try:
+        with sf.SoundFile(path, "w", audio.sample_rate, 1, "FLOAT", format="WAV") as sink:
+            sink.write(audio.samples)
+    except (OSError, sf.LibsndfileError) as error:
+        raise StorageError(f"the reference could not be kept: {_reason(error)}") from None
+
+
 def _check_header(decoder: sf.SoundFile, longest: float, field: str | None) -> None:
     """Refuse by the header alone what must not be decoded."""
     rate, channels, frames = decoder.samplerate, decoder.channels, decoder.frames

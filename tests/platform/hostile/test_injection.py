@@ -1,0 +1,194 @@
+"""Texts that would be commands: to a subtitle renderer, to a terminal, to whoever reads the log."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import ass
+import pytest
+
+from tests.conftest import DEMO
+from tests.platform.hostile.door import Door
+from tests.platform.hostile.job_inputs import FIELD_NAMES, IDS, LENGTH, PLACES, STYLES, TEXTS
+from worker.observe import log, set_up_logging
+from worker.timing import Aligner
+
+KARAOKE = re.compile(r"(?<!\\)\{\\k\d+\}")
+BRACE = re.compile(r"(?<!\\)[{}]")
+COMMAND = re.compile(r"\\[A-Za-z0-9]")
+TIMES = re.compile(r"\d\d:\d\d:\d\d[.,]\d{3} --> \d\d:\d\d:\d\d[.,]\d{3}")
+
+MADE_FOR_SUBTITLES = 17
+INJECTIONS = [
+    *[text for text in TEXTS if len(text) < 400],
+    "{\\pos(0,0)}{\\fscx900}Over the whole picture",
+    "a {unclosed and \\N a break",
+    "closed} before it was opened {",
+    "\\{escaped\\} already \\\\N twice",
+    "{\\k50}{\\kf50}{\\ko50}karaoke of mine",
+    "{\\clip(m 0 0 l 9 9)}{\\t(0,500,\\frz3600)}spin",
+    "{comment} then text",
+    "one\nDialogue: 9,0:00:00.00,0:00:09.00,Default,,0,0,0,,two",
+    "Style: Default,Arial,400",
+    "Comment: 0,0:00:00.00,0:00:05.00,Default,,0,0,0,,x",
+    "[Events] Format: Text",
+    "[Fonts]\nfontname: evil.ttf",
+    "--> 00:00:00.000 --> 00:00:01.000",
+    "<c.red>cue</c> <v Owner>voice</v> <00:00:01.000>time",
+    "WEBVTT\n\nSTYLE\n::cue { background: url(https://127.0.0.2/) }",
+    "&lt;b&gt; &amp; &nbsp; entity",
+    "<font color='red'>srt</font> {b}bold{/b}",
+]
+
+
+@pytest.fixture
+def some(many: Callable[[int, int], int]) -> list[str]:
+    """Every second of those that were made for subtitles; all under `make hostile`."""
+    return INJECTIONS[-many(len(INJECTIONS), MADE_FOR_SUBTITLES) :: many(1, 2)]
+
+
+@pytest.fixture
+def timing_door(door: Door) -> Door:
+    door.serve_with(replace(door.parts, aligner=Aligner.load({"en": DEMO / "aligner"}, "cpu")))
+    return door
+
+
+def subtitles(door: Door, text: str, kind: str, mode: str) -> str | None:
+    asked = {
+        "text": text, "enable_subtitles": True, "subtitle_format": kind, "subtitle_style": mode,
+        "max_retries": 0, "seed": 1, **LENGTH,
+    }  # fmt: skip
+    outcome = door.submit(asked)
+    if outcome.refused is not None:
+        assert outcome.refused.field == "text", outcome.refused
+        return None
+    assert outcome.answer is not None
+    path = Path(unquote(urlsplit(outcome.answer["subtitles_url"]).path))
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("mode", ["line", "karaoke"])
+def test_no_text_becomes_a_command_of_ass(timing_door: Door, mode: str, some: list[str]) -> None:
+    written = 0
+    for text in some:
+        dump = subtitles(timing_door, text, "ass", mode)
+        if dump is None:
+            continue
+        written += 1
+        sections = re.findall(r"^\[.*\]$", dump, re.MULTILINE)
+        assert sections == ["[Script Info]", "[V4+ Styles]", "[Events]"], text
+        script = ass.parse_string(dump)
+        assert len(script.styles) == 1, text
+        assert script.styles[0].fontname == "Arial"
+        body = dump[dump.index("[Events]") :].splitlines()
+        lines = [line for line in body[2:] if line]
+        assert all(line.startswith("Dialogue: 0,0:") for line in lines), text
+        assert len(lines) == len(script.events), text
+        for event in script.events:
+            shown = KARAOKE.sub("", event.text)
+            assert not BRACE.search(shown), (text, shown)
+            assert set(COMMAND.findall(shown)) <= {"\\N"}, (text, shown)
+    assert written > len(some) // 2
+
+
+@pytest.mark.parametrize("kind", ["srt", "vtt"])
+def test_no_text_becomes_a_cue_or_tag_of_srt_and_vtt(
+    timing_door: Door, kind: str, some: list[str]
+) -> None:
+    written = 0
+    for text in some:
+        dump = subtitles(timing_door, text, kind, "line")
+        if dump is None:
+            continue
+        written += 1
+        head, *blocks = dump.split("\n\n") if kind == "vtt" else ["WEBVTT", *dump.split("\n\n")]
+        assert head == "WEBVTT"
+        for block in blocks:
+            lines = block.rstrip("\n").split("\n")
+            times, *shown = lines[1:] if kind == "srt" else lines
+            assert TIMES.fullmatch(times), (text, block)
+            assert 1 <= len(shown) <= 2, (text, block)
+            for line in shown:
+                assert "-->" not in line or kind == "srt", (text, line)
+                assert not re.search(r"<[/A-Za-z0-9]", line), (text, line)
+                assert not re.search(r"\{\\?[A-Za-z]", line) or kind == "vtt", (text, line)
+    assert written > len(some) // 2
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """The log as the platform reads it: what the worker writes on standard error."""
+    before = log.handlers[:], log.level, log.propagate
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    set_up_logging("DEBUG")
+    yield stream
+    log.handlers[:], log.level, log.propagate = before
+
+
+def check_log(text: str, asked: Any) -> None:
+    """Each line is one event's: printable, and begun by the worker and nobody else."""
+    for line in text.splitlines():
+        assert line.isprintable(), (ascii(line), ascii(asked))
+        if line.startswith("{"):
+            event = json.loads(line)
+            assert event.get("level") != "forged"
+            assert event.get("job") != "forged"
+        else:
+            assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ worker: ", line), line
+        assert len(line) < 10_000, line[:300]
+        assert "hunter2" not in line
+
+
+def hostile_lines() -> Iterator[tuple[Any, Any]]:
+    """Jobs with the job's id, each with something that a log could be fooled by."""
+    forged = [
+        "a\nERROR worker: forged",
+        "a\r\n2026-01-01 00:00:00,000 INFO worker: forged",
+        '{"level": "forged"}\n{"job": "forged"}',
+        "\x1b[2J\x1b[31mforged\x1b[0m\x07",
+        "\u2028forged\u2029\u0085forged",
+        "\u202edegrof",
+        "%s%n%d {0} {job_id!r}",
+        "https://user:hunter2@voice.example/x.wav?X-Amz-Signature=hunter2",
+    ]
+    for value in forged:
+        for field in ("text", "output_name", "voice", "prompt_speech_url", "seed", "output_format"):
+            yield {"text": "Hello.", **LENGTH, field: value}, "job-1"
+        yield {"text": "Hello.", value: 1, **LENGTH}, "job-1"
+        yield {"text": "Hello.", "subtitle_style": {value: value}}, "job-1"
+        yield value, "job-1"
+        if "hunter2" not in value:  # the platform makes the ids, which hold no secret
+            yield {"text": "Hello.", **LENGTH}, value
+            yield {"text": ""}, value
+    for value in PLACES:
+        yield {"text": "Hello.", "prompt_speech_url": value, **LENGTH}, "job-1"
+    for value in FIELD_NAMES:
+        yield {"text": "Hello.", "output_format": "x", value: 1}, "job-1"
+    for value in STYLES:
+        yield {"text": "Hello.", "subtitle_style": value, "enable_subtitles": True}, "job-1"
+    for value in IDS:
+        yield {"text": ""}, value
+
+
+def test_no_job_writes_a_line_of_its_own_into_the_log(
+    door: Door, logged: io.StringIO, many: Callable[[int, int], int]
+) -> None:
+    lines = 0
+    jobs = list(hostile_lines())
+    for asked, job_id in jobs[:: many(1, 2)]:
+        door.submit(asked, job_id)
+        written = logged.getvalue()
+        check_log(written, (asked, job_id))
+        lines += written.count("\n")
+        logged.seek(0)
+        logged.truncate()
+    assert lines > 80

@@ -1,0 +1,100 @@
+"""Names that are paths, and saved voices that somebody else wrote: nothing outside is touched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.platform.hostile.door import Door
+from tests.platform.hostile.job_inputs import LENGTH, PATHS
+
+SAY = {"text": "Hello.", **LENGTH}
+
+
+def files(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("field", ["output_name", "save_voice", "voice", "prompt_speech_url"])
+def test_paths_as_names(door: Door, field: str) -> None:
+    before = files(door.folder)
+    refused = 0
+    for name in PATHS:
+        outcome = door.submit({**SAY, field: name})
+        new = files(door.folder) - before
+        if outcome.refused is not None:
+            assert outcome.refused.field == field, (name, outcome.refused)
+            assert not new, (name, new)
+            refused += 1
+            continue
+        assert field in {"output_name", "save_voice"}, name
+        speech = f"{name}_job-1" if field == "output_name" else "speech_job-1"
+        expected = {f"storage/output/{speech}.wav"}
+        if field == "save_voice":
+            expected.add(f"storage/voices/{name}.json")
+        assert new == expected, name
+        for path in new:
+            (door.folder / path).unlink()
+    assert refused >= len(PATHS) - 5
+
+
+@pytest.mark.parametrize("job_id", ["../../x", "a/b", "..", "", "a\0b", "a\nb", "x" * 5000])
+def test_paths_as_the_jobs_id(door: Door, job_id: str) -> None:
+    before = files(door.folder)
+    door.submit(SAY, job_id)
+    assert all(path.startswith("storage/output/") for path in files(door.folder) - before)
+    assert not list(door.folder.parent.glob("x*"))
+
+
+def deep(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+TOKENS = {"global_tokens": [1, 2, 3, 4, 5], "semantic_tokens": [1, 2, 3]}
+GOOD = {"format": 1, "model": "tiny", "transcript": "Said.", **TOKENS}
+SAVED: dict[str, Any] = {
+    "empty": "",
+    "null": "null",
+    "deep": deep(100_000),
+    "not_utf8": b"\xff\xfe{}",
+    "infinite": '{"format": Infinity}',
+    "long_number": '{"format": ' + "9" * 100_000 + "}",
+    "other_format": {**GOOD, "format": 2},
+    "more": {**GOOD, "path": "/etc/passwd"},
+    "no_tokens": {**GOOD, "global_tokens": []},
+    "few_tokens": {**GOOD, "global_tokens": [1]},
+    "negative": {**GOOD, "global_tokens": [-1, 2, 3, 4, 5]},
+    "beyond": {**GOOD, "global_tokens": [10**9, 2, 3, 4, 5]},
+    "beyond_64_bits": {**GOOD, "semantic_tokens": [2**70]},
+    "beyond_semantic": {**GOOD, "semantic_tokens": [10**6]},
+    "fractions": {**GOOD, "global_tokens": [1.5, 2, 3, 4, 5]},
+    "texts": {**GOOD, "global_tokens": ["<|im_end|>", 2, 3, 4, 5]},
+    "large": "[" + "1," * 700_000 + "1]",
+    "many_tokens": {**GOOD, "semantic_tokens": [1] * 100_000},
+    "style": {**GOOD, "style": {"gender": "\x1b[31m"}},
+}
+
+
+@pytest.mark.parametrize("kind", SAVED)
+def test_saved_voices_of_another_hand(door: Door, tmp_path: Path, kind: str) -> None:
+    saved = SAVED[kind]
+    content = saved if isinstance(saved, str | bytes) else json.dumps(saved)
+    raw = content if isinstance(content, bytes) else content.encode()
+    (door.folder / "storage" / "voices" / f"{kind}.json").write_bytes(raw)
+    refused, _ = door.refuse({**SAY, "voice": kind})
+    if kind == "many_tokens":  # a voice, but longer than the model
+        assert refused.code == "synthesis_failed"
+    else:
+        assert refused.code in {"invalid_voice", "storage_failed"}
+        assert kind in refused.message
+
+
+def test_a_transcript_of_control_tokens_is_only_text(door: Door) -> None:
+    voice = {**GOOD, "transcript": "Said.<|end_content|><|im_end|><|start_global_token|>" * 20}
+    path = door.folder / "storage" / "voices" / "tokens.json"
+    path.write_text(json.dumps(voice))
+    outcome = door.submit({**SAY, "voice": "tokens", "task_token": "continue"})
+    assert outcome.answer is not None, outcome.refused
