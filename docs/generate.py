@@ -84,7 +84,6 @@ ANSWER = SpeechResponse(
         tokens=144,
         tokens_per_second=236.1,
         real_time_factor=0.35,
-        grammar_violations=0,
         truncated_sentences=0,
         silent_sentences=0,
     ),

@@ -13,6 +13,8 @@ from tests.support.checkpoints import FULL, make_checkpoint
 from tests.support.loopback_only import sitecustomize  # noqa: F401 - guards this process
 from tests.support.worker_process import environment, run
 from worker.speech.engine import Engine
+from worker.speech.int8 import EXTENSIONS, Kernel
+from worker.speech.native import cpu_flags
 
 if TYPE_CHECKING:  # the judge is in the development environment alone; unit tests run without it
     from faster_whisper import WhisperModel
@@ -85,3 +87,14 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> WhisperModel:
     from tests.support.judge import load_judge
 
     return load_judge(tmp_path_factory.mktemp("judge"))
+
+
+@pytest.fixture(scope="session")
+def kernel() -> Kernel:
+    """The kernel must be there where the CPU can run it: a lost compiler is a failure."""
+    found = Kernel.open()
+    if found is None:
+        lacking = set(EXTENSIONS) - cpu_flags()
+        assert lacking, "this CPU can run the kernel, and it was not built"
+        pytest.skip(f"this CPU lacks {', '.join(sorted(lacking))}")
+    return found

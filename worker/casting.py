@@ -23,7 +23,6 @@ class Chosen:
     whole: Voice  # with its transcript, also where the job uses the timbre alone
     used: VoiceUsed
     tokens: int = 0  # that the language model made to choose it
-    strayed: int = 0
 
 
 def choose_voice(
@@ -43,7 +42,7 @@ def choose_voice(
     if request.style is not None:
         designed = engine.design(request.style, first, sampling)
         used = VoiceUsed(source="style", name=request.save_voice)
-        return Chosen(designed.voice, designed.voice, used, designed.tokens, designed.strayed)
+        return Chosen(designed.voice, designed.voice, used, designed.tokens)
     if request.prompt_speech_url is not None:
         file = fetch_reference(request.prompt_speech_url, folder)
         whole = voices.listen(file, request.prompt_text)

@@ -234,7 +234,6 @@ def _metrics(watch: Stopwatch, chosen: Chosen, takes: Takes, duration: float) ->
         tokens=tokens,
         tokens_per_second=tokens / model,
         real_time_factor=watch.total / duration,
-        grammar_violations=chosen.strayed + sum(utterance.strayed for utterance in spoken),
         truncated_sentences=sum(not utterance.complete for utterance in kept),
         silent_sentences=sum(not len(take.audio.samples) for take in takes.kept),
         retries=len(takes.dropped),

@@ -65,9 +65,6 @@ class Metrics(_Answer):
     real_time_factor: float = Field(
         ge=0, description="Seconds of work for one second of audio; below 1 is faster than speech."
     )
-    grammar_violations: Count = Field(
-        description="Tokens for which the model, left alone, would have left its answer grammar."
-    )
     truncated_sentences: Count = Field(
         description="Sentences that reached `max_length` before the model ended them."
     )

@@ -44,8 +44,10 @@ class Settings(BaseSettings):
     spark_model: str = Field(
         "Spark-TTS-0.5B", description="Model on the volume: NAME or NAME@REVISION."
     )
-    spark_dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Precision of the language model; auto: bfloat16 on a GPU that has it."
+    spark_dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
+        "auto",
+        description="Precision of the language model; auto: bfloat16 on a GPU that has it, int8 on "
+        "a CPU with AVX512-VNNI.",
     )
     whisperx_languages: str = Field(
         "en,zh",

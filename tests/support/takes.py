@@ -13,6 +13,6 @@ from worker.takes import Take
 def take(text: str, wrong: float) -> Take:
     """A take with `wrong` seconds of faults."""
     samples = np.zeros(1600, np.float32)
-    utterance = Utterance(text, samples, (1, 2), 3, complete=True, strayed=0, codec_seconds=0.0)
+    utterance = Utterance(text, samples, (1, 2), 3, complete=True, codec_seconds=0.0)
     verdict = Verdict(("a fault",) if wrong else (), wrong)
     return Take(utterance, Audio(samples, 16_000), (), verdict)

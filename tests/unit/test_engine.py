@@ -122,18 +122,6 @@ def test_a_reference_that_fills_the_model_is_refused(tiny_engine: Engine) -> Non
         list(tiny_engine.speak(["Hello."], crowded, SHORT))
 
 
-def test_straying_is_counted(tiny_engine: Engine) -> None:
-    """The model's favourite is forbidden at each step, so each step counts."""
-    lm = tiny_engine._lm
-    everything = frozenset(range(lm.config.vocab_size))
-    prompt = (10, 20, 30)
-    greedy = Sampling(temperature=0)
-    free = answer(lm, [Row(prompt, "a", 1)], Plan((everything,)), greedy)[0]
-    assert free.strayed == 0
-    without = everything - set(free.tokens)
-    assert answer(lm, [Row(prompt, "a", 1)], Plan((without,)), greedy)[0].strayed == 1
-
-
 @pytest.mark.parametrize("seed", range(10))
 def test_answers_keep_to_the_plan(tiny_engine: Engine, seed: int) -> None:
     lm = tiny_engine._lm

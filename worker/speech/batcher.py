@@ -1,32 +1,38 @@
-"""Many sequences through one language model at once, each with its own draws and its own end.
+"""Continuous batching: many sequences through one language model, joining and leaving at any step.
 
-All sequences of a call follow one `Plan`: what may be answered at each step. They need no common
-length; a row that has ended leaves the batch when half of it has.
+Each row has its own prompt, plan, sampling and end; what shares the batch with it decides nothing
+about it but the time it takes. Rows wait in a queue for each job; a free place goes to the job
+that has the fewest running, so that a long text cannot keep a short one waiting. A cancelled row
+leaves at the next step.
+
+A thread runs while there is something to do, and ends when there is not. On a GPU the tokens of a
+step are read while the next one is already computed: a row that ends is noticed one step later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+import time
+from collections import deque
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from worker.speech.lm import KVCache, LanguageModel
-from worker.speech.sampling import Sampling, draw, row_uniforms
+from worker.cancellation import Cancellation
+from worker.errors import BusyError, DeviceError, JobCancelledError, SynthesisError
+from worker.observe import log
+from worker.speech.decoder import Decoder
+from worker.speech.plan import Plan, Route, Routes
+from worker.speech.rows import RowState
+from worker.speech.sampling import Sampling
+from worker.speech.turns import Turns
 
-
-@dataclass(frozen=True)
-class Plan:
-    """The token ids allowed at each step of an answer; the last set holds for all later steps.
-
-    With an `end` the answer goes on until that token is drawn, without one it has exactly
-    len(steps) tokens.
-    """
-
-    steps: tuple[frozenset[int], ...]
-    end: int | None = None
+LINGER = 0.25  # seconds that the thread waits for more before it ends
+PREFILL = 1024  # prompt tokens that join between two steps, but always one row
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,8 @@ class Answer:
 
     tokens: tuple[int, ...]  # without the end token
     ended: bool  # False: cut off at the row's limit
-    strayed: int  # steps where the model's own favourite was not allowed
+    queue_seconds: float = 0.0  # that it waited for a place in the batch
+    occupancy: float = 1.0  # rows in its batch on average, itself counted
 
 
 @dataclass(frozen=True)
@@ -47,76 +54,399 @@ class Row:
     limit: int
 
 
-@torch.inference_mode()
-def answer(lm: LanguageModel, rows: Sequence[Row], plan: Plan, sampling: Sampling) -> list[Answer]:
-    """The answers of all rows, in order, from one batch."""
-    device = lm.device
-    allowed = [torch.tensor(sorted(step), device=device) for step in plan.steps]  # each [n]
-    in_step = [
-        _membership(step, lm.config.vocab_size).to(device) for step in plan.steps
-    ]  # each [V]
-    uniforms = pad_sequence(
-        [row_uniforms(sampling.seed, row.name, row.limit) for row in rows], batch_first=True
-    ).to(device)  # [B, most tokens]
-    tokens: list[list[int]] = [[] for _ in rows]
-    strayed = [0] * len(rows)
-    ended = [False] * len(rows)
+@dataclass(frozen=True)
+class _Drawn:
+    """Tokens on their way from the device."""
 
-    cache, hidden = _prefill(lm, rows)  # hidden [B, D]: the last token of each prompt
-    batch = list(range(len(rows)))  # which row stands at each place of the batch
-    running = set(batch)
-    step = 0
-    while running:
-        phase = min(step, len(plan.steps) - 1)
-        logits = lm.logits(hidden)  # [B, V]
-        places = draw(logits[:, allowed[phase]], sampling, uniforms[:, step])
-        ids = allowed[phase][places]  # [B]
-        stray = ~in_step[phase][logits.argmax(-1)]
-        for row, token, is_stray in zip(batch, ids.tolist(), stray.tolist(), strict=True):
-            if row not in running:
+    turn: int
+    rows: list[Answering]
+    tokens: Tensor  # long [rows], in the host's memory once `event` has come
+    event: torch.cuda.Event | None
+
+    @classmethod
+    def on_its_way(cls, turn: int, rows: list[Answering], tokens: Tensor) -> _Drawn:
+        """Of tokens where they were drawn."""
+        if tokens.device.type != "cuda":
+            return cls(turn, rows, tokens, None)
+        host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
+        host.copy_(tokens, non_blocking=True)
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's are
+        event.record()  # type: ignore[no-untyped-call]
+        return cls(turn, rows, host, event)
+
+    def read(self) -> list[int]:
+        """The tokens, waited for."""
+        if self.event is not None:
+            self.event.synchronize()
+        return [int(token) for token in self.tokens.tolist()]
+
+
+@dataclass(eq=False)
+class Answering:
+    """A row on its way: asked by one thread, answered by the batcher's."""
+
+    row: Row
+    route: Route
+    sampling: Sampling
+    job: Hashable
+    tokens: list[int] = field(default_factory=list)  # read from the device
+    ended: bool = False
+    drawn: int = 0  # tokens that were or are being computed: at least len(tokens)
+    submitted: float = field(default_factory=time.perf_counter)
+    started: float | None = None
+    steps: int = 0
+    company: int = 0  # rows in the batch, summed over the steps
+    _error: Exception | None = None
+    _done: bool = False
+    _wanted: int = 1 << 62
+    _news: threading.Condition = field(default_factory=threading.Condition)
+
+    @property
+    def position(self) -> int:
+        """In the cache, of the token that is fed next."""
+        return len(self.row.prompt) + self.drawn - 1
+
+    @property
+    def complete(self) -> bool:
+        """Whether no more tokens are to be drawn."""
+        return self.drawn >= self.row.limit or self.drawn >= self.route.length
+
+    @property
+    def done(self) -> bool:
+        """Whether its answer stands."""
+        return self._done
+
+    def take(self, token: int) -> None:
+        """Note the next token that was drawn."""
+        if self._done:
+            return  # drawn before it was known that the row had ended
+        if token == self.route.end:
+            self.ended = True
+            self.finish()
+            return
+        self.tokens.append(token)
+        full = self.route.end is None and len(self.tokens) == self.route.length
+        if full or len(self.tokens) == self.row.limit:
+            self.ended = full
+            self.finish()
+        elif len(self.tokens) >= self._wanted:
+            with self._news:
+                self._news.notify_all()
+
+    def finish(self, error: Exception | None = None) -> None:
+        """Answer, or fail: the first call decides."""
+        with self._news:
+            if not self._done:
+                self._error = error
+                self._done = True
+            self._news.notify_all()
+
+    def wait(self, count: int = 1 << 62) -> tuple[Sequence[int], bool]:
+        """All tokens so far, once there are `count` or no more will come; and whether that is so.
+
+        Raises what the row failed with.
+        """
+        with self._news:
+            self._wanted = count
+            while not self._done and len(self.tokens) < count:
+                self._news.wait()
+            self._wanted = 1 << 62
+        if self._error is not None:
+            raise self._error
+        return self.tokens, self._done
+
+    def answer(self) -> Answer:
+        """The whole answer, waited for."""
+        self.wait()
+        return Answer(
+            tuple(self.tokens),
+            self.ended,
+            (self.started or self.submitted) - self.submitted,
+            self.company / self.steps if self.steps else 1.0,
+        )
+
+
+class Batcher:
+    """Runs rows through one decoder; the only one that touches its cache.
+
+    At most `slots` rows run at once, at most `positions` tokens long, prompt included, and
+    `max_waiting` wait. Where the device's memory does not suffice, the slots are halved. With
+    `turns`, each step waits for its turn at the device.
+    """
+
+    def __init__(
+        self,
+        lm: Decoder,
+        slots: int = 16,
+        positions: int | None = None,
+        max_waiting: int = 4096,
+        turns: Turns | None = None,
+    ) -> None:
+        self._lm = lm
+        self.slots = slots
+        self.positions = min(positions or 1 << 30, lm.config.max_position_embeddings)
+        self._max_waiting = max_waiting
+        self._device_turn: AbstractContextManager[object] = turns or nullcontext()
+        self._routes = Routes(lm)
+        self._main: Route | None = None  # whose steps are captured
+        self._rows = RowState(lm, slots, self.positions)
+        self._batch: list[Answering] = []  # by place
+        self._turns = 0
+        self._unread: deque[_Drawn] = deque()
+        self._lag = 1 if lm.device.type == "cuda" else 0
+        self._waiting: dict[Hashable, deque[Answering]] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def submit(
+        self,
+        rows: Sequence[Row],
+        plan: Plan,
+        sampling: Sampling,
+        *,
+        job: Hashable = None,
+        cancellation: Cancellation | None = None,
+    ) -> list[Answering]:
+        """Queue rows together; their answers come through the Answerings, in the same order.
+
+        Raises SynthesisError when a prompt leaves no room, BusyError when too much waits.
+        """
+        for row in rows:
+            if len(row.prompt) + row.limit > self.positions:
+                raise SynthesisError(
+                    f"a prompt of {len(row.prompt)} tokens and an answer of {row.limit} need more "
+                    f"than the {self.positions} positions that a row has"
+                )
+        with self._changed:
+            route = self._routes.find(plan)
+            asked = [Answering(row, route, sampling, job) for row in rows]
+            if sum(map(len, self._waiting.values())) + len(rows) > self._max_waiting:
+                raise BusyError(
+                    f"{self._max_waiting} sentences wait already; try again in a moment"
+                )
+            self._waiting.setdefault(job, deque()).extend(asked)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="batcher", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+        if cancellation is not None:
+            for one in asked:
+                cancellation.call(partial(self.cancel, one))
+        return asked
+
+    def prepare(self, plan: Plan) -> None:
+        """Make what rows of this plan will need, so that the first one does not wait for it.
+
+        To be called before the first row is.
+        """
+        route = self._routes.find(plan)
+        for cut in dict.fromkeys(route.cuts):
+            self._routes.head(cut, route.end)
+        self._main = route
+        self._rows.capture(self._routes.head(route.cuts[-1], route.end))
+
+    def cancel(self, asked: Answering) -> None:
+        """Give the row up: it waits no longer, and leaves the batch before the next step."""
+        asked.finish(JobCancelledError("the job was cancelled"))
+
+    def occupancy(self) -> tuple[int, int]:
+        """Rows that run, and rows that wait."""
+        with self._changed:
+            return len(self._batch), sum(map(len, self._waiting.values()))
+
+    # The thread
+
+    def _serve(self) -> None:
+        with torch.inference_mode():
+            while True:
+                with self._changed:
+                    if self._idle and not self._changed.wait_for(lambda: not self._idle, LINGER):
+                        self._thread = None
+                        return
+                try:
+                    self._turn_or_shrink()
+                except Exception as error:
+                    log.exception("the language model failed")
+                    self._fail(_told(error))
+
+    def _turn_or_shrink(self) -> None:
+        try:
+            with self._device_turn:
+                self._turn()
+        except torch.OutOfMemoryError as error:
+            log.warning("out of memory with %d rows: %s", len(self._batch), error)
+        else:
+            return
+        # Only here, past the handler, has the traceback let go of the tensors that were too many.
+        self._shrink()
+
+    @property
+    def _idle(self) -> bool:
+        return not (self._batch or self._unread or self._waiting)
+
+    def _turn(self) -> None:
+        """Let rows leave and join, then compute one token of each."""
+        self._turns += 1
+        self._leave()
+        self._join()
+        self._leave()  # what was answered by its first token
+        if self._batch:
+            self._step()
+        while self._unread and (self._unread[0].turn + self._lag <= self._turns or not self._batch):
+            self._read()
+
+    def _leave(self) -> None:
+        """Take rows that are done, or need no more tokens, out of the batch."""
+        for place in reversed(range(len(self._batch))):
+            asked = self._batch[place]
+            if not (asked.done or asked.complete):
                 continue
-            strayed[row] += is_stray
-            if token == plan.end:
-                ended[row] = True
-            else:
-                tokens[row].append(token)
-            cut = len(tokens[row]) == rows[row].limit
-            complete = plan.end is None and len(tokens[row]) == len(plan.steps)
-            if ended[row] or cut or complete:
-                ended[row] = ended[row] or complete
-                running.discard(row)
-        if len(running) <= len(batch) // 2:
-            places = torch.tensor(
-                [p for p, row in enumerate(batch) if row in running], dtype=torch.long
+            last = len(self._batch) - 1
+            if place != last:
+                self._rows.move(last, place, self._batch[last].position)
+                self._batch[place] = self._batch[last]
+            self._batch.pop()
+
+    def _join(self) -> None:
+        """Give free places to waiting rows and run their prompts."""
+        joining = list(self._admit(self.slots - len(self._batch)))
+        if not joining:
+            return
+        first = len(self._batch)
+        now = time.perf_counter()
+        for asked in joining:
+            asked.started = asked.started or now
+        # From here on a failure finds them in the batch.
+        self._batch += joining
+        prompts = []
+        for place, asked in enumerate(joining, first):
+            # What the plan leaves no choice about needs no step of its own.
+            for token in asked.route.forced[len(asked.tokens) : asked.row.limit]:
+                asked.take(token)
+            asked.drawn = len(asked.tokens)
+            prompts.append((*asked.row.prompt, *asked.tokens))
+            self._rows.set(
+                place,
+                asked.row.name,
+                asked.row.limit,
+                fed=len(prompts[-1]),
+                drawn=asked.drawn,
+                end_from=asked.route.end_from,
+                how=asked.sampling,
             )
-            batch = [row for row in batch if row in running]
-            places = places.to(device)
-            cache.keep(places)
-            ids, uniforms = ids[places], uniforms[places]
-        if batch:
-            positions = torch.tensor(
-                [[len(rows[row].prompt) + min(step, len(tokens[row]) - 1)] for row in batch],
-                device=device,
-            )  # [B, 1]; a row that has ended stays where it is
-            hidden = lm(ids[:, None], positions, cache)[:, 0]
-        step += 1
-    return [Answer(tuple(t), e, s) for t, e, s in zip(tokens, ended, strayed, strict=True)]
+        hidden = self._lm.prefill(prompts, self._rows.cache.rows(first, len(joining)))
+        self._choose(hidden, first, joining)
+
+    def _admit(self, free: int) -> Iterator[Answering]:
+        """The next rows: of the job with the fewest running, within a bound on prompt tokens."""
+        running: dict[Hashable, int] = {}
+        for asked in self._batch:
+            running[asked.job] = running.get(asked.job, 0) + 1
+        tokens = 0
+        with self._changed:
+            while self._waiting and free:
+                job = min(self._waiting, key=lambda job: running.get(job, 0))
+                queue = self._waiting.pop(job)
+                asked = queue.popleft()
+                if not asked.done and tokens and tokens + len(asked.row.prompt) > PREFILL:
+                    queue.appendleft(asked)
+                    self._waiting = {job: queue, **self._waiting}
+                    return
+                if queue:
+                    self._waiting[job] = queue  # behind the others
+                if asked.done:
+                    continue
+                running[job] = running.get(job, 0) + 1
+                tokens += len(asked.row.prompt)
+                free -= 1
+                yield asked
+
+    def _step(self) -> None:
+        """Feed each row's last token and draw its next one."""
+        for asked in self._batch:
+            asked.steps += 1
+            asked.company += len(self._batch)
+        length = max(asked.position for asked in self._batch) + 1
+        phases = {(asked.route.at(asked.drawn), asked.route.end) for asked in self._batch}
+        if len(phases) > 1:
+            self._choose(self._rows.advance(len(self._batch), length), 0, self._batch)
+            return
+        tokens = self._rows.turn(len(self._batch), length, self._routes.head(*phases.pop()))
+        self._note(self._batch, tokens)
+
+    def _choose(self, hidden: Tensor, first: int, rows: Sequence[Answering]) -> None:
+        """Draw a token of each row from its hidden state [rows, D], as its plan has it now.
+
+        The row rows[i] stands at place first + i.
+        """
+        groups: dict[tuple[frozenset[int], int | None], list[int]] = {}
+        for i, asked in enumerate(rows):
+            if not asked.complete:
+                groups.setdefault((asked.route.at(asked.drawn), asked.route.end), []).append(i)
+        for (cut, end), members in groups.items():
+            whole = len(members) == len(rows)
+            places = slice(first, first + len(rows)) if whole else [first + i for i in members]
+            states = hidden if whole else hidden[members]
+            tokens = self._rows.draw(states, places, self._routes.head(cut, end))
+            self._note([rows[i] for i in members], tokens)
+
+    def _note(self, rows: Sequence[Answering], tokens: Tensor) -> None:
+        """The rows' next tokens are drawn: read them when they have come."""
+        for asked in rows:
+            asked.drawn += 1
+        self._unread.append(_Drawn.on_its_way(self._turns, list(rows), tokens))
+
+    def _read(self) -> None:
+        """Hand the oldest tokens that were not yet read to their rows."""
+        drawn = self._unread.popleft()
+        for asked, token in zip(drawn.rows, drawn.read(), strict=True):
+            asked.take(token)
+
+    # When memory or the device fails
+
+    def _shrink(self) -> None:
+        """Halve the slots; rows without a place wait again, and go on from the tokens they have."""
+        self._unread.clear()
+        rows, self._batch = [asked for asked in self._batch if not asked.done], []
+        if self.slots == 1:
+            for asked in rows:
+                asked.finish(DeviceError("one sentence alone does not fit; use shorter sentences"))
+            rows = []
+        self.slots = max(1, self.slots // 2)
+        log.warning("%d rows run at once from now on", self.slots)
+        self._requeue(rows)
+        del self._rows  # its memory is what the new one needs
+        if self._lm.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._rows = RowState(self._lm, self.slots, self.positions)
+        if self._main is not None:
+            self._rows.capture(self._routes.head(self._main.cuts[-1], self._main.end))
+
+    def _requeue(self, rows: Sequence[Answering]) -> None:
+        with self._changed:
+            for asked in reversed(rows):
+                self._waiting.setdefault(asked.job, deque()).appendleft(asked)
+
+    def _fail(self, error: Exception) -> None:
+        """Answer all rows, running and waiting, with the error."""
+        self._unread.clear()
+        with self._changed:
+            rows = self._batch + [asked for queue in self._waiting.values() for asked in queue]
+            self._batch = []
+            self._waiting.clear()
+        for asked in rows:
+            asked.finish(error)
 
 
-def _prefill(lm: LanguageModel, rows: Sequence[Row]) -> tuple[KVCache, Tensor]:
-    """Run all prompts; the cache and the hidden state [B, D] after each prompt's last token."""
-    lengths = torch.tensor([len(row.prompt) for row in rows], device=lm.device)  # [B]
-    ids = pad_sequence(
-        [torch.tensor(row.prompt, device=lm.device) for row in rows], batch_first=True
-    )  # [B, S]
-    positions = torch.arange(ids.shape[1], device=lm.device).expand_as(ids)
-    cache = lm.new_cache(len(rows))
-    hidden = lm(ids, positions, cache)
-    return cache, hidden[torch.arange(len(rows), device=lm.device), lengths - 1]
+def answer(lm: Decoder, rows: Sequence[Row], plan: Plan, sampling: Sampling) -> list[Answer]:
+    """The answers of all rows, in order, from one batch of their own."""
+    longest = max(len(row.prompt) + row.limit for row in rows)
+    batcher = Batcher(lm, slots=len(rows), positions=longest)
+    return [asked.answer() for asked in batcher.submit(rows, plan, sampling)]
 
 
-def _membership(ids: frozenset[int], size: int) -> Tensor:
-    """Bool [size], True at each id."""
-    member = torch.zeros(size, dtype=torch.bool)
-    member[sorted(ids)] = True
-    return member
+def _told(error: Exception) -> Exception:
+    """A device's failure in words for the user; anything else as it is."""
+    if isinstance(error, RuntimeError) and "CUDA" in str(error):
+        return DeviceError("the GPU failed; the worker starts anew")
+    return error

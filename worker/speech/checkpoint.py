@@ -77,11 +77,18 @@ def read_tensors(path: Path, dtype: torch.dtype, device: torch.device) -> dict[s
 
     Raises SetupError naming the file when it is missing, cut short or not safetensors.
     """
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
     return {
         name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
-        for name, tensor in tensors.items()
+        for name, tensor in map_tensors(path).items()
     }
+
+
+def map_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a safetensors file as they lie in it: mapped, read when they are used.
+
+    Raises SetupError naming the file when it is missing, cut short or not safetensors.
+    """
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error

@@ -1,12 +1,16 @@
-"""All that the rest of the worker sees of the model: load it, make voices, speak."""
+"""All that the rest of the worker sees of the model: load it, make voices, speak.
+
+Many threads may call one engine at once: their sentences share the language model's batch.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import torch
@@ -14,17 +18,27 @@ from numpy.typing import NDArray
 
 from volume.layout import PREPARED
 from worker.cancellation import Cancellation
-from worker.errors import SynthesisError
-from worker.speech.batcher import Answer, Plan, Row, answer
+from worker.errors import SetupError, SynthesisError
+from worker.observe import log
+from worker.speech.batcher import Answer, Answering, Batcher, Row
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import Codec
-from worker.speech.lm import LanguageModel
+from worker.speech.decoder import Decoder
+from worker.speech.int8 import Int8LanguageModel, Kernel, fits
+from worker.speech.lm import LanguageModel, LMConfig
+from worker.speech.native import cpu_flags
+from worker.speech.plan import Plan
 from worker.speech.prompt import Prompter, Voice
 from worker.speech.sampling import Sampling
+from worker.speech.turns import Turns
 from worker.speech.upstream import find_upstream
 from worker.style import Style
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+INT8 = "int8"
+SLOTS = 16  # sentences at once on a CPU
+MOST_SLOTS = 64  # on a GPU, memory permitting
+POSITIONS = 12_288  # tokens of one sentence at most: 8,192 of speech, 4,096 of text and reference
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,6 @@ class Utterance:
     semantic_tokens: tuple[int, ...]
     tokens: int  # that the language model made, the end token included
     complete: bool  # False: cut off at max_tokens
-    strayed: int  # steps where the model's favourite token was outside its answer grammar
     codec_seconds: float  # time to turn the tokens into samples
     queue_seconds: float = 0.0  # that it waited for a place in the batch
     first_audio_seconds: float = 0.0  # from speak() to its first sample
@@ -58,43 +71,52 @@ class Designed:
 
     voice: Voice
     tokens: int  # that it took
-    strayed: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some of a sentence's audio, as early as it is final."""
+
+    sentence: int  # counts from 0
+    samples: NDArray[np.float32]  # mono [n], maybe none, that follow on the piece before
+    utterance: Utterance | None  # the whole sentence, with its last piece
 
 
 class Engine:
-    """A loaded model. One call at a time uses it; others wait."""
+    """A loaded model."""
 
-    def __init__(
-        self, lm: LanguageModel, codec: Codec, prompter: Prompter, max_rows: int = 16
-    ) -> None:
+    def __init__(self, lm: Decoder, codec: Codec, prompter: Prompter, slots: int = SLOTS) -> None:
         self._lm = lm
         self._codec = codec
         self._prompter = prompter
-        self._max_rows = max_rows
-        self._lock = Lock()
+        # On a CPU the language model and the codec each use all cores: they take turns. A GPU
+        # computes for both at once, on a stream each.
+        self._turns = Turns()
+        on_gpu = codec.device.type == "cuda"
+        self._stream: torch.cuda.Stream | None = None
+        if on_gpu:
+            self._stream = torch.cuda.Stream(codec.device)  # type: ignore[no-untyped-call]  # torch's
+        self._batcher = Batcher(lm, slots, POSITIONS, turns=None if on_gpu else self._turns)
 
     @classmethod
     def load(cls, folder: Path, dtype: str = "auto", device: str | None = None) -> Engine:
         """Everything from a checkpoint in the published layout, then one short warm-up.
 
-        Where it has been prepared for fast loading, that is what is read; but a float32 language
-        model always comes from the published file, for the prepared one is rounded.
+        Where it has been prepared for fast loading, that is what is read; but a language model in
+        float32 or int8 always comes from the published file, for the prepared one is rounded.
 
-        `dtype` is that of the language model: float32, bfloat16 or auto (bfloat16 on a GPU that
-        has it). Raises SetupError when a file is missing or does not fit.
+        `dtype` is that of the language model: float32, bfloat16, int8 (on CPUs with AVX512-VNNI)
+        or auto: the fastest that the device has. Raises SetupError when a file is missing or does
+        not fit.
         """
         published = Checkpoint(folder)
         checkpoint = Checkpoint(folder / PREPARED) if (folder / PREPARED).is_dir() else published
         checkpoint.check()
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        precision = _dtype(dtype, where)
-        decoder = checkpoint if precision is torch.bfloat16 else published
         codec = Codec.load(checkpoint, find_upstream(), where)
-        engine = cls(
-            lm=LanguageModel.load(decoder.language_model, precision, where),
-            codec=codec,
-            prompter=Prompter.load(checkpoint.language_model / "tokenizer.json", codec.sizes),
-        )
+        lm = _load_lm(checkpoint, published, dtype, where)
+        prompter = Prompter.load(checkpoint.language_model / "tokenizer.json", codec.sizes)
+        engine = cls(lm, codec, prompter, _slots(lm.config, where))
         engine.warm_up()
         return engine
 
@@ -106,14 +128,25 @@ class Engine:
     def warm_up(self) -> None:
         """Run every part once, so that the first job does not pay for it."""
         voice = Voice(global_tokens=(0,) * self._codec.sizes.voice_length)
-        self._codec.decode(voice.global_tokens, (0,) * 8)
-        prompt = (self._prompter.end_id,) * 8
-        plan = Plan(steps=(frozenset({self._prompter.end_id}),) * 2)
-        answer(self._lm, [Row(prompt, "warm-up", 2)], plan, Sampling())
+        self._batcher.prepare(self._prompter.speech_plan(voice))
+        plan = self._prompter.speech_plan(voice)
+        row = Row((self._prompter.end_id,) * 8, "warm-up", 3)
+        (asked,) = self._batcher.submit([row], plan, Sampling(min_tokens=3))
+        asked.answer()
+        with self._codec_turn():
+            self._codec.decode(voice.global_tokens, (0,) * 8)
 
     def occupancy(self) -> Occupancy:
         """What runs and waits now."""
-        return Occupancy(running=int(self._lock.locked()), waiting=0, slots=self._max_rows)
+        running, waiting = self._batcher.occupancy()
+        return Occupancy(running, waiting, self._batcher.slots)
+
+    def free_memory(self) -> float | None:
+        """Share of the GPU's memory that is free, 0 to 1; None without a GPU."""
+        if self._codec.device.type != "cuda":
+            return None
+        free, total = torch.cuda.mem_get_info(self._codec.device)
+        return free / total
 
     def listen(
         self, path: Path, transcript: str | None = None, cancellation: Cancellation | None = None
@@ -121,8 +154,7 @@ class Engine:
         """The voice in a checked audio file; with its transcript, its way of speaking too."""
         if cancellation is not None:
             cancellation.check()
-        with self._lock:
-            global_tokens, semantic_tokens = self._codec.tokenize(path)
+        global_tokens, semantic_tokens = self._codec.tokenize(path)
         return Voice(global_tokens, semantic_tokens, transcript)
 
     def design(
@@ -138,13 +170,10 @@ class Engine:
         """
         prompt = self._prompter.design_prompt(text, style)
         plan = self._prompter.design_plan(style)
-        if cancellation is not None:
-            cancellation.check()
-        with self._lock:
-            row = self._row(prompt, "voice", len(plan.steps))
-            (answered,) = answer(self._lm, [row], plan, sampling)
-        voice = self._prompter.designed_voice(style, answered.tokens)
-        return Designed(voice, len(answered.tokens), answered.strayed)
+        row = self._row(prompt, "voice", len(plan.steps))
+        asked = self._submit([row], plan, replace(sampling, min_tokens=0), object(), cancellation)
+        tokens = asked[0].answer().tokens
+        return Designed(self._prompter.designed_voice(style, tokens), len(tokens))
 
     def check(self, voice: Voice) -> str | None:
         """Why this voice is none of this model, or None when it is one."""
@@ -168,66 +197,155 @@ class Engine:
     ) -> Iterator[Utterance]:
         """Speak the sentences, in order, each as it is ready.
 
-        They run as one batch; with `chain` each goes on from the one before (its text and tokens
-        are the next one's transcript), so they run one after the other.
+        They run at the same time, beside those of other jobs; with `chain` each goes on from the
+        one before (its text and tokens are the next one's transcript), so they run one after the
+        other. Closing the iterator gives up what is not yet spoken. Raises JobCancelledError once
+        `cancellation` is said, BusyError where too much waits, DeviceError where the GPU fails.
         """
-        step = 1 if chain else self._max_rows
-        for start in range(0, len(sentences), step):
-            group = sentences[start : start + step]
-            if cancellation is not None:
-                cancellation.check()
-            with self._lock:
-                answers = self._answers(group, voice, sampling, start)
-            for text, answered in zip(group, answers, strict=True):
-                utterance = self._utterance(text, voice, answered)
-                yield utterance
-                if chain:
-                    voice = replace(
-                        voice, transcript=text, semantic_tokens=utterance.semantic_tokens
-                    )
+        begun = time.perf_counter()
+        for spoken in self._spoken(sentences, voice, sampling, chain, cancellation):
+            answered = spoken.asked.answer()
+            codes = self._prompter.semantic_codes(answered.tokens)
+            started = time.perf_counter()
+            with self._codec_turn():
+                samples = self._codec.decode(spoken.voice.global_tokens, codes)
+            yield spoken.utterance(answered, codes, samples, begun, started)
 
-    def _answers(
-        self, group: Sequence[str], voice: Voice, sampling: Sampling, start: int
-    ) -> list[Answer]:
+    def _spoken(
+        self,
+        sentences: Sequence[str],
+        voice: Voice,
+        sampling: Sampling,
+        chain: bool,
+        cancellation: Cancellation | None,
+    ) -> Iterator[_Sentence]:
+        """Each sentence in order, on its way through the batch."""
+        job = object()  # one turn of the batch's queue
+        ahead = 1 if chain else 2 * self._batcher.slots
+        asked: deque[_Sentence] = deque()
+        submitted = 0
+        try:
+            for index in range(len(sentences)):
+                if index == submitted:
+                    group = sentences[index : index + ahead]
+                    asked += self._ask(group, index, voice, sampling, job, cancellation)
+                    submitted += len(group)
+                yield asked[0]
+                done = asked.popleft()
+                if chain:
+                    codes = self._prompter.semantic_codes(done.asked.answer().tokens)
+                    voice = replace(voice, transcript=done.text, semantic_tokens=codes)
+        finally:
+            for sentence in asked:
+                self._batcher.cancel(sentence.asked)
+
+    def _ask(
+        self,
+        group: Sequence[str],
+        first: int,
+        voice: Voice,
+        sampling: Sampling,
+        job: object,
+        cancellation: Cancellation | None,
+    ) -> list[_Sentence]:
         rows = [
             self._row(
-                self._prompter.speech_prompt(text, voice),
-                f"sentence {start + i}",
-                sampling.max_tokens,
+                self._prompter.speech_prompt(text, voice), f"sentence {i}", sampling.max_tokens
             )
-            for i, text in enumerate(group)
+            for i, text in enumerate(group, first)
         ]
-        return answer(self._lm, rows, self._prompter.speech_plan(voice), sampling)
+        plan = self._prompter.speech_plan(voice)
+        asked = self._submit(rows, plan, sampling, job, cancellation)
+        return [_Sentence(text, voice, one) for text, one in zip(group, asked, strict=True)]
+
+    def _submit(
+        self,
+        rows: Sequence[Row],
+        plan: Plan,
+        sampling: Sampling,
+        job: object,
+        cancellation: Cancellation | None,
+    ) -> list[Answering]:
+        if cancellation is not None:
+            cancellation.check()
+        return self._batcher.submit(rows, plan, sampling, job=job, cancellation=cancellation)
 
     def _row(self, prompt: tuple[int, ...], name: str, limit: int) -> Row:
-        room = self._lm.config.max_position_embeddings - len(prompt)
+        room = self._batcher.positions - len(prompt)
         if room < limit and room < 64:
             raise SynthesisError(
                 f"the sentence with its reference is {len(prompt)} tokens long and leaves the "
-                f"model no room of {self._lm.config.max_position_embeddings}; "
+                f"model no room of {self._batcher.positions}; "
                 "use a shorter reference or a shorter prompt_text"
             )
         return Row(prompt, name, min(limit, room))
 
-    def _utterance(self, text: str, voice: Voice, answered: Answer) -> Utterance:
-        codes = self._prompter.semantic_codes(answered.tokens)
-        started = time.perf_counter()
-        with self._lock:
-            samples = self._codec.decode(voice.global_tokens, codes)
+    def _codec_turn(self) -> AbstractContextManager[object]:
+        """What the codec computes within: its turn on a CPU, its stream on a GPU."""
+        return self._turns if self._stream is None else torch.cuda.stream(self._stream)
+
+
+@dataclass(frozen=True)
+class _Sentence:
+    """A sentence on its way through the batch."""
+
+    text: str
+    voice: Voice
+    asked: Answering
+
+    def utterance(
+        self,
+        answered: Answer,
+        codes: tuple[int, ...],
+        samples: NDArray[np.float32],
+        begun: float,
+        decoded_from: float,
+    ) -> Utterance:
+        now = time.perf_counter()
         return Utterance(
-            text=text,
+            text=self.text,
             samples=samples,
             semantic_tokens=codes,
             tokens=len(answered.tokens) + answered.ended,
             complete=answered.ended,
-            strayed=answered.strayed,
-            codec_seconds=time.perf_counter() - started,
+            codec_seconds=now - decoded_from,
+            queue_seconds=answered.queue_seconds,
+            first_audio_seconds=now - begun,
+            occupancy=answered.occupancy,
         )
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype by its name; auto is bfloat16 on a GPU that has it, else float32."""
-    if name in DTYPES:
-        return DTYPES[name]
-    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if on_gpu else torch.float32
+def _load_lm(
+    checkpoint: Checkpoint, published: Checkpoint, dtype: str, device: torch.device
+) -> Decoder:
+    """The language model on the fastest kernels that `dtype` and the device leave."""
+    if dtype == INT8 or (dtype == "auto" and device.type == "cpu"):
+        unfit = "it needs a CPU" if device.type != "cpu" else None
+        unfit = unfit or fits(LMConfig.read(published.language_model / "config.json"))
+        kernel = None if unfit else Kernel.open()
+        if kernel is not None:
+            return Int8LanguageModel.load(published.language_model, kernel)
+        why = unfit or "see the line above"
+        if dtype == INT8:
+            raise SetupError(f"SPARK_DTYPE=int8 cannot be had here ({why}); use auto")
+        log.info("the language model does not run in int8: %s", why)
+    precision = DTYPES.get(dtype) or (torch.bfloat16 if _has_bfloat16(device) else torch.float32)
+    folder = (checkpoint if precision is torch.bfloat16 else published).language_model
+    return LanguageModel.load(folder, precision, device)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 faster than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
+
+
+def _slots(config: LMConfig, device: torch.device) -> int:
+    """How many sentences run at once: on a GPU, as many as half of its free memory can hold."""
+    if device.type != "cuda":
+        return SLOTS
+    positions = min(POSITIONS, config.max_position_embeddings)
+    channels = config.num_hidden_layers * 2 * config.num_key_value_heads * config.head_dim
+    free, _total = torch.cuda.mem_get_info(device)
+    return max(1, min(MOST_SLOTS, free // 2 // (2 * channels * positions)))

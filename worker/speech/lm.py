@@ -1,23 +1,28 @@
 """The language model: a Qwen2 decoder with a KV cache, and nothing of sampling.
 
-Shapes: B rows, S new positions, T cached positions, D hidden size, V vocabulary. Rows are padded
-on the right: a padded position is written to the cache but never seen, because a query attends
-only to keys at or before its own position, and the row's next real token overwrites it.
+Shapes: B rows, S new positions, P positions of the cache, D hidden size, V vocabulary. Rows are
+padded on the right: a padded position is written to the cache but never seen, because a query
+attends only to keys at or before its own position, and the row's next real token overwrites it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
+from torch.nn.utils.rnn import pad_sequence
 
 from worker.errors import SetupError
+from worker.speech.attention import Attend, Sight, attention_for, see
 from worker.speech.checkpoint import read_json, read_tensors
 
-CACHE_BLOCK = 256  # positions by which a cache grows
+Head = Callable[[Tensor], Tensor]  # hidden states [B, D] -> logits [B, n] of n chosen tokens
 
 
 @dataclass(frozen=True)
@@ -55,33 +60,41 @@ class LMConfig:
 
 
 class KVCache:
-    """Keys and values of every layer: [layers, B, kv heads, T, head_dim], T grown in blocks."""
+    """Keys and values of every layer: [layers, rows, P, kv heads, head_dim] each, all at once.
 
-    def __init__(self, config: LMConfig, rows: int, like: Tensor) -> None:
-        shape = (config.num_hidden_layers, rows, config.num_key_value_heads, 0, config.head_dim)
-        self.keys = like.new_empty(shape)
-        self.values = like.new_empty(shape)
+    Zeros, not garbage: a masked key still meets the softmax's arithmetic, and 0 * NaN is NaN.
+    """
 
-    def reserve(self, positions: int) -> None:
-        """Make room for positions 0 to `positions` - 1."""
-        have = self.keys.shape[3]
-        if positions > have:
-            more = -(-positions // CACHE_BLOCK) * CACHE_BLOCK - have
-            # Zeros, not garbage: a masked key still meets the softmax's arithmetic, and 0 * NaN
-            # is NaN.
-            self.keys = F.pad(self.keys, (0, 0, 0, more))
-            self.values = F.pad(self.values, (0, 0, 0, more))
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self.keys = keys
+        self.values = values
 
-    def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these: rows [n] long."""
-        self.keys = self.keys[:, rows]
-        self.values = self.values[:, rows]
+    @classmethod
+    def empty(cls, config: LMConfig, rows: int, positions: int, like: Tensor) -> KVCache:
+        """Of the dtype and on the device of `like`."""
+        shape = (
+            config.num_hidden_layers,
+            rows,
+            positions,
+            config.num_key_value_heads,
+            config.head_dim,
+        )
+        return cls(_zeros(shape, like), _zeros(shape, like))
 
-    def write(self, layer: int, positions: Tensor, key: Tensor, value: Tensor) -> None:
-        """Store key and value [B, kv heads, S, head_dim] at positions [B, S]."""
-        rows = torch.arange(len(positions), device=positions.device)[:, None]
-        self.keys[layer][rows, :, positions] = key.transpose(1, 2)
-        self.values[layer][rows, :, positions] = value.transpose(1, 2)
+    @property
+    def positions(self) -> int:
+        """That a row has room for."""
+        return self.keys.shape[2]
+
+    def rows(self, first: int, count: int) -> KVCache:
+        """`count` rows from `first` on, in the same memory."""
+        rows = slice(first, first + count)
+        return KVCache(self.keys[:, rows], self.values[:, rows])
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Make row `target` what row `source` is, of which `length` positions count."""
+        for part in (self.keys, self.values):
+            part[:, target, :length] = part[:, source, :length]
 
 
 class Attention(nn.Module):
@@ -89,33 +102,22 @@ class Attention(nn.Module):
 
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
-        self.heads = config.num_attention_heads
-        self.kv_heads = config.num_key_value_heads
         self.head_dim = config.head_dim
-        width = self.kv_heads * self.head_dim
+        width = config.num_key_value_heads * self.head_dim
         self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.k_proj = nn.Linear(config.hidden_size, width)
         self.v_proj = nn.Linear(config.hidden_size, width)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(
-        self, x: Tensor, layer: int, cache: KVCache, positions: Tensor, view: AttentionView
-    ) -> Tensor:
+    def forward(self, x: Tensor, layer: int, cache: KVCache, view: View) -> Tensor:
         """x [B, S, D] -> [B, S, D]."""
         b, s, _ = x.shape
-        q = self.q_proj(x).view(b, s, self.heads, self.head_dim).transpose(1, 2)
-        k = self.k_proj(x).view(b, s, self.kv_heads, self.head_dim).transpose(1, 2)
-        v = self.v_proj(x).view(b, s, self.kv_heads, self.head_dim).transpose(1, 2)
+        q = self.q_proj(x).view(b, s, -1, self.head_dim)
+        k = self.k_proj(x).view(b, s, -1, self.head_dim)
+        v = self.v_proj(x).view(b, s, -1, self.head_dim)
         q, k = rotate(q, view.cos, view.sin), rotate(k, view.cos, view.sin)
-        cache.write(layer, positions, k, v)
-        y = F.scaled_dot_product_attention(
-            q,
-            cache.keys[layer][:, :, : view.length],
-            cache.values[layer][:, :, : view.length],
-            attn_mask=view.mask,
-            enable_gqa=True,
-        )
-        out: Tensor = self.o_proj(y.transpose(1, 2).reshape(b, s, -1))
+        y = view.attend(q, k, v, cache.keys[layer], cache.values[layer], view.sight)
+        out: Tensor = self.o_proj(y.reshape(b, s, -1))
         return out
 
 
@@ -159,33 +161,41 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config)
         self.mlp = FeedForward(config)
 
-    def forward(
-        self, x: Tensor, layer: int, cache: KVCache, positions: Tensor, view: AttentionView
-    ) -> Tensor:
+    def forward(self, x: Tensor, layer: int, cache: KVCache, view: View) -> Tensor:
         """x [B, S, D] -> [B, S, D]."""
-        x = x + self.self_attn(self.input_layernorm(x), layer, cache, positions, view)
+        x = x + self.self_attn(self.input_layernorm(x), layer, cache, view)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
 
 @dataclass(frozen=True)
-class AttentionView:
+class View:
     """What all layers of one forward share."""
 
-    cos: Tensor  # [B, 1, S, head_dim]
+    cos: Tensor  # [B, S, 1, head_dim]
     sin: Tensor
-    mask: Tensor  # [B, 1, S, length] bool, True where a query may look
-    length: int  # cached positions in sight
+    sight: Sight
+    attend: Attend
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of x [B, heads, S, head_dim], halves paired as in Qwen2."""
+    """Rotary positions on x [B, S, heads, head_dim], in Qwen2's half-split form."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
+def rotary(config: LMConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [..., head_dim / 2] of positions [...], in float32."""
+    steps = torch.arange(0, config.head_dim, 2, device=positions.device, dtype=torch.float32)
+    frequencies = 1.0 / config.rope_theta ** (steps / config.head_dim)
+    angles = positions[..., None].float() * frequencies
+    return angles.cos(), angles.sin()
+
+
 class LanguageModel(nn.Module):
-    """Qwen2: token ids to hidden states to logits."""
+    """The decoder with its embedding and output head; parameters named as in the published file."""
+
+    attend: Attend
 
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
@@ -212,6 +222,7 @@ class LanguageModel(nn.Module):
             model.load_state_dict(tensors, assign=True)
         except RuntimeError as error:
             raise SetupError(f"LLM/model.safetensors does not fit its config: {error}") from error
+        model.attend = attention_for(device, dtype)
         return model.eval().requires_grad_(requires_grad=False)
 
     @property
@@ -219,41 +230,57 @@ class LanguageModel(nn.Module):
         """Where the weights are."""
         return self.norm.weight.device
 
-    def new_cache(self, rows: int) -> KVCache:
-        """An empty cache for `rows` sequences."""
-        return KVCache(self.config, rows, self.norm.weight)
+    def new_cache(self, rows: int, positions: int | None = None) -> KVCache:
+        """For `rows` sequences of at most `positions` tokens, by default the model's most."""
+        room = positions or self.config.max_position_embeddings
+        return KVCache.empty(self.config, rows, room, self.norm.weight)
 
-    def forward(self, ids: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
+    def forward(
+        self, ids: Tensor, positions: Tensor, cache: KVCache, length: int | None = None
+    ) -> Tensor:
         """Hidden states [B, S, D] of ids [B, S] at positions [B, S], both long.
 
-        The cache must have room for the greatest position; it is written as it goes.
+        `length` is how much of the cache is looked at, more than the greatest position; without
+        it, the device is asked for that. The cache is written as it goes.
         """
-        length = int(positions.max()) + 1
-        cache.reserve(length)
-        sight = torch.arange(length, device=ids.device)
-        cos, sin = self._rotary(positions)
-        view = AttentionView(
-            cos=cos,
-            sin=sin,
-            mask=(sight <= positions[:, :, None])[:, None],
-            length=length,
+        cos, sin = (
+            torch.cat((half, half), dim=-1)[:, :, None].to(self.norm.weight.dtype)
+            for half in rotary(self.config, positions)
         )
+        sight = see(positions, int(positions.max()) + 1 if length is None else length)
+        view = View(cos, sin, sight, self.attend)
         x = self.embed_tokens(ids)
         for index, layer in enumerate(self.layers):
-            x = layer(x, index, cache, positions, view)
+            x = layer(x, index, cache, view)
         out: Tensor = self.norm(x)
         return out
+
+    def prefill(self, prompts: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
+        """Run each prompt into a row of the cache; the hidden states [rows, D] after their ends."""
+        ids = pad_sequence([torch.tensor(p) for p in prompts], batch_first=True).to(self.device)
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
+        positions = torch.arange(ids.shape[1], device=self.device).expand_as(ids)
+        hidden: Tensor = self(ids, positions, cache, ids.shape[1])
+        return hidden[torch.arange(len(prompts), device=self.device), lengths - 1]
+
+    def step(self, ids: Tensor, positions: Tensor, cache: KVCache, length: int) -> Tensor:
+        """One more token ids [B] of each row, at positions [B]: its hidden states [B, D]."""
+        hidden: Tensor = self(ids[:, None], positions[:, None], cache, length)
+        return hidden[:, 0]
+
+    def head(self, ids: Tensor) -> Head:
+        """What gives the logits of these tokens [n] alone."""
+        return partial(F.linear, weight=self.lm_head.weight[ids.to(self.device)])
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., D] -> logits over the whole vocabulary [..., V]."""
         out: Tensor = self.lm_head(hidden)
         return out
 
-    def _rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [B, 1, S, head_dim] of positions [B, S], computed in float32."""
-        dim = self.config.head_dim
-        steps = torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32) / dim
-        angles = positions[:, None, :, None].float() * (1.0 / self.config.rope_theta**steps)
-        angles = torch.cat((angles, angles), dim=-1)
-        dtype = self.norm.weight.dtype
-        return angles.cos().to(dtype), angles.sin().to(dtype)
+
+def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Zeros of like's dtype and device; on a CPU, pages that are only taken when written."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    words = np.zeros(shape, {2: np.int16, 4: np.int32}[like.element_size()])
+    return torch.from_numpy(words).view(like.dtype)

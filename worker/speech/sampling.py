@@ -23,6 +23,17 @@ class Sampling:
     top_p: float = 0.95
     max_tokens: int = 3000
     seed: int = 0
+    min_tokens: int = 0  # of an answer, before which it cannot end
+
+
+@dataclass
+class Cuts:
+    """The sampling of each row of a batch, where the logits are: [rows, 1] each."""
+
+    temperature: Tensor  # float32, above 0
+    top_k: Tensor  # long, 1 and above
+    top_p: Tensor  # float32, above 0
+    most: int  # no row's top_k is greater
 
 
 def row_uniforms(seed: int, row: str, count: int) -> Tensor:
@@ -32,7 +43,14 @@ def row_uniforms(seed: int, row: str, count: int) -> Tensor:
     return torch.rand(count, generator=generator, dtype=torch.float64)
 
 
-def candidates(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+def cuts(sampling: Sampling, n: int) -> tuple[float, int, float]:
+    """Temperature, top-k and top-p in numbers that need no exception; `n` is the most of top-k."""
+    if sampling.temperature == 0:  # the most likely one, at any temperature
+        return 1.0, 1, 1.0
+    return sampling.temperature, min(sampling.top_k or n, n), sampling.top_p
+
+
+def candidates(logits: Tensor, sampling: Sampling | Cuts) -> tuple[Tensor, Tensor]:
     """What may be drawn, most likely first.
 
     `logits` [rows, n] -> probabilities [rows, k] (each row sums to 1, cut tokens have 0) and the
@@ -40,19 +58,28 @@ def candidates(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     with the rules of transformers' logits warpers; at least one candidate is always left.
     """
     n = logits.shape[-1]
-    k = min(sampling.top_k or n, n)
-    values, positions = torch.topk(logits.float() / sampling.temperature, k)  # [rows, k], sorted
+    temperature: float | Tensor
+    top_k: int | Tensor
+    top_p: float | Tensor
+    if isinstance(sampling, Cuts):
+        temperature, top_k, top_p = sampling.temperature, sampling.top_k, sampling.top_p
+        k = min(sampling.most, n)
+    else:
+        temperature, top_k, top_p = cuts(sampling, n)
+        k = top_k
+    values, positions = torch.topk(logits.float(), k)  # [rows, k], sorted
+    rank = torch.arange(k, device=logits.device)
+    values = (values / temperature).masked_fill(rank >= top_k, float("-inf"))
     probabilities = values.softmax(-1)
-    if sampling.top_p < 1:
-        before = probabilities.cumsum(-1) - probabilities  # mass of the more likely ones
-        probabilities = probabilities.masked_fill(before >= sampling.top_p, 0.0)
+    before = probabilities.cumsum(-1) - probabilities  # mass of the more likely ones
+    # The first is always left; and what is cut at 1 is only rounding.
+    cut = (before >= top_p) & (rank > 0) & (torch.as_tensor(top_p, device=logits.device) < 1)
+    probabilities = probabilities.masked_fill(cut, 0.0)
     return probabilities / probabilities.sum(-1, keepdim=True), positions
 
 
-def draw(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
+def draw(logits: Tensor, sampling: Sampling | Cuts, uniform: Tensor) -> Tensor:
     """One position for each row: logits [rows, n], uniform [rows] -> positions [rows]."""
-    if sampling.temperature == 0:
-        return logits.argmax(-1)
     probabilities, positions = candidates(logits, sampling)
     edges = probabilities.double().cumsum(-1)  # [rows, k]
     chosen = (edges <= uniform.to(edges)[:, None]).sum(-1)

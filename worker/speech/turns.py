@@ -1,0 +1,37 @@
+"""A lock that is handed on in the order in which it was asked for."""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import Lock
+from types import TracebackType
+
+
+class Turns:
+    """`with turns: ...`: who asked first is let in first, so that nobody starves."""
+
+    def __init__(self) -> None:
+        self._guard = Lock()
+        self._taken = False
+        self._queue: deque[Lock] = deque()
+
+    def __enter__(self) -> None:
+        """Wait for one's turn."""
+        with self._guard:
+            if not self._taken:
+                self._taken = True
+                return
+            mine = Lock()
+            mine.acquire()
+            self._queue.append(mine)
+        mine.acquire()  # given by the one before
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: object, _trace: TracebackType | None
+    ) -> None:
+        """Hand the turn on."""
+        with self._guard:
+            if self._queue:
+                self._queue.popleft().release()
+            else:
+                self._taken = False
