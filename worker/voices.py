@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from worker import audio
+from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, VoiceError
 from worker.keys import Keys
 from worker.observe import log
@@ -51,7 +52,9 @@ class Voices:
         self._cache = cache  # a folder of the model's own: tokens of one are not another's
         self._model = cache.name
 
-    def listen(self, path: Path, transcript: str | None) -> Voice:
+    def listen(
+        self, path: Path, transcript: str | None, cancellation: Cancellation | None = None
+    ) -> Voice:
         """The voice in a reference audio file; from the cache when it was heard before.
 
         Raises VoiceError when the file is not audio, too short or long, or silent.
@@ -60,7 +63,7 @@ class Voices:
         cached = self._cache / f"{_sha256(path)}.safetensors"
         voice = self._recall(cached)
         if voice is None:
-            voice = self._engine.listen(path)
+            voice = self._engine.listen(path, cancellation=cancellation)
             _remember(cached, voice)
         return Voice(voice.global_tokens, voice.semantic_tokens, transcript)
 

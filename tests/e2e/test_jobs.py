@@ -106,9 +106,8 @@ def test_every_mode_speaks(desk: Desk, asked: dict[str, Any]) -> None:
     metrics = answer["metrics"]
     assert metrics["sentences"] == len(answer["segments"])
     assert metrics["tokens"] > 0
-    assert {"text", "voice", "speech", "audio", "storage", "codec", "total"} == set(
-        metrics["seconds"]
-    )
+    stages = {"queue", "text", "voice", "speech", "audio", "storage", "codec"}
+    assert {*stages, "first_audio", "overhead", "total"} == set(metrics["seconds"])
 
 
 def test_a_seed_repeats_the_bytes(desk: Desk) -> None:
