@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak test image-test lint format faults lock lock-model parity-full bench docs lock-dev clean
+.PHONY: help install speak test image-test lint format faults load lock lock-model parity-full bench docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -49,6 +49,9 @@ image-test: $(STAMP) system  ## the image: built twice from nothing, the same by
 
 faults: $(STAMP)  ## the volume under every fault in full: a hundred kills, each file flipped
 	FAULTS=full $(BIN)/python -m pytest tests/platform/volume -rA --durations=0
+
+load: $(STAMP)  ## 1,000 jobs on workers that are killed, beside a bucket that fails; prints a table
+	$(BIN)/python -m tests.platform.load.load
 
 lock: $(STAMP)  ## resolve volume/locks/environment.toml and hash the demo model, into volume/locks/
 	$(BIN)/python -m volume.locking --uv $(abspath $(BIN)/uv)

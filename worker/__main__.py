@@ -73,13 +73,13 @@ def _serve(settings: Settings) -> int:
     )
     model = Layout(settings.runpod_volume).model(settings.spark_model)
     for check in (
-        fitness.Check(
+        fitness.named(
             "flash_attention", partial(check_flash_attention, locked_wheel("flash-attn"))
         ),
-        fitness.Check("gpu", check_gpu),
-        fitness.Check("model", partial(fitness.check_model, model)),
-        fitness.Check("storage", partial(fitness.check_storage, parts)),
-        fitness.Check("speech", partial(fitness.check_speech, parts)),
+        fitness.named("gpu", check_gpu),
+        fitness.named("model", partial(fitness.check_model, model)),
+        fitness.named("storage", partial(fitness.check_storage, parts)),
+        fitness.named("speech", partial(fitness.check_speech, parts)),
     ):
         runpod.serverless.register_fitness_check(check)
 

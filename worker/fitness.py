@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,22 +22,20 @@ from worker.speech.sampling import Sampling
 REPAIR = "python -m volume verify --repair"
 
 
-@dataclass(frozen=True)
-class Check:
-    """Something that must hold."""
+def named(name: str, check: Callable[[], None]) -> Callable[[], None]:
+    """The check as the SDK wants it, with a name; it logs what it finds."""
 
-    name: str
-    run: Callable[[], None]
-
-    def __call__(self) -> None:
-        """Raise SetupError, logged, where it does not."""
+    def run() -> None:
         watch = Stopwatch()
         try:
-            self.run()
+            check()
         except WorkerError as error:
-            event(logging.ERROR, "unfit", check=self.name, error=error.message)
-            raise SetupError(f"{self.name}: {error.message}") from None
-        event(logging.INFO, "fit", check=self.name, seconds=watch.total)
+            event(logging.ERROR, "unfit", check=name, error=error.message)
+            raise
+        event(logging.INFO, "fit", check=name, seconds=watch.total)
+
+    run.__name__ = name
+    return run
 
 
 def check_model(folder: Path) -> None:

@@ -14,7 +14,9 @@ from tests.support.worker_process import environment
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Run by CI itself on every change (.ci/run), or a long command of its own: here only resolved.
-WHOLE_RUNS = re.compile(r"^make (test|image-test|lint|parity-full|faults|bench)\b", re.MULTILINE)
+WHOLE_RUNS = re.compile(
+    r"^make (test|image-test|lint|parity-full|faults|bench|load)\b", re.MULTILINE
+)
 LINE = re.compile(r"^(?:\$ )?(python -m volume [^\n]*?)(?:  .*)?$", re.MULTILINE)
 # "": drawings; console: commands that need nixpkgs, whose outputs tests/nix looks up.
 KNOWN = {"bash", "json", "console", ""}

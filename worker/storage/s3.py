@@ -65,7 +65,7 @@ class S3Limits:
 
     connect_seconds: float = 5.0
     read_seconds: float = 30.0
-    attempts: int = 4
+    attempts: int = 6  # of one request, with growing pauses
     threads: int = 4
     part_bytes: int = 8 * _MEGABYTE  # larger files are sent in parts of this size
 

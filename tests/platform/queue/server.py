@@ -87,6 +87,7 @@ class Worker:
     seen: float  # last ping, or last take before its first
     pings: int = 0
     jobs: set[str] = field(default_factory=set)  # handed to it and not ended
+    most: int = 0  # jobs that it had at the same time
     to_stop: set[str] = field(default_factory=set)
     unhealthy: str | None = None  # what a failed fitness check reported
     stop_asked: bool = False  # an answer had stopPod
@@ -307,6 +308,7 @@ class Queue:
             job.status, job.missed = "IN_PROGRESS", 0
             job.deliveries.append((name, time.monotonic()))
             worker.jobs.add(job.id)
+            worker.most = max(worker.most, len(worker.jobs))
             taken.append({"id": job.id, "input": job.input})
             if self._falls("twice"):
                 self._waiting.append(job.id)

@@ -250,8 +250,8 @@ def test_running_jobs_are_left_to_the_platform_when_the_time_is_up(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"S3_BUCKET_NAME": "other"}, "storage: "),
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "storage: "),
+        ({"S3_BUCKET_NAME": "other"}, "storage: SetupError: "),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "storage: SetupError: "),
     ],
 )
 def test_an_unfit_worker_says_why_and_takes_nothing(
