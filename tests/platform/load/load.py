@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import logging
 import random
 import subprocess
 import sys
@@ -66,7 +67,7 @@ class Size:
     jobs: int = 1000
     workers: int = 4
     clients: int = 40  # jobs that are waited for at the same time
-    kill_seconds: float = 15.0  # from one kill to the next
+    kill_seconds: float = 12.0  # from one kill to the next
     kills: int = 1000  # at most
     storage_faults: float = 0.2
 
@@ -105,7 +106,7 @@ class Report:
     quiet_overhead: list[float] = field(default_factory=list)
     quiet_audio: list[float] = field(default_factory=list)
     usage: dict[str, Usage] = field(default_factory=dict)
-    temporary_files: int = 0
+    temporary_files: dict[str, set[str]] = field(default_factory=dict)
 
     def percentile(self, share: float) -> float:
         """Of the latencies of jobs that were answered with speech, in seconds."""
@@ -115,7 +116,8 @@ class Report:
     def leaks(self) -> list[str]:
         """What the worker that was never killed has more of than in the middle of the run."""
         middle, end = self.usage["middle"], self.usage["end"]
-        found = [] if not self.temporary_files else [f"{self.temporary_files} temporary files"]
+        left = self.temporary_files["end"] - self.temporary_files["start"]
+        found = [f"temporary files: {', '.join(sorted(left))}"] if left else []
         if end.fds > middle.fds + 8:
             found.append(f"file handles: {middle.fds} -> {end.fds}")
         if end.threads > middle.threads + 8:
@@ -148,12 +150,15 @@ class Report:
             ("answered again from the bucket", str(self.again)),
             ("faults of the bucket / calls", f"{self.storage_faults} / {self.storage_calls}"),
             ("faults of the platform", str(self.platform_faults)),
-            ("most jobs at once: all / one worker", f"{self.size.clients} / {self.most_at_once}"),
+            ("clients / most jobs of one worker", f"{self.size.clients} / {self.most_at_once}"),
             *((f"latency p{share}, s", f"{self.percentile(share):.2f}") for share in (50, 95, 99)),
             ("overhead beyond the stages, p50, ms", _milliseconds(self.quiet_overhead)),
             ("trimming, joining, encoding, p50, ms", _milliseconds(self.quiet_audio)),
             *((f"fds / threads / MiB, {name}", usage(name)) for name in ("start", "middle", "end")),
-            ("temporary files at the end", str(self.temporary_files)),
+            *(
+                (f"temporary files, {name}", str(len(self.temporary_files[name])))
+                for name in ("start", "end")
+            ),
             ("leaked", "; ".join(self.leaks) or "0"),
         ]
         width = max(len(name) for name, _ in rows)
@@ -229,6 +234,8 @@ class Load:
     def run(self, volume: Path) -> Report:
         """Do it; the processes are gone afterwards."""
         with ExitStack() as stack:
+            # Its server writes a line for each request, and with it the signed URL.
+            logging.getLogger("werkzeug").setLevel(logging.WARNING)
             endpoint = stack.enter_context(s3_server(BUCKET))
             self._door = stack.enter_context(Door(endpoint).running())
             queue = Queue(hold_seconds=2.0, dead_after=8.0)
@@ -274,7 +281,7 @@ class Load:
             seconds = job.output["metrics"]["seconds"]
             self._report.quiet_overhead.append(seconds["overhead"])
             self._report.quiet_audio.append(seconds["audio"])
-        self._report.usage["start"] = survivor.usage()
+        self._measure("start")
 
     def _loud(self) -> None:
         self._workers += [self._start_worker() for _ in range(self._size.workers - 1)]
@@ -293,7 +300,7 @@ class Load:
             for n, one in enumerate(waiting):
                 one.result()
                 if n == self._size.jobs // 2:
-                    self._report.usage["middle"] = self._workers[0].usage()
+                    self._measure("middle")
         self._report.seconds = time.monotonic() - begun
         self._over.set()
         killer.join(200)
@@ -301,9 +308,15 @@ class Load:
         self._door.chance = lambda: None
         self._queue.faults = Faults()
         time.sleep(3)
-        self._report.usage["end"] = self._workers[0].usage()
-        scratch = self._folder / f"{self._workers[0].name}.tmp"
-        self._report.temporary_files = len(list(scratch.rglob("*")))
+        self._measure("end")
+
+    def _measure(self, when: str) -> None:
+        """What the worker that is never killed holds now."""
+        survivor = self._workers[0]
+        self._report.usage[when] = survivor.usage()
+        scratch = self._folder / f"{survivor.name}.tmp"
+        files = {str(path.relative_to(scratch)) for path in scratch.rglob("*")}
+        self._report.temporary_files[when] = files
 
     def _storage_fault(self) -> Order | None:
         self._report.storage_calls += 1
