@@ -297,6 +297,8 @@ def _setting_type(info: FieldInfo, schema: dict[str, Any]) -> str:
     kinds = schema.get("anyOf", [schema])
     if any("enum" in kind or kind.get("type") == "integer" for kind in kinds):
         return allowed(info)
+    if schema.get("type") == "boolean":
+        return "`true`, `false`"
     return "a path" if any(kind.get("format") == "path" for kind in kinds) else "text"
 
 

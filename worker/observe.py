@@ -19,9 +19,7 @@ log = logging.getLogger("worker")
 TEXT_MAX = 4_096  # characters of one text in a line
 
 _job: ContextVar[str | None] = ContextVar("job", default=None)
-# The query of a pre-signed URL is a key to the file, and a password may stand before a host.
-_QUERY = re.compile(r"(\w+://[^\s?\"'<>]*)\?[^\s\"'<>]*")
-_USER = re.compile(r"(\w+://)[^\s/?@\"'<>]*@")
+_END_OF_URL = re.compile(r"[\s\"'<>]")
 
 
 def set_up_logging(level: str, secrets: Sequence[str] = ()) -> None:
@@ -81,9 +79,24 @@ class JsonLines(logging.Formatter):
     def _without_secrets(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "...")
-        text = _USER.sub(r"\1...@", _QUERY.sub(r"\1?...", text))
+        first, *others = text.split("://")
+        text = "://".join([first, *map(_bare, others)])
         # The end of a traceback says what went wrong.
         return text if len(text) <= TEXT_MAX else f"...{text[-TEXT_MAX:]}"
+
+
+def _bare(after_scheme: str) -> str:
+    """What follows `://`, without user and query.
+
+    The query of a pre-signed URL is a key to the file, and a password may stand before a host.
+    """
+    end = _END_OF_URL.search(after_scheme)
+    size = end.start() if end else len(after_scheme)
+    place, mark, _ = after_scheme[:size].partition("?")
+    host, slash, path = place.partition("/")
+    _, at, host = host.rpartition("@")
+    shown = f"{'...@' if at else ''}{host}{slash}{path}{'?...' if mark else ''}"
+    return shown + after_scheme[size:]
 
 
 class Stopwatch:
