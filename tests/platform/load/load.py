@@ -97,6 +97,7 @@ class Report:
     again: int = 0  # answers that came from the bucket
     redelivered: int = 0
     kills: int = 0
+    killed_jobs: int = 0  # that were under way then
     storage_faults: int = 0
     storage_calls: int = 0
     platform_faults: int = 0
@@ -146,6 +147,7 @@ class Report:
             ("ended otherwise than they should", str(len(self.wrong))),
             ("URLs opened / broken", f"{self.urls} / {len(self.broken_urls)}"),
             ("workers killed and replaced", str(self.kills)),
+            ("jobs that died with them", str(self.killed_jobs)),
             ("delivered more than once", str(self.redelivered)),
             ("answered again from the bucket", str(self.again)),
             ("faults of the bucket / calls", f"{self.storage_faults} / {self.storage_calls}"),
@@ -257,7 +259,7 @@ class Load:
         return self._report
 
     def _start_worker(self) -> WorkerProcess:
-        name = f"pod-{self._started}"
+        name = f"pod-{self._started:03}"
         self._started += 1
         scratch = self._folder / f"{name}.tmp"
         scratch.mkdir()
@@ -337,14 +339,22 @@ class Load:
             self._queue.wait(job_id, 300)
 
     def _kill(self) -> None:
-        """Kill one worker after the other, but the first, and start another in its place."""
+        """Kill one worker after the other that is up, but the first; start others in their place.
+
+        One that is still starting would be no loss to anybody.
+        """
         while self._report.kills < self._size.kills and not self._over.wait(
             self._size.kill_seconds
         ):
-            place = 1 + self._report.kills % (self._size.workers - 1)
-            self._workers[place].kill()
-            self._report.kills += 1
-            self._workers[place] = self._start_worker()
+            for place, process in sorted(
+                enumerate(self._workers[1:], 1), key=lambda item: item[1].name
+            ):
+                if process.name in self._queue.workers:
+                    self._report.kills += 1
+                    self._report.killed_jobs += len(self._queue.workers[process.name].jobs)
+                    process.kill()
+                    self._workers[place] = self._start_worker()
+                    break
 
     def _judge(self) -> None:
         report, queue = self._report, self._queue
