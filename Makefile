@@ -55,6 +55,9 @@ faults: $(STAMP)  ## the volume under every fault in full: a hundred kills, each
 hostile: $(STAMP)  ## hostile input in full: URLs, 1,000 audio files, 10,000 jobs, names, injections
 	HOSTILE=full $(BIN)/python -m pytest tests/platform/hostile -rA --durations=5
 
+load: $(STAMP)  ## 1,000 jobs on workers that are killed, beside a bucket that fails; prints a table
+	$(BIN)/python -m tests.platform.load.load
+
 lock: $(STAMP)  ## resolve volume/locks/environment.toml and hash the demo model, into volume/locks/
 	$(BIN)/python -m volume.locking --uv $(abspath $(BIN)/uv)
 

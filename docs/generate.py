@@ -22,7 +22,15 @@ from pydantic_core import PydanticUndefined
 from worker.errors import WorkerError
 from worker.fields import allowed, names
 from worker.request import STYLE_FIELDS, SpeechRequest
-from worker.response import Metrics, Segment, SpeechResponse, VoiceUsed, WordTiming
+from worker.response import (
+    Metrics,
+    Progress,
+    Segment,
+    SpeechResponse,
+    SpokenSegment,
+    VoiceUsed,
+    WordTiming,
+)
 from worker.settings import Settings
 from worker.subtitles import SubtitleStyle
 
@@ -79,11 +87,22 @@ ANSWER = SpeechResponse(
     voice=VoiceUsed(source="style"),
     seed=7,
     metrics=Metrics(
-        seconds={"voice": 0.0, "speech": 0.61, "audio": 0.02, "storage": 0.11},
+        seconds={
+            "queue": 0.004,
+            "voice": 0.0,
+            "speech": 0.61,
+            "codec": 0.02,
+            "audio": 0.02,
+            "storage": 0.11,
+            "first_audio": 0.62,
+            "overhead": 0.003,
+            "total": 0.75,
+        },
         sentences=1,
         tokens=144,
         tokens_per_second=236.1,
         real_time_factor=0.35,
+        batch_occupancy=3.2,
         truncated_sentences=0,
         silent_sentences=0,
     ),
@@ -150,6 +169,19 @@ An answer:
 
 $answer
 
+## Sentence by sentence
+
+With `stream`, each sentence is stored by itself, as output/NAME_JOBID.NNNN.FORMAT, and told of as
+soon as it is ready. On an ordinary endpoint, RunPod's `/status` shows a Progress while the job
+runs. Where the worker's `STREAM` is set, `/stream` gives a SpokenSegment for each sentence and,
+last, the answer; the job's output is then the list of all of them. The answer is the same in both.
+
+## Delivered again
+
+RunPod may deliver a job twice. A job whose results stand in the bucket already is answered with
+them and with fresh URLs; a record of it lies beside the audio, as output/NAME_JOBID.DIGEST.json.
+Without a `seed`, the job's id and fields decide it, so that a second worker makes the same speech.
+
 ## Errors
 
 A job that fails answers `{"error": TEXT}`; TEXT is a JSON object with `code`, `message` and, where
@@ -175,7 +207,7 @@ def api() -> str:
     """Give the text of docs/API.md."""
     parts = (
         f"### {model.__name__}\n\n{inspect.getdoc(model)}\n\n{_output_table(model)}"
-        for model in (Segment, WordTiming, VoiceUsed, Metrics)
+        for model in (Segment, WordTiming, VoiceUsed, Metrics, Progress, SpokenSegment)
     )
     return API.substitute(
         note=NOTE,
@@ -265,6 +297,8 @@ def _setting_type(info: FieldInfo, schema: dict[str, Any]) -> str:
     kinds = schema.get("anyOf", [schema])
     if any("enum" in kind or kind.get("type") == "integer" for kind in kinds):
         return allowed(info)
+    if schema.get("type") == "boolean":
+        return "`true`, `false`"
     return "a path" if any(kind.get("format") == "path" for kind in kinds) else "text"
 
 

@@ -5,13 +5,20 @@ The SDK's own arguments work: --test_input JSON, --rp_serve_api, --rp_api_port a
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import sys
+from functools import partial
+from typing import Any
 
 from volume.layout import Layout, LayoutError, locked_wheel
 from worker.errors import SetupError
-from worker.observe import log, set_up_logging
+from worker.lifecycle import Concurrency, RunningJobs, host_memory_free, sweep_scratch
+from worker.observe import event, log, set_up_logging
 from worker.settings import Settings, load_settings
+
+JOBS = 8  # at once, where the operator does not say
 
 
 def main() -> int:
@@ -19,33 +26,87 @@ def main() -> int:
     set_up_logging("INFO")
     try:
         settings = load_settings()
-        set_up_logging(settings.log_level)
+        set_up_logging(settings.log_level, _secrets(settings))
         # Asked here already: the imports below take seconds, and a bad start is paid for.
         Layout(settings.runpod_volume).model(settings.spark_model)
-        _serve(settings)
+        return _serve(settings)
     except (SetupError, LayoutError) as error:
         log.error("setup_failed: %s", error)
         return 1
-    return 0
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: Settings) -> int:
     # The SDK reads this when it is imported. Its own default prints whole answers, and with them
     # signed URLs that anyone may open.
     quiet = {"WARNING": "WARN", "ERROR": "ERROR"}
     os.environ.setdefault("RUNPOD_LOG_LEVEL", quiet.get(settings.log_level, "INFO"))
     # Imported once it is known that they are needed.
     import runpod  # noqa: PLC0415
+    from runpod.http_client import AsyncClientSession  # noqa: PLC0415
+    from runpod.serverless.modules.rp_http import send_result  # noqa: PLC0415
 
-    from worker.handler import make_handler  # noqa: PLC0415
+    from worker import fitness  # noqa: PLC0415
+    from worker.handler import Service, make_handler, make_stream_handler  # noqa: PLC0415
     from worker.parts import Parts  # noqa: PLC0415
     from worker.speech.fitness import check_flash_attention  # noqa: PLC0415
+    from worker.speech.gpu import check_gpu  # noqa: PLC0415
 
-    @runpod.serverless.register_fitness_check  # type: ignore[untyped-decorator]  # the SDK has none
-    def flash_attention() -> None:
-        check_flash_attention(locked_wheel("flash-attn"))
+    async def send(job: dict[str, Any], progress: dict[str, Any]) -> None:
+        # The SDK's progress_update sends each in a thread of its own, so that they overtake each
+        # other and the answer; this is what it does there.
+        async with AsyncClientSession() as session:
+            await send_result(session, {"status": "IN_PROGRESS", "output": progress}, job)
 
-    runpod.serverless.start({"handler": make_handler(Parts.load(settings))})
+    sweep_scratch()
+    parts = Parts.load(settings)
+    slots = parts.engine.occupancy().slots
+    config: dict[str, Any] = {"return_aggregate_stream": True}
+    # With this the SDK asks for a fresh worker in each answer, of a generator too.
+    running = RunningJobs(settings.drain_seconds, lambda: config.update(refresh_worker=True))
+    queued = bool(os.environ.get("RUNPOD_WEBHOOK_GET_JOB"))
+    service = Service(
+        max_jobs=settings.max_concurrency or min(JOBS, slots),
+        streams=settings.stream,
+        remembers=queued,
+        send=send if queued else Service.send,
+        running=running,
+    )
+    model = Layout(settings.runpod_volume).model(settings.spark_model)
+    for check in (
+        fitness.named(
+            "flash_attention", partial(check_flash_attention, locked_wheel("flash-attn"))
+        ),
+        fitness.named("gpu", check_gpu),
+        fitness.named("model", partial(fitness.check_model, model)),
+        fitness.named("storage", partial(fitness.check_storage, parts)),
+        fitness.named("speech", partial(fitness.check_speech, parts)),
+    ):
+        runpod.serverless.register_fitness_check(check)
+
+    def free() -> float:
+        on_gpu = parts.engine.free_memory()
+        return host_memory_free() if on_gpu is None else min(on_gpu, host_memory_free())
+
+    event(logging.INFO, "worker begins", model=model.name, jobs=service.max_jobs, slots=slots)
+    # The SDK calls a generator for --test_input too, and does not listen to it.
+    one_job = any(argument.startswith("--test_input") for argument in sys.argv)
+    make = make_stream_handler if settings.stream and not one_job else make_handler
+    config["handler"] = make(parts, service)
+    config["concurrency_modifier"] = Concurrency(service.max_jobs, running, free)
+    try:
+        runpod.serverless.start(config)
+    except asyncio.CancelledError:  # how a drain ends the SDK's loop
+        if running.reason is None:
+            raise
+    event(logging.INFO, "worker ends", reason=running.reason)
+    return 1 if running.broken else 0
+
+
+def _secrets(settings: Settings) -> list[str]:
+    """What no line of the log may hold."""
+    kept = (settings.aws_secret_access_key, settings.aws_session_token)
+    named = [secret.get_secret_value() for secret in kept if secret is not None]
+    return [*named, os.environ.get("RUNPOD_AI_API_KEY", "")]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from worker.cancellation import Cancellation
 from worker.errors import VoiceError
 from worker.request import SpeechRequest
 from worker.response import VoiceUsed
@@ -33,6 +34,7 @@ def choose_voice(
     voices: Voices,
     fetch_reference: Callable[[str, Path], Path],
     folder: Path,
+    cancellation: Cancellation | None = None,
 ) -> Chosen:
     """The voice that the request names; a style is designed for the `first` sentence.
 
@@ -40,12 +42,12 @@ def choose_voice(
     NotAvailableError saying what to give instead.
     """
     if request.style is not None:
-        designed = engine.design(request.style, first, sampling)
+        designed = engine.design(request.style, first, sampling, cancellation)
         used = VoiceUsed(source="style", name=request.save_voice)
         return Chosen(designed.voice, designed.voice, used, designed.tokens)
     if request.prompt_speech_url is not None:
         file = fetch_reference(request.prompt_speech_url, folder)
-        whole = voices.listen(file, request.prompt_text)
+        whole = voices.listen(file, request.prompt_text, cancellation)
         used = VoiceUsed(source="reference", name=request.save_voice)
     else:
         name = str(request.voice)  # the request names one of the three

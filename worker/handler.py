@@ -8,56 +8,260 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from worker import pipeline
-from worker.errors import WorkerError
-from worker.observe import log
+from worker.cancellation import Cancellation
+from worker.errors import DeviceError, JobCancelledError, WorkerError
+from worker.lifecycle import RunningJobs, scratch_prefix
+from worker.manifest import Manifests, settled_seed
+from worker.observe import Stopwatch, event, lines_of, log
 from worker.parts import Parts
 from worker.request import parse_request
+from worker.response import Progress, SpeechResponse, SpokenSegment
+from worker.segments import Announce
 
-Job = dict[str, Any]  # RunPod's: {"id": ..., "input": ...}
-Handler = Callable[[Job], Awaitable[dict[str, Any]]]
+RunPodJob = dict[str, Any]  # {"id": ..., "input": ...}
+Answer = dict[str, Any]
+Handler = Callable[[RunPodJob], Awaitable[Answer]]
+# Sends a progress update, and gives back when RunPod has it.
+Send = Callable[[RunPodJob, Answer], Awaitable[None]]
+
+ANNOUNCING_SECONDS = 5.0  # that an answer waits for progress updates still under way
 
 
-def make_handler(parts: Parts) -> Handler:
-    """The function that RunPod calls with each job."""
+async def _to_nobody(_job: RunPodJob, _progress: Answer) -> None:
+    """Where there is no platform."""
 
-    async def handle(job: Job) -> dict[str, Any]:
-        # In a thread, so that the event loop goes on pinging and listening meanwhile.
-        return await asyncio.to_thread(answer_job, job, parts)
+
+@dataclass(frozen=True)
+class Service:
+    """How this worker does its jobs."""
+
+    max_jobs: int = 8  # at the same time
+    streams: bool = False  # whether a job is streamed that does not say
+    remembers: bool = False  # whether a job may be delivered again, and is then answered as before
+    send: Send = _to_nobody
+    running: RunningJobs = field(default_factory=RunningJobs)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """One job on its way through a thread."""
+
+    job: RunPodJob
+    announce: Announce
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    watch: Stopwatch = field(default_factory=Stopwatch)
+
+    @property
+    def id(self) -> str:
+        return str(self.job.get("id", ""))
+
+
+def make_handler(parts: Parts, service: Service | None = None) -> Handler:
+    """The function that RunPod calls with each job of an ordinary endpoint."""
+    service = service or Service()
+    work = _worker_threads(parts, service)
+
+    async def handle(job: RunPodJob) -> Answer:
+        segments: asyncio.Queue[SpokenSegment | None] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        order = _Order(job, lambda s: _hand_over(loop, segments, s))
+        service.running.enter(order.cancellation)
+        telling = asyncio.create_task(_tell(job, segments, service.send))
+        try:
+            answer = await work(order)
+            # Before the answer, so that no update comes after it.
+            segments.put_nowait(None)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(telling), ANNOUNCING_SECONDS)
+            return answer
+        finally:
+            telling.cancel()
 
     return handle
 
 
-def answer_job(job: Job, parts: Parts) -> dict[str, Any]:
+def make_stream_handler(
+    parts: Parts, service: Service
+) -> Callable[[RunPodJob], AsyncGenerator[Answer, None]]:
+    """The generator that RunPod calls where its /stream is wanted: sentences, then the answer."""
+    work = _worker_threads(parts, service)
+
+    async def stream(job: RunPodJob) -> AsyncGenerator[Answer, None]:
+        segments: asyncio.Queue[SpokenSegment | None] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        order = _Order(job, lambda s: _hand_over(loop, segments, s))
+        service.running.enter(order.cancellation)
+        answering = asyncio.create_task(work(order))
+        answering.add_done_callback(lambda _done: segments.put_nowait(None))
+        try:
+            while (segment := await segments.get()) is not None:
+                yield segment.to_json()
+            yield await answering
+        finally:
+            order.cancellation.cancel()
+            answering.cancel()
+
+    return stream
+
+
+def _hand_over(
+    loop: asyncio.AbstractEventLoop,
+    segments: asyncio.Queue[SpokenSegment | None],
+    segment: SpokenSegment,
+) -> None:
+    """From the job's thread to the event loop. Raises RuntimeError where that is closed."""
+    loop.call_soon_threadsafe(segments.put_nowait, segment)
+
+
+async def _tell(job: RunPodJob, segments: asyncio.Queue[SpokenSegment | None], send: Send) -> None:
+    """Send progress updates, one at a time and in order, each with all sentences so far.
+
+    RunPod shows the last one only, and what is ready while one is sent goes into the next.
+    """
+    ready: list[SpokenSegment] = []
+    over = False
+    while not over:
+        new = [await segments.get()]
+        while not segments.empty():
+            new.append(segments.get_nowait())
+        over = None in new
+        told = len(ready)
+        ready += [segment for segment in new if segment is not None]
+        if len(ready) > told:
+            progress = Progress(done=len(ready), total=ready[-1].total, segments=tuple(ready))
+            try:
+                await send(job, progress.to_json())
+            except Exception as error:
+                event(logging.WARNING, "progress cannot be sent", error=repr(error))
+
+
+def _worker_threads(
+    parts: Parts, service: Service
+) -> Callable[[_Order], Coroutine[Any, Any, Answer]]:
+    """What does a job in a thread, so that the event loop goes on pinging and listening."""
+    # Twice as many as jobs: one that was cancelled may still be on its way out.
+    threads = ThreadPoolExecutor(2 * service.max_jobs, "job")
+    manifests = Manifests(parts.storage, parts.keys) if service.remembers else None
+
+    async def work(order: _Order) -> Answer:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                threads, partial(_answer, order, parts, service, manifests)
+            )
+        except asyncio.CancelledError:  # how the SDK says that the platform cancelled the job
+            order.cancellation.cancel()
+            raise
+
+    return work
+
+
+def _answer(order: _Order, parts: Parts, service: Service, manifests: Manifests | None) -> Answer:
     """Do one job; the answer as RunPod wants it. Never raises; leaves no temporary file."""
-    job_id = str(job.get("id", ""))
-    try:
-        request = parse_request(job.get("input"))
-        with TemporaryDirectory(prefix="spark-tts-") as folder:
-            response = pipeline.speak(request, job_id, parts, Path(folder))
-        log.info(
-            "job %s: %.2f s of speech in %.2f s",
-            job_id,
-            response.duration,
-            response.metrics.seconds["total"],
+    watch = order.watch
+    watch.add("queue", watch.total)  # for this thread
+    with lines_of(order.id):
+        try:
+            event(logging.DEBUG, "job begun")
+            with TemporaryDirectory(prefix=scratch_prefix()) as folder:
+                response, again = _respond(order, parts, service, manifests, Path(folder))
+        except JobCancelledError as error:
+            event(logging.INFO, "job cancelled", seconds=watch.total)
+            return _failure(error.code, error.message, error.field)
+        except DeviceError as error:
+            event(logging.ERROR, "job failed", code=error.code, error=error.message)
+            service.running.give_up(f"{error.code}: {error.message}")
+            # RunPod's SDK takes the second key out, and asks the platform for a fresh worker.
+            return {
+                **_failure(error.code, error.message, error.field),
+                "refresh_worker": True,
+            }
+        except WorkerError as error:
+            event(
+                logging.WARNING,
+                "job failed",
+                code=error.code,
+                field=error.field,
+                error=error.message,
+                seconds=watch.total,
+            )
+            return _failure(error.code, error.message, error.field)
+        except Exception:
+            log.exception("job failed", extra={"fields": {"code": "internal_error"}})
+            message = "the worker failed in a way that it does not know; its log for job "
+            return _failure("internal_error", f"{message}{order.id} says how", None)
+        event(
+            logging.INFO,
+            "job answered again" if again else "job answered",
+            audio_seconds=response.duration,
+            seconds=watch.total,
+            stages=dict(watch.seconds),
+            overhead=pipeline.overhead(watch),
+            metrics=response.metrics.model_dump(mode="json", exclude={"seconds", "faults"}),
         )
         return dict(response.to_json())
-    except WorkerError as error:
-        log.warning("job %s: %s: %s", job_id, error.code, error.message)
-        return _failure(error.code, error.message, error.field)
-    except Exception:
-        log.exception("job %s: internal error", job_id)
-        return _failure(
-            "internal_error",
-            f"the worker failed in a way that it does not know; its log for job {job_id} says how",
-            None,
-        )
 
 
-def _failure(code: str, message: str, field: str | None) -> dict[str, Any]:
+def _respond(
+    order: _Order,
+    parts: Parts,
+    service: Service,
+    manifests: Manifests | None,
+    folder: Path,
+) -> tuple[SpeechResponse, bool]:
+    """The answer, and whether it was given before."""
+    request, watch = parse_request(order.job.get("input")), order.watch
+    streamed = service.streams if request.stream is None else request.stream
+    asked = request
+    if manifests is not None:
+        with watch("storage"):
+            known = manifests.recall(
+                request, order.id, folder, partial(pipeline.url_of, request=request, parts=parts)
+            )
+        if known is not None:
+            if streamed:
+                _announce_again(known, order.announce)
+            return known, True
+        asked = request.model_copy(update={"seed": settled_seed(request, order.id)})
+    job = pipeline.Job(
+        order.id,
+        parts,
+        folder,
+        order.cancellation,
+        watch,
+        announce=order.announce if streamed else None,
+    )
+    response = pipeline.speak(asked, job)
+    if manifests is not None:
+        with watch("storage"):
+            manifests.keep(request, order.id, response, folder)
+    return response, False
+
+
+def _announce_again(response: SpeechResponse, announce: Announce) -> None:
+    for index, segment in enumerate(response.segments):
+        if segment.audio_url is not None:
+            announce(
+                SpokenSegment(
+                    index=index,
+                    total=len(response.segments),
+                    text=segment.text,
+                    start=segment.start,
+                    end=segment.end,
+                    audio_url=segment.audio_url,
+                )
+            )
+
+
+def _failure(code: str, message: str, field: str | None) -> Answer:
     return {"error": json.dumps({"code": code, "message": message, "field": field})}

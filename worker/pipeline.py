@@ -2,18 +2,22 @@
 
 request -> sentences -> voice -> speech -> audio -> timing -> subtitles -> storage -> response
 
-With word timings, a sentence whose words are not all found goes back to speech, a few times.
+Sentences flow through speech, audio and timing one by one, and in a streamed job into the storage
+too. With word timings, one whose words are not all found goes back to speech, a few times.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from worker import audio, response, subtitles
 from worker.audio import Audio, Span
+from worker.cancellation import Cancellation
 from worker.casting import Chosen, choose_voice
 from worker.errors import NotAvailableError, SynthesisError
 from worker.observe import Stopwatch
@@ -21,6 +25,8 @@ from worker.parts import Parts
 from worker.quality import Verdict, judge
 from worker.request import SpeechRequest
 from worker.response import Metrics, Segment, SpeechResponse
+from worker.results import ResultKeys
+from worker.segments import Announce, Segments
 from worker.speech.engine import Utterance
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
@@ -31,22 +37,33 @@ from worker.words import SentenceSpan, WordTiming, language_of
 
 Progress = Callable[[int, int], None]  # sentences spoken, sentences in all
 
-_Result = tuple[Path, str, str]  # a file to be stored, its ending and its content type
+# What a job is for, and what it waits for; the rest of its time is the worker's own.
+_STAGES = ("queue", "voice", "speech", "audio", "timing", "subtitles", "storage")
+_Result = tuple[Path, str, str]  # a file to be stored, its key and its content type
 
 
-def speak(
-    request: SpeechRequest,
-    job_id: str,
-    parts: Parts,
-    folder: Path,
-    progress: Progress = lambda _done, _total: None,
-) -> SpeechResponse:
-    """Do one job, with `folder` for its temporary files.
+@dataclass(frozen=True)
+class Job:
+    """What the stages of one job share, beside the request: `folder` is for temporary files."""
 
-    Raises the WorkerError that says what went wrong; nothing is stored then.
+    id: str
+    parts: Parts
+    folder: Path
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    progress: Progress = lambda _done, _total: None
+    announce: Announce | None = None  # told of each sentence, where the job is streamed
+
+
+def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
+    """Do one job.
+
+    Raises the WorkerError that says what went wrong; JobCancelledError when it was cancelled. The
+    answer's results are stored then in part or not at all.
     """
-    watch = Stopwatch()
+    parts, watch = job.parts, job.watch
     _check_timings(request, parts)
+    keys = ResultKeys.of(request, job.id, parts.keys)
     seed = secrets.randbits(53) if request.seed is None else request.seed
     sampling = Sampling(request.temperature, request.top_k, request.top_p, request.max_length, seed)
     with watch("text"):
@@ -59,24 +76,10 @@ def speak(
             parts.engine,
             parts.voices,
             parts.fetch_reference,
-            folder,
+            job.folder,
+            job.cancellation,
         )
-    with watch("speech"):
-        utterances: list[Utterance] = []
-        for utterance in parts.engine.speak(
-            sentences, chosen.speaking, sampling, chain=request.goes_on
-        ):
-            utterances.append(utterance)
-            progress(len(utterances), len(sentences))
-
-    def again(kept: Sequence[Take], bad: Sequence[int], attempt: int) -> list[Take]:
-        other = replace(sampling, seed=(seed + attempt) % 2**63)
-        with watch("speech"):
-            spoken = _speak_again(kept, bad, chosen.speaking, other, request, parts)
-        return [_take(utterance, request, parts, watch) for utterance in spoken]
-
-    first = [_take(utterance, request, parts, watch) for utterance in utterances]
-    takes = choose_takes(first, again, request.max_retries)
+    takes, segment_urls = _spoken(request, sentences, chosen.speaking, sampling, keys, job)
     with watch("audio"):
         if not any(len(take.audio.samples) for take in takes.kept):
             raise SynthesisError(
@@ -84,36 +87,123 @@ def speak(
             )
         joined = audio.join([take.audio for take in takes.kept], request.multi_sentence_gap)
         whole = audio.limit_peak(joined.audio)
-        file = folder / f"speech.{request.output_format}"
+        file = job.folder / f"speech.{request.output_format}"
         audio.write(whole, file, request.output_format)
     words = _in_whole(takes.kept, joined.spans)
-    results: list[_Result] = [
-        (file, request.output_format, audio.CONTENT_TYPES[request.output_format])
-    ]
-    if request.enable_subtitles:
+    results: list[_Result] = [(file, keys.audio, audio.CONTENT_TYPES[request.output_format])]
+    if keys.subtitles is not None:
         with watch("subtitles"):
-            results.append(_write_subtitles(request, takes.kept, joined.spans, words, folder))
+            results.append(
+                _write_subtitles(request, takes.kept, joined.spans, words, job.folder, keys)
+            )
+    job.cancellation.check()
     with watch("storage"):
-        urls = [
-            _store(result, ending, content_type, job_id, request, parts)
-            for result, ending, content_type in results
-        ]
+        for result, key, content_type in results:
+            parts.storage.put(result, key, content_type)
         if request.save_voice is not None:
             parts.voices.save(request.save_voice, chosen.whole)
-    return SpeechResponse(
-        audio_url=urls[0],
+    response = SpeechResponse(
+        audio_url="",
         sample_rate=whole.sample_rate,
         duration=whole.duration,
         segments=tuple(
-            Segment(text=take.utterance.text, start=span.start, end=span.end)
-            for take, span in zip(takes.kept, joined.spans, strict=True)
+            Segment(text=take.utterance.text, start=span.start, end=span.end, audio_url=url)
+            for take, span, url in zip(takes.kept, joined.spans, segment_urls, strict=True)
         ),
         word_timings=_told(words) if request.wants_timings else None,
-        subtitles_url=urls[1] if request.enable_subtitles else None,
         voice=chosen.used,
         seed=seed,
         metrics=_metrics(watch, chosen, takes, whole.duration),
     )
+    return keys.sign(response, partial(url_of, request=request, parts=parts))
+
+
+def url_of(key: str, request: SpeechRequest, parts: Parts) -> str:
+    """URL of a result, which lives as long as the job or the worker says."""
+    return parts.storage.url(key, request.url_expiry or parts.url_expiry)
+
+
+def _spoken(
+    request: SpeechRequest,
+    sentences: Sequence[str],
+    voice: Voice,
+    sampling: Sampling,
+    keys: ResultKeys,
+    job: Job,
+) -> tuple[Takes, Sequence[str | None]]:
+    """All sentences, and their URLs where the job is streamed.
+
+    Each is finished and timed while those after it are being spoken. In a streamed job one that
+    came out badly is spoken again at once, for the next are told of after it; else all of them
+    together, as one batch.
+    """
+    parts, watch = job.parts, job.watch
+    done: list[Take] = []
+
+    def again(before: Sequence[Take], bad: Sequence[int], attempt: int) -> list[Take]:
+        other = replace(sampling, seed=(sampling.seed + attempt) % 2**63)
+        with watch("speech"):
+            spoken = _speak_again([*done, *before], bad, len(done), voice, other, request, job)
+        return [_take(utterance, request, parts, watch) for utterance in spoken]
+
+    first = _first_takes(request, sentences, voice, sampling, job)
+    with closing(first):
+        if job.announce is None:
+            takes = choose_takes(first, again, request.max_retries)
+            return takes, [None] * len(takes.kept)
+        dropped: list[Take] = []
+        with Segments(
+            job.announce,
+            partial(_store_segment, request=request, keys=keys, parts=parts),
+            job.folder,
+            request.output_format,
+            len(sentences),
+            request.multi_sentence_gap,
+        ) as segments:
+            for take in first:
+                takes = choose_takes([take], again, request.max_retries)
+                done += takes.kept
+                dropped += takes.dropped
+                segments.add(take.utterance.text, takes.kept[0].audio)
+            with watch("storage"):
+                return Takes(tuple(done), tuple(dropped)), segments.urls()
+
+
+def _first_takes(
+    request: SpeechRequest,
+    sentences: Sequence[str],
+    voice: Voice,
+    sampling: Sampling,
+    job: Job,
+) -> Generator[Take, None, None]:
+    """The sentences in order, each finished and timed as soon as it is spoken."""
+    watch = job.watch
+    spoken = job.parts.engine.speak(
+        sentences, voice, sampling, chain=request.goes_on, cancellation=job.cancellation
+    )
+    try:
+        for count in range(1, len(sentences) + 1):
+            with watch("speech"):
+                utterance = next(spoken)
+            if count == 1:
+                watch.add("queue", utterance.queue_seconds)
+                watch.add("speech", -utterance.queue_seconds)
+            job.progress(count, len(sentences))
+            take = _take(utterance, request, job.parts, watch)
+            watch.mark("first_audio")
+            yield take
+            job.cancellation.check()
+    finally:
+        if isinstance(spoken, Generator):
+            spoken.close()  # gives up what is not yet spoken
+
+
+def _store_segment(
+    file: Path, index: int, request: SpeechRequest, keys: ResultKeys, parts: Parts
+) -> str:
+    key = keys.segment(index)
+    parts.storage.put(file, key, audio.CONTENT_TYPES[request.output_format])
+    return url_of(key, request, parts)
 
 
 def _check_timings(request: SpeechRequest, parts: Parts) -> None:
@@ -141,23 +231,26 @@ def _take(utterance: Utterance, request: SpeechRequest, parts: Parts, watch: Sto
 
 
 def _speak_again(
-    kept: Sequence[Take],
+    takes: Sequence[Take],
     bad: Sequence[int],
+    offset: int,
     voice: Voice,
     sampling: Sampling,
     request: SpeechRequest,
-    parts: Parts,
+    job: Job,
 ) -> list[Utterance]:
-    """Speak the sentences kept[i] for i in `bad` once more, each as it was spoken before."""
-    texts = [kept[i].utterance.text for i in bad]
+    """Speak the sentences takes[offset + i] for i in `bad` again, each as it was spoken before."""
+    engine, cancellation = job.parts.engine, job.cancellation
+    places = [offset + i for i in bad]
+    texts = [takes[place].utterance.text for place in places]
     if not request.goes_on:
-        return list(parts.engine.speak(texts, voice, sampling))
+        return list(engine.speak(texts, voice, sampling, cancellation=cancellation))
     spoken: list[Utterance] = []
-    for i, text in zip(bad, texts, strict=True):
-        if i:
-            before = kept[i - 1].utterance
+    for place, text in zip(places, texts, strict=True):
+        if place:
+            before = takes[place - 1].utterance
             voice = replace(voice, transcript=before.text, semantic_tokens=before.semantic_tokens)
-        spoken += parts.engine.speak([text], voice, sampling)
+        spoken += engine.speak([text], voice, sampling, cancellation=cancellation)
     return spoken
 
 
@@ -189,8 +282,9 @@ def _write_subtitles(
     spans: Sequence[Span],
     words: Sequence[WordTiming],
     folder: Path,
+    keys: ResultKeys,
 ) -> _Result:
-    """Write the subtitles' file; give it with its ending and content type."""
+    """Write the subtitles' file; give it with its key and content type."""
     sentences = [
         SentenceSpan(take.utterance.text, span.start, span.end)
         for take, span in zip(takes, spans, strict=True)
@@ -199,21 +293,7 @@ def _write_subtitles(
     file = folder / f"subtitles.{request.subtitle_format}"
     shown = subtitles.cues(words, sentences, style)
     file.write_text(subtitles.write(shown, style, request.subtitle_format), encoding="utf-8")
-    return file, request.subtitle_format, subtitles.CONTENT_TYPES[request.subtitle_format]
-
-
-def _store(
-    file: Path,
-    ending: str,
-    content_type: str,
-    job_id: str,
-    request: SpeechRequest,
-    parts: Parts,
-) -> str:
-    """Put one result of the job into the storage; its URL."""
-    key = parts.keys.output_key(request.output_name, job_id, ending)
-    parts.storage.put(file, key, content_type)
-    return parts.storage.url(key, request.url_expiry or parts.url_expiry)
+    return file, str(keys.subtitles), subtitles.CONTENT_TYPES[request.subtitle_format]
 
 
 def _finish(utterance: Utterance, sample_rate: int, request: SpeechRequest) -> Audio:
@@ -229,11 +309,17 @@ def _metrics(watch: Stopwatch, chosen: Chosen, takes: Takes, duration: float) ->
     tokens = chosen.tokens + sum(utterance.tokens for utterance in spoken)
     model = max(watch.seconds["speech"] - codec, 1e-9)
     return Metrics(
-        seconds={**watch.seconds, "codec": codec, "total": watch.total},
+        seconds={
+            **watch.seconds,
+            "codec": codec,
+            "overhead": overhead(watch),
+            "total": watch.total,
+        },
         sentences=len(kept),
         tokens=tokens,
         tokens_per_second=tokens / model,
         real_time_factor=watch.total / duration,
+        batch_occupancy=sum(utterance.occupancy for utterance in spoken) / len(spoken),
         truncated_sentences=sum(not utterance.complete for utterance in kept),
         silent_sentences=sum(not len(take.audio.samples) for take in takes.kept),
         retries=len(takes.dropped),
@@ -243,3 +329,8 @@ def _metrics(watch: Stopwatch, chosen: Chosen, takes: Takes, duration: float) ->
             for fault in take.verdict.faults
         ),
     )
+
+
+def overhead(watch: Stopwatch) -> float:
+    """Seconds that went neither into a stage nor into waiting: what the worker itself costs."""
+    return max(watch.total - sum(watch.seconds.get(stage, 0.0) for stage in _STAGES), 0.0)

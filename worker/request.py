@@ -153,6 +153,11 @@ class SpeechRequest(BaseModel):
         description="With word timings: how often a sentence is spoken again, with another seed, "
         "when words of it seem to be missing or stretched.",
     )
+    stream: bool | None = Field(
+        default=None,
+        description="Store each sentence by itself too and tell of it as soon as it is ready; the "
+        "worker's STREAM when not given.",
+    )
     url_expiry: int | None = Field(
         default=None,
         ge=60,

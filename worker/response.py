@@ -25,6 +25,37 @@ class Segment(_Answer):
     text: str = Field(description="The sentence.")
     start: Seconds = Field(description="Seconds from the start of the audio.")
     end: Seconds = Field(description="The same, of its end; the gap is not part of it.")
+    audio_url: str | None = Field(
+        default=None, description="Pre-signed URL of the sentence alone; of a job with `stream`."
+    )
+
+
+class SpokenSegment(_Answer):
+    """One sentence that is ready, while others are still being spoken."""
+
+    status: Literal["segment"] = Field(default="segment", description="Always segment.")
+    index: Count = Field(description="Of the sentence, from 0; they come in order.")
+    total: Count = Field(description="Sentences of the job.")
+    text: str = Field(description="The sentence.")
+    start: Seconds = Field(description="Seconds from the start of the whole audio.")
+    end: Seconds = Field(description="The same, of its end; the gap is not part of it.")
+    audio_url: str = Field(description="Pre-signed URL of the sentence's audio.")
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Give what RunPod is told: plain JSON types."""
+        return self.model_dump(mode="json")
+
+
+class Progress(_Answer):
+    """What RunPod's status tells of a job with `stream` that is under way."""
+
+    done: Count = Field(description="Sentences that are ready.")
+    total: Count = Field(description="Sentences of the job.")
+    segments: tuple[SpokenSegment, ...] = Field(description="Those that are ready, in order.")
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Give what RunPod is told: plain JSON types."""
+        return self.model_dump(mode="json")
 
 
 class WordTiming(_Answer):
@@ -58,12 +89,20 @@ class VoiceUsed(_Answer):
 class Metrics(_Answer):
     """What the job cost."""
 
-    seconds: dict[str, Seconds] = Field(description="Wall time of each stage, by its name.")
+    seconds: dict[str, Seconds] = Field(
+        description="Wall time of each stage, by its name. Among them queue (the wait for a place "
+        "on the worker and in the batch), codec (part of speech), first_audio (from the start to "
+        "the first finished sentence), overhead (what no stage and no wait accounts for) and total."
+    )
     sentences: Count = Field(description="Sentences that the text was split into.")
     tokens: Count = Field(description="Tokens that the language model made.")
     tokens_per_second: float = Field(ge=0, description="Of the language model.")
     real_time_factor: float = Field(
         ge=0, description="Seconds of work for one second of audio; below 1 is faster than speech."
+    )
+    batch_occupancy: float = Field(
+        ge=0,
+        description="Sentences, of all jobs, that shared the batch with this job's on average.",
     )
     truncated_sentences: Count = Field(
         description="Sentences that reached `max_length` before the model ended them."

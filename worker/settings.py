@@ -55,6 +55,25 @@ class Settings(BaseSettings):
         description="Languages whose alignment models are loaded at start, of en and zh, with a "
         "comma between them. Those that are not installed are left out.",
     )
+    max_concurrency: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="Jobs that the worker does at the same time; default: 8, or fewer where the "
+        "model's batch is smaller. It lowers the number by itself when memory is short.",
+    )
+    stream: bool = Field(
+        False,
+        description="Whether RunPod's /stream gets each sentence as it is ready. Jobs may still "
+        "say otherwise with `stream`.",
+    )
+    drain_seconds: int = Field(
+        25,
+        ge=0,
+        le=3600,
+        description="How long running jobs may go on after SIGTERM; the platform gives what is "
+        "left to another worker.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe log line that is printed."
     )

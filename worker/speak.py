@@ -130,7 +130,7 @@ def _speak(
                 bar.total = total
                 bar.update(done - bar.n)
 
-            response = pipeline.speak(request, "local", here, folder, show)
+            response = pipeline.speak(request, pipeline.Job("local", here, folder, progress=show))
         options.out.parent.mkdir(parents=True, exist_ok=True)
         for ending in _endings(request):
             (result,) = (folder / "storage").rglob(f"*.{ending}")

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from worker import audio
+from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, VoiceError
 from worker.keys import Keys
 from worker.observe import log
@@ -52,7 +53,9 @@ class Voices:
         self._cache = cache  # a folder of the model's own: tokens of one are not another's
         self._model = cache.name
 
-    def listen(self, path: Path, transcript: str | None) -> Voice:
+    def listen(
+        self, path: Path, transcript: str | None, cancellation: Cancellation | None = None
+    ) -> Voice:
         """The voice in a reference audio file; from the cache when it was heard before.
 
         Raises VoiceError when the file is not audio, too short or long, or silent.
@@ -62,11 +65,11 @@ class Voices:
         cached = self._cache / f"{_sha256(path)}.safetensors"
         voice = self._recall(cached)
         if voice is None:
-            voice = self._hear(checked)
+            voice = self._hear(checked, cancellation)
             _remember(cached, voice)
         return Voice(voice.global_tokens, voice.semantic_tokens, transcript)
 
-    def _hear(self, checked: audio.Audio) -> Voice:
+    def _hear(self, checked: audio.Audio, cancellation: Cancellation | None) -> Voice:
         """The voice in audio that was checked.
 
         Upstream reads a file, and would decode a stranger's once more, all at once and in its own
@@ -75,7 +78,7 @@ class Voices:
         with TemporaryDirectory(prefix="spark-tts-") as folder:
             file = Path(folder) / "reference.wav"
             audio.write_samples(checked, file)
-            return self._engine.listen(file)
+            return self._engine.listen(file, cancellation=cancellation)
 
     def saved(self, name: str) -> Voice:
         """The voice that was saved under this name.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import soundfile
 
 from tests.conftest import DEMO_VOICE
+from worker.errors import DeviceError, StorageError
 from worker.handler import make_handler
 from worker.keys import Keys
 from worker.parts import Parts
@@ -106,9 +108,8 @@ def test_every_mode_speaks(desk: Desk, asked: dict[str, Any]) -> None:
     metrics = answer["metrics"]
     assert metrics["sentences"] == len(answer["segments"])
     assert metrics["tokens"] > 0
-    assert {"text", "voice", "speech", "audio", "storage", "codec", "total"} == set(
-        metrics["seconds"]
-    )
+    stages = {"queue", "text", "voice", "speech", "audio", "storage", "codec"}
+    assert {*stages, "first_audio", "overhead", "total"} == set(metrics["seconds"])
 
 
 def test_a_seed_repeats_the_bytes(desk: Desk) -> None:
@@ -259,3 +260,26 @@ def test_one_voice_for_all_sentences(desk: Desk, monkeypatch: pytest.MonkeyPatch
     desk.succeed({"text": TEXT + " A third. And a fourth one.", "max_length": 64, "seed": 2})
     assert len(voices) >= 3
     assert len(set(voices)) == 1
+
+
+def test_a_broken_device_asks_for_a_fresh_worker(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise DeviceError("the GPU's context is broken; the worker starts anew")
+
+    monkeypatch.setattr(desk.parts.engine, "speak", broken)
+    answer = desk.answer(CLONE)
+    assert answer["refresh_worker"] is True
+    assert json.loads(answer["error"])["code"] == "device_failed"
+
+
+def test_a_sentence_that_cannot_be_stored_ends_a_streamed_job(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StorageError("the bucket is full")
+
+    monkeypatch.setattr(desk.storage, "put", refuse)
+    assert desk.fail({**CLONE, "stream": True})["code"] == "storage_failed"
+    assert not list(Path(tempfile.gettempdir()).glob(f"spark-tts-{os.getpid()}-*"))

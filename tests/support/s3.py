@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import http.client
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,11 +58,15 @@ class Refusal:
         return f"<Error><Code>{self.code}</Code><Message>{message}</Message></Error>".encode()
 
 
+Order = Refusal | str | float
+
+
 class Door(ThreadingHTTPServer):
     """Passes requests on to `behind` (http://HOST:PORT), after a number of other answers.
 
-    `script` holds what to do with the next requests: a Refusal, or "cut" to break the connection
-    in the middle of the body. `seen` holds the request lines and headers.
+    `script` holds what to do with the next requests: a Refusal, "cut" to break the connection
+    in the middle of the body, "reset" to break it before, or a number of seconds to wait first.
+    When it is empty, `chance` is asked. `seen` holds the request lines and headers.
     """
 
     daemon_threads = True
@@ -69,7 +74,8 @@ class Door(ThreadingHTTPServer):
     def __init__(self, behind: str) -> None:
         super().__init__(("127.0.0.1", 0), _DoorHandler)
         self.behind = behind.removeprefix("http://")
-        self.script: list[Refusal | str] = []
+        self.script: list[Order] = []
+        self.chance: Callable[[], Order | None] = lambda: None
         self.seen: list[tuple[str, str, dict[str, str]]] = []
 
     @property
@@ -98,7 +104,12 @@ class _DoorHandler(BaseHTTPRequestHandler):
             self.send_response_only(100)
             self.end_headers()
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        order = self.server.script.pop(0) if self.server.script else None
+        order = self.server.script.pop(0) if self.server.script else self.server.chance()
+        if order == "reset":
+            self.close_connection = True
+            return
+        if isinstance(order, float):
+            time.sleep(order)
         if isinstance(order, Refusal):
             self.send_response(order.status)
             self.send_header("Content-Length", str(len(order.body)))
@@ -126,6 +137,10 @@ class _DoorHandler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _answer  # noqa: N815 - http.server's names
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # a client that was killed
+            super().handle()
 
     def log_message(self, *args: object) -> None:
         """Say nothing."""

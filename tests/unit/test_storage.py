@@ -206,6 +206,15 @@ class TestS3:
         storage.get("voices/broken.wav", tmp_path / "back")
         assert (tmp_path / "back").read_bytes() == clip.read_bytes()
 
+    def test_a_small_body_that_breaks_off_is_read_again(self, door):
+        storage = s3(door.url)
+        storage.write_bytes("voices/small.json", b'{"format": 1}', "application/json")
+        door.script = ["cut", "cut"]
+        assert storage.read_bytes("voices/small.json") == b'{"format": 1}'
+        door.script = ["cut"] * QUICK.attempts
+        with pytest.raises(StorageError):
+            storage.read_bytes("voices/small.json")
+
     def test_a_body_that_always_breaks_off_leaves_nothing(self, door, clip, tmp_path):
         storage = s3(door.url)
         storage.put(clip, "voices/broken.wav", "audio/wav")

@@ -41,8 +41,13 @@ class Storage(Protocol):
 def small(content: bytes, key: str) -> bytes:
     """Give back what is small enough for read_bytes; raise StorageError for the rest."""
     if len(content) > READ_BYTES_MAX:
-        raise StorageError(f"{key} is larger than {READ_BYTES_MAX} bytes")
+        raise not_small(key)
     return content
+
+
+def not_small(key: str) -> StorageError:
+    """Make the error for more than read_bytes reads."""
+    return StorageError(f"{key} is larger than {READ_BYTES_MAX} bytes")
 
 
 def too_large(key: str, size: int, max_bytes: int) -> StorageError:

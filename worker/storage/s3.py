@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import boto3
 from boto3.s3.transfer import TransferConfig
@@ -18,10 +18,12 @@ from worker.atomic import replacing
 from worker.errors import NotFoundError, SetupError, StorageError
 from worker.keys import checked_key
 from worker.settings import Settings
-from worker.storage.contract import READ_BYTES_MAX, small, too_large
+from worker.storage.contract import READ_BYTES_MAX, not_small, too_large
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
 
 _MEGABYTE = 1 << 20
 _CHUNK_BYTES = 1 << 16
@@ -65,7 +67,7 @@ class S3Limits:
 
     connect_seconds: float = 5.0
     read_seconds: float = 30.0
-    attempts: int = 4
+    attempts: int = 6  # of one request, with growing pauses
     threads: int = 4
     part_bytes: int = 8 * _MEGABYTE  # larger files are sent in parts of this size
 
@@ -137,13 +139,7 @@ class S3Storage:
     def get(self, key: str, into: Path, *, max_bytes: int | None = None) -> Path:
         """See Storage."""
         with _s3_errors(f"{checked_key(key)} could not be read"), replacing(into) as part:
-            for attempt in range(1, self._attempts + 1):
-                try:
-                    self._download(key, part, max_bytes)
-                    break
-                except _BROKEN_BODY:  # which botocore's own retries do not cover
-                    if attempt == self._attempts:
-                        raise
+            self._until_whole(lambda: self._download(key, part, max_bytes))
         return into
 
     def exists(self, key: str) -> bool:
@@ -174,14 +170,28 @@ class S3Storage:
     def read_bytes(self, key: str) -> bytes:
         """See Storage."""
         with _s3_errors(f"{checked_key(key)} could not be read"):
-            answer = self._client.get_object(Bucket=self._bucket, Key=key)
-            return small(answer["Body"].read(READ_BYTES_MAX + 1), key)
+            return self._until_whole(lambda: self._read(key))
 
     def check(self) -> None:
         """See Storage."""
         # A GET, since the answer to a HEAD does not say what is wrong.
         with _s3_errors("the bucket cannot be used"):
             self._client.list_objects_v2(Bucket=self._bucket, MaxKeys=1)
+
+    def _until_whole(self, read: Callable[[], T]) -> T:
+        """Read again what broke off: botocore's own retries do not cover the body."""
+        for _ in range(self._attempts - 1):
+            with suppress(*_BROKEN_BODY):
+                return read()
+        return read()
+
+    def _read(self, key: str) -> bytes:
+        answer = self._client.get_object(Bucket=self._bucket, Key=key)
+        if answer["ContentLength"] > READ_BYTES_MAX:
+            answer["Body"].close()
+            raise not_small(key)
+        # Unlike read() of a number of bytes, this raises where the body is shorter than it says.
+        return b"".join(answer["Body"].iter_chunks(_CHUNK_BYTES))
 
     def _download(self, key: str, part: Path, max_bytes: int | None) -> None:
         answer = self._client.get_object(Bucket=self._bucket, Key=key)

@@ -1,0 +1,270 @@
+"""The real SDK in real worker processes, against the stand-in for RunPod's queue."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+
+from tests.conftest import DEMO_VOICE
+from tests.platform.queue.server import API_KEY, Faults, Job, Queue
+from tests.platform.queue.workers import WorkerProcess, worker
+from tests.support.s3 import ACCESS_KEY, SECRET_KEY, Door, s3_client, s3_server
+from tests.support.worker_process import environment
+
+SHORT = {"text": "Please read this book to the children.", "prompt_speech_url": "demo.wav"}
+LONG = {
+    **SHORT,
+    "text": "My sister bought a green car last year. She opened the window and looked at the "
+    "garden. Please read this book to the children. " * 3,
+}
+BUCKET = "speech-bucket"
+
+
+@pytest.fixture(scope="module")
+def queue() -> Iterator[Queue]:
+    with Queue(hold_seconds=1.0).running() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def door() -> Iterator[Door]:
+    with s3_server(BUCKET) as endpoint, Door(endpoint).running() as opened:
+        s3_client(endpoint).upload_file(str(DEMO_VOICE), BUCKET, "voices/demo.wav")
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def env(demo_volume: Path, door: Door, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return environment(
+        demo_volume,
+        S3_BUCKET_NAME=BUCKET,
+        AWS_ACCESS_KEY_ID=ACCESS_KEY,
+        AWS_SECRET_ACCESS_KEY=SECRET_KEY,
+        AWS_ENDPOINT_URL=door.url,
+        TMPDIR=str(tmp_path_factory.mktemp("scratch")),
+        DRAIN_SECONDS="20",
+    )
+
+
+@pytest.fixture(scope="module")
+def one(queue: Queue, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with worker(queue, "one", env, tmp_path_factory.mktemp("log")) as process:
+        yield process
+        check_log(process)
+
+
+@pytest.fixture(autouse=True)
+def _well_behaved(queue: Queue) -> Iterator[None]:
+    yield
+    queue.faults = Faults()
+
+
+def check_log(process: WorkerProcess) -> list[dict[str, Any]]:
+    """Every line of the worker's own is JSON; nothing secret is in the log."""
+    written = process.log.read_text()
+    for secret in (SECRET_KEY, API_KEY, "X-Amz-Signature", "Traceback"):
+        assert secret not in written
+    return [json.loads(line) for line in written.splitlines() if line.startswith("{")]
+
+
+def events(process: WorkerProcess, job: str, name: str) -> list[dict[str, Any]]:
+    return [e for e in check_log(process) if e.get("job") == job and e["event"] == name]
+
+
+def length(url: str) -> float:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        samples, rate = soundfile.read(io.BytesIO(answer.read()))
+    return len(samples) / rate
+
+
+def without_queries(answer: dict[str, Any]) -> dict[str, Any]:
+    segments = [
+        {**segment, "audio_url": segment.get("audio_url", "").split("?")[0]}
+        for segment in answer["segments"]
+    ]
+    return {**answer, "audio_url": answer["audio_url"].split("?")[0], "segments": segments}
+
+
+def test_a_job_is_taken_and_answered(queue: Queue, one: WorkerProcess) -> None:
+    job = queue.wait(queue.put(SHORT))
+    assert job.status == "COMPLETED"
+    assert len(job.answers) == 1
+    assert length(job.output["audio_url"]) == pytest.approx(job.output["duration"], abs=0.01)
+    (event,) = events(one, job.id, "job answered")
+    assert event["stages"]["speech"] > 0
+    metrics = job.output["metrics"]
+    assert {"queue", "speech", "codec", "storage", "first_audio", "overhead"} <= set(
+        metrics["seconds"]
+    )
+    assert metrics["batch_occupancy"] >= 1
+
+
+def test_an_error_is_the_jobs_failure(queue: Queue, one: WorkerProcess) -> None:
+    job = queue.wait(queue.put({"text": "Hello.", "speed": "fast"}))
+    assert job.status == "FAILED"
+    assert "speed" in (job.error or "")
+    assert events(one, job.id, "job failed")[0]["code"] == "invalid_request"
+
+
+def test_jobs_share_the_batch(queue: Queue, one: WorkerProcess) -> None:
+    jobs = [queue.wait(job) for job in [queue.put({**LONG, "seed": n}) for n in range(6)]]
+    assert [job.status for job in jobs] == ["COMPLETED"] * 6
+    assert max(job.output["metrics"]["batch_occupancy"] for job in jobs) > 9  # its own sentences
+
+
+def test_sentences_are_told_of_as_they_come(queue: Queue, one: WorkerProcess) -> None:
+    job = queue.wait(queue.put({**LONG, "task_token": "cross_lingual", "stream": True}))
+    told = job.progress[-1]
+    assert [s["index"] for s in told["segments"]] == list(range(9))
+    assert told["done"] == told["total"] == 9
+    assert len(job.progress) > 1
+    assert job.late_progress == 0
+    for segment, final in zip(told["segments"], job.output["segments"], strict=True):
+        assert (segment["text"], segment["start"]) == (final["text"], final["start"])
+        assert segment["audio_url"].split("?")[0] == final["audio_url"].split("?")[0]
+        seconds = final["end"] - final["start"]
+        assert length(segment["audio_url"]) == pytest.approx(seconds, abs=0.01)
+
+
+def test_a_job_delivered_again_is_answered_from_the_bucket(
+    queue: Queue, one: WorkerProcess, door: Door
+) -> None:
+    asked = {**LONG, "stream": True, "save_voice": "again"}
+    first = queue.wait(queue.put(asked)).output
+    job_id = next(name for name, job in queue.jobs.items() if job.output is first)
+    puts = sum(method == "PUT" for method, *_ in door.seen)
+    queue.requeue(job_id)
+    again = queue.wait(job_id)
+    assert without_queries(again.output) == without_queries(first)
+    assert length(again.output["audio_url"]) == pytest.approx(first["duration"], abs=0.01)
+    assert sum(method == "PUT" for method, *_ in door.seen) == puts
+    assert len(events(one, job_id, "job answered")) == 1
+    assert len(events(one, job_id, "job answered again")) == 1
+
+
+def test_a_record_whose_audio_is_gone_does_not_count(
+    queue: Queue, one: WorkerProcess, door: Door
+) -> None:
+    job = queue.wait(queue.put(SHORT))
+    first = job.output
+    client = s3_client(door.url)
+    client.delete_object(Bucket=BUCKET, Key=f"output/speech_{job.id}.wav")
+    queue.requeue(job.id)
+    again = queue.wait(job.id)
+    assert len(events(one, job.id, "job answered")) == 2
+    assert again.output["seed"] == first["seed"]
+    assert length(again.output["audio_url"]) == pytest.approx(first["duration"], abs=0.01)
+
+
+@pytest.mark.parametrize("fault", ["done_lost", "done_reset", "done_refused"])
+def test_a_lost_answer_is_given_again(queue: Queue, one: WorkerProcess, fault: str) -> None:
+    queue.faults = replace(Faults(), **{fault: 1.0})
+    job_id = queue.put(SHORT)
+    if fault == "done_reset":
+        assert queue.wait(job_id).status == "COMPLETED"
+        return
+    queue.wait_until(lambda: queue.counts[f"fault: {fault}"] > 0, 30, "the fault")
+    queue.faults = Faults()
+    job = queue.wait(job_id)
+    assert job.status == "COMPLETED"
+    assert len(job.deliveries) == 2
+    assert len(events(one, job_id, "job answered")) == 1
+    assert len(events(one, job_id, "job answered again")) == 1
+
+
+def test_a_cancelled_job_frees_its_rows(queue: Queue, one: WorkerProcess) -> None:
+    endless = {**LONG, "text": LONG["text"] * 20, "stream": True}
+    job_id = queue.put(endless)
+    queue.wait_until(lambda: bool(queue.jobs[job_id].progress), 60, "its first sentence")
+    queue.cancel(job_id)
+    queue.wait_until(lambda: bool(events(one, job_id, "job cancelled")), 30, "the cancellation")
+    assert queue.wait(queue.put(SHORT)).status == "COMPLETED"
+    assert queue.jobs[job_id].answers == []
+
+
+def test_a_worker_that_is_killed_is_replaced(
+    queue: Queue, one: WorkerProcess, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Its jobs are done by another, and what it had half written is written over."""
+    with Queue(hold_seconds=1.0, dead_after=3.0).running() as own:
+        with worker(own, "first", env, tmp_path) as first:
+            job_id = own.put({**LONG, "stream": True}, "killed-1")
+            own.wait_until(lambda: bool(own.jobs[job_id].progress), 60, "its first sentence")
+            first.kill()
+        with worker(own, "second", {**env, "STREAM": "1"}, tmp_path) as second:
+            job = own.wait(job_id)
+            assert job.answered_by == "second"
+            check_streamed(job)
+            failed = own.wait(own.put({"text": "Hello.", "speed": "fast"}))
+            assert failed.status == "FAILED"
+            assert json.loads(failed.error or "")["field"] == "speed"
+            # SIGTERM: what runs is finished, and nothing new is taken.
+            running = own.put(LONG)
+            own.wait_until(lambda: own.jobs[running].status == "IN_PROGRESS", 30, "the start")
+            time.sleep(0.3)
+            second.terminate()
+            assert own.wait(running).status == "COMPLETED"
+            left = own.put(SHORT)
+            assert second.process.wait(30) == 0
+            assert own.jobs[left].answers == []
+            names = [event["event"] for event in check_log(second)]
+            assert names[-3:] == ["draining", "job answered", "drained"] or "worker ends" in names
+    assert not list(Path(env["TMPDIR"]).glob(f"spark-tts-{second.process.pid}-*"))
+
+
+def check_streamed(job: Job) -> None:
+    """The sentences one by one, then the answer; the job's output holds all of them."""
+    *segments, answer = job.stream
+    assert [segment["index"] for segment in segments] == list(range(len(answer["segments"])))
+    assert answer["status"] == "success"
+    assert job.output == [*segments, answer]
+    assert length(answer["audio_url"]) == pytest.approx(answer["duration"], abs=0.01)
+
+
+def test_running_jobs_are_left_to_the_platform_when_the_time_is_up(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    with (
+        Queue(hold_seconds=1.0).running() as own,
+        worker(own, "hasty", {**env, "DRAIN_SECONDS": "1"}, tmp_path) as hasty,
+    ):
+        job_id = own.put({**LONG, "text": LONG["text"] * 20})
+        own.wait_until(lambda: own.jobs[job_id].status == "IN_PROGRESS", 30, "the start")
+        time.sleep(0.5)
+        hasty.terminate()
+        assert hasty.process.wait(30) == 0
+        assert own.jobs[job_id].answers == []
+        (drained,) = [e for e in check_log(hasty) if e["event"] == "drained"]
+        assert drained["left_to_the_platform"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"S3_BUCKET_NAME": "other"}, "storage: SetupError: "),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "storage: SetupError: "),
+    ],
+)
+def test_an_unfit_worker_says_why_and_takes_nothing(
+    env: dict[str, str], tmp_path: Path, change: dict[str, str], said: str
+) -> None:
+    with Queue(hold_seconds=1.0).running() as own:
+        job_id = own.put(SHORT)
+        process = WorkerProcess(own, "unfit", {**env, **change}, tmp_path / "log")
+        try:
+            assert process.process.wait(120) == 1
+        finally:
+            process.kill()
+        assert own.jobs[job_id].deliveries == []
+        assert said in (own.workers["unfit"].unhealthy or "")
+        (unfit,) = [event for event in check_log(process) if event["event"] == "unfit"]
+        assert unfit["check"] == "storage"

@@ -1,0 +1,96 @@
+"""What is asked before the first job is taken: each check raises SetupError, in one line."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from volume.layout import MODEL_LOCK
+from worker import audio
+from worker.audio import Audio
+from worker.errors import SetupError, WorkerError
+from worker.lifecycle import scratch_prefix
+from worker.observe import Stopwatch, event
+from worker.parts import Parts
+from worker.speech.sampling import Sampling
+
+REPAIR = "python -m volume verify --repair"
+
+
+def named(name: str, check: Callable[[], None]) -> Callable[[], None]:
+    """The check as the SDK wants it, with a name; it logs what it finds."""
+
+    def run() -> None:
+        watch = Stopwatch()
+        try:
+            check()
+        except WorkerError as error:
+            event(logging.ERROR, "unfit", check=name, error=error.message)
+            raise
+        event(logging.INFO, "fit", check=name, seconds=watch.total)
+
+    run.__name__ = name
+    return run
+
+
+def check_model(folder: Path) -> None:
+    """Every file of the model is there, whole by its size, and can be read."""
+    name, _, revision = folder.name.partition("@")
+    locked = json.loads(MODEL_LOCK.read_text())["models"].get(name)
+    if locked is None or locked["revision"] != revision:
+        sizes: dict[Path, int | None] = dict.fromkeys(_files(folder))
+    else:
+        sizes = {folder / file["path"]: int(file["size"]) for file in locked["files"]}
+    for path, size in sizes.items():
+        shown = path.relative_to(folder)
+        try:
+            with path.open("rb") as file:
+                file.read(1)
+                there = file.seek(0, 2)
+        except OSError as error:
+            raise SetupError(
+                f"{shown} of {folder.name} cannot be read ({error.strerror}); run: {REPAIR}"
+            ) from None
+        if size is not None and there != size:
+            raise SetupError(
+                f"{shown} of {folder.name} has {there} bytes, not {size}; run: {REPAIR}"
+            )
+
+
+def check_storage(parts: Parts) -> None:
+    """The bucket, or the folder in its place, answers."""
+    try:
+        parts.storage.check()
+    except WorkerError as error:
+        raise SetupError(error.message) from None
+
+
+def check_speech(parts: Parts) -> None:
+    """A short synthesis, from reference audio to samples."""
+    try:
+        with TemporaryDirectory(prefix=scratch_prefix()) as folder:
+            file = Path(folder) / "reference.wav"
+            audio.write(_hum(parts.engine.sample_rate), file, "wav")
+            voice = parts.engine.listen(file)
+        (said,) = parts.engine.speak(["Yes."], voice, Sampling(max_tokens=64, seed=1))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise SetupError(f"a short synthesis failed ({reason})") from None
+    if not np.isfinite(said.samples).all():
+        raise SetupError("a short synthesis gave no numbers: the GPU or the model is damaged")
+
+
+def _hum(rate: int) -> Audio:
+    """Two seconds of a tone and its overtones."""
+    time = np.arange(2 * rate, dtype=np.float32) / rate
+    parts = [np.sin(2 * np.pi * 120 * n * time) / n for n in range(1, 9)]
+    return Audio((0.2 * np.sum(parts, axis=0)).astype(np.float32), rate)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())

@@ -1,0 +1,181 @@
+"""What the platform does to a worker: more jobs at once, less memory, and an end without asking."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from worker.cancellation import Cancellation
+from worker.observe import event
+
+SHORT = 0.10  # share of free memory below which fewer jobs are taken
+PLENTY = 0.25  # and above which there are as many as before
+FORCED_END_SECONDS = 10.0  # after the drain, for what does not listen
+_SCRATCH = "spark-tts-"
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+class RunningJobs:
+    """The jobs under way, and the end of the worker: drained, bounded.
+
+    Everything but `give_up` belongs to the event loop's thread.
+    """
+
+    def __init__(
+        self, drain_seconds: float = 25.0, on_broken: Callable[[], None] = lambda: None
+    ) -> None:
+        self._drain_seconds = drain_seconds
+        self._on_broken = on_broken
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_taking: Callable[[], None] = lambda: None
+        self._drain: asyncio.Task[None] | None = None
+        self.reason: str | None = None  # why the worker ends
+        self.broken = False  # it ends since it cannot go on
+
+    def enter(self, cancellation: Cancellation) -> None:
+        """Count the job of this task, which ends when its answer is sent.
+
+        The task's end cancels the job, whatever ended it.
+        """
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda _task: cancellation.cancel())
+
+    @property
+    def idle(self) -> bool:
+        """Whether there are none."""
+        return not self._tasks
+
+    def listen_for_the_end(self) -> None:
+        """Drain at SIGTERM and SIGINT. Called in the event loop, once the SDK is in it.
+
+        The SDK's own handler is kept: it stops the taking of jobs. But alone it would wait for
+        the poll that is under way, and lose a job that this brings.
+        """
+        if self._loop is not None:
+            return
+        self._loop = asyncio.get_running_loop()
+        theirs = signal.getsignal(signal.SIGTERM)
+        if callable(theirs):
+            self._stop_taking = lambda: _call(theirs)
+        for name in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(name, self._end, signal.Signals(name).name)
+
+    def give_up(self, reason: str) -> None:
+        """End the worker since it cannot go on; from any thread."""
+        if self._loop is not None:
+            self.broken = True
+            self._on_broken()
+            self._loop.call_soon_threadsafe(self._end, reason)
+
+    def _end(self, reason: str) -> None:
+        if self._drain is not None:
+            return
+        self.reason = reason
+        event(logging.INFO, "draining", reason=reason, jobs=len(self._tasks))
+        self._stop_taking()
+        self._drain = asyncio.get_running_loop().create_task(self._drained())
+        # For a thread that hangs in a driver. As a daemon it does not hold up a good end.
+        last = threading.Timer(self._drain_seconds + FORCED_END_SECONDS, _leave_at_once)
+        last.daemon = True
+        last.start()
+
+    async def _drained(self) -> None:
+        """Wait for the jobs, leave what is left to the platform, and end the SDK's loop."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._drain_seconds
+        # The SDK begins what it has already taken within a tenth of a second.
+        await asyncio.sleep(0.2)
+        while self._tasks and (left := until - loop.time()) > 0:
+            await asyncio.wait(tuple(self._tasks), timeout=left)
+        event(logging.INFO, "drained", left_to_the_platform=len(self._tasks))
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()  # of a job that is cancelled the SDK sends no answer
+
+
+class Concurrency:
+    """RunPod's concurrency modifier: how many jobs to take at once, by the memory that is free.
+
+    The SDK takes no job while it changes the number, until all have ended. So it is lowered only
+    when memory is short, and raised only when nothing runs.
+    """
+
+    def __init__(
+        self, most: int, running: RunningJobs, free: Callable[[], float] | None = None
+    ) -> None:
+        self._most = most
+        self._running = running
+        self._free = free or host_memory_free
+        self._begun = False
+
+    def __call__(self, current: int) -> int:
+        """The number from now on, where it was `current`."""
+        self._running.listen_for_the_end()
+        free = self._free()
+        wanted = current
+        if free < SHORT:
+            wanted = max(1, current // 2)
+        elif not self._begun or (current < self._most and free > PLENTY and self._running.idle):
+            wanted = self._most
+        self._begun = True
+        if wanted != current:
+            event(logging.INFO, "concurrency", jobs=wanted, memory_free=free)
+        return min(wanted, self._most)
+
+
+def host_memory_free() -> float:
+    """Share of the memory that is free, 0 to 1: of the machine, or of the container if less."""
+    shares = [1.0]
+    with suppress(OSError, ValueError, KeyError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        sizes = {name: int(rest.split()[0]) for name, rest in (li.split(":") for li in lines)}
+        shares.append(sizes["MemAvailable"] / sizes["MemTotal"])
+    for limit, used, reclaimable in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        with suppress(OSError, ValueError, KeyError):  # "max" is no number: there is no limit
+            most = int((_CGROUP / limit).read_text())
+            now = int((_CGROUP / used).read_text())
+            stat = (_CGROUP / limit).with_name("memory.stat").read_text().splitlines()
+            cached = int(dict(line.split() for line in stat)[reclaimable])
+            shares.append((most - now + cached) / most)
+    return max(min(shares), 0.0)
+
+
+def scratch_prefix() -> str:
+    """How the names of this process's temporary folders begin."""
+    return f"{_SCRATCH}{os.getpid()}-"
+
+
+def sweep_scratch() -> None:
+    """Remove the temporary folders of workers that were killed on this machine."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
+        owner = folder.name.removeprefix(_SCRATCH).partition("-")[0]
+        # Our own number too: in a container, each worker has the same.
+        if owner.isdigit() and (int(owner) == os.getpid() or not Path(f"/proc/{owner}").exists()):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _call(theirs: Callable[[int, FrameType | None], object]) -> None:
+    theirs(signal.SIGTERM, None)
+
+
+def _leave_at_once() -> None:
+    event(logging.ERROR, "ended by force: something did not listen")
+    for child in multiprocessing.active_children():  # else the SDK's pings would go on without us
+        child.terminate()
+    os._exit(1)

@@ -1,0 +1,67 @@
+"""What a job leaves in the storage: the keys of its results, and the URLs that its answer has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from worker.keys import Keys
+from worker.request import SpeechRequest
+from worker.response import SpeechResponse
+
+
+@dataclass(frozen=True)
+class ResultKeys:
+    """Keys of one job's results. The same job has the same, whoever does it and how often."""
+
+    audio: str
+    subtitles: str | None  # where they are asked for
+    _stem: Callable[[str], str]  # ending -> key
+    _format: str
+
+    @classmethod
+    def of(cls, request: SpeechRequest, job_id: str, keys: Keys) -> Self:
+        """Raise RequestError for a job id that can be no part of a key."""
+
+        def stem(ending: str) -> str:
+            return keys.output_key(request.output_name, job_id, ending)
+
+        return cls(
+            audio=stem(request.output_format),
+            subtitles=stem(request.subtitle_format) if request.enable_subtitles else None,
+            _stem=stem,
+            _format=request.output_format,
+        )
+
+    def segment(self, index: int) -> str:
+        """Of the audio of one sentence, counted from 0."""
+        return self._stem(f"{index:04}.{self._format}")
+
+    def manifest(self, digest: str) -> str:
+        """Of the record that the job was answered."""
+        return self._stem(f"{digest[:16]}.json")
+
+    def of_response(self, response: SpeechResponse) -> Iterator[str]:
+        """Every key that the answer has a URL for."""
+        yield self.audio
+        if self.subtitles is not None:
+            yield self.subtitles
+        for index, segment in enumerate(response.segments):
+            if segment.audio_url is not None:
+                yield self.segment(index)
+
+    def sign(self, response: SpeechResponse, url: Callable[[str], str]) -> SpeechResponse:
+        """The answer with fresh URLs: `url` gives one for a key."""
+        return response.model_copy(
+            update={
+                "audio_url": url(self.audio),
+                "subtitles_url": None if self.subtitles is None else url(self.subtitles),
+                "segments": tuple(
+                    segment
+                    if segment.audio_url is None
+                    else segment.model_copy(update={"audio_url": url(self.segment(index))})
+                    for index, segment in enumerate(response.segments)
+                ),
+            }
+        )

@@ -1,0 +1,89 @@
+"""Sentences that are told of while others are still being spoken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from worker import audio
+from worker.audio import Audio, Format
+from worker.observe import log
+from worker.response import SpokenSegment
+
+Announce = Callable[[SpokenSegment], None]
+
+
+class Segments:
+    """Stores each sentence by itself and announces it, in order, in a thread of its own.
+
+    So a slow storage holds up neither the speech nor other jobs. `total` sentences are expected;
+    the times are those that the sentences will have in the whole audio, `gap_seconds` apart.
+    """
+
+    def __init__(
+        self,
+        announce: Announce,
+        store: Callable[[Path, int], str],  # file, index -> URL
+        folder: Path,
+        kind: Format,
+        total: int,
+        gap_seconds: float,
+    ) -> None:
+        self._announce = announce
+        self._store = store
+        self._folder = folder
+        self._kind: Format = kind
+        self._total = total
+        self._gap = gap_seconds
+        self._position = 0  # samples that the sentences so far take, the gap after them included
+        self._thread = ThreadPoolExecutor(1, "segments")
+        self._urls: list[Future[str]] = []
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
+    ) -> None:
+        """End the thread; what is not begun is given up when the job has failed."""
+        self._thread.shutdown(wait=True, cancel_futures=kind is not None)
+
+    def add(self, text: str, spoken: Audio) -> None:
+        """Take the next sentence in its final form; returns at once."""
+        rate = spoken.sample_rate
+        start = self._position
+        end = start + len(spoken.samples)
+        self._position = end + round(self._gap * rate)
+        index = len(self._urls)
+        self._urls.append(
+            self._thread.submit(self._tell, index, text, spoken, start / rate, end / rate)
+        )
+        # A sentence that cannot be stored ends the job now, and not after all the others.
+        for url in self._urls:
+            if url.done():
+                url.result()
+
+    def urls(self) -> list[str]:
+        """Wait until all are stored; their URLs. Raises the first one's StorageError."""
+        return [url.result() for url in self._urls]
+
+    def _tell(self, index: int, text: str, spoken: Audio, start: float, end: float) -> str:
+        file = self._folder / f"segment-{index}.{self._kind}"
+        audio.write(audio.limit_peak(spoken), file, self._kind)
+        try:
+            url = self._store(file, index)
+        finally:
+            file.unlink(missing_ok=True)
+        try:
+            self._announce(
+                SpokenSegment(
+                    index=index, total=self._total, text=text, start=start, end=end, audio_url=url
+                )
+            )
+        except RuntimeError:  # the event loop that listened is closed
+            log.debug("nobody listens any more")
+        return url
