@@ -20,6 +20,7 @@ from worker import audio
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, VoiceError
 from worker.keys import Keys
+from worker.lifecycle import scratch_prefix
 from worker.observe import log
 from worker.speech.engine import Engine
 from worker.speech.prompt import Voice
@@ -75,7 +76,7 @@ class Voices:
         Upstream reads a file, and would decode a stranger's once more, all at once and in its own
         way: a damaged one could fail there, or grow. So it gets the samples that were checked.
         """
-        with TemporaryDirectory(prefix="spark-tts-") as folder:
+        with TemporaryDirectory(prefix=scratch_prefix()) as folder:
             file = Path(folder) / "reference.wav"
             audio.write_samples(checked, file)
             return self._engine.listen(file, cancellation=cancellation)

@@ -149,7 +149,8 @@ class Engine:
         if self._codec.device.type != "cuda":
             return None
         free, total = torch.cuda.mem_get_info(self._codec.device)
-        return free / total
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # by torch, for reuse
+        return (free + kept) / total
 
     def listen(
         self, path: Path, transcript: str | None = None, cancellation: Cancellation | None = None
