@@ -9,14 +9,19 @@ import asyncio
 import logging
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from volume.layout import Layout, LayoutError, locked_wheel
 from worker.errors import SetupError
 from worker.lifecycle import Concurrency, RunningJobs, host_memory_free, sweep_scratch
 from worker.observe import event, log, set_up_logging
 from worker.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from worker.parts import Parts
 
 JOBS = 8  # at once, where the operator does not say
 
@@ -40,6 +45,12 @@ def _serve(settings: Settings) -> int:
     # signed URLs that anyone may open.
     quiet = {"WARNING": "WARN", "ERROR": "ERROR"}
     os.environ.setdefault("RUNPOD_LOG_LEVEL", quiet.get(settings.log_level, "INFO"))
+    # The SDK's import is a second of waiting, and the model's loading is not.
+    with ThreadPoolExecutor(1) as beside:
+        sdk = beside.submit(import_module, "runpod")
+        sweep_scratch()
+        parts = _load(settings)
+        sdk.result()
     # Imported once it is known that they are needed.
     import runpod  # noqa: PLC0415
     from runpod.http_client import AsyncClientSession  # noqa: PLC0415
@@ -47,7 +58,6 @@ def _serve(settings: Settings) -> int:
 
     from worker import fitness  # noqa: PLC0415
     from worker.handler import Service, make_handler, make_stream_handler  # noqa: PLC0415
-    from worker.parts import Parts  # noqa: PLC0415
     from worker.speech.fitness import check_flash_attention  # noqa: PLC0415
     from worker.speech.gpu import check_gpu  # noqa: PLC0415
 
@@ -57,8 +67,6 @@ def _serve(settings: Settings) -> int:
         async with AsyncClientSession() as session:
             await send_result(session, {"status": "IN_PROGRESS", "output": progress}, job)
 
-    sweep_scratch()
-    parts = Parts.load(settings)
     slots = parts.engine.occupancy().slots
     config: dict[str, Any] = {"return_aggregate_stream": True}
     # With this the SDK asks for a fresh worker in each answer, of a generator too.
@@ -100,6 +108,13 @@ def _serve(settings: Settings) -> int:
             raise
     event(logging.INFO, "worker ends", reason=running.reason)
     return 1 if running.broken else 0
+
+
+def _load(settings: Settings) -> Parts:
+    """All that jobs need, in memory."""
+    from worker.parts import Parts  # noqa: PLC0415
+
+    return Parts.load(settings)
 
 
 def _secrets(settings: Settings) -> list[str]:

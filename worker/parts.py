@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -39,8 +40,10 @@ class Parts:
         except LayoutError as error:
             raise SetupError(str(error)) from None
         storage, keys = open_storage(settings), keys_of(settings)
-        engine = Engine.load(checkpoint, settings.spark_dtype)
         aligners = find_folders(layout, checkpoint, settings.whisperx_languages)
+        with ThreadPoolExecutor(1) as beside:
+            aligner = beside.submit(Aligner.load, aligners) if aligners else None
+            engine = Engine.load(checkpoint, settings.spark_dtype)
         return cls(
             engine=engine,
             voices=Voices(engine, storage, keys, layout.voices / checkpoint.name),
@@ -48,5 +51,5 @@ class Parts:
             keys=keys,
             url_expiry=settings.s3_url_expiry,
             fetch_reference=lambda url, folder: fetch_reference(url, storage, keys, folder),
-            aligner=Aligner.load(aligners) if aligners else None,
+            aligner=aligner.result() if aligner else None,
         )

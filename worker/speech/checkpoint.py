@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from worker.errors import SetupError
 
@@ -104,3 +106,33 @@ def map_pickle(path: Path) -> dict[str, torch.Tensor]:
         return dict(torch.load(path, map_location="cpu", mmap=True, weights_only=True))
     except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
+
+
+class Uninitialised(TorchFunctionMode):
+    """`with Uninitialised(): model = ...`: weights are whatever memory holds; files bring them.
+
+    Memory that nobody writes is never taken. torch's meta device would do the same, but its
+    functions import sympy, which takes two seconds.
+    """
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run the function, or give the weight back as it is."""
+        if func in _FILLERS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+# What torch's layers and upstream's init_weights fill new weights with.
+_FILLERS = frozenset(
+    {
+        *(nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_, nn.init.constant_),
+        *(torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.erfinv_),
+        *(torch.Tensor.mul_, torch.Tensor.add_, torch.Tensor.clamp_),  # of a truncated normal
+    }
+)

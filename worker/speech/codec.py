@@ -23,7 +23,7 @@ from torch.nn.utils import parametrize
 
 from worker.errors import SetupError, SynthesisError
 from worker.observe import log
-from worker.speech.checkpoint import Checkpoint, read_tensors
+from worker.speech.checkpoint import Checkpoint, Uninitialised, read_tensors
 from worker.speech.features import FEATURE_LAYERS, Features
 from worker.speech.native import cpu_has_bfloat16
 from worker.speech.prompt import CodecSizes
@@ -290,23 +290,20 @@ def _within(tokens: Sequence[int], size: int) -> bool:
 
 
 def _build(upstream: Upstream, config: Any) -> nn.Module:
-    """BiCodec's modules without weights: on the meta device, but for what no file holds.
+    """BiCodec's modules without weights.
 
     The mel transformer and the speaker encoder's quantizer compute buffers when they are built.
     """
-    with torch.device("meta"):
-        parts = {
-            "encoder": upstream.encoder(**config["encoder"]),
-            "quantizer": upstream.quantizer(**config["quantizer"]),
-            "prenet": upstream.decoder(**config["prenet"]),
-            "postnet": upstream.decoder(**config["postnet"]),
-            "decoder": upstream.wave_generator(**config["decoder"]),
-        }
-    bicodec: nn.Module = upstream.bicodec(
-        mel_params=config["mel_params"],
-        speaker_encoder=upstream.speaker_encoder(**config["speaker_encoder"]),
-        **parts,
-    )
+    with Uninitialised():
+        bicodec: nn.Module = upstream.bicodec(
+            mel_params=config["mel_params"],
+            encoder=upstream.encoder(**config["encoder"]),
+            quantizer=upstream.quantizer(**config["quantizer"]),
+            speaker_encoder=upstream.speaker_encoder(**config["speaker_encoder"]),
+            prenet=upstream.decoder(**config["prenet"]),
+            postnet=upstream.decoder(**config["postnet"]),
+            decoder=upstream.wave_generator(**config["decoder"]),
+        )
     return bicodec
 
 

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from worker.errors import SetupError
 from worker.speech.attention import Attend, Sight, attention_for, see
-from worker.speech.checkpoint import read_json, read_tensors
+from worker.speech.checkpoint import Uninitialised, read_json, read_tensors
 
 Head = Callable[[Tensor], Tensor]  # hidden states [B, D] -> logits [B, n] of n chosen tokens
 
@@ -216,7 +216,7 @@ class LanguageModel(nn.Module):
         tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
         if config.tie_word_embeddings and "embed_tokens.weight" in tensors:
             tensors["lm_head.weight"] = tensors["embed_tokens.weight"]
-        with torch.device("meta"):
+        with Uninitialised():
             model = cls(config)
         try:
             model.load_state_dict(tensors, assign=True)

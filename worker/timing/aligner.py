@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 
@@ -53,6 +54,7 @@ class Aligner:
 
         Raises SetupError where a folder is not complete.
         """
+        import_module("whisperx.alignment")  # seconds: now, not within the first job
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls({name: load_model(name, folder, where) for name, folder in folders.items()})
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import Wav2Vec2ForCTC
 
 from worker.errors import SetupError
 
@@ -55,6 +54,9 @@ def load_model(language: str, folder: Path, device: str) -> CtcModel:
 
     Raises SetupError where the folder is not complete.
     """
+    # Five seconds of imports, which a worker without word timings need not wait for.
+    from transformers import Wav2Vec2ForCTC  # noqa: PLC0415
+
     vocabulary = folder / "vocab.json"
     if not vocabulary.is_file():
         raise SetupError(

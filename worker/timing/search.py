@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from whisperx.alignment import LANGUAGES_WITHOUT_SPACES, align
 
 from worker.timing.model import SAMPLE_RATE, CtcModel
 
@@ -63,6 +62,9 @@ def _align(
     model: CtcModel, logits: torch.Tensor, seconds: float, readings: Sequence[str]
 ) -> list[Hit | None]:
     """Align one reading of each word ("" for none) with logits [1, frames, characters]."""
+    # Loaded with the models, before the first job; not by a worker that has none.
+    from whisperx.alignment import LANGUAGES_WITHOUT_SPACES, align  # noqa: PLC0415
+
     spaced = model.language not in LANGUAGES_WITHOUT_SPACES
     units = [_units(model, reading, spaced=spaced) for reading in readings]
     text = (" " if spaced else "").join(unit for word in units for unit in word)
