@@ -6,6 +6,7 @@ The SDK's own arguments work: --test_input JSON, --rp_serve_api, --rp_api_port a
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -45,6 +46,8 @@ def _serve(settings: Settings) -> int:
     # signed URLs that anyone may open.
     quiet = {"WARNING": "WARN", "ERROR": "ERROR"}
     os.environ.setdefault("RUNPOD_LOG_LEVEL", quiet.get(settings.log_level, "INFO"))
+    # Hundreds of thousands of objects are made until the first job, none of them garbage.
+    gc.disable()
     # The SDK's import is a second of waiting, and the model's loading is not.
     with ThreadPoolExecutor(1) as beside:
         sdk = beside.submit(import_module, "runpod")
@@ -95,6 +98,8 @@ def _serve(settings: Settings) -> int:
         on_gpu = parts.engine.free_memory()
         return host_memory_free() if on_gpu is None else min(on_gpu, host_memory_free())
 
+    gc.freeze()
+    gc.enable()
     event(logging.INFO, "worker begins", model=model.name, jobs=service.max_jobs, slots=slots)
     # The SDK calls a generator for --test_input too, and does not listen to it.
     one_job = any(argument.startswith("--test_input") for argument in sys.argv)

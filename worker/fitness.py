@@ -77,7 +77,7 @@ def check_speech(parts: Parts) -> None:
             file = Path(folder) / "reference.wav"
             audio.write(_hum(parts.engine.sample_rate), file, "wav")
             voice = parts.engine.listen(file)
-        (said,) = parts.engine.speak(["Yes."], voice, Sampling(max_tokens=64, seed=1))
+        (said,) = parts.engine.speak(["Yes."], voice, Sampling(max_tokens=16, seed=1))
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise SetupError(f"a short synthesis failed ({reason})") from None
@@ -86,8 +86,8 @@ def check_speech(parts: Parts) -> None:
 
 
 def _hum(rate: int) -> Audio:
-    """Two seconds of a tone and its overtones."""
-    time = np.arange(2 * rate, dtype=np.float32) / rate
+    """Half a second of a tone and its overtones."""
+    time = np.arange(rate // 2, dtype=np.float32) / rate
     parts = [np.sin(2 * np.pi * 120 * n * time) / n for n in range(1, 9)]
     return Audio((0.2 * np.sum(parts, axis=0)).astype(np.float32), rate)
 

@@ -122,9 +122,10 @@ class Uninitialised(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run the function, or give the weight back as it is."""
-        if func in _FILLERS:
-            return args[0] if args else (kwargs or {})["tensor"]
+        """Run the function, or give the weight back as it is; buffers are computed as ever."""
+        filled = args[0] if args else (kwargs or {}).get("tensor")
+        if func in _FILLERS and isinstance(filled, nn.Parameter):
+            return filled
         return func(*args, **(kwargs or {}))
 
 

@@ -154,12 +154,16 @@ class Codec:
         if not semantic_tokens:
             raise SynthesisError(f"speech needs semantic tokens below {self.sizes.semantic_codes}")
         self._check(semantic_tokens)
-        stream = self.stream(global_tokens)
-        parts = [
-            stream.feed(semantic_tokens[start : start + PRENET_LENGTH])
-            for start in range(0, len(semantic_tokens), PRENET_LENGTH)
-        ]
-        return np.concatenate([*parts, stream.end()])
+        stream, count = self.stream(global_tokens), len(semantic_tokens)
+        return np.concatenate(
+            [
+                stream.run(
+                    semantic_tokens[start : start + PRENET_LENGTH],
+                    last=start + PRENET_LENGTH >= count,
+                )
+                for start in range(0, count, PRENET_LENGTH)
+            ]
+        )
 
     @property
     def look_ahead(self) -> int:
@@ -215,7 +219,14 @@ class Codec:
                 wav: Tensor = self._bicodec.decoder(spoken.to(self.dtype))
             return wav.float()
 
-        return Windows(network, self.audio.hop, self._contexts[1], WAVE_LENGTH)
+        compiled = self._native is None and self.dtype != torch.float32
+        return Windows(
+            network,
+            self.audio.hop,
+            self._contexts[1],
+            WAVE_LENGTH,
+            fixed=compiled and self.device.type == "cpu",
+        )
 
     def _reference_clip(self, wav: NDArray[Any]) -> NDArray[Any]:
         """The first seconds of the reference, repeated when it is shorter (upstream's rule)."""
@@ -254,14 +265,15 @@ class SpeechStream:
         self._step = self._next_step
         # One stays, for it may be the sentence's last.
         ready, self._waiting = self._waiting[:-1], self._waiting[-1:]
-        return self._run(ready, last=False)
+        return self.run(ready, last=False)
 
     def end(self) -> NDArray[np.float32]:
         """No token follows: the rest of the samples [n]."""
-        return self._run(self._waiting, last=True) if self._waiting else np.zeros(0, np.float32)
+        return self.run(self._waiting, last=True) if self._waiting else np.zeros(0, np.float32)
 
     @torch.inference_mode()
-    def _run(self, semantic_tokens: Sequence[int], *, last: bool) -> NDArray[np.float32]:
+    def run(self, semantic_tokens: Sequence[int], *, last: bool) -> NDArray[np.float32]:
+        """As `feed`, at once and whatever their number, and nothing held back if `last`."""
         prenet, wave_generator = self._stages
         vectors = self._codec._latents(semantic_tokens)  # noqa: SLF001 - its other half
         samples: list[NDArray[np.float32]] = []

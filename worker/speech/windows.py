@@ -40,12 +40,20 @@ class Windows:
     """Feeds a sequence, as it arrives, through a network; gives each output once it is final."""
 
     def __init__(
-        self, network: Callable[[Tensor], Tensor], rate: int, context: int, length: int
+        self,
+        network: Callable[[Tensor], Tensor],
+        rate: int,
+        context: int,
+        length: int,
+        *,
+        fixed: bool = False,
     ) -> None:
         """`network` maps [1, C, n] to [1, D, rate * n]; no window is longer than `length`.
 
-        Where a sequence is that long, each window is just as long, the last one too.
+        With `fixed`, where a sequence is that long, each window is just as long, the last one too:
+        for kernels that are compiled for a length.
         """
+        self._fixed = fixed
         self._network = network
         self._rate = rate
         self._context = context
@@ -63,14 +71,17 @@ class Windows:
         while self._done < final:
             begin = max(0, self._done - self._context)
             end = min(available, begin + self._length)
-            begin = max(0, min(begin, end - self._length))
+            if self._fixed:
+                begin = max(0, min(begin, end - self._length))
             stop = end if last and end == available else end - self._context
             window = held[..., begin - self._start : end - self._start]
             made = self._network(window)
             first, behind = (self._rate * (place - begin) for place in (self._done, stop))
             outputs.append(made[..., first:behind])
             self._done = stop
-        kept = max(0, min(self._done - self._context, available - self._length))
+        kept = max(0, self._done - self._context)
+        if self._fixed:
+            kept = max(0, min(kept, available - self._length))
         self._inputs = held[..., kept - self._start :].clone()
         self._start = kept
         return outputs
