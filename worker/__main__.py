@@ -22,7 +22,7 @@ from worker.observe import event, log, set_up_logging
 from worker.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from worker.parts import Parts
+    from worker.speech.engine import Engine
 
 JOBS = 8  # at once, where the operator does not say
 
@@ -48,12 +48,12 @@ def _serve(settings: Settings) -> int:
     os.environ.setdefault("RUNPOD_LOG_LEVEL", quiet.get(settings.log_level, "INFO"))
     # Hundreds of thousands of objects are made until the first job, none of them garbage.
     gc.disable()
-    # The SDK's import is a second of waiting, and the model's loading is not.
+    # The model loads while the rest is imported: the SDK's import is a second of waiting.
     with ThreadPoolExecutor(1) as beside:
-        sdk = beside.submit(import_module, "runpod")
+        engine = beside.submit(_load_engine, settings)
+        import_module("runpod")
         sweep_scratch()
-        parts = _load(settings)
-        sdk.result()
+        parts = import_module("worker.parts").Parts.load(settings, engine.result)
     # Imported once it is known that they are needed.
     import runpod  # noqa: PLC0415
     from runpod.http_client import AsyncClientSession  # noqa: PLC0415
@@ -115,11 +115,11 @@ def _serve(settings: Settings) -> int:
     return 1 if running.broken else 0
 
 
-def _load(settings: Settings) -> Parts:
-    """All that jobs need, in memory."""
-    from worker.parts import Parts  # noqa: PLC0415
+def _load_engine(settings: Settings) -> Engine:
+    from worker.speech.engine import Engine  # noqa: PLC0415
 
-    return Parts.load(settings)
+    checkpoint = Layout(settings.runpod_volume).model(settings.spark_model)
+    return Engine.load(checkpoint, settings.spark_dtype)
 
 
 def _secrets(settings: Settings) -> list[str]:

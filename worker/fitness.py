@@ -6,18 +6,13 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from volume.layout import MODEL_LOCK
-from worker import audio
-from worker.audio import Audio
 from worker.errors import SetupError, WorkerError
-from worker.lifecycle import scratch_prefix
 from worker.observe import Stopwatch, event
 from worker.parts import Parts
-from worker.speech.sampling import Sampling
 
 REPAIR = "python -m volume verify --repair"
 
@@ -71,25 +66,14 @@ def check_storage(parts: Parts) -> None:
 
 
 def check_speech(parts: Parts) -> None:
-    """A short synthesis, from reference audio to samples."""
+    """A short synthesis; what it runs first is warm for the jobs."""
     try:
-        with TemporaryDirectory(prefix=scratch_prefix()) as folder:
-            file = Path(folder) / "reference.wav"
-            audio.write(_hum(parts.engine.sample_rate), file, "wav")
-            voice = parts.engine.listen(file)
-        (said,) = parts.engine.speak(["Yes."], voice, Sampling(max_tokens=16, seed=1))
+        said = parts.engine.try_out()
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise SetupError(f"a short synthesis failed ({reason})") from None
     if not np.isfinite(said.samples).all():
         raise SetupError("a short synthesis gave no numbers: the GPU or the model is damaged")
-
-
-def _hum(rate: int) -> Audio:
-    """Half a second of a tone and its overtones."""
-    time = np.arange(rate // 2, dtype=np.float32) / rate
-    parts = [np.sin(2 * np.pi * 120 * n * time) / n for n in range(1, 9)]
-    return Audio((0.2 * np.sum(parts, axis=0)).astype(np.float32), rate)
 
 
 def _files(folder: Path) -> Iterator[Path]:

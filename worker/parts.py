@@ -32,8 +32,11 @@ class Parts:
     aligner: Aligner | None = None  # where no alignment model is installed
 
     @classmethod
-    def load(cls, settings: Settings) -> Self:
-        """Everything that jobs need. Raises SetupError saying what is missing."""
+    def load(cls, settings: Settings, loading: Callable[[], Engine] | None = None) -> Self:
+        """Everything that jobs need; the engine from `loading`, where another thread loads it.
+
+        Raises SetupError saying what is missing.
+        """
         layout = Layout(settings.runpod_volume)
         try:
             checkpoint = layout.model(settings.spark_model)
@@ -43,7 +46,7 @@ class Parts:
         aligners = find_folders(layout, checkpoint, settings.whisperx_languages)
         with ThreadPoolExecutor(1) as beside:
             aligner = beside.submit(Aligner.load, aligners) if aligners else None
-            engine = Engine.load(checkpoint, settings.spark_dtype)
+            engine = loading() if loading else Engine.load(checkpoint, settings.spark_dtype)
         return cls(
             engine=engine,
             voices=Voices(engine, storage, keys, layout.voices / checkpoint.name),

@@ -124,7 +124,7 @@ class Uninitialised(TorchFunctionMode):
     ) -> Any:
         """Run the function, or give the weight back as it is; buffers are computed as ever."""
         filled = args[0] if args else (kwargs or {}).get("tensor")
-        if func in _FILLERS and isinstance(filled, nn.Parameter):
+        if func in _FILLERS and isinstance(filled, torch.Tensor) and filled.requires_grad:
             return filled
         return func(*args, **(kwargs or {}))
 

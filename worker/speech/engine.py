@@ -101,7 +101,7 @@ class Engine:
 
     @classmethod
     def load(cls, folder: Path, dtype: str = "auto", device: str | None = None) -> Engine:
-        """Everything from a checkpoint in the published layout, then one short warm-up.
+        """Everything from a checkpoint in the published layout.
 
         Where it has been prepared for fast loading, that is what is read; but a language model in
         float32 or int8 always comes from the published file, for the prepared one is rounded.
@@ -120,7 +120,7 @@ class Engine:
         lm = _load_lm(checkpoint, published, dtype, where)
         prompter = Prompter.load(checkpoint.language_model / "tokenizer.json", codec.sizes)
         engine = cls(lm, codec, prompter, _slots(lm.config, where))
-        engine.warm_up()
+        engine.prepare()
         return engine
 
     @property
@@ -128,16 +128,16 @@ class Engine:
         """Of all audio that the engine gives, in Hz."""
         return self._codec.audio.sample_rate
 
-    def warm_up(self) -> None:
-        """Run every part once, so that the first job does not pay for it."""
+    def prepare(self) -> None:
+        """Cut the heads that speech needs and, on a GPU, capture its steps."""
         voice = Voice(global_tokens=(0,) * self._codec.sizes.voice_length)
         self._batcher.prepare(self._prompter.speech_plan(voice))
-        plan = self._prompter.speech_plan(voice)
-        row = Row((self._prompter.end_id,) * 8, "warm-up", 3)
-        (asked,) = self._batcher.submit([row], plan, Sampling(min_tokens=3))
-        asked.answer()
-        with self._codec_turn():
-            self._codec.decode(voice.global_tokens, (0,) * 8)
+
+    def try_out(self) -> Utterance:
+        """Speak a word, in whatever voice: whether everything works, and to have run it once."""
+        voice = Voice(global_tokens=(0,) * self._codec.sizes.voice_length)
+        (spoken,) = self.speak(["Yes."], voice, Sampling(max_tokens=16, seed=1))
+        return spoken
 
     def occupancy(self) -> Occupancy:
         """What runs and waits now."""
