@@ -1,0 +1,71 @@
+"""The wave generator in C against upstream's module, in float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from worker.speech import native
+from worker.speech.codec import _fold_weight_norm
+from worker.speech.upstream import find_upstream
+from worker.speech.wave import EXTENSIONS, NativeWaveGenerator
+
+RATES, KERNELS = [8, 5, 4, 2], [16, 11, 8, 4]  # the published model's
+SNR = 40  # dB; seen: 42.9 and more
+
+
+def generator(channels: int, inputs: int) -> Any:
+    torch.manual_seed(channels)
+    made = find_upstream().wave_generator(inputs, channels, RATES, KERNELS)
+    _fold_weight_norm(made)
+    for part in made.modules():
+        if isinstance(part, (nn.Conv1d, nn.ConvTranspose1d)):
+            nn.init.normal_(part.weight, std=0.5 / part.weight[0].numel() ** 0.5)
+            nn.init.normal_(part.bias, std=0.05)
+        if hasattr(part, "alpha"):
+            nn.init.uniform_(part.alpha, 0.5, 1.5)
+    return made.eval().requires_grad_(requires_grad=False)
+
+
+def opened(made: Any) -> NativeWaveGenerator:
+    found = NativeWaveGenerator.open(made)
+    if found is None:
+        lacking = set(EXTENSIONS) - native.cpu_flags()
+        assert lacking, "this CPU can run the kernel, and it was not built"
+        pytest.skip(f"this CPU lacks {', '.join(sorted(lacking))}")
+    return found
+
+
+@pytest.mark.parametrize(("channels", "inputs"), [(192, 64), (128, 40), (80, 17)])
+def test_samples_are_upstreams(channels: int, inputs: int) -> None:
+    """Widths that are and are not multiples of 16; a start, an end, and lengths past a tile."""
+    made = generator(channels, inputs)
+    ours = opened(made)
+    for length in (1, 2, 5, 13, 40, 113):
+        x = torch.randn(1, inputs, length, generator=torch.Generator().manual_seed(length))
+        with torch.inference_mode():
+            expected, samples = made(x), ours(x)
+        assert samples.shape == expected.shape == (1, 1, 320 * length)
+        noise = (samples - expected).pow(2).mean()
+        ratio = 10 * torch.log10(expected.pow(2).mean() / noise)
+        print(f"{channels} channels, {length} rows: {ratio:.1f} dB")
+        assert ratio > SNR
+
+
+def test_the_same_rows_give_the_same_bits_in_any_window() -> None:
+    made = generator(64, 32)
+    ours = opened(made)
+    x = torch.randn(1, 32, 90, generator=torch.Generator().manual_seed(1))
+    whole = ours(x)
+    inner = ours(x[..., 20:80].contiguous())
+    assert torch.equal(whole[..., 320 * 40 : 320 * 60], inner[..., 320 * 20 : 320 * 40])
+
+
+def test_another_structure_is_refused() -> None:
+    made = generator(64, 32)
+    made.model[-1] = nn.Identity()
+    with pytest.raises(ValueError, match="tangent"):
+        opened(made)
