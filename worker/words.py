@@ -12,8 +12,6 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import rjieba
-
 # The ideographs of Unicode's CJK Unified Ideographs blocks, compatibility ideographs and U+3007.
 HAN = "〇㐀-䶿一-鿿豈-\ufaff\U00020000-\U0003fffd"
 _HAN = re.compile(f"[{HAN}]")
@@ -118,6 +116,8 @@ def _pieces(chunk: str) -> Iterator[tuple[int, int, str]]:
     for match in _PIECE.finditer(chunk):
         start = match.start()
         if match.lastgroup == "han":
+            import rjieba  # noqa: PLC0415 - 0.1 s for its dictionary; the aligner has paid it
+
             for word in rjieba.cut(match.group()):
                 yield start, start + len(word), "word"
                 start += len(word)

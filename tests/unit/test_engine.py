@@ -92,6 +92,12 @@ def test_a_job_that_is_given_up_frees_its_rows(tiny_engine: Engine) -> None:
         time.sleep(0.01)
 
 
+def test_every_model_can_be_tried_out(tiny_engine: Engine, demo_engine: Engine) -> None:
+    for engine in (tiny_engine, demo_engine):
+        spoken = engine.try_out()
+        assert len(spoken.samples) == 320 * len(spoken.semantic_tokens) > 0
+
+
 def test_a_seed_repeats_and_another_does_not(tiny_engine: Engine) -> None:
     first = codes(tiny_engine, SENTENCES, SHORT)
     assert codes(tiny_engine, SENTENCES, SHORT) == first

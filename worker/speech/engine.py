@@ -116,8 +116,9 @@ class Engine:
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # A job that asks for float32 to the last bit has it in the codec too.
         wave = torch.float32 if dtype == "float32" else torch.bfloat16
-        codec = Codec.load(checkpoint, find_upstream(), where, wave)
+        # First what is hardly Python: a worker imports the rest meanwhile.
         lm = _load_lm(checkpoint, published, dtype, where)
+        codec = Codec.load(checkpoint, find_upstream(), where, wave)
         prompter = Prompter.load(checkpoint.language_model / "tokenizer.json", codec.sizes)
         engine = cls(lm, codec, prompter, _slots(lm.config, where))
         engine.prepare()
@@ -130,12 +131,11 @@ class Engine:
 
     def prepare(self) -> None:
         """Cut the heads that speech needs and, on a GPU, capture its steps."""
-        voice = Voice(global_tokens=(0,) * self._codec.sizes.voice_length)
-        self._batcher.prepare(self._prompter.speech_plan(voice))
+        self._batcher.prepare(self._prompter.speech_plan(self._prompter.some_voice()))
 
     def try_out(self) -> Utterance:
         """Speak a word, in whatever voice: whether everything works, and to have run it once."""
-        voice = Voice(global_tokens=(0,) * self._codec.sizes.voice_length)
+        voice = self._prompter.some_voice()
         (spoken,) = self.speak(["Yes."], voice, Sampling(max_tokens=16, seed=1))
         return spoken
 

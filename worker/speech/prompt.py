@@ -166,6 +166,11 @@ class Prompter:
         )
         return Plan(steps=tuple(frozenset(step) for step in steps))
 
+    def some_voice(self) -> Voice:
+        """A voice in tokens that the model has, whatever it sounds like."""
+        code = next(iter(self._globals.values()), 0)
+        return Voice(global_tokens=(code,) * self.sizes.voice_length)
+
     def designed_voice(self, style: Style, tokens: Iterable[int]) -> Voice:
         """The voice in an answer to `design_prompt` under `design_plan`."""
         _, pitch, speed, _, _, *voice = tokens

@@ -54,7 +54,8 @@ class Aligner:
 
         Raises SetupError where a folder is not complete.
         """
-        import_module("whisperx.alignment")  # seconds: now, not within the first job
+        for module in ("whisperx.alignment", "rjieba"):  # seconds: now, not in the first job
+            import_module(module)
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls({name: load_model(name, folder, where) for name, folder in folders.items()})
 
