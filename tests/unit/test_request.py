@@ -56,6 +56,7 @@ def test_a_text_is_enough_and_the_rest_has_the_documented_defaults() -> None:
         "subtitle_format": "ass",
         "max_retries": 1,
         "url_expiry": None,
+        "stream": None,
     }
 
 
