@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -161,3 +162,16 @@ def test_processes_that_build_at_once_leave_one_library_the_same_as_ever(
     assert [process.wait(120) for process in running] == [0, 0]
     (built,) = (path for path in tmp_path.rglob("*") if path.is_file())
     assert built.read_bytes() == Path(kernel.library._name).read_bytes()
+
+
+def test_the_library_is_the_same_bytes_whatever_folder_holds_its_sources(
+    tmp_path: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (tmp_path / "a", tmp_path / "a_folder" / "of_a_longer_name"):
+        sources = folder / "native"
+        shutil.copytree(native.SOURCES, sources)
+        monkeypatch.setattr(native, "SOURCES", sources)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        assert Kernel.open(1)
+        (built,) = (path for path in (folder / "cache").rglob("*") if path.is_file())
+        assert built.read_bytes() == Path(kernel.library._name).read_bytes()

@@ -86,7 +86,8 @@ def cpu_has_bfloat16() -> bool:
 def _compiler(extensions: tuple[str, ...]) -> list[str] | None:
     """A C compiler's command with all its options but the files."""
     wanted = [e.replace("_", "") for e in extensions]
-    options = ["-O3", "-std=gnu11", "-shared", "-fPIC"]
+    # No symbols and nothing for a debugger: they would tell the folder that was built in.
+    options = ["-O3", "-std=gnu11", "-shared", "-fPIC", "-g0", "-s"]
     if find_spec("ziglang"):
         cpu = "+".join([BASELINE, *wanted])
         target = ["-target", "x86_64-linux-gnu.2.28", f"-mcpu={cpu}"]
