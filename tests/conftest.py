@@ -13,7 +13,7 @@ from tests.support.checkpoints import FULL, make_checkpoint
 from tests.support.loopback_only import sitecustomize  # noqa: F401 - guards this process
 from tests.support.worker_process import environment, run
 from worker.speech.engine import Engine
-from worker.speech.int8 import EXTENSIONS, Kernel
+from worker.speech.int8_weights import EXTENSIONS, Kernel
 from worker.speech.native import cpu_flags
 
 if TYPE_CHECKING:  # the judge is in the development environment alone; unit tests run without it

@@ -16,10 +16,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from volume.layout import Layout, LayoutError, locked_wheel
+from worker import sdk
 from worker.errors import SetupError
 from worker.lifecycle import Concurrency, RunningJobs, host_memory_free, sweep_scratch
 from worker.observe import event, log, set_up_logging
 from worker.settings import Settings, load_settings
+from worker.speech.checkpoint import Checkpoint
+from worker.speech.int8_weights import read_ahead
 
 if TYPE_CHECKING:
     from worker.speech.engine import Engine
@@ -51,7 +54,8 @@ def _serve(settings: Settings) -> int:
     # The model loads while the rest is imported: the SDK's import is a second of waiting.
     with ThreadPoolExecutor(1) as beside:
         engine = beside.submit(_load_engine, settings)
-        import_module("runpod")
+        with sdk.light():
+            import_module("runpod")
         sweep_scratch()
         parts = import_module("worker.parts").Parts.load(settings, engine.result)
     # Imported once it is known that they are needed.
@@ -116,10 +120,14 @@ def _serve(settings: Settings) -> int:
 
 
 def _load_engine(settings: Settings) -> Engine:
-    from worker.speech.engine import Engine  # noqa: PLC0415
+    model = Layout(settings.runpod_volume).model(settings.spark_model)
+    folder, dtype = Checkpoint(model).language_model, settings.spark_dtype
+    with ThreadPoolExecutor(1) as beside:
+        # Weights in 8 bits need no torch: they are read while it is imported.
+        weights = beside.submit(read_ahead, folder, dtype)
+        from worker.speech.engine import Engine  # noqa: PLC0415
 
-    checkpoint = Layout(settings.runpod_volume).model(settings.spark_model)
-    return Engine.load(checkpoint, settings.spark_dtype)
+        return Engine.load(model, dtype, int8_weights=weights.result)
 
 
 def _secrets(settings: Settings) -> list[str]:

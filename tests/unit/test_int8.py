@@ -8,14 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.support.checkpoints import Sizes, make_checkpoint
 from worker.errors import SetupError
-from worker.speech import native
+from worker.speech import int8_weights, native
+from worker.speech.checkpoint import Place, find_tensors
 from worker.speech.engine import Engine
 from worker.speech.int8 import GROUP, Int8Head, Int8LanguageModel, Kernel, Packed
+from worker.speech.int8_weights import read_ahead
 from worker.speech.lm import LanguageModel
 
 
@@ -24,13 +28,31 @@ def lm(demo_checkpoint: Path, kernel: Kernel) -> Int8LanguageModel:
     return Int8LanguageModel.load(demo_checkpoint / "LLM", kernel)
 
 
-def rounded(x: torch.Tensor, *, halves: bool) -> torch.Tensor:
-    """x [n, inputs] as groups of 32 in 8 bits stand for it."""
+def codes(groups: torch.Tensor, most: float) -> torch.Tensor:
+    """Groups [..., 32] in whole numbers up to `most`."""
+    greatest = groups.abs().amax(-1, keepdim=True)
+    return (groups * torch.where(greatest > 0, most / greatest, 0)).round()
+
+
+def rounded(x: torch.Tensor) -> torch.Tensor:
+    """Activations [n, inputs] as groups of 32 in 8 bits stand for them."""
     groups = x.view(len(x), -1, GROUP)
-    most = groups.abs().amax(-1, keepdim=True)
-    codes = (groups * torch.where(most > 0, torch.tensor(127.0) / most, 0)).round()
-    scale = most / 127
-    return (codes * (scale.half().float() if halves else scale)).view_as(x)
+    scale = groups.abs().amax(-1, keepdim=True) / 127
+    return (codes(groups, 127) * scale).view_as(x)
+
+
+def least_errors(weight: torch.Tensor) -> torch.Tensor:
+    """Of each group of 32 weights, the least sum of squares that one of a few ranges loses."""
+    groups = weight.view(len(weight), -1, GROUP)
+    ranges = torch.stack([codes(groups, most) for most in (127, 126, 125, 124)])
+    both, squares = (ranges * groups).sum(-1), (ranges * ranges).sum(-1)
+    scales = torch.where(squares > 0, both / squares, 0).half().float()
+    return (ranges * scales[..., None] - groups).square().sum(-1).amin(0)
+
+
+def unpacked(packed: Packed) -> torch.Tensor:
+    """The weights [outputs, inputs] that the packed ones stand for: ones are exact in 8 bits."""
+    return packed(torch.eye(packed.inputs)).T.contiguous()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9, 21])
@@ -44,8 +66,71 @@ def test_a_product_is_that_of_the_rounded_numbers(
     x = torch.randn(count, 96, generator=generator)
     packed = Packed(kernel, 48, 96)
     packed.fill(weight)
-    expected = rounded(x, halves=False).double() @ rounded(weight.float(), halves=True).double().T
+    expected = rounded(x).double() @ unpacked(packed).double().T
     torch.testing.assert_close(packed(x).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_group_of_weights_loses_the_least(kernel: Kernel, dtype: torch.dtype) -> None:
+    weight = torch.randn(256, 256, generator=torch.Generator().manual_seed(3)).to(dtype)
+    packed = Packed(kernel, 256, 256)
+    packed.fill(weight)
+    weight = weight.float()
+    lost = (unpacked(packed) - weight).square().view(256, -1, GROUP).sum(-1)
+    least = least_errors(weight)  # another of two ranges that are nearly as good may be taken
+    torch.testing.assert_close(lost, least, rtol=0.25, atol=1e-7)
+    torch.testing.assert_close(lost.mean(), least.mean(), rtol=1e-3, atol=0)
+    assert lost.mean() < 0.9 * (rounded(weight) - weight).square().mean() * GROUP
+
+
+def test_weights_in_a_file_are_those_in_memory(kernel: Kernel, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(6)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        weight = torch.randn(64, 96, generator=generator).to(dtype)
+        save_file({"before": torch.ones(3), "w": weight}, tmp_path / "file")
+        here, there = Packed(kernel, 64, 96), Packed(kernel, 64, 96)
+        here.fill(weight)
+        with (tmp_path / "file").open("rb") as file:
+            there.pack(kernel, file.fileno(), find_tensors(tmp_path / "file")["w"])
+        assert np.array_equal(here.bytes, there.bytes)
+
+
+@pytest.mark.parametrize("keep", [4, 1000, -1, -100_000])
+def test_a_file_that_is_cut_short_is_refused(
+    demo_checkpoint: Path, tmp_path: Path, kernel: Kernel, keep: int
+) -> None:
+    folder = tmp_path / "LLM"
+    shutil.copytree(demo_checkpoint / "LLM", folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(SetupError, match=r"LLM/model\.safetensors cannot be read"):
+        Int8LanguageModel.load(folder, kernel)
+
+
+def test_a_read_that_ends_too_soon_is_an_error(kernel: Kernel, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(100))
+    with (tmp_path / "file").open("rb") as file, pytest.raises(OSError, match="Input/output"):
+        Packed(kernel, 16, 32).pack(kernel, file.fileno(), Place("F32", (16, 32), 0))
+
+
+def test_weights_that_were_read_ahead_are_the_same(
+    demo_checkpoint: Path, kernel: Kernel, lm: Int8LanguageModel
+) -> None:
+    weights = read_ahead(demo_checkpoint / "LLM", "auto")
+    assert weights
+    ahead = Int8LanguageModel.load(demo_checkpoint / "LLM", kernel, weights)
+    prompt = [[3, 4, 5, 6]]
+    assert torch.equal(
+        ahead.prefill(prompt, ahead.new_cache(1, 64)), lm.prefill(prompt, lm.new_cache(1, 64))
+    )
+    assert read_ahead(demo_checkpoint / "LLM", "float32") is None
+
+
+def test_nothing_is_read_ahead_beside_a_gpu(
+    demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8_weights, "GPU", tmp_path)
+    assert read_ahead(demo_checkpoint / "LLM", "auto") is None
 
 
 def test_a_head_has_any_number_of_tokens(kernel: Kernel) -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from worker.speech import native
-from worker.speech.codec import _fold_weight_norm
 from worker.speech.upstream import find_upstream
 from worker.speech.wave import EXTENSIONS, NativeWaveGenerator
+from worker.speech.weight_norm import built_folded
 
 RATES, KERNELS = [8, 5, 4, 2], [16, 11, 8, 4]  # the published model's
 SNR = 40  # dB; seen: 42.9 and more
@@ -19,8 +19,9 @@ SNR = 40  # dB; seen: 42.9 and more
 
 def generator(channels: int, inputs: int) -> Any:
     torch.manual_seed(channels)
-    made = find_upstream().wave_generator(inputs, channels, RATES, KERNELS)
-    _fold_weight_norm(made)
+    upstream = find_upstream()
+    with built_folded(upstream.package):
+        made = upstream.wave_generator(inputs, channels, RATES, KERNELS)
     for part in made.modules():
         if isinstance(part, (nn.Conv1d, nn.ConvTranspose1d)):
             nn.init.normal_(part.weight, std=0.5 / part.weight[0].numel() ** 0.5)

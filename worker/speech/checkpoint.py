@@ -1,4 +1,6 @@
-"""Files of a checkpoint -> configurations and tensors. Knows the layout, not the models.
+"""Files of a checkpoint -> configurations, and where its tensors lie. Knows the layout, not models.
+
+Nor does it know torch, whose import takes longer than the reading of the files.
 
 <folder>/config.yaml                                     audio parameters
 <folder>/LLM/{config.json, tokenizer.json, model.safetensors}
@@ -9,16 +11,9 @@
 from __future__ import annotations
 
 import json
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from worker.errors import SetupError
 
@@ -75,65 +70,40 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_tensors(path: Path, dtype: torch.dtype, device: torch.device) -> dict[str, torch.Tensor]:
-    """All tensors of a safetensors file, floating ones as `dtype`, on `device`.
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies in a safetensors file."""
 
-    Raises SetupError naming the file when it is missing, cut short or not safetensors.
+    dtype: str  # as the file says it: F32, BF16, F16 ...
+    shape: tuple[int, ...]
+    offset: int  # bytes from the file's begin
+
+
+def find_tensors(path: Path) -> dict[str, Place]:
+    """The tensors of a safetensors file, by name.
+
+    The format: https://github.com/huggingface/safetensors#format. Raises SetupError naming the
+    file when it is missing, cut short or not safetensors.
     """
+    try:
+        return _places(path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
+
+
+def _places(path: Path) -> dict[str, Place]:
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length < size:
+            raise ValueError(f"its header cannot have {length} bytes")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    begin = 8 + length
+    if any(begin + entry["data_offsets"][1] > size for entry in header.values()):
+        raise ValueError("it is cut short")
     return {
-        name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
-        for name, tensor in map_tensors(path).items()
+        name: Place(entry["dtype"], tuple(entry["shape"]), begin + entry["data_offsets"][0])
+        for name, entry in header.items()
     }
-
-
-def map_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a safetensors file as they lie in it: mapped, read when they are used.
-
-    Raises SetupError naming the file when it is missing, cut short or not safetensors.
-    """
-    try:
-        return dict(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
-
-
-def map_pickle(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of torch's own format, mapped as those of `map_tensors`; no code of it is run.
-
-    Raises SetupError naming the file when it is missing, cut short or of another kind.
-    """
-    try:
-        return dict(torch.load(path, map_location="cpu", mmap=True, weights_only=True))
-    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
-
-
-class Uninitialised(TorchFunctionMode):
-    """`with Uninitialised(): model = ...`: weights are whatever memory holds; files bring them.
-
-    Memory that nobody writes is never taken. torch's meta device would do the same, but its
-    functions import sympy, which takes two seconds.
-    """
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Run the function, or give the weight back as it is; buffers are computed as ever."""
-        filled = args[0] if args else (kwargs or {}).get("tensor")
-        if func in _FILLERS and isinstance(filled, torch.Tensor) and filled.requires_grad:
-            return filled
-        return func(*args, **(kwargs or {}))
-
-
-# What torch's layers and upstream's init_weights fill new weights with.
-_FILLERS = frozenset(
-    {
-        *(nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_, nn.init.constant_),
-        *(torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.erfinv_),
-        *(torch.Tensor.mul_, torch.Tensor.add_, torch.Tensor.clamp_),  # of a truncated normal
-    }
-)

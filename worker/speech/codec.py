@@ -19,16 +19,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from worker.errors import SetupError, SynthesisError
 from worker.observe import log
-from worker.speech.checkpoint import Checkpoint, Uninitialised, read_tensors
+from worker.speech.checkpoint import Checkpoint
 from worker.speech.features import FEATURE_LAYERS, Features
 from worker.speech.native import cpu_has_bfloat16
 from worker.speech.prompt import CodecSizes
+from worker.speech.tensors import Uninitialised, read_tensors
 from worker.speech.upstream import Upstream
 from worker.speech.wave import NativeWaveGenerator
+from worker.speech.weight_norm import built_folded, fold, is_weight_normed
 from worker.speech.windows import Windows, context_of
 
 __all__ = ["FEATURE_LAYERS", "AudioParameters", "Codec", "SpeechStream", "is_weight_normed"]
@@ -94,11 +95,7 @@ class Codec:
         config = upstream.load_config(checkpoint.codec / "config.yaml")["audio_tokenizer"]
         bicodec = _build(upstream, config)
         tensors = read_tensors(checkpoint.codec / "model.safetensors", torch.float32, device)
-        # A prepared file holds the folded weights themselves, so the modules are folded first.
-        if not is_weight_normed(tensors):
-            _fold_weight_norm(bicodec)
-        _fill(bicodec, tensors)
-        _fold_weight_norm(bicodec)
+        _fill(bicodec, fold(tensors))
         bicodec = bicodec.to(device).eval().requires_grad_(requires_grad=False)
         if device.type == "cpu" and not cpu_has_bfloat16():
             dtype = torch.float32
@@ -284,11 +281,6 @@ class SpeechStream:
         return np.concatenate(samples) if samples else np.zeros(0, np.float32)
 
 
-def is_weight_normed(tensors: dict[str, Tensor]) -> bool:
-    """Whether weights are given as magnitude and direction, in either of torch's two forms."""
-    return any(name.endswith((".weight_g", ".weight.original0")) for name in tensors)
-
-
 def _plain_kernels() -> AbstractContextManager[object]:
     """Without oneDNN, which on a CPU compiles a kernel for each length that it has not seen.
 
@@ -306,7 +298,7 @@ def _build(upstream: Upstream, config: Any) -> nn.Module:
 
     The mel transformer and the speaker encoder's quantizer compute buffers when they are built.
     """
-    with Uninitialised():
+    with Uninitialised(), built_folded(upstream.package):
         bicodec: nn.Module = upstream.bicodec(
             mel_params=config["mel_params"],
             encoder=upstream.encoder(**config["encoder"]),
@@ -343,12 +335,3 @@ def _fill(bicodec: nn.Module, tensors: dict[str, Tensor]) -> None:
             f"BiCodec/model.safetensors does not fit its config: "
             f"missing {sorted(missing)[:5]}, unexpected {sorted(unexpected)[:5]}"
         )
-
-
-def _fold_weight_norm(module: nn.Module) -> None:
-    """Replace each weight-normalised weight by its value, in either of torch's two forms."""
-    for part in module.modules():
-        if parametrize.is_parametrized(part, "weight"):
-            parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
-        elif hasattr(part, "weight_g"):
-            nn.utils.remove_weight_norm(part)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +24,10 @@ from worker.speech.batcher import Answering, Batcher, Row
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import Codec
 from worker.speech.decoder import Decoder
-from worker.speech.int8 import Int8LanguageModel, Kernel, fits
-from worker.speech.lm import LanguageModel, LMConfig
+from worker.speech.int8 import Int8LanguageModel
+from worker.speech.int8_weights import Kernel, Weights, fits
+from worker.speech.lm import LanguageModel
+from worker.speech.lm_config import LMConfig
 from worker.speech.native import cpu_has_bfloat16
 from worker.speech.plan import Plan
 from worker.speech.prompt import Prompter, Voice
@@ -100,15 +102,21 @@ class Engine:
         self._batcher = Batcher(lm, slots, POSITIONS, turns=None if on_gpu else self._turns)
 
     @classmethod
-    def load(cls, folder: Path, dtype: str = "auto", device: str | None = None) -> Engine:
+    def load(
+        cls,
+        folder: Path,
+        dtype: str = "auto",
+        device: str | None = None,
+        int8_weights: Callable[[], Weights | None] = lambda: None,
+    ) -> Engine:
         """Everything from a checkpoint in the published layout.
 
         Where it has been prepared for fast loading, that is what is read; but a language model in
         float32 or int8 always comes from the published file, for the prepared one is rounded.
 
         `dtype` is that of the language model: float32, bfloat16, int8 (on CPUs with AVX512-VNNI)
-        or auto: the fastest that the device has. Raises SetupError when a file is missing or does
-        not fit.
+        or auto: the fastest that the device has. `int8_weights` gives those that another thread
+        has read meanwhile, if any. Raises SetupError when a file is missing or does not fit.
         """
         published = Checkpoint(folder)
         checkpoint = Checkpoint(folder / PREPARED) if (folder / PREPARED).is_dir() else published
@@ -116,9 +124,8 @@ class Engine:
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # A job that asks for float32 to the last bit has it in the codec too.
         wave = torch.float32 if dtype == "float32" else torch.bfloat16
-        # First what is hardly Python: a worker imports the rest meanwhile.
-        lm = _load_lm(checkpoint, published, dtype, where)
         codec = Codec.load(checkpoint, find_upstream(), where, wave)
+        lm = _load_lm(checkpoint, published, dtype, where, int8_weights)
         prompter = Prompter.load(checkpoint.language_model / "tokenizer.json", codec.sizes)
         engine = cls(lm, codec, prompter, _slots(lm.config, where))
         engine.prepare()
@@ -134,9 +141,9 @@ class Engine:
         self._batcher.prepare(self._prompter.speech_plan(self._prompter.some_voice()))
 
     def try_out(self) -> Utterance:
-        """Speak a word, in whatever voice: whether everything works, and to have run it once."""
+        """Speak a sound, in whatever voice: whether everything works, and to have run it once."""
         voice = self._prompter.some_voice()
-        (spoken,) = self.speak(["Yes."], voice, Sampling(max_tokens=16, seed=1))
+        (spoken,) = self.speak(["Yes."], voice, Sampling(max_tokens=4, seed=1))
         return spoken
 
     def occupancy(self) -> Occupancy:
@@ -365,15 +372,20 @@ class _Sentence:
 
 
 def _load_lm(
-    checkpoint: Checkpoint, published: Checkpoint, dtype: str, device: torch.device
+    checkpoint: Checkpoint,
+    published: Checkpoint,
+    dtype: str,
+    device: torch.device,
+    int8_weights: Callable[[], Weights | None],
 ) -> Decoder:
     """The language model on the fastest kernels that `dtype` and the device leave."""
     if dtype == INT8 or (dtype == "auto" and device.type == "cpu"):
         unfit = "it needs a CPU" if device.type != "cpu" else None
         unfit = unfit or fits(LMConfig.read(published.language_model / "config.json"))
-        kernel = None if unfit else Kernel.open()
+        weights = None if unfit else int8_weights()
+        kernel = None if unfit else Kernel.open(torch.get_num_threads())
         if kernel is not None:
-            return Int8LanguageModel.load(published.language_model, kernel)
+            return Int8LanguageModel.load(published.language_model, kernel, weights)
         why = unfit or "see the line above"
         if dtype == INT8:
             raise SetupError(f"SPARK_DTYPE=int8 cannot be had here ({why}); use auto")

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 from worker.errors import SetupError
-from worker.speech.checkpoint import map_pickle, map_tensors, read_json
+from worker.speech.checkpoint import read_json
+from worker.speech.tensors import map_pickle, map_tensors
+from worker.speech.weight_norm import fold
 
 FEATURE_LAYERS = (11, 14, 16)  # hidden states whose mean is the semantic feature
 LAYERS = max(FEATURE_LAYERS)  # hidden state n is what n layers make
@@ -28,11 +30,15 @@ class FeatureConfig:
     """The published config.json and preprocessor_config.json, as far as they matter here."""
 
     hidden: int
+    inner: int  # channels of the feed-forward layers
     heads: int
     epsilon: float
+    channels: tuple[int, ...]  # of each convolution
+    convolution_bias: bool
     kernels: tuple[int, ...]
     strides: tuple[int, ...]
     position_groups: int
+    position_kernel: int
     group_norm: bool  # of the first convolution's channels over time; else each has a layer norm
     final_norm: bool  # the model ends with hidden state 16, so that has its last normalisation
     normalize: bool  # the clip to mean 0 and variance 1
@@ -59,11 +65,15 @@ class FeatureConfig:
         processor = read_json(folder / "preprocessor_config.json")
         return cls(
             hidden=int(config["hidden_size"]),
+            inner=int(config["intermediate_size"]),
             heads=int(config["num_attention_heads"]),
             epsilon=float(config.get("layer_norm_eps", 1e-5)),
+            channels=tuple(config["conv_dim"]),
+            convolution_bias=bool(config.get("conv_bias", False)),
             kernels=tuple(config["conv_kernel"]),
             strides=tuple(config["conv_stride"]),
             position_groups=int(config["num_conv_pos_embedding_groups"]),
+            position_kernel=int(config["num_conv_pos_embeddings"]),
             group_norm=norm == "group",
             final_norm=layers == LAYERS,
             normalize=bool(processor.get("do_normalize", True)),
@@ -89,20 +99,14 @@ class Features:
         found = map_tensors(safe) if safe.is_file() else map_pickle(pickled)
         found = {name.removeprefix("wav2vec2."): tensor for name, tensor in found.items()}
         wanted = [name for name in found if _is_used(name)]
-        tensors = {name: found[name].to(device, torch.float32) for name in wanted}
-        _fold_positions(tensors)
+        tensors = fold({name: found[name].to(device, torch.float32) for name in wanted})
         tensors |= {
             name: tensor.permute(2, 0, 1).contiguous()  # [out, in, kernel] -> [kernel, out, in]
             for name, tensor in tensors.items()
             if name.startswith("feature_extractor.") and name.endswith(".conv.weight")
         }
-        model = cls(config, tensors)
-        try:
-            with torch.inference_mode():
-                model(torch.zeros(_receptive_field(config), device=device))
-        except (KeyError, RuntimeError) as error:
-            raise SetupError(f"wav2vec2's weights do not fit its config: {error}") from error
-        return model
+        _check(config, tensors)
+        return cls(config, tensors)
 
     def __call__(self, samples: Tensor) -> Tensor:
         """Mono samples [n] at 16 kHz -> the mean of the hidden states used, [1, frames, hidden]."""
@@ -223,13 +227,51 @@ def _hop(config: FeatureConfig) -> int:
     return int(torch.Size(config.strides).numel())
 
 
-def _fold_positions(tensors: dict[str, Tensor]) -> None:
-    """The weight-normalised convolution's factors, under either of their names, into its weight."""
-    name = "encoder.pos_conv_embed.conv"
-    for magnitude, direction in (
-        (".weight_g", ".weight_v"),
-        (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
-    ):
-        if name + magnitude in tensors:
-            g, v = tensors.pop(name + magnitude), tensors.pop(name + direction)
-            tensors[name + ".weight"] = torch._weight_norm(v, g, 2)  # noqa: SLF001 - torch's own formula has no public name
+def _check(config: FeatureConfig, tensors: dict[str, Tensor]) -> None:
+    """Raise SetupError naming a tensor that is missing or of another shape."""
+    for name, shape in _shapes(config).items():
+        if name not in tensors:
+            raise SetupError(f"wav2vec2's weights do not fit its config: {name} is missing")
+        there = tuple(tensors[name].shape)
+        if there != shape:
+            raise SetupError(
+                f"wav2vec2's weights do not fit its config: {name} is {there}, not {shape}"
+            )
+
+
+def _shapes(config: FeatureConfig) -> dict[str, tuple[int, ...]]:
+    """Of all that the features depend on; convolutions as [kernel, out, in]."""
+    hidden, inner = config.hidden, config.inner
+    shapes: dict[str, tuple[int, ...]] = {}
+    channels = (1, *config.channels)
+    for i, kernel in enumerate(config.kernels):
+        name = f"feature_extractor.conv_layers.{i}."
+        shapes[name + "conv.weight"] = (kernel, channels[i + 1], channels[i])
+        if config.convolution_bias:
+            shapes[name + "conv.bias"] = (channels[i + 1],)
+        if not config.group_norm or i == 0:
+            shapes |= _affine(name + "layer_norm", channels[i + 1])
+    shapes |= _affine("feature_projection.layer_norm", channels[-1])
+    shapes |= _affine("feature_projection.projection", hidden, channels[-1])
+    position = "encoder.pos_conv_embed.conv"
+    shapes[position + ".weight"] = (
+        hidden,
+        hidden // config.position_groups,
+        config.position_kernel,
+    )
+    shapes[position + ".bias"] = (hidden,)
+    for layer in range(LAYERS):
+        name = f"encoder.layers.{layer}."
+        for norm in ("layer_norm", "final_layer_norm"):
+            shapes |= _affine(name + norm, hidden)
+        for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            shapes |= _affine(f"{name}attention.{part}", hidden, hidden)
+        shapes |= _affine(name + "feed_forward.intermediate_dense", inner, hidden)
+        shapes |= _affine(name + "feed_forward.output_dense", hidden, inner)
+    if config.final_norm:
+        shapes |= _affine("encoder.layer_norm", hidden)
+    return shapes
+
+
+def _affine(name: str, outputs: int, *inputs: int) -> dict[str, tuple[int, ...]]:
+    return {name + ".weight": (outputs, *inputs), name + ".bias": (outputs,)}

@@ -16,12 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 from worker.errors import SetupError
-from worker.speech import native
-from worker.speech.checkpoint import map_tensors
-from worker.speech.lm import LMConfig, rotary
+from worker.speech.checkpoint import Place
+from worker.speech.int8_weights import BLOCK, GROUP, WEIGHTS, Kernel, Layer, Matrix, Weights, fits
+from worker.speech.lm import rotary
+from worker.speech.lm_config import LMConfig
+from worker.speech.tensors import map_tensors
 
-GROUP, BLOCK = 32, 16  # as in native/lm.c
-EXTENSIONS = ("avx512_vnni",)
+__all__ = ["GROUP", "Int8Cache", "Int8Head", "Int8LanguageModel", "Kernel", "Packed", "fits"]
+_KINDS = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 
 
 class _Sizes(ctypes.Structure):
@@ -39,66 +41,26 @@ class _Layer(ctypes.Structure):
     ]
 
 
-def fits(config: LMConfig) -> str | None:
-    """Why these sizes are none of the kernel's, or None when they are."""
-    if config.head_dim % GROUP or config.head_dim > 128:
-        return f"heads of {config.head_dim} channels"
-    if config.hidden_size % GROUP or config.intermediate_size % GROUP:
-        return f"widths of {config.hidden_size} and {config.intermediate_size}"
-    return None
-
-
-class Kernel(native.Kernel):
-    """native/lm.c."""
-
-    @classmethod
-    def open(cls, threads: int | None = None) -> Kernel | None:
-        """With as many threads as torch uses; None where this machine cannot run it."""
-        kernel = cls.of("lm", EXTENSIONS, threads or torch.get_num_threads())
-        if kernel is not None:
-            kernel.library.lm_packed_size.restype = ctypes.c_int64
-        return kernel
-
-
-class Packed:
-    """A matrix [outputs, inputs] in the kernel's own layout."""
+class Packed(Matrix):
+    """A matrix [outputs, inputs] that multiplies torch's tensors."""
 
     def __init__(self, kernel: Kernel, outputs: int, inputs: int) -> None:
-        self.kernel = kernel
-        self.outputs, self.inputs = outputs, inputs
-        size = int(kernel.library.lm_packed_size(ctypes.c_int64(outputs), ctypes.c_int64(inputs)))
-        self.bytes = _aligned(size)
+        super().__init__(kernel, outputs, inputs)
+        self._kernel = kernel
 
-    def fill(self, weight: Tensor, first: int = 0, parts: int | None = None, step: int = 0) -> None:
-        """Quantise weight [n, inputs] into blocks of 16 outputs.
-
-        From block `first` on; where `step` is given, `parts` blocks at a time, each time `step`
-        blocks further on.
-        """
-        if weight.dtype not in {torch.float32, torch.bfloat16}:
-            weight = weight.float()
-        weight = weight.contiguous()
-        blocks = len(weight) // BLOCK
-        self.kernel.library.lm_pack(
-            self.kernel.pool,
-            ctypes.c_void_p(weight.data_ptr()),
-            ctypes.c_int(weight.dtype == torch.bfloat16),
-            *map(ctypes.c_int64, (len(weight), self.inputs, self.outputs)),
-            *map(ctypes.c_int64, (first, parts or blocks, step)),
-            ctypes.c_void_p(self.bytes.ctypes.data),
-        )
-
-    @property
-    def address(self) -> int:
-        """Where the bytes are."""
-        return int(self.bytes.ctypes.data)
+    def fill(self, weight: Tensor) -> None:
+        """Quantise weight [outputs, inputs]."""
+        kind = _KINDS.get(weight.dtype)
+        weight = (weight if kind else weight.float()).contiguous()
+        place = Place(kind or "F32", tuple(weight.shape), 0)
+        self.pack(self._kernel, ctypes.c_void_p(weight.data_ptr()), place)
 
     def __call__(self, x: Tensor) -> Tensor:
         """x float32 [n, inputs] -> float32 [n, outputs]."""
         x = x.contiguous()
         y = torch.empty(len(x), self.outputs)
-        failed = self.kernel.library.lm_linear(
-            self.kernel.pool,
+        failed = self._kernel.library.lm_linear(
+            self._kernel.pool,
             ctypes.c_void_p(self.address),
             *map(ctypes.c_int64, (self.outputs, self.inputs, len(x))),
             *(ctypes.c_void_p(t.data_ptr()) for t in (x, y)),
@@ -139,65 +101,35 @@ class Int8LanguageModel:
 
     device = torch.device("cpu")
 
-    def __init__(self, config: LMConfig, kernel: Kernel, folder: Path) -> None:
+    def __init__(
+        self, config: LMConfig, kernel: Kernel, weights: Weights, tensors: dict[str, Tensor]
+    ) -> None:
+        """`tensors` are the file's, mapped: of the embedding, only the rows that occur are read."""
         self.config = config
         self._kernel = kernel
-        file = folder / "model.safetensors"
-        # Mapped anew for each layer: what has been packed is let go at once. Of the embedding,
-        # only the rows of the tokens that occur are ever read.
-        self._packed: list[tuple[Packed | Tensor, ...]] = [
-            self._pack(map_tensors(file), layer) for layer in range(config.num_hidden_layers)
-        ]
-        tensors = map_tensors(file)
+        self._weights = weights  # what the structures point to
         self._embedding = tensors["model.embed_tokens.weight"]
         self._output = tensors.get("lm_head.weight", self._embedding)
-        self._norm = tensors["model.norm.weight"].float().clone()
-        self._layers = (_Layer * config.num_hidden_layers)(
-            *(
-                _Layer(*(p.address if isinstance(p, Packed) else p.data_ptr() for p in parts))
-                for parts in self._packed
-            )
-        )
+        for name, tensor in (("the embedding", self._embedding), ("the output", self._output)):
+            if tuple(tensor.shape) != (config.vocab_size, config.hidden_size):
+                raise KeyError(f"{name} is {tuple(tensor.shape)}")
+        self._layers = (_Layer * len(weights.layers))(*(_structure(w) for w in weights.layers))
         self._rotary = rotary(config, torch.zeros(0, dtype=torch.long))
 
     @classmethod
-    def load(cls, folder: Path, kernel: Kernel) -> Int8LanguageModel:
-        """From a published or prepared LLM folder. Raises SetupError for one that does not fit."""
+    def load(
+        cls, folder: Path, kernel: Kernel, weights: Weights | None = None
+    ) -> Int8LanguageModel:
+        """From a published or prepared LLM folder, whose weights may have been read before.
+
+        Raises SetupError for one that does not fit.
+        """
         config = LMConfig.read(folder / "config.json")
+        weights = weights or Weights.read(folder, config, kernel)
         try:
-            return cls(config, kernel, folder)
-        except (KeyError, RuntimeError) as error:
-            raise SetupError(f"LLM/model.safetensors does not fit config.json: {error}") from None
-
-    def _pack(self, tensors: dict[str, Tensor], layer: int) -> tuple[Packed | Tensor, ...]:
-        c, name = self.config, f"model.layers.{layer}."
-        width = c.num_key_value_heads * c.head_dim
-
-        def get(part: str, *shape: int) -> Tensor:
-            tensor = tensors[name + part]
-            if tuple(tensor.shape) != shape:
-                raise KeyError(f"{name}{part} is {tuple(tensor.shape)}, not {shape}")
-            return tensor
-
-        qkv = Packed(self._kernel, c.hidden_size + 2 * width, c.hidden_size)
-        first, biases = 0, []
-        for part, outputs in (("q", c.hidden_size), ("k", width), ("v", width)):
-            qkv.fill(get(f"self_attn.{part}_proj.weight", outputs, c.hidden_size), first)
-            biases.append(get(f"self_attn.{part}_proj.bias", outputs).float())
-            first += outputs // BLOCK
-        out = Packed(self._kernel, c.hidden_size, c.hidden_size)
-        out.fill(get("self_attn.o_proj.weight", c.hidden_size, c.hidden_size))
-        gate_up = Packed(self._kernel, 2 * c.intermediate_size, c.hidden_size)
-        for place, part in enumerate(("gate", "up")):
-            weight = get(f"mlp.{part}_proj.weight", c.intermediate_size, c.hidden_size)
-            gate_up.fill(weight, first=2 * place, parts=2, step=4)
-        down = Packed(self._kernel, c.hidden_size, c.intermediate_size)
-        down.fill(get("mlp.down_proj.weight", c.hidden_size, c.intermediate_size))
-        norms = (
-            get(f"{part}_layernorm.weight", c.hidden_size).float().clone()
-            for part in ("input", "post_attention")
-        )
-        return qkv, out, gate_up, down, torch.cat(biases), *norms
+            return cls(config, kernel, weights, map_tensors(folder / WEIGHTS))
+        except KeyError as error:
+            raise SetupError(f"LLM/{WEIGHTS} does not fit config.json: {error}") from None
 
     def new_cache(self, rows: int, positions: int | None = None) -> Int8Cache:
         """For `rows` sequences of at most `positions` tokens, by default the model's most."""
@@ -243,12 +175,12 @@ class Int8LanguageModel:
         x = F.embedding(ids, self._embedding).float()
         rows = (rows + cache.first).contiguous()
         at = at.contiguous()
-        tensors = (self._norm, *self._rotary)
         failed = self._kernel.library.lm_forward(
             self._kernel.pool,
             ctypes.byref(sizes),
             self._layers,
-            *(ctypes.c_void_p(t.data_ptr()) for t in tensors),
+            ctypes.c_void_p(self._weights.norm.ctypes.data),
+            *(ctypes.c_void_p(t.data_ptr()) for t in self._rotary),
             ctypes.c_int64(len(ids)),
             *(ctypes.c_void_p(t.data_ptr()) for t in (rows, at, cache.tensor, x)),
         )
@@ -263,7 +195,7 @@ class Int8Head:
     def __init__(self, kernel: Kernel, weight: Tensor) -> None:
         self._count = len(weight)
         padded = F.pad(weight, (0, 0, 0, -len(weight) % BLOCK))
-        self._packed = Packed(kernel, *padded.shape)
+        self._packed = Packed(kernel, len(padded), padded.shape[1])
         self._packed.fill(padded)
 
     def __call__(self, hidden: Tensor) -> Tensor:
@@ -271,8 +203,8 @@ class Int8Head:
         return self._packed(hidden)[:, : self._count]
 
 
-def _aligned(size: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
-    """Fresh bytes that begin at a cache line, in large pages where the system has them."""
-    bytes_ = np.empty(size + 64, np.uint8)
-    start = -bytes_.ctypes.data % 64
-    return bytes_[start : start + size]
+def _structure(layer: Layer) -> _Layer:
+    """For the kernel; the layer must outlive it."""
+    matrices = (layer.qkv, layer.out, layer.gate_up, layer.down)
+    vectors = (layer.qkv_bias, layer.attention_norm, layer.mlp_norm)
+    return _Layer(*(m.address for m in matrices), *(v.ctypes.data for v in vectors))

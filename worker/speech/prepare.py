@@ -23,15 +23,12 @@ from torch import Tensor
 
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import FEATURE_LAYERS
+from worker.speech.weight_norm import fold
 
 WEIGHTS = {"model.safetensors", "pytorch_model.bin"}
 # Hidden state 16 is what goes into the 17th layer. With 16 layers it would be what comes out of the
 # model, after a normalisation that the published model's hidden state 16 has not seen.
 LAYERS_USED = max(FEATURE_LAYERS) + 1
-FACTORS = (  # the names of a weight's magnitude and direction in torch's two forms of weight norm
-    (".weight_g", ".weight_v"),
-    (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
-)
 
 
 def prepare(published: Path, prepared: Path) -> None:
@@ -66,21 +63,6 @@ def halve(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         name: tensor.to(torch.bfloat16) if tensor.dtype == torch.float32 else tensor
         for name, tensor in tensors.items()
     }
-
-
-def fold(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Replace each pair of factors by the weight that they stand for; in float32, as at loading.
-
-    A magnitude has the weight's shape with ones in all dimensions but the one that it normalises.
-    """
-    folded = dict(tensors)
-    for magnitude, direction in FACTORS:
-        for name in [name for name in tensors if name.endswith(magnitude)]:
-            module = name.removesuffix(magnitude)
-            g, v = folded.pop(name).float(), folded.pop(module + direction).float()
-            dimension = next((d for d, size in enumerate(g.shape) if size > 1), 0)
-            folded[f"{module}.weight"] = torch._weight_norm(v, g, dimension)  # noqa: SLF001 - torch's own formula has no public name
-    return folded
 
 
 if __name__ == "__main__":

@@ -54,17 +54,19 @@ class _Packed:
     phase: int = 0
 
     @classmethod
-    def of(cls, weight: Tensor, bias: Tensor, **place: int) -> _Packed:
-        """Of weights [outputs, inputs, taps] and bias [outputs], padded to blocks of 16."""
+    def of(cls, kernel: native.Kernel, weight: Tensor, bias: Tensor, **place: int) -> _Packed:
+        """Of weights float32 [outputs, inputs, taps] and bias, padded to blocks of 16."""
         outputs, inputs, taps = weight.shape
-        padded = F.pad(weight, (0, 0, 0, -inputs % BLOCK, 0, -outputs % BLOCK))
-        blocks = padded.to(torch.bfloat16).transpose(1, 2)  # [outputs, taps, inputs]
-        blocks = blocks.reshape(-1, BLOCK, taps, padded.shape[1] // 2, 2)
-        return cls(
-            blocks.permute(0, 2, 3, 1, 4).contiguous(),
-            F.pad(bias.float(), (0, -outputs % BLOCK)),
-            **place,
+        blocks, pairs = -(-outputs // BLOCK), -(-inputs // BLOCK) * BLOCK // 2
+        packed = torch.empty(blocks, taps, pairs, BLOCK, 2, dtype=torch.bfloat16)
+        weight = weight.float()
+        kernel.library.wave_pack(
+            kernel.pool,
+            ctypes.c_void_p(weight.data_ptr()),
+            *map(ctypes.c_int64, (outputs, inputs, taps, *weight.stride())),
+            ctypes.c_void_p(packed.data_ptr()),
         )
+        return cls(packed, F.pad(bias.float(), (0, -outputs % BLOCK)), **place)
 
     @property
     def structure(self) -> _Convolution:
@@ -89,7 +91,7 @@ class NativeWaveGenerator:
     def __init__(self, kernel: native.Kernel, generator: Any) -> None:
         """`generator` is upstream's, folded. Raises ValueError where it is built otherwise."""
         self._kernel = kernel
-        layers = list(_walk(list(generator.model)))
+        layers = list(_walk(kernel, list(generator.model)))
         self._inputs = generator.model[0].in_channels
         self._rate = 1
         self._kept: list[object] = []  # what the structures point to
@@ -125,7 +127,7 @@ class NativeWaveGenerator:
         return samples[None, None]
 
 
-def _walk(modules: list[Any]) -> list[tuple[int, list[_Packed], Tensor]]:
+def _walk(kernel: native.Kernel, modules: list[Any]) -> list[tuple[int, list[_Packed], Tensor]]:
     """The convolutions in order: what becomes of each, its parts, and the snake that follows.
 
     Upstream's order: a convolution; blocks of a snake, a transposed convolution and residual units
@@ -147,11 +149,11 @@ def _walk(modules: list[Any]) -> list[tuple[int, list[_Packed], Tensor]]:
     for place, (what, module) in enumerate(steps):
         if what is not None:
             alpha = torch.ones(1) if what == SPEAK else steps[place + 1][1].alpha
-            walked.append((what, _parts(module), alpha))
+            walked.append((what, _parts(kernel, module), alpha))
     return walked
 
 
-def _parts(module: Any) -> list[_Packed]:
+def _parts(kernel: native.Kernel, module: Any) -> list[_Packed]:
     """A convolution as one part; a transposed one as a part for each of its phases."""
     weight, bias = module.weight, module.bias
     taps, stride, padding = module.kernel_size[0], module.stride[0], int(module.padding[0])
@@ -160,10 +162,10 @@ def _parts(module: Any) -> list[_Packed]:
             raise ValueError("a transposed convolution does not just multiply the length")
         phases = (weight[..., phase::stride].transpose(0, 1) for phase in range(stride))
         return [
-            _Packed.of(part, bias, offset=0, step=-1, stride=stride, phase=phase - padding)
+            _Packed.of(kernel, part, bias, offset=0, step=-1, stride=stride, phase=phase - padding)
             for phase, part in enumerate(phases)
         ]
     dilation = module.dilation[0]
     if stride != 1 or 2 * padding != dilation * (taps - 1) or padding > MARGIN:
         raise ValueError("a convolution changes the length, or reaches too far")
-    return [_Packed.of(weight, bias, offset=-padding, step=dilation)]
+    return [_Packed.of(kernel, weight, bias, offset=-padding, step=dilation)]

@@ -17,9 +17,11 @@
      values  [positions][head_dim] */
 #include "pool.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#include <unistd.h>
 
 #define GROUP 32
 #define BLOCK 16
@@ -437,41 +439,123 @@ int lm_linear(Pool *pool, const uint8_t *packed, int64_t outputs, int64_t inputs
 }
 
 typedef struct {
-    const void *weights;
-    int half, parts;
-    int64_t outputs, inputs, first, step, total;
+    const uint8_t *weights; /* in memory, or NULL: in the file, from `offset` on */
+    int file, kind, parts;
+    int64_t offset, outputs, inputs, first, step, total;
     uint8_t *packed;
+    atomic_int failed;
 } Pack;
 
-INLINE __m512 read16(const Pack *p, int64_t place) {
-    if (!p->half) return _mm512_loadu_ps((const float *)p->weights + place);
-    __m256i v = _mm256_loadu_si256((const __m256i *)((const uint16_t *)p->weights + place));
+enum { FLOAT32, BFLOAT16, FLOAT16 };
+
+INLINE __m512 read16(const void *from, int kind) {
+    if (kind == FLOAT32) return _mm512_loadu_ps(from);
+    __m256i v = _mm256_loadu_si256(from);
+    if (kind == FLOAT16) return _mm512_cvtph_ps(v);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
+}
+
+/* v[i] lane j <-> v[j] lane i */
+INLINE void transpose(__m512 v[16]) {
+    __m512 a[16];
+    for (int i = 0; i < 16; i += 2) {
+        a[i] = _mm512_unpacklo_ps(v[i], v[i + 1]);
+        a[i + 1] = _mm512_unpackhi_ps(v[i], v[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int half = 0; half < 2; half++) {
+            __m512d x = _mm512_castps_pd(a[i + half]), y = _mm512_castps_pd(a[i + 2 + half]);
+            v[i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+            v[i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+        }
+    /* v[4 g + k] has, in each quarter q, rows 4 g .. 4 g + 3 of column 4 q + k. */
+    for (int k = 0; k < 4; k++) {
+        __m512 low = _mm512_shuffle_f32x4(v[k], v[4 + k], 0x88);
+        __m512 high = _mm512_shuffle_f32x4(v[8 + k], v[12 + k], 0x88);
+        a[k] = _mm512_shuffle_f32x4(low, high, 0x88);
+        a[8 + k] = _mm512_shuffle_f32x4(low, high, 0xdd);
+        low = _mm512_shuffle_f32x4(v[k], v[4 + k], 0xdd);
+        high = _mm512_shuffle_f32x4(v[8 + k], v[12 + k], 0xdd);
+        a[4 + k] = _mm512_shuffle_f32x4(low, high, 0x88);
+        a[12 + k] = _mm512_shuffle_f32x4(low, high, 0xdd);
+    }
+    for (int i = 0; i < 16; i++) v[i] = a[i];
+}
+
+INLINE __m512 rounded(__m512 x) { return _mm512_roundscale_ps(x, 8); }
+
+/* One group of 16 outputs: v[i] lane o is input i of output o. Of a few ranges the one that loses
+   least is taken, each with the scale that suits its rounded values best (least squares). */
+INLINE void pack_group(const __m512 v[GROUP], uint8_t *bytes, uint8_t *scales) {
+    __m512 most = _mm512_setzero_ps();
+    for (int i = 0; i < GROUP; i++) most = _mm512_max_ps(most, _mm512_abs_ps(v[i]));
+    __mmask16 some = _mm512_cmp_ps_mask(most, _mm512_setzero_ps(), _CMP_GT_OQ);
+    __m512 best = _mm512_setzero_ps(), inverse = best, scale = best;
+    for (int range = 127; range > 123; range--) {
+        __m512 by = _mm512_maskz_div_ps(some, _mm512_set1_ps((float)range), most);
+        __m512 both = _mm512_setzero_ps(), squares = both;
+        for (int i = 0; i < GROUP; i++) {
+            __m512 q = rounded(_mm512_mul_ps(v[i], by));
+            both = _mm512_fmadd_ps(q, v[i], both);
+            squares = _mm512_fmadd_ps(q, q, squares);
+        }
+        __m512 fitting = _mm512_maskz_div_ps(some, both, squares);
+        __m512 kept = _mm512_mul_ps(fitting, both); /* of the sum of squares */
+        __mmask16 better = _mm512_cmp_ps_mask(kept, best, _CMP_GT_OQ);
+        best = _mm512_mask_mov_ps(best, better, kept);
+        inverse = _mm512_mask_mov_ps(inverse, better, by);
+        scale = _mm512_mask_mov_ps(scale, better, fitting);
+    }
+    for (int quad = 0; quad < GROUP / 4; quad++) {
+        __m512i four = _mm512_set1_epi32((int)0x80808080);
+        for (int i = 0; i < 4; i++) {
+            __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(v[quad * 4 + i], inverse));
+            q = _mm512_slli_epi32(_mm512_and_si512(q, _mm512_set1_epi32(0xff)), 8 * i);
+            four = _mm512_xor_si512(four, q);
+        }
+        _mm512_storeu_si512(bytes + quad * 64, four);
+    }
+    _mm256_storeu_si256((__m256i *)scales, _mm512_cvtps_ph(scale, 0));
+}
+
+static int read_all(int file, void *to, size_t size, int64_t offset) {
+    for (size_t done = 0; done < size;) {
+        ssize_t more = pread(file, (char *)to + done, size - done, (off_t)(offset + (int64_t)done));
+        if (more < 0 && errno == EINTR) continue;
+        if (more <= 0) return 0;
+        done += (size_t)more;
+    }
+    return 1;
 }
 
 static void pack(Pool *pool, int member, void *argument) {
     (void)member;
-    const Pack *p = argument;
-    int64_t groups = p->inputs / GROUP;
+    Pack *p = argument;
+    int64_t groups = p->inputs / GROUP, bytes = p->kind == FLOAT32 ? 4 : 2;
+    size_t rows = (size_t)(BLOCK * p->inputs * bytes);
+    uint8_t *buffer = p->weights ? NULL : malloc(rows);
+    if (!p->weights && !buffer) atomic_store(&p->failed, ENOMEM);
     for (int64_t piece; (piece = pool_take(pool, p->outputs / BLOCK)) >= 0;) {
+        if (atomic_load(&p->failed)) continue;
+        const uint8_t *from = p->weights ? p->weights + (size_t)piece * rows : buffer;
+        if (!p->weights && !read_all(p->file, buffer, rows, p->offset + piece * (int64_t)rows)) {
+            atomic_store(&p->failed, EIO);
+            continue;
+        }
         int64_t block = p->first + piece / p->parts * p->step + piece % p->parts;
-        for (int64_t i = 0; i < BLOCK; i++)
-            for (int64_t group = 0; group < groups; group++) {
-                int64_t from = (piece * BLOCK + i) * p->inputs + group * GROUP;
-                __m512 a = read16(p, from), b = read16(p, from + 16);
-                float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
-                __m512 inverse = _mm512_set1_ps(most > 0 ? 127.0f / most : 0.0f);
-                uint8_t bytes[GROUP];
-                __m128i flip = _mm_set1_epi8((char)0x80);
-                _mm_storeu_si128((__m128i *)bytes, _mm_xor_si128(flip, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(a, inverse)))));
-                _mm_storeu_si128((__m128i *)(bytes + 16), _mm_xor_si128(flip, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(b, inverse)))));
-                uint8_t *to = p->packed + (block * groups + group) * GROUP * BLOCK;
-                for (int quad = 0; quad < GROUP / 4; quad++)
-                    memcpy(to + quad * 64 + i * 4, bytes + quad * 4, 4);
-                uint16_t scale = (uint16_t)_mm_extract_epi16(_mm_cvtps_ph(_mm_set_ss(most / 127.0f), 0), 0);
-                memcpy(p->packed + p->total * p->inputs + ((block * groups + group) * BLOCK + i) * 2, &scale, 2);
+        for (int64_t group = 0; group < groups; group++) {
+            __m512 v[GROUP];
+            for (int64_t half = 0; half < 2; half++) {
+                for (int64_t i = 0; i < BLOCK; i++)
+                    v[half * 16 + i] = read16(from + (i * p->inputs + group * GROUP + half * 16) * bytes, p->kind);
+                transpose(v + half * 16);
             }
+            int64_t place = block * groups + group;
+            pack_group(v, p->packed + place * GROUP * BLOCK,
+                       p->packed + p->total * p->inputs + place * BLOCK * 2);
+        }
     }
+    free(buffer);
 }
 
 /* Bytes of packed weights. */
@@ -479,10 +563,16 @@ int64_t lm_packed_size(int64_t outputs, int64_t inputs) {
     return outputs * inputs + outputs * (inputs / GROUP) * 2;
 }
 
-/* weights [outputs][inputs], float32 or (half) bfloat16, into blocks of a packed matrix of `total`
-   outputs: `parts` blocks from block `first` on, again `step` blocks further on, and so on. */
-void lm_pack(Pool *pool, const void *weights, int half, int64_t outputs, int64_t inputs,
-             int64_t total, int64_t first, int64_t parts, int64_t step, uint8_t *packed) {
-    Pack p = {weights, half, (int)parts, outputs, inputs, first, step, total, packed};
+/* weights [outputs][inputs] of a kind (float32, bfloat16, float16: 0, 1, 2), in memory or, where
+   that is NULL, in an open file from `offset` on, into blocks of a packed matrix of `total`
+   outputs: `parts` blocks from block `first` on, again `step` blocks further on, and so on.
+   0, or an error number. */
+int lm_pack(Pool *pool, const void *weights, int file, int64_t offset, int kind, int64_t outputs,
+            int64_t inputs, int64_t total, int64_t first, int64_t parts, int64_t step,
+            uint8_t *packed) {
+    Pack p = {.weights = weights, .file = file, .kind = kind, .parts = (int)parts,
+              .offset = offset, .outputs = outputs, .inputs = inputs, .first = first,
+              .step = step, .total = total, .packed = packed};
     pool_run(pool, pack, &p);
+    return atomic_load(&p.failed);
 }

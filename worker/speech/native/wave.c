@@ -212,3 +212,45 @@ int wave_speak(Pool *pool, const Layer *layers, int64_t count, int64_t rows, con
     free(s.to);
     return enough ? 0 : -1;
 }
+
+typedef struct {
+    const float *weights;
+    int64_t outputs, inputs, taps;           /* as they are */
+    int64_t per_output, per_input, per_tap;  /* floats from one to the next */
+    int64_t wide; /* inputs, up to a multiple of 16 */
+    uint16_t *packed;
+} Pack;
+
+/* To bfloat16, ties to even, as torch rounds. */
+INLINE uint16_t half_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+static void pack(Pool *pool, int member, void *argument) {
+    (void)member;
+    const Pack *p = argument;
+    int64_t blocks = (p->outputs + BLOCK - 1) / BLOCK, parts = p->wide / BLOCK;
+    for (int64_t piece; (piece = pool_take(pool, blocks * parts)) >= 0;) {
+        int64_t block = piece / parts, part = piece % parts;
+        for (int64_t tap = 0; tap < p->taps; tap++)
+            for (int64_t i = part * BLOCK; i < (part + 1) * BLOCK; i++) {
+                uint16_t *to = p->packed + ((block * p->taps + tap) * p->wide + i / 2 * 2) * BLOCK + i % 2;
+                for (int64_t o = 0; o < BLOCK; o++) {
+                    int64_t output = block * BLOCK + o;
+                    int there = output < p->outputs && i < p->inputs;
+                    to[o * 2] = there ? half_of(p->weights[output * p->per_output + i * p->per_input + tap * p->per_tap]) : 0;
+                }
+            }
+    }
+}
+
+/* float32 weights, so many floats from one output, input and tap to the next, as the layers hold
+   them: bfloat16 [outputs / 16][taps][inputs / 2][16][2], both up to multiples of 16 with zeros. */
+void wave_pack(Pool *pool, const float *weights, int64_t outputs, int64_t inputs, int64_t taps,
+               int64_t per_output, int64_t per_input, int64_t per_tap, uint16_t *packed) {
+    Pack p = {weights, outputs, inputs, taps, per_output, per_input, per_tap,
+              (inputs + BLOCK - 1) / BLOCK * BLOCK, packed};
+    pool_run(pool, pack, &p);
+}

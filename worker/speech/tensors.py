@@ -1,0 +1,79 @@
+"""Files of tensors -> torch's tensors, mapped or copied; and modules that are built for them."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from worker.errors import SetupError
+
+
+def read_tensors(path: Path, dtype: torch.dtype, device: torch.device) -> dict[str, torch.Tensor]:
+    """All tensors of a safetensors file, floating ones as `dtype`, on `device`.
+
+    Raises SetupError naming the file when it is missing, cut short or not safetensors.
+    """
+    return {
+        name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+        for name, tensor in map_tensors(path).items()
+    }
+
+
+def map_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a safetensors file as they lie in it: mapped, read when they are used.
+
+    Raises SetupError naming the file when it is missing, cut short or not safetensors.
+    """
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
+
+
+def map_pickle(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of torch's own format, mapped as those of `map_tensors`; no code of it is run.
+
+    Raises SetupError naming the file when it is missing, cut short or of another kind.
+    """
+    try:
+        return dict(torch.load(path, map_location="cpu", mmap=True, weights_only=True))
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
+
+
+class Uninitialised(TorchFunctionMode):
+    """`with Uninitialised(): model = ...`: weights are whatever memory holds; files bring them.
+
+    Memory that nobody writes is never taken. torch's meta device would do the same, but its
+    functions import sympy, which takes two seconds.
+    """
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run the function, or give the weight back as it is; buffers are computed as ever."""
+        filled = args[0] if args else (kwargs or {}).get("tensor")
+        if func in _FILLERS and isinstance(filled, torch.Tensor) and filled.requires_grad:
+            return filled
+        return func(*args, **(kwargs or {}))
+
+
+# What torch's layers and upstream's init_weights fill new weights with.
+_FILLERS = frozenset(
+    {
+        *(nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_, nn.init.constant_),
+        *(torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.erfinv_),
+        *(torch.Tensor.mul_, torch.Tensor.add_, torch.Tensor.clamp_),  # of a truncated normal
+    }
+)
