@@ -149,18 +149,24 @@ class Int8LanguageModel:
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         rows = torch.repeat_interleave(torch.arange(len(prompts)), lengths)
         at = torch.cat([torch.arange(len(prompt)) for prompt in prompts])
-        return self._run(ids, rows, at, cache)[lengths.cumsum(0) - 1]
+        return self._run(ids, rows, at, cache, lengths.cumsum(0) - 1)
 
     def step(self, ids: Tensor, positions: Tensor, cache: Int8Cache, _length: int) -> Tensor:
         """One more token ids [B] of each row, at positions [B]: its hidden states [B, D]."""
-        return self._run(ids, torch.arange(len(ids)), positions, cache)
+        each = torch.arange(len(ids))
+        return self._run(ids, each, positions, cache, each)
 
     def head(self, ids: Tensor) -> Int8Head:
         """What gives the logits of these tokens [n] alone."""
         return Int8Head(self._kernel, self._output[ids])
 
-    def _run(self, ids: Tensor, rows: Tensor, at: Tensor, cache: Int8Cache) -> Tensor:
-        """Tokens [n] of the cache's rows [n] at positions [n] -> hidden states [n, D]."""
+    def _run(
+        self, ids: Tensor, rows: Tensor, at: Tensor, cache: Int8Cache, wanted: Tensor
+    ) -> Tensor:
+        """Tokens [n] of the cache's rows [n] at positions [n] -> hidden states of those wanted [m].
+
+        `wanted` are indices among the n, ascending.
+        """
         c = self.config
         sizes = _Sizes(
             c.hidden_size,
@@ -173,20 +179,19 @@ class Int8LanguageModel:
             c.rms_norm_eps,
         )
         x = F.embedding(ids, self._embedding).float()
-        rows = (rows + cache.first).contiguous()
-        at = at.contiguous()
+        rows, at = rows + cache.first, at.clone()  # which the kernel uses up
         failed = self._kernel.library.lm_forward(
             self._kernel.pool,
             ctypes.byref(sizes),
             self._layers,
             ctypes.c_void_p(self._weights.norm.ctypes.data),
             *(ctypes.c_void_p(t.data_ptr()) for t in self._rotary),
-            ctypes.c_int64(len(ids)),
-            *(ctypes.c_void_p(t.data_ptr()) for t in (rows, at, cache.tensor, x)),
+            *map(ctypes.c_int64, (len(ids), len(wanted))),
+            *(ctypes.c_void_p(t.data_ptr()) for t in (wanted, rows, at, cache.tensor, x)),
         )
         if failed:
             raise torch.OutOfMemoryError("no memory for the activations of a step")
-        return x
+        return x[: len(wanted)]
 
 
 class Int8Head:

@@ -23,6 +23,7 @@ GROUP, BLOCK = 32, 16  # as in native/lm.c
 EXTENSIONS = ("avx512_vnni",)
 KINDS = {"F32": 0, "BF16": 1, "F16": 2}  # as in native/lm.c, by the names of safetensors
 WEIGHTS = "model.safetensors"
+LARGE_PAGE = 1 << 21
 GPU = Path("/dev/nvidiactl")
 
 
@@ -38,13 +39,34 @@ class Kernel(native.Kernel):
         return kernel
 
 
+class Arena:
+    """Memory for some matrices, one after the other as they are read, at one stretch.
+
+    Large pages, where the system has them, then hold all of it, and what the processor fetches
+    ahead of a matrix's end is the next one.
+    """
+
+    def __init__(self, size: int) -> None:
+        # numpy asks for large pages.
+        memory = np.empty(size + LARGE_PAGE, np.uint8)
+        start = -memory.ctypes.data % LARGE_PAGE
+        self._free = memory[start : start + size]
+
+    def take(self, size: int) -> NDArray[np.uint8]:
+        """The next bytes; all sizes are multiples of a cache line."""
+        taken, self._free = self._free[:size], self._free[size:]
+        return taken
+
+
 class Matrix:
     """A matrix [outputs, inputs] in the kernel's own layout."""
 
-    def __init__(self, kernel: Kernel, outputs: int, inputs: int) -> None:
+    def __init__(
+        self, kernel: Kernel, outputs: int, inputs: int, arena: Arena | None = None
+    ) -> None:
         self.outputs, self.inputs = outputs, inputs
-        size = int(kernel.library.lm_packed_size(ctypes.c_int64(outputs), ctypes.c_int64(inputs)))
-        self.bytes = _aligned(size)
+        size = packed_size(kernel, outputs, inputs)
+        self.bytes = (arena or Arena(size)).take(size)
 
     def pack(
         self,
@@ -108,7 +130,8 @@ class Weights:
         places = find_tensors(path)
         try:
             with path.open("rb") as file:
-                reader = _Reader(file, places, config, kernel)
+                arena = Arena(config.num_hidden_layers * _layer_size(config, kernel))
+                reader = _Reader(file, places, config, kernel, arena)
                 layers = tuple(reader.layer(i) for i in range(config.num_hidden_layers))
                 return cls(layers, reader.vector("model.norm.weight", config.hidden_size))
         except KeyError as error:
@@ -125,6 +148,7 @@ class _Reader:
     places: dict[str, Place]
     config: LMConfig
     kernel: Kernel
+    arena: Arena
 
     def place(self, name: str, *shape: int) -> Place:
         place = self.places[name]
@@ -145,7 +169,7 @@ class _Reader:
     def layer(self, index: int) -> Layer:
         c, name, source = self.config, f"model.layers.{index}.", self.file.fileno()
         width = c.num_key_value_heads * c.head_dim
-        qkv = Matrix(self.kernel, c.hidden_size + 2 * width, c.hidden_size)
+        qkv, out, gate_up, down = (Matrix(self.kernel, *shape, self.arena) for shape in _shapes(c))
         first, biases = 0, []
         for part, outputs in (("q", c.hidden_size), ("k", width), ("v", width)):
             part_name = f"{name}self_attn.{part}_proj."
@@ -153,14 +177,11 @@ class _Reader:
             qkv.pack(self.kernel, source, place, first)
             biases.append(self.vector(part_name + "bias", outputs))
             first += outputs // BLOCK
-        out = Matrix(self.kernel, c.hidden_size, c.hidden_size)
         place = self.place(name + "self_attn.o_proj.weight", c.hidden_size, c.hidden_size)
         out.pack(self.kernel, source, place)
-        gate_up = Matrix(self.kernel, 2 * c.intermediate_size, c.hidden_size)
         for which, part in enumerate(("gate", "up")):
             place = self.place(f"{name}mlp.{part}_proj.weight", c.intermediate_size, c.hidden_size)
             gate_up.pack(self.kernel, source, place, first=2 * which, parts=2, step=4)
-        down = Matrix(self.kernel, c.hidden_size, c.intermediate_size)
         place = self.place(name + "mlp.down_proj.weight", c.hidden_size, c.intermediate_size)
         down.pack(self.kernel, source, place)
         return Layer(
@@ -172,6 +193,21 @@ class _Reader:
             self.vector(name + "input_layernorm.weight", c.hidden_size),
             self.vector(name + "post_attention_layernorm.weight", c.hidden_size),
         )
+
+
+def _shapes(c: LMConfig) -> tuple[tuple[int, int], ...]:
+    """Outputs and inputs of a layer's matrices, in the order of their use."""
+    width = c.num_key_value_heads * c.head_dim
+    return (
+        (c.hidden_size + 2 * width, c.hidden_size),
+        (c.hidden_size, c.hidden_size),
+        (2 * c.intermediate_size, c.hidden_size),
+        (c.hidden_size, c.intermediate_size),
+    )
+
+
+def _layer_size(config: LMConfig, kernel: Kernel) -> int:
+    return sum(packed_size(kernel, *shape) for shape in _shapes(config))
 
 
 def fits(config: LMConfig) -> str | None:
@@ -203,8 +239,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _aligned(size: int) -> NDArray[np.uint8]:
-    """Fresh bytes that begin at a cache line, in large pages where the system has them."""
-    bytes_ = np.empty(size + 64, np.uint8)
-    start = -bytes_.ctypes.data % 64
-    return bytes_[start : start + size]
+def packed_size(kernel: Kernel, outputs: int, inputs: int) -> int:
+    """Bytes of a packed matrix."""
+    return int(kernel.library.lm_packed_size(ctypes.c_int64(outputs), ctypes.c_int64(inputs)))

@@ -57,9 +57,11 @@ typedef struct {
     const float *final_norm;
     const float *cosines, *sines; /* [positions][head_dim / 2] */
     int64_t tokens;
-    const int64_t *rows, *at; /* [tokens]: sequence and position of each */
+    int64_t *rows, *at; /* [tokens]: sequence and position of each */
     uint16_t *cache;
-    float *x;       /* [tokens][hidden]: embeddings in, normalised hidden states out */
+    const int64_t *wanted; /* [results], ascending: whose hidden states are asked for */
+    int64_t results;
+    float *x;       /* [tokens][hidden]: embeddings in, normalised hidden states out, [results] */
     float *queries; /* [tokens][heads * head_dim] */
     float *scores;  /* [members][HEADS_TOGETHER][positions] */
     Quantised wide, narrow; /* of width inner; of width hidden or heads * head_dim */
@@ -352,12 +354,29 @@ static void expand(Pool *pool, const Forward *f, const uint8_t *packed) {
     pool_meet(pool);
 }
 
+/* Go on with the tokens that are wanted, moved to the front. */
+static void keep_wanted(Pool *pool, int member, Forward *f) {
+    int64_t hidden = f->sizes.hidden, heads = f->sizes.heads * f->sizes.head_dim;
+    if (member == 0)
+        for (int64_t i = 0; i < f->results; i++) {
+            int64_t token = f->wanted[i];
+            memmove(f->x + i * hidden, f->x + token * hidden, (size_t)hidden * sizeof(float));
+            memmove(f->queries + i * heads, f->queries + token * heads, (size_t)heads * sizeof(float));
+            f->rows[i] = f->rows[token];
+            f->at[i] = f->at[token];
+        }
+    f->tokens = f->results;
+    pool_meet(pool);
+}
+
 static void forward(Pool *pool, int member, void *argument) {
-    const Forward *f = argument;
+    Forward mine = *(const Forward *)argument, *f = &mine; /* each member counts tokens itself */
     for (int64_t layer = 0; layer < f->sizes.layers; layer++) {
         const Layer *l = &f->layers[layer];
         normalise(pool, f, l->attention_norm, 1);
         project(pool, f, layer);
+        /* After the last layer's keys and values, only the results depend on what is left. */
+        if (layer == f->sizes.layers - 1 && f->results < f->tokens) keep_wanted(pool, member, f);
         attend(pool, member, f, layer);
         add_product(pool, f, l->out, &f->narrow);
         normalise(pool, f, l->mlp_norm, 1);
@@ -385,13 +404,15 @@ static void release(Quantised *q) {
 }
 
 /* Run all layers on tokens of any sequences: x [tokens][hidden] in place, embeddings to normalised
-   hidden states. 0, or -1 where memory is short. */
+   hidden states, of which the `wanted` ones come first; `rows` and `at` are used up. 0, or -1 where
+   memory is short. */
 int lm_forward(Pool *pool, const Sizes *sizes, const Layer *layers, const float *final_norm,
-               const float *cosines, const float *sines, int64_t tokens, const int64_t *rows,
-               const int64_t *at, uint16_t *cache, float *x) {
+               const float *cosines, const float *sines, int64_t tokens, int64_t results,
+               const int64_t *wanted, int64_t *rows, int64_t *at, uint16_t *cache, float *x) {
     int64_t heads = sizes->heads * sizes->head_dim;
     Forward f = {.sizes = *sizes, .layers = layers, .final_norm = final_norm, .cosines = cosines,
-                 .sines = sines, .tokens = tokens, .rows = rows, .at = at, .cache = cache, .x = x};
+                 .sines = sines, .tokens = tokens, .rows = rows, .at = at, .wanted = wanted,
+                 .results = results, .cache = cache, .x = x};
     f.queries = malloc((size_t)(tokens * heads) * sizeof(float));
     f.scores = malloc((size_t)(pool->members * HEADS_TOGETHER * sizes->positions) * sizeof(float));
     int enough = allocate(&f.wide, tokens, sizes->inner) & allocate(&f.narrow, tokens, sizes->hidden);
