@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from typing import Any
 
 from tests.bench.material import MODEL, TRANSCRIPT, sentences
-from tests.bench.measure import side_by_side
+from tests.bench.measure import beside_parts, side_by_side
 from tests.bench.sides import Sides
 from worker.keys import keys_of
 from worker.settings import Settings
@@ -42,10 +43,9 @@ def text(sides: Sides) -> dict[str, Any]:
     """(b) A text of several sentences, one job. Upstream speaks one after the other."""
     sides.load()
     texts, tokens = sentences(sides.scale.sentences), sides.scale.tokens
-    times = side_by_side(
-        1,
-        theirs=lambda _: [sides.theirs.speak(one, tokens) for one in texts],
-        ours=lambda _: sides.ours.speak(texts, tokens),
+    times = beside_parts(
+        [partial(sides.theirs.speak, one, tokens) for one in texts],
+        lambda: sides.ours.speak(texts, tokens),
     )
     return _compared(times, len(texts) * tokens / TOKENS_A_SECOND)
 
@@ -55,10 +55,9 @@ def jobs(sides: Sides) -> dict[str, Any]:
     sides.load()
     count, tokens = sides.scale.sentences, sides.scale.tokens
     texts = sentences(2 * count)[count:]
-    times = side_by_side(
-        1,
-        theirs=lambda _: [sides.theirs.speak(one, tokens) for one in texts],
-        ours=lambda _: sides.ours.jobs(texts, tokens),
+    times = beside_parts(
+        [partial(sides.theirs.speak, one, tokens) for one in texts],
+        lambda: sides.ours.jobs(texts, tokens),
     )
     return _compared(times, len(texts) * tokens / TOKENS_A_SECOND)
 

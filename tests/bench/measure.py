@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,21 @@ def side_by_side(rounds: int, **sides: Callable[[int], object]) -> dict[str, Any
     return {
         side: {"seconds": times, "median": statistics.median(times)}
         for side, times in taken.items()
+    }
+
+
+def beside_parts(parts: Sequence[Work], whole: Work) -> dict[str, Any]:
+    """Theirs, which works on one part after the other, and between two of them all of ours.
+
+    {side: {seconds, median}}: theirs is the sum of its parts, ours the median of as many wholes.
+    """
+    theirs, ours = [], []
+    for part in parts:
+        theirs.append(seconds(part))
+        ours.append(seconds(whole))
+    return {
+        "theirs": {"seconds": theirs, "median": sum(theirs)},
+        "ours": {"seconds": ours, "median": statistics.median(ours)},
     }
 
 
