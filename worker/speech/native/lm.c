@@ -26,8 +26,12 @@
 #define GROUP 32
 #define BLOCK 16
 #define TILE 8 /* tokens that share one read of the weights */
+#define MANY (2 * TILE) /* tokens above which multiplying takes longer than reading the weights */
 #define MOST_HEAD_DIM 128
 #define HEADS_TOGETHER 8
+
+/* Compilers like to finish one token after the other: each product then waits for the one before. */
+#define KEEP_ORDER(x) __asm__ volatile("" : "+v"(x))
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -109,16 +113,19 @@ INLINE void quantise_row(const float *x, const Quantised *q, int64_t token) {
                        q, token, group);
 }
 
-/* 16 outputs of `count` tokens from `token` on: y[i], a vector each. */
+/* 16 outputs of `count` tokens from `token` on: y[i], a vector each. `in_order`, all tokens advance
+   together: faster where multiplying is all there is to do, slower where memory is waited for. */
 INLINE void multiply_some(const uint8_t *packed, int64_t outputs, int64_t block,
-                          const Quantised *q, int64_t token, const int count, __m512 *y) {
+                          const Quantised *q, int64_t token, const int count, const int in_order,
+                          __m512 *y) {
     const int64_t width = q->width, groups = width / GROUP;
     const uint8_t *weights = packed + block * width * BLOCK;
     const uint8_t *scales = packed + outputs * width + block * groups * BLOCK * 2;
     const int8_t *values = q->values + token * width;
     const float *factors = q->scales + token * groups;
     const int32_t *corrections = q->corrections + token * groups;
-    for (int i = 0; i < count; i++) y[i] = _mm512_setzero_ps();
+    __m512 near[TILE], *totals = in_order ? near : y;
+    for (int i = 0; i < count; i++) totals[i] = _mm512_setzero_ps();
     for (int64_t group = 0; group < groups; group++) {
         __m512i sums[TILE];
 #pragma GCC unroll 8
@@ -134,28 +141,35 @@ INLINE void multiply_some(const uint8_t *packed, int64_t outputs, int64_t block,
                 int32_t four;
                 memcpy(&four, values + i * width + group * GROUP + quad * 4, 4);
                 sums[i] = _mm512_dpbusd_epi32(sums[i], w, _mm512_set1_epi32(four));
+                if (in_order) KEEP_ORDER(sums[i]);
             }
         }
         __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(scales + group * 32)));
 #pragma GCC unroll 8
         for (int i = 0; i < count; i++) {
             __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(factors[i * groups + group]));
-            y[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[i]), both, y[i]);
+            totals[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[i]), both, totals[i]);
         }
     }
+    if (in_order)
+        for (int i = 0; i < count; i++) y[i] = near[i];
 }
 
 static void multiply(const uint8_t *packed, int64_t outputs, int64_t block, const Quantised *q,
-                     int64_t token, int count, __m512 *y) {
+                     int64_t token, int count, int in_order, __m512 *y) {
+    if (in_order && count == TILE) {
+        multiply_some(packed, outputs, block, q, token, TILE, 1, y);
+        return;
+    }
     switch (count) {
-    case 1: multiply_some(packed, outputs, block, q, token, 1, y); break;
-    case 2: multiply_some(packed, outputs, block, q, token, 2, y); break;
-    case 3: multiply_some(packed, outputs, block, q, token, 3, y); break;
-    case 4: multiply_some(packed, outputs, block, q, token, 4, y); break;
-    case 5: multiply_some(packed, outputs, block, q, token, 5, y); break;
-    case 6: multiply_some(packed, outputs, block, q, token, 6, y); break;
-    case 7: multiply_some(packed, outputs, block, q, token, 7, y); break;
-    default: multiply_some(packed, outputs, block, q, token, 8, y);
+    case 1: multiply_some(packed, outputs, block, q, token, 1, 0, y); break;
+    case 2: multiply_some(packed, outputs, block, q, token, 2, 0, y); break;
+    case 3: multiply_some(packed, outputs, block, q, token, 3, 0, y); break;
+    case 4: multiply_some(packed, outputs, block, q, token, 4, 0, y); break;
+    case 5: multiply_some(packed, outputs, block, q, token, 5, 0, y); break;
+    case 6: multiply_some(packed, outputs, block, q, token, 6, 0, y); break;
+    case 7: multiply_some(packed, outputs, block, q, token, 7, 0, y); break;
+    default: multiply_some(packed, outputs, block, q, token, 8, 0, y);
     }
 }
 
@@ -216,7 +230,7 @@ static void project(Pool *pool, const Forward *f, int64_t layer) {
             for (int64_t part = 0; part < s->head_dim / BLOCK; part++) {
                 __m512 y[TILE];
                 int64_t block = piece * (s->head_dim / BLOCK) + part;
-                multiply(f->layers[layer].qkv, outputs, block, &f->narrow, token, count, y);
+                multiply(f->layers[layer].qkv, outputs, block, &f->narrow, token, count, f->tokens > MANY, y);
                 __m512 bias = _mm512_loadu_ps(f->layers[layer].qkv_bias + block * BLOCK);
                 for (int i = 0; i < count; i++)
                     _mm512_storeu_ps(head[i] + part * BLOCK, _mm512_add_ps(y[i], bias));
@@ -329,7 +343,7 @@ static void add_product(Pool *pool, const Forward *f, const uint8_t *packed, con
         for (int64_t token = 0; token < f->tokens; token += TILE) {
             int count = least(TILE, f->tokens - token);
             __m512 y[TILE];
-            multiply(packed, hidden, block, q, token, count, y);
+            multiply(packed, hidden, block, q, token, count, f->tokens > MANY, y);
             for (int i = 0; i < count; i++) {
                 float *x = f->x + (token + i) * hidden + block * BLOCK;
                 _mm512_storeu_ps(x, _mm512_add_ps(_mm512_loadu_ps(x), y[i]));
@@ -346,7 +360,8 @@ static void expand(Pool *pool, const Forward *f, const uint8_t *packed) {
             int count = least(TILE, f->tokens - token);
             __m512 y[4][TILE];
             for (int part = 0; part < 4; part++)
-                multiply(packed, outputs, group * 4 + part, &f->narrow, token, count, y[part]);
+                multiply(packed, outputs, group * 4 + part, &f->narrow, token, count,
+                         f->tokens > MANY, y[part]);
             for (int i = 0; i < count; i++)
                 quantise_group(_mm512_mul_ps(silu(y[0][i]), y[2][i]),
                                _mm512_mul_ps(silu(y[1][i]), y[3][i]), &f->wide, token + i, group);
@@ -443,7 +458,7 @@ static void linear(Pool *pool, int member, void *argument) {
         for (int64_t token = 0; token < l->tokens; token += TILE) {
             int count = least(TILE, l->tokens - token);
             __m512 y[TILE];
-            multiply(l->packed, l->outputs, block, &l->q, token, count, y);
+            multiply(l->packed, l->outputs, block, &l->q, token, count, l->tokens > MANY, y);
             for (int i = 0; i < count; i++)
                 _mm512_storeu_ps(l->y + (token + i) * l->outputs + block * BLOCK, y[i]);
         }
