@@ -1,17 +1,20 @@
 """A worker whose GPU breaks: python -m tests.platform.queue.broken_gpu, as python -m worker.
 
 It is the real worker, but once the file named by BREAK_WHEN is there, every step of the language
-model raises what torch raises from then on in a process whose CUDA context is broken.
+model (BREAK_WHAT=model) or every decoding to a waveform (BREAK_WHAT=codec) raises what torch raises
+from then on in a process whose CUDA context is broken.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from worker import __main__ as worker
+from worker.speech.codec import Codec
 from worker.speech.int8 import Int8LanguageModel
 from worker.speech.lm import LanguageModel
 
@@ -23,19 +26,27 @@ Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.
 """
 
 
-def break_when(there: Path) -> None:
-    """Put the fault into the steps of both decoders."""
-    for decoder in (Int8LanguageModel, LanguageModel):
-        whole = decoder.step
+PLACES: dict[str, list[tuple[Any, str]]] = {
+    "model": [(Int8LanguageModel, "step"), (LanguageModel, "step")],
+    "codec": [(Codec, "decode")],
+}
 
-        def step(lm: Any, *arguments: Any, whole: Any = whole) -> Any:
-            if there.exists():
-                raise RuntimeError(TOLD)
-            return whole(lm, *arguments)
 
-        decoder.step = step  # type: ignore[method-assign,assignment]
+def break_when(there: Path, what: str) -> None:
+    """Put the fault into that part."""
+    for kind, name in PLACES[what]:
+        setattr(kind, name, _broken(getattr(kind, name), there))
+
+
+def _broken(whole: Callable[..., Any], there: Path) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        if there.exists():
+            raise RuntimeError(TOLD)
+        return whole(*arguments)
+
+    return call
 
 
 if __name__ == "__main__":
-    break_when(Path(os.environ["BREAK_WHEN"]))
+    break_when(Path(os.environ["BREAK_WHEN"]), os.environ["BREAK_WHAT"])
     sys.exit(worker.main())

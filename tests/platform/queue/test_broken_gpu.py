@@ -19,9 +19,9 @@ LONG = {
 }
 
 
-@pytest.mark.parametrize("stream", ["0", "1"])
+@pytest.mark.parametrize(("stream", "what"), [("0", "model"), ("1", "model"), ("0", "codec")])
 def test_a_broken_gpu_asks_for_a_fresh_worker(
-    demo_volume: Path, tmp_path: Path, stream: str
+    demo_volume: Path, tmp_path: Path, stream: str, what: str
 ) -> None:
     """Each job that ran is told so, none is left open, and the next worker answers it."""
     breaks = tmp_path / "break"
@@ -30,7 +30,7 @@ def test_a_broken_gpu_asks_for_a_fresh_worker(
     voices.mkdir(parents=True)
     demo = Path(__file__).parents[3] / "volume" / "demo" / "voices" / "demo.wav"
     (voices / "demo.wav").write_bytes(demo.read_bytes())
-    broken_env = {**env, "BREAK_WHEN": str(breaks)}
+    broken_env = {**env, "BREAK_WHEN": str(breaks), "BREAK_WHAT": what}
     with Queue(hold_seconds=1.0).running() as queue:
         with worker(
             queue, "broken", broken_env, tmp_path, "tests.platform.queue.broken_gpu"
