@@ -56,7 +56,7 @@ hostile: $(STAMP)  ## hostile input in full: URLs, 1,000 audio files, 10,000 job
 	HOSTILE=full $(BIN)/python -m pytest tests/platform/hostile -rA --durations=5
 
 load: $(STAMP)  ## 1,000 jobs on workers that are killed, beside a bucket that fails; prints a table
-	$(BIN)/python -m tests.platform.load.load
+	$(BIN)/python -m tests.platform.load.load --out docs/scaling/load.json
 
 lock: $(STAMP)  ## resolve volume/locks/environment.toml and hash the demo model, into volume/locks/
 	$(BIN)/python -m volume.locking --uv $(abspath $(BIN)/uv)
@@ -71,6 +71,7 @@ parity-full: $(STAMP)  ## parity with upstream on random weights of the publishe
 bench: $(STAMP)  ## ours beside upstream's own inference, on random full-size weights (ONLY=sentence,start)
 	$(BIN)/python -m tests.bench.bench $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(wildcard $(LLAMA)/bin/python),--llama $(LLAMA)/bin/python)
+	$(BIN)/python -m docs.generate
 
 LLAMA := .cache/llama
 llama: $(LLAMA)/.installed  ## llama.cpp, compiled for this machine, for make bench (minutes)
@@ -92,7 +93,7 @@ format: $(STAMP)  ## let ruff put everything in its form
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: $(STAMP)  ## write docs/API.md and docs/CONFIGURATION.md anew from the code
+docs: $(STAMP)  ## write what is generated in docs/ anew: API, CONFIGURATION, DEPLOY's memory
 	$(BIN)/python -m docs.generate
 
 clean:  ## remove the environment, the demo volume and all caches

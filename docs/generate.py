@@ -1,5 +1,7 @@
 """Write docs/API.md and docs/CONFIGURATION.md from the code that they describe.
 
+And in docs/DEPLOY.md the memory figures, from those of `make bench`.
+
 python -m docs.generate            write them
 python -m docs.generate --check    exit with 1 if they are not what would be written
 """
@@ -19,6 +21,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from docs import memory
 from worker.errors import WorkerError
 from worker.fields import allowed, names
 from worker.request import STYLE_FIELDS, SpeechRequest
@@ -35,6 +38,7 @@ from worker.settings import Settings
 from worker.subtitles import SubtitleStyle
 
 FOLDER = Path(__file__).parent
+DEPLOY = FOLDER / "DEPLOY.md"
 BAR = r"\|"
 NOTE = "<!-- Written by `python -m docs.generate`; change the code, not this file. -->"
 
@@ -324,13 +328,25 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', BAR) for cell in line)} |" for line in lines)
 
 
+def deploy() -> str:
+    """docs/DEPLOY.md with its memory figures made anew."""
+    text = DEPLOY.read_text(encoding="utf-8")
+    before, _, rest = text.partition(memory.BEGIN)
+    _, _, after = rest.partition(memory.END)
+    return before + memory.BEGIN + memory.figures() + memory.END + after
+
+
 def main() -> int:
     """Write the files, or check them; give the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if stale")
     check = parser.parse_args().check
     stale = []
-    for name, text in (("API.md", api()), ("CONFIGURATION.md", configuration())):
+    for name, text in (
+        ("API.md", api()),
+        ("CONFIGURATION.md", configuration()),
+        ("DEPLOY.md", deploy()),
+    ):
         path = FOLDER / name
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue

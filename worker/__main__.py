@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from volume.layout import Layout, LayoutError, locked_wheel
 from worker import sdk
-from worker.errors import SetupError
+from worker.errors import SetupError, device_failure
 from worker.lifecycle import Concurrency, RunningJobs, host_memory_free, sweep_scratch
-from worker.observe import event, log, set_up_logging
+from worker.observe import event, set_up_logging
 from worker.settings import Settings, load_settings
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.int8_weights import read_ahead
@@ -40,7 +40,7 @@ def main() -> int:
         Layout(settings.runpod_volume).model(settings.spark_model)
         return _serve(settings)
     except (SetupError, LayoutError) as error:
-        log.error("setup_failed: %s", error)
+        event(logging.ERROR, "setup failed", error=str(error))
         return 1
 
 
@@ -99,7 +99,13 @@ def _serve(settings: Settings) -> int:
         runpod.serverless.register_fitness_check(check)
 
     def free() -> float:
-        on_gpu = parts.engine.free_memory()
+        try:
+            on_gpu = parts.engine.free_memory()
+        except RuntimeError as error:
+            if (broken := device_failure(error)) is None:
+                raise
+            running.give_up(f"{broken.code}: {broken.message}")
+            return 0.0
         return host_memory_free() if on_gpu is None else min(on_gpu, host_memory_free())
 
     gc.freeze()

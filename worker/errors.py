@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+_BROKEN = ("CUDA error", "cuDNN error", "Triton Error [CUDA]")
+
 
 class WorkerError(Exception):
     """An error with a stable `code`, a `message` that says what to do, and maybe a `field`.
@@ -122,6 +124,17 @@ class DeviceError(WorkerError):
     """
 
     code = "device_failed"
+
+
+def device_failure(error: Exception) -> DeviceError | None:
+    """What torch, cuDNN or Triton say once a process's CUDA context is broken; None for all else.
+
+    Every later call of the process fails then too. That memory was short passes by itself.
+    """
+    text = str(error)
+    if isinstance(error, RuntimeError) and any(sign in text for sign in _BROKEN):
+        return DeviceError("the GPU failed; the worker starts anew")
+    return None
 
 
 class SetupError(WorkerError):

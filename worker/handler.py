@@ -20,7 +20,8 @@ from typing import Any
 
 from worker import pipeline
 from worker.cancellation import Cancellation
-from worker.errors import DeviceError, JobCancelledError, WorkerError
+from worker.errors import DeviceError, JobCancelledError, WorkerError, device_failure
+from worker.keys import Keys
 from worker.lifecycle import RunningJobs, scratch_prefix
 from worker.manifest import Manifests, settled_seed
 from worker.observe import Stopwatch, event, lines_of, log
@@ -64,7 +65,8 @@ class _Order:
 
     @property
     def id(self) -> str:
-        return str(self.job.get("id", ""))
+        given = self.job.get("id")
+        return given if isinstance(given, str) else ""
 
 
 def make_handler(parts: Parts, service: Service | None = None) -> Handler:
@@ -180,12 +182,7 @@ def _answer(order: _Order, parts: Parts, service: Service, manifests: Manifests 
             return _failure(error.code, error.message, error.field)
         except DeviceError as error:
             event(logging.ERROR, "job failed", code=error.code, error=error.message)
-            service.running.give_up(f"{error.code}: {error.message}")
-            # RunPod's SDK takes the second key out, and asks the platform for a fresh worker.
-            return {
-                **_failure(error.code, error.message, error.field),
-                "refresh_worker": True,
-            }
+            return _give_up(error, service)
         except WorkerError as error:
             event(
                 logging.WARNING,
@@ -196,8 +193,12 @@ def _answer(order: _Order, parts: Parts, service: Service, manifests: Manifests 
                 seconds=watch.total,
             )
             return _failure(error.code, error.message, error.field)
-        except Exception:
-            log.exception("job failed", extra={"fields": {"code": "internal_error"}})
+        except Exception as error:
+            broken = device_failure(error)
+            code = "internal_error" if broken is None else broken.code
+            log.exception("job failed", extra={"fields": {"code": code}})
+            if broken is not None:
+                return _give_up(broken, service)
             message = "the worker failed in a way that it does not know; its log for job "
             return _failure("internal_error", f"{message}{order.id} says how", None)
         event(
@@ -220,6 +221,7 @@ def _respond(
     folder: Path,
 ) -> tuple[SpeechResponse, bool]:
     """The answer, and whether it was given before."""
+    Keys.check_job_id(order.id)  # before anything is spoken that could be stored nowhere
     request, watch = parse_request(order.job.get("input")), order.watch
     streamed = service.streams if request.stream is None else request.stream
     asked = request
@@ -246,6 +248,13 @@ def _respond(
         with watch("storage"):
             manifests.keep(request, order.id, response, folder)
     return response, False
+
+
+def _give_up(error: DeviceError, service: Service) -> Answer:
+    """The answer of a job that a broken GPU has ended, and with it the worker's end."""
+    service.running.give_up(f"{error.code}: {error.message}")
+    # RunPod's SDK takes the second key out, and asks the platform for a fresh worker.
+    return {**_failure(error.code, error.message, error.field), "refresh_worker": True}
 
 
 def _announce_again(response: SpeechResponse, announce: Announce) -> None:

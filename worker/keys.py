@@ -46,6 +46,11 @@ class Keys:
         name = _checked_name(name, "output_name")
         return f"{self.output}{name}_{_checked_name(job_id, 'id')}.{extension}"
 
+    @staticmethod
+    def check_job_id(job_id: str) -> None:
+        """Raise RequestError for an id that can be no part of a key, so of no result."""
+        _checked_name(job_id, "id")
+
     def resolve_reference(
         self, reference: str, *, field: str = "prompt_speech_url"
     ) -> StoredReference | RemoteReference:

@@ -175,7 +175,7 @@ def _call(theirs: Callable[[int, FrameType | None], object]) -> None:
 
 
 def _leave_at_once() -> None:
-    event(logging.ERROR, "ended by force: something did not listen")
+    event(logging.ERROR, "ended by force")
     for child in multiprocessing.active_children():  # else the SDK's pings would go on without us
         child.terminate()
     os._exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Self
 
 from worker import audio
 from worker.audio import Audio, Format
-from worker.observe import log
+from worker.observe import event
 from worker.response import SpokenSegment
 
 Announce = Callable[[SpokenSegment], None]
@@ -85,5 +86,5 @@ class Segments:
                 )
             )
         except RuntimeError:  # the event loop that listened is closed
-            log.debug("nobody listens any more")
+            event(logging.DEBUG, "nobody listens")
         return url

@@ -8,6 +8,7 @@ folder): its tokens and, where known, its transcript or style; no audio is neede
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 
@@ -19,15 +20,17 @@ from safetensors.torch import load_file, save_file
 from worker import audio
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, VoiceError
+from worker.fields import MAX_PROMPT_TEXT
 from worker.keys import Keys
 from worker.lifecycle import scratch_prefix
-from worker.observe import log
+from worker.observe import event
 from worker.speech.engine import Engine
 from worker.speech.prompt import Voice
 from worker.storage import Storage
 from worker.style import Style
 
 FORMAT = 1
+LONGEST = 4_096  # tokens: the 60 s that a reference may have, and some
 _REFERENCE = "prompt_speech_url"  # the field that every reference comes from
 
 
@@ -100,7 +103,7 @@ class Voices:
                 field="voice",
             ) from None
         voice = Voice(kept.global_tokens, kept.semantic_tokens, kept.transcript, kept.style)
-        unfit = self._engine.check(voice)
+        unfit = self._engine.check(voice) or _too_long(voice)
         if kept.format != FORMAT or unfit:
             raise VoiceError(
                 f"voice: {name!r} was saved by {kept.model} and does not fit {self._model}: "
@@ -136,6 +139,15 @@ class Voices:
         return None if self._engine.check(voice) else voice
 
 
+def _too_long(voice: Voice) -> str | None:
+    """Why no sentence could go on from this voice, or None: what a reference may have, it may."""
+    if len(voice.semantic_tokens) > LONGEST:
+        return f"it has {len(voice.semantic_tokens)} tokens of speech, more than {LONGEST}"
+    if len(voice.transcript or "") > MAX_PROMPT_TEXT:
+        return f"its transcript has more than {MAX_PROMPT_TEXT} characters"
+    return None
+
+
 def _remember(path: Path, voice: Voice) -> None:
     """Cache a voice. A volume that is full or read-only costs time later, never the job."""
     tokens = {
@@ -150,7 +162,7 @@ def _remember(path: Path, voice: Voice) -> None:
         save_file(tokens, staged)
         staged.replace(path)
     except (OSError, SafetensorError) as error:
-        log.warning("voice not cached: %s", error)
+        event(logging.WARNING, "voice not cached", error=str(error))
         if staged is not None:
             staged.unlink(missing_ok=True)
 

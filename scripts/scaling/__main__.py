@@ -1,7 +1,8 @@
 """python -m scripts.scaling [--quick]: simulate 1 to 10,000 requests a minute; table and plots.
 
-Writes docs/scaling/results.json and the plots beside it, and the table between the marks in
-docs/SCALING.md. --quick simulates little and writes nothing.
+Writes docs/scaling/results.json and the plots beside it, and between the marks in docs/SCALING.md
+the table and how the simulation compares with `make load`. --quick simulates little and writes
+nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from scripts.scaling.compare import LOAD, compare
 from scripts.scaling.inputs import HERE, MEASURED, Job, Platform, Texts, Worker, worker_of
 from scripts.scaling.plots import draw
 from scripts.scaling.simulation import poisson, simulate
@@ -22,6 +24,7 @@ PER_MINUTE = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
 SLOTS = (1, 4, 8, 16)
 SLOTS_AT = 300  # requests a minute at which the number of slots is varied
 MARKS = ("<!-- results -->\n", "<!-- /results -->")
+CHECKED = ("<!-- checked -->\n", "<!-- /checked -->")
 HEADROOM = 1.5  # max workers, in terms of those that full batches would need
 
 
@@ -49,7 +52,8 @@ def main() -> None:
     (HERE / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     draw(rows, slots, HERE)
     document = HERE.parent / "SCALING.md"
-    _write_between(document, table(rows))
+    write_between(document, MARKS, table(rows))
+    write_between(document, CHECKED, checked(values))
 
 
 def _case(
@@ -111,10 +115,24 @@ def table(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def _write_between(document: Path, between: str) -> None:
+def checked(values: Mapping[str, Any]) -> str:
+    """The calm part of the load test beside its simulation, as Markdown."""
+    load = json.loads(LOAD.read_text(encoding="utf-8"))
+    calm = load["calm"]
+    last = max(job["at"] for job in calm["each"])
+    found = compare(calm, worker_of(values["workers"]["demo_cpu"]))
+    said = (
+        f"{len(calm['each'])} jobs, {60 * len(calm['each']) / last:.0f} a minute, on "
+        f"{calm['workers']} workers of {load['machine']}:\n\n"
+    )
+    return said + found.table()
+
+
+def write_between(document: Path, marks: tuple[str, str], between: str) -> None:
+    """Replace what stands between the two marks."""
     text = document.read_text(encoding="utf-8")
-    start = text.index(MARKS[0]) + len(MARKS[0])
-    end = text.index(MARKS[1])
+    start = text.index(marks[0]) + len(marks[0])
+    end = text.index(marks[1])
     document.write_text(text[:start] + between + text[end:], encoding="utf-8")
 
 

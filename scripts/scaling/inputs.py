@@ -19,13 +19,17 @@ class Worker:
     between two sizes it is interpolated, beyond the last it stays. `fixed_seconds` are those of a
     job that are spent beside the batch: checks, voice, encoding, upload. `codec_seconds` are for
     one token, and shared with the batch as the same device does both.
+
+    `pause_seconds` are those for which RunPod's SDK (1.12.0, rp_scale.get_jobs) asks for no job
+    after it has found all slots taken; and there a job that was just taken counts twice.
     """
 
-    speed: tuple[tuple[int, float], ...]
+    speed: tuple[tuple[float, float], ...]
     slots: int  # jobs at the same time
     start_seconds: float  # from the platform's decision to the first job taken
     fixed_seconds: float = 0.0
     codec_seconds: float = 0.0
+    pause_seconds: float = 0.0
     dollars_per_second: float = 0.0
 
     def tokens_per_second(self, rows: int) -> float:
@@ -81,8 +85,11 @@ class Platform:
 
 def worker_of(values: Mapping[str, Any]) -> Worker:
     """The worker that measured.json describes."""
-    speed = tuple(sorted((int(rows), float(rate)) for rows, rate in values["speed"].items()))
-    names = ("slots", "start_seconds", "fixed_seconds", "codec_seconds", "dollars_per_second")
+    speed = tuple(sorted((float(rows), float(rate)) for rows, rate in values["speed"].items()))
+    names = (
+        "slots", "start_seconds", "fixed_seconds", "codec_seconds", "pause_seconds",
+        "dollars_per_second",
+    )  # fmt: skip
     return Worker(speed, **{name: values[name] for name in names})
 
 

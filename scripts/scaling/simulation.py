@@ -58,6 +58,8 @@ class _Machine:
         self.version = 0  # of the next event in the batch: older ones no longer count
         self.idle_since = now
         self.busy_seconds = 0.0
+        self.asks_from = now  # it takes no job before
+        self._fresh = 0  # jobs taken at this very moment
         self._done = 0.0  # tokens by each row so far
         self._at = now
         self._batch: list[tuple[float, int, _Running]] = []
@@ -69,6 +71,8 @@ class _Machine:
             self._done += pace * (now - self._at)
         if self.held:
             self.busy_seconds += now - self._at
+        if now > self._at:
+            self._fresh = 0
         self._at = now
 
     def take(self, running: _Running, number: int) -> None:
@@ -77,6 +81,12 @@ class _Machine:
         heapq.heappush(self._batch, (through, number, running))
         self.rows += running.job.rows
         self.held += 1
+        self._fresh += 1
+
+    @property
+    def looks_full(self) -> bool:
+        """To the SDK, which counts what it has just taken twice."""
+        return self.held + self._fresh >= self.kind.slots
 
     def next_through(self) -> float | None:
         """Seconds from now until the first job of the batch is through."""
@@ -100,6 +110,7 @@ class _Endpoint:
         self.kind = kind
         self.platform = platform
         self.result = Result()
+        self.on_answer: Callable[[float], None] = lambda _now: None
         self._chance = chance
         self._queue: deque[_Running] = deque()
         self._machines: list[_Machine] = []
@@ -136,7 +147,11 @@ class _Endpoint:
     def _hand_out(self, now: float) -> None:
         """Workers with a free slot take jobs, the emptiest one first."""
         while self._queue:
-            free = [m for m in self._machines if m.ready and m.held < self.kind.slots]
+            free = [
+                m
+                for m in self._machines
+                if m.ready and m.held < self.kind.slots and m.asks_from <= now
+            ]
             if not free:
                 return
             machine = min(free, key=lambda m: m.held)
@@ -145,6 +160,19 @@ class _Endpoint:
             machine.advance(now)
             machine.take(running, next(self._numbers))
             self._plan(machine, now)
+            if self.kind.pause_seconds and machine.looks_full:
+                self._pause(machine, now)
+
+    def _pause(self, machine: _Machine, now: float) -> None:
+        """Let it ask for no job for a while, and again while all its slots are taken."""
+        machine.asks_from = now + self.kind.pause_seconds
+        self.at(machine.asks_from, lambda time: self._resume(machine, time))
+
+    def _resume(self, machine: _Machine, now: float) -> None:
+        if machine.held >= self.kind.slots:
+            self._pause(machine, now)
+        elif machine.asks_from <= now:
+            self._hand_out(now)
 
     def _plan(self, machine: _Machine, now: float) -> None:
         machine.version += 1
@@ -168,6 +196,7 @@ class _Endpoint:
         machine.advance(now)
         machine.held -= 1
         self.result.latencies.append(now - running.arrived)
+        self.on_answer(now)
         self._hand_out(now)
         if not machine.held:
             self._rests(machine, now)
@@ -234,6 +263,22 @@ def simulate(
         endpoint.at(time, lambda now, job=job: endpoint.arrive(now, job))
         last = time
     endpoint.close(max(endpoint.run(), last))
+    return endpoint.result
+
+
+def simulate_clients(clients: int, jobs: int, job: Job, kind: Worker, platform: Platform) -> Result:
+    """Answer `jobs` like ones; each of the clients asks anew when it has its answer."""
+    endpoint = _Endpoint(kind, platform, random.Random(0))  # noqa: S311
+    left = iter(range(jobs - clients))
+
+    def ask_anew(now: float) -> None:
+        if next(left, None) is not None:
+            endpoint.at(now, lambda time: endpoint.arrive(time, job))
+
+    endpoint.on_answer = ask_anew
+    for _ in range(clients):
+        endpoint.at(0.0, lambda now: endpoint.arrive(now, job))
+    endpoint.close(endpoint.run())
     return endpoint.result
 
 

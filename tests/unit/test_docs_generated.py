@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
-from docs import generate
+from docs import generate, memory
+from tests.support.checkpoints import FULL
 from worker.errors import WorkerError
 from worker.fields import names
 from worker.request import SpeechRequest, parse_request
@@ -22,6 +24,28 @@ CONFIGURATION = generate.FOLDER / "CONFIGURATION.md"
 def test_the_files_are_what_the_code_would_write() -> None:
     assert API.read_text(encoding="utf-8") == generate.api(), "run: python -m docs.generate"
     assert CONFIGURATION.read_text(encoding="utf-8") == generate.configuration()
+    assert generate.DEPLOY.read_text(encoding="utf-8") == generate.deploy()
+
+
+def test_the_memory_figures_are_those_of_the_benchmark_and_of_the_published_model() -> None:
+    bench = json.loads(memory.BENCH.read_text(encoding="utf-8"))
+    found = memory.figures()
+    assert f"needs {bench['memory']['ours']} MB at most" in found
+    measured = "gpu_peak" in bench["memory"]["processes"]["ours"]
+    assert ("For GPUs nothing has been measured" in found) is not measured
+    assert (FULL.layers, FULL.kv_heads) == (memory.LAYERS, memory.KEY_VALUE_HEADS)
+    assert FULL.hidden // FULL.heads == memory.HEAD_DIM
+
+
+def test_a_gpu_that_was_measured_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = json.loads(memory.BENCH.read_text(encoding="utf-8"))
+    for side, peak in (("ours", 4_100_000_000), ("theirs", 7_000_000_000)):
+        bench["memory"]["processes"][side]["gpu_peak"] = peak
+    (tmp_path / "bench.json").write_text(json.dumps(bench))
+    monkeypatch.setattr(memory, "BENCH", tmp_path / "bench.json")
+    assert "Of the GPU's memory: 4100 MB; upstream 7000 MB." in memory.figures()
 
 
 def test_every_example_is_a_valid_job_and_the_answer_is_one() -> None:
@@ -46,7 +70,7 @@ def test_every_name_variable_and_code_is_there() -> None:
 
 
 def test_check_fails_on_a_stale_file_and_writing_mends_it(
-    tmp_path: generate.Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generate, "FOLDER", tmp_path)
     monkeypatch.setattr(sys, "argv", ["generate", "--check"])

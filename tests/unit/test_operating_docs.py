@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 
-from scripts.scaling.__main__ import MARKS, table
-from scripts.scaling.inputs import HERE
+from scripts.scaling.__main__ import CHECKED, MARKS, checked, table
+from scripts.scaling.inputs import HERE, MEASURED
+from tests.support.s3 import s3_client, s3_server
 from tests.support.worker_process import REPOSITORY
 from worker import errors
 from worker.audio.files import REFERENCE_SECONDS_MAX, REFERENCE_SECONDS_MIN
 from worker.download import Limits
 from worker.errors import WorkerError
+from worker.keys import Keys
+from worker.manifest import digest
+from worker.request import parse_request
 from worker.response import Metrics
+from worker.results import ResultKeys
 from worker.settings import Settings
 
 DEPLOY, OPERATIONS, SCALING = (
     (REPOSITORY / "docs" / f"{name}.md").read_text() for name in ("DEPLOY", "OPERATIONS", "SCALING")
 )
+
+
+def between(page: str, marks: tuple[str, str]) -> str:
+    start, end = (page.index(mark) for mark in marks)
+    return page[start + len(marks[0]) : end]
 
 
 def test_every_error_code_has_its_row() -> None:
@@ -44,7 +55,7 @@ def test_the_limits_in_the_table_are_the_codes() -> None:
 
 
 def test_the_policy_allows_what_the_storage_calls_and_nothing_else() -> None:
-    (policy,) = re.findall(r"^```json\n(.*?)^```", DEPLOY, re.MULTILINE | re.DOTALL)
+    policy, _ = re.findall(r"^```json\n(.*?)^```", DEPLOY, re.MULTILINE | re.DOTALL)
     allowed = {}
     for statement in json.loads(policy)["Statement"]:
         assert statement["Effect"] == "Allow"
@@ -83,6 +94,74 @@ def test_links_lead_somewhere() -> None:
 
 def test_the_scaling_table_is_that_of_the_results() -> None:
     rows = json.loads((HERE / "results.json").read_text())["by_rate"]
-    start, end = (SCALING.index(mark) for mark in MARKS)
-    assert SCALING[start + len(MARKS[0]) : end] == table(rows)
+    assert between(SCALING, MARKS) == table(rows)
     assert [row["per_minute"] for row in rows][:9] == [1, 3, 10, 30, 100, 300, 1000, 3000, 10_000]
+
+
+def test_the_comparison_is_that_of_the_load_test() -> None:
+    assert between(SCALING, CHECKED) == checked(json.loads(MEASURED.read_text()))
+
+
+LOGS = {f"log.{kind}" for kind in ("debug", "info", "warning", "error", "critical", "exception")}
+
+
+def written_events() -> set[str]:
+    """The names that worker/ gives to event(), and to log.exception, which is one with a trace."""
+    names = set()
+    for path in sorted((REPOSITORY / "worker").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            if called == "event":
+                given = node.args[1]
+            elif called in LOGS and "speech" not in path.parts:
+                assert called == "log.exception", f"{path.name}: {called}: use event()"
+                given = node.args[0]
+            else:
+                continue
+            either = (given.body, given.orelse) if isinstance(given, ast.IfExp) else (given,)
+            for one in either:
+                assert isinstance(one, ast.Constant), f"{path.name}: {ast.unparse(one)}"
+                names.add(one.value)
+    return names
+
+
+def test_every_event_of_the_log_has_its_row() -> None:
+    section = OPERATIONS[OPERATIONS.index("## The log") : OPERATIONS.index("## Settings while")]
+    rows = re.findall(r"^\| `([^`]+)` \| ([A-Z, ]+) \| ([^|]+) \|([^|]*)\|$", section, re.MULTILINE)
+    assert sorted(name for name, *_ in rows) == sorted(written_events())
+    assert all(len(what.strip()) > 20 for _, _, what, _ in rows)
+
+
+def test_the_settings_that_are_explained_are_the_workers() -> None:
+    for page in (DEPLOY, OPERATIONS):
+        for name in ("MAX_CONCURRENCY", "STREAM", "DRAIN_SECONDS"):
+            assert name.lower() in Settings.model_fields
+            assert f"| `{name}` |" in page
+    drain = Settings.model_fields["drain_seconds"].default
+    assert f"| `DRAIN_SECONDS` | {drain} |" in DEPLOY
+
+
+def test_the_keys_in_the_bucket_are_the_workers() -> None:
+    request = parse_request(
+        {"text": "Hello.", "output_name": "NAME", "enable_subtitles": True, "stream": True}
+    )
+    keys = ResultKeys.of(request, "JOB", Keys(voices="voices/", output="", bucket=None))
+    shown = set(re.findall(r"`(NAME_JOB\.[^`]+)`", DEPLOY))
+    assert {keys.audio, keys.subtitles, keys.segment(0), keys.segment(1)} < shown
+    assert {re.sub("[0-9a-f]{16}", "0123456789abcdef", keys.manifest(digest(request)))} < shown
+    assert len(shown) == 5
+
+
+def test_the_lifecycle_rule_is_taken_by_a_bucket_and_covers_the_results_alone() -> None:
+    _, rule = re.findall(r"^```json\n(.*?)^```", DEPLOY, re.MULTILINE | re.DOTALL)
+    with s3_server("my-speech") as endpoint:
+        client = s3_client(endpoint)
+        client.put_bucket_lifecycle_configuration(
+            Bucket="my-speech", LifecycleConfiguration=json.loads(rule)
+        )
+        (kept,) = client.get_bucket_lifecycle_configuration(Bucket="my-speech")["Rules"]
+    assert kept["Filter"] == {"Prefix": Settings.model_fields["s3_output_prefix"].default}
+    longest = max(m.le for m in Settings.model_fields["s3_url_expiry"].metadata if hasattr(m, "le"))
+    assert kept["Expiration"]["Days"] * 86_400 > longest

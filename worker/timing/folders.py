@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from volume.layout import Layout, LayoutError
-from worker.observe import log
+from worker.observe import event
 
 
 def find_folders(layout: Layout, checkpoint: Path, languages: str) -> dict[str, Path]:
@@ -23,5 +24,10 @@ def find_folders(layout: Layout, checkpoint: Path, languages: str) -> dict[str, 
         try:
             folders[language] = layout.model(f"aligner-{language}")
         except LayoutError as error:
-            log.warning("words in %r get estimated times only: %s", language, error)
+            event(
+                logging.WARNING,
+                "words get estimated times only",
+                language=language,
+                error=str(error),
+            )
     return folders

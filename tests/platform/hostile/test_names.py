@@ -10,6 +10,7 @@ import pytest
 
 from tests.platform.hostile.door import Door
 from tests.platform.hostile.job_inputs import LENGTH, PATHS
+from worker import handler, pipeline
 
 SAY = {"text": "Hello.", **LENGTH}
 
@@ -41,11 +42,34 @@ def test_paths_as_names(door: Door, field: str) -> None:
     assert refused >= len(PATHS) - 5
 
 
-@pytest.mark.parametrize("job_id", ["../../x", "a/b", "..", "", "a\0b", "a\nb", "x" * 5000])
-def test_paths_as_the_jobs_id(door: Door, job_id: str) -> None:
+@pytest.mark.parametrize(
+    "job_id",
+    [
+        "../../x",
+        "a/b",
+        "a\\b",
+        "..",
+        ".",
+        "",
+        " ",
+        "a\0b",
+        "a\nb",
+        "x" * 5000,
+        "\ud83d\ude00",
+        None,
+        [],
+    ],
+)
+def test_paths_as_the_jobs_id_are_refused_before_anything_is_spoken(
+    door: Door, job_id: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = files(door.folder)
-    door.submit(SAY, job_id)
-    assert all(path.startswith("storage/output/") for path in files(door.folder) - before)
+    monkeypatch.setattr(pipeline, "speak", lambda *_: pytest.fail("it was spoken"))
+    monkeypatch.setattr(handler, "parse_request", lambda *_: pytest.fail("it was read"))
+    refused, _ = door.refuse(SAY, job_id)
+    assert (refused.code, refused.field) == ("invalid_request", "id")
+    assert "id: " in refused.message
+    assert files(door.folder) == before
     assert not list(door.folder.parent.glob("x*"))
 
 
@@ -74,6 +98,7 @@ SAVED: dict[str, Any] = {
     "texts": {**GOOD, "global_tokens": ["<|im_end|>", 2, 3, 4, 5]},
     "large": "[" + "1," * 700_000 + "1]",
     "many_tokens": {**GOOD, "semantic_tokens": [1] * 100_000},
+    "long_transcript": {**GOOD, "transcript": "Said. " * 10_000},
     "style": {**GOOD, "style": {"gender": "\x1b[31m"}},
 }
 
@@ -85,11 +110,10 @@ def test_saved_voices_of_another_hand(door: Door, tmp_path: Path, kind: str) -> 
     raw = content if isinstance(content, bytes) else content.encode()
     (door.folder / "storage" / "voices" / f"{kind}.json").write_bytes(raw)
     refused, _ = door.refuse({**SAY, "voice": kind})
-    if kind == "many_tokens":  # a voice, but longer than the model
-        assert refused.code == "synthesis_failed"
-    else:
-        assert refused.code in {"invalid_voice", "storage_failed"}
-        assert kind in refused.message
+    assert refused.code in {"invalid_voice", "storage_failed"}
+    assert kind in refused.message
+    if refused.code == "invalid_voice":
+        assert refused.field == "voice"
 
 
 def test_a_transcript_of_control_tokens_is_only_text(door: Door) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import logging
+import os
+import platform
 import random
 import subprocess
 import sys
@@ -22,29 +23,23 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
-from tests.platform.queue.server import Faults, Job, Queue
-from tests.platform.queue.workers import Usage, WorkerProcess
-from tests.support.s3 import ACCESS_KEY, SECRET_KEY, Door, Order, Refusal, s3_client, s3_server
-from tests.support.worker_process import REPOSITORY, environment, run
+from tests.platform.load.endpoint import SENTENCES, endpoint
+from tests.platform.queue.server import Faults, Job
+from tests.platform.queue.workers import Usage
+from tests.support.s3 import SECRET_KEY, Order, Refusal
+from tests.support.worker_process import environment, run
 
-BUCKET = "speech-bucket"
-VOICE = REPOSITORY / "volume" / "demo" / "voices" / "demo.wav"
-SENTENCES = (
-    "My sister bought a green car last year.",
-    "Please read this book to the children.",
-    "She opened the window and looked at the garden.",
-    "The train will leave in ten minutes.",
-    "We had bread and cheese for lunch.",
-)
 QUIET_JOBS = 15
+CALM_SHARE = 1.2  # of what the workers could do one job at a time, at which calm jobs come
 PLATFORM_FAULTS = Faults(
     take_error=0.02,
     take_garbage=0.01,
@@ -67,9 +62,12 @@ class Size:
     jobs: int = 1000
     workers: int = 4
     clients: int = 40  # jobs that are waited for at the same time
-    kill_seconds: float = 12.0  # from one kill to the next
+    kill_seconds: float = 6.0  # from one kill to the next
     kills: int = 1000  # at most
     storage_faults: float = 0.2
+    concurrency: int = 8  # MAX_CONCURRENCY
+    calm_jobs: int = 200  # that come by themselves while nothing fails
+    calm_workers: int = 2
 
 
 @dataclass(frozen=True)
@@ -93,6 +91,7 @@ class Report:
     doubled: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)  # ended otherwise than they should
     broken_urls: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)  # workers that nobody killed
     urls: int = 0
     again: int = 0  # answers that came from the bucket
     redelivered: int = 0
@@ -106,12 +105,14 @@ class Report:
     latencies: list[float] = field(default_factory=list)
     quiet_overhead: list[float] = field(default_factory=list)
     quiet_audio: list[float] = field(default_factory=list)
+    quiet_seconds: list[float] = field(default_factory=list)
+    calm: list[dict[str, float]] = field(default_factory=list)
     usage: dict[str, Usage] = field(default_factory=dict)
     temporary_files: dict[str, set[str]] = field(default_factory=dict)
 
-    def percentile(self, share: float) -> float:
+    def percentiles(self) -> dict[str, float]:
         """Of the latencies of jobs that were answered with speech, in seconds."""
-        return float(np.percentile(self.latencies, share)) if self.latencies else float("nan")
+        return _percentiles(self.latencies)
 
     @property
     def leaks(self) -> list[str]:
@@ -130,7 +131,7 @@ class Report:
     @property
     def good(self) -> bool:
         """Whether nothing is lost, doubled, wrong, broken or leaked."""
-        bad = (self.lost, self.doubled, self.wrong, self.broken_urls, self.leaks)
+        bad = (self.lost, self.doubled, self.wrong, self.broken_urls, self.ended, self.leaks)
         return not any(bad) and self.answered == self.size.jobs
 
     def __str__(self) -> str:
@@ -147,13 +148,19 @@ class Report:
             ("ended otherwise than they should", str(len(self.wrong))),
             ("URLs opened / broken", f"{self.urls} / {len(self.broken_urls)}"),
             ("workers killed and replaced", str(self.kills)),
+            ("workers that ended by themselves", str(len(self.ended))),
             ("jobs that died with them", str(self.killed_jobs)),
             ("delivered more than once", str(self.redelivered)),
             ("answered again from the bucket", str(self.again)),
             ("faults of the bucket / calls", f"{self.storage_faults} / {self.storage_calls}"),
             ("faults of the platform", str(self.platform_faults)),
             ("clients / most jobs of one worker", f"{self.size.clients} / {self.most_at_once}"),
-            *((f"latency p{share}, s", f"{self.percentile(share):.2f}") for share in (50, 95, 99)),
+            *((f"latency {name}, s", f"{told:.2f}") for name, told in self.percentiles().items()),
+            ("jobs of the calm part", f"{len(self.calm)} on {self.size.calm_workers} workers"),
+            *(
+                (f"  latency {name}, s", f"{told:.2f}")
+                for name, told in _percentiles([job["seconds"] for job in self.calm]).items()
+            ),
             ("overhead beyond the stages, p50, ms", _milliseconds(self.quiet_overhead)),
             ("trimming, joining, encoding, p50, ms", _milliseconds(self.quiet_audio)),
             *((f"fds / threads / MiB, {name}", usage(name)) for name in ("start", "middle", "end")),
@@ -164,12 +171,51 @@ class Report:
             ("leaked", "; ".join(self.leaks) or "0"),
         ]
         width = max(len(name) for name, _ in rows)
-        faults = [*self.lost, *self.doubled, *self.wrong, *self.broken_urls]
+        faults = [*self.lost, *self.doubled, *self.wrong, *self.broken_urls, *self.ended]
         return "\n".join([f"{name:<{width}}  {told}" for name, told in rows] + faults[:20])
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures, and of the calm part each job: what scripts.scaling.compare reads."""
+        return {
+            "command": "make load",
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, no GPU",
+            "good": self.good,
+            "seconds": round(self.seconds, 1),
+            **asdict(self.size),
+            "answered_once": self.answered,
+            "lost": len(self.lost),
+            "doubled": len(self.doubled),
+            "wrong": len(self.wrong),
+            "broken_urls": len(self.broken_urls),
+            "leaks": self.leaks,
+            "urls": self.urls,
+            "killed_workers": self.kills,
+            "ended_workers": len(self.ended),
+            "killed_jobs": self.killed_jobs,
+            "delivered_again": self.redelivered,
+            "answered_again": self.again,
+            "bucket_calls": self.storage_calls,
+            "bucket_faults": self.storage_faults,
+            "platform_faults": self.platform_faults,
+            "most_jobs_of_one_worker": self.most_at_once,
+            "latency": _percentiles(self.latencies),
+            "overhead_ms": _milliseconds(self.quiet_overhead),
+            "usage": {name: asdict(used) for name, used in self.usage.items()},
+            "calm": {
+                "workers": self.size.calm_workers,
+                "concurrency": self.size.concurrency,
+                "each": self.calm,
+                "latency": _percentiles([job["seconds"] for job in self.calm]),
+            },
+        }
 
 
 def _milliseconds(seconds: list[float]) -> str:
     return f"{1000 * float(np.median(seconds)):.1f}" if seconds else "-"
+
+
+def _percentiles(seconds: list[float]) -> dict[str, float]:
+    return {f"p{p}": round(float(np.percentile(seconds, p)), 4) for p in (50, 95, 99) if seconds}
 
 
 def jobs(count: int, chance: random.Random) -> Iterator[Asked]:
@@ -189,10 +235,9 @@ def jobs(count: int, chance: random.Random) -> Iterator[Asked]:
 
 
 def _job(kind: str, n: int, chance: random.Random) -> Asked:
-    one = chance.choice(SENTENCES)
-    several = " ".join(chance.choices(SENTENCES, k=4))
-    short = {"text": one, "prompt_speech_url": "demo.wav"}
-    long = {**short, "text": several}
+    short = _short(chance.randrange(len(SENTENCES)))
+    one = short["text"]
+    long = _long(n, chance)
     if kind == "bad input":
         bad = chance.choice(
             [
@@ -208,7 +253,7 @@ def _job(kind: str, n: int, chance: random.Random) -> Asked:
         return Asked(kind, long, ("CANCELLED", "COMPLETED"), chance.uniform(0, 4))
     asked: dict[str, Any] = {
         "short": short,
-        "long": {**long, "seed": n},
+        "long": long,
         "cloned": {**short, "output_format": chance.choice(["mp3", "flac", "ogg"]), "seed": n},
         "saved voice": chance.choice(
             [{"text": one, "voice": "kept"}, {**short, "save_voice": f"kept-{n % 5}"}]
@@ -217,6 +262,15 @@ def _job(kind: str, n: int, chance: random.Random) -> Asked:
         "streamed": {**long, "stream": True},
     }[kind]
     return Asked(kind, asked)
+
+
+def _short(n: int) -> dict[str, Any]:
+    return {"text": SENTENCES[n % len(SENTENCES)], "prompt_speech_url": "demo.wav"}
+
+
+def _long(n: int, chance: random.Random) -> dict[str, Any]:
+    text = " ".join(chance.choices(SENTENCES, k=4))
+    return {"text": text, "prompt_speech_url": "demo.wav", "seed": n}
 
 
 class Load:
@@ -228,67 +282,51 @@ class Load:
         self._chance = random.Random(seed)
         self._report = Report(size)
         self._over = threading.Event()
-        self._workers: list[WorkerProcess] = []
-        self._started = 0
         self._lock = threading.Lock()  # of what follows
         self._asked: dict[str, Asked] = {}
 
     def run(self, volume: Path) -> Report:
         """Do it; the processes are gone afterwards."""
-        with ExitStack() as stack:
-            # Its server writes a line for each request, and with it the signed URL.
-            logging.getLogger("werkzeug").setLevel(logging.WARNING)
-            endpoint = stack.enter_context(s3_server(BUCKET))
-            self._door = stack.enter_context(Door(endpoint).running())
-            queue = Queue(hold_seconds=2.0, dead_after=8.0)
-            self._queue = stack.enter_context(queue.running())
-            s3_client(endpoint).upload_file(str(VOICE), BUCKET, "voices/demo.wav")
-            self._env = environment(
-                volume,
-                S3_BUCKET_NAME=BUCKET,
-                AWS_ACCESS_KEY_ID=ACCESS_KEY,
-                AWS_SECRET_ACCESS_KEY=SECRET_KEY,
-                AWS_ENDPOINT_URL=self._door.url,
-                WHISPERX_LANGUAGES="en",
-                OMP_NUM_THREADS="1",
-            )
-            stack.callback(self._end_workers)
+        concurrency = str(self._size.concurrency)
+        with endpoint(volume, self._folder, MAX_CONCURRENCY=concurrency) as self._endpoint:
+            self._queue, self._door = self._endpoint.queue, self._endpoint.door
+            self._workers = self._endpoint.workers
             self._quiet()
+            self._calm()
             self._loud()
             self._judge()
         return self._report
 
-    def _start_worker(self) -> WorkerProcess:
-        name = f"pod-{self._started:03}"
-        self._started += 1
-        scratch = self._folder / f"{name}.tmp"
-        scratch.mkdir()
-        log = self._folder / f"{name}.log"
-        return WorkerProcess(self._queue, name, {**self._env, "TMPDIR": str(scratch)}, log)
-
-    def _end_workers(self) -> None:
-        for process in self._workers:
-            process.kill()
-
     def _quiet(self) -> None:
         """One worker and one job at a time, nothing failing: what the worker itself costs."""
-        survivor = self._start_worker()
-        self._workers.append(survivor)
-        survivor.wait_until_up()
-        kept = {"text": SENTENCES[0], "prompt_speech_url": "demo.wav", "save_voice": "kept"}
-        assert self._queue.wait(self._queue.put(kept, "quiet")).status == "COMPLETED"
+        self._endpoint.grow_to(1)
+        self._endpoint.ask({**_short(0), "save_voice": "kept"}, "quiet")
         for n in range(QUIET_JOBS):
-            asked = {"text": SENTENCES[n % len(SENTENCES)], "prompt_speech_url": "demo.wav"}
-            job = self._queue.wait(self._queue.put(asked, f"quiet-{n}"))
+            job = self._endpoint.ask(_short(n), f"quiet-{n}")
             seconds = job.output["metrics"]["seconds"]
             self._report.quiet_overhead.append(seconds["overhead"])
             self._report.quiet_audio.append(seconds["audio"])
+            self._report.quiet_seconds.append(job.seconds)
+
+    def _calm(self) -> None:
+        """Jobs that come by themselves, nothing failing: what the simulation is held against."""
+        self._endpoint.grow_to(self._size.calm_workers)
+        # Long ones are four times as long, and a third of all: twice the mean.
+        work = 2 * float(np.mean(self._report.quiet_seconds)) / self._size.calm_workers
+        moments = list(
+            accumulate(
+                self._chance.expovariate(CALM_SHARE / work) for _ in range(self._size.calm_jobs)
+            )
+        )
+        asked = [
+            _long(n, self._chance) if self._chance.random() < 1 / 3 else _short(n)
+            for n in range(self._size.calm_jobs)
+        ]
+        self._report.calm = self._endpoint.arrive(asked, moments)
         self._measure("start")
 
     def _loud(self) -> None:
-        self._workers += [self._start_worker() for _ in range(self._size.workers - 1)]
-        for process in self._workers:
-            process.wait_until_up()
+        self._endpoint.grow_to(self._size.workers)
         self._door.chance = self._storage_fault
         self._queue.faults = PLATFORM_FAULTS
         killer = threading.Thread(target=self._kill, daemon=True)
@@ -306,6 +344,7 @@ class Load:
         self._report.seconds = time.monotonic() - begun
         self._over.set()
         killer.join(200)
+        self._look_for_ended()
         # Nothing fails any more, and what was cancelled has a moment to end.
         self._door.chance = lambda: None
         self._queue.faults = Faults()
@@ -316,9 +355,7 @@ class Load:
         """What the worker that is never killed holds now."""
         survivor = self._workers[0]
         self._report.usage[when] = survivor.usage()
-        scratch = self._folder / f"{survivor.name}.tmp"
-        files = {str(path.relative_to(scratch)) for path in scratch.rglob("*")}
-        self._report.temporary_files[when] = files
+        self._report.temporary_files[when] = self._endpoint.scratch(survivor)
 
     def _storage_fault(self) -> Order | None:
         self._report.storage_calls += 1
@@ -346,6 +383,7 @@ class Load:
         while self._report.kills < self._size.kills and not self._over.wait(
             self._size.kill_seconds
         ):
+            self._look_for_ended()
             for place, process in sorted(
                 enumerate(self._workers[1:], 1), key=lambda item: item[1].name
             ):
@@ -353,8 +391,16 @@ class Load:
                     self._report.kills += 1
                     self._report.killed_jobs += len(self._queue.workers[process.name].jobs)
                     process.kill()
-                    self._workers[place] = self._start_worker()
+                    self._workers[place] = self._endpoint.start_worker()
                     break
+
+    def _look_for_ended(self) -> None:
+        """Note workers that have ended though nobody killed them; start others in their place."""
+        for place, process in enumerate(self._workers):
+            if (status := process.process.poll()) is not None:
+                last = process.log.read_text().splitlines()[-1:]
+                self._report.ended.append(f"{process.name} ended with {status}: {last}")
+                self._workers[place] = self._endpoint.start_worker()
 
     def _judge(self) -> None:
         report, queue = self._report, self._queue
@@ -426,7 +472,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for name, default in vars(Size()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
-    size = Size(**vars(parser.parse_args()))
+    parser.add_argument("--out", type=Path, help="write the figures here, as JSON")
+    asked = vars(parser.parse_args())
+    out = asked.pop("out")
+    size = Size(**asked)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         volume = folder / "volume"
@@ -437,6 +486,8 @@ def main() -> int:
             )
         report = Load(size, folder).run(volume)
     print(report)
+    if out is not None:
+        out.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
     return 0 if report.good else 1
 
 

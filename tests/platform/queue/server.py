@@ -351,7 +351,10 @@ class Queue:
 
     async def _done(self, request: web.Request) -> web.StreamResponse:
         name = await self._enter(request, "done")
-        body = json.loads(await request.read())
+        try:
+            body = json.loads(await request.read())
+        except ConnectionResetError:  # the worker was killed while it sent this
+            return web.Response()
         job = self.jobs[request.match_info["job"]]
         if body.get("status") == "IN_PROGRESS":
             if job.ended:

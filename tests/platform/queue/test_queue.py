@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -179,6 +180,33 @@ def test_a_lost_answer_is_given_again(queue: Queue, one: WorkerProcess, fault: s
     assert len(job.deliveries) == 2
     assert len(events(one, job_id, "job answered")) == 1
     assert len(events(one, job_id, "job answered again")) == 1
+
+
+def test_a_job_whose_storage_stalls_delays_no_other(
+    queue: Queue, one: WorkerProcess, door: Door
+) -> None:
+    """The bucket keeps one job waiting; meanwhile others are answered, and the worker pings."""
+    stalled = threading.Event()
+
+    def stall() -> float | None:
+        method, path, _ = door.seen[-1]
+        if method == "PUT" and "_stalled" in path and not stalled.is_set():
+            stalled.set()
+            return 8.0
+        return None
+
+    door.chance = stall
+    try:
+        slow = queue.put({**SHORT, "seed": 1}, "stalled")
+        assert stalled.wait(30)
+        pings = queue.workers["one"].pings
+        others = [queue.wait(queue.put({**SHORT, "seed": n})) for n in range(3)]
+        assert not queue.jobs[slow].ended
+        queue.wait_until(lambda: queue.workers["one"].pings > pings, 5, "a ping")
+        assert queue.wait(slow).status == "COMPLETED"
+        assert all(job.ended_at < queue.jobs[slow].ended_at for job in others)
+    finally:
+        door.chance = lambda: None
 
 
 def test_a_cancelled_job_frees_its_rows(queue: Queue, one: WorkerProcess) -> None:

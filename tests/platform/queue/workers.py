@@ -27,13 +27,15 @@ class Usage:
 class WorkerProcess:
     """One worker in a process group of its own, as a container has its processes to itself."""
 
-    def __init__(self, queue: Queue, name: str, env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, queue: Queue, name: str, env: Mapping[str, str], log: Path, module: str = "worker"
+    ) -> None:
         self.name = name
         self.log = log
         self._queue = queue
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker"],
+                [sys.executable, "-m", module],
                 env={**env, **queue.environment(name)},
                 cwd=REPOSITORY,
                 stdout=out,
@@ -61,7 +63,10 @@ class WorkerProcess:
         self.process.wait(10)
 
     def usage(self) -> Usage:
-        """What its first process holds now."""
+        """What its first process holds now. Raises AssertionError where it has ended."""
+        assert self.process.poll() is None, (
+            f"{self.name} ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}"
+        )
         place = Path(f"/proc/{self.process.pid}")
         pages = int((place / "statm").read_text().split()[1])
         return Usage(
@@ -73,10 +78,10 @@ class WorkerProcess:
 
 @contextmanager
 def worker(
-    queue: Queue, name: str, env: Mapping[str, str], folder: Path
+    queue: Queue, name: str, env: Mapping[str, str], folder: Path, module: str = "worker"
 ) -> Iterator[WorkerProcess]:
     """A worker that is up, until the block ends."""
-    process = WorkerProcess(queue, name, env, folder / f"{name}.log")
+    process = WorkerProcess(queue, name, env, folder / f"{name}.log", module)
     try:
         process.wait_until_up()
         yield process

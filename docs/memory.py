@@ -1,0 +1,97 @@
+"""The memory figures of docs/DEPLOY.md, from docs/bench/bench.json and the model's sizes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from volume.layout import MODEL_LOCK
+from worker.speech.engine import MOST_SLOTS, POSITIONS
+
+BEGIN = "<!-- Memory, written by `python -m docs.generate` from bench/bench.json. -->\n"
+END = "<!-- Until here. -->"
+BENCH = Path(__file__).parent / "bench" / "bench.json"
+
+# config.json of the published language model.
+LAYERS, KEY_VALUE_HEADS, HEAD_DIM = 24, 2, 64
+BFLOAT16 = 2  # bytes
+FEATURES = 1_269_737_156  # bytes of the published wav2vec 2.0, of which 17 of 24 layers are loaded
+CHINESE = 1_270_000_000  # bytes of its alignment model, which is of the same kind; not locked
+CONTEXT = 1_500_000_000  # CUDA's context, kernels, captured steps, intermediate results: ASSUMED
+CARDS = (16, 24, 48, 80)  # GB
+
+
+def figures() -> str:
+    """What is measured, and what is estimated for GPUs, as Markdown."""
+    return _measured(json.loads(BENCH.read_text(encoding="utf-8"))) + "\n" + _estimated()
+
+
+def _measured(bench: Mapping[str, Any]) -> str:
+    machine, found = bench["machine"], bench["memory"]
+    processes = found["processes"]
+    said = (
+        f"Measured by `make bench` on {machine['processor']}, {machine['threads']} threads, "
+        f"{machine['device']}, with random weights of the published size: a worker that loads, "
+        f"clones a voice and speaks needs {found['ours']} MB at most, mapped files included; "
+        f"upstream {found['theirs']} MB. "
+    )
+    if "gpu_peak" not in processes["ours"]:
+        return said + "**For GPUs nothing has been measured.**\n"
+    ours, theirs = (processes[side]["gpu_peak"] / 1e6 for side in ("ours", "theirs"))
+    return said + f"Of the GPU's memory: {ours:.0f} MB; upstream {theirs:.0f} MB.\n"
+
+
+def _estimated() -> str:
+    sizes = {
+        f"{name}/{file['path']}": file["size"]
+        for name, model in json.loads(MODEL_LOCK.read_text(encoding="utf-8"))["models"].items()
+        for file in model["files"]
+    }
+    parts = [
+        (
+            "language model, bfloat16",
+            sizes["Spark-TTS-0.5B/LLM/model.safetensors"] // 2,
+            "half of the published file, which is float32",
+        ),
+        (
+            "codec",
+            sizes["Spark-TTS-0.5B/BiCodec/model.safetensors"],
+            "the published file, float32; its wave generator is loaded in bfloat16",
+        ),
+        ("wav2vec 2.0 for references", FEATURES * 17 // 24, "17 of its 24 layers"),
+        (
+            "alignment models, English and Chinese",
+            sizes["aligner-en/model.safetensors"] + CHINESE,
+            "the published files; none where timings are not installed",
+        ),
+        ("CUDA and intermediate results", CONTEXT, "assumed"),
+    ]
+    fixed = sum(size for _, size, _ in parts)
+    row = LAYERS * 2 * KEY_VALUE_HEADS * HEAD_DIM * POSITIONS * BFLOAT16
+    lines = [
+        "An estimate for GPUs, by arithmetic alone:",
+        "",
+        "| what lies on the GPU | MB | from |",
+        "| --- | --- | --- |",
+        *(f"| {name} | {size / 1e6:,.0f} | {source} |" for name, size, source in parts),
+        f"| together | {fixed / 1e6:,.0f} | |",
+        (
+            f"| keys and values of one sentence | {row / 1e6:,.0f} | {POSITIONS:,} tokens x "
+            f"{LAYERS} layers x {KEY_VALUE_HEADS} heads x {HEAD_DIM} x 2 x {BFLOAT16} bytes |"
+        ),
+        "",
+        (
+            f"The worker gives half of the memory that the weights leave to keys and values, for "
+            f"{MOST_SLOTS} sentences at most:"
+        ),
+        "",
+        "| GPU memory | sentences at once, estimated |",
+        "| --- | --- |",
+        *(
+            f"| {card} GB | {min(MOST_SLOTS, int((card * 1e9 - fixed) // 2 // row))} |"
+            for card in CARDS
+        ),
+    ]
+    return "\n".join(lines) + "\n"
