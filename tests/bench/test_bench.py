@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.bench import accuracy
+from tests.bench import accuracy, kernels
 from tests.bench.bench import CASES
 from tests.bench.device import step_bytes
 from tests.bench.material import Material
@@ -22,6 +22,19 @@ from tests.support.worker_process import REPOSITORY, environment
 from worker.speech.lm import LanguageModel
 
 ELSEWHERE = ("start", "memory")  # measured by processes of their own, so beside the others
+
+
+def test_the_kernels_are_timed_by_themselves(
+    tmp_path: Path,
+    kernel: object,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kernels", "--sizes", "tiny", "--cache", str(tmp_path)])
+    kernels.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + len(kernels.PROMPTS) + len(kernels.ROWS) + len(kernels.WAVES)
+    assert all(float(line.split(": ")[1].split()[0]) > 0 for line in lines)
 
 
 def test_the_benchmark_runs(tmp_path: Path) -> None:
