@@ -37,16 +37,16 @@ def environment(volume: Path, **more: str) -> dict[str, str]:
 
 
 def run(
-    *arguments: str, env: Mapping[str, str], cwd: Path = REPOSITORY
+    *arguments: str, env: Mapping[str, str], cwd: Path = REPOSITORY, seconds: float = 300
 ) -> subprocess.CompletedProcess[str]:
-    """`python ARGUMENTS`, to its end."""
+    """`python ARGUMENTS`, to its end, which must come within so many seconds."""
     return subprocess.run(
         [sys.executable, *arguments],
         env=dict(env),
         cwd=cwd,
         text=True,
         capture_output=True,
-        timeout=300,
+        timeout=seconds,
         check=False,
     )
 

@@ -21,7 +21,8 @@ def test_damaged_files(
     count = many(1_000, 40)
     module = "tests.platform.hostile.listening"
     env = environment(tmp_path, TMPDIR=str(tmp_path))
-    done = run("-m", module, str(tiny_checkpoint), str(tmp_path), "0", str(count), env=env)
+    arguments = (str(tiny_checkpoint), str(tmp_path), "0", str(count))
+    done = run("-m", module, *arguments, env=env, seconds=120 + 2 * count)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     last = lines[-1] if lines else None
     assert done.returncode == 0, f"{last}: ended with {done.returncode}\n{done.stderr[-2000:]}"
