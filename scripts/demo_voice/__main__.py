@@ -13,7 +13,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+STEPS = ("language", "sound", "learned", "export", "evaluate")
 HOURS = 3600.0
+LEARNED = {"lm": 0.6, "decoder": 0.8, "front_end": 0.9}  # of the first loss, at most
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ SMOKE = Amount(plans=2, sounds=3, tokens=0.5e6, decoder=900, front_end=900, judg
 def main() -> int:
     """Do one step, or all; its exit status."""
     parser = argparse.ArgumentParser(prog="demo_voice", description=__doc__)
-    parser.add_argument("step", choices=("all", "language", "sound", "export", "evaluate"))
+    parser.add_argument("step", choices=("all", *STEPS))
     parser.add_argument("--state", type=Path, required=True, help="where all but the result lies")
     parser.add_argument("--wordnet", type=Path, help="WordNet's dict folder")
     parser.add_argument("--out", type=Path, help="the folder that gets checkpoint/ and voices/")
@@ -54,6 +56,8 @@ def main() -> int:
         _sound(asked, amount)
     elif asked.step == "export":
         _export(asked)
+    elif asked.step == "learned":
+        return _learned(asked)
     else:
         _evaluate(asked, amount)
     return 0
@@ -72,6 +76,8 @@ def _all(asked: argparse.Namespace) -> int:
     ended = [half.wait() for half in halves]
     if any(ended):
         return 1
+    if asked.smoke and start("learned").wait():
+        return 1
     return start("export").wait() or start("evaluate").wait()
 
 
@@ -88,6 +94,15 @@ def _sound(asked: argparse.Namespace, amount: Amount) -> None:
     making.make_sounds(asked.state, asked.wordnet, range(amount.sounds))
     train_decoder.train(asked.state, amount.decoder)
     train_front_end.train(asked.state, amount.front_end)
+
+
+def _learned(asked: argparse.Namespace) -> int:
+    """Whether each network's loss has fallen as it has to in ten minutes."""
+    from scripts.demo_voice.training import learned  # noqa: PLC0415
+
+    shares = {name: learned(asked.state / f"{name}.pt") for name in LEARNED}
+    print("last loss / first:", {name: round(share, 3) for name, share in shares.items()})
+    return int(any(shares[name] > most for name, most in LEARNED.items()))
 
 
 def _export(asked: argparse.Namespace) -> None:

@@ -66,7 +66,7 @@ def evaluate(checkpoint: Path, clip: Path, out: Path, part: int = 1) -> dict[str
                 whole.meant += score.meant
                 whole.heard += score.heard
             figures[f"{mode}: all"] = whole.rates()
-    lines = [line for name in ("everyday", "prose") for line in chosen[name]][:40]
+    lines = [line for name in ("everyday", "prose") for line in chosen[name]][: max(3, 40 // part)]
     figures["pitch levels"] = _curve(engine, lines, "pitch")
     figures["speed levels"] = _curve(engine, lines, "speed")
     out.mkdir(parents=True, exist_ok=True)

@@ -79,7 +79,7 @@ class Block(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Ids [B, T] -> logits [B, T, V]."""
+    """Ids [B, T] -> logits [n, V] of the n positions that are asked for."""
 
     def __init__(self, sizes: Sizes, compiled: bool = True) -> None:
         super().__init__()
@@ -94,14 +94,14 @@ class LanguageModel(nn.Module):
         self.register_buffer("sin", angles.sin(), persistent=False)
         self._block = torch.compile(block, dynamic=False) if compiled else block
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Logits in bfloat16."""
+    def forward(self, ids: Tensor, asked: Tensor) -> Tensor:
+        """Logits in bfloat16, where `asked` [B, T] is true."""
         table = self.embedding()
         hidden = F.embedding(ids, table).to(BFLOAT16)
         turn = (self.cos[: ids.shape[1]].to(BFLOAT16), self.sin[: ids.shape[1]].to(BFLOAT16))
         for layer in self.blocks:
             hidden = self._block(layer, self.sizes, hidden, *turn)
-        return F.linear(rms_norm(hidden, self.norm), table.to(BFLOAT16))
+        return F.linear(rms_norm(hidden[asked], self.norm), table.to(BFLOAT16))
 
     def exported(self) -> dict[str, Tensor]:
         """The weights under transformers' names."""

@@ -54,24 +54,28 @@ def train(root: Path, tokens: float, start: Path | None = None) -> None:
 
 
 def _corrupted(ids: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    is_code = (ids >= vocabulary.FIRST_CODE) & (ids < vocabulary.FIRST_PITCH)
-    hit = is_code & (generator.random(ids.shape) < CORRUPTED)
+    hit = _is_code(ids) & (generator.random(ids.shape) < CORRUPTED)
     other = generator.integers(vocabulary.FIRST_CODE, vocabulary.FIRST_PITCH, ids.shape)
     return np.where(hit, other, ids)
 
 
 def _loss(model: LanguageModel, ids: np.ndarray, targets: np.ndarray) -> torch.Tensor:
     """Cross entropy in nats a token; the sounds' beginnings count most."""
-    logits = model(torch.from_numpy(ids))
-    asked = torch.from_numpy(targets.reshape(-1))
-    kept = asked >= 0
-    symbols = (targets - vocabulary.FIRST_CODE) // len(codes.PITCHES)
-    before = (ids - vocabulary.FIRST_CODE) // len(codes.PITCHES)
-    is_code = (targets >= vocabulary.FIRST_CODE) & (targets < vocabulary.FIRST_PITCH)
-    weights = np.where(is_code & (symbols == before), REPEATED, 1.0).reshape(-1)
-    weight = torch.from_numpy(weights).float()[kept]
-    nats = F.cross_entropy(logits.flatten(0, 1)[kept].float(), asked[kept], reduction="none")
+    asked = targets >= 0
+    meant = targets[asked]
+    weights = np.where(_is_code(meant) & (_symbol(meant) == _symbol(ids[asked])), REPEATED, 1.0)
+    logits = model(torch.from_numpy(ids), torch.from_numpy(asked)).float()
+    nats = F.cross_entropy(logits, torch.from_numpy(meant), reduction="none")
+    weight = torch.from_numpy(weights).float()
     return (nats * weight).sum() / weight.sum()
+
+
+def _is_code(ids: np.ndarray) -> np.ndarray:
+    return (ids >= vocabulary.FIRST_CODE) & (ids < vocabulary.FIRST_PITCH)
+
+
+def _symbol(ids: np.ndarray) -> np.ndarray:
+    return (ids - vocabulary.FIRST_CODE) // len(codes.PITCHES)
 
 
 @torch.no_grad()
@@ -80,13 +84,11 @@ def _judged(model: LanguageModel, batches: list[tuple[np.ndarray, np.ndarray]]) 
     losses, right, changes = [], [], []
     for ids, targets in batches:
         losses.append(float(_loss(model, ids, targets)))
-        best = model(torch.from_numpy(ids)).argmax(-1).numpy()
-        is_code = (targets >= vocabulary.FIRST_CODE) & (targets < vocabulary.FIRST_PITCH)
-        first, width = vocabulary.FIRST_CODE, len(codes.PITCHES)
-        hit = (best - first) // width == (targets - first) // width
-        changed = is_code & ((ids - first) // width != (targets - first) // width)
-        right.append(hit[is_code])
-        changes.append(hit[changed])
+        asked = _is_code(targets)
+        best = model(torch.from_numpy(ids), torch.from_numpy(asked)).argmax(-1).numpy()
+        hit = _symbol(best) == _symbol(targets[asked])
+        right.append(hit)
+        changes.append(hit[_symbol(ids[asked]) != _symbol(targets[asked])])
     return (
         f"(held out {np.mean(losses):.3f}, symbols {np.concatenate(right).mean():.3f}, "
         f"new symbols {np.concatenate(changes).mean():.3f})"

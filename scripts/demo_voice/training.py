@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from scripts.demo_voice.progress import Progress
 
 SAVED_EVERY = 90.0  # seconds
+LOSSES = 20  # steps of which one mean is kept
 
 
 class Muon(torch.optim.Optimizer):
@@ -63,6 +64,8 @@ class Training:
     ) -> None:
         self.model, self.optimizers, self.total = model, optimizers, total
         self.done, self.steps = 0.0, 0
+        self.losses: list[float] = []  # means of a few steps each
+        self._recent: list[float] = []
         self._path, self._decay = path, average
         self._rates = [[g["lr"] for g in optimizer.param_groups] for optimizer in optimizers]
         self.average = {n: t.detach().clone() for n, t in model.state_dict().items()}
@@ -101,6 +104,10 @@ class Training:
             optimizer.step()
         self.steps += 1
         self.done += amount
+        self._recent.append(float(loss.detach()))
+        if len(self._recent) == LOSSES:
+            self.losses.append(sum(self._recent) / LOSSES)
+            self._recent = []
         decay = min(self._decay, self.steps / (self.steps + 20))
         with torch.no_grad():
             for name, tensor in self.model.state_dict().items():
@@ -118,6 +125,7 @@ class Training:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "done": self.done,
             "steps": self.steps,
+            "losses": self.losses,
         }
         new = self._path.with_suffix(".new")
         torch.save(state, new)
@@ -130,9 +138,16 @@ class Training:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.done, self.steps = state["done"], state["steps"]
+        self.losses = state.get("losses", [])
 
 
 def averaged(path: Path) -> dict[str, Tensor]:
     """The averaged weights of a training's state."""
     state: dict[str, Tensor] = torch.load(path, weights_only=True)["average"]
     return state
+
+
+def learned(path: Path) -> float:
+    """The last loss of a training's state as a share of its first."""
+    losses: list[float] = torch.load(path, weights_only=True)["losses"]
+    return losses[-1] / losses[0]
