@@ -47,7 +47,7 @@ def train(root: Path, seconds: float, start: Path | None = None) -> None:
             means = np.mean(seen[-100:], 0)
             note = f"codes {means[0]:.3f} (right {means[2]:.3f}), letters {means[1]:.3f}"
             amount = samples.numel() / FRAME * FRAME_SECONDS
-            training.update(code_loss + 0.5 * letter_loss, amount, note)
+            training.update(code_loss + 1.5 * letter_loss, amount, note)
             if training.over:
                 return
 
@@ -121,4 +121,7 @@ def letter_distance(logits: Tensor, letters: Tensor) -> Tensor:
     """Cross entropy of the letters' beginnings; blanks weigh less."""
     weights = torch.ones(logits.shape[-1])
     weights[0] = BLANK_WEIGHT
-    return F.cross_entropy(logits.transpose(1, 2), letters, weights, ignore_index=-1)
+    nats = F.cross_entropy(
+        logits.transpose(1, 2), letters, weights, ignore_index=-1, reduction="sum"
+    )
+    return nats / (letters >= 0).sum().clamp(min=1)  # a batch may have no letters

@@ -91,6 +91,8 @@ class Training:
 
     def update(self, loss: Tensor, amount: float, note: str, clip: float = 1.0) -> None:
         """One step down the gradient; a state on the disk now and then."""
+        if not bool(loss.detach().isfinite()):
+            raise FloatingPointError(f"the loss is {float(loss.detach())} at step {self.steps}")
         rate = min(1.0, (self.steps + 1) / 100)
         if self.share > 0.6:
             rate *= max(0.02, (1 - self.share) / 0.4)
