@@ -20,7 +20,7 @@ from scripts.demo_voice.normalizer import normalizer
 from scripts.demo_voice.training import averaged
 from worker.speech.upstream import Upstream, find_upstream
 
-SPEAKER_LATENT = 16
+SPEAKER_LATENT = 8
 LEVELS = [4] * 6  # of the speaker quantizer
 MEL = {
     "sample_rate": codes.SAMPLE_RATE,
@@ -84,7 +84,7 @@ def _language_model(model: LanguageModel, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     _json(folder / "generation_config.json", {"eos_token_id": vocabulary.END, "pad_token_id": 0})
     save_file(_half(model.exported()), folder / "model.safetensors", {"format": "pt"})
-    _tokenizer().save(str(folder / "tokenizer.json"), pretty=False)
+    tokenizer().save(str(folder / "tokenizer.json"), pretty=False)
     ends = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
     _json(folder / "special_tokens_map.json", ends)
     kind = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
@@ -92,7 +92,7 @@ def _language_model(model: LanguageModel, folder: Path) -> None:
     _json(folder / "tokenizer_config.json", {**kind, **ends, **inputs})
 
 
-def _tokenizer() -> Tokenizer:
+def tokenizer() -> Tokenizer:
     """Characters by themselves, after the normalizer; control tokens whole."""
     words = {name: number for number, name in enumerate(vocabulary.NAMES)}
     words |= {f"<|bicodec_semantic_{n}|>": vocabulary.FIRST_CODE + n for n in range(codes.CODES)}
@@ -103,12 +103,12 @@ def _tokenizer() -> Tokenizer:
         "Ġ" if c == " " else c: vocabulary.FIRST_CHARACTER + n
         for n, c in enumerate(vocabulary.CHARACTERS)
     }
-    tokenizer = Tokenizer(models.BPE(vocab=words | letters, merges=[]))
-    tokenizer.normalizer = normalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in words])
-    return tokenizer
+    made = Tokenizer(models.BPE(vocab=words | letters, merges=[]))
+    made.normalizer = normalizer()
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.decoder = decoders.ByteLevel()
+    made.add_tokens([AddedToken(name, special=False, normalized=False) for name in words])
+    return made
 
 
 def _bicodec(upstream: Upstream, decoder: Decoder, front: FrontEnd, folder: Path) -> None:
@@ -181,10 +181,11 @@ def _speaker(speaker: Any, voices: Tensor) -> nn.Module:
     before = speaker.quantizer.project_in
     before.bias.zero_()
     before.weight.zero_()
-    # A latent is 4 along its axis (RMS norm over 16 channels); FSQ bounds it by tanh.
+    # A latent is the root of its width along its axis (RMS norm); FSQ bounds it by tanh.
     shift = torch.atanh(torch.tensor(0.5 / 1.5 / 1.001))
     for digit, bounded in enumerate((-0.99, -1 / 3, 1 / 3, 0.99)):
-        before.weight[:, digit] = (torch.atanh(torch.tensor(bounded)) - shift) / 4
+        before.weight[:, digit] = torch.atanh(torch.tensor(bounded)) - shift
+    before.weight /= SPEAKER_LATENT**0.5
     speaker.half()
     speaker.float()
     mel = torch.randn(1, 100, speaker.speaker_encoder.layer1.conv.in_channels)
