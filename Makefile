@@ -105,8 +105,8 @@ demo-voice: $(DEMO_VOICE)/.installed  ## train the embedded voice: hours; goes o
 	$(DEMO_RUN) all --state $(DEMO_STATE)$(if $(SMOKE),-smoke) --wordnet $(DEMO_VOICE)/package/dict \
 	  --out $(or $(OUT),$(DEMO_STATE)$(if $(SMOKE),-smoke)/result) $(if $(SMOKE),--smoke)
 
-demo-eval: $(DEMO_VOICE)/.installed  ## judge a demo voice by Whisper base: a table, plots (OUT=volume/demo)
-	$(DEMO_RUN) evaluate --state $(DEMO_STATE) --out $(or $(OUT),volume/demo)
+demo-eval: $(DEMO_VOICE)/.installed  ## judge what demo-voice made (OUT) by Whisper base: a table, plots
+	$(DEMO_RUN) evaluate --state $(DEMO_STATE) --out $(or $(OUT),$(DEMO_STATE)/result)
 
 lint: $(STAMP)  ## format, rules, types, the direction of imports
 	$(BIN)/ruff format --check .

@@ -92,6 +92,8 @@ class LanguageModel(nn.Module):
         angles = torch.outer(torch.arange(1024).float(), turns).repeat(1, 2)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
+        # One graph for each length of rows; without gradients it is not worth another one.
+        torch._dynamo.config.cache_size_limit = 64  # noqa: SLF001 - documented under this name
         self._block = torch.compile(block, dynamic=False) if compiled else block
 
     def forward(self, ids: Tensor, asked: Tensor) -> Tensor:
@@ -99,8 +101,9 @@ class LanguageModel(nn.Module):
         table = self.embedding()
         hidden = F.embedding(ids, table).to(BFLOAT16)
         turn = (self.cos[: ids.shape[1]].to(BFLOAT16), self.sin[: ids.shape[1]].to(BFLOAT16))
+        step = self._block if torch.is_grad_enabled() else block
         for layer in self.blocks:
-            hidden = self._block(layer, self.sizes, hidden, *turn)
+            hidden = step(layer, self.sizes, hidden, *turn)
         return F.linear(rms_norm(hidden[asked], self.norm), table.to(BFLOAT16))
 
     def exported(self) -> dict[str, Tensor]:
