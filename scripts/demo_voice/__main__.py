@@ -31,7 +31,7 @@ class Amount:
 
 
 FULL = Amount(plans=60, sounds=40, tokens=60e6, decoder=30 * HOURS, front_end=20 * HOURS, judged=1)
-SMOKE = Amount(plans=2, sounds=3, tokens=0.5e6, decoder=900, front_end=900, judged=20)
+SMOKE = Amount(plans=2, sounds=3, tokens=0.5e6, decoder=900, front_end=1800, judged=20)
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from scripts.demo_voice.progress import Progress
 
 SAVED_EVERY = 90.0  # seconds
-LOSSES = 20  # steps of which one mean is kept
+LOSSES = 5  # steps of which one mean is kept
 
 
 class Muon(torch.optim.Optimizer):
