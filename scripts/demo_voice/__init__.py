@@ -1,0 +1,1 @@
+"""The demo voice: how its checkpoint is made."""

@@ -1,0 +1,127 @@
+"""`make demo-voice`: data, three trainings, the checkpoint and its figures; goes on where it was.
+
+Two processes work side by side: one plans sentences and trains the language model, the other makes
+sounds and trains the codec's two halves. Killed at any moment, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+STEPS = ("language", "sound", "learned", "export", "evaluate")
+HOURS = 3600.0
+LEARNED = {"lm": 0.6, "decoder": 0.85, "front_end": 0.9}  # of the first loss, at most
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much of everything."""
+
+    plans: int  # shards
+    sounds: int
+    tokens: float  # that the language model reads
+    decoder: float  # seconds of audio
+    front_end: float
+    judged: int  # each so-many-th sentence is judged
+
+
+FULL = Amount(plans=60, sounds=40, tokens=60e6, decoder=30 * HOURS, front_end=20 * HOURS, judged=1)
+SMOKE = Amount(plans=2, sounds=3, tokens=0.5e6, decoder=900, front_end=1800, judged=20)
+
+
+def main() -> int:
+    """Do one step, or all; its exit status."""
+    parser = argparse.ArgumentParser(prog="demo_voice", description=__doc__)
+    parser.add_argument("step", choices=("all", *STEPS))
+    parser.add_argument("--state", type=Path, required=True, help="where all but the result lies")
+    parser.add_argument("--wordnet", type=Path, help="WordNet's dict folder")
+    parser.add_argument("--out", type=Path, help="the folder that gets checkpoint/ and voices/")
+    parser.add_argument("--smoke", action="store_true", help="ten minutes: does it still learn?")
+    asked = parser.parse_args()
+    amount = SMOKE if asked.smoke else FULL
+    asked.state.mkdir(parents=True, exist_ok=True)
+    if asked.step == "all":
+        return _all(asked)
+    import torch  # noqa: PLC0415 - the parent of the two needs none of it
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    if asked.step == "language":
+        _language(asked, amount)
+    elif asked.step == "sound":
+        _sound(asked, amount)
+    elif asked.step == "export":
+        _export(asked)
+    elif asked.step == "learned":
+        return _learned(asked)
+    else:
+        _evaluate(asked, amount)
+    return 0
+
+
+def _all(asked: argparse.Namespace) -> int:
+    """Both halves at once, then the rest; each step a process of its own."""
+    shared = ["--state", asked.state, "--wordnet", asked.wordnet, "--out", asked.out]
+    shared += ["--smoke"] if asked.smoke else []
+
+    def start(step: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "scripts.demo_voice", step, *map(str, shared)]
+        return subprocess.Popen(command)  # noqa: S603 - our own
+
+    halves = [start("language"), start("sound")]
+    ended = [half.wait() for half in halves]
+    if any(ended):
+        return 1
+    if asked.smoke and start("learned").wait():
+        return 1
+    return start("export").wait() or start("evaluate").wait()
+
+
+def _language(asked: argparse.Namespace, amount: Amount) -> None:
+    from scripts.demo_voice import making, train_lm  # noqa: PLC0415
+
+    making.make_plans(asked.state, asked.wordnet, range(amount.plans))
+    train_lm.train(asked.state, amount.tokens)
+
+
+def _sound(asked: argparse.Namespace, amount: Amount) -> None:
+    from scripts.demo_voice import making, train_decoder, train_front_end  # noqa: PLC0415
+
+    making.make_sounds(asked.state, asked.wordnet, range(amount.sounds))
+    train_decoder.train(asked.state, amount.decoder)
+    train_front_end.train(asked.state, amount.front_end)
+
+
+def _learned(asked: argparse.Namespace) -> int:
+    """Whether each network's loss has fallen as it has to in ten minutes."""
+    from scripts.demo_voice.training import learned  # noqa: PLC0415
+
+    shares = {name: learned(asked.state / f"{name}.pt") for name in LEARNED}
+    print("last loss / first:", {name: round(share, 3) for name, share in shares.items()})
+    return int(any(shares[name] > most for name, most in LEARNED.items()))
+
+
+def _export(asked: argparse.Namespace) -> None:
+    from scripts.demo_voice.clip import write_clip  # noqa: PLC0415
+    from scripts.demo_voice.export import export  # noqa: PLC0415
+
+    export(asked.state, asked.out / "checkpoint")
+    write_clip(asked.out / "checkpoint", asked.out / "voices" / "demo.wav")
+
+
+def _evaluate(asked: argparse.Namespace, amount: Amount) -> None:
+    from scripts.demo_voice.evaluate import evaluate, plot, table  # noqa: PLC0415
+
+    clip = asked.out / "voices" / "demo.wav"
+    figures = evaluate(asked.out / "checkpoint", clip, asked.state / "figures", amount.judged)
+    (asked.state / "figures" / "table.md").write_text(table(figures))
+    plot(figures, asked.state / "figures" / "levels.svg")
+    print(table(figures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

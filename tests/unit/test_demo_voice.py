@@ -1,0 +1,184 @@
+"""How the demo voice is made: its tokens, its reading of numbers, its training sequences."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from num2words import num2words
+
+from scripts.demo_voice import codes, styles, vocabulary
+from scripts.demo_voice.codec import LETTER_IDS
+from scripts.demo_voice.data import Planned
+from scripts.demo_voice.examples import SEMANTIC, Examples, _units
+from scripts.demo_voice.export import tokenizer
+from scripts.demo_voice.normalizer import normalizer
+from scripts.demo_voice.sentences import sections
+from scripts.demo_voice.train_front_end import letter_frames
+from worker.errors import RequestError
+from worker.speech.prompt import LEVELS, CodecSizes, Prompter, Voice
+from worker.style import Style
+
+READ = normalizer()
+
+
+@pytest.fixture(scope="module")
+def prompter() -> Prompter:
+    return Prompter(tokenizer(), CodecSizes(4, 4096, codes.CODES))
+
+
+@given(number=st.integers(0, 10**12 - 1).filter(lambda n: not 1100 <= n < 2100))
+def test_whole_numbers_are_read_as_num2words_reads_them(number: int) -> None:
+    words = num2words(number).replace("-", " ").replace(",", "").replace(" and ", " ")
+    assert READ.normalize_str(f"Take {number}.") == f"take {words}."
+    assert READ.normalize_str(f"Take {number:,}.") == f"take {words}."
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (
+            "It cost $3.50 in 1984.",
+            "it cost three dollars and fifty cents in nineteen eighty four.",
+        ),
+        ("$2.5 billion, £20 or $1", "two point five billion dollars, twenty pounds or one dollar"),
+        (
+            "At 7:30 am on May 21st, 2005",
+            "at seven thirty a m on may twenty first, two thousand five",
+        ),
+        ("the 1990s, 9:00, 10:05", "the nineteen nineties, nine o'clock, ten oh five"),
+        ("Dr. Lee vs. Mr. O'Neil", "doctor lee versus mister o'neil"),
+        ("50% of 12 kg & -5", "fifty percent of twelve kilograms and minus five"),
+        ("agent 007, 3.14, 10-20", "agent zero zero seven, three point one four, ten to twenty"),
+        ("The USA has 'café' TV.", "the u s a has cafe t v."),
+    ],
+)
+def test_numbers_money_dates_and_abbreviations_become_words(written: str, read: str) -> None:
+    assert READ.normalize_str(written) == read
+
+
+@given(text=st.text(max_size=80))
+def test_what_was_read_stays_as_it_is(text: str) -> None:
+    assert not any("0" <= c <= "9" for c in READ.normalize_str(text))
+
+
+@given(st.lists(st.one_of(st.just(0.0), st.floats(60, 600)), min_size=1, max_size=80))
+def test_half_periods_come_in_pairs_and_pitch_is_near(f0: list[float]) -> None:
+    pitches = codes.quantise(np.array(f0))
+    assert ((pitches > 0) == (np.array(f0) > 0)).all()
+    halves = [codes.PITCHES[p] for p in pitches]
+    for at, (steps, second) in enumerate(halves):
+        if steps % 2 and not second:
+            assert halves[at + 1] == (steps, 1)
+        if second:
+            assert halves[at - 1] == (steps, 0)
+
+
+def test_a_codes_parts_give_the_code_again() -> None:
+    every = np.arange(codes.CODES)
+    assert (codes.code(*codes.parts(every)) == every).all()
+    book = codes.codebook()
+    assert book.shape == (codes.CODES, codes.DIMENSIONS)
+    nearest = (book @ book.T).fill_diagonal_(0).max()
+    assert nearest < 0.999  # no two codes are one
+
+
+def _sentence(text: str = "a small house.") -> Planned:
+    symbols = np.repeat(codes.symbols_of([16, 83, 16, 61, 55, 76, 54, 16, 50, 39, 61, 4]), 4)
+    f0 = np.where(np.isin(symbols, codes.symbols_of([83, 76, 54, 39])), 210.0, 0.0)
+    return Planned(text, symbols, f0, level=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("Room 7 costs $12.50.", "room seven costs twelve dollars and fifty cents."),
+        ("Dr. Müller, 1984 — “Yes”", "doctor muller, nineteen eighty four, yes"),
+        ("50% of ½ 😀", "fifty percent of one over two"),
+    ],
+)
+def test_the_prompter_keeps_what_the_tokenizer_reads(
+    prompter: Prompter, text: str, read: str
+) -> None:
+    ids = prompter._text(prompter.spell(text))
+    assert prompter._tokenizer.decode(ids, skip_special_tokens=False) == read
+
+
+def test_what_cannot_be_read_is_named(prompter: Prompter) -> None:
+    with pytest.raises(RequestError, match="'你'"):
+        prompter.spell("Hello 你好")
+
+
+def test_training_sequences_are_the_prompts_of_the_api(prompter: Prompter, tmp_path: Path) -> None:
+    """What the model learns to continue is what it will be asked to continue."""
+    made = Examples(tmp_path, seed=3)
+    plain = prompter._tokenizer
+    seen = set()
+    for _ in range(200):
+        example = made._example([_sentence(), _sentence("it is.")])
+        names = [plain.id_to_token(int(i)) for i in example.ids]
+        asked = int(np.argmax(example.given))
+        prompt = tuple(example.ids[:asked].tolist())
+        controlled = names[0] == "<|task_controllable_tts|>"
+        seen.add((controlled, asked))
+        if controlled:
+            at = names.index("<|start_style_label|>")
+            gender, pitch, speed = (
+                int(name.removesuffix("|>").rsplit("_", 1)[1]) for name in names[at + 1 : at + 4]
+            )
+            style = Style(styles.GENDERS[gender], LEVELS[pitch], LEVELS[speed])
+            text = "A small house." if "ouse" in _text(plain, prompt) else "It is."
+            assert prompt[: at + 5] == prompter.design_prompt(text, style)
+        else:
+            text = _text(plain, prompt)
+            voice = names[asked - 5 : asked - 1]
+            gender = next(
+                g
+                for g, v in styles.GLOBALS.items()
+                if voice == [f"<|bicodec_global_{n}|>" for n in v]
+            )
+            assert prompt == prompter.speech_prompt(text, Voice(styles.GLOBALS[gender]))
+        assert SEMANTIC in example.ids[asked:]
+        assert example.ids[-1] == prompter.end_id
+    assert len({controlled for controlled, _ in seen}) == 2
+
+
+def _text(tokenizer: object, prompt: tuple[int, ...]) -> str:
+    letters = [i for i in prompt if vocabulary.FIRST_CHARACTER <= i < vocabulary.FIRST_CODE]
+    return str(tokenizer.decode(letters))  # type: ignore[attr-defined]
+
+
+def test_levels_rise_in_the_training_data() -> None:
+    rng = random.Random(1)
+    for gender, levels in styles.PITCH_LEVELS.items():
+        hertz = [styles.values(*_frames(level))[0] for level in levels]
+        assert hertz == sorted(hertz), gender
+        assert len(set(hertz)) == 5, gender
+        level, drawn = styles.draw_pitch(rng, gender)
+        assert abs(np.log(drawn / levels[level])) < 0.2
+
+
+def _frames(hertz: float) -> tuple[np.ndarray, np.ndarray]:
+    units, _ = _units(_sentence(), hertz)
+    return codes.parts(units)
+
+
+def test_letters_begin_where_their_words_do() -> None:
+    sentence = _sentence()
+    units = codes.code(sentence.symbols, codes.quantise(sentence.f0))
+    frames = letter_frames(sentence.text, units)
+    assert frames is not None
+    names = {number: letter for letter, number in LETTER_IDS.items()}
+    assert [(int(at), names[int(frames[at])]) for at in np.flatnonzero(frames)][:4] == [
+        (4, "a"), (8, "|"), (12, "s"), (15, "m")
+    ]  # fmt: skip
+    assert letter_frames("a small", units) is None
+
+
+def test_the_judges_sentences_are_many_and_no_templates() -> None:
+    lines = [line for section in sections().values() for line in section]
+    assert len(lines) == len(set(lines)) >= 200
