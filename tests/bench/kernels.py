@@ -64,7 +64,7 @@ def main() -> None:
 
 def _say(what: str, work: Work, calls: int) -> None:
     taken = [1000 * seconds(work) for _ in range(calls)]
-    print(f"{what}: {min(taken):.1f} ms, median {statistics.median(taken):.1f} ms")
+    print(f"{what}: {min(taken):.2f} ms, median {statistics.median(taken):.2f} ms")
 
 
 if __name__ == "__main__":
