@@ -26,6 +26,7 @@
 #define GROUP 32
 #define BLOCK 16
 #define TILE 8 /* tokens that share one read of the weights */
+#define LARGE_TILE 12 /* ... of a long prompt */
 #define MANY (2 * TILE) /* tokens above which multiplying takes longer than reading the weights */
 #define MOST_HEAD_DIM 128
 #define HEADS_TOGETHER 8
@@ -124,11 +125,11 @@ INLINE void multiply_some(const uint8_t *packed, int64_t outputs, int64_t block,
     const int8_t *values = q->values + token * width;
     const float *factors = q->scales + token * groups;
     const int32_t *corrections = q->corrections + token * groups;
-    __m512 near[TILE], *totals = in_order ? near : y;
+    __m512 near[LARGE_TILE], *totals = in_order ? near : y;
     for (int i = 0; i < count; i++) totals[i] = _mm512_setzero_ps();
     for (int64_t group = 0; group < groups; group++) {
-        __m512i sums[TILE];
-#pragma GCC unroll 8
+        __m512i sums[LARGE_TILE];
+#pragma GCC unroll 12
         for (int i = 0; i < count; i++)
             sums[i] = _mm512_set1_epi32(corrections[i * groups + group]);
 #pragma GCC unroll 8
@@ -136,7 +137,7 @@ INLINE void multiply_some(const uint8_t *packed, int64_t outputs, int64_t block,
             _mm_prefetch((const char *)weights + 4096, _MM_HINT_T0);
             __m512i w = _mm512_load_si512(weights);
             weights += 64;
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (int i = 0; i < count; i++) {
                 int32_t four;
                 memcpy(&four, values + i * width + group * GROUP + quad * 4, 4);
@@ -145,7 +146,7 @@ INLINE void multiply_some(const uint8_t *packed, int64_t outputs, int64_t block,
             }
         }
         __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(scales + group * 32)));
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int i = 0; i < count; i++) {
             __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(factors[i * groups + group]));
             totals[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[i]), both, totals[i]);
@@ -157,8 +158,13 @@ INLINE void multiply_some(const uint8_t *packed, int64_t outputs, int64_t block,
 
 static void multiply(const uint8_t *packed, int64_t outputs, int64_t block, const Quantised *q,
                      int64_t token, int count, int in_order, __m512 *y) {
-    if (in_order && count == TILE) {
-        multiply_some(packed, outputs, block, q, token, TILE, 1, y);
+    if (in_order && count == LARGE_TILE) {
+        multiply_some(packed, outputs, block, q, token, LARGE_TILE, 1, y);
+        return;
+    }
+    if (count > TILE) { /* what is left of a long prompt */
+        multiply_some(packed, outputs, block, q, token, TILE, 0, y);
+        multiply(packed, outputs, block, q, token + TILE, count - TILE, 0, y + TILE);
         return;
     }
     switch (count) {
@@ -172,6 +178,8 @@ static void multiply(const uint8_t *packed, int64_t outputs, int64_t block, cons
     default: multiply_some(packed, outputs, block, q, token, 8, 0, y);
     }
 }
+
+INLINE int tile_of(int64_t tokens) { return tokens > MANY ? LARGE_TILE : TILE; }
 
 INLINE int least(int64_t a, int64_t b) { return (int)(a < b ? a : b); }
 
@@ -221,14 +229,15 @@ static void rotate(const Forward *f, int64_t position, float *head) {
 
 /* Queries to their place, keys and values to the cache: one head of one of the three a piece. */
 static void project(Pool *pool, const Forward *f, int64_t layer) {
+    int tile = tile_of(f->tokens);
     const Sizes *s = &f->sizes;
     int64_t outputs = (s->heads + 2 * s->kv_heads) * s->head_dim;
     for (int64_t piece; (piece = pool_take(pool, s->heads + 2 * s->kv_heads)) >= 0;) {
-        for (int64_t token = 0; token < f->tokens; token += TILE) {
-            int count = least(TILE, f->tokens - token);
-            float head[TILE][MOST_HEAD_DIM];
+        for (int64_t token = 0; token < f->tokens; token += tile) {
+            int count = least(tile, f->tokens - token);
+            float head[LARGE_TILE][MOST_HEAD_DIM];
             for (int64_t part = 0; part < s->head_dim / BLOCK; part++) {
-                __m512 y[TILE];
+                __m512 y[LARGE_TILE];
                 int64_t block = piece * (s->head_dim / BLOCK) + part;
                 multiply(f->layers[layer].qkv, outputs, block, &f->narrow, token, count, f->tokens > MANY, y);
                 __m512 bias = _mm512_loadu_ps(f->layers[layer].qkv_bias + block * BLOCK);
@@ -338,11 +347,12 @@ static void attend(Pool *pool, int member, const Forward *f, int64_t layer) {
 
 /* x += q W: 16 outputs a piece. */
 static void add_product(Pool *pool, const Forward *f, const uint8_t *packed, const Quantised *q) {
+    int tile = tile_of(f->tokens);
     int64_t hidden = f->sizes.hidden;
     for (int64_t block; (block = pool_take(pool, hidden / BLOCK)) >= 0;)
-        for (int64_t token = 0; token < f->tokens; token += TILE) {
-            int count = least(TILE, f->tokens - token);
-            __m512 y[TILE];
+        for (int64_t token = 0; token < f->tokens; token += tile) {
+            int count = least(tile, f->tokens - token);
+            __m512 y[LARGE_TILE];
             multiply(packed, hidden, block, q, token, count, f->tokens > MANY, y);
             for (int i = 0; i < count; i++) {
                 float *x = f->x + (token + i) * hidden + block * BLOCK;
@@ -354,11 +364,12 @@ static void add_product(Pool *pool, const Forward *f, const uint8_t *packed, con
 
 /* silu(gate) * up, quantised: one group of 32 a piece, whose gates and ups lie side by side. */
 static void expand(Pool *pool, const Forward *f, const uint8_t *packed) {
+    int tile = tile_of(f->tokens);
     int64_t outputs = 2 * f->sizes.inner;
     for (int64_t group; (group = pool_take(pool, f->sizes.inner / GROUP)) >= 0;)
-        for (int64_t token = 0; token < f->tokens; token += TILE) {
-            int count = least(TILE, f->tokens - token);
-            __m512 y[4][TILE];
+        for (int64_t token = 0; token < f->tokens; token += tile) {
+            int count = least(tile, f->tokens - token);
+            __m512 y[4][LARGE_TILE];
             for (int part = 0; part < 4; part++)
                 multiply(packed, outputs, group * 4 + part, &f->narrow, token, count,
                          f->tokens > MANY, y[part]);
@@ -451,13 +462,14 @@ typedef struct {
 static void linear(Pool *pool, int member, void *argument) {
     (void)member;
     const Linear *l = argument;
+    int tile = tile_of(l->tokens);
     for (int64_t token; (token = pool_take(pool, l->tokens)) >= 0;)
         quantise_row(l->x + token * l->q.width, &l->q, token);
     pool_meet(pool);
     for (int64_t block; (block = pool_take(pool, l->outputs / BLOCK)) >= 0;)
-        for (int64_t token = 0; token < l->tokens; token += TILE) {
-            int count = least(TILE, l->tokens - token);
-            __m512 y[TILE];
+        for (int64_t token = 0; token < l->tokens; token += tile) {
+            int count = least(tile, l->tokens - token);
+            __m512 y[LARGE_TILE];
             multiply(l->packed, l->outputs, block, &l->q, token, count, l->tokens > MANY, y);
             for (int i = 0; i < count; i++)
                 _mm512_storeu_ps(l->y + (token + i) * l->outputs + block * BLOCK, y[i]);
