@@ -12,6 +12,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STEPS = ("language", "sound", "learned", "export", "evaluate")
 HOURS = 3600.0
@@ -41,6 +45,9 @@ def main() -> int:
     parser.add_argument("--state", type=Path, required=True, help="where all but the result lies")
     parser.add_argument("--wordnet", type=Path, help="WordNet's dict folder")
     parser.add_argument("--out", type=Path, help="the folder that gets checkpoint/ and voices/")
+    parser.add_argument(
+        "--start", type=Path, help="a checkpoint to train on from, not from nothing"
+    )
     parser.add_argument("--smoke", action="store_true", help="ten minutes: does it still learn?")
     asked = parser.parse_args()
     amount = SMOKE if asked.smoke else FULL
@@ -67,6 +74,7 @@ def _all(asked: argparse.Namespace) -> int:
     """Both halves at once, then the rest; each step a process of its own."""
     shared = ["--state", asked.state, "--wordnet", asked.wordnet, "--out", asked.out]
     shared += ["--smoke"] if asked.smoke else []
+    shared += ["--start", asked.start] if asked.start else []
 
     def start(step: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "scripts.demo_voice", step, *map(str, shared)]
@@ -85,15 +93,22 @@ def _language(asked: argparse.Namespace, amount: Amount) -> None:
     from scripts.demo_voice import making, train_lm  # noqa: PLC0415
 
     making.make_plans(asked.state, asked.wordnet, range(amount.plans))
-    train_lm.train(asked.state, amount.tokens)
+    train_lm.train(asked.state, amount.tokens, _start(asked, "lm"))
 
 
 def _sound(asked: argparse.Namespace, amount: Amount) -> None:
     from scripts.demo_voice import making, train_decoder, train_front_end  # noqa: PLC0415
 
     making.make_sounds(asked.state, asked.wordnet, range(amount.sounds))
-    train_decoder.train(asked.state, amount.decoder)
-    train_front_end.train(asked.state, amount.front_end)
+    train_decoder.train(asked.state, amount.decoder, _start(asked, "decoder"))
+    train_front_end.train(asked.state, amount.front_end, _start(asked, "front_end"))
+
+
+def _start(asked: argparse.Namespace, name: str) -> dict[str, Tensor] | None:
+    """The weights of that name of the checkpoint to start from."""
+    from scripts.demo_voice import resume  # noqa: PLC0415
+
+    return None if asked.start is None else getattr(resume, name)(asked.start)
 
 
 def _learned(asked: argparse.Namespace) -> int:

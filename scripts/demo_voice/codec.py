@@ -56,7 +56,7 @@ class FastSnake(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, T] -> the same shape."""
-        return _Snake.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+        return _Snake.apply(x)  # type: ignore[no-any-return, no-untyped-call] # torch's
 
 
 def with_fast_snakes(module: nn.Module) -> nn.Module:

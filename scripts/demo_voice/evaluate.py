@@ -1,4 +1,4 @@
-"""The judge: Whisper base says what it heard, WORLD at what pitch, the tokens how fast.
+"""The judge: Whisper base says what it heard, WORLD at what pitch, the tokens how fast and where.
 
 Each mode speaks the sentences of sentences.txt through this project's engine at temperature 0.8.
 The figures go to a JSON file, a table and plots.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import jiwer
@@ -18,16 +19,21 @@ import numpy as np
 import pyworld
 
 from scripts.demo_voice import clip as clip_text
+from scripts.demo_voice import codes
 from scripts.demo_voice.normalizer import normalizer
 from scripts.demo_voice.progress import Progress
 from scripts.demo_voice.sentences import sections
 from tests.support.judge import hear, load_judge
+from tests.support.truth import token_times
 from worker.speech.batcher import Sampling
 from worker.speech.engine import Engine, Utterance
 from worker.speech.prompt import GENDERS, LEVELS, Voice
 from worker.style import Style
+from worker.timing import Aligner
+from worker.words import SentenceSpan
 
 SAMPLING = Sampling(temperature=0.8, top_k=50, top_p=0.95, max_tokens=1000, seed=7)
+TIMED = "The children were playing in the garden."  # some two seconds
 
 
 @dataclass
@@ -37,19 +43,61 @@ class Score:
     meant: list[str] = field(default_factory=list)
     heard: list[str] = field(default_factory=list)
 
-    def rates(self) -> dict[str, float]:
-        """Word and character error rate in percent."""
+    def rates(self) -> Rates:
+        """Word and character error rate."""
         wer, cer = jiwer.wer(self.meant, self.heard), jiwer.cer(self.meant, self.heard)
-        return {"wer": 100 * float(wer), "cer": 100 * float(cer), "sentences": len(self.meant)}
+        return Rates(len(self.meant), round(100 * float(wer), 1), round(100 * float(cer), 1))
 
 
-def evaluate(checkpoint: Path, clip: Path, out: Path, part: int = 1) -> dict[str, object]:
+@dataclass(frozen=True)
+class Rates:
+    """Errors in percent."""
+
+    sentences: int
+    wer: float
+    cer: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One gender at all levels: of pitch in hertz, of speed in seconds a sentence."""
+
+    mean: list[float]
+    in_order: float  # percent of sentences whose levels are all in order
+    neighbours_in_order: float  # percent of pairs of neighbouring levels
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The aligner's error at the beginnings and ends of words, by the tokens, in milliseconds."""
+
+    words: int
+    median: float
+    bias: float  # the median with its sign
+    most: float  # of 95 %
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All that is judged."""
+
+    rates: dict[str, Rates]  # by "mode: section"
+    pitch_levels: dict[str, Curve]  # by gender
+    speed_levels: dict[str, Curve]
+    aligner: Edges
+    speak_seconds: float  # for TIMED, warm
+    spoken_seconds: float
+    megabytes: float  # of weights on disk
+
+
+def evaluate(checkpoint: Path, clip: Path, out: Path, part: int = 1) -> Figures:
     """Judge the checkpoint on each `part`-th sentence; the figures, written below `out` too."""
     engine = Engine.load(checkpoint, "auto", "cpu")
     plain = normalizer()
     voices = dict(_voices(engine, clip))
     chosen = {name: lines[::part] for name, lines in sections().items()}
-    figures: dict[str, object] = {}
+    rates: dict[str, Rates] = {}
+    cloned: list[Utterance] = []
     progress = Progress("judged", len(voices) * sum(map(len, chosen.values())))
     with tempfile.TemporaryDirectory() as folder:
         judge = load_judge(Path(folder))
@@ -62,15 +110,25 @@ def evaluate(checkpoint: Path, clip: Path, out: Path, part: int = 1) -> dict[str
                     score.meant.append(_words(plain.normalize_str(line)))
                     score.heard.append(_words(plain.normalize_str(hear(judge, padded))))
                     progress.step()
-                figures[f"{mode}: {section}"] = score.rates()
+                    if mode == "cloned":
+                        cloned.append(spoken)
+                rates[f"{mode}: {section}"] = score.rates()
                 whole.meant += score.meant
                 whole.heard += score.heard
-            figures[f"{mode}: all"] = whole.rates()
+            rates[f"{mode}: all"] = whole.rates()
     lines = [line for name in ("everyday", "prose") for line in chosen[name]][: max(3, 40 // part)]
-    figures["pitch levels"] = _curve(engine, lines, "pitch")
-    figures["speed levels"] = _curve(engine, lines, "speed")
+    seconds, spoken_seconds = _speed(engine, voices["cloned"])
+    figures = Figures(
+        rates=rates,
+        pitch_levels=_curves(engine, lines, "pitch"),
+        speed_levels=_curves(engine, lines, "speed"),
+        aligner=_edges(Aligner.load({"en": checkpoint / "aligner"}, "cpu"), cloned),
+        speak_seconds=seconds,
+        spoken_seconds=spoken_seconds,
+        megabytes=sum(f.stat().st_size for f in checkpoint.rglob("*.safetensors")) / 1e6,
+    )
     out.mkdir(parents=True, exist_ok=True)
-    (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (out / "figures.json").write_text(json.dumps(asdict(figures), indent=1) + "\n")
     return figures
 
 
@@ -86,12 +144,9 @@ def _words(text: str) -> str:
     return " ".join(re.sub(r"[^a-z' ]", " ", text).split()) or "nothing"
 
 
-def _curve(engine: Engine, lines: Sequence[str], what: str) -> dict[str, object]:
-    """By gender: the mean of each level, and how many sentences keep the levels' order.
-
-    Of pitch in hertz as WORLD hears it, of speed in seconds a sentence.
-    """
-    figures: dict[str, object] = {}
+def _curves(engine: Engine, lines: Sequence[str], what: str) -> dict[str, Curve]:
+    """By gender, as WORLD hears the pitch."""
+    curves = {}
     for gender in GENDERS:
         rows = []
         for level in LEVELS:
@@ -100,13 +155,13 @@ def _curve(engine: Engine, lines: Sequence[str], what: str) -> dict[str, object]
             spoken = engine.speak(lines, voice, SAMPLING)
             rows.append([(_hertz if what == "pitch" else _seconds)(one) for one in spoken])
         table = np.array(rows)  # [levels, sentences]
-        steps = np.diff(table, axis=0) * (1 if what == "pitch" else -1)
-        figures[gender] = {
-            "mean": np.nanmean(table, 1).round(3).tolist(),
-            "in order": float((steps > 0).all(0).mean()),
-            "neighbours in order": float((steps > 0).mean()),
-        }
-    return figures
+        right = np.diff(table, axis=0) * (1 if what == "pitch" else -1) > 0
+        curves[gender] = Curve(
+            np.nanmean(table, 1).round(3).tolist(),
+            round(100 * float(right.all(0).mean()), 1),
+            round(100 * float(right.mean()), 1),
+        )
+    return curves
 
 
 def _hertz(spoken: Utterance) -> float:
@@ -118,33 +173,83 @@ def _seconds(spoken: Utterance) -> float:
     return len(spoken.samples) / 16000
 
 
-def table(figures: dict[str, object]) -> str:
-    """The error rates as a table in Markdown."""
+def _edges(aligner: Aligner, utterances: Sequence[Utterance]) -> Edges:
+    """Where words follow each other without a pause there is no truth: those are left out."""
+    wrong = []
+    for spoken in utterances:
+        truth = token_times(spoken.semantic_tokens, codes.SILENT)
+        timed = aligner.align(
+            spoken.samples, 16000, [SentenceSpan(spoken.text, 0.0, _seconds(spoken))]
+        )
+        if len(truth) == len(timed):
+            found = np.array([(word.start, word.end) for word in timed])
+            # The last token goes on into silence, which is no part of the word.
+            wrong.append((found - np.array(truth)).ravel()[:-1] * 1000)
+    edges = np.concatenate(wrong)
+    sizes = np.abs(edges)
+    return Edges(
+        words=sum(len(part) // 2 + 1 for part in wrong),
+        median=round(float(np.median(sizes)), 1),
+        bias=round(float(np.median(edges)), 1),
+        most=round(float(np.percentile(sizes, 95)), 1),
+    )
+
+
+def _speed(engine: Engine, voice: Voice) -> tuple[float, float]:
+    """Seconds for TIMED, the best of seven, and how long it is."""
+    best, length = float("inf"), 0.0
+    for _ in range(7):
+        start = time.perf_counter()
+        (spoken,) = engine.speak([TIMED], voice, SAMPLING)
+        best = min(best, time.perf_counter() - start)
+        length = _seconds(spoken)
+    return round(best, 3), round(length, 2)
+
+
+def table(figures: Figures) -> str:
+    """All figures as tables in Markdown."""
     rows = ["| mode: sentences | n | WER % | CER % |", "|---|---|---|---|"]
-    for name, rates in figures.items():
-        if isinstance(rates, dict) and "wer" in rates:
-            rows.append(
-                f"| {name} | {rates['sentences']} | {rates['wer']:.1f} | {rates['cer']:.1f} |"
-            )
-    for name in ("pitch levels", "speed levels"):
-        rows += ["", f"| {name} | {' | '.join(LEVELS)} | neighbours in order |", "|---" * 7 + "|"]
-        curves = figures[name]
-        for gender, curve in curves.items():  # type: ignore[attr-defined]
-            means = " | ".join(f"{mean:.2f}" for mean in curve["mean"])
-            rows.append(f"| {gender} | {means} | {100 * curve['neighbours in order']:.0f} % |")
+    for name, rates in figures.rates.items():
+        rows.append(f"| {name} | {rates.sentences} | {rates.wer:.1f} | {rates.cer:.1f} |")
+    for name, curves in _named(figures).items():
+        rows += ["", f"| {name} | {' | '.join(LEVELS)} | neighbours in order | all in order |"]
+        rows.append("|---" * (len(LEVELS) + 3) + "|")
+        for gender, curve in curves.items():
+            cells = [f"{mean:.{0 if mean > 20 else 2}f}" for mean in curve.mean]
+            cells += [f"{curve.neighbours_in_order:.0f} %", f"{curve.in_order:.0f} %"]
+            rows.append(f"| {gender} | {' | '.join(cells)} |")
+    edges = figures.aligner
+    rows += [
+        "",
+        (
+            f"Aligner, {edges.words} words of the cloned voice: median error {edges.median} ms "
+            f"(bias {edges.bias} ms), 95 % within {edges.most} ms."
+        ),
+        "",
+        (
+            f"Warm, a sentence of {figures.spoken_seconds} s is spoken in "
+            f"{figures.speak_seconds} s. Weights on disk: {figures.megabytes:.1f} MB."
+        ),
+    ]
     return "\n".join(rows) + "\n"
 
 
-def plot(figures: dict[str, object], path: Path) -> None:
+def _named(figures: Figures) -> dict[str, dict[str, Curve]]:
+    return {
+        "mean pitch, Hz": figures.pitch_levels,
+        "seconds a sentence, by speed": figures.speed_levels,
+    }
+
+
+def plot(figures: Figures, path: Path) -> None:
     """Both curves of levels, by gender."""
     import matplotlib.pyplot as plt  # noqa: PLC0415 - slow, and for this alone
 
     figure, axes = plt.subplots(1, 2, figsize=(8, 3))
-    named = (("pitch levels", "mean pitch, Hz"), ("speed levels", "seconds a sentence"))
-    for axis, (name, label) in zip(axes, named, strict=True):
-        for gender, curve in figures[name].items():  # type: ignore[attr-defined]
-            axis.plot(LEVELS, curve["mean"], marker="o", label=gender)
-        axis.set_ylabel(label)
+    for axis, (name, curves) in zip(axes, _named(figures).items(), strict=True):
+        for gender, curve in curves.items():
+            axis.plot(LEVELS, curve.mean, marker="o", label=gender)
+        axis.set_ylabel(name)
         axis.tick_params(axis="x", labelrotation=30)
         axis.legend()
     figure.tight_layout()

@@ -148,14 +148,14 @@ def _bicodec(upstream: Upstream, decoder: Decoder, front: FrontEnd, folder: Path
         postnet=upstream.decoder(**config["postnet"]),
     )
     tensors = {
-        _published(name): tensor
+        published(name): tensor
         for name, tensor in bicodec.state_dict().items()
         if tensor.is_floating_point() and not name.startswith((DEAF, "mel_transformer."))
     }
     save_file(_half(tensors), folder / "model.safetensors", {"format": "pt"})
 
 
-def _published(name: str) -> str:
+def published(name: str) -> str:
     """A tensor's name in the published file: weight norm's as torch used to call them."""
     for number, letter in enumerate("gv"):
         name = name.replace(f"parametrizations.weight.original{number}", f"weight_{letter}")
@@ -201,7 +201,7 @@ def _speaker(speaker: Any, voices: Tensor) -> nn.Module:
     slope = torch.outer(voices[0] - voices[1], difference) / difference.square().sum()
     speaker.project.weight.copy_(slope)
     speaker.project.bias.copy_(voices[0] - slope @ flat[0])
-    return speaker  # type: ignore[no-any-return]
+    return speaker  # type: ignore[no-any-return] # upstream has no types
 
 
 def _trunk(front: FrontEnd, folder: Path) -> None:

@@ -7,6 +7,7 @@ its formants are moved down.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,8 +184,9 @@ def _planner(model: Path, folder: Path) -> Path:
         kind = onnx.TensorProto.FLOAT
         graph.graph.output.append(onnx.helper.make_tensor_value_info(DURATIONS, kind, ["b", "N"]))
         part = Extractor(graph).extract_model(["ids", "speed"], ["f0", DURATIONS])
-        onnx.save(part, path.with_suffix(".new"))
-        path.with_suffix(".new").rename(path)
+        new = path.with_suffix(f".{os.getpid()}.new")  # both halves of the work may start here
+        onnx.save(part, new)
+        new.rename(path)
     return path
 
 

@@ -21,12 +21,12 @@ PHASED = 3500.0  # hertz up to which the phase counts too
 SHARDS_AT_ONCE = 8
 
 
-def train(root: Path, seconds: float, start: Path | None = None) -> None:
-    """Until so much audio was seen; from the state on disk, else from the weights at `start`."""
+def train(root: Path, seconds: float, start: dict[str, Tensor] | None = None) -> None:
+    """Until so much audio was seen; from the state on disk, else from the weights `start`."""
     torch.manual_seed(0)
     model = Decoder(find_upstream())
     if start is not None:
-        model.load_state_dict(torch.load(start, weights_only=True))
+        model.load_state_dict(start)
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, 1.5e-3, betas=(0.8, 0.98), weight_decay=0.01)
     training = Training("decoder", root / "decoder.pt", model, [optimizer], seconds)

@@ -21,12 +21,12 @@ BATCH = 1500  # frames
 BLANK_WEIGHT = 0.2  # most frames begin no letter
 
 
-def train(root: Path, seconds: float, start: Path | None = None) -> None:
-    """Until so much audio was seen; from the state on disk, else from the weights at `start`."""
+def train(root: Path, seconds: float, start: dict[str, Tensor] | None = None) -> None:
+    """Until so much audio was seen; from the state on disk, else from the weights `start`."""
     torch.manual_seed(0)
     model = FrontEnd(find_upstream())
     if start is not None:
-        model.load_state_dict(torch.load(start, weights_only=True))
+        model.load_state_dict(start)
     optimizer = torch.optim.AdamW(model.parameters(), 1.5e-3, betas=(0.9, 0.98), weight_decay=0.01)
     training = Training("front end", root / "front_end.pt", model, [optimizer], seconds)
     generator = np.random.default_rng(training.steps)

@@ -19,12 +19,12 @@ REPEATED = 0.5  # what a frame weighs that goes on with the sound before it
 SHORT_FIRST = 0.04  # of the training: its sequences grow
 
 
-def train(root: Path, tokens: float, start: Path | None = None) -> None:
-    """Until `tokens` were seen; from the state on disk, else from the weights at `start`."""
+def train(root: Path, tokens: float, start: dict[str, torch.Tensor] | None = None) -> None:
+    """Until `tokens` were seen; from the state on disk, else from the weights `start`."""
     torch.manual_seed(0)
     model = LanguageModel(Sizes())
     if start is not None:
-        model.load_state_dict(torch.load(start, weights_only=True))
+        model.load_state_dict(start)
     tables = {n for n, _ in model.named_parameters() if n.startswith("embedding.")}
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and n not in tables]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or n in tables]

@@ -26,7 +26,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, _closure: None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override] # without a closure
         """One update."""
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -100,7 +100,7 @@ class Training:
             for group, full in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = full * rate
             optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call] # torch's
         nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         for optimizer in self.optimizers:
             optimizer.step()
