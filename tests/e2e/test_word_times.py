@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts.demo_voice.codes import SILENT
 from tests.conftest import DEMO_VOICE
 from tests.support.spoken_words import SAMPLE_RATE, Pasted, paste
 from tests.support.truth import token_times
@@ -162,7 +163,7 @@ def test_the_demo_voice_is_where_its_tokens_are(
 ) -> None:
     wrong = []
     for utterance in utterances:
-        truth = token_times(utterance.semantic_tokens)
+        truth = token_times(utterance.semantic_tokens, SILENT)
         seconds = utterance.samples.size / SAMPLE_RATE
         timed = demo_aligner.align(
             utterance.samples, SAMPLE_RATE, [SentenceSpan(utterance.text, 0.0, seconds)]

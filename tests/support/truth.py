@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 
 TOKEN_SECONDS = 0.02
-# Codes whose phoneme is a pad, a space or a full stop; from the demo voice's table of tokens.
-SILENT = frozenset({1, 2, 3, 4, 6, 12, 14, 63, 86, 168})
 
 
-def token_times(codes: Sequence[int]) -> list[tuple[float, float]]:
-    """Start and end of each run of codes that speak, in seconds."""
+def token_times(codes: Sequence[int], silent: Collection[int]) -> list[tuple[float, float]]:
+    """Start and end of each run of codes that speak, in seconds; `silent` are those that do not."""
     times: list[tuple[float, float]] = []
     at = 0
-    for silent, run in groupby(codes, key=SILENT.__contains__):
+    for pause, run in groupby(codes, key=silent.__contains__):
         length = len(list(run))
-        if not silent:
+        if not pause:
             times.append((at * TOKEN_SECONDS, (at + length) * TOKEN_SECONDS))
         at += length
     return times
