@@ -273,26 +273,3 @@ def test_running_jobs_are_left_to_the_platform_when_the_time_is_up(
         assert own.jobs[job_id].answers == []
         (drained,) = [e for e in check_log(hasty) if e["event"] == "drained"]
         assert drained["left_to_the_platform"] == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"S3_BUCKET_NAME": "other"}, "storage: SetupError: "),
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "storage: SetupError: "),
-    ],
-)
-def test_an_unfit_worker_says_why_and_takes_nothing(
-    env: dict[str, str], tmp_path: Path, change: dict[str, str], said: str
-) -> None:
-    with Queue(hold_seconds=1.0).running() as own:
-        job_id = own.put(SHORT)
-        process = WorkerProcess(own, "unfit", {**env, **change}, tmp_path / "log")
-        try:
-            assert process.process.wait(120) == 1
-        finally:
-            process.kill()
-        assert own.jobs[job_id].deliveries == []
-        assert said in (own.workers["unfit"].unhealthy or "")
-        (unfit,) = [event for event in check_log(process) if event["event"] == "unfit"]
-        assert unfit["check"] == "storage"
