@@ -304,6 +304,7 @@ class Queue:
         if self._falls("take_garbage"):
             return web.Response(text="{", content_type="application/json")
         batch = "/job-take-batch/" in request.path
+        self.counts["take: batch" if batch else "take: single"] += 1
         wanted = int(request.query["batch_size"]) if batch else 1
         assert request.query["job_in_progress"] in {"0", "1"}
         assert self._changed

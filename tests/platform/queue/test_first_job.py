@@ -35,7 +35,8 @@ def test_the_first_job(tiny_checkpoint: Path, tmp_path: Path, tls: ssl.SSLContex
     models = Layout(tmp_path).models
     models.mkdir(parents=True)
     (models / "tiny@1").symlink_to(tiny_checkpoint)  # it babbles, in every voice
-    env = environment(tmp_path, SPARK_MODEL="tiny")
+    # One at a time, so that the SDK takes jobs singly and not in batches.
+    env = environment(tmp_path, SPARK_MODEL="tiny", MAX_CONCURRENCY="1")
     with Queue(hold_seconds=1.0, tls=tls).running() as queue, worker(queue, "one", env, tmp_path):
         (tmp_path / ".curlrc").write_text(
             f'connect-to = "{API}:443:127.0.0.1:{queue.tls_port}"\n'
@@ -49,6 +50,8 @@ def test_the_first_job(tiny_checkpoint: Path, tmp_path: Path, tls: ssl.SSLContex
         assert done.returncode == 0, done.stdout + done.stderr
         answer = json.loads(done.stdout)
         assert answer["status"] == "COMPLETED", answer
+        assert queue.counts["take: single"]
+        assert not queue.counts["take: batch"]
         (job,) = queue.jobs.values()
         assert answer["id"] == job.id
         assert answer["output"] == job.output

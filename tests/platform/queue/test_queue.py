@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 import time
 import urllib.request
@@ -95,6 +96,12 @@ def without_queries(answer: dict[str, Any]) -> dict[str, Any]:
     return {**answer, "audio_url": answer["audio_url"].split("?")[0], "segments": segments}
 
 
+def what_it_says(answer: dict[str, Any]) -> str:
+    """All of it but what it cost and which twin it was."""
+    said = {name: told for name, told in without_queries(answer).items() if name != "metrics"}
+    return re.sub(r"twin-\d", "twin", json.dumps(said, sort_keys=True))
+
+
 def test_a_job_is_taken_and_answered(queue: Queue, one: WorkerProcess) -> None:
     job = queue.wait(queue.put(SHORT))
     assert job.status == "COMPLETED"
@@ -120,6 +127,7 @@ def test_jobs_share_the_batch(queue: Queue, one: WorkerProcess) -> None:
     jobs = [queue.wait(job) for job in [queue.put({**LONG, "seed": n}) for n in range(6)]]
     assert [job.status for job in jobs] == ["COMPLETED"] * 6
     assert max(job.output["metrics"]["batch_occupancy"] for job in jobs) > 9  # its own sentences
+    assert queue.counts["take: batch"] > 0
 
 
 def test_sentences_are_told_of_as_they_come(queue: Queue, one: WorkerProcess) -> None:
@@ -232,6 +240,11 @@ def test_a_worker_that_is_killed_is_replaced(
             job = own.wait(job_id)
             assert job.answered_by == "second"
             check_streamed(job)
+            # The same is asked of an ordinary endpoint: the stream's last part is its answer.
+            twin = {**LONG, "seed": 5, "stream": True}
+            streamed = own.wait(own.put(twin, "twin-1")).output[-1]
+            plain = queue.wait(queue.put(twin, "twin-2")).output
+            assert what_it_says(streamed) == what_it_says(plain)
             failed = own.wait(own.put({"text": "Hello.", "speed": "fast"}))
             assert failed.status == "FAILED"
             assert json.loads(failed.error or "")["field"] == "speed"
