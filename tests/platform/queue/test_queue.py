@@ -236,8 +236,10 @@ def test_a_worker_that_is_killed_is_replaced(
             job_id = own.put({**LONG, "stream": True}, "killed-1")
             own.wait_until(lambda: bool(own.jobs[job_id].progress), 60, "its first sentence")
             first.kill()
-        with worker(own, "second", {**env, "STREAM": "1"}, tmp_path) as second:
-            job = own.wait(job_id)
+        # The drain is long enough for a busy machine: it ends with the job.
+        streaming = {**env, "STREAM": "1", "DRAIN_SECONDS": "120"}
+        with worker(own, "second", streaming, tmp_path) as second:
+            job = own.wait(job_id, 120)
             assert job.answered_by == "second"
             check_streamed(job)
             # The same is asked of an ordinary endpoint: the stream's last part is its answer.
@@ -253,7 +255,7 @@ def test_a_worker_that_is_killed_is_replaced(
             own.wait_until(lambda: own.jobs[running].status == "IN_PROGRESS", 30, "the start")
             time.sleep(0.3)
             second.terminate()
-            assert own.wait(running).status == "COMPLETED"
+            assert own.wait(running, 120).status == "COMPLETED"
             left = own.put(SHORT)
             assert second.process.wait(30) == 0
             assert own.jobs[left].answers == []
