@@ -10,6 +10,7 @@
     |   `-- NotFoundError               not_found         ... since nothing is under that key
     |-- BusyError                     busy              more is waiting than the worker takes
     |-- JobCancelledError             cancelled         the platform or the caller gave the job up
+    |-- MemoryShortError              out_of_memory     memory was short; the worker goes on
     |-- DeviceError                   device_failed     the GPU failed; the worker starts anew
     `-- SetupError                    setup_failed      the worker itself is not complete
 
@@ -23,6 +24,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 _BROKEN = ("CUDA error", "cuDNN error", "Triton Error [CUDA]")
+_SHORT = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED")  # beside torch's own exception
 
 
 class WorkerError(Exception):
@@ -117,6 +119,25 @@ class JobCancelledError(WorkerError):
     code = "cancelled"
 
 
+class MemoryShortError(WorkerError):
+    """The memory did not suffice, not even for this part of the job alone.
+
+    Send the job again. If it stays, use a shorter reference and shorter sentences; the operator can
+    lower MAX_CONCURRENCY or choose a larger GPU.
+    """
+
+    code = "out_of_memory"
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on the device or the host: everything else still works."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        # torch's, named since this module does not import it
+        and (type(error).__name__ == "OutOfMemoryError" or any(s in str(error) for s in _SHORT))
+    )
+
+
 class DeviceError(WorkerError):
     """The GPU failed, or a sentence did not fit its memory even alone.
 
@@ -131,6 +152,8 @@ def device_failure(error: Exception) -> DeviceError | None:
 
     Every later call of the process fails then too. That memory was short passes by itself.
     """
+    if short_of_memory(error):
+        return None
     text = str(error)
     if isinstance(error, RuntimeError) and any(sign in text for sign in _BROKEN):
         return DeviceError("the GPU failed; the worker starts anew")

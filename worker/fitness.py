@@ -24,8 +24,8 @@ def named(name: str, check: Callable[[], None]) -> Callable[[], None]:
         watch = Stopwatch()
         try:
             check()
-        except WorkerError as error:
-            event(logging.ERROR, "unfit", check=name, error=error.message)
+        except Exception as error:
+            event(logging.ERROR, "unfit", check=name, error=_in_one_line(error))
             raise
         event(logging.INFO, "fit", check=name, seconds=watch.total)
 
@@ -40,7 +40,7 @@ def check_model(folder: Path) -> None:
     if locked is None or locked["revision"] != revision:
         sizes: dict[Path, int | None] = dict.fromkeys(_files(folder))
     else:
-        sizes = {folder / file["path"]: int(file["size"]) for file in locked["files"]}
+        sizes = {folder / file["path"]: file["size"] for file in locked["files"]}  # null: unknown
     for path, size in sizes.items():
         shown = path.relative_to(folder)
         try:
@@ -70,10 +70,15 @@ def check_speech(parts: Parts) -> None:
     try:
         said = parts.engine.try_out()
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise SetupError(f"a short synthesis failed ({reason})") from None
+        raise SetupError(f"a short synthesis failed ({_in_one_line(error)})") from None
     if not np.isfinite(said.samples).all():
         raise SetupError("a short synthesis gave no numbers: the GPU or the model is damaged")
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, WorkerError):
+        return error.message
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _files(folder: Path) -> Iterator[Path]:

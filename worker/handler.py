@@ -20,7 +20,14 @@ from typing import Any
 
 from worker import pipeline
 from worker.cancellation import Cancellation
-from worker.errors import DeviceError, JobCancelledError, WorkerError, device_failure
+from worker.errors import (
+    DeviceError,
+    JobCancelledError,
+    MemoryShortError,
+    WorkerError,
+    device_failure,
+    short_of_memory,
+)
 from worker.keys import Keys
 from worker.lifecycle import RunningJobs, scratch_prefix
 from worker.manifest import Manifests, settled_seed
@@ -194,13 +201,7 @@ def _answer(order: _Order, parts: Parts, service: Service, manifests: Manifests 
             )
             return _failure(error.code, error.message, error.field)
         except Exception as error:
-            broken = device_failure(error)
-            code = "internal_error" if broken is None else broken.code
-            log.exception("job failed", extra={"fields": {"code": code}})
-            if broken is not None:
-                return _give_up(broken, service)
-            message = "the worker failed in a way that it does not know; its log for job "
-            return _failure("internal_error", f"{message}{order.id} says how", None)
+            return _unforeseen(error, order, service)
         event(
             logging.INFO,
             "job answered again" if again else "job answered",
@@ -248,6 +249,21 @@ def _respond(
         with watch("storage"):
             manifests.keep(request, order.id, response, folder)
     return response, False
+
+
+def _unforeseen(error: Exception, order: _Order, service: Service) -> Answer:
+    """The answer of a job that ended in an error that is none of ours."""
+    known: WorkerError | None = device_failure(error)
+    if short_of_memory(error):  # elsewhere than where the engine tries again
+        known = MemoryShortError("the memory did not suffice; send the job again")
+    code = "internal_error" if known is None else known.code
+    log.exception("job failed", extra={"fields": {"code": code}})
+    if isinstance(known, DeviceError):
+        return _give_up(known, service)
+    if known is not None:
+        return _failure(known.code, known.message, known.field)
+    message = "the worker failed in a way that it does not know; its log for job "
+    return _failure("internal_error", f"{message}{order.id} says how", None)
 
 
 def _give_up(error: DeviceError, service: Service) -> Answer:

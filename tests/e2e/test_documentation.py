@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import re
 import subprocess
-from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.support.documents import Block, blocks
 from tests.support.worker_process import environment
 
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Run by CI itself on every change (.ci/run), or a long command of its own: here only resolved.
 WHOLE_RUNS = re.compile(
     r"^make (test|image-test|lint|parity-full|faults|hostile|load|bench|llama|demo-\w+)\b",
     re.MULTILINE,
 )
+INLINE = re.compile(r"`((?:make|python -m) [^`]+)`")
 LINE = re.compile(r"^(?:\$ )?(python -m volume [^\n]*?)(?:  .*)?$", re.MULTILINE)
-# "": drawings; console: commands that need nixpkgs, whose outputs tests/nix looks up.
+# "": drawings; console: commands that need what is not here, and something in its place.
 KNOWN = {"bash", "json", "console", ""}
-
-
-@dataclass(frozen=True)
-class Block:
-    file: Path
-    language: str
-    text: str
-
-
-def blocks() -> list[Block]:
-    files = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-    return [Block(file, *found) for file in files for found in BLOCK.findall(file.read_text())]
+CONSOLE = {
+    "aws": "tests/unit/test_aws_commands.py",
+    "b2": "tests/e2e/test_b2_commands.py",
+    "curl": "tests/platform/queue/test_first_job.py",
+    "nix": "tests/nix/test_flake.py",
+}
 
 
 @pytest.mark.parametrize(
@@ -64,6 +59,33 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
     """JSON in docs/API.md is parsed by test_docs_generated; bash is run above."""
     assert {block.language for block in blocks()} <= KNOWN
     assert any(block.language == "bash" for block in blocks())
+    programs = {
+        next(word for word in line.split() if "=" not in word)  # a variable may stand before it
+        for block in blocks()
+        if block.language == "console"
+        for line in block.text.replace("\\\n", " ").splitlines()
+        if line.strip()
+    }
+    assert programs == set(CONSOLE)
+    assert all((REPOSITORY / test).is_file() for test in CONSOLE.values())
+
+
+def test_a_command_in_a_sentence_is_one_that_there_is() -> None:
+    named = {
+        command
+        for file in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+        for command in INLINE.findall(file.read_text())
+    }
+    makes = sorted(command for command in named if command.startswith("make "))
+    modules = {command.split()[2] for command in named if command.startswith("python ")}
+    assert len(makes) > 5
+    assert len(modules) > 5
+    assert not [module for module in modules if find_spec(module) is None]
+    for command in makes:
+        done = subprocess.run(
+            [*command.split(), "--dry-run"], cwd=REPOSITORY, capture_output=True, check=False
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr.decode()}"
 
 
 def test_the_volume_commands_are_what_the_document_says(

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from tests.conftest import DEMO_VOICE
 from worker.errors import DeviceError, StorageError
@@ -272,6 +273,21 @@ def test_a_broken_device_asks_for_a_fresh_worker(
     answer = desk.answer(CLONE)
     assert answer["refresh_worker"] is True
     assert json.loads(answer["error"])["code"] == "device_failed"
+
+
+@pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
+def test_a_short_memory_anywhere_is_the_jobs_failure_alone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    def short(*_: object, **__: object) -> None:
+        raise kind
+
+    with monkeypatch.context() as patched:
+        patched.setattr("worker.audio.trim", short)
+        answer = desk.answer(CLONE)
+    assert set(answer) == {"error"}
+    assert json.loads(answer["error"])["code"] == "out_of_memory"
+    desk.succeed(CLONE)
 
 
 def test_a_sentence_that_cannot_be_stored_ends_a_streamed_job(

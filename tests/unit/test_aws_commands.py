@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,25 +11,16 @@ import boto3
 import pytest
 from botocore import xform_name
 
+from tests.support.documents import blocks, commands
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, s3_server
-from tests.support.worker_process import REPOSITORY
 from worker.errors import StorageError
 from worker.settings import Settings
 from worker.storage import open_storage
 
-DEPLOY = (REPOSITORY / "docs" / "DEPLOY.md").read_text()
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-COMMANDS = [
-    line
-    for language, text in BLOCK.findall(DEPLOY)
-    if language == "console"
-    for line in text.replace("\\\n", " ").splitlines()
-    if line.startswith("aws ")
-]
 FILES = dict(
     zip(
         ("policy.json", "lifecycle.json"),
-        [text for language, text in BLOCK.findall(DEPLOY) if language == "json"],
+        [b.text for b in blocks() if (b.file.name, b.language) == ("DEPLOY.md", "json")],
         strict=True,
     )
 )
@@ -71,7 +61,7 @@ def test_the_commands_give_a_worker_what_it_needs_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with s3_server("another-bucket") as endpoint:
-        answers = {" ".join(shlex.split(c)[1:3]): aws(c, endpoint) for c in COMMANDS}
+        answers = {" ".join(shlex.split(c)[1:3]): aws(c, endpoint) for c in commands("aws")}
         assert set(answers) == {
             "s3api create-bucket",
             "s3api put-public-access-block",

@@ -238,7 +238,8 @@ class SpeechStream:
     """One sentence: semantic tokens in as they are made, samples out as soon as they are final.
 
     A sample depends on `Codec.look_ahead` tokens after its own, so the first samples come when
-    that many tokens and FIRST_STEP more have been fed. One thread at a time feeds it.
+    that many tokens and FIRST_STEP more have been fed. One thread at a time feeds it. A call that
+    fails has done nothing, and may be made again.
     """
 
     def __init__(self, codec: Codec, condition: Tensor) -> None:
@@ -255,22 +256,32 @@ class SpeechStream:
         Raises SynthesisError when a token is not one of the codec's.
         """
         self._codec._check(semantic_tokens)  # noqa: SLF001 - its other half
-        self._waiting.extend(semantic_tokens)
-        if len(self._waiting) < self._step:
+        waiting = [*self._waiting, *semantic_tokens]
+        if len(waiting) < self._step:
+            self._waiting = waiting
             return np.zeros(0, np.float32)
-        self._next_step = min(2 * self._next_step, WAVE_LENGTH)
-        self._step = self._next_step
         # One stays, for it may be the sentence's last.
-        ready, self._waiting = self._waiting[:-1], self._waiting[-1:]
-        return self.run(ready, last=False)
+        samples = self.run(waiting[:-1], last=False)
+        self._waiting = waiting[-1:]
+        self._step = self._next_step = min(2 * self._next_step, WAVE_LENGTH)
+        return samples
 
     def end(self) -> NDArray[np.float32]:
         """No token follows: the rest of the samples [n]."""
         return self.run(self._waiting, last=True) if self._waiting else np.zeros(0, np.float32)
 
-    @torch.inference_mode()
     def run(self, semantic_tokens: Sequence[int], *, last: bool) -> NDArray[np.float32]:
         """As `feed`, at once and whatever their number, and nothing held back if `last`."""
+        before = [stage.mark() for stage in self._stages]
+        try:
+            return self._run(semantic_tokens, last=last)
+        except BaseException:
+            for stage, mark in zip(self._stages, before, strict=True):
+                stage.go_back(mark)
+            raise
+
+    @torch.inference_mode()
+    def _run(self, semantic_tokens: Sequence[int], *, last: bool) -> NDArray[np.float32]:
         prenet, wave_generator = self._stages
         vectors = self._codec._latents(semantic_tokens)  # noqa: SLF001 - its other half
         samples: list[NDArray[np.float32]] = []

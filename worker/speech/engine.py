@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from worker.speech.lm_config import LMConfig
 from worker.speech.native import cpu_has_bfloat16
 from worker.speech.plan import Plan
 from worker.speech.prompt import Prompter, Voice
+from worker.speech.room import Room
 from worker.speech.sampling import Sampling
 from worker.speech.turns import Turns
 from worker.speech.upstream import find_upstream
@@ -99,6 +101,7 @@ class Engine:
         self._stream: torch.cuda.Stream | None = None
         if on_gpu:
             self._stream = torch.cuda.Stream(codec.device)  # type: ignore[no-untyped-call]  # torch's
+        self._room = Room()  # for the codec, in the memory that the language model leaves
         self._batcher = Batcher(lm, slots, POSITIONS, turns=None if on_gpu else self._turns)
 
     @classmethod
@@ -162,10 +165,15 @@ class Engine:
     def listen(
         self, path: Path, transcript: str | None = None, cancellation: Cancellation | None = None
     ) -> Voice:
-        """The voice in a checked audio file; with its transcript, its way of speaking too."""
+        """The voice in a checked audio file; with its transcript, its way of speaking too.
+
+        Raises MemoryShortError where the memory does not suffice.
+        """
         if cancellation is not None:
             cancellation.check()
-        global_tokens, semantic_tokens = self._codec.tokenize(path)
+        global_tokens, semantic_tokens = self._room.do(
+            lambda: self._codec.tokenize(path), "the reference audio"
+        )
         return Voice(global_tokens, semantic_tokens, transcript)
 
     def design(
@@ -211,14 +219,14 @@ class Engine:
         They run at the same time, beside those of other jobs; with `chain` each goes on from the
         one before (its text and tokens are the next one's transcript), so they run one after the
         other. Closing the iterator gives up what is not yet spoken. Raises JobCancelledError once
-        `cancellation` is said, BusyError where too much waits, DeviceError where the GPU fails.
+        `cancellation` is said, BusyError where too much waits, MemoryShortError where the memory
+        does not suffice, DeviceError where the GPU fails.
         """
         begun = time.perf_counter()
         for spoken in self._spoken(sentences, voice, sampling, chain, cancellation):
             codes = self._prompter.semantic_codes(spoken.asked.answer().tokens)
             started = time.perf_counter()
-            with self._codec_turn():
-                samples = self._codec.decode(spoken.voice.global_tokens, codes)
+            samples = self._in_turn(partial(self._codec.decode, spoken.voice.global_tokens, codes))
             now = time.perf_counter()
             yield self._utterance(spoken, samples, now - begun, now - started)
 
@@ -250,10 +258,9 @@ class Engine:
             new = tokens[read : len(tokens)]
             read += len(new)
             started = time.perf_counter()
-            with self._codec_turn():
-                samples = decoder.feed(self._prompter.semantic_codes(new))
-                if done:
-                    samples = np.concatenate([samples, decoder.end()])
+            samples = self._in_turn(partial(decoder.feed, self._prompter.semantic_codes(new)))
+            if done:
+                samples = np.concatenate([samples, self._in_turn(decoder.end)])
             codec_seconds += time.perf_counter() - started
             if len(samples) and not parts:
                 first_audio = time.perf_counter() - begun
@@ -357,9 +364,13 @@ class Engine:
             occupancy=answered.occupancy,
         )
 
-    def _codec_turn(self) -> AbstractContextManager[object]:
-        """What the codec computes within: its turn on a CPU, its stream on a GPU."""
-        return self._turns if self._stream is None else torch.cuda.stream(self._stream)
+    def _in_turn(self, work: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Samples that the codec makes in its turn on a CPU, on its stream on a GPU."""
+        place: AbstractContextManager[object] = (
+            self._turns if self._stream is None else torch.cuda.stream(self._stream)
+        )
+        with place:
+            return self._room.do(work, "the audio of a sentence")
 
 
 @dataclass(frozen=True)

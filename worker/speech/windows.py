@@ -19,6 +19,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from worker.errors import short_of_memory
+from worker.observe import log
+
+_Mark = tuple[Tensor | None, int, int]
+
 
 def context_of(network: nn.Module) -> int:
     """Input positions on each side that an output depends on.
@@ -50,6 +55,7 @@ class Windows:
     ) -> None:
         """`network` maps [1, C, n] to [1, D, rate * n]; no window is longer than `length`.
 
+        Where the memory does not suffice for such a window, they are shorter from then on.
         With `fixed`, where a sequence is that long, each window is just as long, the last one too:
         for kernels that are compiled for a length.
         """
@@ -57,10 +63,19 @@ class Windows:
         self._network = network
         self._rate = rate
         self._context = context
-        self._length = max(length, 2 * context + 1)
+        self._shortest = 2 * context + 1  # of which one position is kept
+        self._length = max(length, self._shortest)
         self._inputs: Tensor | None = None  # the last ones of the sequence, from `_start` on
         self._start = 0
         self._done = 0  # outputs given, in input positions
+
+    def mark(self) -> _Mark:
+        """Where it is now."""
+        return self._inputs, self._start, self._done
+
+    def go_back(self, mark: _Mark) -> None:
+        """Be where it was: what was fed since may be fed again."""
+        self._inputs, self._start, self._done = mark
 
     def feed(self, inputs: Tensor, *, last: bool = False) -> list[Tensor]:
         """The next inputs [1, C, n] -> the outputs [1, D, rate * m] that are final by now."""
@@ -75,7 +90,9 @@ class Windows:
                 begin = max(0, min(begin, end - self._length))
             stop = end if last and end == available else end - self._context
             window = held[..., begin - self._start : end - self._start]
-            made = self._network(window)
+            made = self._made(window)
+            if made is None:
+                continue
             first, behind = (self._rate * (place - begin) for place in (self._done, stop))
             outputs.append(made[..., first:behind])
             self._done = stop
@@ -85,3 +102,16 @@ class Windows:
         self._inputs = held[..., kept - self._start :].clone()
         self._start = kept
         return outputs
+
+    def _made(self, window: Tensor) -> Tensor | None:
+        """The network's outputs; None where windows are shorter from now on, since these fail."""
+        try:
+            return self._network(window)
+        except (RuntimeError, MemoryError) as error:
+            if not short_of_memory(error) or self._length == self._shortest:
+                raise
+            self._length = max(self._length // 2, self._shortest)
+            log.warning("out of memory: windows of %d tokens from now on", self._length)
+        # Only here, past the handler, has the traceback let go of the tensors that were too many.
+        torch.cuda.empty_cache()
+        return None

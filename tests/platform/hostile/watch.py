@@ -18,7 +18,10 @@ from pathlib import Path
 _PROGRAMS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "pty.spawn"}
 _CHANGES = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod"}
 # What Python and its packages read of themselves, now and then long after the start.
-_OWN = (sys.prefix, sys.base_prefix, "/usr/lib", "/usr/share", "/dev/null", "/dev/urandom")
+_OWN = (
+    *map(os.path.realpath, (sys.prefix, sys.base_prefix)),
+    *("/usr/lib", "/usr/share", "/dev/null", "/dev/urandom"),
+)
 
 
 @dataclass

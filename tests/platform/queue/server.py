@@ -1,7 +1,8 @@
 """A stand-in for RunPod's queue: the protocol of its SDK, and the platform's manners.
 
 The routes and bodies are those of runpod 1.12.0 (serverless/modules/rp_job, rp_http, rp_ping):
-job-take, job-take-batch, job-done, job-stream, job-stop and ping. Delivery is at least once: a job
+job-take, job-take-batch, job-done, job-stream, job-stop and ping. For clients there is runsync, as
+docs.runpod.io describes it, over TLS where a context is given. Delivery is at least once: a job
 whose worker has died (no ping for `dead_after`) or has lost its result (it pings, and does not
 name the job any more) is queued again, at the front. Of several answers the first is accepted.
 
@@ -18,11 +19,12 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import ssl
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -31,6 +33,9 @@ from aiohttp import web
 Status = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED"]
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
 API_KEY = "queue-key-never-shown"
+CLIENT_KEY = "client-key-never-shown"
+ENDPOINT = "endpoint"
+SYNC_WAIT = 90_000  # ms that runsync waits where the client does not say
 
 
 @dataclass(frozen=True)
@@ -104,15 +109,18 @@ class Queue:
         dead_after: float = 6.0,
         ping_seconds: int = 1,
         seed: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.faults = faults or Faults()  # may be set anew at any time
         self.url = ""
+        self.tls_port: int | None = None
         self.counts: Counter[str] = Counter()  # requests and faults, by name
         self.jobs: dict[str, Job] = {}
         self.workers: dict[str, Worker] = {}
         self._hold = hold_seconds
         self._dead_after = dead_after
         self._ping_seconds = ping_seconds
+        self._tls = tls
         self._chance = random.Random(seed)
         self._waiting: deque[str] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -137,7 +145,7 @@ class Queue:
 
     def environment(self, worker: str) -> dict[str, str]:
         """What RunPod sets for the worker of this id."""
-        place = f"{self.url}/v2/endpoint"
+        place = f"{self.url}/v2/{ENDPOINT}"
         return {
             "RUNPOD_POD_ID": worker,
             "RUNPOD_AI_API_KEY": API_KEY,
@@ -185,7 +193,7 @@ class Queue:
         self._loop = asyncio.get_running_loop()
         self._changed, self._stop = asyncio.Condition(), asyncio.Event()
         app = web.Application(client_max_size=64 << 20)
-        place = "/v2/endpoint"
+        place = f"/v2/{ENDPOINT}"
         app.add_routes(
             [
                 web.get(f"{place}/job-take/{{worker}}", self._take),
@@ -194,12 +202,16 @@ class Queue:
                 web.get(f"{place}/ping/{{worker}}", self._ping),
                 web.post(f"{place}/job-done/{{worker}}/{{job}}", self._done),
                 web.post(f"{place}/job-stream/{{worker}}/{{job}}", self._streamed),
+                web.post(f"{place}/runsync", self._runsync),
             ]
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        if self._tls is not None:
+            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls).start()
+            self.tls_port = runner.addresses[1][1]
         reaper = asyncio.create_task(self._reap())
         up.set()
         await self._stop.wait()
@@ -292,6 +304,7 @@ class Queue:
         if self._falls("take_garbage"):
             return web.Response(text="{", content_type="application/json")
         batch = "/job-take-batch/" in request.path
+        self.counts["take: batch" if batch else "take: single"] += 1
         wanted = int(request.query["batch_size"]) if batch else 1
         assert request.query["job_in_progress"] in {"0", "1"}
         assert self._changed
@@ -379,6 +392,28 @@ class Queue:
         await self._tell()
         return _reset(request) if self._falls("done_reset") else web.Response()
 
+    async def _runsync(self, request: web.Request) -> web.Response:
+        """A client's job: what has become of it when it has ended, or the wait is over."""
+        if request.headers.get("Authorization") != f"Bearer {CLIENT_KEY}":
+            raise web.HTTPUnauthorized
+        if request.content_type != "application/json":
+            raise web.HTTPUnsupportedMediaType
+        wait = min(max(int(request.query.get("wait", SYNC_WAIT)), 1_000), 300_000)
+        job = self.jobs[await self._put((await request.json())["input"], None)]
+        assert self._changed
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait / 1000), self._changed:
+                await self._changed.wait_for(lambda: job.ended)
+        answer = {"id": job.id, "status": job.status}
+        if job.deliveries:
+            worker, taken = job.deliveries[-1]
+            answer |= {"workerId": worker, "delayTime": _ms(taken - job.put_at)}
+            if job.ended_at is not None:
+                answer["executionTime"] = _ms(job.ended_at - taken)
+        answer |= {"output": job.output} if job.status == "COMPLETED" else {}
+        answer |= {"error": job.error} if job.error else {}
+        return web.json_response(answer)
+
     async def _streamed(self, request: web.Request) -> web.StreamResponse:
         await self._enter(request, "stream")
         body = json.loads(await request.read())
@@ -387,6 +422,10 @@ class Queue:
             job.stream.append(body["output"])
         await self._tell()
         return web.Response()
+
+
+def _ms(seconds: float) -> int:
+    return round(1000 * seconds)
 
 
 def _gone(request: web.Request) -> bool:

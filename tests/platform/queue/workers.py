@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +28,21 @@ class WorkerProcess:
     """One worker in a process group of its own, as a container has its processes to itself."""
 
     def __init__(
-        self, queue: Queue, name: str, env: Mapping[str, str], log: Path, module: str = "worker"
+        self,
+        queue: Queue,
+        name: str,
+        env: Mapping[str, str],
+        log: Path,
+        module: str = "worker",
+        around: Sequence[str] = (),
     ) -> None:
+        """`around` is a command that runs the one that follows it."""
         self.name = name
         self.log = log
         self._queue = queue
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module],
+                [*around, sys.executable, "-m", module],
                 env={**env, **queue.environment(name)},
                 cwd=REPOSITORY,
                 stdout=out,

@@ -1,0 +1,152 @@
+"""Where memory is short: smaller pieces, then alone, then an error in words; the rest goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from worker.errors import MemoryShortError, device_failure, short_of_memory
+from worker.speech.checkpoint import Checkpoint
+from worker.speech.codec import Codec
+from worker.speech.room import Room
+from worker.speech.upstream import find_upstream
+
+SHORT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+class Memory:
+    """Stands before a network and lets inputs of at most `longest` positions through."""
+
+    def __init__(self, network: Callable[..., torch.Tensor], longest: int) -> None:
+        self._network = network
+        self.longest = longest
+        self.asked: list[int] = []
+
+    def __call__(self, inputs: torch.Tensor, *more: Any) -> torch.Tensor:
+        self.asked.append(inputs.shape[-1])
+        if inputs.shape[-1] > self.longest:
+            raise torch.OutOfMemoryError(str(SHORT))
+        return self._network(inputs, *more)
+
+
+@pytest.fixture(params=["prenet", "decoder"])
+def short(request: pytest.FixtureRequest, tiny_checkpoint: Any) -> tuple[Codec, Memory]:
+    """A codec, and the memory that one of its networks has."""
+    codec = Codec.load(Checkpoint(tiny_checkpoint), find_upstream(), torch.device("cpu"))
+    network = getattr(codec._bicodec, request.param)
+    memory = Memory(network.forward, 1 << 30)
+    network.forward = memory
+    return codec, memory
+
+
+def tokens(codec: Codec, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    rng = np.random.default_rng(count)
+    sizes = codec.sizes
+    voice = rng.integers(0, sizes.global_codes, sizes.voice_length)
+    return tuple(voice.tolist()), tuple(rng.integers(0, sizes.semantic_codes, count).tolist())
+
+
+def test_shorter_windows_give_the_same_audio(short: tuple[Codec, Memory]) -> None:
+    codec, memory = short
+    voice, codes = tokens(codec, 300)
+    whole = codec.decode(voice, codes)
+    memory.longest = max(memory.asked) // 3
+    memory.asked.clear()
+    assert np.abs(codec.decode(voice, codes) - whole).max() < 1e-4
+    assert max(memory.asked) > memory.longest > min(memory.asked)
+
+
+def test_a_stream_that_failed_goes_on_where_it_was(short: tuple[Codec, Memory]) -> None:
+    codec, memory = short
+    voice, codes = tokens(codec, 300)
+    whole = codec.decode(voice, codes)
+    stream = codec.stream(voice)
+    parts = [stream.feed(codes[:100])]
+    memory.longest = 0
+    for call in (lambda: stream.feed(codes[100:200]), lambda: stream.feed(codes[100:300])):
+        with pytest.raises(torch.OutOfMemoryError):
+            call()
+    memory.longest = 1 << 30
+    parts.append(stream.feed(codes[100:300]))
+    memory.longest = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        stream.end()
+    memory.longest = 1 << 30
+    parts.append(stream.end())
+    assert np.abs(np.concatenate(parts) - whole).max() < 1e-4
+
+
+def test_what_did_not_fit_is_done_again_alone() -> None:
+    room, inside, together = Room(), [0], threading.Barrier(4)
+    crowds: list[int] = []
+    guard = threading.Lock()
+
+    def work(first: list[bool]) -> int:
+        with guard:
+            inside[0] += 1
+        try:
+            if not first:
+                first.append(True)
+                together.wait(10)  # all four are inside
+                raise torch.OutOfMemoryError(str(SHORT))
+            crowds.append(inside[0])
+            return inside[0]
+        finally:
+            with guard:
+                inside[0] -= 1
+
+    with ThreadPoolExecutor(4) as threads:
+        done = [threads.submit(room.do, lambda f=[]: work(f), "a test") for _ in range(4)]
+        assert [future.result(10) for future in done] == [1, 1, 1, 1]
+    assert crowds == [1, 1, 1, 1]
+
+
+def test_what_does_not_fit_alone_is_an_error_and_the_next_one_is_done() -> None:
+    room = Room()
+
+    def never() -> None:
+        raise torch.OutOfMemoryError(str(SHORT))
+
+    with pytest.raises(MemoryShortError, match="the reference audio, even alone; send the job"):
+        room.do(never, "the reference audio")
+    assert room.do(lambda: 1, "a test") == 1
+
+
+def test_a_broken_device_is_not_tried_again() -> None:
+    calls = []
+
+    def broken() -> None:
+        calls.append(1)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    room = Room()
+    with pytest.raises(RuntimeError, match="illegal"):
+        room.do(broken, "a test")
+    assert calls == [1]
+    assert room.do(lambda: 1, "a test") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "short", "broken"),
+    [
+        (SHORT, True, False),
+        (MemoryError(), True, False),
+        (RuntimeError("CUDA error: out of memory"), True, False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `x`"), True, False),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False, True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), False, True),
+        (RuntimeError("shapes do not fit"), False, False),
+        (ValueError("CUDA error: out of memory"), False, False),
+    ],
+)
+def test_short_memory_is_told_from_a_broken_device(
+    error: Exception, short: bool, broken: bool
+) -> None:
+    assert short_of_memory(error) is short
+    assert (device_failure(error) is not None) is broken

@@ -1,0 +1,73 @@
+"""Work that shares a device's memory, and has it to itself where that did not suffice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+from worker.errors import MemoryShortError, short_of_memory
+from worker.observe import log
+
+T = TypeVar("T")
+
+
+class Room:
+    """`room.do(work, what)` does work of many threads side by side.
+
+    Work that ran out of memory is done once more, alone: when the others have left, and before
+    more come in. So it must be such that it may be done again.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._alone = 0  # that are alone, or wait for it
+
+    def do(self, work: Callable[[], T], what: str) -> T:
+        """What `work` gives. Raises MemoryShortError, naming `what`, when it fails alone too."""
+        for place in (self._beside_others(), self._to_itself()):
+            with place:
+                try:
+                    return work()
+                except (RuntimeError, MemoryError) as error:
+                    if not short_of_memory(error):
+                        raise
+                    log.warning("out of memory for %s: %s", what, error)
+            # Only here, past the handler, has the traceback let go of what was too much.
+            torch.cuda.empty_cache()
+        raise MemoryShortError(
+            f"the memory does not suffice for {what}, even alone; send the job again, or use a "
+            "shorter reference and shorter sentences"
+        )
+
+    @contextmanager
+    def _beside_others(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    @contextmanager
+    def _to_itself(self) -> Iterator[None]:
+        with self._changed:
+            self._alone += 1
+            self._changed.wait_for(lambda: not self._inside)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone -= 1
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
