@@ -102,14 +102,15 @@ $(DEMO_VOICE)/.installed: requirements/demo-voice.txt $(STAMP)
 	touch $@
 
 # SMOKE=1: ten minutes that show that it learns. OUT: the folder that gets checkpoint/ and voices/.
-# START: a checkpoint to train on from.
+# START: a checkpoint to train on from. EACH=4 judges each fourth sentence.
 demo-voice: $(DEMO_VOICE)/.installed  ## train the embedded voice: hours; goes on where it was (SMOKE=1)
 	$(DEMO_RUN) all --state $(DEMO_STATE)$(if $(SMOKE),-smoke) --wordnet $(DEMO_VOICE)/package/dict \
 	  --out $(or $(OUT),$(DEMO_STATE)$(if $(SMOKE),-smoke)/result) $(if $(SMOKE),--smoke) \
 	  $(if $(START),--start $(START))
 
 demo-eval: $(DEMO_VOICE)/.installed  ## judge what demo-voice made (OUT) by Whisper base: a table, plots
-	$(DEMO_RUN) evaluate --state $(DEMO_STATE) --out $(or $(OUT),$(DEMO_STATE)/result)
+	$(DEMO_RUN) evaluate --state $(DEMO_STATE) --out $(or $(OUT),$(DEMO_STATE)/result) \
+	  $(if $(EACH),--each $(EACH))
 
 lint: $(STAMP)  ## format, rules, types, the direction of imports
 	$(BIN)/ruff format --check .

@@ -31,11 +31,20 @@ class Amount:
     tokens: float  # that the language model reads
     decoder: float  # seconds of audio
     front_end: float
+    aligner: float
     judged: int  # each so-many-th sentence is judged
 
 
-FULL = Amount(plans=60, sounds=40, tokens=60e6, decoder=30 * HOURS, front_end=20 * HOURS, judged=1)
-SMOKE = Amount(plans=2, sounds=3, tokens=0.5e6, decoder=900, front_end=1800, judged=20)
+FULL = Amount(
+    plans=60,
+    sounds=40,
+    tokens=60e6,
+    decoder=30 * HOURS,
+    front_end=20 * HOURS,
+    aligner=10 * HOURS,
+    judged=1,
+)
+SMOKE = Amount(plans=2, sounds=3, tokens=0.5e6, decoder=900, front_end=1800, aligner=900, judged=20)
 
 
 def main() -> int:
@@ -48,6 +57,7 @@ def main() -> int:
     parser.add_argument(
         "--start", type=Path, help="a checkpoint to train on from, not from nothing"
     )
+    parser.add_argument("--each", type=int, help="judge each so-many-th sentence only")
     parser.add_argument("--smoke", action="store_true", help="ten minutes: does it still learn?")
     asked = parser.parse_args()
     amount = SMOKE if asked.smoke else FULL
@@ -97,11 +107,17 @@ def _language(asked: argparse.Namespace, amount: Amount) -> None:
 
 
 def _sound(asked: argparse.Namespace, amount: Amount) -> None:
-    from scripts.demo_voice import making, train_decoder, train_front_end  # noqa: PLC0415
+    from scripts.demo_voice import (  # noqa: PLC0415
+        making,
+        train_aligner,
+        train_decoder,
+        train_front_end,
+    )
 
     making.make_sounds(asked.state, asked.wordnet, range(amount.sounds))
     train_decoder.train(asked.state, amount.decoder, _start(asked, "decoder"))
     train_front_end.train(asked.state, amount.front_end, _start(asked, "front_end"))
+    train_aligner.train(asked.state, amount.aligner, _start(asked, "aligner"))
 
 
 def _start(asked: argparse.Namespace, name: str) -> dict[str, Tensor] | None:
@@ -132,7 +148,9 @@ def _evaluate(asked: argparse.Namespace, amount: Amount) -> None:
     from scripts.demo_voice.evaluate import evaluate, plot, table  # noqa: PLC0415
 
     clip = asked.out / "voices" / "demo.wav"
-    figures = evaluate(asked.out / "checkpoint", clip, asked.state / "figures", amount.judged)
+    figures = evaluate(
+        asked.out / "checkpoint", clip, asked.state / "figures", asked.each or amount.judged
+    )
     (asked.state / "figures" / "table.md").write_text(table(figures))
     plot(figures, asked.state / "figures" / "levels.svg")
     print(table(figures))

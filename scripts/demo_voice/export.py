@@ -39,6 +39,7 @@ AUDIO = {
     "ref_segment_duration": 6,
     "volume_normalize": True,
 }
+SURE = 4.0  # times as the aligner was in training: it has to choose between frames that are alike
 DEAF = "speaker_encoder.speaker_encoder."  # 12 MB that would tell two voices apart: left out
 
 
@@ -57,7 +58,7 @@ def export(root: Path, folder: Path) -> None:
     _language_model(lm, folder / "LLM")
     _bicodec(upstream, decoder, front, folder / "BiCodec")
     _trunk(front, folder / "wav2vec2-large-xlsr-53")
-    _aligner(front, folder / "aligner")
+    _aligner(averaged(root / "aligner.pt"), folder / "aligner")
 
 
 def _half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -213,14 +214,11 @@ def _trunk(front: FrontEnd, folder: Path) -> None:
     _json(folder / "preprocessor_config.json", extractor)
 
 
-def _aligner(front: FrontEnd, folder: Path) -> None:
-    """The lower layers of the trunk, as a model of their own."""
-    config = codec.trunk_config(codec.ALIGNER_LAYERS, len(codec.LETTER_IDS))
-    aligner = Wav2Vec2ForCTC(config)
-    state = front.trunk.state_dict()
-    own = {name: state[name] for name in aligner.state_dict()}
-    for name, tensor in front.aligner_norm.state_dict().items():
-        own[f"wav2vec2.encoder.layer_norm.{name}"] = tensor
-    aligner.load_state_dict(own)
+def _aligner(state: dict[str, Tensor], folder: Path) -> None:
+    aligner = Wav2Vec2ForCTC(codec.trunk_config(codec.ALIGNER_LAYERS, len(codec.LETTER_IDS)))
+    aligner.load_state_dict(state)
+    with torch.no_grad():
+        aligner.lm_head.weight *= SURE
+        aligner.lm_head.bias *= SURE
     aligner.half().save_pretrained(folder)
     _json(folder / "vocab.json", codec.LETTER_IDS)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from scripts.demo_voice import codes, styles, vocabulary
 from scripts.demo_voice.codec import Decoder, FrontEnd
-from scripts.demo_voice.export import published
+from scripts.demo_voice.export import SURE, published
 from scripts.demo_voice.lm import LanguageModel, Sizes
 from worker.speech.upstream import find_upstream
 
@@ -63,18 +63,24 @@ def decoder(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def front_end(checkpoint: Path) -> dict[str, Tensor]:
-    """The trunk, its head of letters from the aligner, and the encoder."""
+    """The trunk, the encoder, and the head of letters, which is the aligner's."""
     tensors = _file(checkpoint / "BiCodec")
     trunk = _file(checkpoint / "wav2vec2-large-xlsr-53")
-    aligner = _file(checkpoint / "aligner")
+    letters = aligner(checkpoint)
     tensors |= {f"trunk.wav2vec2.{name}": tensor for name, tensor in trunk.items()}
     for part in ("weight", "bias"):
-        tensors[f"trunk.lm_head.{part}"] = aligner[f"lm_head.{part}"]
-        tensors[f"aligner_norm.{part}"] = aligner[f"wav2vec2.encoder.layer_norm.{part}"]
+        tensors[f"trunk.lm_head.{part}"] = letters[f"lm_head.{part}"]
+        tensors[f"aligner_norm.{part}"] = letters[f"wav2vec2.encoder.layer_norm.{part}"]
     for part in ("bias", "weight_g", "weight_v"):
         tensors[f"in_project.{part}"] = tensors[f"quantizer.in_project.{part}"]
     tensors["sharpness"] = torch.tensor(SHARP)
     return _filled(FrontEnd(find_upstream()).state_dict(), tensors, set())
+
+
+def aligner(checkpoint: Path) -> dict[str, Tensor]:
+    """As it lies there, as unsure as it was in training."""
+    tensors = _file(checkpoint / "aligner")
+    return {name: t / SURE if name.startswith("lm_head.") else t for name, t in tensors.items()}
 
 
 def _file(folder: Path) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
-"""Trains the front end: waveforms, disturbed, -> codes; and when each letter begins."""
+"""Trains the front end: waveforms, disturbed, -> codes; beside it, when each letter begins."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -32,12 +33,7 @@ def train(root: Path, seconds: float, start: dict[str, Tensor] | None = None) ->
     generator = np.random.default_rng(training.steps)
     seen: list[list[float]] = []
     while not training.over:
-        shards = sorted((root / "sounds").glob("*.npz"))[data.HELD_OUT + 1 :]
-        shard = shards[generator.integers(len(shards))]
-        sounds = sorted(data.sounds(shard), key=lambda sound: len(sound.codes))
-        batches = list(_batched(sounds))
-        for at in generator.permutation(len(batches)):
-            samples, units, letters = collate(batches[at], generator)
+        for samples, units, letters in shuffled(root / "sounds", generator):
             of_codes, of_letters = model(samples)
             kept = units >= 0
             code_loss = F.cross_entropy(of_codes[kept], units[kept])
@@ -50,6 +46,17 @@ def train(root: Path, seconds: float, start: dict[str, Tensor] | None = None) ->
             training.update(code_loss + 1.5 * letter_loss, amount, note)
             if training.over:
                 return
+
+
+def shuffled(
+    folder: Path, generator: np.random.Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """One shard, disturbed: samples [B, N], codes and letters [B, T] by `collate`."""
+    shards = sorted(folder.glob("*.npz"))[data.HELD_OUT + 1 :]
+    shard = shards[generator.integers(len(shards))]
+    batches = _batched(sorted(data.sounds(shard), key=lambda sound: len(sound.codes)))
+    for at in generator.permutation(len(batches)):
+        yield collate(batches[at], generator)
 
 
 def _batched(sounds: list[Sound]) -> list[list[Sound]]:

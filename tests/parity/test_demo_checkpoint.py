@@ -49,7 +49,7 @@ def test_all_of_it_is_small(demo_checkpoint: Path) -> None:
 def test_training_can_go_on_where_the_checkpoint_stands(
     demo_checkpoint: Path, tmp_path: Path
 ) -> None:
-    for name in ("lm", "decoder", "front_end"):
+    for name in ("lm", "decoder", "front_end", "aligner"):
         torch.save({"average": getattr(resume, name)(demo_checkpoint)}, tmp_path / f"{name}.pt")
     export(tmp_path, tmp_path / "again")
     for file in demo_checkpoint.rglob("*.safetensors"):

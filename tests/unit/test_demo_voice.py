@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from num2words import num2words
@@ -18,6 +19,7 @@ from scripts.demo_voice.examples import SEMANTIC, Examples, _units
 from scripts.demo_voice.export import tokenizer
 from scripts.demo_voice.normalizer import normalizer
 from scripts.demo_voice.sentences import sections
+from scripts.demo_voice.train_aligner import distance
 from scripts.demo_voice.train_front_end import letter_frames
 from worker.errors import RequestError
 from worker.speech.prompt import LEVELS, CodecSizes, Prompter, Voice
@@ -182,3 +184,25 @@ def test_letters_begin_where_their_words_do() -> None:
 def test_the_judges_sentences_are_many_and_no_templates() -> None:
     lines = [line for section in sections().values() for line in section]
     assert len(lines) == len(set(lines)) >= 200
+
+
+@pytest.mark.parametrize(
+    ("late", "near"), [(-2, False), (-1, True), (0, True), (1, True), (2, False)]
+)
+def test_the_aligner_may_place_a_letter_a_frame_off_and_no_further(late: int, near: bool) -> None:
+    letters = torch.zeros(1, 12, dtype=torch.int64)
+    letters[0, [3, 7]] = torch.tensor([5, 6])
+    logits = torch.zeros(1, 12, len(LETTER_IDS))
+    logits[..., 0] = 20.0
+    for frame, letter in ((3, 5), (7, 6)):
+        logits[0, frame + late, letter] = 40.0
+    assert (float(distance(logits, letters)) < 0.1) is near
+
+
+def test_rows_without_letters_teach_the_aligner_nothing() -> None:
+    letters = torch.full((1, 12), -1)
+    logits = torch.randn(1, 12, len(LETTER_IDS), requires_grad=True)
+    loss = distance(logits, letters)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert not logits.grad.any()
