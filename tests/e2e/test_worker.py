@@ -25,7 +25,7 @@ from tests.support.worker_process import environment, post, run, serving
 BUCKET = "speech-bucket"
 SAID = "My sister bought a green car last year. Please read this book to the children."
 CLONE = {"text": SAID, "prompt_speech_url": "demo.wav", "seed": 2}
-UNDERSTOOD = 0.15  # word error rate; noise, or another text, has 0.9 and more
+UNDERSTOOD = 0.3  # word error rate; noise, or another text, has 0.9 and more
 
 
 def pad(samples: np.ndarray) -> np.ndarray:
@@ -183,8 +183,7 @@ def test_a_reference_by_s3_url(worker: str) -> None:
             "download_failed",
             "prompt_speech_url",
         ),
-        ({"text": "Chapter 7"}, "invalid_request", "text"),
-        ({"prompt_speech_url": None, "gender": "male"}, "not_available", None),
+        ({"text": "你好"}, "invalid_request", "text"),
     ],
 )
 def test_errors_over_http(

@@ -82,12 +82,12 @@ def test_controlled_voice(
 def test_the_demo_model_too(upstream: SparkTTS, demo_checkpoint: Path) -> None:
     class Four(Tokens):
         def tokenize(self, _path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-            return torch.tensor([[[2746, 4026, 1434, 3803]]]), torch.tensor([SEMANTIC])
+            return torch.tensor([[[4095, 2730, 1365, 0]]]), torch.tensor([SEMANTIC])
 
     upstream.audio_tokenizer = Four()
     text = "The boy's walk to the river, was it long?"
-    sizes = CodecSizes(voice_length=4, global_codes=4096, semantic_codes=512)
+    sizes = CodecSizes(voice_length=4, global_codes=4096, semantic_codes=720)
     prompter = Prompter.load(demo_checkpoint / "LLM" / "tokenizer.json", sizes)
     prompt, _ = upstream.process_prompt(text, Path("any"), "Yes. ")
-    voice = Voice((2746, 4026, 1434, 3803), SEMANTIC, "Yes. ")
+    voice = Voice((4095, 2730, 1365, 0), SEMANTIC, "Yes. ")
     assert prompter.speech_prompt(text, voice) == ids(demo_checkpoint, prompt)
