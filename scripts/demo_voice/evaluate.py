@@ -24,13 +24,12 @@ from scripts.demo_voice.normalizer import normalizer
 from scripts.demo_voice.progress import Progress
 from scripts.demo_voice.sentences import sections
 from tests.support.judge import hear, load_judge
-from tests.support.truth import token_times
+from tests.support.truth import edge_errors
 from worker.speech.batcher import Sampling
 from worker.speech.engine import Engine, Utterance
 from worker.speech.prompt import GENDERS, LEVELS, Voice
 from worker.style import Style
 from worker.timing import Aligner
-from worker.words import SentenceSpan
 
 SAMPLING = Sampling(temperature=0.8, top_k=50, top_p=0.95, max_tokens=1000, seed=7)
 TIMED = "The children were playing in the garden."  # some two seconds
@@ -174,17 +173,7 @@ def _seconds(spoken: Utterance) -> float:
 
 
 def _edges(aligner: Aligner, utterances: Sequence[Utterance]) -> Edges:
-    """Where words follow each other without a pause there is no truth: those are left out."""
-    wrong = []
-    for spoken in utterances:
-        truth = token_times(spoken.semantic_tokens, codes.SILENT)
-        timed = aligner.align(
-            spoken.samples, 16000, [SentenceSpan(spoken.text, 0.0, _seconds(spoken))]
-        )
-        if len(truth) == len(timed):
-            found = np.array([(word.start, word.end) for word in timed])
-            # The last token goes on into silence, which is no part of the word.
-            wrong.append((found - np.array(truth)).ravel()[:-1] * 1000)
+    wrong = edge_errors(aligner, utterances, 16000, codes.SILENT)
     edges = np.concatenate(wrong)
     sizes = np.abs(edges)
     return Edges(

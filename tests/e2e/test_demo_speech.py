@@ -19,13 +19,12 @@ from scripts.demo_voice.normalizer import normalizer
 from scripts.demo_voice.sentences import sections
 from tests.conftest import DEMO_VOICE
 from tests.support.judge import hear
-from tests.support.truth import token_times
+from tests.support.truth import edge_errors
 from worker.speech.engine import Engine, Utterance
 from worker.speech.prompt import LEVELS, Voice
 from worker.speech.sampling import Sampling
 from worker.style import Style
 from worker.timing import Aligner
-from worker.words import SentenceSpan
 
 SAMPLING = Sampling(temperature=0.8, seed=7)  # the API's default
 SENTENCES = sections()["everyday"][:5] + sections()["questions"][:2]
@@ -106,15 +105,8 @@ def test_the_aligner_finds_the_words_where_the_tokens_are(
     demo_engine: Engine, demo_checkpoint: Path
 ) -> None:
     aligner = Aligner.load({"en": demo_checkpoint / "aligner"}, "cpu")
-    wrong = []
-    for spoken in demo_engine.speak(SENTENCES, demo_engine.listen(DEMO_VOICE), SAMPLING):
-        truth = token_times(spoken.semantic_tokens, SILENT)
-        span = SentenceSpan(spoken.text, 0.0, len(spoken.samples) / 16000)
-        timed = aligner.align(spoken.samples, 16000, [span])
-        if len(truth) == len(timed):
-            found = np.array([(word.start, word.end) for word in timed])
-            wrong.append((found - np.array(truth)).ravel()[:-1] * 1000)
-    edges = np.concatenate(wrong)
+    spoken = demo_engine.speak(SENTENCES, demo_engine.listen(DEMO_VOICE), SAMPLING)
+    edges = np.concatenate(edge_errors(aligner, spoken, 16000, SILENT))
     print(f"{len(edges)} edges: median {np.median(np.abs(edges)):.1f} ms")
     assert len(edges) >= 20
     assert np.median(np.abs(edges)) <= 20

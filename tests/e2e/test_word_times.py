@@ -11,7 +11,7 @@ import pytest
 from scripts.demo_voice.codes import SILENT
 from tests.conftest import DEMO_VOICE
 from tests.support.spoken_words import SAMPLE_RATE, Pasted, paste
-from tests.support.truth import token_times
+from tests.support.truth import edge_errors
 from tests.support.word_aligner import CHINESE, ENGLISH, train
 from worker.quality import judge
 from worker.speech.engine import Engine, Utterance
@@ -162,20 +162,9 @@ def test_without_a_model_of_its_language_a_word_is_marked(demo_aligner: Aligner)
 def test_the_demo_voice_is_where_its_tokens_are(
     demo_aligner: Aligner, utterances: list[Utterance]
 ) -> None:
-    wrong = []
-    for utterance in utterances:
-        truth = token_times(utterance.semantic_tokens, SILENT)
-        seconds = utterance.samples.size / SAMPLE_RATE
-        timed = demo_aligner.align(
-            utterance.samples, SAMPLE_RATE, [SentenceSpan(utterance.text, 0.0, seconds)]
-        )
-        if len(truth) != len(timed):
-            continue  # spoken without a pause between two of its words: no truth for them
-        times = [(w.start, w.end) for w in timed]
-        # A sentence's last token goes on into silence, which is no part of the word.
-        wrong.append(errors(times, truth).ravel()[:-1])
+    wrong = edge_errors(demo_aligner, utterances, SAMPLE_RATE, SILENT)
     assert len(wrong) >= 4
-    median, most = report("Demo voice", np.concatenate(wrong))
+    median, most = report("Demo voice", np.abs(np.concatenate(wrong)))
     assert median <= 35
     assert most <= 80
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +21,7 @@ from b2sdk.v3 import ALL_CAPABILITIES, RawSimulator
 from b2sdk.v3.exception import B2Error
 
 from tests.support.s3 import Refusal
+from tests.support.serving import serving
 
 KINDS = ("allPublic", "allPrivate")
 SIGNED_BY = re.compile(r"Credential=([^/]+)/")
@@ -41,14 +41,8 @@ class BackblazeB2(ThreadingHTTPServer):
 
     @contextmanager
     def running(self) -> Iterator[BackblazeB2]:
-        thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
+        with serving(self):
             yield self
-        finally:
-            self.shutdown()
-            self.server_close()
-            thread.join()
 
     def environment(self, account_info: str) -> dict[str, str]:
         """For the b2 command, which keeps what it knows of the account in that file."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import boto3
 from moto.server import ThreadedMotoServer
 from mypy_boto3_s3 import S3Client
+
+from tests.support.serving import serving
 
 ACCESS_KEY = "test-key"
 SECRET_KEY = "test-secret-never-shown"
@@ -84,14 +85,8 @@ class Door(ThreadingHTTPServer):
 
     @contextmanager
     def running(self) -> Iterator[Door]:
-        thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
+        with serving(self):
             yield self
-        finally:
-            self.shutdown()
-            self.server_close()
-            thread.join()
 
 
 class _DoorHandler(BaseHTTPRequestHandler):

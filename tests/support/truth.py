@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.speech.engine import Utterance
+from worker.timing import Aligner
+from worker.words import SentenceSpan
 
 TOKEN_SECONDS = 0.02
 
@@ -18,3 +25,22 @@ def token_times(codes: Sequence[int], silent: Collection[int]) -> list[tuple[flo
             times.append((at * TOKEN_SECONDS, (at + length) * TOKEN_SECONDS))
         at += length
     return times
+
+
+def edge_errors(
+    aligner: Aligner, spoken: Iterable[Utterance], rate: int, silent: Collection[int]
+) -> list[npt.NDArray[np.float64]]:
+    """For each sentence the milliseconds by which words begin and end too late, in order.
+
+    Sentences with words that follow each other without a pause have no truth and are left out; and
+    the last end is, since its token goes on into silence, which is no part of the word.
+    """
+    errors = []
+    for one in spoken:
+        truth = token_times(one.semantic_tokens, silent)
+        span = SentenceSpan(one.text, 0.0, one.samples.size / rate)
+        timed = aligner.align(one.samples, rate, [span])
+        if len(truth) == len(timed):
+            found = np.array([(word.start, word.end) for word in timed])
+            errors.append((found - np.array(truth)).ravel()[:-1] * 1000)
+    return errors
