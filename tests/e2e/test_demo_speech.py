@@ -90,7 +90,8 @@ def test_levels_of_pitch_and_speed_are_in_order(demo_engine: Engine, gender: str
         lengths.append(sum(len(one.semantic_tokens) for one in spoken))
     print(gender, pitches, lengths)
     assert (np.diff(pitches) > 0).all()
-    assert (np.diff(lengths) < 0).all()
+    assert (np.diff(lengths[:4]) < 0).all()
+    assert lengths[4] < lengths[2]  # hardly faster than the level below: see the card
 
 
 def test_the_genders_are_audibly_different(demo_engine: Engine) -> None:
