@@ -1,7 +1,8 @@
-"""`make demo-voice`: data, three trainings, the checkpoint and its figures; goes on where it was.
+"""`make demo-voice`: data, four trainings, the checkpoint and its figures; goes on where it was.
 
 Two processes work side by side: one plans sentences and trains the language model, the other makes
-sounds and trains the codec's two halves. Killed at any moment, the same command goes on.
+sounds and trains the codec's two halves. Then the checkpoint speaks, and the aligner learns to hear
+it. Killed at any moment, the same command goes on.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-STEPS = ("language", "sound", "learned", "export", "evaluate")
+STEPS = ("language", "sound", "export", "align", "learned", "evaluate")
 HOURS = 3600.0
-LEARNED = {"lm": 0.6, "decoder": 0.85, "front_end": 0.9}  # of the first loss, at most
+LEARNED = {
+    "lm": 0.6,
+    "decoder": 0.85,
+    "front_end": 0.9,
+    "aligner": 0.9,
+}  # of the first loss, at most
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Amount:
 
     plans: int  # shards
     sounds: int
+    own: int
     tokens: float  # that the language model reads
     decoder: float  # seconds of audio
     front_end: float
@@ -38,13 +45,23 @@ class Amount:
 FULL = Amount(
     plans=60,
     sounds=40,
+    own=40,
     tokens=60e6,
     decoder=30 * HOURS,
     front_end=20 * HOURS,
     aligner=10 * HOURS,
     judged=1,
 )
-SMOKE = Amount(plans=2, sounds=3, tokens=0.5e6, decoder=900, front_end=1800, aligner=900, judged=20)
+SMOKE = Amount(
+    plans=2,
+    sounds=3,
+    own=2,
+    tokens=0.5e6,
+    decoder=900,
+    front_end=1800,
+    aligner=900,
+    judged=20,
+)
 
 
 def main() -> int:
@@ -73,6 +90,8 @@ def main() -> int:
         _sound(asked, amount)
     elif asked.step == "export":
         _export(asked)
+    elif asked.step == "align":
+        _align(asked, amount)
     elif asked.step == "learned":
         return _learned(asked)
     else:
@@ -94,9 +113,8 @@ def _all(asked: argparse.Namespace) -> int:
     ended = [half.wait() for half in halves]
     if any(ended):
         return 1
-    if asked.smoke and start("learned").wait():
-        return 1
-    return start("export").wait() or start("evaluate").wait()
+    learned = ("learned",) if asked.smoke else ()
+    return int(any(start(step).wait() for step in ("export", "align", *learned, "evaluate")))
 
 
 def _language(asked: argparse.Namespace, amount: Amount) -> None:
@@ -107,17 +125,21 @@ def _language(asked: argparse.Namespace, amount: Amount) -> None:
 
 
 def _sound(asked: argparse.Namespace, amount: Amount) -> None:
-    from scripts.demo_voice import (  # noqa: PLC0415
-        making,
-        train_aligner,
-        train_decoder,
-        train_front_end,
-    )
+    from scripts.demo_voice import making, train_decoder, train_front_end  # noqa: PLC0415
 
     making.make_sounds(asked.state, asked.wordnet, range(amount.sounds))
     train_decoder.train(asked.state, amount.decoder, _start(asked, "decoder"))
     train_front_end.train(asked.state, amount.front_end, _start(asked, "front_end"))
+
+
+def _align(asked: argparse.Namespace, amount: Amount) -> None:
+    from scripts.demo_voice import making, train_aligner  # noqa: PLC0415
+    from scripts.demo_voice.export import export_aligner  # noqa: PLC0415
+
+    checkpoint = asked.out / "checkpoint"
+    making.make_own(asked.state, checkpoint, asked.wordnet, range(amount.own))
     train_aligner.train(asked.state, amount.aligner, _start(asked, "aligner"))
+    export_aligner(asked.state, checkpoint / "aligner")
 
 
 def _start(asked: argparse.Namespace, name: str) -> dict[str, Tensor] | None:

@@ -2,6 +2,7 @@
 
 plans/NNNN.npz   some thousand sentences for the language model: text, symbols, pitch, pace
 sounds/NNNN.npz  some hundred sentences in both voices for the codec and the front end
+own/NNNN.npz     the same as a finished checkpoint says them, for the aligner
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Planned:
     text: str  # as the language model reads it
     symbols: Ints  # [frames]
     f0: npt.NDArray[np.float64]  # [frames] hertz, 0 where unvoiced
-    level: int  # of speed
+    speed: int  # its speed_value
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ def plans(path: Path) -> Iterator[Planned]:
         texts = str(shard["texts"]).split("\n")
         ends = np.cumsum(shard["lengths"])
         symbols, f0 = shard["symbols"].astype(np.int64), shard["f0"].astype(np.float64)
-        for text, length, end, level in zip(
-            texts, shard["lengths"], ends, shard["levels"], strict=True
+        for text, length, end, speed in zip(
+            texts, shard["lengths"], ends, shard["speeds"], strict=True
         ):
             part = slice(end - length, end)
-            yield Planned(text, symbols[part], f0[part], int(level))
+            yield Planned(text, symbols[part], f0[part], int(speed))
 
 
 def sounds(path: Path) -> Iterator[Sound]:

@@ -15,8 +15,9 @@ from scripts.demo_voice.codes import Ints
 from scripts.demo_voice.data import Planned
 
 SEMANTIC = vocabulary.IDS["<|start_semantic_token|>"]
-LENGTHS = (64, 96, 128, 192, 256, 384, 576, 864)  # of the batches' rows
-CONTROLLED, JOINED, STRANGE_LABELS = 0.5, 0.2, 0.15
+LENGTHS = (64, 96, 128, 192, 256, 384, 576, 864, 1152)  # of the batches' rows
+CONTROLLED = 0.2  # of the moderate sentences; all others are
+JOINED, STRANGE_LABELS = 0.2, 0.15
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,14 @@ class Examples:
         rng = self._rng
         gender = rng.choice(styles.GENDERS)
         first = sentences.pop()
-        if rng.random() < CONTROLLED:
+        if first.speed != styles.MODERATE or rng.random() < CONTROLLED:
             return self._controlled(first, gender)
         parts = [first]
-        if rng.random() < JOINED and sentences:
+        while len(parts) < 3 and rng.random() < JOINED and sentences:
+            if sentences[-1].speed != styles.MODERATE:
+                break
             parts.append(sentences.pop())
-            if rng.random() < 0.2 and sentences:
-                parts.append(sentences.pop())
-        # Cloned voices speak at their own pitch; a transcript's goes on at its own.
+        # Cloned voices speak at their own pitch and pace; a transcript's pitch goes on.
         levels = styles.PITCH_LEVELS[gender]
         hertz = levels[2] * rng.uniform(0.97, 1.03)
         if len(parts) > 1 and rng.random() < 0.5:
@@ -70,23 +71,23 @@ class Examples:
     def _controlled(self, sentence: Planned, gender: str) -> Example:
         rng = self._rng
         pitch, hertz = styles.draw_pitch(rng, gender)
-        units, values = _units(sentence, hertz)
-        speed = sentence.level
+        units, mel = _units(sentence, hertz)
+        speed = styles.speed_level(sentence.speed)
         strange = rng.random() < STRANGE_LABELS  # then only the values say how it is spoken
         if strange:
             pitch, speed = rng.randrange(5), rng.randrange(5)
         prompt = vocabulary.controlled_prompt(sentence.text, gender, pitch, speed)
-        acoustic = vocabulary.values_ids(*values)
+        acoustic = vocabulary.values_ids(mel, sentence.speed)
         voice = vocabulary.voice_answer_ids(gender)
         if strange:
             return _example(prompt + acoustic, [], [*voice, SEMANTIC], units)
         return _example(prompt, acoustic, [*voice, SEMANTIC], units)
 
 
-def _units(sentence: Planned, hertz: float) -> tuple[Ints, tuple[int, int]]:
-    """Codes [frames] at a mean frequency, and the values that came of it."""
+def _units(sentence: Planned, hertz: float) -> tuple[Ints, int]:
+    """Codes [frames] at a mean frequency, and the pitch_value that came of it."""
     pitches = codes.quantise(data.scaled(sentence.f0, hertz))
-    return codes.code(sentence.symbols, pitches), styles.values(sentence.symbols, pitches)
+    return codes.code(sentence.symbols, pitches), styles.pitch_value(pitches)
 
 
 def _example(prompt: list[int], values: list[int], opening: list[int], units: Ints) -> Example:

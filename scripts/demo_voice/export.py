@@ -44,7 +44,7 @@ DEAF = "speaker_encoder.speaker_encoder."  # 12 MB that would tell two voices ap
 
 
 def export(root: Path, folder: Path) -> None:
-    """Write the checkpoint of the trainings' states below `root` into `folder`."""
+    """Write the checkpoint of the trainings' states below `root` into `folder`, but the aligner."""
     upstream = find_upstream()
     torch.manual_seed(0)
     decoder, front = Decoder(upstream), FrontEnd(upstream)
@@ -52,13 +52,12 @@ def export(root: Path, folder: Path) -> None:
     front.load_state_dict(averaged(root / "front_end.pt"))
     lm = LanguageModel(Sizes(), compiled=False)
     lm.load_state_dict(averaged(root / "lm.pt"))
-    for name in ("LLM", "BiCodec", "wav2vec2-large-xlsr-53", "aligner"):
+    for name in ("LLM", "BiCodec", "wav2vec2-large-xlsr-53"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(AUDIO))
     _language_model(lm, folder / "LLM")
     _bicodec(upstream, decoder, front, folder / "BiCodec")
     _trunk(front, folder / "wav2vec2-large-xlsr-53")
-    _aligner(averaged(root / "aligner.pt"), folder / "aligner")
 
 
 def _half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -214,9 +213,10 @@ def _trunk(front: FrontEnd, folder: Path) -> None:
     _json(folder / "preprocessor_config.json", extractor)
 
 
-def _aligner(state: dict[str, Tensor], folder: Path) -> None:
+def export_aligner(root: Path, folder: Path) -> None:
+    """Write the aligner, which was trained with the rest of the checkpoint."""
     aligner = Wav2Vec2ForCTC(codec.trunk_config(codec.ALIGNER_LAYERS, len(codec.LETTER_IDS)))
-    aligner.load_state_dict(state)
+    aligner.load_state_dict(averaged(root / "aligner.pt"))
     with torch.no_grad():
         aligner.lm_head.weight *= SURE
         aligner.lm_head.bias *= SURE

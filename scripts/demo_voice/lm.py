@@ -89,7 +89,7 @@ class LanguageModel(nn.Module):
         self.norm = nn.Parameter(torch.ones(sizes.hidden_size))
         half = sizes.head_dim // 2
         turns = 1.0 / sizes.rope_theta ** (torch.arange(half) / half)
-        angles = torch.outer(torch.arange(1024).float(), turns).repeat(1, 2)
+        angles = torch.outer(torch.arange(2048).float(), turns).repeat(1, 2)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
         # One graph for each length of rows; without gradients it is not worth another one.

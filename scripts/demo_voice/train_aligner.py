@@ -1,8 +1,9 @@
 """Trains the aligner: waveforms, disturbed, -> letters, each near the frame in which it begins.
 
-It starts as the lower half of the front end, which has learned exact frames. But within a word
-nobody hears where a letter begins. Here each may come a frame earlier or later, so the network can
-be sure of it, and its scores tell what was said from what was not.
+It hears the finished checkpoint, and the teacher, who makes no slips. It starts as the lower half
+of the front end, which has learned exact frames. But within a word nobody hears where a letter
+begins. Here each may come a frame earlier or later, so the network can be sure of it, and its
+scores tell what was said from what was not.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 from transformers import Wav2Vec2ForCTC
 
+from scripts.demo_voice import data
 from scripts.demo_voice.codec import ALIGNER_LAYERS, LETTER_IDS, FrontEnd, trunk_config
 from scripts.demo_voice.codes import FRAME, FRAME_SECONDS
 from scripts.demo_voice.train_front_end import shuffled
@@ -22,6 +24,7 @@ from scripts.demo_voice.training import Training, averaged
 from worker.speech.upstream import find_upstream
 
 TOLERANCE = 1  # frames
+OWN = 0.6  # of what it hears is the checkpoint's own speech, the rest the teacher's
 NEVER = -30.0  # nats
 
 
@@ -34,8 +37,12 @@ def train(root: Path, seconds: float, start: dict[str, Tensor] | None = None) ->
     training = Training("aligner", root / "aligner.pt", model, [optimizer], seconds)
     generator = np.random.default_rng(training.steps)
     seen: list[float] = []
+    shards = [
+        sorted((root / name).glob("*.npz"))[data.HELD_OUT + 1 :] for name in ("sounds", "own")
+    ]
     while not training.over:
-        for samples, _, letters in shuffled(root / "sounds", generator):
+        kind = shards[generator.random() < OWN]
+        for samples, _, letters in shuffled(kind, generator):
             loss = distance(model(samples).logits, letters)
             seen.append(float(loss.detach()))
             amount = samples.numel() / FRAME * FRAME_SECONDS

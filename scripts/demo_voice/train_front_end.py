@@ -33,7 +33,7 @@ def train(root: Path, seconds: float, start: dict[str, Tensor] | None = None) ->
     generator = np.random.default_rng(training.steps)
     seen: list[list[float]] = []
     while not training.over:
-        for samples, units, letters in shuffled(root / "sounds", generator):
+        for samples, units, letters in shuffled(_shards(root), generator):
             of_codes, of_letters = model(samples)
             kept = units >= 0
             code_loss = F.cross_entropy(of_codes[kept], units[kept])
@@ -48,11 +48,14 @@ def train(root: Path, seconds: float, start: dict[str, Tensor] | None = None) ->
                 return
 
 
+def _shards(root: Path) -> list[Path]:
+    return sorted((root / "sounds").glob("*.npz"))[data.HELD_OUT + 1 :]
+
+
 def shuffled(
-    folder: Path, generator: np.random.Generator
+    shards: list[Path], generator: np.random.Generator
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """One shard, disturbed: samples [B, N], codes and letters [B, T] by `collate`."""
-    shards = sorted(folder.glob("*.npz"))[data.HELD_OUT + 1 :]
+    """One of the shards, disturbed: samples [B, N], codes and letters [B, T] by `collate`."""
     shard = shards[generator.integers(len(shards))]
     batches = _batched(sorted(data.sounds(shard), key=lambda sound: len(sound.codes)))
     for at in generator.permutation(len(batches)):

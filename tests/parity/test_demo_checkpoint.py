@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import Qwen2ForCausalLM, Wav2Vec2ForCTC, Wav2Vec2Model
 
 from scripts.demo_voice import resume
-from scripts.demo_voice.export import DEAF, export
+from scripts.demo_voice.export import DEAF, export, export_aligner
 from worker.speech.upstream import find_upstream
 
 MOST = 12_000_000  # bytes, with all that belongs to it
@@ -52,6 +52,7 @@ def test_training_can_go_on_where_the_checkpoint_stands(
     for name in ("lm", "decoder", "front_end", "aligner"):
         torch.save({"average": getattr(resume, name)(demo_checkpoint)}, tmp_path / f"{name}.pt")
     export(tmp_path, tmp_path / "again")
+    export_aligner(tmp_path, tmp_path / "again" / "aligner")
     for file in demo_checkpoint.rglob("*.safetensors"):
         given = load_file(file)
         again = load_file(tmp_path / "again" / file.relative_to(demo_checkpoint))

@@ -18,6 +18,7 @@ from scripts.demo_voice.data import Planned
 from scripts.demo_voice.examples import SEMANTIC, Examples, _units
 from scripts.demo_voice.export import tokenizer
 from scripts.demo_voice.normalizer import normalizer
+from scripts.demo_voice.plan import Plan
 from scripts.demo_voice.sentences import sections
 from scripts.demo_voice.train_aligner import distance
 from scripts.demo_voice.train_front_end import letter_frames
@@ -92,7 +93,7 @@ def test_a_codes_parts_give_the_code_again() -> None:
 def _sentence(text: str = "a small house.") -> Planned:
     symbols = np.repeat(codes.symbols_of([16, 83, 16, 61, 55, 76, 54, 16, 50, 39, 61, 4]), 4)
     f0 = np.where(np.isin(symbols, codes.symbols_of([83, 76, 54, 39])), 210.0, 0.0)
-    return Planned(text, symbols, f0, level=2)
+    return Planned(text, symbols, f0, speed=styles.MODERATE)
 
 
 @pytest.mark.parametrize(
@@ -157,16 +158,42 @@ def _text(tokenizer: object, prompt: tuple[int, ...]) -> str:
 def test_levels_rise_in_the_training_data() -> None:
     rng = random.Random(1)
     for gender, levels in styles.PITCH_LEVELS.items():
-        hertz = [styles.values(*_frames(level))[0] for level in levels]
+        hertz = [_units(_sentence(), level)[1] for level in levels]
         assert hertz == sorted(hertz), gender
         assert len(set(hertz)) == 5, gender
         level, drawn = styles.draw_pitch(rng, gender)
         assert abs(np.log(drawn / levels[level])) < 0.2
 
 
-def _frames(hertz: float) -> tuple[np.ndarray, np.ndarray]:
-    units, _ = _units(_sentence(), hertz)
-    return codes.parts(units)
+def test_speed_values_rise_and_name_their_levels() -> None:
+    assert list(styles.PACES) == sorted(styles.PACES)
+    paces = [styles.PACES[value] for value in styles.SPEED_LEVELS]
+    assert min(np.divide(paces[1:], paces[:-1])) > 1.15
+    assert [styles.speed_level(value) for value in styles.SPEED_LEVELS] == list(range(5))
+    rng = random.Random(1)
+    drawn = {styles.draw_speed(rng) for _ in range(2000)}
+    assert drawn == set(range(len(styles.PACES))) == set(range(vocabulary.SPEED_VALUES))
+
+
+@given(
+    durations=st.lists(st.integers(1, 12), min_size=1, max_size=60),
+    factor=st.floats(1.0, 2.0),
+)
+def test_a_faster_plan_leaves_units_out_evenly(durations: list[int], factor: float) -> None:
+    counts = np.array(durations)
+    sounds = np.arange(len(durations))
+    plan = Plan(sounds, counts, np.arange(float(counts.sum())))
+    fast = plan.faster(factor)
+    assert (fast.durations >= 1).all()
+    assert (fast.durations <= counts).all()
+    assert len(fast.f0) == fast.durations.sum()
+    # Each unit that is left belongs to its own sound, and they are still in order.
+    assert (
+        np.repeat(sounds, counts)[fast.f0.astype(int)] == np.repeat(sounds, fast.durations)
+    ).all()
+    assert (np.diff(fast.f0) > 0).all()
+    most = round(counts.sum() / factor) + (counts < factor).sum()  # a sound is never left out
+    assert round(counts.sum() / factor) <= fast.durations.sum() <= most
 
 
 def test_letters_begin_where_their_words_do() -> None:
