@@ -60,7 +60,7 @@ SMOKE = Amount(
     decoder=900,
     front_end=1800,
     aligner=900,
-    judged=20,
+    judged=50,
 )
 
 

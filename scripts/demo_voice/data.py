@@ -56,6 +56,8 @@ def plans(path: Path) -> Iterator[Planned]:
 def sounds(path: Path) -> Iterator[Sound]:
     """The sentences of one shard."""
     with np.load(path) as shard:
+        if not len(shard["lengths"]):
+            return
         ends = np.cumsum(shard["lengths"])
         units, samples = shard["codes"].astype(np.int64), shard["samples"]
         for text, gender, length, end in zip(

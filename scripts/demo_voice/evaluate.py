@@ -25,11 +25,13 @@ from scripts.demo_voice.progress import Progress
 from scripts.demo_voice.sentences import sections
 from tests.support.judge import hear, load_judge
 from tests.support.truth import edge_errors
+from worker.quality import judge
 from worker.speech.batcher import Sampling
 from worker.speech.engine import Engine, Utterance
 from worker.speech.prompt import GENDERS, LEVELS, Voice
 from worker.style import Style
 from worker.timing import Aligner
+from worker.words import SentenceSpan
 
 SAMPLING = Sampling(temperature=0.8, top_k=50, top_p=0.95, max_tokens=1000, seed=7)
 TIMED = "The children were playing in the garden."  # some two seconds
@@ -74,6 +76,7 @@ class Edges:
     median: float
     bias: float  # the median with its sign
     most: float  # of 95 %
+    doubted: float  # percent of sentences that the worker's check would speak again
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def evaluate(checkpoint: Path, clip: Path, out: Path, part: int = 1) -> Figures:
     cloned: list[Utterance] = []
     progress = Progress("judged", len(voices) * sum(map(len, chosen.values())))
     with tempfile.TemporaryDirectory() as folder:
-        judge = load_judge(Path(folder))
+        whisper = load_judge(Path(folder))
         for mode, voice in voices.items():
             whole = Score()
             for section, lines in chosen.items():
@@ -107,7 +110,7 @@ def evaluate(checkpoint: Path, clip: Path, out: Path, part: int = 1) -> Figures:
                 for line, spoken in zip(lines, engine.speak(lines, voice, SAMPLING), strict=True):
                     padded = np.pad(spoken.samples, (3200, 4800))
                     score.meant.append(_words(plain.normalize_str(line)))
-                    score.heard.append(_words(plain.normalize_str(hear(judge, padded))))
+                    score.heard.append(_words(plain.normalize_str(hear(whisper, padded))))
                     progress.step()
                     if mode == "cloned":
                         cloned.append(spoken)
@@ -169,11 +172,15 @@ def _hertz(spoken: Utterance) -> float:
 
 
 def _seconds(spoken: Utterance) -> float:
-    return len(spoken.samples) / 16000
+    return len(spoken.samples) / codes.SAMPLE_RATE
 
 
 def _edges(aligner: Aligner, utterances: Sequence[Utterance]) -> Edges:
-    wrong = edge_errors(aligner, utterances, 16000, codes.SILENT)
+    wrong = edge_errors(aligner, utterances, codes.SAMPLE_RATE, codes.SILENT)
+    doubted = 0
+    for one in utterances:
+        span = SentenceSpan(one.text, 0.0, _seconds(one))
+        doubted += not judge(aligner.align(one.samples, codes.SAMPLE_RATE, [span]), span).good
     edges = np.concatenate(wrong)
     sizes = np.abs(edges)
     return Edges(
@@ -181,6 +188,7 @@ def _edges(aligner: Aligner, utterances: Sequence[Utterance]) -> Edges:
         median=round(float(np.median(sizes)), 1),
         bias=round(float(np.median(edges)), 1),
         most=round(float(np.percentile(sizes, 95)), 1),
+        doubted=round(100 * doubted / len(utterances), 1),
     )
 
 
@@ -212,7 +220,8 @@ def table(figures: Figures) -> str:
         "",
         (
             f"Aligner, {edges.words} words of the cloned voice: median error {edges.median} ms "
-            f"(bias {edges.bias} ms), 95 % within {edges.most} ms."
+            f"(bias {edges.bias} ms), 95 % within {edges.most} ms. The worker's check would have "
+            f"{edges.doubted} % of the sentences spoken again."
         ),
         "",
         (

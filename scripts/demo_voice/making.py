@@ -27,6 +27,7 @@ from worker.style import Style
 PLANS, SOUNDS, OWN = 4000, 150, 320  # sentences in a shard
 ROWS = 32  # of its own that are spoken at once
 GAIN = 2.0
+NONE = np.zeros(0, np.int16)  # one that never ends a sentence has nothing to learn from
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -153,6 +154,6 @@ def _packed(sounds: Iterable[Sound]) -> Arrays:
         "texts": np.array("\n".join(row.text for row in rows)),
         "genders": np.array([styles.GENDERS.index(row.gender) for row in rows], np.uint8),
         "lengths": np.array([len(row.codes) for row in rows]),
-        "codes": np.concatenate([row.codes for row in rows]).astype(np.uint16),
-        "samples": np.concatenate([row.samples for row in rows]),
+        "codes": np.concatenate([NONE, *(row.codes for row in rows)]).astype(np.uint16),
+        "samples": np.concatenate([NONE, *(row.samples for row in rows)]).astype(np.int16),
     }

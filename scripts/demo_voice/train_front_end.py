@@ -69,7 +69,7 @@ def _batched(sounds: list[Sound]) -> list[list[Sound]]:
         if (len(batches[-1]) + 1) * len(sound.codes) > BATCH and batches[-1]:
             batches.append([])
         batches[-1].append(sound)
-    return batches
+    return batches if sounds else []
 
 
 def collate(
