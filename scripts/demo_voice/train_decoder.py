@@ -12,7 +12,7 @@ from torch import Tensor
 from scripts.demo_voice import data, styles
 from scripts.demo_voice.codec import Decoder
 from scripts.demo_voice.codes import FRAME, FRAME_SECONDS
-from scripts.demo_voice.training import Training
+from scripts.demo_voice.training import DEVICE, Training
 from worker.speech.upstream import find_upstream
 
 SEGMENT, ROWS = 40, 12  # frames of a segment, segments of a step
@@ -40,8 +40,8 @@ def train(root: Path, seconds: float, start: dict[str, Tensor] | None = None) ->
             rows = starts[:, None] + np.arange(SEGMENT)
             voice = voices[rows[:, SEGMENT // 2]]
             wave = samples.reshape(-1, FRAME)[rows].reshape(ROWS, -1).astype(np.float32) / 32767
-            said = model(torch.from_numpy(units[rows]), torch.from_numpy(voice))
-            magnitude, phase = spectra.distance(said, torch.from_numpy(wave))
+            said = model(*(torch.from_numpy(x).to(DEVICE) for x in (units[rows], voice)))
+            magnitude, phase = spectra.distance(said, torch.from_numpy(wave).to(DEVICE))
             losses.append([float(magnitude.detach()), float(phase.detach())])
             means = np.mean(losses[-100:], 0)
             note = f"magnitude {means[0]:.3f}, phase {means[1]:.3f}"
@@ -67,17 +67,17 @@ class Spectra:
     """Distances between waveforms: magnitudes at several resolutions; phase at low frequencies."""
 
     def __init__(self) -> None:
-        self._windows = {n: torch.hann_window(n) for n in WINDOWS}
+        self._windows = {n: torch.hann_window(n, device=DEVICE) for n in WINDOWS}
         self._bands = {
             n: torchaudio.functional.melscale_fbanks(
                 n // 2 + 1, 0.0, 8000.0, bands, 16000, norm="slaney", mel_scale="slaney"
-            ).T
+            ).T.to(DEVICE)
             for n, bands in WINDOWS.items()
         }
 
     def distance(self, said: Tensor, meant: Tensor) -> tuple[Tensor, Tensor]:
         """Magnitude and phase, of waveforms [B, N]."""
-        magnitude = phase = torch.zeros(())
+        magnitude = phase = torch.zeros((), device=said.device)
         for n, bands in self._bands.items():
             window = self._windows[n]
             a, b = (torch.stft(x, n, n // 4, n, window, return_complex=True) for x in (said, meant))

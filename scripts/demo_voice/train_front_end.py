@@ -15,7 +15,7 @@ from scripts.demo_voice import codes, data
 from scripts.demo_voice.codec import LETTER_IDS, FrontEnd
 from scripts.demo_voice.codes import FRAME, FRAME_SECONDS, Ints
 from scripts.demo_voice.data import Sound
-from scripts.demo_voice.training import Training
+from scripts.demo_voice.training import DEVICE, Training
 from worker.speech.upstream import find_upstream
 
 BATCH = 1500  # frames
@@ -90,7 +90,8 @@ def collate(
         begun = letter_frames(sound.text, sound.codes)
         if begun is not None:
             letters[row, :heard] = begun[:-1]
-    return torch.from_numpy(samples), torch.from_numpy(units), torch.from_numpy(letters)
+    one, two, three = (torch.from_numpy(x).to(DEVICE) for x in (samples, units, letters))
+    return one, two, three
 
 
 def disturbed(wave: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -129,7 +130,7 @@ def letter_frames(text: str, units: Ints) -> Ints | None:
 
 def letter_distance(logits: Tensor, letters: Tensor) -> Tensor:
     """Cross entropy of the letters' beginnings; blanks weigh less."""
-    weights = torch.ones(logits.shape[-1])
+    weights = torch.ones(logits.shape[-1], device=logits.device)
     weights[0] = BLANK_WEIGHT
     nats = F.cross_entropy(
         logits.transpose(1, 2), letters, weights, ignore_index=-1, reduction="sum"

@@ -15,6 +15,7 @@ from scripts.demo_voice.progress import Progress
 
 SAVED_EVERY = 90.0  # seconds
 LOSSES = 5  # steps of which one mean is kept
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Muon(torch.optim.Optimizer):
@@ -51,7 +52,10 @@ def _orthogonal(gradient: Tensor, steps: int = 5) -> Tensor:
 
 
 class Training:
-    """A model, its optimisers, and how far they are: `done` of `total`, in the training's unit."""
+    """A model, its optimisers, and how far they are: `done` of `total`, in the training's unit.
+
+    It moves the model to the GPU where there is one; batches have to be there too.
+    """
 
     def __init__(
         self,
@@ -62,7 +66,7 @@ class Training:
         total: float,
         average: float = 0.998,
     ) -> None:
-        self.model, self.optimizers, self.total = model, optimizers, total
+        self.model, self.optimizers, self.total = model.to(DEVICE), optimizers, total
         self.done, self.steps = 0.0, 0
         self.losses: list[float] = []  # means of a few steps each
         self._recent: list[float] = []
@@ -72,7 +76,7 @@ class Training:
         self._saved = time.monotonic()
         self._stopped = False
         if path.exists():
-            self._load(torch.load(path, weights_only=True))
+            self._load(torch.load(path, weights_only=True, map_location=DEVICE))
         self.progress = Progress(name, total, self.done)
         signal.signal(signal.SIGTERM, self._stop)
 
@@ -145,11 +149,11 @@ class Training:
 
 def averaged(path: Path) -> dict[str, Tensor]:
     """The averaged weights of a training's state."""
-    state: dict[str, Tensor] = torch.load(path, weights_only=True)["average"]
+    state: dict[str, Tensor] = torch.load(path, weights_only=True, map_location="cpu")["average"]
     return state
 
 
 def learned(path: Path) -> float:
     """The last loss of a training's state as a share of its first."""
-    losses: list[float] = torch.load(path, weights_only=True)["losses"]
+    losses: list[float] = torch.load(path, weights_only=True, map_location="cpu")["losses"]
     return losses[-1] / losses[0]

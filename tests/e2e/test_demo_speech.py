@@ -17,6 +17,7 @@ from scripts.demo_voice import clip
 from scripts.demo_voice.codes import SILENT, frequencies, parts
 from scripts.demo_voice.normalizer import normalizer
 from scripts.demo_voice.sentences import sections
+from scripts.demo_voice.styles import mel
 from tests.conftest import DEMO_VOICE
 from tests.support.judge import hear
 from tests.support.truth import edge_errors
@@ -94,17 +95,25 @@ def test_levels_of_pitch_and_speed_are_in_order(demo_engine: Engine, gender: str
     assert (np.diff(lengths, axis=0) < 0).mean() >= 0.95  # each sentence by itself
 
 
-def test_a_speed_value_is_obeyed(demo_engine: Engine) -> None:
-    def length(value: int) -> int:
-        style = Style(gender="female", speed_value=value)
-        voice = demo_engine.design(style, "Good morning.", SAMPLING).voice
-        return sum(
-            len(one.semantic_tokens) for one in demo_engine.speak(SENTENCES, voice, SAMPLING)
-        )
+def valued(engine: Engine, **values: int) -> list[Utterance]:
+    """The sentences in a voice of these values, in words of the API."""
+    voice = engine.design(Style(gender="female", **values), "Good morning.", SAMPLING).voice
+    return list(engine.speak(SENTENCES, voice, SAMPLING))
 
-    lengths = [length(value) for value in range(2, 9)]
+
+def test_a_speed_value_is_obeyed(demo_engine: Engine) -> None:
+    lengths = [
+        sum(len(one.semantic_tokens) for one in valued(demo_engine, speed_value=value))
+        for value in range(2, 9)
+    ]
     print(lengths)
     assert (np.diff(lengths) < 0).all()
+
+
+def test_a_pitch_value_is_obeyed(demo_engine: Engine) -> None:
+    for asked in (150, 190, 240, 300):
+        heard = hertz(valued(demo_engine, pitch_value=mel(asked)))
+        assert abs(np.log(heard / asked)) < np.log(1.1), (asked, heard)
 
 
 def test_the_genders_are_audibly_different(demo_engine: Engine) -> None:
