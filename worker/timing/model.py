@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from worker.errors import SetupError
 
 SAMPLE_RATE = 16_000  # of wav2vec 2.0, of WhisperX and of Spark-TTS
+FRAME_SECONDS = 0.02  # from one frame of wav2vec 2.0 to the next
 _WINDOW_MIN = 400  # samples that the convolutions need for their first frame
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worker.timing.model import SAMPLE_RATE, CtcModel
+from worker.timing.model import FRAME_SECONDS, SAMPLE_RATE, CtcModel
 
 _WILDCARD = "\ue000"  # in no alphabet; WhisperX lets it match any character
 _VOWELS = re.compile("[aeiouy]+")
@@ -43,24 +43,21 @@ def search(
     if not any(words) or not window.size:
         return [None] * len(words)
     logits = model.logits(window)
-    seconds = window.size / SAMPLE_RATE
     best: list[Hit | None] = [None] * len(words)
     chosen = [readings[0] if readings else "" for readings in words]
     tried: list[list[str]] = []
     for turn in range(max(map(len, words))):
         tried.append([r[min(turn, len(r) - 1)] if r else "" for r in words])
-        for i, hit in enumerate(_align(model, logits, seconds, tried[-1])):
+        for i, hit in enumerate(_align(model, logits, tried[-1])):
             old = best[i]
             if hit and (old is None or hit.score > old.score):
                 best[i], chosen[i] = hit, tried[-1][i]
     if len(tried) == 1:
         return best
-    return _align(model, logits, seconds, chosen)  # together: the best of each, in one path
+    return _align(model, logits, chosen)  # together: the best of each, in one path
 
 
-def _align(
-    model: CtcModel, logits: torch.Tensor, seconds: float, readings: Sequence[str]
-) -> list[Hit | None]:
+def _align(model: CtcModel, logits: torch.Tensor, readings: Sequence[str]) -> list[Hit | None]:
     """Align one reading of each word ("" for none) with logits [1, frames, characters]."""
     # Loaded with the models, before the first job; not by a worker that has none.
     from whisperx.alignment import LANGUAGES_WITHOUT_SPACES, align  # noqa: PLC0415
@@ -70,7 +67,11 @@ def _align(
     text = (" " if spaced else "").join(unit for word in units for unit in word)
     if not text or len(text) >= logits.shape[1]:
         return [None] * len(readings)
-    # The window's samples serve WhisperX for their number only: the logits are at hand.
+    # The window's samples serve WhisperX for their number only: the logits are at hand. It spreads
+    # the time from the first frame to the last over all of the window, which makes words the later
+    # the further behind they are, by up to 40 ms; so the window is said to end where the last frame
+    # begins, and a frame stands for its middle.
+    seconds = (logits.shape[1] - 1) * FRAME_SECONDS
     result = align(
         [{"text": text, "start": 0.0, "end": seconds}],
         lambda _: SimpleNamespace(logits=logits),
@@ -89,8 +90,8 @@ def _align(
 def _joined(places: Sequence[dict[str, float]], letters: str) -> Hit:
     """One hit for the places of a word's parts, as WhisperX gives them."""
     return Hit(
-        float(places[0]["start"]),
-        float(places[-1]["end"]),
+        float(places[0]["start"]) + FRAME_SECONDS / 2,
+        float(places[-1]["end"]) + FRAME_SECONDS / 2,
         float(np.mean([place["score"] for place in places])),
         letters.count(_WILDCARD) * 2 > len(letters),
     )
