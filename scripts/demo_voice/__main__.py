@@ -20,12 +20,8 @@ if TYPE_CHECKING:
 
 STEPS = ("language", "sound", "export", "align", "learned", "evaluate")
 HOURS = 3600.0
-LEARNED = {
-    "lm": 0.6,
-    "decoder": 0.85,
-    "front_end": 0.9,
-    "aligner": 0.9,
-}  # of the first loss, at most
+# Of the first loss, at most; seen are 0.34, 0.67, 0.49 and 0.81.
+LEARNED = {"lm": 0.5, "decoder": 0.8, "front_end": 0.7, "aligner": 0.9}
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ FULL = Amount(
     tokens=60e6,
     decoder=30 * HOURS,
     front_end=20 * HOURS,
-    aligner=10 * HOURS,
+    aligner=20 * HOURS,
     judged=1,
 )
 SMOKE = Amount(

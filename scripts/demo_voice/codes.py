@@ -30,9 +30,6 @@ SYMBOLS = (
 # What the teacher's alphabet has and the codes do without: other marks are pauses too.
 SAME = {1: 3, 2: 3, 5: 4, 9: 3, 10: 4, 11: 16, 12: 16, 13: 16, 14: 16, 15: 16, 158: 83}
 PAUSES = frozenset({0, 3, 4, 6, 16})
-VOWELS = frozenset({24, 25, 31, 33, 39, 41, 42, 43, 51, 63, 69, 70, 72, 76, 83, 85, 86, 87, 102})
-VOWELS |= frozenset({135, 138, 177, 47, 57})
-STRESSES = frozenset({156, 157})
 
 # Pitch 0 is unvoiced; then twice the periods in a frame, and the half of a pair of frames.
 PITCHES = ((0, 0), (6, 0), (8, 0), (10, 0), (12, 0), (4, 0), (5, 0), (5, 1), (7, 0), (7, 1))

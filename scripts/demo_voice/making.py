@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +65,7 @@ def _own(engine: Engine, prose: Prose, read: Normalizer, rng: random.Random) -> 
     """Some sentences in one voice, half of the time the cloned one, else of any style."""
     gender = rng.choice(styles.GENDERS)
     voice = Voice(styles.GLOBALS[gender])
-    sampling = Sampling(temperature=0.8, top_k=50, top_p=0.95, max_tokens=1000)
-    sampling = replace(sampling, seed=rng.getrandbits(31))
+    sampling = Sampling(temperature=0.8, max_tokens=1000, seed=rng.getrandbits(31))
     lines = [
         line for line in (prose.sentence(rng) for _ in range(ROWS)) if read.normalize_str(line)
     ]

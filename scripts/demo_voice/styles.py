@@ -20,7 +20,6 @@ SPEED_LEVELS = (3, 4, 5, 6, 7)  # their values
 MODERATE = SPEED_LEVELS[2]  # the value of cloned voices
 # Tokens of each voice, each one of the 4^6 codes of the speaker quantizer.
 GLOBALS = {"female": (0, 1365, 2730, 4095), "male": (4095, 2730, 1365, 0)}
-TEACHER_HERTZ = 197.0  # its mean, over many sentences
 
 
 def mel(hertz: float) -> int:

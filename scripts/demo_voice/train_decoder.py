@@ -12,7 +12,7 @@ from torch import Tensor
 from scripts.demo_voice import data, styles
 from scripts.demo_voice.codec import Decoder
 from scripts.demo_voice.codes import FRAME, FRAME_SECONDS
-from scripts.demo_voice.training import DEVICE, Training
+from scripts.demo_voice.training import DEVICE, Training, on_device
 from worker.speech.upstream import find_upstream
 
 SEGMENT, ROWS = 40, 12  # frames of a segment, segments of a step
@@ -40,8 +40,8 @@ def train(root: Path, seconds: float, start: dict[str, Tensor] | None = None) ->
             rows = starts[:, None] + np.arange(SEGMENT)
             voice = voices[rows[:, SEGMENT // 2]]
             wave = samples.reshape(-1, FRAME)[rows].reshape(ROWS, -1).astype(np.float32) / 32767
-            said = model(*(torch.from_numpy(x).to(DEVICE) for x in (units[rows], voice)))
-            magnitude, phase = spectra.distance(said, torch.from_numpy(wave).to(DEVICE))
+            said = model(on_device(units[rows]), on_device(voice))
+            magnitude, phase = spectra.distance(said, on_device(wave))
             losses.append([float(magnitude.detach()), float(phase.detach())])
             means = np.mean(losses[-100:], 0)
             note = f"magnitude {means[0]:.3f}, phase {means[1]:.3f}"

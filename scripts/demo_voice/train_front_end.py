@@ -15,7 +15,7 @@ from scripts.demo_voice import codes, data
 from scripts.demo_voice.codec import LETTER_IDS, FrontEnd
 from scripts.demo_voice.codes import FRAME, FRAME_SECONDS, Ints
 from scripts.demo_voice.data import Sound
-from scripts.demo_voice.training import DEVICE, Training
+from scripts.demo_voice.training import Training, on_device
 from worker.speech.upstream import find_upstream
 
 BATCH = 1500  # frames
@@ -90,8 +90,7 @@ def collate(
         begun = letter_frames(sound.text, sound.codes)
         if begun is not None:
             letters[row, :heard] = begun[:-1]
-    one, two, three = (torch.from_numpy(x).to(DEVICE) for x in (samples, units, letters))
-    return one, two, three
+    return on_device(samples), on_device(units), on_device(letters)
 
 
 def disturbed(wave: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's name for it
 from scripts.demo_voice import codes, vocabulary
 from scripts.demo_voice.examples import LENGTHS, Batches, Examples
 from scripts.demo_voice.lm import LanguageModel, Sizes
-from scripts.demo_voice.training import DEVICE, Muon, Training
+from scripts.demo_voice.training import Muon, Training, on_device
 
 BATCH = 4096  # tokens
 CORRUPTED = 0.04  # of the codes that it sees: it has to live with its own slips
@@ -64,14 +64,10 @@ def _loss(model: LanguageModel, ids: np.ndarray, targets: np.ndarray) -> torch.T
     asked = targets >= 0
     meant = targets[asked]
     weights = np.where(_is_code(meant) & (_symbol(meant) == _symbol(ids[asked])), REPEATED, 1.0)
-    logits = model(_tensor(ids), _tensor(asked)).float()
-    nats = F.cross_entropy(logits, _tensor(meant), reduction="none")
-    weight = _tensor(weights).float()
+    logits = model(on_device(ids), on_device(asked)).float()
+    nats = F.cross_entropy(logits, on_device(meant), reduction="none")
+    weight = on_device(weights).float()
     return (nats * weight).sum() / weight.sum()
-
-
-def _tensor(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(array).to(DEVICE)
 
 
 def _is_code(ids: np.ndarray) -> np.ndarray:
@@ -89,7 +85,7 @@ def _judged(model: LanguageModel, batches: list[tuple[np.ndarray, np.ndarray]]) 
     for ids, targets in batches:
         losses.append(float(_loss(model, ids, targets)))
         asked = _is_code(targets)
-        best = model(_tensor(ids), _tensor(asked)).argmax(-1).cpu().numpy()
+        best = model(on_device(ids), on_device(asked)).argmax(-1).cpu().numpy()
         hit = _symbol(best) == _symbol(targets[asked])
         right.append(hit)
         changes.append(hit[_symbol(ids[asked]) != _symbol(targets[asked])])

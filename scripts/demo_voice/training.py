@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -145,6 +146,11 @@ class Training:
             optimizer.load_state_dict(saved)
         self.done, self.steps = state["done"], state["steps"]
         self.losses = state.get("losses", [])
+
+
+def on_device(array: np.ndarray) -> Tensor:
+    """The array as a tensor where the models are."""
+    return torch.from_numpy(array).to(DEVICE)
 
 
 def averaged(path: Path) -> dict[str, Tensor]:

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from worker.errors import SetupError
 from worker.spoken import readings
-from worker.timing.model import SAMPLE_RATE, CtcModel, load_model
+from worker.timing.model import FRAME_SECONDS, SAMPLE_RATE, CtcModel, load_model
 from worker.timing.search import Hit, search
 from worker.words import SentenceSpan, WordTiming, has_han, language_of, split_words
 
-_FRAME = 320  # samples, 20 ms
+_FRAME = round(FRAME_SECONDS * SAMPLE_RATE)  # samples
 _SOUND_FLOOR = 0.01  # of the loudest frame, -40 dB: below it there is no voice
 _ONSET = 2  # frames by which a word may begin before the path says so
 _PAUSE = 3  # frames of silence at a word's end that are no longer the word
