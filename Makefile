@@ -14,6 +14,7 @@ export UV_PYTHON_DOWNLOADS := never
 export RUNPOD_VOLUME ?= $(CURDIR)/.volume
 export RUNPOD_SKIP_AUTO_SYSTEM_CHECKS ?= true
 export RUNPOD_SKIP_GPU_CHECK ?= true
+export OMP_WAIT_POLICY ?= PASSIVE
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s'|'
