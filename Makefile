@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak test image-test lint format faults hostile load lock lock-model parity-full bench llama demo-voice demo-eval docs lock-dev clean
+.PHONY: help install speak test mutants coverage image-test lint format faults hostile load lock lock-model parity-full bench llama demo-voice demo-eval docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -49,6 +49,17 @@ speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TE
 
 test: $(STAMP) system  ## every test, against the real parts, on this machine alone
 	$(BIN)/python -m pytest
+
+# Each fault against the unit tests that import its module. MUTANTS="volume batcher/NAME" tries some.
+mutants: $(STAMP)  ## faults put into the code on purpose: which ones no test sees; a table
+	$(BIN)/python -m scripts.mutants $(MUTANTS)
+
+coverage: $(STAMP) system  ## every test, and which branches none enters (docs/COVERAGE.md)
+	mkdir -p .cache/coverage
+	rm -f .cache/coverage/*
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m scripts.uncovered
 
 image-test: $(STAMP) system  ## the image: built twice from nothing, the same bytes, started (NIX.md)
 	$(BIN)/python -m pytest tests/nix -m 'image or not image' -s

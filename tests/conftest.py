@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Read when torch is imported: threads that wait sleep, so that two runs side by side on few
 # cores do not slow each other down tenfold.
@@ -24,6 +25,12 @@ from worker.speech.native import cpu_flags
 
 if TYPE_CHECKING:  # the judge is in the development environment alone; unit tests run without it
     from faster_whisper import WhisperModel
+
+# A busy machine makes no test red.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 REPOSITORY = Path(__file__).parents[1]
 DEMO = REPOSITORY / "volume" / "demo" / "checkpoint"

@@ -12,9 +12,9 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from scripts.documents import write_between
 from scripts.scaling.compare import LOAD, compare
 from scripts.scaling.inputs import HERE, MEASURED, Job, Platform, Texts, Worker, worker_of
 from scripts.scaling.plots import draw
@@ -126,14 +126,6 @@ def checked(values: Mapping[str, Any]) -> str:
         f"{calm['workers']} workers of {load['machine']}:\n\n"
     )
     return said + found.table()
-
-
-def write_between(document: Path, marks: tuple[str, str], between: str) -> None:
-    """Replace what stands between the two marks."""
-    text = document.read_text(encoding="utf-8")
-    start = text.index(marks[0]) + len(marks[0])
-    end = text.index(marks[1])
-    document.write_text(text[:start] + between + text[end:], encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,81 @@
+"""Which unit tests import a module: those that a fault in it must turn red."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from scripts.mutants.mutant import REPOSITORY
+
+UNIT_TESTS = REPOSITORY / "tests" / "unit"
+OURS = ("worker", "volume", "scripts", "docs", "tests")
+
+
+def nearest(file: str) -> list[str]:
+    """The unit test files that import a file's module, the one that imports the fewest first.
+
+    Paths are relative to the repository. What a package's `__init__` or a module of tests/support
+    imports counts as imported by the test. For a file that is no module (the C sources), the tests
+    of its package and of the modules that import this.
+    """
+    wanted = {_module(REPOSITORY / file)}
+    if not file.endswith(".py"):
+        package = _module((REPOSITORY / file).parent / "__init__.py")
+        importers = {
+            _module(path)
+            for path in (REPOSITORY / "worker").rglob("*.py")
+            if package in _imports(path)
+        }
+        wanted = {package, *importers}
+    tests = [path for path in UNIT_TESTS.glob("test_*.py") if wanted & imported(path)]
+    tests.sort(key=lambda path: (len(imported(path)), path.name))
+    return [str(path.relative_to(REPOSITORY)) for path in tests]
+
+
+@cache
+def imported(test: Path) -> frozenset[str]:
+    """The project's modules that a test imports, itself or by a package's or a helper's imports."""
+    found: set[str] = set()
+    waiting = [*_imports(test)]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        path = _path(name)
+        if path is not None and (path.name == "__init__.py" or name.startswith("tests.support.")):
+            waiting += _imports(path)
+    return frozenset(found)
+
+
+@cache
+def _imports(path: Path) -> frozenset[str]:
+    """The project's modules that a file's import statements name."""
+    return frozenset(_named(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def _named(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if _path(alias.name))
+        elif isinstance(node, ast.ImportFrom) and node.module and _path(node.module):
+            yield node.module
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name for name in names if _path(name))
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def _path(module: str) -> Path | None:
+    """A module's file, where it is one of the project's."""
+    if module.partition(".")[0] not in OURS:
+        return None
+    base = REPOSITORY.joinpath(*module.split("."))
+    paths = (base.with_suffix(".py"), base / "__init__.py")
+    return next((path for path in paths if path.is_file()), None)

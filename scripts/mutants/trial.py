@@ -1,0 +1,293 @@
+"""Trying mutants: each in a copy of the tree, by a process that has the libraries loaded already.
+
+A process that imports torch and pytest anew for each mutant would spend most of its time on that:
+here one process imports them (multiprocessing's forkserver) and each trial is a fork of it.
+"""
+
+from __future__ import annotations
+
+import compileall
+import hashlib
+import json
+import multiprocessing
+import os
+import queue
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.util import cache_from_source
+from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+import pytest
+
+from scripts.mutants.mutant import REPOSITORY, Mutant
+from scripts.mutants.nearest import nearest
+
+LOADED = ("pytest", "torch", "numpy", "pydantic_settings", "boto3", "aiohttp", "soundfile", "regex")
+LEFT_OUT = (".*", "__pycache__", "out", "*.pyc")  # of the tree, when it is copied
+KEPT = (".runpod", ".github", ".ci")  # of what begins with a dot, for the tests that read it
+AT_LEAST = 60.0  # seconds a trial may take, and thrice what its tests take without a fault
+LONGEST = 600.0  # seconds of one test file, without a fault
+LOG = "trial.log"
+SPAWN = multiprocessing.get_context("forkserver")
+
+Thing = TypeVar("Thing")
+
+
+class TrialError(Exception):
+    """The tests could not be run, or are red without any fault; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the tests said: red by the test `by`, or `by` is empty. "hang": they did not end."""
+
+    by: str
+    seconds: float
+    log: str = ""  # the end of what pytest printed
+
+
+class FirstFailure:
+    """Plugin of pytest: the first test, or file, that fails."""
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a test that failed."""
+        if report.failed:
+            self.name = self.name or report.nodeid
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note a file that could not be imported."""
+        if report.failed:
+            self.name = self.name or report.nodeid
+
+
+def run_tests(root: Path, tests: Sequence[str], seconds: float) -> Outcome:
+    """Run tests in a copy of the tree at `root` until the first is red, for so many seconds.
+
+    Raises TrialError where pytest itself fails, or there is no such test.
+    """
+    ours, theirs = SPAWN.Pipe(duplex=False)
+    process = SPAWN.Process(target=_run, args=(str(root), list(tests), theirs))
+    began = time.monotonic()
+    process.start()
+    theirs.close()
+    try:
+        if not ours.poll(seconds):
+            return Outcome("hang", time.monotonic() - began)
+        status, name = ours.recv()
+    except EOFError:  # the process is gone: killed by a signal, or by os._exit
+        return Outcome("the process died", time.monotonic() - began)
+    finally:
+        _end(process)
+        ours.close()
+    log = (root / LOG).read_text(encoding="utf-8", errors="replace")[-2000:]
+    if status == pytest.ExitCode.USAGE_ERROR and "while loading conftest" in log:
+        name = "tests/conftest.py"  # what all tests import cannot be
+    elif status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not name:
+        raise TrialError(f"{log}\npytest ended with {status} for {' '.join(tests)}")
+    return Outcome(name, time.monotonic() - began, log if name else "")
+
+
+def _run(root: str, tests: list[str], results: Connection) -> None:
+    """In the forked process."""
+    os.setsid()
+    os.chdir(root)
+    sys.dont_write_bytecode = True
+    here = {str(REPOSITORY), ""}
+    sys.path[:] = [root, *(entry for entry in sys.path if entry not in here)]
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("scripts", "tests")]:
+        del sys.modules[name]
+    with (Path(root) / LOG).open("w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    plugin = FirstFailure()
+    options = ["-x", "-q", "--tb=short", "-p", "no:cacheprovider", "--basetemp", f"{root}/.tmp"]
+    status = pytest.main([*options, *tests], plugins=[plugin])
+    results.send((int(status), plugin.name))
+    results.close()
+    sys.stdout.flush()
+    os._exit(0)  # whatever threads a fault may have left
+
+
+def _end(process: multiprocessing.process.BaseProcess) -> None:
+    """End a trial and what it started."""
+    process.join(2)
+    if process.pid is not None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            process.kill()
+    process.join()
+
+
+@dataclass
+class Ledger:
+    """The outcomes so far, in a file: a run that was ended goes on where it was.
+
+    An outcome stands as long as the mutant, its tests and all code that they may run do.
+    """
+
+    path: Path
+    known: dict[str, Outcome] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path) -> Ledger:
+        """Read what is there; a line that was cut off is left out."""
+        ledger = cls(path)
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                key = entry.pop("key")
+                ledger.known[key] = Outcome(**entry)
+            except ValueError:
+                continue
+        return ledger
+
+    def note(self, key: str, outcome: Outcome) -> None:
+        """Add an outcome."""
+        self.known[key] = outcome
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as out:
+            out.write(json.dumps({"key": key, **asdict(outcome)}) + "\n")
+
+
+class Trials:
+    """Tries mutants, `jobs` at a time, each in a copy of the tree of its own."""
+
+    def __init__(self, jobs: int, ledger: Ledger) -> None:
+        self._jobs = jobs
+        self._ledger = ledger
+        self._code = _digest(_code_files())
+        self._copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        # The forkserver and its forks inherit it: threads that wait sleep, beside each other's.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        SPAWN.set_forkserver_preload(list(LOADED))
+
+    @contextmanager
+    def copies(self) -> Iterator[None]:
+        """Make the copies, and remove them at the end."""
+        with TemporaryDirectory(prefix="mutants-") as folder:
+            for number in range(self._jobs):
+                root = Path(folder) / str(number)
+                copy_tree(REPOSITORY, root)
+                self._copies.put(root)
+            yield
+
+    def baseline(self, tests: Iterable[str]) -> dict[str, float]:
+        """Seconds of each test file as the tree stands; raises TrialError where one is red."""
+        seconds: dict[str, float] = {}
+        for test, outcome in self._each(sorted(set(tests)), self._green):
+            if outcome.by:
+                raise TrialError(
+                    f"{outcome.log}\nred without any fault: {outcome.by}; mend that first"
+                )
+            seconds[test] = outcome.seconds
+        return seconds
+
+    def near(
+        self, mutants: Sequence[Mutant], seconds: Mapping[str, float]
+    ) -> Iterator[tuple[Mutant, Outcome]]:
+        """Try each against the unit tests that import its module, whose seconds are known."""
+        yield from self._each(mutants, partial(self._near, seconds=seconds))
+
+    def sample(self, mutants: Mapping[Mutant, str]) -> Iterator[tuple[Mutant, Outcome]]:
+        """Try each against the test that saw it last; all near it where that one is gone."""
+        yield from self._each(list(mutants), lambda one: self._last(one, mutants[one]))
+
+    def _each(
+        self, things: Sequence[Thing], attempt: Callable[[Thing], Outcome]
+    ) -> Iterator[tuple[Thing, Outcome]]:
+        with ThreadPoolExecutor(self._jobs) as pool:
+            running = {pool.submit(attempt, thing): thing for thing in things}
+            try:
+                for done in as_completed(running):
+                    yield running[done], done.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _green(self, test: str) -> Outcome:
+        return self._noted(self._key("", [test]), lambda: self._run([test], LONGEST))
+
+    def _near(self, mutant: Mutant, seconds: Mapping[str, float]) -> Outcome:
+        tests = nearest(mutant.file)
+        if not tests:
+            return Outcome("", 0.0)
+        limit = AT_LEAST + 3 * sum(seconds[test] for test in tests)
+        key = self._key(mutant.file + mutant.applied(), tests)
+        return self._noted(key, lambda: self._run(tests, limit, mutant))
+
+    def _last(self, mutant: Mutant, test: str) -> Outcome:
+        try:
+            return self._run([test], AT_LEAST, mutant)
+        except TrialError:
+            return self._run(nearest(mutant.file), LONGEST, mutant)
+
+    def _run(self, tests: Sequence[str], seconds: float, mutant: Mutant | None = None) -> Outcome:
+        root = self._copies.get()
+        try:
+            with _in_place(mutant, root) if mutant else nullcontext():
+                return run_tests(root, tests, seconds)
+        finally:
+            self._copies.put(root)
+
+    def _noted(self, key: str, attempt: Callable[[], Outcome]) -> Outcome:
+        if key not in self._ledger.known:
+            self._ledger.note(key, attempt())
+        return self._ledger.known[key]
+
+    def _key(self, fault: str, tests: Sequence[str]) -> str:
+        files = (REPOSITORY / test for test in tests)
+        return hashlib.sha256((self._code + _digest(files) + fault).encode()).hexdigest()
+
+
+@contextmanager
+def _in_place(mutant: Mutant, root: Path) -> Iterator[None]:
+    """The fault in a copy of the tree, while the block lasts."""
+    path = root / mutant.file
+    text = path.read_bytes()
+    # A compiled file tells its source by size and second, which a small fault may leave alike.
+    Path(cache_from_source(str(path))).unlink(missing_ok=True)
+    path.write_text(mutant.applied(root), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_bytes(text)
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """The project without its environments and caches, its modules compiled."""
+    ignore = shutil.ignore_patterns(*LEFT_OUT)
+    shutil.copytree(source, target, ignore=ignore)
+    for name in KEPT:
+        shutil.copytree(source / name, target / name, dirs_exist_ok=True)
+    for name in ("worker", "volume"):
+        compileall.compile_dir(target / name, quiet=1)
+
+
+def _code_files() -> Iterator[Path]:
+    """What a unit test may run beside its own file."""
+    yield REPOSITORY / "tests" / "conftest.py"
+    for folder in ("worker", "volume", "tests/support"):
+        yield from (REPOSITORY / folder).rglob("*.*")
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    whole = hashlib.sha256()
+    for path in sorted(paths):
+        if path.suffix != ".pyc" and path.is_file():
+            whole.update(f"{path.relative_to(REPOSITORY)}\0".encode())
+            whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()

@@ -1,0 +1,159 @@
+"""The faults of scripts/mutants can be made, and a sample of them is seen by the tests."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from scripts.mutants.mutant import MutantError, load
+from scripts.mutants.nearest import nearest
+from scripts.mutants.results import SEEN_BY, Result, missed, table
+from scripts.mutants.trial import Ledger, Outcome, TrialError, Trials, run_tests
+from tests.conftest import REPOSITORY
+
+SAMPLE = 20
+ENTRY = """
+[[mutant]]
+name = "{name}"
+file = "ours.py"
+find = "a > b"
+put = "a >= b"
+harm = "one too many"
+origin = "{origin}"
+"""
+
+
+def _parsed(text: str) -> str:
+    """What Python makes of it: raises SyntaxError where it can make nothing."""
+    return ast.dump(ast.parse(text))
+
+
+class TestTheList:
+    def test_each_fault_can_be_made_changes_the_code_and_has_unit_tests_near_it(self):
+        same, untested = [], []
+        for mutant in load():
+            before = (REPOSITORY / mutant.file).read_text(encoding="utf-8")
+            after = mutant.applied()
+            meaning = _parsed if mutant.file.endswith(".py") else str
+            if meaning(after) == meaning(before):
+                same.append(mutant.title)
+            if not nearest(mutant.file):
+                untested.append(mutant.title)
+        assert same == []
+        assert untested == []
+
+    def test_a_text_that_stands_twice_or_nowhere_is_refused(self, tmp_path):
+        (tmp_path / "area.toml").write_text(ENTRY.format(name="edge", origin="authors"))
+        (mutant,) = load(tmp_path)
+        for text, times in (("a > b or a > b", 2), ("b < a", 0)):
+            (tmp_path / "ours.py").write_text(text)
+            with pytest.raises(MutantError, match=f"area/edge: `find` stands {times} times"):
+                mutant.applied(tmp_path)
+        (tmp_path / "ours.py").write_text("if a > b:")
+        assert mutant.applied(tmp_path) == "if a >= b:"
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            (ENTRY.format(name="edge", origin="nobody"), "area/edge: origin is none of"),
+            (ENTRY.format(name="edge", origin="authors") * 2, "twice: area/edge"),
+            (ENTRY.format(name="edge", origin="authors") + 'colour = "red"', "colour"),
+        ],
+    )
+    def test_a_list_that_is_wrong_is_refused_by_name(self, tmp_path, text, said):
+        (tmp_path / "area.toml").write_text(text)
+        with pytest.raises(MutantError, match=said):
+            load(tmp_path)
+
+
+class TestNearest:
+    def test_the_tests_that_import_the_module_the_nearest_first(self):
+        assert nearest("worker/subtitles/cues.py")[0] == "tests/unit/test_subtitles.py"
+        assert "tests/unit/test_text.py" not in nearest("worker/subtitles/cues.py")
+
+    def test_what_a_package_hands_on_counts(self):
+        # test_waveform imports worker.audio.waveform, test_quality only worker.audio's Audio.
+        assert "tests/unit/test_quality.py" in nearest("worker/audio/waveform.py")
+
+    def test_c_is_tested_by_who_imports_its_callers(self):
+        assert {"tests/unit/test_int8.py", "tests/unit/test_wave.py"} <= {
+            *nearest("worker/speech/native/lm.c")
+        }
+
+
+class TestATrial:
+    """Of a tree of two files."""
+
+    @pytest.fixture
+    def tree(self, tmp_path: Path) -> Path:
+        (tmp_path / "ours.py").write_text("def more(a, b):\n    return a > b\n")
+        (tmp_path / "test_ours.py").write_text(
+            "from ours import more\n"
+            "def test_below():\n    assert not more(1, 2)\n"
+            "def test_at():\n    assert not more(2, 2)\n"
+        )
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        ("code", "by"),
+        [
+            ("def more(a, b):\n    return a > b\n", ""),
+            ("def more(a, b):\n    return a >= b\n", "test_ours.py::test_at"),
+            ("import nothing_of_this_name\n", "test_ours.py"),
+            ("import os\ndef more(a, b):\n    os._exit(3)\n", "the process died"),
+        ],
+    )
+    def test_the_first_red_test_is_named(self, tree, code, by):
+        (tree / "ours.py").write_text(code)
+        assert run_tests(tree, ["test_ours.py"], 60).by == by
+
+    def test_tests_that_do_not_end_have_seen_the_fault(self, tree):
+        (tree / "ours.py").write_text("def more(a, b):\n    while True:\n        pass\n")
+        assert run_tests(tree, ["test_ours.py"], 3).by == "hang"
+
+    def test_a_test_that_is_not_there_is_no_verdict(self, tree):
+        with pytest.raises(TrialError, match="pytest ended with 4"):
+            run_tests(tree, ["test_ours.py::test_of_yesterday"], 60)
+
+
+class TestTheLedger:
+    def test_a_run_that_was_ended_goes_on(self, tmp_path):
+        path = tmp_path / "below" / "outcomes.jsonl"
+        Ledger.open(path).note("one", Outcome("test_a", 0.5))
+        with path.open("a") as out:
+            out.write('{"key": "two", "by"')  # cut off by a kill
+        assert Ledger.open(path).known == {"one": Outcome("test_a", 0.5)}
+
+
+class TestTheTable:
+    def test_what_survived_is_counted_and_equivalents_are_not(self, tmp_path):
+        entries = [ENTRY.format(name=name, origin="authors") for name in ("a", "b", "c", "d")]
+        entries[2] += 'equivalent = "no such input"\n'
+        entries[3] += 'stays = "not worth it"\n'
+        (tmp_path / "one_two.toml").write_text("".join(entries))
+        results = [Result(m, "test_x" if m.name == "a" else "") for m in load(tmp_path)]
+        assert [result.mutant.name for result in missed(results)] == ["b", "d"]
+        assert "| one, two | 1 | 2 | 1 | 33% |" in table(results)
+        assert "| **all** | 1 | 2 | 1 | 33% |" in table(results)
+
+
+def test_a_sample_of_the_faults_is_seen():
+    """Twenty of them, from all areas, each by the test that saw it last."""
+    seen = json.loads(SEEN_BY.read_text(encoding="utf-8"))
+    known = [mutant for mutant in load() if seen.get(mutant.title) and not mutant.equivalent]
+    known.sort(key=lambda mutant: hashlib.sha256(mutant.title.encode()).digest())
+    by_area: dict[str, list] = {}
+    for mutant in known:
+        by_area.setdefault(mutant.area, []).append(mutant)
+    rank = {mutant: place for some in by_area.values() for place, mutant in enumerate(some)}
+    sample = sorted(known, key=rank.__getitem__)[:SAMPLE]
+    trials = Trials(os.cpu_count() or 1, Ledger(Path(os.devnull)))
+    with trials.copies():
+        outcomes = dict(trials.sample({mutant: seen[mutant.title] for mutant in sample}))
+    assert len(outcomes) == SAMPLE
+    assert [mutant.title for mutant, outcome in outcomes.items() if not outcome.by] == []
