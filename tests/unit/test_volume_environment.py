@@ -104,7 +104,8 @@ def test_uv_may_take_nothing_but_the_locked_wheels(here: Parts) -> None:
     here.programs.after = read
     install(here)
     ((_, command),) = here.programs.ran
-    assert {"--require-hashes", "--no-deps", "--no-build", "--compile-bytecode"} <= set(command)
+    assert {"--require-hashes", "--no-deps", "--no-build"} <= set(command)
+    assert {"--compile-bytecode", "--no-color"} <= set(command)
     assert not {"--no-index", "--find-links"} & set(command)
     assert command[command.index("--python") + 1] == sys.executable
     assert lines == [

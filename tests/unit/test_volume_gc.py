@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -174,10 +176,29 @@ def test_what_a_dead_installer_left_goes_under_its_lease(
     assert is_free(leases, 1)
 
 
-def test_work_under_way_is_left_alone_without_waiting(layout: Layout) -> None:
+def test_what_cannot_be_removed_stops_nothing_and_waits_for_the_next_gc(
+    layout: Layout, meanwhile: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(layout.environments / "old")
+    work = put(layout.cache / "m@1")
+
+    def busy(*_: object, **__: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(os, "unlink", busy)
+    run(layout)
+    monkeypatch.undo()
+    assert work.exists()
+    assert not (layout.environments / "old").exists()
+    run(layout)
+    assert list(layout.cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_work_under_way_is_left_alone_without_waiting(layout: Layout, dry_run: bool) -> None:
     work = put(layout.cache / "m@1")
     claim_of(layout.leases / "m@1", 1, elsewhere())
-    assert run(layout) == []
+    assert run(layout, dry_run=dry_run) == []
     assert (work / "file").exists()
     assert newest_claim(layout.leases / "m@1") == 1
 

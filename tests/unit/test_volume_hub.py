@@ -72,6 +72,7 @@ def test_the_client_keeps_its_notes_beside_the_files_and_goes_on_within_a_file(
     assert variables["HF_HOME"] == str(folder / ".cache" / "home")
     assert variables["HF_HUB_DISABLE_XET"] == "1"
     assert variables["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    assert variables["HF_HUB_DISABLE_PROGRESS_BARS"] == "1"
 
 
 def test_what_is_there_and_right_is_not_fetched_again(here: Parts, folder: Path) -> None:

@@ -19,7 +19,7 @@ from volume import installing
 from volume.errors import DownloadError, FullError, LeaseLostError, NotWritableError, VolumeError
 from volume.installing import Installer, environment_variables, take_over
 from volume.layout import Layout
-from volume.lease import Lease, is_free, newest_claim
+from volume.lease import Lease, Timing, is_free, newest_claim
 from volume.locks import load_environment_lock
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,12 @@ def fail_with(error: Exception) -> Callable[[], None]:
         raise error
 
     return fail
+
+
+def test_an_installer_is_patient_unless_told(tmp_path: Path) -> None:
+    plain = Installer(Layout(tmp_path), print)
+    assert (plain.attempts, plain.pause, plain.uv, plain.wheelhouse) == (5, 1.0, "uv", None)
+    assert plain.timing == Timing(heartbeat=5.0, takeover=60.0, poll=1.0)
 
 
 def test_what_is_missing_is_built_once_under_the_lease_and_leaves_no_work(here: Here) -> None:

@@ -231,11 +231,15 @@ def test_who_sees_an_old_state_of_the_folder_takes_nobodys_claim(
     folder = tmp_path / "thing"
     claim_of(folder, 1, elsewhere())
     (folder / "00000001.released").touch()
-    stale = iter([0])
-    monkeypatch.setattr(
-        "volume.lease.newest_claim", lambda where: next(stale, None) or newest_claim(where)
-    )
+    looks: list[int] = []
+
+    def look(where: Path) -> int:
+        looks.append(newest_claim(where) if looks else 0)
+        return looks[-1]
+
+    monkeypatch.setattr("volume.lease.newest_claim", look)
     assert take(folder).generation == 2
+    assert looks == [0, 1]
     assert owner_of(folder, 1) == elsewhere()
 
 

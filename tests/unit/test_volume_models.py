@@ -177,6 +177,16 @@ def test_an_embedded_model_that_the_image_has_damaged_is_refused_by_file(
     assert not (here.layout.models / lock.resource).exists()
 
 
+def test_an_embedded_model_that_does_not_fit_is_told_before_it_is_copied(
+    here: Parts, embedded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = load_model_lock("toy", here.installer.locks)
+    with_free_bytes(monkeypatch, lock.size - 1)
+    with pytest.raises(FullError, match="toy does not fit"):
+        install_model(here.installer, lock)
+    assert list(here.layout.cache.rglob("c")) == []
+
+
 def test_a_clip_comes_back_and_a_users_own_stays(here: Parts, embedded: Path) -> None:
     lock = load_model_lock("toy", here.installer.locks)
     clip = here.layout.local_storage / "voices" / "me.wav"

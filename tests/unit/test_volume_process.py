@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from volume.process import Outcome, bytes_written, run_child
+from volume.process import _DIE_WITH_PARENT, Outcome, bytes_written, run_child
 
 ROOT = Path(__file__).parents[2]
 PATH = {"PATH": os.environ["PATH"]}
@@ -74,6 +74,12 @@ def test_a_child_gets_the_given_variables_alone_and_no_input() -> None:
     command = ["sh", "-c", "cat; echo $GIVEN $HOME; kill -9 $$"]
     outcome = run_child(command, environment=PATH | {"GIVEN": "x"}, interval=0.01)
     assert outcome == Outcome(-9, "x\n")
+
+
+def test_a_child_whose_parent_died_before_it_began_does_not_begin() -> None:
+    command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid() + 1)]
+    done = subprocess.run([*command, "echo", "began"], check=False, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (1, b"")
 
 
 def test_a_command_that_is_not_there_fails_with_its_name() -> None:

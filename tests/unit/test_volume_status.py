@@ -86,6 +86,16 @@ def test_who_installs_is_named_while_it_does(here: Parts, number: int) -> None:
     assert [item.installing for item in look(here)] == [None] * 3
 
 
+@pytest.mark.parametrize("name", ["environment-old", "m@0"])
+def test_who_mends_an_older_release_is_named_too(here: Parts, name: str) -> None:
+    (here.layout.environments / "old").mkdir(parents=True)
+    (here.layout.models / "m@0").mkdir(parents=True)
+    claim_of(here.layout.leases / name, 1, elsewhere())
+    told = {item.name: item.installing for item in look(here) if not item.locked}
+    other = {"environment-old": "m@0", "m@0": "old"}[name]
+    assert told == {name.removeprefix("environment-"): "process 1 on elsewhere", other: None}
+
+
 def test_a_dead_installer_of_this_machine_is_not_named(here: Parts) -> None:
     claim_of(here.layout.leases / here.model.resource, 1, replace(Process.current(), started="1"))
     assert [item.installing for item in look(here)] == [None] * 3

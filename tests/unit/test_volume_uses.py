@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -49,6 +50,13 @@ def test_who_leaves_while_one_looks_is_not(tmp_path: Path) -> None:
     assert in_use(tmp_path, 0, lambda _: file.unlink()) == set()
 
 
+def test_what_cannot_be_read_is_nobody(tmp_path: Path) -> None:
+    (tmp_path / "env" / "folder").mkdir(parents=True)
+    (file,) = announce(tmp_path, ["env"])
+    assert in_use(tmp_path, 0, lambda _: file.write_bytes(b"%012d" % 1) and None) == {"env"}
+    assert in_use(tmp_path, 0, lambda _: None) == set()
+
+
 def test_without_users_nobody_waits(tmp_path: Path) -> None:
     assert in_use(tmp_path / "uses", 60, lambda _: pytest.fail("waited")) == set()
 
@@ -63,6 +71,8 @@ def test_a_process_counts_for_its_user_and_tidies_up_after_it(tmp_path: Path) ->
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as user:
         until(lambda: all(int(file.read_bytes()) > 1 for file in files))
         assert all(len(file.read_bytes()) == 12 for file in files)
+        (counter,) = Path(f"/proc/{user.pid}/task/{user.pid}/children").read_text().split()
+        assert os.getsid(int(counter)) == int(counter)  # no signal to the worker's group ends it
         files[0].unlink()  # gc took it for dead
         count = int(files[1].read_bytes())
         until(lambda: int(files[1].read_bytes()) > count + 1)

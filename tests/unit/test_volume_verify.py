@@ -189,6 +189,17 @@ def test_without_manifests_the_new_ones_name_every_file(here: Parts, model: Path
     assert look(here).damaged == ()
 
 
+def test_where_the_lock_knows_every_file_lost_manifests_cost_no_download(
+    here: Parts, model: Path
+) -> None:
+    here.change_lock(files=[vars(file) for file in scan(model)])
+    (model / MANIFEST).unlink()
+    (model / TWIN).unlink()
+    repair_model(here.installer, here.model, look(here))
+    assert here.programs.ran == []
+    assert [file.path for file in read_manifest(model, TWIN) or ()] == sorted(FILES)
+
+
 def test_a_manifest_tells_what_was_made_anew_and_keeps_the_rest(here: Parts, model: Path) -> None:
     """A file that goes bad while another is mended must not become right by that."""
     files = {file.path: file for file in intact_manifest(model) or ()}
@@ -313,18 +324,6 @@ def test_one_wheel_alone_is_installed_aside(here: Parts, environment: Path, name
     assert path.read_bytes() == before
     assert verify("environment", environment).damaged == ()
     assert newest_claim(here.layout.leases / f"environment-{here.environment.digest}") == 2
-
-
-def test_what_a_killed_repair_left_of_wheels_is_not_used(here: Parts, environment: Path) -> None:
-    resource = f"environment-{here.environment.digest}"
-    left = here.layout.cache / resource / "00000000" / "repair" / "site-packages"
-    left.mkdir(parents=True)
-    (left / "old").touch()
-    seen = []
-    here.programs.instead = lambda name, command: seen.append((left / "old").exists()) and None
-    spoil(environment / "site-packages" / "fast.py")
-    assert mend(here) == ["fast"]
-    assert seen == [False]
 
 
 def test_a_file_that_nothing_can_make_again_is_told_by_name(here: Parts) -> None:
