@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PATH = {"PATH": os.environ["PATH"]}
 
 
-def until(is_so: Callable[[], bool], seconds: float = 30) -> None:
+def until(is_so: Callable[[], bool], seconds: float = 10) -> None:
     end = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < end

@@ -378,7 +378,9 @@ def test_a_wheels_folder_is_found_by_its_whole_name(
         assert found.name == f"{name}-2.6.0.dist-info"
     upper = replace(locks["torch"], file="TORCH-2.6.0-py3-none-any.whl")
     assert info_folder(site, upper) == info_folder(site, locks["torch"])
-    assert info_folder(site, replace(upper, file="torchvision-1-py3-none-any.whl")) is None
+    shutil.rmtree(site / "torch-2.6.0.dist-info")
+    assert info_folder(site, locks["torch"]) is None
+    assert info_folder(site, locks["torchaudio"]) is not None
 
 
 def test_every_file_of_the_model_is_checked(here: Parts, model: Path) -> None:
