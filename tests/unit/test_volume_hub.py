@@ -174,10 +174,13 @@ def test_what_is_there_already_needs_no_room(
 def test_a_few_files_need_room_for_themselves_alone(
     here: Parts, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = tuple(file for file in here.model.files if file.path == "config.json")
+    small = tuple(file for file in here.model.files if file.path in {"config.json", UNKNOWN})
+    with_free_bytes(monkeypatch, len(FILES["config.json"]) - 1)
+    with pytest.raises(FullError):
+        fetch(here, folder, small)
     with_free_bytes(monkeypatch, len(FILES["config.json"]))
     fetch(here, folder, small)
-    assert [asked(command) for _, command in here.programs.ran] == [["config.json"]]
+    assert [asked(command) for _, command in here.programs.ran] == [[UNKNOWN, "config.json"]]
 
 
 def test_a_lost_lease_ends_the_download(here: Parts, folder: Path) -> None:

@@ -200,8 +200,12 @@ def test_the_silence_counts_from_the_last_beat(tmp_path: Path, clock: Clock) -> 
     folder = tmp_path / "thing"
     claim_of(folder, 1, elsewhere())
     clock.at[50] = lambda: (folder / "00000001.heartbeat").write_bytes(b"%012d" % 8)
-    assert take(folder, Timing()).generation == 2
+    heard: list[str] = []
+    lease = acquire(folder, is_done=never, on_wait=heard.append, timing=Timing())
+    assert lease is not None
+    assert lease.generation == 2
     assert len(clock.slept) == 50 + 61
+    assert heard == ["process 1 on elsewhere"]
 
 
 def test_each_new_holder_is_told_and_gets_the_whole_time(tmp_path: Path, clock: Clock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import runpy
 import signal
 import sys
 from collections.abc import Iterator
@@ -290,6 +291,17 @@ def test_every_error_is_told_and_has_its_status(
     monkeypatch.setattr(cli, "command", fail)
     assert volume(here, "status") == status
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_the_programs_exit_status_is_the_commands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RUNPOD_VOLUME", str(tmp_path / "file"))
+    monkeypatch.setattr(sys, "argv", ["volume", "status"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(Path(cli.__file__)), run_name="__main__")
+    assert ended.value.code == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
