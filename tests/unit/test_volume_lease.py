@@ -134,7 +134,7 @@ def test_a_holder_that_was_replaced_finds_out(tmp_path: Path) -> None:
     folder = tmp_path / "thing"
     with take(folder) as lease:
         claim_of(folder, 2, elsewhere())
-        lease._thread.join()
+        lease._thread.join(timeout=10)
         with pytest.raises(LeaseLostError, match="took over"):
             lease.check()
 
@@ -148,7 +148,7 @@ def test_a_holder_whose_volume_takes_no_heartbeat_gives_up(
 
     monkeypatch.setattr(Lease, "_beat", refuse)
     with take(tmp_path / "thing") as lease:
-        lease._thread.join()
+        lease._thread.join(timeout=10)
         with pytest.raises(LeaseLostError):
             lease.check()
 
@@ -272,7 +272,7 @@ def test_a_holder_whose_beats_fail_gives_up_when_others_may_take_over(
     monkeypatch.setattr("volume.lease.time", Clock(step=1.0))
     monkeypatch.setattr(Lease, "_beat", refuse)
     with take(tmp_path / "thing", Timing(heartbeat=0.001, takeover=3.0)) as lease:
-        lease._thread.join()
+        lease._thread.join(timeout=10)
         with pytest.raises(LeaseLostError, match="silent for 3 s"):
             lease.check()
     assert beats == [0, 1, 2, 3, 4]
