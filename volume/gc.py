@@ -69,13 +69,14 @@ def _leftovers(layout: Layout, *, dry_run: bool, timing: Timing) -> list[Removal
         leases = layout.leases / work.name
         if work.name == "trash" or _is_busy(leases):
             continue
-        removed.append(Removal(f"cache/{work.name}", bytes_below(work)))
-        if dry_run:
-            continue
-        lease = acquire(leases, is_done=partial(_is_busy, leases), timing=timing)
-        if lease is not None:
+        removal = Removal(f"cache/{work.name}", bytes_below(work))
+        if not dry_run:
+            lease = acquire(leases, is_done=partial(_is_busy, leases), timing=timing)
+            if lease is None:  # somebody has just taken it up
+                continue
             with lease:
                 shutil.rmtree(work, ignore_errors=True)
+        removed.append(removal)
     return removed
 
 

@@ -79,8 +79,14 @@ def write_manifest(folder: Path, files: tuple[FileEntry, ...]) -> None:
     text = json.dumps({"digest": digest_of(files), "files": [asdict(f) for f in files]}, indent=0)
     for name in (MANIFEST, TWIN):
         staged = folder / f".{name}.{uuid.uuid4().hex}"
-        staged.write_text(text)
-        staged.replace(folder / name)
+        try:
+            with staged.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            staged.replace(folder / name)
+        finally:
+            staged.unlink(missing_ok=True)
 
 
 def read_manifest(folder: Path, name: str = MANIFEST) -> tuple[FileEntry, ...] | None:
@@ -88,9 +94,9 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> tuple[FileEntry, ...] |
     try:
         content = json.loads((folder / name).read_text())
         files = tuple(FileEntry(**file) for file in content["files"])
+        return files if digest_of(files) == content["digest"] else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return files if digest_of(files) == content["digest"] else None
 
 
 def intact_manifest(folder: Path) -> tuple[FileEntry, ...] | None:

@@ -54,8 +54,9 @@ def survey(layout: Layout, locks: Path = LOCKS) -> list[Item]:
     known = {item.name for item in items}
     for kind, place in (("environment", layout.environments), ("model", layout.models)):
         unknown = [path for path in sorted(place.glob("*")) if path.name not in known]
+        prefix = "environment-" if kind == "environment" else ""
         items += [
-            replace(_item(layout, kind, path, path.name), locked=False)
+            replace(_item(layout, kind, path, prefix + path.name), locked=False)
             for path in unknown
             if path.is_dir()
         ]

@@ -161,6 +161,7 @@ def _mend(
                         replace_file(fresh / path, finding.folder / path)
             renewed = {file.path: file for file in scan(finding.folder, damaged if old else None)}
             files = old | renewed
+            lease.check()
             write_manifest(finding.folder, tuple(files[path] for path in sorted(files)))
             remove_folder(installer.layout.cache / resource)
     except OSError as error:

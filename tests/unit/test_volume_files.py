@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.volume_parts import with_free_bytes
 from volume import __main__ as cli
 from volume.errors import FullError, LockError, NotMountedError, NotWritableError, explain
 from volume.hub import METADATA, has_etag, recorded_etag, wrong_files
 from volume.installing import take_over
 from volume.layout import Layout
-from volume.locks import load_environment_lock, load_model_lock, model_names
+from volume.locks import (
+    EnvironmentLock,
+    ModelLock,
+    WheelLock,
+    load_environment_lock,
+    load_model_lock,
+    model_names,
+)
 from volume.manifest import (
     MANIFEST,
     TWIN,
@@ -270,3 +281,185 @@ def test_gc_and_layout_agree_on_the_folders(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     assert layout.site_packages("d") == layout.environments / "d" / "site-packages"
     assert {p.parent for p in (layout.cache, layout.leases, layout.uses)} == {layout.root}
+
+
+def test_a_manifest_is_synced_before_it_takes_the_old_ones_place(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / MANIFEST).write_text("old")
+    synced = []
+
+    def sync(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_size > 0, (folder / MANIFEST).read_text() == "old"))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_manifest(folder, scan(folder))
+    assert synced == [(True, True), (True, False)]
+
+
+def test_a_manifest_that_cannot_be_written_leaves_the_old_one_and_no_file_more(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_manifest(folder, scan(folder))
+    before = intact_manifest(folder)
+    (folder / "a").write_bytes(b"new")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_manifest(folder, scan(folder))
+    assert intact_manifest(folder) == before
+    assert files_below(folder) == ["a", "sub/b"]
+
+
+def test_a_size_counts_where_it_is_known_and_so_does_a_hash(folder: Path) -> None:
+    sha256 = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"  # of "one"
+    assert damaged_files(folder, [FileEntry("a", 3, None)]) == []
+    assert damaged_files(folder, [FileEntry("a", 2, None)]) == ["a"]
+    assert damaged_files(folder, [FileEntry("a", 4, None)]) == ["a"]
+    assert damaged_files(folder, [FileEntry("a", None, sha256)]) == []
+    assert damaged_files(folder, [FileEntry("a", None, "0" * 64)]) == ["a"]
+    assert damaged_files(folder, [FileEntry("a", 2, sha256)]) == ["a"]
+
+
+def test_the_bytes_that_were_hashed_are_told_in_pieces(folder: Path) -> None:
+    (folder / "a").write_bytes(bytes((1 << 20) + 1))
+    heard: list[int] = []
+    assert [file.size for file in scan(folder, ["a"], heard.append)] == [(1 << 20) + 1]
+    assert heard == [1 << 20, 1]
+    heard.clear()
+    damaged_files(folder, [FileEntry("a", None, "0"), FileEntry("sub/b", None, None)], heard.append)
+    assert heard == [1 << 20, 1]
+
+
+def test_only_a_folders_own_manifests_are_left_out(folder: Path) -> None:
+    (folder / "deep").mkdir()
+    (folder / "deep" / TWIN).touch()
+    for name in (MANIFEST, TWIN):
+        (folder / name).touch()
+    assert files_below(folder) == ["a", f"deep/{TWIN}", "sub/b"]
+
+
+def test_just_enough_room_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_free_bytes(monkeypatch, 1000)
+    assert [missing_bytes(tmp_path, needed) for needed in (999, 1000, 1001)] == [0, 0, 1]
+    require_space(tmp_path, 1000, "it")
+    require_space(tmp_path, 1500, "it", held=500)
+    with pytest.raises(FullError) as told:
+        require_space(tmp_path, 2501, "it", held=500)
+    assert "1001 bytes (1.0 kB) are missing; it needs 2.5 kB" in str(told.value)
+    assert "python -m volume gc" in str(told.value)
+
+
+def test_a_link_counts_for_itself_and_a_lost_file_for_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "large").write_bytes(bytes(1000))
+    (folder.parent / "outside").mkdir()
+    (folder / "large").rename(folder.parent / "outside" / "large")
+    (folder / "link").symlink_to("../outside/large")
+    assert bytes_below(folder) == 3 + 3 + len("../outside/large")
+    lstat = Path.lstat
+
+    def gone(self: Path) -> os.stat_result:
+        if self.name == "a":
+            raise FileNotFoundError
+        return lstat(self)
+
+    monkeypatch.setattr(Path, "lstat", gone)
+    assert bytes_below(folder) == 3 + len("../outside/large")
+    assert bytes_below(folder / "nothing") == 0
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_ends_at_the_whole_and_a_step_of_nothing_has_one() -> None:
+    screen = Screen()
+    progress = Progress("step", 1000, screen)
+    progress._shown -= 1
+    progress.show(1400)
+    assert f"[{'#' * 30}] 100% 1.4 kB of 1.0 kB" in screen.getvalue()
+    nothing = Screen()
+    progress = Progress("step", 0, nothing)
+    progress._shown -= 1
+    progress.show(5)
+    assert f"[{' ' * 30}]   0% 5 bytes of 0 bytes" in nothing.getvalue()
+
+
+def test_a_log_gets_a_line_every_five_seconds_and_a_terminal_ten_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("volume.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    for stream, every in ((io.StringIO(), 5.0), (Screen(), 0.1)):
+        # The functions that stamp the beginning were bound before the clock was replaced.
+        progress = Progress("step", 2000, stream, _started=100.0, _shown=100.0)
+        now[0] = 100.0
+        shown = []
+        for share in (0.95, 0.1, 0.95):
+            now[0] += every * share
+            before = stream.tell()
+            progress.show(1000)
+            shown.append(stream.tell() > before)
+        assert shown == [False, True, False]
+        assert f"1.0 kB of 2.0 kB, {gigabytes(int(1000 / (every * 1.05)))}/s" in stream.getvalue()
+        assert progress.end() == pytest.approx(every * 2)
+        assert f"step: done in {every * 2:.1f} s" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(1000, "1.0 kB"), (999_999, "1000.0 kB"), (10**6, "1.0 MB"), (10**9 - 1, "1000.0 MB")],
+)
+def test_a_unit_begins_at_its_size(count: int, text: str) -> None:
+    assert gigabytes(count) == text
+
+
+def test_what_the_volume_says_is_told_with_the_place_and_what_to_do() -> None:
+    assert "(/v/x): mount it for writing once" in str(explain(OSError(30, "Read-only", "/v/x")))
+    assert "cannot be written: mount it" in str(explain(OSError(1, "Not permitted")))
+    assert type(explain(OSError(1, "Not permitted"))) is NotWritableError
+    assert "the volume is full: make room" in str(explain(OSError(28, "No space")))
+    assert str(explain(OSError(5, "I/O error", "/v/x"))) == "the volume failed: I/O error (/v/x)"
+
+
+def test_a_model_is_locked_with_all_that_its_entry_says(tmp_path: Path) -> None:
+    file = {"path": "a", "size": 3, "sha256": "0"}
+    least = {"source": "hub", "revision": "1", "licence": "MIT", "files": [file]}
+    most = least | {
+        "repository": "o/r",
+        "aligners": {"en": "x"},
+        "prepared": True,
+        "unsized": 5,
+        "voices": [file],
+    }
+    (tmp_path / "models.json").write_text(json.dumps({"models": {"m": most, "l": least}}))
+    lock = load_model_lock("m@1", tmp_path)
+    entry = FileEntry("a", 3, "0")
+    assert lock == ModelLock(
+        "m", "hub", "1", "MIT", (entry,), (entry,), "o/r", (("en", "x"),), prepared=True, unsized=5
+    )
+    assert (lock.resource, lock.size) == ("m@1", 8)
+    assert load_model_lock("l", tmp_path) == ModelLock("l", "hub", "1", "MIT", (entry,))
+    assert model_names(tmp_path) == ["l", "m"]
+    with pytest.raises(LockError, match=r"no model 'x' in the model lock; it names: l, m"):
+        load_model_lock("x", tmp_path)
+
+
+def test_an_environments_folder_is_named_for_its_interpreter_and_its_wheels_bytes() -> None:
+    wheel = WheelLock("a", "1", "a-1.whl", "00", 10)
+    lock = EnvironmentLock("3.11", "any", (wheel, replace(wheel, file="b-1.whl", unpacked=7)))
+    assert lock.size == 17
+    others = [
+        replace(lock, python="3.12"),
+        replace(lock, wheels=lock.wheels[:1]),
+        replace(lock, wheels=(replace(wheel, sha256="01"), lock.wheels[1])),
+    ]
+    assert len({lock.digest, *(other.digest for other in others)}) == 4
+    noted = replace(lock, wheels=(replace(wheel, unpacked=1, url="u"), lock.wheels[1]))
+    assert noted.digest == lock.digest

@@ -47,3 +47,14 @@ def test_a_torch_that_does_not_import(site: Path) -> None:
 def test_nobody_asks_torch_without_need(tmp_path: Path) -> None:
     plain = WheelLock("numpy", "2", "numpy-2-cp311-cp311-linux_x86_64.whl", sha256="", unpacked=0)
     check_abi([plain], tmp_path)
+
+
+def test_each_wheel_is_looked_at_and_its_name_may_be_in_small_letters(site: Path) -> None:
+    check_abi([wheel("TRUE"), wheel("true")], site)
+    with pytest.raises(LockError, match="cxx11abifalse"):
+        check_abi([wheel("TRUE"), wheel("false")], site)
+
+
+def test_what_torch_says_besides_does_not_matter(site: Path) -> None:
+    (site / "torch" / "_C.py").write_text("print('FALSE alarm')\n_GLIBCXX_USE_CXX11_ABI = True\n")
+    check_abi([wheel("TRUE")], site)

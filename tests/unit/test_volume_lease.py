@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -133,7 +134,7 @@ def test_a_holder_that_was_replaced_finds_out(tmp_path: Path) -> None:
     folder = tmp_path / "thing"
     with take(folder) as lease:
         claim_of(folder, 2, elsewhere())
-        lease._thread.join()
+        lease._thread.join(timeout=10)
         with pytest.raises(LeaseLostError, match="took over"):
             lease.check()
 
@@ -147,7 +148,7 @@ def test_a_holder_whose_volume_takes_no_heartbeat_gives_up(
 
     monkeypatch.setattr(Lease, "_beat", refuse)
     with take(tmp_path / "thing") as lease:
-        lease._thread.join()
+        lease._thread.join(timeout=10)
         with pytest.raises(LeaseLostError):
             lease.check()
 
@@ -158,3 +159,195 @@ def test_a_claim_without_a_name_is_waited_for_and_then_replaced(tmp_path: Path) 
     (folder / "00000001.claim").write_text("")
     assert "not said its name" in describe(folder, 1)
     assert take(folder).generation == 2
+
+
+class Clock:
+    """Time as the lease sees it: it passes by sleeping, or by `step` at each look."""
+
+    def __init__(self, step: float = 0.0) -> None:
+        self.now = 0.0
+        self.step = step
+        self.slept: list[float] = []
+        self.at: dict[int, Callable[[], object]] = {}
+
+    def monotonic(self) -> float:
+        self.now += self.step
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept.append(seconds)
+        self.at.get(len(self.slept), lambda: None)()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("volume.lease.time", made)
+    return made
+
+
+def test_a_holder_may_be_silent_for_just_the_time_and_not_longer(
+    tmp_path: Path, clock: Clock
+) -> None:
+    folder = tmp_path / "thing"
+    claim_of(folder, 1, elsewhere())
+    assert take(folder, Timing()).generation == 2
+    assert clock.slept == [1.0] * 61
+
+
+def test_the_silence_counts_from_the_last_beat(tmp_path: Path, clock: Clock) -> None:
+    folder = tmp_path / "thing"
+    claim_of(folder, 1, elsewhere())
+    clock.at[50] = lambda: (folder / "00000001.heartbeat").write_bytes(b"%012d" % 8)
+    heard: list[str] = []
+    lease = acquire(folder, is_done=never, on_wait=heard.append, timing=Timing())
+    assert lease is not None
+    assert lease.generation == 2
+    assert len(clock.slept) == 50 + 61
+    assert heard == ["process 1 on elsewhere"]
+
+
+def test_each_new_holder_is_told_and_gets_the_whole_time(tmp_path: Path, clock: Clock) -> None:
+    folder = tmp_path / "thing"
+    claim_of(folder, 1, elsewhere())
+    clock.at[50] = lambda: claim_of(folder, 2, replace(elsewhere(), pid=2))
+    heard: list[str] = []
+    lease = acquire(folder, is_done=never, on_wait=heard.append, timing=Timing())
+    assert lease is not None
+    assert lease.generation == 3
+    assert heard == ["process 1 on elsewhere", "process 2 on elsewhere"]
+    assert len(clock.slept) == 50 + 61
+
+
+def test_who_releases_is_followed_without_a_wait(tmp_path: Path, clock: Clock) -> None:
+    folder = tmp_path / "thing"
+    claim_of(folder, 1, elsewhere())
+    clock.at[3] = (folder / "00000001.released").touch
+    assert take(folder, Timing()).generation == 2
+    assert len(clock.slept) == 3
+
+
+def test_who_sees_an_old_state_of_the_folder_takes_nobodys_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Network filesystems may show for a while what was."""
+    folder = tmp_path / "thing"
+    claim_of(folder, 1, elsewhere())
+    (folder / "00000001.released").touch()
+    looks: list[int] = []
+
+    def look(where: Path) -> int:
+        looks.append(newest_claim(where) if looks else 0)
+        return looks[-1]
+
+    monkeypatch.setattr("volume.lease.newest_claim", look)
+    assert take(folder).generation == 2
+    assert looks == [0, 1]
+    assert owner_of(folder, 1) == elsewhere()
+
+
+def test_a_holder_whose_beats_arrive_holds_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("volume.lease.time", Clock(step=20.0))
+    folder = tmp_path / "thing"
+    with take(folder, Timing(heartbeat=0.001, takeover=60.0)) as lease:
+        while int((folder / "00000001.heartbeat").read_bytes() or 0) < 20:
+            assert lease._thread.is_alive()
+            threading.Event().wait(0.001)
+        lease.check()
+
+
+def test_a_holder_whose_beats_fail_gives_up_when_others_may_take_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats = []
+
+    def refuse(self: Lease, count: int) -> None:
+        beats.append(count)
+        if count:
+            raise OSError
+
+    monkeypatch.setattr("volume.lease.time", Clock(step=1.0))
+    monkeypatch.setattr(Lease, "_beat", refuse)
+    with take(tmp_path / "thing", Timing(heartbeat=0.001, takeover=3.0)) as lease:
+        lease._thread.join(timeout=10)
+        with pytest.raises(LeaseLostError, match="silent for 3 s"):
+            lease.check()
+    assert beats == [0, 1, 2, 3, 4]
+
+
+def test_a_beat_that_fails_now_and_then_is_no_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat, beats = Lease._beat, []
+
+    def every_other(self: Lease, count: int) -> None:
+        beats.append(count)
+        if count % 2:
+            raise OSError
+        beat(self, count)
+
+    monkeypatch.setattr("volume.lease.time", Clock(step=20.0))
+    monkeypatch.setattr(Lease, "_beat", every_other)
+    with take(tmp_path / "thing", Timing(heartbeat=0.001, takeover=60.0)) as lease:
+        while len(beats) < 12:
+            assert lease._thread.is_alive()
+            threading.Event().wait(0.001)
+        lease.check()
+
+
+def test_a_zombie_of_this_machine_is_replaced_at_once(tmp_path: Path) -> None:
+    """A killed installer whose parent has not yet asked for its status does nothing any more."""
+    child = subprocess.Popen(["sleep", "1000"])
+    try:
+        started = stat_of(child.pid)[19]
+        holder = replace(Process.current(), pid=child.pid, started=started)
+        claim_of(tmp_path / "thing", 1, holder)
+        assert not is_free(tmp_path / "thing", 1)
+        child.kill()
+        while stat_of(child.pid)[0] != "Z":
+            threading.Event().wait(0.001)
+        assert is_free(tmp_path / "thing", 1)
+        assert take(tmp_path / "thing", Timing(takeover=1e6)).generation == 2
+    finally:
+        child.kill()
+        child.wait()
+
+
+def stat_of(pid: int) -> list[str]:
+    """proc(5), stat: the fields from the third on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+@pytest.mark.parametrize("field", ["boot", "namespace"])
+def test_a_pid_of_another_boot_or_container_says_nothing(field: str) -> None:
+    gone = replace(Process.current(), started="1")
+    assert gone.is_known_dead()
+    assert not replace(gone, **{field: "another"}).is_known_dead()
+
+
+def test_a_holder_that_cannot_say_that_it_leaves_does_not_fail(tmp_path: Path) -> None:
+    with take(tmp_path / "thing", Timing()):
+        (tmp_path / "thing").rename(tmp_path / "away")
+    assert newest_claim(tmp_path / "away") == 1
+
+
+def test_a_holder_is_seen_from_its_first_moment_until_it_leaves(tmp_path: Path) -> None:
+    folder = tmp_path / "thing"
+    with take(folder, Timing()) as lease:
+        assert (folder / "00000001.heartbeat").read_bytes() == b"%012d" % 0
+    assert not lease._thread.is_alive()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "00000001.claim",
+        "00000001.heartbeat",
+        "00000001.released",
+    ]
+
+
+def test_claims_are_counted_by_number_and_strangers_files_are_not(tmp_path: Path) -> None:
+    assert newest_claim(tmp_path / "nothing") == 0
+    for name in ("00000009.claim", "00000010.claim", "copy.claim", "00000011.heartbeat"):
+        (tmp_path / name).touch()
+    assert newest_claim(tmp_path) == 10

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
+import io
 import json
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -60,3 +63,56 @@ def test_a_revision_that_the_hub_lacks(lock: Path, monkeypatch: pytest.MonkeyPat
 def test_only_a_model_of_a_hub_is_raised(lock: Path, name: str) -> None:
     with pytest.raises(LockError, match=name):
         raise_model(name, "main", lock)
+
+
+def test_what_the_hub_tells_of_a_branch_is_locked_at_its_commit(
+    lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A branch moves; the files and the revision in the lock are those of one commit."""
+    server = hub_of({REPOSITORY: FILES})
+    named = f"/api/models/{REPOSITORY}/revision/"
+    find = server.find
+    server.find = lambda path: find(path.replace(f"{named}refs%2Fpr%2F1", f"{named}{REVISION}"))
+    with server.running() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", f"{hub.url}/")
+        raise_model("m", "refs/pr/1", lock)
+        assert hub.started[f"/{REPOSITORY}/resolve/{REVISION}/config.json"] == 1
+        assert not any("weights" in path for path in hub.started)
+    assert load_model_lock("m", lock.parent).revision == REVISION
+
+
+@pytest.mark.parametrize(("token", "sent"), [("secret", "Bearer secret"), (None, None), ("", None)])
+def test_the_token_is_sent_where_there_is_one(
+    lock: Path, monkeypatch: pytest.MonkeyPatch, token: str | None, sent: str | None
+) -> None:
+    heard = []
+
+    def answer(request: urllib.request.Request, timeout: float) -> io.BytesIO:
+        heard.append((request.full_url, request.get_header("Authorization"), timeout))
+        return io.BytesIO(b'{"sha": "new", "siblings": []}')
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    if token is None:
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+    else:
+        monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(LockError, match=r"has no config\.json, LLM/weights\.bin"):
+        raise_model("m", "a/b", lock)
+    ((url, header, timeout),) = heard
+    assert url.endswith(f"/api/models/{REPOSITORY}/revision/a%2Fb?blobs=true")
+    assert url.startswith("https://")
+    assert header == sent
+    assert timeout == 60
+
+
+def test_an_answer_that_breaks_off_is_told(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise http.client.IncompleteRead(b"{", 100)
+
+    monkeypatch.setattr(urllib.request, "urlopen", lambda request, timeout: Broken())
+    before = lock.read_text()
+    with pytest.raises(DownloadError, match="the hub did not answer"):
+        raise_model("m", REVISION, lock)
+    assert lock.read_text() == before

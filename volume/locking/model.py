@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
-import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import asdict
@@ -62,6 +62,6 @@ def _get(url: str) -> bytes:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
             content: bytes = answer.read()
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise DownloadError(f"the hub did not answer {url}: {error}") from None
     return content

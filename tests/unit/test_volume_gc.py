@@ -1,0 +1,227 @@
+"""gc: what no lock names goes, what anybody uses stays, whenever its user came."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.support.volume_parts import QUICK, claim_of, elsewhere
+from volume import gc
+from volume.gc import Removal, candidates, collect
+from volume.layout import PREPARED, Layout
+from volume.lease import is_free, newest_claim
+from volume.uses import announce, in_use
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path)
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """What happens while the users' counts are watched, in place of the waiting."""
+    happens: list[Callable[[], None]] = []
+
+    def wait(patience: float) -> None:
+        assert patience == QUICK.takeover
+        for act in happens:
+            act()
+
+    monkeypatch.setattr(gc, "in_use", partial(in_use, sleep=wait))
+    return happens
+
+
+def put(folder: Path, size: int = 10) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "file").write_bytes(b"x" * size)
+    return folder
+
+
+def counting(layout: Layout, resource: str) -> Callable[[], None]:
+    (file,) = announce(layout.uses, [resource])
+    return lambda: file.write_bytes(b"%012d" % 1) and None
+
+
+def run(layout: Layout, *keep: Path, dry_run: bool = False) -> list[Removal]:
+    return collect(layout, set(keep), dry_run=dry_run, timing=QUICK)
+
+
+def test_what_no_lock_names_goes_with_its_bytes(layout: Layout, meanwhile: list) -> None:
+    kept, old = put(layout.environments / "new"), put(layout.environments / "old", 30)
+    model = put(layout.models / "m@1", 40)
+    told = [Removal("old", 30), Removal("m@1", 40)]
+    assert run(layout, kept, dry_run=True) == told
+    assert (old / "file").exists()
+    assert (model / "file").exists()
+    assert not layout.cache.exists()
+    assert run(layout, kept) == told
+    assert (kept / "file").exists()
+    assert not old.exists()
+    assert not model.exists()
+    assert list(layout.cache.iterdir()) == []
+
+
+def test_only_folders_that_the_installer_made_are_looked_at(layout: Layout) -> None:
+    put(layout.models / "a-users-own")
+    put(layout.environments)
+    put(layout.voices)
+    put(layout.local_storage)
+    assert candidates(layout, set()) == []
+
+
+def test_what_another_recipe_prepared_goes_and_this_ones_stays(
+    layout: Layout, meanwhile: list
+) -> None:
+    model = put(layout.models / "m@1")
+    now, before = put(model / PREPARED), put(model / "prepared-0")
+    assert run(layout, model) == [Removal("prepared-0", 10)]
+    assert (model / "file").exists()
+    assert (now / "file").exists()
+    assert not before.exists()
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_is_used_stays(layout: Layout, meanwhile: list, dry_run: bool) -> None:
+    used, unused = put(layout.environments / "used"), put(layout.environments / "unused")
+    meanwhile.append(counting(layout, "used"))
+    assert run(layout, dry_run=dry_run) == [Removal("unused", 10)]
+    assert (used / "file").exists()
+    assert unused.exists() == dry_run
+
+
+def test_a_models_user_uses_what_was_prepared_from_it(layout: Layout, meanwhile: list) -> None:
+    model = put(layout.models / "m@1")
+    prepared = put(model / "prepared-0")
+    meanwhile.append(counting(layout, "m@1"))
+    assert run(layout, model) == []
+    assert (prepared / "file").exists()
+
+
+@pytest.mark.parametrize("below", ["", "prepared-0"])
+def test_a_user_that_comes_after_the_look_keeps_its_files(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    model = put(layout.models / "m@1")
+    if below:
+        put(model / below)
+
+    def look_and_then_it_comes(uses: Path, patience: float) -> set[str]:
+        announce(uses, ["m@1"])
+        return set()
+
+    monkeypatch.setattr(gc, "in_use", look_and_then_it_comes)
+    assert run(layout, *([model] if below else [])) == []
+    assert (model / below / "file").read_bytes() == b"x" * 10
+    assert list(layout.cache.iterdir()) == []
+
+
+def test_while_it_is_asked_again_the_folder_is_out_of_sight(
+    layout: Layout, meanwhile: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were it asked before the rename, a user could come between the two."""
+    old = put(layout.environments / "old")
+    glob, seen = Path.glob, []
+
+    def look(self: Path, pattern: str) -> object:
+        if self == layout.uses / "old":
+            seen.append(old.exists())
+        return glob(self, pattern)
+
+    monkeypatch.setattr(Path, "glob", look)
+    assert run(layout) == [Removal("old", 10)]
+    assert seen == [False]
+
+
+def test_a_dead_user_holds_nothing(layout: Layout, meanwhile: list) -> None:
+    old = put(layout.environments / "old")
+    (file,) = announce(layout.uses, ["old"])
+    assert run(layout) == [Removal("old", 10)]
+    assert not old.exists()
+    assert not file.exists()
+
+
+def test_nobody_waits_where_nothing_is_to_be_removed(layout: Layout, meanwhile: list) -> None:
+    kept = put(layout.environments / "new")
+    announce(layout.uses, ["new"])
+    meanwhile.append(lambda: pytest.fail("waited for nothing"))
+    assert run(layout, kept) == []
+
+
+def test_what_a_dead_installer_left_goes_under_its_lease(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, leases = put(layout.cache / "m@1", 30), layout.leases / "m@1"
+    assert run(layout, dry_run=True) == [Removal("cache/m@1", 30)]
+    assert work.exists()
+    assert not leases.exists()
+    free = []
+    remove = shutil.rmtree
+
+    def watched(folder: Path, **options: bool) -> None:
+        if folder == work:
+            free.append(is_free(leases, newest_claim(leases)))
+        remove(folder, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    assert run(layout) == [Removal("cache/m@1", 30)]
+    assert not work.exists()
+    assert free == [False]
+    assert is_free(leases, 1)
+
+
+def test_what_cannot_be_removed_stops_nothing_and_waits_for_the_next_gc(
+    layout: Layout, meanwhile: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(layout.environments / "old")
+    work = put(layout.cache / "m@1")
+
+    def busy(*_: object, **__: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(os, "unlink", busy)
+    run(layout)
+    monkeypatch.undo()
+    assert work.exists()
+    assert not (layout.environments / "old").exists()
+    run(layout)
+    assert list(layout.cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_work_under_way_is_left_alone_without_waiting(layout: Layout, dry_run: bool) -> None:
+    work = put(layout.cache / "m@1")
+    claim_of(layout.leases / "m@1", 1, elsewhere())
+    assert run(layout, dry_run=dry_run) == []
+    assert (work / "file").exists()
+    assert newest_claim(layout.leases / "m@1") == 1
+
+
+def test_work_that_somebody_takes_up_just_then_is_left_and_not_told(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = put(layout.cache / "m@1")
+    acquire = gc.acquire
+
+    def another_was_first(folder: Path, **options: object) -> object:
+        claim_of(folder, 1, elsewhere())
+        return acquire(folder, **options)
+
+    monkeypatch.setattr(gc, "acquire", another_was_first)
+    assert run(layout) == []
+    assert (work / "file").exists()
+
+
+def test_what_a_killed_gc_left_in_the_trash_goes(layout: Layout) -> None:
+    trash = put(layout.cache / "trash" / "abc")
+    assert run(layout, dry_run=True) == []
+    assert trash.exists()
+    assert run(layout) == []
+    assert not trash.exists()
+    assert not (layout.leases / "trash").exists()

@@ -1,0 +1,368 @@
+"""python -m volume: what each command does, and the exit status that says how it went."""
+
+from __future__ import annotations
+
+import errno
+import json
+import runpy
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.support.volume_parts import FILES, UNKNOWN, Parts, parts
+from volume import __main__ as cli
+from volume.errors import DamagedError, LockError, NotMountedError
+from volume.gc import Removal
+from volume.layout import PREPARED, Layout
+from volume.lease import Timing
+from volume.locks import LOCKS
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """The command sets handlers for the whole process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
+    made = parts(tmp_path, monkeypatch)
+    monkeypatch.setenv("RUNPOD_VOLUME", str(made.layout.mount))
+    monkeypatch.setenv("SPARK_MODEL", "small")
+    monkeypatch.setattr(cli, "find_uv", lambda: sys.executable)
+    return made
+
+
+def volume(here: Parts, *arguments: str) -> int:
+    return cli.main(["--locks", str(here.installer.locks), *arguments])
+
+
+def spoil(path: Path) -> None:
+    path.write_bytes(b"?" + path.read_bytes()[1:])
+
+
+# install.
+
+
+def test_install_alone_installs_the_environment_and_the_model(
+    here: Parts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert volume(here, "install") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out == [str(here.environment_folder), str(here.model_folder)]
+    assert here.environment_folder.is_dir()
+    assert here.model_folder.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "there"),
+    [
+        (["--model", "small"], [False, True]),
+        (["--environment"], [True, False]),
+        (["--environment", "--model", "small"], [True, True]),
+    ],
+)
+def test_install_of_one_thing_installs_no_other(
+    here: Parts, arguments: list[str], there: list[bool]
+) -> None:
+    assert volume(here, "install", *arguments) == 0
+    assert [here.environment_folder.is_dir(), here.model_folder.is_dir()] == there
+
+
+def test_the_options_reach_the_installer(here: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(cli, "install_environment", lambda installer, lock: seen.append(installer))
+    options = ["--takeover", "7", "--heartbeat", "2", "--attempts", "4"]
+    assert volume(here, *options, "install", "--environment", "--wheelhouse", "house") == 0
+    assert cli.main(["install", "--environment"]) == 0
+    told, default = seen
+    assert told.timing == Timing(heartbeat=2.0, takeover=7.0)
+    assert told.attempts == 4
+    assert told.wheelhouse == Path("house")
+    assert told.locks == here.installer.locks
+    assert default.timing == Timing(heartbeat=5.0, takeover=60.0, poll=1.0)
+    assert default.attempts == 5
+    assert default.wheelhouse is None
+    assert default.locks == LOCKS
+    assert default.layout == Layout(here.layout.mount)
+
+
+@pytest.fixture
+def three(here: Parts) -> Path:
+    """A lock of a model whose words two others time."""
+    small = {"source": "hub", "revision": "1", "licence": "MIT", "files": []}
+    big = small | {"aligners": {"en": "ear-en", "zh": "ear-zh"}}
+    models = {"Spark-TTS-0.5B": big, "ear-en": small, "ear-zh": small, "small": small}
+    (here.installer.locks / "models.json").write_text(json.dumps({"models": models}))
+    return here.installer.locks
+
+
+@pytest.mark.parametrize(
+    ("model", "languages", "names"),
+    [
+        ("", "", ["Spark-TTS-0.5B", "ear-en", "ear-zh"]),
+        (None, None, ["Spark-TTS-0.5B", "ear-en", "ear-zh"]),
+        (None, " zh , fr", ["Spark-TTS-0.5B", "ear-zh"]),
+        (None, "fr", ["Spark-TTS-0.5B"]),
+        ("small", "en", ["small"]),
+    ],
+)
+def test_without_a_name_the_settings_say_which_models(
+    three: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model: str | None,
+    languages: str | None,
+    names: list[str],
+) -> None:
+    for name, value in (("SPARK_MODEL", model), ("WHISPERX_LANGUAGES", languages)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    assert [lock.name for lock in cli.asked_models(None, three)] == names
+    assert [lock.name for lock in cli.asked_models(["ear-zh"], three)] == ["ear-zh"]
+
+
+# run.
+
+
+def test_run_becomes_the_worker_or_what_is_named(
+    here: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def heard(
+        installer: object, environment: object, models: list, *, module: str, arguments: list
+    ) -> None:
+        seen.append((environment, [model.name for model in models], module, arguments))
+
+    monkeypatch.setattr(cli, "run", heard)
+    assert volume(here, "run") == 0
+    assert volume(here, "run", "--model", "small", "--module", "it", "--", "--x", "1") == 0
+    assert seen == [
+        (here.environment, ["small"], "worker", []),
+        (here.environment, ["small"], "it", ["--x", "1"]),
+    ]
+    assert not here.environment_folder.exists()
+
+
+# status.
+
+
+def test_status_is_for_people_or_for_programs(
+    here: Parts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert volume(here, "status") == 0
+    assert "not installed" in capsys.readouterr().out
+    assert volume(here, "status", "--json") == 0
+    assert [item["kind"] for item in json.loads(capsys.readouterr().out)["items"]] == [
+        "environment",
+        "model",
+    ]
+
+
+# verify.
+
+
+def test_verify_names_each_bad_file_and_ends_with_6_whatever_comes_last(
+    here: Parts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert volume(here, "install") == 0
+    capsys.readouterr()
+    assert volume(here, "verify") == 0
+    assert capsys.readouterr().out == "clean: environment\nclean: small\n"
+    spoil(here.environment_folder / "site-packages" / "fast.py")
+    assert volume(here, "verify") == 6
+    told = capsys.readouterr()
+    assert told.out == "damaged: environment: site-packages/fast.py\nclean: small\n"
+    assert "1 damaged files; mend them with: python -m volume verify --repair" in told.err
+    spoil(here.model_folder / "config.json")
+    spoil(here.model_folder / UNKNOWN)
+    assert volume(here, "verify") == 6
+    assert "3 damaged files" in capsys.readouterr().err
+    assert len(here.programs.ran) == 2
+
+
+def test_what_is_mended_is_looked_at_again_and_clean(
+    here: Parts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here.change_lock(prepared=True)
+    assert volume(here, "install") == 0
+    spoil(here.environment_folder / "site-packages" / "fast.py")
+    spoil(here.model_folder / "config.json")
+    spoil(here.model_folder / PREPARED / "fast.bin")
+    capsys.readouterr()
+    assert volume(here, "verify", "--repair") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "clean: environment",
+        "clean: small",
+        "clean: small, prepared",
+    ]
+    assert (here.model_folder / "config.json").read_bytes() == FILES["config.json"]
+
+
+def test_what_could_not_be_mended_is_named_still(
+    here: Parts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert volume(here, "install", "--model", "small") == 0
+    spoil(here.model_folder / "config.json")
+    monkeypatch.setattr(cli, "repair_model", lambda installer, lock, finding: None)
+    assert volume(here, "verify", "--repair") == 6
+    assert "damaged: small: config.json\n" in capsys.readouterr().out
+
+
+def test_what_is_clean_is_not_mended(here: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert volume(here, "install") == 0
+    monkeypatch.setattr(cli, "repair_model", lambda *_: pytest.fail("mended"))
+    monkeypatch.setattr(cli, "repair_environment", lambda *_: pytest.fail("mended"))
+    assert volume(here, "verify", "--repair") == 0
+
+
+def test_what_is_not_installed_is_no_damage(
+    here: Parts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert volume(here, "verify") == 0
+    assert capsys.readouterr().out == ""
+
+
+# gc.
+
+
+def test_gc_keeps_what_the_locks_name_and_tells_what_goes(
+    here: Parts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert volume(here, "install") == 0
+    old = here.layout.environments / "old"
+    old.mkdir()
+    (old / "file").write_bytes(bytes(1500))
+    capsys.readouterr()
+    assert volume(here, "gc", "--dry-run") == 0
+    assert capsys.readouterr().out == "would remove old, 1.5 kB\n"
+    assert old.exists()
+    assert volume(here, "gc") == 0
+    assert capsys.readouterr().out == "removed old, 1.5 kB\n"
+    assert not old.exists()
+    assert here.environment_folder.is_dir()
+    assert here.model_folder.is_dir()
+
+
+def test_gc_watches_as_long_as_it_is_told(here: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def collected(layout: Layout, keep: set, *, dry_run: bool, timing: Timing) -> list[Removal]:
+        seen.append((keep, dry_run, timing.takeover))
+        return []
+
+    monkeypatch.setattr(cli, "collect", collected)
+    assert volume(here, "--takeover", "9", "gc") == 0
+    assert seen == [({here.environment_folder, here.model_folder}, False, 9.0)]
+
+
+# How it ends.
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (DamagedError("why"), 6),
+        (LockError("why"), 2),
+        (OSError(errno.ENOSPC, "No space left"), 5),
+        (OSError(errno.EROFS, "Read-only"), 4),
+        (OSError(errno.EIO, "I/O error"), 1),
+    ],
+)
+def test_every_error_is_told_and_has_its_status(
+    here: Parts,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    status: int,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "command", fail)
+    assert volume(here, "status") == status
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_the_programs_exit_status_is_the_commands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RUNPOD_VOLUME", str(tmp_path / "file"))
+    monkeypatch.setattr(sys, "argv", ["volume", "status"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(Path(cli.__file__)), run_name="__main__")
+    assert ended.value.code == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_by_an_exception_so_that_the_lease_is_released(
+    here: Parts, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    released = []
+
+    def wait(*_: object) -> int:
+        try:
+            signal.raise_signal(number)
+        finally:
+            released.append(True)
+        return 0
+
+    # What pytest itself would do is not what is asked here.
+    for other in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(other, signal.SIG_IGN)
+    monkeypatch.setattr(cli, "command", wait)
+    with pytest.raises(SystemExit) as ended:
+        volume(here, "status")
+    assert ended.value.code == 128 + number
+    assert released == [True]
+
+
+# Where the volume and uv are.
+
+
+def test_the_mount_point_is_the_platforms_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Path("/runpod-volume") == cli.DEFAULT_MOUNT
+    monkeypatch.setattr(cli, "DEFAULT_MOUNT", tmp_path / "mount")
+    for value in (None, "", str(tmp_path / "mount")):
+        with pytest.raises(NotMountedError, match="attach a network volume"):
+            cli.mount_point(value)
+    (tmp_path / "mount").mkdir()
+    assert cli.mount_point(None) == tmp_path / "mount"
+    assert cli.mount_point(str(tmp_path / "a" / "b")) == tmp_path / "a" / "b"
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(NotMountedError, match=r"RUNPOD_VOLUME .*: Not a directory"):
+        cli.mount_point(str(tmp_path / "file" / "below"))
+
+
+def test_the_uv_beside_the_interpreter_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "sys", SimpleNamespace(executable=str(tmp_path / "python")))
+    monkeypatch.setenv("PATH", str(tmp_path / "elsewhere"))
+    assert cli.find_uv() == "uv"
+    program = tmp_path / "elsewhere" / "uv"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    assert cli.find_uv() == str(program)
+    (tmp_path / "uv").touch()
+    assert cli.find_uv() == str(tmp_path / "uv")
+
+
+def test_what_is_said_goes_to_the_log_and_not_to_the_output(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cli.say("it")
+    assert capsys.readouterr() == ("", "it\n")
