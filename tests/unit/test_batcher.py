@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,8 @@ from worker.cancellation import Cancellation
 from worker.errors import BusyError, JobCancelledError, SynthesisError
 from worker.speech import batcher as module
 from worker.speech.batcher import Answer, Answering, Batcher, Row, answer
-from worker.speech.plan import Plan, Route
+from worker.speech.plan import Head, Plan, Route
+from worker.speech.rows import RowState
 from worker.speech.sampling import Sampling
 from worker.speech.turns import Turns
 
@@ -107,6 +109,11 @@ def test_an_answer_tells_of_its_wait_and_its_company() -> None:
     found = answers(batcher.submit([row(1), row(2), row(3)], OPEN, GREEDY))
     assert [a.occupancy for a in found] == [2, 2, 1]
     assert found[2].queue_seconds > found[0].queue_seconds
+    turns = Turns()
+    batcher = Batcher(ToyDecoder(), 2, turns=turns)
+    with turns:
+        asked = batcher.submit([row(1, limit=3), row(2, limit=10)], OPEN, GREEDY)
+    assert [a.occupancy for a in answers(asked)] == [2, (2 * 2 + 7) / 9]
 
 
 def test_a_cancelled_row_frees_its_place(held: tuple[ToyDecoder, threading.Event]) -> None:
@@ -503,7 +510,8 @@ def test_a_row_leaves_as_soon_as_its_end_is_read(lag: int, steps: int) -> None:
     decoder = ToyDecoder()
     tokens = expected([1], 6)
     batcher = Batcher(decoder, 1)
-    batcher._lag = lag
+    if lag:  # 0 is what a CPU has
+        batcher._lag = lag
     asked = batcher.submit([row(1, limit=100)], Plan((EVERYTHING,), end=tokens[5]), GREEDY)
     assert told(asked) == [tokens[:5]]
     until(lambda: batcher.occupancy() == (0, 0))
@@ -511,13 +519,33 @@ def test_a_row_leaves_as_soon_as_its_end_is_read(lag: int, steps: int) -> None:
 
 
 @pytest.mark.parametrize("lag", [0, 1])
-def test_a_row_runs_no_step_past_its_limit(lag: int) -> None:
+@pytest.mark.parametrize(("plan", "limit"), [(OPEN, 6), (Plan((EVERYTHING,) * 6), 40)])
+def test_a_row_runs_no_step_past_its_limit(plan: Plan, limit: int, lag: int) -> None:
     decoder = ToyDecoder()
     batcher = Batcher(decoder, 1)
     batcher._lag = lag
-    assert told(batcher.submit([row(1, limit=6)], OPEN, GREEDY)) == [expected([1], 6)]
+    assert told(batcher.submit([row(1, limit=limit)], plan, GREEDY)) == [expected([1], 6)]
     until(lambda: batcher.occupancy() == (0, 0))
     assert len(decoder.batches) == 5
+
+
+@pytest.mark.parametrize(("lag", "read"), [(0, 3), (1, 2)])
+def test_tokens_are_read_while_the_row_runs(lag: int, read: int) -> None:
+    steps = threading.Semaphore(2)
+    asked_for: list[int] = []
+
+    def step(rows: int) -> None:
+        asked_for.append(rows)
+        steps.acquire(timeout=10)
+
+    batcher = Batcher(ToyDecoder(step), 1)
+    if lag:
+        batcher._lag = lag
+    (asked,) = batcher.submit([row(1, limit=9)], OPEN, GREEDY)
+    until(lambda: len(asked_for) == 3)
+    assert len(asked.tokens) == read  # of the prompt's and two steps'
+    steps.release(100)
+    assert told([asked]) == [expected([1], 9)]
 
 
 def asking(end: int | None = None, limit: int = 10) -> Answering:
@@ -683,6 +711,27 @@ def test_a_cancelled_row_counts_no_more_for_its_jobs_share(
     assert firsts(decoder)[:2] == [[1, 2], [3, 11]]
 
 
+@pytest.mark.parametrize("lag", [0, 1])
+def test_rows_that_are_given_up_at_any_step_harm_no_other(lag: int) -> None:
+    asked: list[Answering] = []
+    goes = iter(range(0, 30, 3))
+
+    def step(_rows: int) -> None:
+        one = next(goes, None)
+        if one is not None:
+            batcher.cancel(asked[one])
+
+    turns = Turns()
+    batcher = Batcher(ToyDecoder(step), 4, turns=turns)
+    batcher._lag = lag
+    with turns:
+        asked += batcher.submit([row(n + 1, limit=2 + n % 7) for n in range(30)], OPEN, GREEDY)
+    kept = [one for n, one in enumerate(asked) if n % 3]
+    assert told(kept) == [expected(one.row.prompt, one.row.limit) for one in kept]
+    until(lambda: batcher.occupancy() == (0, 0))
+    assert sum(one._error is not None for one in asked) > 5
+
+
 # Times, and the thread.
 
 
@@ -747,6 +796,54 @@ def test_what_was_prepared_is_not_made_again() -> None:
         expected([n], 10, plan.steps, 3) for n in (1, 2)
     ]
     assert len(decoder.heads) == 3
+
+
+def test_the_steps_of_speech_are_those_that_were_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured: list[tuple[int, Head]] = []
+    turned: list[Head] = []
+    turn = RowState.turn
+
+    def note(rows: RowState, count: int, length: int, head: Head) -> torch.Tensor:
+        turned.append(head)
+        return turn(rows, count, length, head)
+
+    monkeypatch.setattr(
+        RowState, "capture", lambda rows, head: captured.append((len(rows.ids), head))
+    )
+    monkeypatch.setattr(RowState, "turn", note)
+    short = iter([False, False, True])
+
+    def step(_rows: int) -> None:
+        if next(short, False):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    batcher = Batcher(ToyDecoder(step), 2)
+    plan = Plan((EVEN, EVERYTHING - {3}, EVERYTHING), end=3)
+    batcher.prepare(plan)
+    told(batcher.submit([row(1), row(2)], plan, GREEDY))
+    assert [slots for slots, _head in captured] == [2, 1]  # and again with what fits
+    assert {id(head) for _slots, head in captured} == {id(head) for head in turned}
+    assert (captured[0][1].ids.tolist(), captured[0][1].end) == (sorted(EVERYTHING), 3)
+
+
+def test_a_batch_has_one_thread_that_keeps_nobody_from_leaving(
+    held: tuple[ToyDecoder, threading.Event],
+) -> None:
+    decoder, go = held
+    before = set(threading.enumerate())
+    batcher = Batcher(decoder, 4)
+    asked = [one for n in (1, 2, 3) for one in batcher.submit([row(n)], OPEN, GREEDY)]
+    threads = [t for t in threading.enumerate() if t not in before]
+    assert [(t.name, t.daemon) for t in threads] == [("batcher", True)]
+    go.set()
+    answers(asked)
+
+
+def test_steps_keep_nothing_for_gradients() -> None:
+    modes: list[bool] = []
+    decoder = ToyDecoder(before_step=lambda _rows: modes.append(torch.is_inference_mode_enabled()))
+    told(Batcher(decoder, 1).submit([row(1)], OPEN, GREEDY))
+    assert set(modes) == {True}
 
 
 def test_a_row_that_comes_while_the_thread_lingers_runs_at_once(
