@@ -1,6 +1,8 @@
 """A language model of a few lines: the next token is the sum of all before it, and nothing else.
 
-A row that is moved, mixed up or fed twice gives other tokens at once.
+A row that is moved, mixed up, fed twice or at a wrong position gives other tokens at once. Where
+the sum may not be said, the next allowed token above it is the likeliest, past the largest the
+smallest.
 """
 
 from __future__ import annotations
@@ -10,24 +12,25 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 from worker.speech.lm import LMConfig
 
 VOCABULARY = 50
+POSITIONS = 4096
+EVERYTHING = frozenset(range(VOCABULARY))
 
 
 class SumCache:
-    """Of each row, the sum of the tokens that it was fed."""
+    """The tokens that each row was fed, by position: long [rows, positions]."""
 
-    def __init__(self, sums: Tensor) -> None:
-        self.sums = sums
+    def __init__(self, tokens: Tensor) -> None:
+        self.tokens = tokens
 
     def rows(self, first: int, count: int) -> SumCache:
-        return SumCache(self.sums[first : first + count])
+        return SumCache(self.tokens[first : first + count])
 
     def copy(self, source: int, target: int, length: int) -> None:
-        self.sums[target] = self.sums[source]
+        self.tokens[target, :length] = self.tokens[source, :length]
 
 
 @dataclass
@@ -36,34 +39,52 @@ class ToyDecoder:
 
     before_step: Callable[[int], None] = lambda _rows: None
     batches: list[int] = field(default_factory=list)  # rows of each step
+    before_prefill: Callable[[int], None] = lambda _rows: None
+    prompts: list[list[tuple[int, ...]]] = field(default_factory=list)  # of each prefill
+    heads: list[frozenset[int]] = field(default_factory=list)  # that were cut
 
     device = torch.device("cpu")
-    config = LMConfig(VOCABULARY, VOCABULARY, 8, 1, 1, 1, 4096, 1e-6, 1e4, True)
+    config = LMConfig(VOCABULARY, VOCABULARY, 8, 1, 1, 1, POSITIONS, 1e-6, 1e4, True)
 
     def new_cache(self, rows: int, positions: int | None = None) -> SumCache:
-        return SumCache(torch.zeros(rows, dtype=torch.long))
+        return SumCache(torch.zeros(rows, positions or POSITIONS, dtype=torch.long))
 
     def prefill(self, prompts: Sequence[Sequence[int]], cache: SumCache) -> Tensor:
+        self.before_prefill(len(prompts))
+        self.prompts.append([tuple(prompt) for prompt in prompts])
         for row, prompt in enumerate(prompts):
-            cache.sums[row] = sum(prompt)
-        return self._states(cache)
+            cache.tokens[row, : len(prompt)] = torch.tensor(prompt)
+        return self._states(torch.tensor([sum(prompt) for prompt in prompts]))
 
     def step(self, ids: Tensor, positions: Tensor, cache: SumCache, length: int) -> Tensor:
         self.before_step(len(ids))
         self.batches.append(len(ids))
-        cache.sums += ids
-        return self._states(cache)
+        cache.tokens[torch.arange(len(ids)), positions] = ids
+        seen = torch.arange(length) <= positions[:, None]
+        return self._states((cache.tokens[:, :length] * seen).sum(-1))
 
     def head(self, ids: Tensor) -> Callable[[Tensor], Tensor]:
+        self.heads.append(frozenset(ids.tolist()))
         return lambda hidden: hidden[:, ids]
 
-    def _states(self, cache: SumCache) -> Tensor:
-        return F.one_hot(cache.sums % VOCABULARY, VOCABULARY).float()
+    def _states(self, sums: Tensor) -> Tensor:
+        above = (torch.arange(VOCABULARY) - sums[:, None]) % VOCABULARY
+        return -above.float()
 
 
-def expected(prompt: Sequence[int], count: int) -> list[int]:
-    """The greedy tokens after a prompt."""
+def expected(
+    prompt: Sequence[int],
+    count: int,
+    steps: Sequence[frozenset[int]] = (EVERYTHING,),
+    end: int | None = None,
+) -> list[int]:
+    """The greedy tokens after a prompt: at most `count`, by a plan's steps, up to its end."""
     tokens: list[int] = []
-    for _ in range(count):
-        tokens.append((sum(prompt) + sum(tokens)) % VOCABULARY)
+    for step in range(count):
+        total = sum(prompt) + sum(tokens)
+        allowed = steps[min(step, len(steps) - 1)]
+        token = min(allowed, key=lambda token: (token - total) % VOCABULARY)
+        if token == end:
+            break
+        tokens.append(token)
     return tokens

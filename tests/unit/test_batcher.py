@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.toy_decoder import VOCABULARY, ToyDecoder, expected
+from tests.support.toy_decoder import EVERYTHING, POSITIONS, VOCABULARY, ToyDecoder, expected
 from worker.cancellation import Cancellation
-from worker.errors import BusyError, DeviceError, JobCancelledError, SynthesisError
-from worker.speech.batcher import Answering, Batcher, Row
-from worker.speech.plan import Plan
+from worker.errors import BusyError, JobCancelledError, SynthesisError
+from worker.speech import batcher as module
+from worker.speech.batcher import Answer, Answering, Batcher, Row, answer
+from worker.speech.plan import Head, Plan, Route
+from worker.speech.rows import RowState
 from worker.speech.sampling import Sampling
+from worker.speech.turns import Turns
 
-EVERYTHING = frozenset(range(VOCABULARY))
 OPEN = Plan((EVERYTHING,) * 4000)  # as long as the row's limit lets it be
 GREEDY = Sampling(temperature=0)
 
@@ -32,6 +35,17 @@ def until(condition: object, seconds: float = 10) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.001)
+
+
+def answers(asked: Sequence[Answering]) -> list[Answer]:
+    """All answers; a failure where one does not come, in place of a wait without end."""
+    until(lambda: all(one.done for one in asked), 30)
+    return [one.answer() for one in asked]
+
+
+def told(asked: Sequence[Answering]) -> list[list[int]]:
+    """The tokens of all answers."""
+    return [list(one.tokens) for one in answers(asked)]
 
 
 @pytest.fixture
@@ -57,8 +71,7 @@ def test_rows_join_and_leave_and_are_never_mixed_up(
     decoder = ToyDecoder()
     batcher = Batcher(decoder, slots)
     rows = [Row(tuple(prompt), "row", limit) for prompt, limit in asked]
-    answers = [one.answer() for one in batcher.submit(rows, OPEN, GREEDY)]
-    assert [list(a.tokens) for a in answers] == [expected(p, limit) for p, limit in asked]
+    assert told(batcher.submit(rows, OPEN, GREEDY)) == [expected(*one) for one in asked]
     assert max(decoder.batches, default=0) <= slots
 
 
@@ -93,9 +106,14 @@ def test_a_free_place_goes_to_the_job_with_the_fewest_rows(
 
 def test_an_answer_tells_of_its_wait_and_its_company() -> None:
     batcher = Batcher(ToyDecoder(), 2)
-    answers = [a.answer() for a in batcher.submit([row(1), row(2), row(3)], OPEN, GREEDY)]
-    assert [a.occupancy for a in answers] == [2, 2, 1]
-    assert answers[2].queue_seconds > answers[0].queue_seconds
+    found = answers(batcher.submit([row(1), row(2), row(3)], OPEN, GREEDY))
+    assert [a.occupancy for a in found] == [2, 2, 1]
+    assert found[2].queue_seconds > found[0].queue_seconds
+    turns = Turns()
+    batcher = Batcher(ToyDecoder(), 2, turns=turns)
+    with turns:
+        asked = batcher.submit([row(1, limit=3), row(2, limit=10)], OPEN, GREEDY)
+    assert [a.occupancy for a in answers(asked)] == [2, (2 * 2 + 7) / 9]
 
 
 def test_a_cancelled_row_frees_its_place(held: tuple[ToyDecoder, threading.Event]) -> None:
@@ -183,9 +201,9 @@ def test_an_answer_does_not_end_before_its_least_length() -> None:
     generous = Sampling(temperature=5.0, top_k=0, top_p=1.0, min_tokens=30)
     plan = Plan((EVERYTHING,), end=3)
     rows = [row(n, limit=2000) for n in range(1, 9)]
-    answers = [a.answer() for a in Batcher(ToyDecoder(), 3).submit(rows, plan, generous)]
-    assert min(len(a.tokens) for a in answers) >= 30
-    assert all(a.ended for a in answers)
+    found = answers(Batcher(ToyDecoder(), 3).submit(rows, plan, generous))
+    assert min(len(a.tokens) for a in found) >= 30
+    assert all(a.ended for a in found)
 
 
 def test_what_has_no_choice_takes_no_step() -> None:
@@ -194,64 +212,6 @@ def test_what_has_no_choice_takes_no_step() -> None:
     (asked,) = Batcher(decoder, 1).submit([row(1)], plan, GREEDY)
     assert list(asked.answer().tokens) == [5, 6, *expected([1, 5, 6], 2)]
     assert len(decoder.batches) == 1
-
-
-class Small:
-    """A device on which only so many rows fit."""
-
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
-
-    def __call__(self, rows: int) -> None:
-        if rows > self.rows:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-
-
-def test_where_memory_is_short_the_batch_is_halved_and_nothing_is_lost() -> None:
-    decoder = ToyDecoder(before_step=Small(3))
-    batcher = Batcher(decoder, 16)
-    rows = [row(n, limit=20 + n) for n in range(1, 21)]
-    answers = [a.answer() for a in batcher.submit(rows, OPEN, GREEDY)]
-    assert [list(a.tokens) for a in answers] == [expected(r.prompt, r.limit) for r in rows]
-    assert batcher.slots == 2
-    assert max(decoder.batches) <= 2
-
-
-def test_memory_that_runs_short_later_costs_no_token() -> None:
-    small = Small(8)
-    decoder = ToyDecoder(before_step=small)
-    batcher = Batcher(decoder, 8)
-    seen: list[Answering] = batcher.submit(
-        [row(n, limit=300) for n in range(1, 9)], OPEN, Sampling(seed=4)
-    )
-    seen[0].wait(50)
-    small.rows = 3
-    shrunk = [list(a.answer().tokens) for a in seen]
-    whole = Batcher(ToyDecoder(), 8).submit(
-        [row(n, limit=300) for n in range(1, 9)], OPEN, Sampling(seed=4)
-    )
-    assert shrunk == [list(a.answer().tokens) for a in whole]
-
-
-def test_a_row_that_does_not_fit_alone_is_an_error_and_the_next_one_runs() -> None:
-    small = Small(0)
-    batcher = Batcher(ToyDecoder(before_step=small), 4)
-    (asked,) = batcher.submit([row(1)], OPEN, GREEDY)
-    with pytest.raises(DeviceError, match="shorter sentences"):
-        asked.answer()
-    small.rows = 4
-    (after,) = batcher.submit([row(2)], OPEN, GREEDY)
-    assert list(after.answer().tokens) == expected([2], 10)
-
-
-def test_a_broken_device_fails_all_rows_in_words() -> None:
-    def broken(_rows: int) -> None:
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
-
-    batcher = Batcher(ToyDecoder(before_step=broken), 1)
-    for asked in batcher.submit([row(1), row(2)], OPEN, GREEDY):
-        with pytest.raises(DeviceError, match="starts anew"):
-            asked.answer()
 
 
 def test_the_thread_ends_when_nothing_is_left_and_comes_back() -> None:
@@ -281,3 +241,623 @@ def test_many_threads_share_a_batch() -> None:
     for n in range(1, 21):
         assert answers[n] == [t for i in range(1, 4) for t in expected([n, i], 50)]
     assert max(decoder.batches) == 8
+
+
+# Whose turn it is. The prompts tell who joined, and when.
+
+
+def one_token(*prompt: int) -> Row:
+    """Answered by what its prompt gives, without a step."""
+    return row(*prompt, limit=1)
+
+
+def long_prompt(length: int, first: int, limit: int = 1) -> Row:
+    return row(first, *[0] * (length - 1), limit=limit)
+
+
+def firsts(decoder: ToyDecoder) -> list[list[int]]:
+    """The first token of each prompt, by what joined together."""
+    return [[prompt[0] for prompt in prompts] for prompts in decoder.prompts]
+
+
+def test_free_places_go_to_the_job_that_has_the_fewest_rows_those_just_admitted_counted(
+    held: tuple[ToyDecoder, threading.Event],
+) -> None:
+    decoder, go = held
+    batcher = Batcher(decoder, 6)
+    running = batcher.submit([row(1), row(2)], OPEN, GREEDY, job="long")
+    until(lambda: decoder.prompts)
+    more = batcher.submit([row(n) for n in range(3, 9)], OPEN, GREEDY, job="long")
+    short = batcher.submit([row(n) for n in range(11, 17)], OPEN, GREEDY, job="short")
+    go.set()
+    answers([*running, *more, *short])
+    assert firsts(decoder)[:2] == [[1, 2], [11, 12, 3, 13]]
+
+
+def test_a_place_that_one_row_frees_goes_to_the_job_with_fewer_rows(
+    held: tuple[ToyDecoder, threading.Event],
+) -> None:
+    decoder, go = held
+    batcher = Batcher(decoder, 2)
+    many = batcher.submit(
+        [row(1, limit=3), row(2, limit=40), *(row(n, limit=3) for n in range(3, 9))],
+        OPEN,
+        GREEDY,
+        job="long",
+    )
+    until(lambda: decoder.prompts)
+    short = batcher.submit([row(11), row(12), row(13)], OPEN, GREEDY, job="short")
+    go.set()
+    answers([*many, *short])
+    assert firsts(decoder)[:4] == [[1, 2], [11], [12], [13]]
+
+
+def test_jobs_with_as_many_rows_take_turns() -> None:
+    decoder, turns = ToyDecoder(), Turns()
+    batcher = Batcher(decoder, 1, turns=turns)
+    with turns:
+        asked = [
+            *batcher.submit([one_token(n) for n in (1, 2, 3)], OPEN, GREEDY, job="a"),
+            *batcher.submit([one_token(n) for n in (11, 12)], OPEN, GREEDY, job="b"),
+            *batcher.submit([one_token(21)], OPEN, GREEDY, job="c"),
+        ]
+    answers(asked)
+    assert firsts(decoder) == [[1], [11], [21], [2], [12], [3]]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "together"),
+    [
+        ((512, 511), [2]),
+        ((512, 512), [2]),
+        ((512, 513), [1, 1]),
+        ((1024, 1), [1, 1]),
+        ((1025,), [1]),
+        ((1, 1025), [1, 1]),
+        ((1025, 1), [1, 1]),
+        ((300, 300, 300, 300), [3, 1]),
+    ],
+)
+def test_prompts_join_up_to_a_bound_but_always_one(
+    lengths: tuple[int, ...], together: list[int]
+) -> None:
+    decoder, turns = ToyDecoder(), Turns()
+    batcher = Batcher(decoder, 8, turns=turns)
+    with turns:
+        asked = batcher.submit([long_prompt(n, 1) for n in lengths], OPEN, GREEDY)
+    answers(asked)
+    assert [len(prompts) for prompts in decoder.prompts] == together
+
+
+def test_a_row_that_was_held_back_is_the_next() -> None:
+    decoder, turns = ToyDecoder(), Turns()
+    batcher = Batcher(decoder, 8, turns=turns)
+    with turns:
+        asked = [
+            *batcher.submit([long_prompt(600, 1)], OPEN, GREEDY, job="a"),
+            *batcher.submit([long_prompt(600, 11), one_token(12)], OPEN, GREEDY, job="b"),
+            *batcher.submit([one_token(21)], OPEN, GREEDY, job="c"),
+        ]
+    answers(asked)
+    assert firsts(decoder) == [[1], [11, 21, 12]]
+
+
+def test_cancelled_rows_take_no_place_and_no_part_of_the_bound() -> None:
+    decoder, turns = ToyDecoder(), Turns()
+    batcher = Batcher(decoder, 2, turns=turns)
+    cancellation = Cancellation()
+    with turns:
+        gone = batcher.submit(
+            [long_prompt(600, 1), one_token(2)], OPEN, GREEDY, job="a", cancellation=cancellation
+        )
+        kept = [
+            *batcher.submit([long_prompt(600, 11)], OPEN, GREEDY, job="a"),
+            *batcher.submit([long_prompt(400, 21)], OPEN, GREEDY, job="b"),
+        ]
+        cancellation.cancel()
+    assert told(kept) == [expected([11], 1), expected([21], 1)]
+    assert firsts(decoder) in ([[11, 21]], [[21, 11]])
+    for one in gone:
+        with pytest.raises(JobCancelledError):
+            one.answer()
+
+
+def test_rows_run_beside_each_other_up_to_the_slots() -> None:
+    decoder, turns = ToyDecoder(), Turns()
+    batcher = Batcher(decoder, 3, turns=turns)
+    with turns:
+        asked = batcher.submit([row(n) for n in range(1, 8)], OPEN, GREEDY)
+        assert batcher.occupancy() == (0, 7)
+    answers(asked)
+    assert firsts(decoder) == [[1, 2, 3], [4, 5, 6], [7]]
+
+
+# What a row says does not depend on the others.
+
+EVEN = frozenset(range(0, VOCABULARY, 2))
+MIXED = [
+    OPEN,
+    Plan((EVEN, EVERYTHING) * 20),
+    Plan((frozenset({5}), frozenset({6}), EVEN, EVERYTHING, EVERYTHING)),
+    Plan((EVERYTHING - {3}, EVERYTHING), end=3),
+    Plan((frozenset({9}), EVERYTHING - {8}, EVERYTHING - {8}, EVERYTHING), end=8),
+]
+
+
+def mixed(batcher: Batcher, sampling: Sampling) -> list[Answering]:
+    """Rows of all plans, of lengths that let them join and leave at many steps."""
+    return [
+        asked
+        for n, plan in enumerate(MIXED * 3)
+        for asked in batcher.submit(
+            [row(n + 1, limit=7 + 5 * n % 23), row(n + 1, 7, limit=3 + n)], plan, sampling, job=n
+        )
+    ]
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize("slots", [1, 3, 4, 16])
+def test_rows_of_many_plans_share_a_batch_and_each_keeps_to_its_own(slots: int, lag: int) -> None:
+    batcher = Batcher(ToyDecoder(), slots)
+    batcher._lag = lag  # 1 is what a GPU has: tokens are read when the next ones are drawn
+    asked = mixed(batcher, GREEDY)
+    plans = [plan for plan in MIXED * 3 for _ in range(2)]
+    wanted = [
+        expected(
+            one.row.prompt,
+            one.row.limit if plan.end is not None else min(one.row.limit, len(plan.steps)),
+            plan.steps,
+            plan.end,
+        )
+        for one, plan in zip(asked, plans, strict=True)
+    ]
+    assert told(asked) == wanted
+    assert [a.ended for a in answers(asked)] == [
+        len(tokens) < one.row.limit or (plan.end is None and len(tokens) == len(plan.steps))
+        for one, tokens, plan in zip(asked, wanted, plans, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_drawn_tokens_are_what_a_row_alone_draws(lag: int) -> None:
+    how = Sampling(temperature=3.0, top_k=20, top_p=0.9, seed=11)
+    batcher = Batcher(ToyDecoder(), 5)
+    batcher._lag = lag
+    asked = mixed(batcher, how)
+    plans = [plan for plan in MIXED * 3 for _ in range(2)]
+    alone = [
+        answer(ToyDecoder(), [one.row], plan, how)[0]
+        for one, plan in zip(asked, plans, strict=True)
+    ]
+    assert told(asked) == [list(a.tokens) for a in alone]
+    assert [a.ended for a in answers(asked)] == [a.ended for a in alone]
+
+
+def test_each_row_of_a_batch_has_its_own_sampling_seed_and_name() -> None:
+    hot = Sampling(temperature=50.0, top_k=0, top_p=1.0, seed=1)
+    turns = Turns()
+    batcher = Batcher(ToyDecoder(), 8, turns=turns)
+    with turns:
+        asked = [
+            *batcher.submit([row(1, limit=30)], OPEN, GREEDY, job=1),
+            *batcher.submit([row(1, limit=30)], OPEN, hot, job=2),
+            *batcher.submit([Row((1,), "another", 30)], OPEN, hot, job=3),
+            *batcher.submit([row(1, limit=30)], OPEN, Sampling(50.0, 0, 1.0, seed=2), job=4),
+            *batcher.submit([row(1, limit=30)], OPEN, hot, job=5),
+        ]
+    greedy, first, named, seeded, again = told(asked)
+    assert greedy == expected([1], 30)
+    assert first == again
+    assert len({tuple(tokens) for tokens in (greedy, first, named, seeded)}) == 4
+
+
+def test_an_answer_has_the_rows_of_its_own_batch_in_order() -> None:
+    rows = [row(3, limit=4), row(1, limit=9), row(2, limit=1)]
+    found = answer(ToyDecoder(), rows, OPEN, GREEDY)
+    assert [list(a.tokens) for a in found] == [expected(r.prompt, r.limit) for r in rows]
+
+
+# Ends and limits of a row.
+
+
+def test_the_end_is_not_drawn_before_the_plan_lets_it() -> None:
+    plan = Plan((EVERYTHING - {7}, EVERYTHING - {7}, EVERYTHING), end=7)
+    (found,) = answer(ToyDecoder(), [row(7, limit=30)], plan, GREEDY)
+    assert list(found.tokens) == expected([7], 30, plan.steps, 7)
+    assert found.tokens[0] == 8  # the sum is 7, which is not to be said yet
+    (found,) = answer(ToyDecoder(), [row(7)], Plan((EVERYTHING,), end=7), GREEDY)
+    assert found == Answer((), True, found.queue_seconds, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "limit", "count", "ended"), [(4, 9, 4, True), (4, 4, 4, True), (4, 3, 3, False)]
+)
+def test_an_answer_of_a_fixed_length_is_whole_unless_its_limit_cuts_it(
+    steps: int, limit: int, count: int, ended: bool
+) -> None:
+    (found,) = answer(ToyDecoder(), [row(1, limit=limit)], Plan((EVERYTHING,) * steps), GREEDY)
+    assert (list(found.tokens), found.ended) == (expected([1], count), ended)
+
+
+def test_an_answer_with_an_end_that_its_limit_cuts_is_not_whole() -> None:
+    tokens = expected([1], 6)
+    plan = Plan((EVERYTHING,), end=tokens[5])
+    assert tokens[5] not in tokens[:5]
+    cut, just, whole = answer(ToyDecoder(), [row(1, limit=n) for n in (4, 5, 6)], plan, GREEDY)
+    assert (list(cut.tokens), cut.ended) == (tokens[:4], False)
+    assert (list(just.tokens), just.ended) == (tokens[:5], False)
+    assert (list(whole.tokens), whole.ended) == (tokens[:5], True)
+
+
+def test_an_opening_longer_than_the_limit_is_cut() -> None:
+    decoder = ToyDecoder()
+    plan = Plan((frozenset({5}), frozenset({6}), frozenset({7}), EVERYTHING), end=9)
+    (asked,) = Batcher(decoder, 1).submit([row(1, limit=2)], plan, GREEDY)
+    assert told([asked]) == [[5, 6]]
+    assert not asked.ended
+    assert decoder.batches == []
+
+
+def test_a_row_whose_first_token_is_its_last_takes_no_step() -> None:
+    decoder = ToyDecoder()
+    (found,) = answers(Batcher(decoder, 2).submit([one_token(4)], OPEN, GREEDY))
+    assert (found.tokens, found.occupancy) == ((4,), 1.0)
+    assert decoder.batches == []
+
+
+@pytest.mark.parametrize(("lag", "steps"), [(0, 5), (1, 6)])
+def test_a_row_leaves_as_soon_as_its_end_is_read(lag: int, steps: int) -> None:
+    decoder = ToyDecoder()
+    tokens = expected([1], 6)
+    batcher = Batcher(decoder, 1)
+    if lag:  # 0 is what a CPU has
+        batcher._lag = lag
+    asked = batcher.submit([row(1, limit=100)], Plan((EVERYTHING,), end=tokens[5]), GREEDY)
+    assert told(asked) == [tokens[:5]]
+    until(lambda: batcher.occupancy() == (0, 0))
+    assert len(decoder.batches) == steps
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize(("plan", "limit"), [(OPEN, 6), (Plan((EVERYTHING,) * 6), 40)])
+def test_a_row_runs_no_step_past_its_limit(plan: Plan, limit: int, lag: int) -> None:
+    decoder = ToyDecoder()
+    batcher = Batcher(decoder, 1)
+    batcher._lag = lag
+    assert told(batcher.submit([row(1, limit=limit)], plan, GREEDY)) == [expected([1], 6)]
+    until(lambda: batcher.occupancy() == (0, 0))
+    assert len(decoder.batches) == 5
+
+
+@pytest.mark.parametrize(("lag", "read"), [(0, 3), (1, 2)])
+def test_tokens_are_read_while_the_row_runs(lag: int, read: int) -> None:
+    steps = threading.Semaphore(2)
+    asked_for: list[int] = []
+
+    def step(rows: int) -> None:
+        asked_for.append(rows)
+        steps.acquire(timeout=10)
+
+    batcher = Batcher(ToyDecoder(step), 1)
+    if lag:
+        batcher._lag = lag
+    (asked,) = batcher.submit([row(1, limit=9)], OPEN, GREEDY)
+    until(lambda: len(asked_for) == 3)
+    assert len(asked.tokens) == read  # of the prompt's and two steps'
+    steps.release(100)
+    assert told([asked]) == [expected([1], 9)]
+
+
+def asking(end: int | None = None, limit: int = 10) -> Answering:
+    """A row that no batcher knows."""
+    plan = Plan((EVERYTHING,) * (1 if end is not None else 40), end=end)
+    return Answering(row(1, limit=limit), Route.of(plan), GREEDY, None)
+
+
+def test_tokens_drawn_after_the_end_are_not_taken() -> None:
+    asked = asking(end=3)
+    for token in (5, 6, 3, 7, 3):
+        asked.take(token)
+    assert (asked.answer().tokens, asked.ended) == ((5, 6), True)
+
+
+def test_what_comes_after_an_answer_does_not_change_it() -> None:
+    asked = asking(limit=2)
+    asked.take(5)
+    asked.take(6)
+    asked.finish(JobCancelledError("the job was cancelled"))
+    assert asked.answer().tokens == (5, 6)
+    failed = asking()
+    failed.finish(ValueError("first"))
+    failed.finish(ValueError("second"))
+    failed.finish()
+    with pytest.raises(ValueError, match="first"):
+        failed.answer()
+
+
+def test_who_waits_for_some_tokens_is_told_at_the_last_of_them() -> None:
+    asked = asking()
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(asked.wait, 2)
+        time.sleep(0.02)  # so that it does wait
+        asked.take(5)
+        asked.take(6)
+        try:
+            tokens, done = waiting.result(5)
+        finally:
+            asked.finish()
+    assert (list(tokens), done) == ([5, 6], False)
+
+
+def test_who_waits_is_told_of_an_end_before_the_tokens_it_waits_for() -> None:
+    for last in (3, None):
+        asked = asking(end=3)
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(asked.wait, 5)
+            time.sleep(0.02)
+            asked.take(5)
+            if last is None:
+                asked.finish(JobCancelledError("the job was cancelled"))
+                with pytest.raises(JobCancelledError):
+                    waiting.result(5)
+            else:
+                asked.take(last)
+                assert waiting.result(5) == ([5], True)
+
+
+# What is refused.
+
+
+def test_as_many_rows_wait_as_may() -> None:
+    turns = Turns()
+    batcher = Batcher(ToyDecoder(), 1, max_waiting=3, turns=turns)
+    with turns:
+        asked = batcher.submit([row(1), row(2)], OPEN, GREEDY, job=1)
+        asked += batcher.submit([row(3)], OPEN, GREEDY, job=2)
+        with pytest.raises(BusyError, match="3 sentences wait"):
+            batcher.submit([row(4)], OPEN, GREEDY, job=3)
+        assert batcher.occupancy() == (0, 3)
+    assert told(asked) == [expected([n], 10) for n in (1, 2, 3)]
+    until(lambda: batcher.occupancy() == (0, 0))
+    assert told(batcher.submit([row(4)], OPEN, GREEDY, job=3)) == [expected([4], 10)]
+
+
+def test_rows_that_were_given_up_wait_no_longer() -> None:
+    turns = Turns()
+    batcher = Batcher(ToyDecoder(), 1, max_waiting=2, turns=turns)
+    with turns:
+        gone, kept = batcher.submit([row(1), row(2)], OPEN, GREEDY)
+        batcher.cancel(gone)
+        assert batcher.occupancy() == (0, 1)
+        (after,) = batcher.submit([row(3)], OPEN, GREEDY)
+    assert told([kept, after]) == [expected([2], 10), expected([3], 10)]
+
+
+def test_what_a_batcher_takes_where_nothing_is_said() -> None:
+    turns = Turns()
+    batcher = Batcher(ToyDecoder(), turns=turns)
+    assert (batcher.slots, batcher.positions) == (16, POSITIONS)
+    with turns:
+        asked = batcher.submit([row(1)] * 4096, OPEN, GREEDY)
+        with pytest.raises(BusyError, match="4096"):
+            batcher.submit([row(1)], OPEN, GREEDY)
+        for one in asked:
+            batcher.cancel(one)
+
+
+def test_a_row_may_fill_its_positions_and_no_more() -> None:
+    batcher = Batcher(ToyDecoder(), 1, positions=20)
+    assert told(batcher.submit([row(1, 2, limit=18)], OPEN, GREEDY)) == [expected([1, 2], 18)]
+    turns = Turns()
+    batcher = Batcher(ToyDecoder(), 1, positions=20, turns=turns)
+    with turns:
+        with pytest.raises(SynthesisError, match=r"2 tokens and an answer of 19 .* 20 positions"):
+            batcher.submit([row(1), row(1, 2, limit=19)], OPEN, GREEDY)
+        assert batcher.occupancy() == (0, 0)  # not even the one that fits
+
+
+@pytest.mark.parametrize(("asked", "found"), [(None, 4096), (100, 100), (4096, 4096), (9000, 4096)])
+def test_a_row_has_no_more_positions_than_the_model(asked: int | None, found: int) -> None:
+    assert Batcher(ToyDecoder(), 1, positions=asked).positions == found
+
+
+def test_no_rows_have_no_answers_and_harm_nobody(held: tuple[ToyDecoder, threading.Event]) -> None:
+    decoder, go = held
+    batcher = Batcher(decoder, 2)
+    asked = batcher.submit([row(1)], OPEN, GREEDY, job=1)
+    until(lambda: decoder.prompts)
+    assert batcher.submit([], OPEN, GREEDY, job=2) == []
+    go.set()
+    assert told(asked) == [expected([1], 10)]
+
+
+# Cancelling.
+
+
+def test_all_rows_of_a_cancelled_job_leave_and_their_neighbours_go_on(
+    held: tuple[ToyDecoder, threading.Event],
+) -> None:
+    decoder, go = held
+    batcher = Batcher(decoder, 4)
+    cancellation = Cancellation()
+    gone = batcher.submit(
+        [row(1, limit=4000), row(2, limit=4000)], OPEN, GREEDY, job=1, cancellation=cancellation
+    )
+    kept = batcher.submit([row(3, limit=30), row(4, limit=40)], OPEN, GREEDY, job=2)
+    until(lambda: sum(batcher.occupancy()) == 4)
+    cancellation.cancel()
+    assert all(one.done for one in gone)
+    go.set()
+    assert told(kept) == [expected([3], 30), expected([4], 40)]
+    assert len(decoder.batches) < 100
+    for one in gone:
+        with pytest.raises(JobCancelledError, match="was cancelled"):
+            one.wait()
+
+
+def test_a_cancelled_row_counts_no_more_for_its_jobs_share(
+    held: tuple[ToyDecoder, threading.Event],
+) -> None:
+    decoder, go = held
+    batcher = Batcher(decoder, 2)
+    first, second = batcher.submit([row(1, limit=50), row(2, limit=50)], OPEN, GREEDY, job="a")
+    until(lambda: decoder.prompts)
+    more = batcher.submit([row(3), row(4)], OPEN, GREEDY, job="a")
+    more += batcher.submit([row(11), row(12)], OPEN, GREEDY, job="b")
+    batcher.cancel(first)
+    batcher.cancel(second)
+    go.set()
+    answers(more)
+    assert firsts(decoder)[:2] == [[1, 2], [3, 11]]
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_rows_that_are_given_up_at_any_step_harm_no_other(lag: int) -> None:
+    asked: list[Answering] = []
+    goes = iter(range(0, 30, 3))
+
+    def step(_rows: int) -> None:
+        one = next(goes, None)
+        if one is not None:
+            batcher.cancel(asked[one])
+
+    turns = Turns()
+    batcher = Batcher(ToyDecoder(step), 4, turns=turns)
+    batcher._lag = lag
+    with turns:
+        asked += batcher.submit([row(n + 1, limit=2 + n % 7) for n in range(30)], OPEN, GREEDY)
+    kept = [one for n, one in enumerate(asked) if n % 3]
+    assert told(kept) == [expected(one.row.prompt, one.row.limit) for one in kept]
+    until(lambda: batcher.occupancy() == (0, 0))
+    assert sum(one._error is not None for one in asked) > 5
+
+
+# Times, and the thread.
+
+
+def test_the_wait_for_a_place_is_measured(held: tuple[ToyDecoder, threading.Event]) -> None:
+    decoder, go = held
+    batcher = Batcher(decoder, 1)
+    begun = time.perf_counter()
+    (first,) = batcher.submit([row(1)], OPEN, GREEDY)
+    until(lambda: decoder.prompts)
+    running = time.perf_counter()
+    (second,) = batcher.submit([row(2)], OPEN, GREEDY)
+    submitted = time.perf_counter()
+    time.sleep(0.02)
+    released = time.perf_counter()
+    go.set()
+    waits = [one.queue_seconds for one in answers([first, second])]
+    ended = time.perf_counter()
+    assert 0 <= waits[0] <= running - begun
+    assert released - submitted <= waits[1] <= ended - running
+
+
+def test_a_row_that_never_ran_waited_for_nothing_in_nobodys_company() -> None:
+    asked = asking()
+    asked.finish()
+    assert asked.answer() == Answer((), False, 0.0, 1.0)
+
+
+def test_a_step_waits_for_its_turn_and_others_get_theirs_between_two() -> None:
+    steps = threading.Semaphore(0)
+    decoder = ToyDecoder(before_step=lambda _rows: steps.acquire(timeout=10) and None)
+    turns = Turns()
+    batcher = Batcher(decoder, 1, turns=turns)
+    with turns:
+        (asked,) = batcher.submit([row(1, limit=30)], OPEN, GREEDY)
+        time.sleep(0.02)
+        assert decoder.prompts == []
+    until(lambda: decoder.prompts)
+
+    def codec() -> int:
+        with turns:
+            return len(asked.tokens)
+
+    with ThreadPoolExecutor(1) as threads:
+        other = threads.submit(codec)
+        until(lambda: turns._queue)
+        steps.release(1)
+        try:
+            assert other.result(5) == 2
+        finally:
+            steps.release(100)
+    assert told([asked]) == [expected([1], 30)]
+
+
+def test_what_was_prepared_is_not_made_again() -> None:
+    decoder = ToyDecoder()
+    batcher = Batcher(decoder, 2)
+    plan = Plan((frozenset({5}), EVEN, EVERYTHING - {3}, EVERYTHING), end=3)
+    batcher.prepare(plan)
+    assert len(decoder.heads) == len(set(decoder.heads)) == 3
+    assert decoder.prompts == []
+    assert told(batcher.submit([row(1), row(2)], plan, GREEDY)) == [
+        expected([n], 10, plan.steps, 3) for n in (1, 2)
+    ]
+    assert len(decoder.heads) == 3
+
+
+def test_the_steps_of_speech_are_those_that_were_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured: list[tuple[int, Head]] = []
+    turned: list[Head] = []
+    turn = RowState.turn
+
+    def note(rows: RowState, count: int, length: int, head: Head) -> torch.Tensor:
+        turned.append(head)
+        return turn(rows, count, length, head)
+
+    monkeypatch.setattr(
+        RowState, "capture", lambda rows, head: captured.append((len(rows.ids), head))
+    )
+    monkeypatch.setattr(RowState, "turn", note)
+    short = iter([False, False, True])
+
+    def step(_rows: int) -> None:
+        if next(short, False):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    batcher = Batcher(ToyDecoder(step), 2)
+    plan = Plan((EVEN, EVERYTHING - {3}, EVERYTHING), end=3)
+    batcher.prepare(plan)
+    told(batcher.submit([row(1), row(2)], plan, GREEDY))
+    assert [slots for slots, _head in captured] == [2, 1]  # and again with what fits
+    assert {id(head) for _slots, head in captured} == {id(head) for head in turned}
+    assert (captured[0][1].ids.tolist(), captured[0][1].end) == (sorted(EVERYTHING), 3)
+
+
+def test_a_batch_has_one_thread_that_keeps_nobody_from_leaving(
+    held: tuple[ToyDecoder, threading.Event],
+) -> None:
+    decoder, go = held
+    before = set(threading.enumerate())
+    batcher = Batcher(decoder, 4)
+    asked = [one for n in (1, 2, 3) for one in batcher.submit([row(n)], OPEN, GREEDY)]
+    threads = [t for t in threading.enumerate() if t not in before]
+    assert [(t.name, t.daemon) for t in threads] == [("batcher", True)]
+    go.set()
+    answers(asked)
+
+
+def test_steps_keep_nothing_for_gradients() -> None:
+    modes: list[bool] = []
+    decoder = ToyDecoder(before_step=lambda _rows: modes.append(torch.is_inference_mode_enabled()))
+    told(Batcher(decoder, 1).submit([row(1)], OPEN, GREEDY))
+    assert set(modes) == {True}
+
+
+def test_a_row_that_comes_while_the_thread_lingers_runs_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batcher = Batcher(ToyDecoder(), 1)
+    monkeypatch.setattr(module, "LINGER", 20)
+    assert told(batcher.submit([row(1)], OPEN, GREEDY)) == [expected([1], 10)]
+    until(lambda: batcher.occupancy() == (0, 0))
+    thread = batcher._thread
+    time.sleep(0.02)  # so that it lingers
+    monkeypatch.setattr(module, "LINGER", 0)
+    (asked,) = batcher.submit([row(2)], OPEN, GREEDY)
+    until(lambda: asked.done, 5)
+    assert thread is not None
+    thread.join(5)
+    assert not thread.is_alive()

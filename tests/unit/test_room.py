@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 import torch
 
 from worker.errors import MemoryShortError, device_failure, short_of_memory
+from worker.observe import log
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import Codec
 from worker.speech.room import Room
@@ -105,6 +108,127 @@ def test_what_did_not_fit_is_done_again_alone() -> None:
         done = [threads.submit(room.do, lambda f=[]: work(f), "a test") for _ in range(4)]
         assert [future.result(10) for future in done] == [1, 1, 1, 1]
     assert crowds == [1, 1, 1, 1]
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def lets_in(room: Room) -> bool:
+    """Whether the next work is done, and not waited for without end."""
+    done = threading.Event()
+    threading.Thread(target=lambda: room.do(done.set, "a test"), daemon=True).start()
+    return done.wait(5)
+
+
+def test_while_one_waits_to_be_alone_nobody_comes_in_and_then_all_do() -> None:
+    room, order = Room(), []
+    go, guard, both = threading.Event(), threading.Lock(), threading.Barrier(2)
+
+    def note(what: str) -> None:
+        with guard:
+            order.append(what)
+
+    def beside() -> None:
+        note("beside in")
+        go.wait(10)
+        note("beside out")
+
+    def large() -> None:
+        note("large in")
+        if order.count("large in") == 1:
+            raise torch.OutOfMemoryError(str(SHORT))
+        time.sleep(0.02)
+        note("large out")
+
+    def late() -> None:
+        both.wait(10)  # side by side again, not one after the other
+        note("late")
+
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(room.do, beside, "a test")]
+        until(lambda: order)
+        asked.append(threads.submit(room.do, large, "a test"))
+        until(lambda: room._alone)
+        asked += [threads.submit(room.do, late, "a test") for _ in range(2)]
+        time.sleep(0.02)
+        assert order == ["beside in", "large in"]
+        go.set()
+        for one in asked:
+            one.result(20)
+    assert order == [
+        "beside in", "large in", "beside out", "large in", "large out", "late", "late"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [SHORT, MemoryError(), RuntimeError("CUDA error: out of memory")])
+def test_what_is_short_of_memory_is_done_twice_and_no_more(error: Exception) -> None:
+    room, calls = Room(), []
+
+    def short() -> None:
+        calls.append((room._inside, room._alone))
+        raise error
+
+    with pytest.raises(MemoryShortError, match="for a test, even alone"):
+        room.do(short, "a test")
+    assert calls == [(1, 0), (1, 1)]  # beside others, then alone
+    assert lets_in(room)
+
+
+def test_what_fits_is_done_once_and_what_fits_alone_twice() -> None:
+    room, calls = Room(), []
+
+    def work() -> int:
+        calls.append(1)
+        return len(calls)
+
+    assert (room.do(work, "a test"), calls) == (1, [1])
+
+    def second() -> int:
+        if work() == 2:
+            raise torch.OutOfMemoryError(str(SHORT))
+        return len(calls)
+
+    assert room.do(second, "a test") == 3
+
+
+def test_another_failure_of_the_lone_try_is_told_as_it_is() -> None:
+    room, errors = Room(), [torch.OutOfMemoryError(str(SHORT)), ValueError("odd")]
+
+    def work() -> None:
+        raise errors.pop(0)
+
+    with pytest.raises(ValueError, match="odd"):
+        room.do(work, "a test")
+    assert lets_in(room)
+
+
+def test_what_was_too_much_is_let_go_and_given_back_before_the_next_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log, "disabled", True)  # pytest keeps what is logged, tracebacks too
+    seen: list[weakref.ref[Any]] = []
+    events: list[object] = []
+
+    class Needed:
+        """A tensor of the work."""
+
+    def work() -> None:
+        needed = Needed()
+        seen.append(weakref.ref(needed))
+        events.append("work")
+        raise torch.OutOfMemoryError(str(SHORT))
+
+    def give_back() -> None:
+        events.append([one() for one in seen])
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", give_back)
+    with pytest.raises(MemoryShortError):
+        Room().do(work, "a test")
+    assert events == ["work", [None], "work", [None, None]]
 
 
 def test_what_does_not_fit_alone_is_an_error_and_the_next_one_is_done() -> None:

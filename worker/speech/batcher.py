@@ -23,7 +23,13 @@ import torch
 from torch import Tensor
 
 from worker.cancellation import Cancellation
-from worker.errors import BusyError, DeviceError, JobCancelledError, SynthesisError
+from worker.errors import (
+    BusyError,
+    DeviceError,
+    JobCancelledError,
+    SynthesisError,
+    short_of_memory,
+)
 from worker.observe import log
 from worker.speech.decoder import Decoder
 from worker.speech.plan import Plan, Route, Routes
@@ -217,10 +223,12 @@ class Batcher:
                     f"a prompt of {len(row.prompt)} tokens and an answer of {row.limit} need more "
                     f"than the {self.positions} positions that a row has"
                 )
+        if not rows:
+            return []
         with self._changed:
             route = self._routes.find(plan)
             asked = [Answering(row, route, sampling, job) for row in rows]
-            if sum(map(len, self._waiting.values())) + len(rows) > self._max_waiting:
+            if self._queued + len(rows) > self._max_waiting:
                 raise BusyError(
                     f"{self._max_waiting} sentences wait already; try again in a moment"
                 )
@@ -252,7 +260,12 @@ class Batcher:
     def occupancy(self) -> tuple[int, int]:
         """Rows that run, and rows that wait."""
         with self._changed:
-            return len(self._batch), sum(map(len, self._waiting.values()))
+            return len(self._batch), self._queued
+
+    @property
+    def _queued(self) -> int:
+        """Rows that wait; those that were given up do not."""
+        return sum(not asked.done for queue in self._waiting.values() for asked in queue)
 
     # The thread
 
@@ -273,7 +286,9 @@ class Batcher:
         try:
             with self._device_turn:
                 self._turn()
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not short_of_memory(error):
+                raise
             log.warning("out of memory with %d rows: %s", len(self._batch), error)
         else:
             return
@@ -348,7 +363,9 @@ class Batcher:
                 job = min(self._waiting, key=lambda job: running.get(job, 0))
                 queue = self._waiting.pop(job)
                 asked = queue.popleft()
-                if not asked.done and tokens and tokens + len(asked.row.prompt) > PREFILL:
+                # After a shrink, what was spoken is read again with the prompt.
+                length = len(asked.row.prompt) + len(asked.tokens)
+                if not asked.done and tokens and tokens + length > PREFILL:
                     queue.appendleft(asked)
                     self._waiting = {job: queue, **self._waiting}
                     return
@@ -357,7 +374,7 @@ class Batcher:
                 if asked.done:
                     continue
                 running[job] = running.get(job, 0) + 1
-                tokens += len(asked.row.prompt)
+                tokens += length
                 free -= 1
                 yield asked
 
@@ -398,15 +415,18 @@ class Batcher:
 
     def _read(self) -> None:
         """Hand the oldest tokens that were not yet read to their rows."""
-        drawn = self._unread.popleft()
-        for asked, token in zip(drawn.rows, drawn.read(), strict=True):
+        drawn = self._unread[0]
+        tokens = drawn.read()  # where this fails, rows that left the batch are still found here
+        self._unread.popleft()
+        for asked, token in zip(drawn.rows, tokens, strict=True):
             asked.take(token)
 
     # When memory or the device fails
 
     def _shrink(self) -> None:
         """Halve the slots; rows without a place wait again, and go on from the tokens they have."""
-        self._unread.clear()
+        while self._unread:  # some may be the last ones of rows that have left
+            self._read()
         rows, self._batch = [asked for asked in self._batch if not asked.done], []
         if self.slots == 1:
             for asked in rows:
@@ -425,13 +445,17 @@ class Batcher:
     def _requeue(self, rows: Sequence[Answering]) -> None:
         with self._changed:
             for asked in reversed(rows):
-                self._waiting.setdefault(asked.job, deque()).appendleft(asked)
+                queue = self._waiting.pop(asked.job, deque())
+                queue.appendleft(asked)
+                self._waiting = {asked.job: queue, **self._waiting}  # before the others
 
     def _fail(self, error: Exception) -> None:
         """Answer all rows, running and waiting, with the error."""
+        unread = [asked for drawn in self._unread for asked in drawn.rows]  # some have left
         self._unread.clear()
         with self._changed:
-            rows = self._batch + [asked for queue in self._waiting.values() for asked in queue]
+            waiting = [asked for queue in self._waiting.values() for asked in queue]
+            rows = self._batch + unread + waiting
             self._batch = []
             self._waiting.clear()
         for asked in rows:

@@ -1,0 +1,333 @@
+"""Where memory is short or the device fails: nothing is lost that need not be, nobody waits on."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+
+from tests.support.toy_decoder import EVERYTHING, SumCache, ToyDecoder, expected
+from worker.errors import DeviceError
+from worker.observe import log
+from worker.speech import batcher as module
+from worker.speech.batcher import Answering, Batcher, Row
+from worker.speech.plan import Plan
+from worker.speech.sampling import Sampling
+from worker.speech.turns import Turns
+
+OPEN = Plan((EVERYTHING,) * 4000)  # as long as the row's limit lets it be
+GREEDY = Sampling(temperature=0)
+
+
+def row(*prompt: int, limit: int = 10) -> Row:
+    return Row(prompt, f"{prompt}", limit)
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def told(asked: Sequence[Answering]) -> list[list[int]]:
+    """The tokens of all answers; a failure where one does not come."""
+    until(lambda: all(one.done for one in asked), 30)
+    return [list(one.answer().tokens) for one in asked]
+
+
+def failures(asked: Sequence[Answering]) -> list[str]:
+    """What each row failed with: its type and words."""
+    until(lambda: all(one.done for one in asked), 30)
+    found = []
+    for one in asked:
+        with pytest.raises(Exception) as error:  # noqa: PT011 - the caller looks at it
+            one.answer()
+        found.append(f"{type(error.value).__name__}: {error.value}")
+    return found
+
+
+class Small:
+    """A device on which only so many rows fit."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def __call__(self, rows: int) -> None:
+        if rows > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_where_memory_is_short_the_batch_is_halved_and_nothing_is_lost() -> None:
+    decoder = ToyDecoder(before_step=Small(3))
+    batcher = Batcher(decoder, 16)
+    rows = [row(n, limit=20 + n) for n in range(1, 21)]
+    assert told(batcher.submit(rows, OPEN, GREEDY)) == [expected(r.prompt, r.limit) for r in rows]
+    assert batcher.slots == 2
+    assert max(decoder.batches) <= 2
+
+
+def test_memory_that_runs_short_later_costs_no_token() -> None:
+    small = Small(8)
+    decoder = ToyDecoder(before_step=small)
+    batcher = Batcher(decoder, 8)
+    seen: list[Answering] = batcher.submit(
+        [row(n, limit=300) for n in range(1, 9)], OPEN, Sampling(seed=4)
+    )
+    seen[0].wait(50)
+    small.rows = 3
+    shrunk = told(seen)
+    whole = Batcher(ToyDecoder(), 8).submit(
+        [row(n, limit=300) for n in range(1, 9)], OPEN, Sampling(seed=4)
+    )
+    assert shrunk == told(whole)
+
+
+def test_a_row_that_does_not_fit_alone_is_an_error_and_the_next_one_runs() -> None:
+    small = Small(0)
+    batcher = Batcher(ToyDecoder(before_step=small), 4)
+    (asked,) = batcher.submit([row(1)], OPEN, GREEDY)
+    with pytest.raises(DeviceError, match="shorter sentences"):
+        asked.answer()
+    small.rows = 4
+    (after,) = batcher.submit([row(2)], OPEN, GREEDY)
+    assert list(after.answer().tokens) == expected([2], 10)
+
+
+class FailsAt:
+    """Raises `error` at the call of this number, the first being 1, and at no other."""
+
+    def __init__(self, number: int, error: BaseException | None = None) -> None:
+        self._left = number
+        self._error = error
+
+    def __call__(self, _rows: int) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise self._error or torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_rows_that_fit_one_at_a_time_are_all_answered() -> None:
+    batcher = Batcher(ToyDecoder(before_step=Small(1)), 2)
+    asked = batcher.submit([row(1), row(2), row(3)], OPEN, GREEDY)
+    assert told(asked) == [expected([n], 10) for n in (1, 2, 3)]
+    assert batcher.slots == 1
+
+
+def test_of_one_place_only_the_row_that_had_it_fails() -> None:
+    batcher = Batcher(ToyDecoder(before_step=FailsAt(3)), 1)
+    first, second = batcher.submit([row(1), row(2)], OPEN, GREEDY)
+    assert failures([first]) == [
+        "DeviceError: one sentence alone does not fit; use shorter sentences"
+    ]
+    assert told([second]) == [expected([2], 10)]
+    assert batcher.slots == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        MemoryError(),
+    ],
+)
+def test_all_ways_of_being_short_of_memory_halve_the_batch(error: Exception) -> None:
+    batcher = Batcher(ToyDecoder(before_step=FailsAt(2, error)), 4)
+    asked = batcher.submit([row(1), row(2)], OPEN, GREEDY)
+    assert told(asked) == [expected([1], 10), expected([2], 10)]
+    assert batcher.slots == 2
+
+
+OPENED = Plan((frozenset({5}), frozenset({6}), EVERYTHING - {3}, EVERYTHING), end=3)
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize("plan", [OPEN, OPENED])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 7])
+def test_after_a_shrink_each_row_goes_on_from_its_tokens(plan: Plan, number: int, lag: int) -> None:
+    how = Sampling(temperature=3.0, seed=4)
+    rows = [row(n, limit=3 + n) for n in range(1, 7)]
+    whole = told(Batcher(ToyDecoder(), 4).submit(rows, plan, how))
+    batcher = Batcher(ToyDecoder(before_step=FailsAt(number)), 4)
+    batcher._lag = lag  # 1 is what a GPU has: tokens are read when the next ones are drawn
+    batcher.prepare(plan)
+    assert told(batcher.submit(rows, plan, how)) == whole
+    assert batcher.slots == 2
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_prompts_that_do_not_fit_are_read_again(number: int, lag: int) -> None:
+    batcher = Batcher(ToyDecoder(before_prefill=FailsAt(number)), 4)
+    batcher._lag = lag
+    rows = [row(n, limit=3 + n) for n in range(1, 10)]
+    assert told(batcher.submit(rows, OPEN, GREEDY)) == [expected(r.prompt, r.limit) for r in rows]
+    assert batcher.slots == 2
+
+
+def test_rows_that_lost_their_place_come_before_those_that_wait() -> None:
+    decoder, turns = ToyDecoder(before_step=FailsAt(3)), Turns()
+    batcher = Batcher(decoder, 4, turns=turns)
+    with turns:
+        asked = batcher.submit([row(n) for n in range(1, 7)], OPEN, GREEDY)
+    assert told(asked) == [expected([n], 10) for n in range(1, 7)]
+    spoken = [(n, *expected([n], 3)) for n in range(1, 5)]
+    assert decoder.prompts == [
+        [(1,), (2,), (3,), (4,)],
+        spoken[:2],
+        spoken[2:],
+        [(5,), (6,)],
+    ]
+
+
+def test_jobs_that_were_running_come_before_those_that_were_not() -> None:
+    decoder, turns = ToyDecoder(before_step=FailsAt(3)), Turns()
+    batcher = Batcher(decoder, 4, turns=turns)
+    with turns:
+        asked = batcher.submit([row(1), row(2)], OPEN, GREEDY, job="a")
+        asked += batcher.submit([row(11), row(12)], OPEN, GREEDY, job="b")
+    until(lambda: decoder.prompts)
+    with turns:
+        asked += batcher.submit([row(21)], OPEN, GREEDY, job="c")
+        asked += batcher.submit([row(31)], OPEN, GREEDY, job="d")
+    told(asked)
+    again = next(p for p in decoder.prompts[1:] if len(p[0]) > 1)
+    assert sorted(prompt[0] for prompt in again) == [1, 11]
+
+
+def test_what_was_spoken_counts_for_the_bound_on_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PREFILL", 20)
+    decoder = ToyDecoder(before_step=FailsAt(15))
+    asked = Batcher(decoder, 4).submit([row(n, limit=40) for n in range(1, 5)], OPEN, GREEDY)
+    assert told(asked) == [expected([n], 40) for n in range(1, 5)]
+    assert [len(prompts) for prompts in decoder.prompts[:3]] == [4, 1, 1]
+    assert {len(prompt) for prompts in decoder.prompts[1:] for prompt in prompts} == {16}
+
+
+def test_a_row_that_lost_its_place_did_not_wait_while_it_spoke() -> None:
+    begun = time.perf_counter()
+    joined: list[float] = []
+
+    def slow(_rows: int) -> None:
+        time.sleep(0.02)
+        fails(_rows)
+
+    fails = FailsAt(1)
+    decoder = ToyDecoder(slow, before_prefill=lambda _rows: joined.append(time.perf_counter()))
+    asked = Batcher(decoder, 2).submit([row(1, limit=3), row(2, limit=3)], OPEN, GREEDY)
+    told(asked)
+    assert len(joined) == 3
+    assert all(one.answer().queue_seconds <= joined[0] - begun for one in asked)
+
+
+class Watched(ToyDecoder):
+    """Notes whether its last cache, and what a step was about to need, are gone before the next."""
+
+    def new_cache(self, rows: int, positions: int | None = None) -> SumCache:
+        if not hasattr(self, "seen"):
+            self.seen: list[weakref.ref[object]] = []
+            self.kept: list[int] = []
+        self.kept.append(sum(one() is not None for one in self.seen))
+        cache = super().new_cache(rows, positions)
+        self.seen.append(weakref.ref(cache))
+        return cache
+
+
+def test_the_memory_that_was_too_much_is_free_before_the_next_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log, "disabled", True)  # pytest keeps what is logged, tracebacks too
+    small = Small(2)
+
+    class Needed:
+        """A tensor of a step."""
+
+    def step(rows: int) -> None:
+        needed = Needed()
+        decoder.seen.append(weakref.ref(needed))
+        small(rows)
+
+    decoder = Watched(step)
+    asked = Batcher(decoder, 8).submit([row(n) for n in range(1, 9)], OPEN, GREEDY)
+    assert told(asked) == [expected([n], 10) for n in range(1, 9)]
+    assert decoder.kept == [0, 0, 0]  # at 8, 4 and 2 slots
+
+
+@pytest.mark.parametrize("turns", [None, Turns()])
+def test_a_broken_device_fails_all_rows_in_words_and_the_next_ones_run(turns: Turns | None) -> None:
+    error = RuntimeError("CUDA error: an illegal memory access was encountered")
+    batcher = Batcher(ToyDecoder(before_step=FailsAt(2, error)), 2, turns=turns)
+    asked = batcher.submit([row(n) for n in range(1, 4)], OPEN, GREEDY, job="a")
+    asked += batcher.submit([row(n) for n in range(4, 6)], OPEN, GREEDY, job="b")
+    words = "DeviceError: the GPU failed; the worker starts anew"
+    assert failures(asked[:3]) == [words] * 3
+    until(lambda: batcher.occupancy() == (0, 0))
+    assert batcher.slots == 2
+    assert told(batcher.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("CUDA, but odd"), RuntimeError("shapes do not fit"), KeyError("x")]
+)
+def test_any_other_failure_is_told_as_it_is(error: Exception) -> None:
+    turns = Turns()
+    batcher = Batcher(ToyDecoder(before_step=FailsAt(2, error)), 1, turns=turns)
+    with turns:
+        asked = batcher.submit([row(1), row(2)], OPEN, GREEDY, job="a")
+        asked += batcher.submit([row(3)], OPEN, GREEDY, job="b")
+    assert failures(asked) == [f"{type(error).__name__}: {error}"] * 3
+    assert told(batcher.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]
+
+
+def test_where_prompts_cannot_be_read_those_that_run_and_join_and_wait_all_fail() -> None:
+    go = threading.Event()
+    decoder = ToyDecoder(
+        before_step=lambda _rows: go.wait(10) and None,
+        before_prefill=FailsAt(2, RuntimeError("odd")),
+    )
+    batcher = Batcher(decoder, 2)
+    asked = batcher.submit([row(1, limit=100)], OPEN, GREEDY)
+    until(lambda: decoder.prompts)
+    asked += batcher.submit([row(2), row(3)], OPEN, GREEDY)
+    go.set()
+    assert failures(asked) == ["RuntimeError: odd"] * 3
+    assert told(batcher.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]
+
+
+# On a GPU a row has left before its last token is read.
+
+
+def test_a_row_that_has_left_is_answered_though_memory_runs_short() -> None:
+    batcher = Batcher(ToyDecoder(before_step=FailsAt(3)), 2)
+    batcher._lag = 1
+    asked = batcher.submit([row(1, limit=3), row(2, limit=30)], OPEN, GREEDY)
+    assert told(asked) == [expected([1], 3), expected([2], 30)]
+
+
+def test_a_row_that_has_left_fails_with_the_device() -> None:
+    error = RuntimeError("CUDA error: an illegal memory access was encountered")
+    batcher = Batcher(ToyDecoder(before_step=FailsAt(3, error)), 2)
+    batcher._lag = 1
+    asked = batcher.submit([row(1, limit=3), row(2, limit=30)], OPEN, GREEDY)
+    assert failures(asked) == ["DeviceError: the GPU failed; the worker starts anew"] * 2
+
+
+def test_a_row_that_has_left_fails_when_its_tokens_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(_drawn: object) -> list[int]:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    batcher = Batcher(ToyDecoder(), 2)
+    batcher._lag = 1
+    with monkeypatch.context() as patched:
+        patched.setattr(module._Drawn, "read", broken)
+        asked = batcher.submit([row(1, limit=1), row(2, limit=30)], OPEN, GREEDY)
+        assert failures(asked) == ["DeviceError: the GPU failed; the worker starts anew"] * 2
+    assert told(batcher.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]
