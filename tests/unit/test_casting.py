@@ -54,8 +54,8 @@ class Stage:
             parse_request({"text": "One. Two."} | job),
             "One.",
             SAMPLING,
-            cast(Engine, self),
-            cast(Voices, self),
+            cast("Engine", self),
+            cast("Voices", self),
             self.fetch,
             Path("scratch"),
             self.cancellation,
@@ -100,15 +100,15 @@ def test_a_saved_voice_is_looked_up_by_its_name() -> None:
 def test_another_language_takes_the_timbre_alone_and_keeps_the_transcript(
     job: dict[str, object],
 ) -> None:
-    chosen = Stage().choose(**job, task_token="cross_lingual")  # noqa: S106  no password
+    chosen = Stage().choose(**job, task_token="cross_lingual")
     assert chosen.speaking == TIMBRE
     assert chosen.whole == WHOLE
 
 
 def test_going_on_wants_a_saved_voice_with_a_transcript() -> None:
-    assert Stage().choose(voice="bob", task_token="continue").speaking == WHOLE  # noqa: S106
+    assert Stage().choose(voice="bob", task_token="continue").speaking == WHOLE
     with pytest.raises(VoiceError, match="'bob' was saved without a transcript") as caught:
-        Stage(TIMBRE).choose(voice="bob", task_token="continue")  # noqa: S106
+        Stage(TIMBRE).choose(voice="bob", task_token="continue")
     assert caught.value.field == "voice"
     assert "save it again with prompt_text" in caught.value.message
 

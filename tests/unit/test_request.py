@@ -194,19 +194,25 @@ def test_an_alias_that_is_null_leaves_the_field_as_it_is() -> None:
         ),
         (
             {"text": "x", "output_name": "a/b"},
-            "output_name: 'a/b' is not a name; it must be a name: 1 to 64 of the characters "
-            "A-Z a-z 0-9 . _ -, a letter or digit first, never two dots in a row",
+            (
+                "output_name: 'a/b' is not a name; it must be a name: 1 to 64 of the characters "
+                "A-Z a-z 0-9 . _ -, a letter or digit first, never two dots in a row"
+            ),
         ),
         (
             {"text": "", "gender": "x"},
-            "text: '' is empty; it must be 1 to 20,000 characters with at least one letter or "
-            "digit, without control characters. gender: 'x' is not allowed; it must be one of "
-            "female, male",
+            (
+                "text: '' is empty; it must be 1 to 20,000 characters with at least one letter or "
+                "digit, without control characters. gender: 'x' is not allowed; it must be one of "
+                "female, male"
+            ),
         ),
         (
             {},
-            "text is required; it must be 1 to 20,000 characters with at least one letter or "
-            "digit, without control characters",
+            (
+                "text is required; it must be 1 to 20,000 characters with at least one letter or "
+                "digit, without control characters"
+            ),
         ),
         (
             {"text": "x", "gender": "male", "speaker_gender": "male"},
@@ -231,19 +237,25 @@ def test_an_alias_that_is_null_leaves_the_field_as_it_is() -> None:
         ),
         (
             {"text": "x", "voice": "a", "pitch": "low", "speed": "low", "speed_value": 0},
-            "voice and pitch both choose a voice; give one of prompt_speech_url, voice or "
-            "speaker_gender, pitch, speed, pitch_value, speed_value. "
-            "speed and speed_value both set the speed; give one of them",
+            (
+                "voice and pitch both choose a voice; give one of prompt_speech_url, voice or "
+                "speaker_gender, pitch, speed, pitch_value, speed_value. "
+                "speed and speed_value both set the speed; give one of them"
+            ),
         ),
         (
             {"text": "x", "voice": "a", "prompt_speech_url": "a.wav"},
-            "prompt_speech_url and voice both choose a voice; give one of prompt_speech_url, voice "
-            "or speaker_gender, pitch, speed, pitch_value, speed_value",
+            (
+                "prompt_speech_url and voice both choose a voice; give one of prompt_speech_url, voice "
+                "or speaker_gender, pitch, speed, pitch_value, speed_value"
+            ),
         ),
         (
             {"text": "x", "prompt_text": "a"},
-            "prompt_text is the transcript of prompt_speech_url; give that too, or leave "
-            "prompt_text out",
+            (
+                "prompt_text is the transcript of prompt_speech_url; give that too, or leave "
+                "prompt_text out"
+            ),
         ),
         (
             {"text": "x", "voice": "a", "save_voice": "a"},
@@ -251,13 +263,17 @@ def test_an_alias_that_is_null_leaves_the_field_as_it_is() -> None:
         ),
         (
             {"text": "x", "task_token": "continue"},
-            "task_token 'continue' is about a reference; give prompt_speech_url or voice, or leave "
-            "task_token out",
+            (
+                "task_token 'continue' is about a reference; give prompt_speech_url or voice, or leave "
+                "task_token out"
+            ),
         ),
         (
             {"text": "x", "prompt_speech_url": "a.wav", "task_token": "continue"},
-            "task_token 'continue' goes on from the reference's words; give its transcript as "
-            "prompt_text",
+            (
+                "task_token 'continue' goes on from the reference's words; give its transcript as "
+                "prompt_text"
+            ),
         ),
     ],
 )

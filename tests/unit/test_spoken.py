@@ -92,8 +92,10 @@ def test_chinese(word: str, reading: str) -> None:
         ("2100", "two thousand one hundred|two one zero zero"),
         (
             "1,950",
-            "one thousand nine hundred and fifty|one thousand nine hundred fifty"
-            "|one nine five zero",
+            (
+                "one thousand nine hundred and fifty|one thousand nine hundred fifty"
+                "|one nine five zero"
+            ),
         ),
         ("1920s", "nineteen twenties"),
         ("1900's", "nineteen hundreds"),
@@ -114,8 +116,10 @@ def test_chinese(word: str, reading: str) -> None:
         ("$1.5", "one point five dollars"),
         (
             "$1.50",
-            "one dollar fifty cents|one dollar and fifty cents|one dollar fifty"
-            "|one point five zero dollars",
+            (
+                "one dollar fifty cents|one dollar and fifty cents|one dollar fifty"
+                "|one point five zero dollars"
+            ),
         ),
         ("$2.00", "two dollars|two point zero zero dollars"),
         ("$1.00", "one dollar|one point zero zero dollars"),
@@ -123,8 +127,10 @@ def test_chinese(word: str, reading: str) -> None:
         ("5£", "five pounds"),
         (
             "£2.20",
-            "two pounds twenty pence|two pounds and twenty pence|two pounds twenty"
-            "|two point two zero pounds",
+            (
+                "two pounds twenty pence|two pounds and twenty pence|two pounds twenty"
+                "|two point two zero pounds"
+            ),
         ),
         ("€1", "one euro"),
         ("¥5.00", "five point zero zero yen"),

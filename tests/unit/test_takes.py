@@ -24,8 +24,8 @@ def test_without_retries_nothing_is_spoken_again() -> None:
 
 
 def test_a_new_take_that_is_no_better_is_dropped() -> None:
-    for wrong in (1.0, 1.001):
-        takes = choose_takes([take("old", 1.0)], lambda *_: [take("new", wrong)], 1)
+    for new in (take("new", 1.0), take("new", 1.001)):
+        takes = choose_takes([take("old", 1.0)], lambda *_, new=new: [new], 1)
         assert texts(takes.kept) == ["old"]
         assert texts(takes.dropped) == ["new"]
 
