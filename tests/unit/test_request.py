@@ -246,8 +246,8 @@ def test_an_alias_that_is_null_leaves_the_field_as_it_is() -> None:
         (
             {"text": "x", "voice": "a", "prompt_speech_url": "a.wav"},
             (
-                "prompt_speech_url and voice both choose a voice; give one of prompt_speech_url, voice "
-                "or speaker_gender, pitch, speed, pitch_value, speed_value"
+                "prompt_speech_url and voice both choose a voice; give one of prompt_speech_url, "
+                "voice or speaker_gender, pitch, speed, pitch_value, speed_value"
             ),
         ),
         (
@@ -264,8 +264,8 @@ def test_an_alias_that_is_null_leaves_the_field_as_it_is() -> None:
         (
             {"text": "x", "task_token": "continue"},
             (
-                "task_token 'continue' is about a reference; give prompt_speech_url or voice, or leave "
-                "task_token out"
+                "task_token 'continue' is about a reference; give prompt_speech_url or voice, or "
+                "leave task_token out"
             ),
         ),
         (

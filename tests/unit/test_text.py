@@ -96,6 +96,8 @@ def test_a_short_piece_does_not_make_its_neighbour_too_long() -> None:
     "text",
     [
         "a" * 200,
+        f"{'a' * 99} {'b' * 100}",
+        f"{'a' * 98}, {'b' * 100}",
         "word " * 39 + "words",
         "中" * 66 + "ab",
         "7" * 66 + "ab",
