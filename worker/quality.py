@@ -60,11 +60,11 @@ def judge(words: Sequence[WordTiming], sentence: SentenceSpan, tempo: float = 1.
         if word.estimated:
             continue
         seconds = (word.end - word.start) * tempo
-        letters = _letters(word.word)
-        most = STRETCHED_SECONDS + STRETCHED_LETTER * letters
-        if _is_squeezed(word, letters, seconds):
+        length = _letters(word.word)
+        most = STRETCHED_SECONDS + STRETCHED_LETTER * length
+        if _is_squeezed(word, length, seconds):
             faults.append(f"{word.word!r} seems not to be said")
-            wrong += STRETCHED_LETTER * letters
+            wrong += STRETCHED_LETTER * length
         elif seconds > most:
             faults.append(f"{word.word!r} lasts {seconds:.1f} s")
             wrong += seconds - most

@@ -51,7 +51,9 @@ def readings(word: str, language: str) -> tuple[str, ...]:
     A reading holds letters, apostrophes and single spaces only. The empty tuple means that nothing
     of the word is spoken: punctuation, an emoji.
     """
-    plain = unicodedata.normalize("NFKC", word).replace("’", "'")
+    # NFKC would make a yen's sign, ¥, of the wide one that stands for the yuan.
+    plain = "￥".join(unicodedata.normalize("NFKC", part) for part in word.split("￥"))
+    plain = plain.replace("’", "'")
     if not any(char.isdigit() for char in plain):
         spoken = [_letters_and_marks(plain, language)]
     elif language == "zh" or has_han(plain):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 # The ideographs of Unicode's CJK Unified Ideographs blocks, compatibility ideographs and U+3007.
-HAN = "〇㐀-䶿一-鿿豈-\ufaff\U00020000-\U0003fffd"
+HAN = "〇㐀-䶿一-鿿\uf900-\ufaff\U00020000-\U0003fffd"
 _HAN = re.compile(f"[{HAN}]")
 _LATIN_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 # In text with Chinese: a run of ideographs, a run of letters and digits held together by such

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.support.requests import refused
 from worker.errors import RequestError
 from worker.fields import names
 from worker.quote import LENGTH, quote
@@ -18,13 +19,6 @@ from worker.subtitles import SubtitleStyle
 
 REFERENCE = "https://example.com/alice.wav"
 NAMES = [name for field, info in SpeechRequest.model_fields.items() for name in names(field, info)]
-
-
-def refused(job: object) -> RequestError:
-    with pytest.raises(RequestError) as caught:
-        parse_request(job)
-    assert caught.value.message == str(caught.value)
-    return caught.value
 
 
 def test_a_text_is_enough_and_the_rest_has_the_documented_defaults() -> None:
@@ -81,6 +75,7 @@ LIMITS = {
     "temperature": (0, 2),
     "top_k": (0, 8192),
     "max_length": (64, 8192),
+    "max_retries": (0, 3),
     "seed": (0, 2**63 - 1),
     "url_expiry": (60, 604_800),
 }
@@ -101,7 +96,8 @@ def test_the_limits_are_in_and_beyond_them_is_out(field: str, limits: tuple[floa
 
 
 def test_top_p_is_a_probability_above_0() -> None:
-    assert parse_request({"text": "x", "top_p": 1}).top_p == 1
+    for value in (1, 1.0, 0.001):
+        assert parse_request({"text": "x", "top_p": value}).top_p == value
     for value in (0, 0.0, 1.001, -1, 1e-320, 0.0009):
         assert refused({"text": "x", "top_p": value}).field == "top_p"
 
@@ -136,6 +132,7 @@ def test_an_integer_is_written_without_a_point(value: float) -> None:
         ("pitch", "very_low low moderate high very_high"),
         ("speed", "very_low low moderate high very_high"),
         ("output_format", "wav flac mp3 ogg"),
+        ("subtitle_format", "ass srt vtt"),
     ],
 )
 def test_words_are_upstreams_and_no_others(field: str, values: str) -> None:
@@ -157,6 +154,170 @@ def test_upstreams_names_are_aliases(alias: str, field: str, value: str) -> None
     assert alias in error.message
     assert field in error.message
     assert refused({"text": "x", alias: 1}).field == alias
+
+
+@pytest.mark.parametrize("token", ["zero_shot", "cross_lingual", "continue"])
+def test_the_ways_to_use_a_reference(token: str) -> None:
+    job = {"text": "x", "prompt_speech_url": REFERENCE, "prompt_text": "a"}
+    assert parse_request(job | {"task_token": token}).task_token == token
+    for wrong in ("", "Continue", "clone", 1):
+        error = refused(job | {"task_token": wrong})
+        assert error.field == "task_token"
+        assert "must be one of zero_shot, cross_lingual, continue" in error.message
+
+
+@pytest.mark.parametrize("field", ["enable_whisperx", "enable_subtitles", "stream"])
+def test_only_true_and_false_are_switches(field: str) -> None:
+    for value in (True, False):
+        assert getattr(parse_request({"text": "x", field: value}), field) is value
+    for wrong in (0, 1, "true", "", []):
+        error = refused({"text": "x", field: wrong})
+        assert error.field == field
+        assert f"{field}: {quote(wrong)} is not allowed; it must be true or false" in error.message
+
+
+def test_an_alias_that_is_null_leaves_the_field_as_it_is() -> None:
+    job = {"text": "x", "gender": None, "speaker_gender": "male"}
+    assert parse_request(job).speaker_gender == "male"
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        (
+            {"text": "x", "top_p": 2},
+            "top_p: 2 is not allowed; it must be a number from 0.001 to 1",
+        ),
+        (
+            {"text": "x", "speed_value": None, "pitch_value": 1001},
+            "pitch_value: 1001 is not allowed; it must be an integer from 0 to 1000",
+        ),
+        (
+            {"text": "x", "output_name": "a/b"},
+            (
+                "output_name: 'a/b' is not a name; it must be a name: 1 to 64 of the characters "
+                "A-Z a-z 0-9 . _ -, a letter or digit first, never two dots in a row"
+            ),
+        ),
+        (
+            {"text": "", "gender": "x"},
+            (
+                "text: '' is empty; it must be 1 to 20,000 characters with at least one letter or "
+                "digit, without control characters. gender: 'x' is not allowed; it must be one of "
+                "female, male"
+            ),
+        ),
+        (
+            {},
+            (
+                "text is required; it must be 1 to 20,000 characters with at least one letter or "
+                "digit, without control characters"
+            ),
+        ),
+        (
+            {"text": "x", "gender": "male", "speaker_gender": "male"},
+            "gender and speaker_gender are two names of one field; give one of them",
+        ),
+        ({"text": "x", "sede": 1}, "sede is not a field of a job; did you mean seed?"),
+        (
+            {"text": "x", "öäü": 1},
+            "öäü is not a field of a job; docs/API.md lists them all",
+        ),
+        (
+            {"text": "x", "a b": 1},
+            "'a b' is not a field of a job; docs/API.md lists them all",
+        ),
+        (
+            {"text": "x", 7: 1},
+            "7 is not a field of a job; docs/API.md lists them all",
+        ),
+        (
+            [1],
+            "input: [1] is not allowed; it must be an object that has at least the field text",
+        ),
+        (
+            {"text": "x", "voice": "a", "pitch": "low", "speed": "low", "speed_value": 0},
+            (
+                "voice and pitch both choose a voice; give one of prompt_speech_url, voice or "
+                "speaker_gender, pitch, speed, pitch_value, speed_value. "
+                "speed and speed_value both set the speed; give one of them"
+            ),
+        ),
+        (
+            {"text": "x", "voice": "a", "prompt_speech_url": "a.wav"},
+            (
+                "prompt_speech_url and voice both choose a voice; give one of prompt_speech_url, "
+                "voice or speaker_gender, pitch, speed, pitch_value, speed_value"
+            ),
+        ),
+        (
+            {"text": "x", "prompt_text": "a"},
+            (
+                "prompt_text is the transcript of prompt_speech_url; give that too, or leave "
+                "prompt_text out"
+            ),
+        ),
+        (
+            {"text": "x", "voice": "a", "save_voice": "a"},
+            "save_voice and voice: 'a' is saved already; give one of them",
+        ),
+        (
+            {"text": "x", "task_token": "continue"},
+            (
+                "task_token 'continue' is about a reference; give prompt_speech_url or voice, or "
+                "leave task_token out"
+            ),
+        ),
+        (
+            {"text": "x", "prompt_speech_url": "a.wav", "task_token": "continue"},
+            (
+                "task_token 'continue' goes on from the reference's words; give its transcript as "
+                "prompt_text"
+            ),
+        ),
+    ],
+)
+def test_a_message_names_the_field_the_value_and_what_is_allowed(job: object, message: str) -> None:
+    assert refused(job).message == message
+
+
+def test_three_ways_to_a_voice_are_two_contradictions() -> None:
+    error = refused({"text": "x", "prompt_speech_url": "a.wav", "voice": "a", "pitch_value": 0})
+    assert error.field == "voice"
+    assert "prompt_speech_url and voice both choose a voice" in error.message
+    assert "prompt_speech_url and pitch_value both choose a voice" in error.message
+
+
+@pytest.mark.parametrize("field", ["pitch_value", "speed_value"])
+def test_nought_is_a_value_like_others(field: str) -> None:
+    assert getattr(parse_request({"text": "x", field: 0}).style, field) == 0
+    assert refused({"text": "x", field: 0, field.removesuffix("_value"): "low"}).field == field
+    assert refused({"text": "x", field: 0, "voice": "a"}).field == field
+
+
+@pytest.mark.parametrize(("count", "more"), [(10, None), (11, 1), (12, 2), (30, 20)])
+def test_ten_faults_are_told_and_the_others_counted(count: int, more: int | None) -> None:
+    jobs: list[dict[str, object]] = [{"text": "x"} | {f"wrong{i}": i for i in range(count)}]
+    jobs.append({f"wrong{i}": i for i in range(count - 1)})  # and no text
+    for job in jobs:
+        error = refused(job)
+        assert error.field == "wrong0"
+        told = error.message.split(". ")
+        assert len(told) == 10 + (more is not None)
+        assert (told[-1] == f"and {more} more") is (more is not None)
+
+
+def test_more_than_ten_known_fields_that_are_wrong_are_counted_too() -> None:
+    wrong = [name for name in NAMES if name not in ("text", "gender", "prompt_speech_path")][:12]
+    error = refused({"text": "x"} | {name: [] for name in wrong})
+    assert error.message.endswith(". and 2 more")
+    assert error.field == wrong[0]
+
+
+@pytest.mark.parametrize(("length", "quoted"), [(64, False), (65, True)])
+def test_a_name_that_is_no_word_of_64_characters_is_quoted(length: int, quoted: bool) -> None:
+    name = "q" * length
+    assert refused({"text": "x", name: 1}).field == (f"'{name}'" if quoted else name)
 
 
 @pytest.mark.parametrize(
@@ -370,6 +531,10 @@ def test_a_style_is_filled_up() -> None:
     assert parse_request({"text": "x"}).style == default
     job = {"text": "x", "gender": "male", "pitch_value": 200, "speed": "very_low"}
     assert parse_request(job).style == Style("male", "moderate", "very_low", 200, None)
+    job = {"text": "x", "pitch": "very_high", "speed_value": 3}
+    assert parse_request(job).style == Style("female", "very_high", "moderate", None, 3)
+    job = {"text": "x", "save_voice": "mine"}
+    assert parse_request(job).style == default
 
 
 @pytest.mark.parametrize("mode", ["line", "karaoke"])

@@ -92,6 +92,276 @@ def test_a_short_piece_does_not_make_its_neighbour_too_long() -> None:
     assert split(f"He did it again. No. {long}") == ["He did it again. No.", long]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 200,
+        f"{'a' * 99} {'b' * 100}",
+        f"{'a' * 98}, {'b' * 100}",
+        "word " * 39 + "words",
+        "中" * 66 + "ab",
+        "7" * 66 + "ab",
+        "가" * 66 + "ab",
+        "か" * 66 + "ab",
+        f"a{chr(0x301) * 10}" * 20,  # ten marks weigh more than their letter
+        f"a{chr(0x301)}" * 200,  # one mark does not
+    ],
+)
+def test_what_weighs_just_the_limit_is_one_piece(text: str) -> None:
+    assert split(text) == [text]
+    assert len(split(f"{text}.")) == 2
+
+
+def test_a_bound_of_one_s_own_is_kept_to_the_letter() -> None:
+    assert split("a" * 70, max_weight=70) == ["a" * 70]
+    assert len(split("a" * 71, max_weight=70)) == 2
+
+
+def test_pieces_that_are_short_by_one_go_to_the_next() -> None:
+    """Ten is enough, the space after the sentence included."""
+    assert split("Go now... He did so.") == ["Go now...", "He did so."]
+    assert split("Go now.. He did so.") == ["Go now.. He did so."]
+    assert split("好的吗。我们都走吧。") == ["好的吗。", "我们都走吧。"]
+    assert split("好吗。我们都走吧。") == ["好吗。我们都走吧。"]
+
+
+def test_a_last_piece_that_is_short_by_one_goes_to_the_one_before() -> None:
+    assert split("He did it again. Go there!!") == ["He did it again.", "Go there!!"]
+    assert split("He did it again. Go there!") == ["He did it again. Go there!"]
+
+
+def test_a_short_piece_is_joined_where_the_whole_just_fits() -> None:
+    fits = f"{'X' * 192}."
+    assert split(f"Go on. {fits}") == [f"Go on. {fits}"]
+    assert split(f"Go on. X{fits}") == ["Go on.", f"X{fits}"]
+    assert split(f"{fits} Go on.") == [f"{fits} Go on."]
+    assert split(f"X{fits} Go on.") == [f"X{fits}", "Go on."]
+
+
+def test_a_short_piece_in_the_middle_goes_to_the_next_before_the_one_before() -> None:
+    assert split("Is it you there? Yes. I was waiting.") == [
+        "Is it you there?",
+        "Yes. I was waiting.",
+    ]
+
+
+def test_a_short_piece_that_does_not_fit_the_next_just_fits_the_one_before() -> None:
+    before, after = f"{'X' * 194}.", f"{'Y' * 198}."  # 194 + ". " + "No. " is 200
+    assert split(f"{before} No. {after}") == [f"{before} No.", after]
+    assert split(f"X{before} No. {after}") == [f"X{before}", "No.", after]
+
+
+def test_of_two_short_pieces_the_second_goes_with_the_first() -> None:
+    assert split("Yes. Yes. We are here now.") == ["Yes. Yes.", "We are here now."]
+
+
+FORTY = "this line of a list has forty characters"
+
+
+def test_a_line_was_wrapped_where_it_is_longer_than_forty() -> None:
+    assert len(FORTY) == 40
+    assert split(f"{FORTY}\nand goes on here") == [FORTY, "and goes on here"]
+    assert split(f"{FORTY},\nand goes on here") == [f"{FORTY}, and goes on here"]
+
+
+def test_a_wrapped_line_goes_on_in_lower_case() -> None:
+    for line in ("And goes on here", "4 of them are here", "我们都走吧我们"):
+        assert split(f"{FORTY},\n{line}") == [f"{FORTY},", line]
+
+
+def test_a_wrapped_line_goes_on_line_by_line() -> None:
+    assert split(f"{FORTY},\n{FORTY},\nand ends") == [f"{FORTY}, {FORTY}, and ends"]
+    assert split(f"{FORTY},\nand so\nthey end here") == [f"{FORTY}, and so", "they end here"]
+
+
+@pytest.mark.parametrize("blank", ["\n\n", "\r\n\r\n", "\n \t\n", "\n\u3000\n"])
+def test_a_blank_line_is_a_break_whatever_follows(blank: str) -> None:
+    assert split(f"{FORTY},{blank}and goes on here") == [f"{FORTY},", "and goes on here"]
+
+
+def test_lines_without_a_word_wait_for_one() -> None:
+    text = "---\n***\nCome in, my friend.\n...\nSit down here."
+    assert split(text) == ["--- *** Come in, my friend. ...", "Sit down here."]
+    assert split("---\n***") == ["--- ***"]
+
+
+@pytest.mark.parametrize("mark", "，；：、…—–")
+def test_long_chinese_is_cut_after_a_clause(mark: str) -> None:
+    first, second = "中" * 30 + mark, "国" * 45
+    assert split(first + second) == [first, second]
+    assert split(f"{first}” {second}") == [f"{first}”", second]
+
+
+@pytest.mark.parametrize("mark", [",", ";", ":", "..", ",”", ';"', "，", "—"])
+def test_long_english_is_cut_after_a_clause(mark: str) -> None:
+    first, second = "word " * 17 + f"end{mark}", ("more " * 30).strip()
+    assert split(f"{first} {second}") == [first, second]
+
+
+@pytest.mark.parametrize("mark", [".", "-", "'", "/", ")"])
+def test_other_marks_are_no_clauses(mark: str) -> None:
+    first, second = "word " * 17 + f"end{mark}", ("more " * 30).strip()
+    pieces = split(f"{first} {second}")
+    assert len(pieces) == 2
+    assert pieces[0] != first
+
+
+def test_a_chinese_mark_before_another_mark_ends_no_clause() -> None:
+    first, second = "中" * 30 + "，", "（" + "国" * 45
+    assert split(first + second)[0] != first
+
+
+def test_a_clause_is_no_place_to_cut_before_two_fifths_of_the_limit() -> None:
+    """80 of 200, the space included."""
+    rest = ("more " * 36).strip()
+    for length, there in [(80, True), (79, False)]:
+        first = "a" * (length - 2) + ","
+        assert (split(f"{first} {rest}")[0] == first) is there
+
+
+def test_of_several_clauses_the_one_nearest_to_the_middle_is_taken() -> None:
+    clauses = ["a" * 88 + ",", "b" * 58 + ",", "c" * 38 + ",", "d" * 110]
+    assert split(" ".join(clauses)) == [" ".join(clauses[:2]), " ".join(clauses[2:])]
+
+
+def test_what_is_a_word_too_long_is_not_cut_before_its_last_word() -> None:
+    pieces = split("word " * 41 + "ends")
+    assert [len(piece) for piece in pieces] == [104, 104]
+
+
+def test_a_sentence_that_is_cut_leaves_the_ones_beside_it_whole() -> None:
+    long = ("Word " * 50).strip()
+    pieces = split(f"The first one. {long}. The last one.")
+    assert (pieces[0], pieces[-1], len(pieces)) == ("The first one.", "The last one.", 4)
+
+
+TITLES = (
+    "Mr Mrs Ms Mx Dr Prof Rev Hon St Mt Ft Gen Col Lt Sgt Capt Cmdr Maj Sen Rep Gov Pres Messrs "
+    "Mme Mlle Jr Sr Inc Ltd Co co Corp Bros al Ave Blvd Rd Dept dept est approx ca Jan Feb Mar Apr "
+    "Jun Jul Aug Sep Sept Oct Nov Dec J Ph.D U.S a.m e.g i.e vs cf viz"
+)
+
+
+@pytest.mark.parametrize("short", TITLES.split())
+def test_a_full_stop_of_an_abbreviation_ends_no_sentence(short: str) -> None:
+    for following in ("Xavier", "42 of them", "A. Smith"):
+        text = f"We have seen {short}. {following} in the garden."
+        assert split(text) == [text]
+
+
+@pytest.mark.parametrize("short", ["Inc", "Jr", "Co", "al", "U.S", "p.m", "Dec", "Dr"])
+def test_an_abbreviation_before_a_first_word_ends_the_sentence(short: str) -> None:
+    first = f"We have seen {short}."
+    for word in ("The", "He", "Yesterday", "A", "“There"):
+        assert split(f"{first} {word} man was there.") == [first, f"{word} man was there."]
+
+
+@pytest.mark.parametrize("short", ["e.g", "i.e", "vs", "cf", "viz"])
+def test_what_never_ends_a_sentence_does_not_before_a_first_word(short: str) -> None:
+    text = f"We have seen {short}. The man was there."
+    assert split(text) == [text]
+
+
+FIRST_WORDS = (
+    "A After All Although An And Are As At Because Before But By Can Could Did Do Does Don Each "
+    "Even Every Everybody Everyone For From Had Has Have He Her Here His How However I If In Is It "
+    "Its Let Many Maybe Most My Nobody No Not Nothing Now Of On Once One Only Or Other Others Our "
+    "Perhaps Please See She Should Since So Some Somebody Someone Soon Still Such That The Their "
+    "Then There These They This Those Though Thus To Today Tomorrow Until Was We Well Were What "
+    "When Where Which While Who Why Will With Would Yes Yesterday Yet You Your"
+)
+
+
+def test_words_that_mostly_begin_a_sentence() -> None:
+    for word in FIRST_WORDS.split():
+        rest = f"{word} and so on it went."
+        assert split(f"He works at Acme Inc. {rest}") == ["He works at Acme Inc.", rest]
+
+
+@pytest.mark.parametrize(
+    "short",
+    [
+        "No",
+        "no",
+        "Nos",
+        "Nr",
+        "p",
+        "pp",
+        "Vol",
+        "vol",
+        "Fig",
+        "fig",
+        "Figs",
+        "Eq",
+        "eqs",
+        "Sec",
+        "Ch",
+        "ch",
+        "Art",
+        "N°",
+    ],
+)
+def test_what_stands_before_numbers_ends_a_sentence_before_words(short: str) -> None:
+    text = f"We have seen {short}. 5 of them."
+    assert split(text) == [text]
+    assert split(f"We have seen {short}. Xavier was there.") == [
+        f"We have seen {short}.",
+        "Xavier was there.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("He met J. A. Smith in May. It rained.", 2),
+        ("We lived there in 1999. Nobody knows why.", 2),
+        ("The train leaves from platform B. Xavier told us.", 1),
+        ("a. Buy milk and bread.", 1),
+        ("12. Buy milk and bread.", 1),
+        ("ab. Buy milk and bread.", 1),
+        ("(1. Buy milk and bread.", 1),
+        ("Buy milk today. 2. Buy some eggs.", 2),
+        ("We went home. (B. Xavier stayed.)", 2),
+        ("Hello there!你们都好吗朋友", 2),
+        ("Hello there?你们都好吗朋友", 2),
+        ("Wait for it…你们都好吗朋友", 1),
+        ("You all there.你们都好吗朋友", 2),
+        ("Visit example.com.It is ours.", 1),
+        ("It was so strange!so we left them.", 1),
+        ("They shouted it. . . . Nobody came here.", 2),
+        ("“我什么都知道了。”他就走了不回来。", 2),
+        ("『我什么都知道了。』他就走了不回来。", 2),
+        ("“我什么都知道了！”他就走了不回来。", 1),
+        ("（我什么都知道了。）他就走了不回来。", 1),
+        ("我什么都知道了。”，他就走了不回来。", 1),
+        ("我什么都知道了。——他就走了不回来。", 1),
+        ("我什么都知道了。（他就走了不回来。", 2),
+        ("我什么都知道了｡他就走了不回来。", 2),
+        ("他看了《好！不好。》这本书的全部。", 1),
+        ("他看了《好！》。不好的书我都不看。", 2),
+        ("他看了《" + "好！" * 30 + "》这本书。", 1),
+    ],
+)
+def test_how_many_sentences_there_are(text: str, pieces: int) -> None:
+    assert len(split(text)) == pieces
+
+
+@pytest.mark.parametrize("closing", "\"'”’»」』›)]}】〉》〕）］｝*_~")
+def test_closing_marks_stay_with_the_sentence_before(closing: str) -> None:
+    pieces = [f"We have seen it.{closing}", "Nobody else was there."]
+    assert split(" ".join(pieces)) == pieces
+    pieces = [f"我们都已经看到了？{closing}", f"没有别人在那里。{closing}{closing}"]
+    assert split(" ".join(pieces)) == pieces
+
+
+@pytest.mark.parametrize("opening", "\"'“‘«‹([{「『【〈《〔（［｛¿¡*_#~–—-")
+def test_a_sentence_may_begin_with_an_opening_mark(opening: str) -> None:
+    pieces = ["We have seen it.", f"{opening}Nobody else was there."]
+    assert split(" ".join(pieces)) == pieces
+    text = f"We have seen it. {opening}nobody else was there."
+    assert split(text) == [text]
+
+
 def weight(piece: str) -> int:
     """The least that a piece can weigh: 1 or 3 for what a reader sees as one character."""
     heavy = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Bopomofo}\p{Nd}]"

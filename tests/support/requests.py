@@ -1,0 +1,16 @@
+"""Jobs that are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker.errors import RequestError
+from worker.request import parse_request
+
+
+def refused(job: object) -> RequestError:
+    """The error that answers this job."""
+    with pytest.raises(RequestError) as caught:
+        parse_request(job)
+    assert caught.value.message == str(caught.value)
+    return caught.value

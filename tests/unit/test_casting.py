@@ -1,0 +1,118 @@
+"""Which voice a job speaks with, which it keeps, and what the answer says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from worker.cancellation import Cancellation
+from worker.casting import Chosen, choose_voice
+from worker.errors import VoiceError
+from worker.request import parse_request
+from worker.response import VoiceUsed
+from worker.speech.engine import Designed, Engine
+from worker.speech.prompt import Voice
+from worker.speech.sampling import Sampling
+from worker.style import Style
+from worker.voices import Voices
+
+SAMPLING = Sampling(seed=7)
+TIMBRE = Voice((1, 2), (3, 4))
+WHOLE = Voice((1, 2), (3, 4), "Its words.")
+PLACE = "https://example.com/a.wav"
+
+
+@dataclass
+class Stage:
+    """An engine, voices and a fetcher in one: it notes what it is asked."""
+
+    saved_voice: Voice = WHOLE
+    asked: list[tuple[object, ...]] = field(default_factory=list)
+    cancellation: Cancellation = field(default_factory=Cancellation)
+
+    def design(self, *asked: object) -> Designed:
+        self.asked.append(("design", *asked))
+        return Designed(TIMBRE, 38)
+
+    def fetch(self, place: str, folder: Path) -> Path:
+        self.asked.append(("fetch", place, folder))
+        return folder / "reference.wav"
+
+    def listen(self, file: Path, transcript: str | None, *cancellation: object) -> Voice:
+        self.asked.append(("listen", file, transcript, *cancellation))
+        return Voice((1, 2), (3, 4), transcript)
+
+    def saved(self, name: str) -> Voice:
+        self.asked.append(("saved", name))
+        return self.saved_voice
+
+    def choose(self, **job: object) -> Chosen:
+        return choose_voice(
+            parse_request({"text": "One. Two."} | job),
+            "One.",
+            SAMPLING,
+            cast("Engine", self),
+            cast("Voices", self),
+            self.fetch,
+            Path("scratch"),
+            self.cancellation,
+        )
+
+
+def test_a_style_is_designed_for_the_first_sentence() -> None:
+    stage = Stage()
+    chosen = stage.choose(gender="male", save_voice="bob")
+    assert chosen == Chosen(TIMBRE, TIMBRE, VoiceUsed(source="style", name="bob"), 38)
+    assert stage.asked == [("design", Style("male"), "One.", SAMPLING, stage.cancellation)]
+
+
+def test_a_voice_that_is_not_saved_has_no_name() -> None:
+    assert Stage().choose().used == VoiceUsed(source="style", name=None)
+    assert Stage().choose(prompt_speech_url=PLACE).used == VoiceUsed(source="reference", name=None)
+
+
+@pytest.mark.parametrize("words", [None, "Its words."])
+def test_a_reference_is_fetched_and_heard(words: str | None) -> None:
+    stage = Stage()
+    chosen = stage.choose(prompt_speech_url=PLACE, prompt_text=words, save_voice="bob")
+    whole = Voice((1, 2), (3, 4), words)
+    assert chosen == Chosen(whole, whole, VoiceUsed(source="reference", name="bob"), 0)
+    assert stage.asked == [
+        ("fetch", PLACE, Path("scratch")),
+        ("listen", Path("scratch/reference.wav"), words, stage.cancellation),
+    ]
+
+
+def test_a_saved_voice_is_looked_up_by_its_name() -> None:
+    stage = Stage()
+    assert stage.choose(voice="bob") == Chosen(
+        WHOLE, WHOLE, VoiceUsed(source="saved", name="bob"), 0
+    )
+    assert stage.asked == [("saved", "bob")]
+
+
+@pytest.mark.parametrize(
+    "job", [{"voice": "bob"}, {"prompt_speech_url": PLACE, "prompt_text": "Its words."}]
+)
+def test_another_language_takes_the_timbre_alone_and_keeps_the_transcript(
+    job: dict[str, object],
+) -> None:
+    chosen = Stage().choose(**job, task_token="cross_lingual")
+    assert chosen.speaking == TIMBRE
+    assert chosen.whole == WHOLE
+
+
+def test_going_on_wants_a_saved_voice_with_a_transcript() -> None:
+    assert Stage().choose(voice="bob", task_token="continue").speaking == WHOLE
+    with pytest.raises(VoiceError, match="'bob' was saved without a transcript") as caught:
+        Stage(TIMBRE).choose(voice="bob", task_token="continue")
+    assert caught.value.field == "voice"
+    assert "save it again with prompt_text" in caught.value.message
+
+
+@pytest.mark.parametrize("token", [None, "zero_shot", "cross_lingual"])
+def test_other_ways_take_a_saved_voice_without_a_transcript(token: str | None) -> None:
+    assert Stage(TIMBRE).choose(voice="bob", task_token=token).speaking == TIMBRE
