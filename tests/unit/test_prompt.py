@@ -304,7 +304,7 @@ def test_what_is_lacking_is_said_in_the_words_of_the_request(small: Prompter) ->
 def test_a_transcript_that_cannot_be_spelled_is_named_as_such(
     small: Prompter, transcript: str
 ) -> None:
-    with pytest.raises(RequestError, match="^prompt_text: .*'7'") as caught:
+    with pytest.raises(RequestError, match=r"^prompt_text: .*'7'") as caught:
         small.speech_prompt("Hello.", Voice((0,) * 4, (0,), transcript))
     assert caught.value.field == "prompt_text"
 
