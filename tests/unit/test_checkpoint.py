@@ -90,10 +90,10 @@ def test_what_is_no_object_is_named(tmp_path: Path, content: bytes, said: str) -
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     for read in (read_json, find_tensors):
-        with pytest.raises(SetupError, match="^LLM/file cannot be read"):
+        with pytest.raises(SetupError, match=r"^LLM/file cannot be read"):
             read(tmp_path / "LLM" / "file")
         (tmp_path / "LLM" / "file").mkdir(parents=True)
-        with pytest.raises(SetupError, match="^LLM/file cannot be read"):
+        with pytest.raises(SetupError, match=r"^LLM/file cannot be read"):
             read(tmp_path / "LLM" / "file")
         (tmp_path / "LLM" / "file").rmdir()
 
@@ -149,6 +149,7 @@ def test_a_file_may_hold_no_tensor(tmp_path: Path) -> None:
         (safetensors({"a": {"shape": [1]}}), ""),
         (safetensors({"a": {"data_offsets": [0, 4]}}, bytes(4)), ""),
         (safetensors({"a": ENTRY | {"data_offsets": None}}, bytes(16)), ""),
+        (safetensors({"a": ENTRY | {"data_offsets": []}}, bytes(16)), ""),
         (struct.pack("<Q", 4) + b"\xff\xff\xff\xff" + bytes(9), ""),
     ],
 )

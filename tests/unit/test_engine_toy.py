@@ -508,8 +508,15 @@ MIB = 1 << 20
 
 @pytest.mark.parametrize(
     ("free", "slots"),
-    [(40 << 30, 64), (2 * 64 * 144 * MIB, 64), (2 * 64 * 144 * MIB - 1, 63), (288 * 5 * MIB, 5)]
-    + [(288 * MIB, 1), (288 * MIB - 1, 1), (0, 1)],
+    [
+        (40 << 30, 64),
+        (288 * 64 * MIB, 64),
+        (288 * 64 * MIB - 1, 63),
+        (288 * 5 * MIB, 5),
+        (288 * MIB, 1),
+        (288 * MIB - 1, 1),
+        (0, 1),
+    ],
 )
 def test_half_of_a_gpus_free_memory_is_for_the_rows(
     monkeypatch: pytest.MonkeyPatch, free: int, slots: int

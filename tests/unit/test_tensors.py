@@ -70,7 +70,7 @@ def test_a_file_that_is_no_use_is_named(
     read: Callable[[Path], dict[str, Tensor]],
 ) -> None:
     def refused() -> None:
-        with pytest.raises(SetupError, match="^LLM/weights cannot be read: ."):
+        with pytest.raises(SetupError, match=r"^LLM/weights cannot be read: ."):
             read(file)
 
     refused()  # it is not there
