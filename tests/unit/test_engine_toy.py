@@ -164,6 +164,15 @@ def test_nothing_to_say_is_nothing(prompter: Prompter) -> None:
     assert list(engine.stream([], VOICE, TEN)) == []
 
 
+def test_an_answer_tells_of_its_wait_and_its_company(prompter: Prompter) -> None:
+    engine = Engine(Parrot(before_step=lambda: time.sleep(0.001)), ToyCodec(), prompter, 2)
+    never = replace(TEN, min_tokens=10)
+    first, second, third = engine.speak(["One.", "Two.", "Three."], VOICE, never)
+    assert (first.occupancy, second.occupancy, third.occupancy) == (2, 2, 1)
+    assert third.queue_seconds > first.queue_seconds
+    assert third.queue_seconds > 0.008  # nine steps of those before
+
+
 # How an answer ends
 
 
@@ -569,6 +578,33 @@ def loads(monkeypatch: pytest.MonkeyPatch, prompter: Prompter) -> list[tuple[obj
     monkeypatch.setattr(Kernel, "open", lambda _threads: "kernel")
     monkeypatch.setattr(engine_module, "cpu_has_bfloat16", lambda: True)
     return seen
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "used", "slots"),
+    [(None, False, "cpu", 16), (None, True, "cuda", 64), ("cpu", True, "cpu", 16)],
+)
+def test_the_gpu_is_used_where_there_is_one_and_no_other_device_is_asked_for(
+    loads: list[tuple[object, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    asked: str | None,
+    there: bool,
+    used: str,
+    slots: int,
+) -> None:
+    devices = []
+
+    def load(_folder: Path, _precision: torch.dtype, device: torch.device) -> Parrot:
+        devices.append(device)
+        return Parrot()
+
+    monkeypatch.setattr(LanguageModel, "load", load)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (40 << 30, 80 << 30))
+    engine = Engine.load(tmp_path, "float32", asked)
+    assert devices == [torch.device(used)]
+    assert engine.occupancy().slots == slots
 
 
 @pytest.mark.parametrize("prepared", [False, True])
