@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -38,3 +40,32 @@ def test_without_a_gpu_the_worker_runs_without_it(monkeypatch: pytest.MonkeyPatc
 def test_a_wheel_that_nobody_locked() -> None:
     assert locked_wheel("no-such-wheel") is None
     check_flash_attention(None)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_on_a_gpu_it_is_asked_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    """Without flash-attn torch's own attention is used, and there is nothing to refuse."""
+    asked = []
+
+    def find(name: str) -> object:
+        asked.append(name)
+        return object() if installed else None
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("worker.speech.fitness.find_spec", find)
+    monkeypatch.setattr(torch._C, "_GLIBCXX_USE_CXX11_ABI", True)
+    with pytest.raises(SetupError, match="lock the build") if installed else nullcontext():
+        check_flash_attention(WHEEL.format("FALSE"))
+    check_flash_attention(WHEEL.format("TRUE"))
+    check_flash_attention(None)
+    assert set(asked) == {"flash_attn"}
+
+
+def test_the_abi_is_read_in_any_letters_and_only_where_it_is_said() -> None:
+    refuse_other_abi(WHEEL.format("true"), new_abi=True)
+    with pytest.raises(SetupError, match="cxx11abiTRUE"):
+        refuse_other_abi(WHEEL.format("false"), new_abi=True)
+    for new_abi in (True, False):
+        refuse_other_abi("flash_attn-2.8.0-cp311-cp311-linux_x86_64.whl", new_abi=new_abi)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
+from tests.support.toy_decoder import VOCABULARY, ToyDecoder
+from worker.speech import rows as rows_module
 from worker.speech.graphs import LENGTHS, SIZES, holding
 from worker.speech.lm import LanguageModel
 from worker.speech.plan import Head
-from worker.speech.rows import RowState
+from worker.speech.rows import MOST_CAPTURED, Places, RowState
 from worker.speech.sampling import Sampling
 
 CPU = torch.device("cpu")
@@ -76,3 +81,295 @@ def test_a_row_that_moves_goes_on_as_it_would_have(lm: LanguageModel) -> None:
     assert seen == exact[:10]
     assert [row[0] for row in moved] == [row[2] for row in exact[10:]]
     assert [row[1] for row in moved] == [row[1] for row in exact[10:]]
+
+
+# Neighbours: rows of a toy, whose states are given by hand and are the logits themselves
+
+TOKENS = torch.arange(VOCABULARY)
+EACH = [
+    Sampling(temperature=0),
+    Sampling(0.4, 50, 1.0, seed=1),
+    Sampling(3.0, 3, 1.0, seed=2),
+    Sampling(1.5, 0, 0.3, seed=3),
+    Sampling(1.5, 0, 1.0, seed=4),
+    Sampling(1.0, 1, 0.9, seed=5),
+    Sampling(2.0, 0, 1.0, seed=6, min_tokens=9),
+]
+END = 11
+STEPS = 14
+
+
+def toy(slots: int, positions: int = 64) -> tuple[RowState, Head]:
+    decoder = ToyDecoder()
+    return RowState(decoder, slots, positions), Head(TOKENS, decoder.head(TOKENS), END)
+
+
+def states(seed: int, rows: int) -> Tensor:
+    """Logits in which the end is likely."""
+    made = torch.randn(rows, VOCABULARY, generator=torch.Generator().manual_seed(seed)) * 2
+    made[:, END] += 4
+    return made
+
+
+def begin(rows: RowState, place: int, which: int, drawn: int = 0) -> None:
+    rows.set(place, f"row {which}", 50, 5 + which, drawn, which % 3, EACH[which])
+
+
+def alone(which: int) -> list[int]:
+    """The tokens of a row that has nobody beside it, from the states that are its own."""
+    rows, head = toy(1)
+    begin(rows, 0, which)
+    return [
+        int(rows.draw(states(step, len(EACH))[which : which + 1], slice(0, 1), head))
+        for step in range(STEPS)
+    ]
+
+
+@pytest.fixture(scope="module")
+def each_alone() -> list[list[int]]:
+    return [alone(which) for which in range(len(EACH))]
+
+
+def by_slice(rows: list[int]) -> list[Places]:
+    return [slice(rows[0], rows[-1] + 1)]
+
+
+def by_list(rows: list[int]) -> list[Places]:
+    return [rows]
+
+
+def one_by_one(rows: list[int]) -> list[Places]:
+    return [[row] for row in reversed(rows)]
+
+
+def in_two_slices(rows: list[int]) -> list[Places]:
+    return [slice(rows[0], rows[3]), slice(rows[3], rows[-1] + 1)]
+
+
+def in_two_lists(rows: list[int]) -> list[Places]:
+    return [rows[1::2], rows[::2]]
+
+
+@pytest.mark.parametrize("order", [False, True], ids=["in order", "backwards"])
+@pytest.mark.parametrize("shared", [by_slice, by_list, one_by_one, in_two_slices, in_two_lists])
+def test_a_row_draws_what_it_draws_alone(
+    each_alone: list[list[int]],
+    shared: Callable[[list[int]], list[Places]],
+    order: bool,
+) -> None:
+    """Whatever stands beside it, at whatever place, and whoever is drawn together with it."""
+    which = list(range(len(EACH)))[:: -1 if order else 1]
+    rows, head = toy(len(EACH) + 3)
+    for place, one in enumerate(which, 2):
+        begin(rows, place, one)
+    seen: list[list[int]] = [[] for _ in EACH]
+    for step in range(STEPS):
+        hidden = states(step, len(EACH))[which]
+        for places in shared(list(range(2, 2 + len(EACH)))):
+            mine = list(range(*places.indices(99))) if isinstance(places, slice) else places
+            tokens = rows.draw(hidden[[place - 2 for place in mine]], places, head)
+            assert rows.ids[places].tolist() == tokens.tolist()
+            for place, token in zip(mine, tokens.tolist(), strict=True):
+                seen[which[place - 2]].append(token)
+    assert seen == each_alone
+    assert rows.at[2:-1].tolist() == [5 + one - 1 + STEPS for one in which]
+    assert rows.drawn.tolist() == [0, 0, *[STEPS] * len(EACH), 0]
+    assert rows.ids[[0, 1, -1]].tolist() == [0, 0, 0]  # nobody's
+
+
+def test_a_row_at_a_used_place_has_nothing_of_the_one_before(each_alone: list[list[int]]) -> None:
+    rows, head = toy(2)
+    for which in range(len(EACH)):
+        for before in (3, 6, 0):
+            begin(rows, 1, before)
+            rows.draw(states(before, 1), [1], head)
+        begin(rows, 1, which)
+        drawn = [int(rows.draw(states(n, 7)[which][None], [1], head)) for n in range(STEPS)]
+        assert drawn == each_alone[which]
+
+
+def test_a_row_that_waited_again_goes_on_with_its_own_draws(each_alone: list[list[int]]) -> None:
+    """Where memory was short, a row begins anew with tokens that it has drawn already."""
+    for which in range(len(EACH)):
+        rows, head = toy(3)
+        begin(rows, 1, which, drawn=7)
+        drawn = [int(rows.draw(states(n, 7)[which][None], [1], head)) for n in range(7, STEPS)]
+        assert drawn == each_alone[which][7:]
+
+
+def test_a_moved_row_takes_all_that_is_its_own_with_it(each_alone: list[list[int]]) -> None:
+    for which in range(len(EACH)):
+        rows, head = toy(len(EACH))
+        other = (which + 3) % len(EACH)
+        begin(rows, 5, which)
+        begin(rows, 1, other)
+        begin(rows, 2, other)
+        first = [int(rows.draw(states(n, 7)[which][None], [5], head)) for n in range(3)]
+        rows.move(5, 1, 7 + which)
+        begin(rows, 5, other)  # somebody else comes to the place that it left
+        assert (int(rows.at[1]), int(rows.ids[1])) == (4 + which + 3, first[-1])
+        hidden = [states(n, 7) for n in range(STEPS)]
+        seen = [
+            rows.draw(torch.stack([hidden[n][which], hidden[n - 3][other]]), slice(1, 3), head)
+            for n in range(3, STEPS)
+        ]
+        assert first + [int(two[0]) for two in seen] == each_alone[which]
+        assert [int(two[1]) for two in seen] == each_alone[other][: STEPS - 3]
+
+
+def test_a_moved_rows_cache_goes_with_it() -> None:
+    """As far as it is told, and nothing else is touched."""
+    asked = []
+
+    class Cache:
+        def copy(self, source: int, target: int, length: int) -> None:
+            asked.append((source, target, length))
+
+    rows, _ = toy(4)
+    rows.cache = Cache()
+    rows.move(3, 1, 17)
+    assert asked == [(3, 1, 17)]
+
+
+# Ends
+
+
+@pytest.mark.parametrize(
+    ("end_from", "min_tokens", "first"), [(0, 0, 0), (2, 0, 2), (0, 3, 3), (2, 5, 5), (5, 2, 5)]
+)
+def test_an_answer_may_end_from_the_later_of_plan_and_sampling_on(
+    end_from: int, min_tokens: int, first: int
+) -> None:
+    """The end is by far the most likely; before, the next likely one is drawn."""
+    rows, head = toy(2)
+    how = Sampling(temperature=0, min_tokens=min_tokens)
+    rows.set(0, "row", 50, 3, 0, end_from, how)
+    rows.set(1, "other", 50, 3, 0, 7, how)
+    logits = torch.zeros(2, VOCABULARY)
+    logits[:, END], logits[:, 20] = 9, 5
+    seen = [rows.draw(logits, slice(0, 2), head).tolist() for _ in range(8)]
+    assert [row[0] for row in seen] == [20] * first + [END] * (8 - first)
+    assert [row[1] for row in seen] == [20] * 7 + [END]
+
+
+def test_without_an_end_nothing_is_struck_out() -> None:
+    rows, head = toy(1)
+    rows.set(0, "row", 50, 3, 0, 9, Sampling(temperature=0, min_tokens=9))
+    logits = torch.zeros(1, VOCABULARY)
+    logits[:, END] = 9
+    assert rows.draw(logits, slice(0, 1), replace(head, end=None)).tolist() == [END]
+
+
+# The last position
+
+
+def test_counters_stay_where_there_is_room() -> None:
+    """A row past the batch runs along in each captured step, for as long as the worker lives."""
+    rows, head = toy(2, positions=8)
+    rows.set(0, "row", 8, 6, 5, 0, EACH[4])
+    seen = []
+    for _ in range(5):
+        rows.draw(states(1, 2), slice(0, 2), head)
+        seen.append((int(rows.at[0]), int(rows.drawn[0]), int(rows.at[1]), int(rows.drawn[1])))
+    assert seen == [(6, 6, 1, 1), (7, 7, 2, 2), (7, 7, 3, 3), (7, 7, 4, 4), (7, 7, 5, 5)]
+
+
+# Steps
+
+
+def test_a_step_feeds_each_row_its_last_token_at_its_place() -> None:
+    fed = []
+
+    class Decoder(ToyDecoder):
+        def step(self, ids: Tensor, positions: Tensor, cache: object, length: int) -> Tensor:
+            fed.append((ids.tolist(), positions.tolist(), length))
+            return super().step(ids, positions, cache, length)
+
+    decoder = Decoder()
+    rows = RowState(decoder, 4, 64)
+    head = Head(TOKENS, decoder.head(TOKENS), None)
+    for place, fed_before in enumerate((5, 9)):
+        rows.set(place, "row", 20, fed_before, 0, 0, Sampling(temperature=0))
+    rows.cache.sums[:2] = torch.tensor([3, 30])
+    tokens = rows.draw(decoder._states(rows.cache.rows(0, 2)), slice(0, 2), head)
+    assert tokens.tolist() == [3, 30]
+    assert rows.turn(2, 10, head).tolist() == [6, 60 % VOCABULARY]
+    assert rows.turn(1, 7, head).tolist() == [12]
+    assert fed == [([3, 30], [5, 9], 10), ([6], [6], 7)]
+
+
+class Replay:
+    """In the place of captured steps: says what it was asked for, and gives `tokens`."""
+
+    def __init__(self, tokens: Tensor | None) -> None:
+        self.tokens = tokens
+        self.asked: list[tuple[int, int]] = []
+
+    def replay(self, count: int, length: int) -> Tensor | None:
+        self.asked.append((count, length))
+        return self.tokens
+
+
+@pytest.mark.parametrize(
+    ("top_ks", "captured"),
+    [((50, 1), True), ((50, 64), True), ((50, 65), False), ((0, 1), False), ((50, 1, 0), True)],
+)
+def test_a_captured_step_serves_rows_whose_top_k_it_holds(
+    top_ks: tuple[int, ...], captured: bool
+) -> None:
+    """Two rows run; a third place is past the batch and does not count."""
+    assert MOST_CAPTURED == 64
+    rows, head = toy(3)
+    for place, top_k in enumerate(top_ks):
+        rows.set(place, "row", 20, 3, 0, 0, Sampling(top_k=top_k))
+    replay = Replay(torch.tensor([48, 49]))
+    rows._graphs, rows._captured = replay, head
+    assert (rows.turn(2, 9, head).tolist() == [48, 49]) is captured
+    assert replay.asked == [(2, 9)] * captured
+
+
+def test_another_head_and_an_uncaptured_size_run_as_they_are_written() -> None:
+    rows, head = toy(2)
+    rows.set(0, "row", 20, 3, 0, 0, Sampling(temperature=0))
+    rows.cache.sums[0] = 7
+    replay = Replay(None)
+    rows._graphs, rows._captured = replay, head
+    assert rows.turn(1, 9, replace(head)).tolist() == [7]
+    assert replay.asked == []
+    assert rows.turn(1, 9, head).tolist() == [14]
+    assert replay.asked == [(1, 9)]
+
+
+def test_nothing_is_captured_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(rows_module, "Graphs")
+    rows, head = toy(1)
+    rows.capture(head)
+    rows.set(0, "row", 20, 3, 0, 0, Sampling(temperature=0))
+    rows.cache.sums[0] = 7
+    assert rows.turn(1, 9, head).tolist() == [7]
+
+
+def test_what_is_captured_on_a_gpu_holds_all_slots_and_leaves_the_rows_as_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The GPU is a name here; the steps run where they are."""
+    made = []
+
+    class Captured(Replay):
+        def __init__(self, step: Callable[[int, int], Tensor], slots: int, positions: int) -> None:
+            super().__init__(None)
+            made.append((step, slots, positions))
+            for _ in range(3):
+                step(slots, positions)
+
+    monkeypatch.setattr(rows_module, "Graphs", Captured)
+    decoder = ToyDecoder()
+    rows = RowState(decoder, 3, 64)
+    head = Head(TOKENS, decoder.head(TOKENS), None)
+    decoder.device = torch.device("cuda")
+    rows.capture(head)
+    ((step, slots, positions),) = made
+    assert (slots, positions) == (3, 64)
+    assert not any(counter.any() for counter in (rows.ids, rows.at, rows.drawn))
+    rows.set(0, "row", 20, 3, 0, 0, Sampling(temperature=9, top_k=MOST_CAPTURED, top_p=1))
+    assert len({int(step(1, 9)) for _ in range(15)}) > 5  # drawn from all that top_k leaves

@@ -87,7 +87,7 @@ def find_tensors(path: Path) -> dict[str, Place]:
     """
     try:
         return _places(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
 
 

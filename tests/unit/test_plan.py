@@ -1,0 +1,123 @@
+"""From what is asked for to few heads: what is forced, where the end may be, what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tests.support.toy_decoder import VOCABULARY, ToyDecoder
+from worker.speech.plan import KEPT, Plan, Route, Routes
+
+
+def plan(*steps: set[int], end: int | None = None) -> Plan:
+    return Plan(tuple(frozenset(step) for step in steps), end)
+
+
+def route(*steps: set[int], end: int | None = None) -> Route:
+    return Route.of(plan(*steps, end=end))
+
+
+# Routes
+
+
+def test_speech_has_one_head_from_its_first_token_on() -> None:
+    """The opening token is forced; the end may be the second code at the earliest."""
+    found = route({9}, {1, 2}, {1, 2, 0}, end=0)
+    assert found.forced == (9,)
+    assert found.cuts == ({9}, {1, 2, 0}, {1, 2, 0})
+    assert found.end_from == 2
+    assert found.length == float("inf")
+
+
+def test_a_step_that_allows_something_else_keeps_its_own_head() -> None:
+    found = route({1, 3}, {1, 2}, {1, 2, 0}, end=0)
+    assert found.cuts == ({1, 3}, {1, 2, 0}, {1, 2, 0})
+    assert found.end_from == 2
+
+
+def test_an_answer_that_may_end_at_once() -> None:
+    found = route({1, 2, 0}, end=0)
+    assert (found.forced, found.end_from) == ((), 0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "forced"),
+    [
+        ([{5}, {6}, {7}], (5, 6, 7)),
+        ([{5}, {6}, {7, 8}], (5, 6)),
+        ([{5}, {6, 8}, {7}], (5,)),  # what comes after a choice is no opening
+        ([{5, 6}, {7}], ()),
+    ],
+)
+def test_the_opening_is_forced_up_to_the_first_choice(
+    steps: list[set[int]], forced: tuple[int, ...]
+) -> None:
+    found = route(*steps)
+    assert found.forced == forced
+    assert found.length == len(steps)
+    assert found.end is None
+
+
+def test_the_end_is_never_forced() -> None:
+    """The last step holds for all later ones: what it allows is drawn, be it the end alone."""
+    found = route({5}, {0}, end=0)
+    assert found.forced == (5,)
+    assert found.end_from == 1
+    assert route({5}, {6}, end=0).forced == (5,)
+
+
+def test_the_last_step_holds_on() -> None:
+    found = route({1, 2}, {3, 4}, {5, 6})
+    assert [found.at(step) for step in (0, 1, 2, 3, 99)] == [{1, 2}, {3, 4}, *[{5, 6}] * 3]
+
+
+# Heads
+
+
+def test_a_head_has_its_tokens_in_order_and_knows_the_place_of_the_end() -> None:
+    routes = Routes(ToyDecoder())
+    head = routes.head(frozenset({40, 3, 17}), 17)
+    assert head.ids.tolist() == [3, 17, 40]
+    assert head.end == 1
+    hidden = torch.arange(VOCABULARY).float()[None]
+    assert head.logits(hidden).tolist() == [[3, 17, 40]]
+
+
+def test_an_end_that_a_cut_lacks_has_no_place() -> None:
+    routes = Routes(ToyDecoder())
+    assert routes.head(frozenset({1, 2}), 3).end is None
+    assert routes.head(frozenset({1, 2}), None).end is None
+
+
+def test_the_same_tokens_with_and_without_an_end_are_two_heads() -> None:
+    routes = Routes(ToyDecoder())
+    cut = frozenset({1, 2, 3})
+    assert [routes.head(cut, end).end for end in (None, 2, 3, None, 2)] == [None, 1, 2, None, 1]
+
+
+def test_heads_and_routes_are_made_once() -> None:
+    routes = Routes(ToyDecoder())
+    one = plan({1, 2}, {3, 4})
+    assert routes.find(one) is routes.find(plan({1, 2}, {3, 4}))
+    assert routes.head(frozenset({1, 2}), 1) is routes.head(frozenset({1, 2}), 1)
+    assert routes.find(plan({1, 2}, {3})) is not routes.find(one)
+
+
+def test_what_is_in_use_is_kept_and_the_longest_unused_is_let_go() -> None:
+    routes = Routes(ToyDecoder())
+    finders: list[Callable[[int], object]] = [
+        lambda n: routes.find(plan({n, 1000})),
+        lambda n: routes.head(frozenset({n // 10, 20 + n % 10, 40}), None),
+    ]
+    for find in finders:
+        used, unused = find(0), find(1)
+        for n in range(2, KEPT):
+            find(n)
+            assert find(0) is used
+        assert find(1) is unused  # just so many are kept
+        for n in range(KEPT, 2 * KEPT - 1):
+            find(n)
+            assert find(0) is used
+        assert find(1) is not unused

@@ -1,0 +1,137 @@
+"""Tensors from files, and modules that are built for them."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from worker.errors import SetupError
+from worker.speech.tensors import Uninitialised, map_pickle, map_tensors, read_tensors
+
+CPU = torch.device("cpu")
+TENSORS = {
+    "half": torch.tensor([0.5, 1 / 3], dtype=torch.float16),
+    "whole": torch.tensor([[1, 257], [70_001, -3]]),
+    "single": torch.tensor([1 / 3]),
+    "yes": torch.tensor([True, False]),
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "LLM").mkdir()
+    return tmp_path / "LLM" / "weights"
+
+
+def test_fractions_are_read_in_the_precision_that_is_asked_for(file: Path) -> None:
+    """Whole numbers stay as they are: 70,001 has no bfloat16."""
+    save_file(TENSORS, file)
+    found = read_tensors(file, torch.bfloat16, CPU)
+    assert found.keys() == TENSORS.keys()
+    for name in ("half", "single"):
+        assert torch.equal(found[name], TENSORS[name].to(torch.bfloat16))
+    for name in ("whole", "yes"):
+        assert found[name].dtype == TENSORS[name].dtype
+        assert torch.equal(found[name], TENSORS[name])
+    assert {tensor.device for tensor in found.values()} == {CPU}
+
+
+def mapped(tensors: dict[str, Tensor]) -> None:
+    assert tensors.keys() == TENSORS.keys()
+    for name, tensor in tensors.items():
+        assert tensor.dtype == TENSORS[name].dtype
+        assert torch.equal(tensor, TENSORS[name])
+
+
+def test_tensors_are_mapped_as_they_lie(file: Path) -> None:
+    save_file(TENSORS, file)
+    mapped(map_tensors(file))
+    torch.save(TENSORS, file)
+    mapped(map_pickle(file))
+
+
+@pytest.mark.parametrize(
+    ("write", "read"),
+    [
+        (save_file, map_tensors),
+        (save_file, lambda path: read_tensors(path, torch.float32, CPU)),
+        (torch.save, map_pickle),
+    ],
+)
+def test_a_file_that_is_no_use_is_named(
+    file: Path,
+    write: Callable[[dict[str, Tensor], Path], None],
+    read: Callable[[Path], dict[str, Tensor]],
+) -> None:
+    def refused() -> None:
+        with pytest.raises(SetupError, match=r"^LLM/weights cannot be read: ."):
+            read(file)
+
+    refused()  # it is not there
+    write(TENSORS, file)
+    content = file.read_bytes()
+    for kept in (0, 5, 100, len(content) // 2, len(content) - 1):
+        file.write_bytes(content[:kept])
+        refused()
+    file.write_bytes(b"<!doctype html><html>not found</html>")
+    refused()
+
+
+class Code:
+    """Says when it is called."""
+
+    called: list[str] = []  # noqa: RUF012 - pickle knows it by its name
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return Code.called.append, ("called",)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda x, path: path.write_bytes(pickle.dumps(x))])
+def test_a_pickle_runs_no_code(file: Path, write: Callable[[object, Path], None]) -> None:
+    write({"a": torch.ones(1), "b": Code()}, file)
+    Code.called.clear()
+    with pytest.raises(SetupError, match="LLM/weights cannot be read"):
+        map_pickle(file)
+    assert Code.called == []
+
+
+# New modules
+
+
+FILLERS: list[Callable[[Tensor], object]] = [
+    nn.init.uniform_,
+    nn.init.normal_,
+    nn.init.trunc_normal_,
+    nn.init.kaiming_uniform_,
+    lambda weight: nn.init.constant_(weight, 3.0),
+    lambda weight: nn.init.normal_(tensor=weight),
+]
+
+
+@pytest.mark.parametrize("fill", FILLERS)
+def test_weights_are_not_filled_and_buffers_are(fill: Callable[[Tensor], object]) -> None:
+    """A file brings the weights; what a module computes for itself no file brings."""
+    weight, buffer = nn.Parameter(torch.full((3, 3), 7.0)), torch.full((3, 3), 7.0)
+    with Uninitialised():
+        fill(weight)
+        fill(buffer)
+    assert (weight == 7).all()
+    assert (buffer != 7).any()
+    fill(weight)  # as ever
+    assert (weight != 7).any()
+
+
+def test_all_else_is_computed_as_ever() -> None:
+    with Uninitialised():
+        layer = nn.Linear(2, 2)
+        layer.load_state_dict({"weight": torch.eye(2), "bias": torch.ones(2)})
+        made = layer(torch.tensor([1.0, 2.0])) * layer.bias
+        steps = torch.arange(3.0).mul_(2).add_(1).clamp_(max=4)
+    assert made.tolist() == [2, 3]
+    assert steps.tolist() == [1, 3, 4]
