@@ -309,6 +309,20 @@ def test_at_a_signal_no_job_is_taken_and_those_that_run_are_waited_for(
     assert (last.seconds, last.then, last.started) == (40, lifecycle._leave_at_once, True)
 
 
+def test_a_job_that_was_taken_before_the_signal_and_begins_after_it_is_waited_for(
+    last_resort: list[LastResort], theirs: list[tuple[object, ...]]
+) -> None:
+    """The SDK begins what it has taken within a tenth of a second."""
+    sdk = Sdk(RunningJobs(drain_seconds=30))
+
+    async def begins() -> None:
+        await asyncio.sleep(0.1)
+        sdk.tasks.append(asyncio.create_task(sdk.job("late", 0.15)))
+
+    sdk.run([begins()], lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert sdk.events == ["late answered"]
+
+
 @pytest.mark.parametrize("drain", [0, 0.21])
 def test_when_the_time_is_up_the_rest_is_left_to_the_platform(
     drain: float,

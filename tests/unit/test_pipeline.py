@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -444,24 +445,17 @@ def test_a_streamed_job_stores_each_sentence_and_tells_of_it(world: World) -> No
 
 
 def test_a_sentence_is_told_of_while_the_next_is_spoken(world: World) -> None:
-    told_before: list[int] = []
+    heard = threading.Event()
 
-    def before(sentence: str) -> None:
-        if sentence == SENTENCES[2]:
-            job.told.wait(20)
-            told_before.append(len(world.told))
+    def announce(segment: SpokenSegment) -> None:
+        world.told.append(segment)
+        heard.set()
 
-    class Waiting:
-        def __init__(self) -> None:
-            import threading
-
-            self.told = threading.Event()
-
-    job = Waiting()
-    world.engine.before = before
-    given = replace(world.job(), announce=lambda s: (world.told.append(s), job.told.set()) and None)
-    world.speak(given)
-    assert told_before[0] >= 1
+    # The last sentence is spoken only once the first has been told of.
+    world.engine.before = lambda sentence: sentence != SENTENCES[2] or heard.wait(20)
+    world.speak(replace(world.job(), announce=announce))
+    assert heard.is_set()
+    assert [segment.index for segment in world.told] == [0, 1, 2]
 
 
 # --- metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,11 @@ def sound(seconds: float, amplitude: float = 0.5) -> Audio:
     return Audio(tone(400.0, seconds, RATE, amplitude), RATE)
 
 
+def add_three(segments: Segments) -> None:
+    for _ in range(3):
+        segments.add("A.", sound(0.1))
+
+
 def test_each_is_stored_and_then_told_of_in_order_with_its_times(desk: Desk) -> None:
     with desk.segments() as segments:
         for text, seconds in (("One.", 0.1), ("Two.", 0.2), ("Three.", 0.4)):
@@ -97,8 +103,7 @@ def test_no_sentence_clips(desk: Desk) -> None:
 def test_a_slow_storage_holds_up_nobody(desk: Desk) -> None:
     desk.let_go.clear()
     with desk.segments() as segments:
-        for _ in range(3):
-            segments.add("A.", sound(0.1))
+        add_three(segments)
         assert not desk.events
         desk.let_go.set()
         assert segments.urls() == ["url-0", "url-1", "url-2"]
@@ -106,41 +111,45 @@ def test_a_slow_storage_holds_up_nobody(desk: Desk) -> None:
 
 def test_a_sentence_that_cannot_be_stored_ends_the_job_at_the_next(desk: Desk) -> None:
     desk.refused = frozenset([0])
-    with pytest.raises(StorageError, match="no room for 0"), desk.segments() as segments:
+    with desk.segments() as segments:
         segments.add("One.", sound(0.1))
-        with pytest.raises(StorageError):
-            segments._urls[0].result(LONG)
-        segments.add("Two.", sound(0.1))
-        pytest.fail("the job goes on")
+        assert desk.begun.wait(LONG)
+        while not segments._urls[0].done():
+            time.sleep(0.001)
+        with pytest.raises(StorageError, match="no room for 0"):
+            segments.add("Two.", sound(0.1))
     assert not desk.told
     assert desk.left == []
 
 
 def test_the_last_sentence_that_cannot_be_stored_fails_the_job(desk: Desk) -> None:
     desk.refused = frozenset([2])
-    with pytest.raises(StorageError, match="no room for 2"), desk.segments() as segments:
-        for _ in range(3):
-            segments.add("A.", sound(0.1))
-        segments.urls()
+    with desk.segments() as segments:
+        add_three(segments)
+        with pytest.raises(StorageError, match="no room for 2"):
+            segments.urls()
     assert [segment.index for segment in desk.told] == [0, 1]
 
 
 def test_a_failed_job_stores_no_more_but_waits_for_what_is_under_way(desk: Desk) -> None:
     desk.let_go.clear()
-    with pytest.raises(ValueError, match="the speech failed"), desk.segments() as segments:
-        for _ in range(3):
-            segments.add("A.", sound(0.1))
-        assert desk.begun.wait(LONG)
-        threading.Timer(0.01, desk.let_go.set).start()
-        raise ValueError("the speech failed")
+
+    def fail() -> None:
+        with desk.segments() as segments:
+            add_three(segments)
+            assert desk.begun.wait(LONG)
+            threading.Timer(0.01, desk.let_go.set).start()
+            raise ValueError("the speech failed")
+
+    with pytest.raises(ValueError, match="the speech failed"):
+        fail()
     assert desk.events == ["stored 0 as .wav", "told 0"]
 
 
 def test_a_good_job_ends_with_all_stored(desk: Desk) -> None:
     desk.let_go.clear()
     with desk.segments() as segments:
-        for _ in range(3):
-            segments.add("A.", sound(0.1))
+        add_three(segments)
         threading.Timer(0.01, desk.let_go.set).start()
     assert len(desk.told) == 3
 
@@ -155,6 +164,7 @@ def test_nobody_listens_and_all_is_stored(desk: Desk) -> None:
 
 def test_any_other_failure_to_tell_fails_the_job(desk: Desk) -> None:
     desk.deaf = ValueError("a fault")
-    with pytest.raises(ValueError, match="a fault"), desk.segments(1) as segments:
+    with desk.segments(1) as segments:
         segments.add("One.", sound(0.1))
-        segments.urls()
+        with pytest.raises(ValueError, match="a fault"):
+            segments.urls()

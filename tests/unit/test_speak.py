@@ -1,4 +1,4 @@
-"""The command line without RunPod: its options are the API's fields, its results lie where asked."""
+"""The command line without RunPod: options are the API's fields, results lie where asked."""
 
 from __future__ import annotations
 
