@@ -183,17 +183,19 @@ def test_an_update_that_hangs_does_not_hold_the_answer(
     assert not left
 
 
-def test_the_answer_waits_for_an_update_under_way(small) -> None:
+def test_the_answer_waits_for_an_update_under_way(small, lines) -> None:
     order: list[str] = []
 
     async def send(_job: dict[str, Any], progress: dict[str, Any]) -> None:
-        await asyncio.sleep(0.02)
+        # Until the job's thread has nothing more to do, and then some.
+        await until(lambda: any(line["event"] == "job answered" for line in lines()))
+        await asyncio.sleep(0.05)
         order.append(f"told of {progress['done']}")
 
     async def run() -> None:
         await make_handler(small.parts, Service(send=send))(job(stream=True))
         order.append("answered")
-        await asyncio.sleep(0.03)
+        await left_over()
 
     asyncio.run(run())
     assert order[-2:] == ["told of 3", "answered"]
@@ -264,7 +266,7 @@ def test_a_stream_that_fails_gives_what_was_ready_and_then_the_error(small) -> N
     assert set(answered) == {"error"}
 
 
-def test_a_stream_that_is_closed_cancels_its_job(small) -> None:
+def test_a_stream_that_is_closed_cancels_its_job(small, lines) -> None:
     release = threading.Event()
 
     def wait(sentence: str) -> None:
@@ -279,11 +281,12 @@ def test_a_stream_that_is_closed_cancels_its_job(small) -> None:
         assert not small.engine.asked[0].cancellation.cancelled
         await stream.aclose()
         assert small.engine.asked[0].cancellation.cancelled
+        left = await left_over()
         release.set()
-        return await left_over()
+        await until(lambda: said_to_be_cancelled(lines()))
+        return left
 
     assert not asyncio.run(run())
-    # The second sentence was under way; the third is not begun.
     assert KEYS.output_key("speech", "job-1", "wav") not in dict(small.storage.put_keys)
 
 
@@ -309,6 +312,11 @@ class Held:
 
     def let_go(self) -> None:
         self._release.set()
+
+
+def said_to_be_cancelled(lines: list[dict[str, Any]]) -> bool:
+    """Whether the job's thread has come to its end."""
+    return any(line["event"] == "job cancelled" for line in lines)
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -337,17 +345,18 @@ def test_a_cancelled_task_cancels_its_job_and_leaves_nothing(small, scratch: Pat
             await task
         left = await left_over()
         held.let_go()
-        await until(lambda: not list(scratch.iterdir()))
+        await until(lambda: said_to_be_cancelled(lines()))
         return left
 
     assert not asyncio.run(run())
     assert seen == [True]
+    assert not list(scratch.iterdir())
     assert not small.storage.put_keys
     told = [line for line in lines() if line["event"] == "job cancelled"]
     assert [(line["level"], line["job"]) for line in told] == [("INFO", "job-1")]
 
 
-def test_a_job_need_not_wait_for_one_that_was_cancelled(small) -> None:
+def test_a_job_need_not_wait_for_one_that_was_cancelled(small, lines) -> None:
     """With one job at a time: the other's thread may still be on its way out."""
     held = Held(small)
 
@@ -363,6 +372,7 @@ def test_a_job_need_not_wait_for_one_that_was_cancelled(small) -> None:
             return await asyncio.wait_for(handle(job(job_id="job-2")), 5)
         finally:
             held.let_go()
+            await until(lambda: said_to_be_cancelled(lines()))
 
     assert asyncio.run(run())["status"] == "success"
 
