@@ -596,6 +596,7 @@ def test_a_job_that_is_delivered_again_is_answered_from_its_record(small, lines)
     assert again == first
     assert len(small.engine.asked) == 1
     said = [line["event"] for line in lines()]
+    assert "storage" in lines()[-1]["stages"]
     assert said == ["job begun", "job answered", "job begun", "job answered again"]
     # Another job, or another request of the same id, is spoken.
     answer(small, job(job_id="job-2"), REMEMBERS)

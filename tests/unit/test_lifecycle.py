@@ -9,7 +9,6 @@ import signal
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -280,7 +279,7 @@ class Sdk:
             self.tasks = [asyncio.create_task(job) for job in jobs]
             await asyncio.sleep(0)
             end()
-            await asyncio.sleep(60)  # the poll
+            await asyncio.sleep(10)  # the poll
 
         with pytest.raises(asyncio.CancelledError):
             asyncio.run(loop())
@@ -332,12 +331,10 @@ def test_when_the_time_is_up_the_rest_is_left_to_the_platform(
 ) -> None:
     caplog.set_level(logging.INFO, "worker")
     sdk = Sdk(RunningJobs(drain_seconds=drain))
-    began = time.monotonic()
     sdk.run(
-        [sdk.job("short", 0.01), sdk.job("long", 50)],
+        [sdk.job("short", 0.01), sdk.job("long", 9)],
         lambda: os.kill(os.getpid(), signal.SIGTERM),
     )
-    assert time.monotonic() - began < 20
     assert sdk.events == ["short answered", "long cancelled"]
     assert last_resort[0].seconds == drain + 10
     draining, drained = [

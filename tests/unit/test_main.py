@@ -68,14 +68,10 @@ class World:
     def __init__(self, small: SmallParts, sdk: Sdk) -> None:
         self.small, self.sdk = small, sdk
         self.loaded: list[Settings] = []
+        self.swept: list[bool] = []  # the folders of killed workers
 
     def serve(self) -> int:
         return worker_main._serve(load_settings())
-
-    @property
-    def service(self) -> Any:
-        """What the handler was made with."""
-        return inspect.getclosurevars(self.sdk.config["handler"]).nonlocals["service"]
 
 
 @pytest.fixture
@@ -101,7 +97,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(Parts, "load", load)
     monkeypatch.setattr(worker_main, "_load_engine", lambda _settings: small.engine)
     monkeypatch.setattr(worker_main.gc, "freeze", lambda: None)  # not for all tests after this
-    monkeypatch.setattr(worker_main, "sweep_scratch", lambda: None)
+    monkeypatch.setattr(worker_main, "sweep_scratch", lambda: world.swept.append(True))
     monkeypatch.setattr(worker_main, "host_memory_free", lambda: 0.5)
     handlers, level, propagate = log.handlers[:], log.level, log.propagate
     yield world
@@ -363,6 +359,7 @@ def test_an_sdk_that_comes_back_is_a_good_end(
     assert begins.fields == {"model": "mine@1", "jobs": 8, "slots": 16}  # type: ignore[attr-defined]
     assert (ends.message, ends.fields) == ("worker ends", {"reason": None})  # type: ignore[attr-defined]
     assert gc.isenabled()
+    assert world.swept == [True]
 
 
 @pytest.mark.parametrize(("broken", "status"), [(False, 0), (True, 1)])

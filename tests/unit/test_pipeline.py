@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -209,10 +210,37 @@ def test_a_job_that_fails_gives_up_what_is_not_yet_spoken(
         raise MemoryError
 
     monkeypatch.setattr(audio, "trim", fail)
-    with pytest.raises(MemoryError):
+    with pytest.raises(MemoryError) as failed:
         world.speak()
-    assert world.engine.closed == 1
+    assert world.engine.closed == 1  # also while somebody looks at the error and its frames
+    assert failed.value is not None
     assert not world.storage.put_keys
+
+
+def test_a_sentence_that_cannot_be_stored_gives_up_those_after_it(world: World) -> None:
+    refused = threading.Event()
+
+    def refuse(_key: str) -> None:
+        refused.set()
+        raise StorageError("full")
+
+    said: list[str] = []
+
+    def before(sentence: str) -> None:
+        said.append(sentence)
+        if sentence != SENTENCES[0]:
+            assert refused.wait(20)
+            time.sleep(0.02)  # the sentence's thread comes to its end
+
+    world.storage.before_put = refuse
+    world.engine.before = before
+    with pytest.raises(StorageError, match="full") as failed:
+        world.speak(world.job(streamed=True))
+    assert world.engine.closed == 1
+    assert failed.value is not None
+    assert said == list(SENTENCES[:2])
+    assert not world.told
+    assert not list(world.scratch.iterdir())
 
 
 def test_one_silent_sentence_is_counted_and_all_are_an_error(world: World) -> None:
