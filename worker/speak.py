@@ -1,6 +1,6 @@
 """python -m worker.speak TEXT --out hello.wav: speech from the command line, without RunPod.
 
-The same pipeline as a job's. Every field of the API is an option: multi_sentence_gap is
+The same pipeline as a job's. The fields of the API are options: multi_sentence_gap is
 --multi-sentence-gap. Saved voices live in the bucket or local folder that the worker uses.
 """
 
@@ -25,8 +25,9 @@ from worker.response import SpeechResponse
 from worker.settings import Settings, load_settings
 from worker.storage import LocalStorage
 
-# Given in other ways: TEXT, --voice-from, --out and its ending; a URL needs no expiry here.
-ELSEWHERE = ("text", "prompt_speech_url", "output_name", "output_format", "url_expiry")
+# Given in other ways: TEXT, --voice-from, --out and its ending; a URL needs no expiry here, and
+# nobody waits for sentences.
+ELSEWHERE = ("text", "prompt_speech_url", "output_name", "output_format", "url_expiry", "stream")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -134,7 +135,9 @@ def _speak(
         options.out.parent.mkdir(parents=True, exist_ok=True)
         for ending in _endings(request):
             (result,) = (folder / "storage").rglob(f"*.{ending}")
-            shutil.move(result, options.out.with_suffix(f".{ending}"))
+            # The speech under the very name that was asked for: a.WAV too.
+            speech = ending == request.output_format
+            shutil.move(result, options.out if speech else options.out.with_suffix(f".{ending}"))
     return response
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import signal
 import subprocess
 import tempfile
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
+from worker import lifecycle
 from worker.cancellation import Cancellation
 from worker.lifecycle import (
     Concurrency,
@@ -102,3 +108,310 @@ def test_folders_of_killed_workers_are_swept_and_no_others(
         (tmp_path / name / "speech.wav").touch()
     sweep_scratch()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+# --- the bounds of memory
+
+
+def concurrency(free: float, current: int, most: int = 8) -> int:
+    """What the modifier says at its second call, where nothing runs."""
+
+    async def run() -> int:
+        memory = Memory(0.2)
+        modifier = Concurrency(most, RunningJobs(), memory)
+        modifier(most)
+        memory.free = free
+        return modifier(current)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("free", "current", "expected"),
+    [
+        (0.0999, 8, 4),
+        (0.1, 8, 8),  # a tenth is not yet short
+        (0.0999, 5, 2),
+        (0.0999, 3, 1),
+        (0.0999, 1, 1),  # never none
+        (0.25, 2, 2),  # a quarter is not yet plenty
+        (0.2501, 2, 8),
+        (0.9, 8, 8),
+        (0.2, 9, 8),  # never more than the operator says
+    ],
+)
+def test_halved_below_a_tenth_and_raised_above_a_quarter(
+    free: float, current: int, expected: int
+) -> None:
+    assert concurrency(free, current) == expected
+
+
+def test_after_a_short_start_the_number_is_raised_when_there_is_plenty() -> None:
+    async def numbers() -> list[int]:
+        memory = Memory(0.05)
+        modifier = Concurrency(8, RunningJobs(), memory)
+        seen = [modifier(1)]
+        memory.free = 0.2  # enough to begin with, but it has begun
+        seen.append(modifier(1))
+        memory.free = 0.3
+        return [*seen, modifier(1)]
+
+    assert asyncio.run(numbers()) == [1, 1, 8]
+
+
+def test_a_change_is_told_and_no_change_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "worker")
+    concurrency(0.05, 8)
+    told = [record.fields for record in caplog.records if record.message == "concurrency"]  # type: ignore[attr-defined]
+    assert told == [{"jobs": 4, "memory_free": 0.05}]
+
+
+def test_the_machines_memory_is_asked_where_nothing_else_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lifecycle, "host_memory_free", lambda: 0.01)
+
+    async def number() -> int:
+        return Concurrency(8, RunningJobs())(6)
+
+    assert asyncio.run(number()) == 3
+
+
+@pytest.fixture
+def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "memory").mkdir()
+    monkeypatch.setattr(lifecycle, "_CGROUP", tmp_path)
+    return tmp_path
+
+
+def test_without_a_container_the_machines_memory_counts(cgroup: Path) -> None:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    assert host_memory_free() == pytest.approx(sizes["MemAvailable"] / sizes["MemTotal"], abs=0.05)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_containers_limit_counts_without_the_files_that_it_caches(
+    cgroup: Path, version: int
+) -> None:
+    def write(most: object, used: object, cached: object) -> None:
+        if version == 2:
+            (cgroup / "memory.max").write_text(f"{most}\n")
+            (cgroup / "memory.current").write_text(f"{used}\n")
+            stat = f"anon 5\ninactive_file {cached}\ntotal_inactive_file 7\n"
+            (cgroup / "memory.stat").write_text(stat)
+        else:
+            (cgroup / "memory" / "memory.limit_in_bytes").write_text(f"{most}\n")
+            (cgroup / "memory" / "memory.usage_in_bytes").write_text(f"{used}\n")
+            stat = f"cache 5\ninactive_file 7\ntotal_inactive_file {cached}\n"
+            (cgroup / "memory" / "memory.stat").write_text(stat)
+
+    write(10_000, 9_990, 20)
+    assert host_memory_free() == pytest.approx(0.003)
+    write(10_000, 10_500, 20)  # over it, as it may be for a moment
+    assert host_memory_free() == 0
+    machine = max(host_memory_free(), 0)
+    write("max", 9_990, 20)
+    assert host_memory_free() > machine
+    write(10_000, 9_990, "?")  # not to be read: the machine's counts
+    assert host_memory_free() > 0.003
+
+
+# --- the end
+
+
+class LastResort:
+    """In place of the timer that ends the process."""
+
+    made: ClassVar[list[LastResort]] = []
+
+    def __init__(self, seconds: float, then: object) -> None:
+        self.seconds, self.then = seconds, then
+        self.daemon = self.started = False
+        self.made.append(self)
+
+    def start(self) -> None:
+        self.started = self.daemon  # one that is no daemon holds up a good end
+
+
+@pytest.fixture
+def last_resort(monkeypatch: pytest.MonkeyPatch) -> list[LastResort]:
+    monkeypatch.setattr(LastResort, "made", [])
+    monkeypatch.setattr("worker.lifecycle.threading.Timer", LastResort)
+    return LastResort.made
+
+
+@pytest.fixture
+def theirs() -> Iterator[list[tuple[object, ...]]]:
+    """The calls of the handler that the SDK has set."""
+    calls: list[tuple[object, ...]] = []
+    before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
+    for name in before:
+        signal.signal(name, lambda *given: calls.append(given))
+    yield calls
+    for name, handler in before.items():
+        signal.signal(name, handler)
+
+
+class Sdk:
+    """The SDK's loop: jobs, and a poll that is held until the worker's end."""
+
+    def __init__(self, running: RunningJobs) -> None:
+        self.running = running
+        self.events: list[str] = []
+
+    async def job(self, name: str, seconds: float, then: Coroutine[Any, Any, None] | None = None):
+        self.running.enter(Cancellation())
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            self.events.append(f"{name} cancelled")
+            raise
+        if then is not None:
+            self.tasks.append(asyncio.create_task(then))
+            await asyncio.sleep(0)  # it enters before this one ends
+        self.events.append(f"{name} answered")
+
+    def run(self, jobs: list[Coroutine[Any, Any, None]], end: Callable[[], None]) -> None:
+        async def loop() -> None:
+            self.running.listen_for_the_end()
+            self.running.listen_for_the_end()  # again, as at each look of the modifier
+            self.tasks = [asyncio.create_task(job) for job in jobs]
+            await asyncio.sleep(0)
+            end()
+            await asyncio.sleep(10)  # the poll
+
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(loop())
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_at_a_signal_no_job_is_taken_and_those_that_run_are_waited_for(
+    name: str, last_resort: list[LastResort], theirs: list[tuple[object, ...]]
+) -> None:
+    sdk = Sdk(RunningJobs(drain_seconds=30))
+    told_before: list[list[str]] = []
+
+    def end() -> None:
+        for _ in range(2):  # the second changes nothing
+            os.kill(os.getpid(), getattr(signal, name))
+        told_before.append(list(sdk.events))
+
+    # One ends before the drain begins to wait; one after that, whose end begins another.
+    sdk.run([sdk.job("a", 0.01), sdk.job("b", 0.22, sdk.job("c", 0.02))], end)
+    assert sdk.events == ["a answered", "b answered", "c answered"]
+    assert told_before == [[]]
+    assert theirs == [(signal.SIGTERM, None)]
+    assert sdk.running.reason == name
+    assert not sdk.running.broken
+    (last,) = last_resort
+    assert (last.seconds, last.then, last.started) == (40, lifecycle._leave_at_once, True)
+
+
+def test_a_job_that_was_taken_before_the_signal_and_begins_after_it_is_waited_for(
+    last_resort: list[LastResort], theirs: list[tuple[object, ...]]
+) -> None:
+    """The SDK begins what it has taken within a tenth of a second."""
+    sdk = Sdk(RunningJobs(drain_seconds=30))
+
+    async def begins() -> None:
+        await asyncio.sleep(0.1)
+        sdk.tasks.append(asyncio.create_task(sdk.job("late", 0.15)))
+
+    sdk.run([begins()], lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert sdk.events == ["late answered"]
+
+
+@pytest.mark.parametrize("drain", [0, 0.21])
+def test_when_the_time_is_up_the_rest_is_left_to_the_platform(
+    drain: float,
+    last_resort: list[LastResort],
+    theirs: list[tuple[object, ...]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "worker")
+    sdk = Sdk(RunningJobs(drain_seconds=drain))
+    sdk.run(
+        [sdk.job("short", 0.01), sdk.job("long", 9)],
+        lambda: os.kill(os.getpid(), signal.SIGTERM),
+    )
+    assert sdk.events == ["short answered", "long cancelled"]
+    assert last_resort[0].seconds == drain + 10
+    draining, drained = [
+        record.fields  # type: ignore[attr-defined]
+        for record in caplog.records
+        if record.message in {"draining", "drained"}
+    ]
+    assert draining == {"reason": "SIGTERM", "jobs": 2}
+    assert drained == {"left_to_the_platform": 1}
+
+
+def test_a_broken_worker_asks_for_another_and_ends(
+    last_resort: list[LastResort], theirs: list[tuple[object, ...]]
+) -> None:
+    order: list[str] = []
+    running = RunningJobs(drain_seconds=30, on_broken=lambda: order.append("asked"))
+    sdk = Sdk(running)
+
+    def give_up() -> None:
+        thread = threading.Thread(target=running.give_up, args=["device_failed: the GPU"])
+        thread.start()
+        thread.join()
+        order.append(f"ends: {running.reason}")  # the loop has not come to it yet
+
+    sdk.run([sdk.job("a", 0.01)], give_up)
+    assert order == ["asked", "ends: None"]
+    assert (running.broken, running.reason) == (True, "device_failed: the GPU")
+    assert theirs == [(signal.SIGTERM, None)]
+    assert sdk.events == ["a answered"]
+
+
+def test_where_the_sdk_has_no_loop_nothing_is_given_up() -> None:
+    asked: list[bool] = []
+    running = RunningJobs(on_broken=lambda: asked.append(True))
+    running.give_up("the GPU")
+    assert (running.broken, running.reason, asked) == (False, None, [])
+
+
+def test_an_sdk_without_a_handler_of_its_own(
+    last_resort: list[LastResort], theirs: list[tuple[object, ...]]
+) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sdk = Sdk(RunningJobs(drain_seconds=0))
+    sdk.run([], lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert sdk.running.reason == "SIGTERM"
+    assert not theirs
+
+
+def test_by_default_jobs_have_25_seconds_to_end(
+    last_resort: list[LastResort], theirs: list[tuple[object, ...]]
+) -> None:
+    sdk = Sdk(RunningJobs())
+    sdk.run([], lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert last_resort[0].seconds == 35
+
+
+def test_what_does_not_listen_is_ended_by_force_with_its_children(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[object] = []
+
+    class Child:
+        def terminate(self) -> None:
+            order.append("child")
+
+    monkeypatch.setattr("worker.lifecycle.multiprocessing.active_children", lambda: [Child()] * 2)
+    monkeypatch.setattr("worker.lifecycle.os._exit", order.append)
+    lifecycle._leave_at_once()
+    assert order == ["child", "child", 1]
+
+
+def test_a_folder_whose_name_has_no_process_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("spark-tts-my-notes", f"other-{os.getpid()}-a"):
+        (tmp_path / name).mkdir()
+    sweep_scratch()
+    assert len(list(tmp_path.iterdir())) == 2
+    assert scratch_prefix() == f"spark-tts-{os.getpid()}-"

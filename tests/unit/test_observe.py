@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -70,3 +71,129 @@ def test_a_stage_is_reached_once_and_its_time_adds_up() -> None:
     for _ in range(2):
         watch.add("audio", 1.5)
     assert watch.seconds == {"first": first, "audio": 3.0}
+
+
+def test_the_line_says_when(lines) -> None:
+    before = datetime.now(UTC)
+    event(logging.INFO, "now")
+    (line,) = lines()
+    when = datetime.fromisoformat(line["time"])
+    assert when.utcoffset() == timedelta(0)
+    assert before - timedelta(milliseconds=1) <= when <= datetime.now(UTC)
+
+
+def test_jobs_within_jobs_and_jobs_that_fail_leave_no_name(lines) -> None:
+    def fail() -> None:
+        with lines_of("inner"):
+            event(logging.INFO, "a")
+            raise ValueError("x")
+
+    with lines_of("outer"):
+        with pytest.raises(ValueError, match="x"):
+            fail()
+        event(logging.INFO, "b")
+    event(logging.INFO, "c")
+    assert [line.get("job") for line in lines()] == ["inner", "outer", None]
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR"])
+def test_lines_below_the_level_are_not_written(lines, level: str) -> None:
+    names = ["DEBUG", "INFO", "WARNING", "ERROR"]
+    log.setLevel(level)
+    for name in names:
+        event(getattr(logging, name), name)
+    assert [line["level"] for line in lines()] == names[names.index(level) :]
+
+
+def test_set_up_again_a_line_is_still_written_once(
+    lines, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the worker does: first without its settings, then with them."""
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    set_up_logging("WARNING", [SECRET])
+    event(logging.INFO, "not shown")
+    event(logging.WARNING, f"with {SECRET}")
+    assert [json.loads(line)["event"] for line in written.getvalue().splitlines()] == ["with ..."]
+    assert not lines()
+    assert not caplog.records  # nor by another logger's handler
+
+
+def test_every_url_of_a_text_is_bared() -> None:
+    shown = shown_of(f"first {URL} then <https://u:p@c.example?sig=2> and 's3://k/x?y=1'.")
+    assert shown == (
+        "first https://b.example/output/a.wav?... then <https://...@c.example?...> "
+        "and 's3://k/x?...'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("https://host/a@b/c", "https://host/a@b/c"),  # an @ of the path is no password
+        ("https://a@b@host", "https://...@host"),
+        ("what? no URL", "what? no URL"),
+        ('{"url": "https://h/x?k=1"}', '{"url": "https://h/x?..."}'),
+        ("https://h/x?k=1\nnext?", "https://h/x?...\nnext?"),
+        ("", ""),
+    ],
+)
+def test_what_is_shown_of_a_url(given: str, shown: str) -> None:
+    assert shown_of(given) == shown
+
+
+def shown_of(text: str, *secrets: str) -> str:
+    record = logging.LogRecord("worker", logging.INFO, "", 0, "e", None, None)
+    record.fields = {"text": text}
+    return str(json.loads(JsonLines(secrets).format(record))["text"])
+
+
+def test_secrets_go_wherever_they_stand_and_each_of_them() -> None:
+    assert shown_of("a1 b2 a1", "a1", "", "b2") == "... ... ..."
+    record = logging.LogRecord("worker", logging.INFO, "", 0, "a1", None, None)
+    record.fields = {"many": ["a1", {"deep": "a1"}], "pair": ("a1",), "n": 1, "no": None, "y": True}
+    line = json.loads(JsonLines(["a1"]).format(record))
+    assert line["event"] == "..."
+    assert (line["many"], line["pair"]) == (["...", {"deep": "..."}], ["..."])
+    assert (line["n"], line["no"], line["y"]) == (1, None, True)
+
+
+def test_of_a_long_text_the_end_is_kept() -> None:
+    assert shown_of("x" * TEXT_MAX) == "x" * TEXT_MAX
+    assert shown_of("y" + "x" * TEXT_MAX) == "..." + "x" * TEXT_MAX
+    # A secret that the cut would have split is gone before it.
+    assert "secret" not in shown_of("a secret" + "x" * (TEXT_MAX - 3), "a secret")
+    assert TEXT_MAX == 4096
+
+
+def test_a_traceback_is_shown_with_its_error(lines) -> None:
+    try:
+        int("what went wrong")
+    except ValueError:
+        log.exception("job failed", extra={"fields": {"code": "internal_error"}})
+    (line,) = lines()
+    assert line["code"] == "internal_error"
+    assert line["traceback"].splitlines()[-1] == (
+        "ValueError: invalid literal for int() with base 10: 'what went wrong'"
+    )
+
+
+def test_a_stage_that_fails_has_its_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [10.0]
+    monkeypatch.setattr("worker.observe.time.perf_counter", lambda: now[0])
+    watch = Stopwatch()
+    now[0] = 11.0
+
+    def fail() -> None:
+        with watch("audio"):
+            now[0] = 13.0
+            raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"):
+        fail()
+    with watch("audio"):
+        now[0] = 13.5
+    assert watch.seconds == {"audio": 2.5}
+    assert watch.total == 3.5
+    watch.mark("first")
+    assert watch.seconds["first"] == 3.5

@@ -43,3 +43,55 @@ def test_modules_that_are_there_already_stay(monkeypatch: pytest.MonkeyPatch) ->
         assert sys.modules["paramiko"].__name__ == "paramiko"
     assert sys.modules["cpuinfo"] is sys
     assert "paramiko" not in sys.modules
+
+
+def test_what_stands_in_is_gone_also_where_the_import_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("paramiko", "cpuinfo"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+    def fail() -> None:
+        with sdk.light():
+            assert {"paramiko", "cpuinfo"} <= set(sys.modules)
+            raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"):
+        fail()
+    assert not {"paramiko", "cpuinfo"} & set(sys.modules)
+
+
+def test_a_module_is_imported_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    later = sdk._later("colorsys")
+    assert later.__name__ == "colorsys"
+    assert "colorsys" not in sys.modules
+    assert later.rgb_to_hsv(0, 0, 1)[2] == 1
+    with pytest.raises(AttributeError):
+        _ = later.no_such_thing
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        ("processor : 0\nmodel name : A: fast one\nmodel name : B\n", {"brand_raw": "A: fast one"}),
+        ("processor : 0\nBogoMIPS : 50\n", {}),  # as on Arm
+        (None, {}),  # no such file
+    ],
+)
+def test_the_processor_is_named_as_linux_names_it(
+    monkeypatch: pytest.MonkeyPatch, lines: str | None, named: dict[str, str]
+) -> None:
+    def read(path: Path, **_: object) -> str:
+        assert path == Path("/proc/cpuinfo")
+        if lines is None:
+            raise FileNotFoundError
+        return lines
+
+    monkeypatch.setattr(Path, "read_text", read)
+    monkeypatch.delitem(sys.modules, "cpuinfo", raising=False)
+    with sdk.light():
+        import cpuinfo
+
+        found = cpuinfo.get_cpu_info()
+    assert found == named

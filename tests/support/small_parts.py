@@ -1,0 +1,181 @@
+"""What a worker's parts are, made small: the speech is tones, and the words stand where told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tests.support.sounds import tone
+from worker.cancellation import Cancellation
+from worker.keys import Keys
+from worker.parts import Parts
+from worker.speech.engine import Designed, Occupancy, Utterance
+from worker.speech.prompt import Voice
+from worker.speech.sampling import Sampling
+from worker.storage import LocalStorage
+from worker.style import Style
+from worker.voices import Voices
+from worker.words import SentenceSpan, WordTiming
+
+KEYS = Keys(voices="voices/", output="output/", bucket=None)
+RATE = 16_000
+WORD = 0.2  # seconds that a word takes
+TEXT = "One.\nTwo two.\nThree three three."  # three sentences of one, two and three words
+DESIGNED = Voice((7, 8), style=Style("female", "moderate", "moderate", 1, 2))
+HEARD = Voice((1, 2), (3, 4))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One call of `speak`."""
+
+    sentences: tuple[str, ...]
+    voice: Voice
+    sampling: Sampling
+    chain: bool
+    cancellation: Cancellation | None
+
+
+@dataclass
+class ToneEngine:
+    """Speaks a tone of WORD seconds for each word; fails or waits where a test wants it to."""
+
+    before: Callable[[str], object] = lambda _sentence: None  # called before each is spoken
+    silent: frozenset[str] = frozenset()
+    cut: frozenset[str] = frozenset()  # those that reached their limit
+    queue_seconds: float = 0.0
+    asked: list[Asked] = field(default_factory=list)
+    designed: list[tuple[Style, str, Sampling, Cancellation | None]] = field(default_factory=list)
+    closed: int = 0  # calls of `speak` that are over
+    broken: Exception | None = None  # what the device says when asked for its memory
+    free: float | None = None
+
+    sample_rate = RATE
+
+    def speak(
+        self,
+        sentences: Sequence[str],
+        voice: Voice,
+        sampling: Sampling,
+        *,
+        chain: bool = False,
+        cancellation: Cancellation | None = None,
+    ) -> Generator[Utterance, None, None]:
+        self.asked.append(Asked(tuple(sentences), voice, sampling, chain, cancellation))
+        return self._speak(sentences)
+
+    def _speak(self, sentences: Sequence[str]) -> Generator[Utterance, None, None]:
+        try:
+            for index, sentence in enumerate(sentences):
+                self.before(sentence)
+                count = len(sentence.split())
+                samples = tone(400.0, WORD * count)
+                yield Utterance(
+                    text=sentence,
+                    samples=np.zeros_like(samples) if sentence in self.silent else samples,
+                    semantic_tokens=(len(self.asked), index),
+                    tokens=10 * count,
+                    complete=sentence not in self.cut,
+                    codec_seconds=0.0,
+                    queue_seconds=self.queue_seconds,
+                    occupancy=float(count),
+                )
+        finally:
+            self.closed += 1
+
+    def design(
+        self, style: Style, text: str, sampling: Sampling, cancellation: Cancellation | None = None
+    ) -> Designed:
+        self.designed.append((style, text, sampling, cancellation))
+        return Designed(DESIGNED, 5)
+
+    def listen(
+        self, path: Path, transcript: str | None = None, cancellation: Cancellation | None = None
+    ) -> Voice:
+        return HEARD
+
+    def check(self, voice: Voice) -> str | None:
+        return None
+
+    def occupancy(self) -> Occupancy:
+        return Occupancy(0, 0, 16)
+
+    def free_memory(self) -> float | None:
+        if self.broken is not None:
+            raise self.broken
+        return self.free
+
+
+@dataclass
+class EvenAligner:
+    """Puts a sentence's words side by side; those of `weak` takes do not fit the sound."""
+
+    weak: Callable[[str, int], bool] = lambda _text, _time: False  # sentence, how often it came
+    seen: list[tuple[str, int, str | None]] = field(default_factory=list)
+
+    def align(
+        self,
+        samples: np.ndarray,
+        sample_rate: int,
+        sentences: Sequence[SentenceSpan],
+        *,
+        default: str | None = None,
+    ) -> list[WordTiming]:
+        (sentence,) = sentences
+        time = sum(text == sentence.text for text, _, _ in self.seen)
+        self.seen.append((sentence.text, len(samples), default))
+        words = sentence.text.split()
+        step = (sentence.end - sentence.start) / len(words)
+        score = 0.1 if self.weak(sentence.text, time) else 0.9
+        return [
+            WordTiming(word, i * step, (i + 1) * step, score, 0, estimated=False)
+            for i, word in enumerate(words)
+        ]
+
+
+class NotedStorage(LocalStorage):
+    """A folder that notes what is stored, in order, and refuses where told."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.put_keys: list[tuple[str, str]] = []  # key, content type
+        self.expiries: set[int] = set()
+        self.before_put: Callable[[str], object] = lambda _key: None
+
+    def put(self, path: Path, key: str, content_type: str) -> None:
+        self.before_put(key)
+        super().put(path, key, content_type)
+        self.put_keys.append((key, content_type))
+
+    def url(self, key: str, expiry_seconds: int) -> str:
+        self.expiries.add(expiry_seconds)
+        return f"{super().url(key, expiry_seconds)}?for={expiry_seconds}"
+
+
+@dataclass
+class SmallParts:
+    """The parts, and each of the small ones that they are made of."""
+
+    parts: Parts
+    engine: ToneEngine
+    storage: NotedStorage
+    voices: Voices
+
+
+def small_parts(folder: Path, aligner: EvenAligner | None = None) -> SmallParts:
+    engine = ToneEngine()
+    storage = NotedStorage(folder / "storage")
+    voices = Voices(engine, storage, KEYS, folder / "cache")  # type: ignore[arg-type]
+    parts = Parts(
+        engine=engine,  # type: ignore[arg-type]
+        voices=voices,
+        storage=storage,
+        keys=KEYS,
+        url_expiry=3600,
+        fetch_reference=lambda url, _folder: folder / url,
+        aligner=aligner,  # type: ignore[arg-type]
+    )
+    return SmallParts(parts, engine, storage, voices)

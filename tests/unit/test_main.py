@@ -1,0 +1,434 @@
+"""How the worker is put together and handed to RunPod's SDK, which is a small one here."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.support.small_parts import TEXT, SmallParts, small_parts
+from worker import __main__ as worker_main
+from worker import lifecycle
+from worker.errors import SetupError
+from worker.observe import log
+from worker.parts import Parts
+from worker.settings import Settings, load_settings
+from worker.speech.engine import Occupancy
+
+
+class Sdk:
+    """RunPod's SDK as far as the worker calls it."""
+
+    def __init__(self) -> None:
+        self.checks: list[Callable[[], None]] = []
+        self.config: dict[str, Any] = {}
+        self.sent: list[Any] = []
+        self.log_level: str | None = None
+        self.serve: Callable[[dict[str, Any]], None] = lambda _config: None
+
+    def start(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.log_level = os.environ.get("RUNPOD_LOG_LEVEL")
+        self.serve(config)
+
+    def modules(self) -> dict[str, ModuleType]:
+        runpod, serverless = ModuleType("runpod"), ModuleType("runpod.serverless")
+        http = ModuleType("runpod.http_client")
+        modules = ModuleType("runpod.serverless.modules")
+        results = ModuleType("runpod.serverless.modules.rp_http")
+        sdk = self
+
+        class Session:
+            async def __aenter__(self) -> str:
+                return "session"
+
+            async def __aexit__(self, *_: object) -> None:
+                sdk.sent.append("closed")
+
+        async def send_result(session: str, data: Any, job: Any) -> None:
+            sdk.sent.append((session, data, job))
+
+        serverless.start, serverless.register_fitness_check = self.start, self.checks.append  # type: ignore[attr-defined]
+        runpod.serverless = serverless  # type: ignore[attr-defined]
+        http.AsyncClientSession = Session  # type: ignore[attr-defined]
+        results.send_result = send_result  # type: ignore[attr-defined]
+        return {m.__name__: m for m in (runpod, serverless, http, modules, results)}
+
+
+class World:
+    def __init__(self, small: SmallParts, sdk: Sdk) -> None:
+        self.small, self.sdk = small, sdk
+        self.loaded: list[Settings] = []
+        self.swept: list[bool] = []  # the folders of killed workers
+
+    def serve(self) -> int:
+        return worker_main._serve(load_settings())
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    for name in (*(n.upper() for n in Settings.model_fields), "RUNPOD_WEBHOOK_GET_JOB",
+                 "RUNPOD_LOG_LEVEL", "RUNPOD_AI_API_KEY"):  # fmt: skip
+        monkeypatch.setenv(name, "")  # so that what is set meanwhile is taken back
+        monkeypatch.delenv(name)
+    (tmp_path / "SparkTTS-serverless" / "models" / "mine@1").mkdir(parents=True)
+    monkeypatch.setenv("RUNPOD_VOLUME", str(tmp_path))
+    monkeypatch.setenv("SPARK_MODEL", "mine@1")
+    monkeypatch.setattr(sys, "argv", ["worker"])
+    small, sdk = small_parts(tmp_path), Sdk()
+    for name, module in sdk.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    world = World(small, sdk)
+
+    def load(settings: Settings, loading: Callable[[], Any]) -> Parts:
+        world.loaded.append(settings)
+        assert loading() is small.engine
+        return small.parts
+
+    monkeypatch.setattr(Parts, "load", load)
+    monkeypatch.setattr(worker_main, "_load_engine", lambda _settings: small.engine)
+    monkeypatch.setattr(worker_main.gc, "freeze", lambda: None)  # not for all tests after this
+    monkeypatch.setattr(worker_main, "sweep_scratch", lambda: world.swept.append(True))
+    monkeypatch.setattr(worker_main, "host_memory_free", lambda: 0.5)
+    handlers, level, propagate = log.handlers[:], log.level, log.propagate
+    yield world
+    gc.enable()
+    log.handlers[:], log.propagate = handlers, propagate
+    log.setLevel(level)
+
+
+# --- secrets and the log
+
+
+def test_every_secret_is_kept_out_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(aws_secret_access_key="secret", aws_session_token="token")  # type: ignore[arg-type]
+    monkeypatch.setenv("RUNPOD_AI_API_KEY", "key")
+    assert set(worker_main._secrets(settings)) == {"secret", "token", "key"}
+    monkeypatch.delenv("RUNPOD_AI_API_KEY")
+    assert set(worker_main._secrets(Settings())) <= {""}
+
+
+def test_the_log_is_set_up_with_the_secrets_and_the_level(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RUNPOD_AI_API_KEY"):
+        monkeypatch.setenv(name, f"hidden {name}")
+    monkeypatch.setenv("LOG_LEVEL", "WARNING")
+
+    def serve(_config: dict[str, Any]) -> None:
+        log.warning("%s", " and ".join(v for n, v in os.environ.items() if "hidden" in v))
+        log.info("not shown")
+
+    world.sdk.serve = serve
+    assert worker_main.main() == 0
+    written = capsys.readouterr().err
+    assert "... and ... and ..." in written
+    assert "hidden" not in written
+    assert "not shown" not in written
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [("DEBUG", "INFO"), ("INFO", "INFO"), ("WARNING", "WARN"), ("ERROR", "ERROR")],
+)
+def test_the_sdk_never_logs_whole_answers(
+    world: World, monkeypatch: pytest.MonkeyPatch, ours: str, theirs: str
+) -> None:
+    """At its DEBUG, which is its default, it prints URLs that anyone may open."""
+    monkeypatch.setenv("LOG_LEVEL", ours)
+    world.serve()
+    assert world.sdk.log_level == theirs
+
+
+def test_an_operator_may_choose_the_sdks_level(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNPOD_LOG_LEVEL", "TRACE")
+    world.serve()
+    assert world.sdk.log_level == "TRACE"
+
+
+# --- a bad start
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SPARK_MODEL", "nothing", "volume install --model nothing"),
+        ("S3_URL_EXPIRY", "soon", "S3_URL_EXPIRY"),
+    ],
+)
+def test_a_bad_start_is_told_and_nothing_is_loaded(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    value: str,
+    said: str,
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert worker_main.main() == 1
+    written = capsys.readouterr().err
+    assert '"event": "setup failed"' in written
+    assert said in written
+    assert not world.loaded
+    assert not world.sdk.config
+
+
+def test_parts_that_cannot_be_loaded_are_told(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise SetupError("the weights are damaged")
+
+    monkeypatch.setattr(Parts, "load", fail)
+    assert worker_main.main() == 1
+    assert "the weights are damaged" in capsys.readouterr().err
+    assert not world.sdk.config
+
+
+# --- what the SDK is given
+
+
+@pytest.mark.parametrize(
+    ("asked", "slots", "jobs"),
+    [(None, 16, 8), (None, 64, 8), (None, 8, 8), (None, 3, 3), ("1", 16, 1), ("20", 16, 20)],
+)
+def test_as_many_jobs_as_the_operator_says_and_else_eight_or_the_slots(
+    world: World, monkeypatch: pytest.MonkeyPatch, asked: str | None, slots: int, jobs: int
+) -> None:
+    if asked is not None:
+        monkeypatch.setenv("MAX_CONCURRENCY", asked)
+    monkeypatch.setattr(world.small.engine, "occupancy", lambda: Occupancy(0, 0, slots))
+    seen: list[int] = []
+
+    async def first() -> None:
+        monkeypatch.setattr(lifecycle.RunningJobs, "listen_for_the_end", lambda _self: None)
+        seen.append(world.sdk.config["concurrency_modifier"](1))
+
+    world.sdk.serve = lambda _config: asyncio.run(first())
+    world.serve()
+    assert seen == [jobs]
+
+
+def test_a_worker_of_a_queue_remembers_its_jobs_and_tells_of_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNPOD_WEBHOOK_GET_JOB", "http://queue")
+    given = {"id": "job-1", "input": {"text": TEXT, "stream": True}}
+    answers: list[dict[str, Any]] = []
+
+    def serve(config: dict[str, Any]) -> None:
+        answers.extend(asyncio.run(config["handler"](given)) for _ in range(2))
+
+    world.sdk.serve = serve
+    world.serve()
+    assert answers[0]["status"] == "success"
+    assert answers[1] == answers[0]
+    assert len(world.small.engine.asked) == 1
+    sent = [part for part in world.sdk.sent if part != "closed"]
+    assert world.sdk.sent.count("closed") == len(sent) >= 2
+    session, data, job = sent[-1]
+    assert (session, data["status"], job) == ("session", "IN_PROGRESS", given)
+    assert data["output"]["done"] == 3
+
+
+def test_a_worker_without_a_queue_does_neither(world: World) -> None:
+    given = {"id": "job-1", "input": {"text": TEXT, "stream": True}}
+
+    def serve(config: dict[str, Any]) -> None:
+        for _ in range(2):
+            assert asyncio.run(config["handler"](given))["status"] == "success"
+
+    world.sdk.serve = serve
+    world.serve()
+    assert len(world.small.engine.asked) == 2
+    assert not world.sdk.sent
+
+
+@pytest.mark.parametrize(
+    ("stream", "arguments", "generator"),
+    [
+        ("true", [], True),
+        ("false", [], False),
+        ("true", ["--rp_serve_api"], True),
+        ("true", ["--test_input", "{}"], False),  # the SDK does not listen to a generator there
+        ("true", ["--test_input={}"], False),
+    ],
+)
+def test_a_streaming_worker_is_a_generator(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    stream: str,
+    arguments: list[str],
+    generator: bool,
+) -> None:
+    monkeypatch.setenv("STREAM", stream)
+    monkeypatch.setattr(sys, "argv", ["worker", *arguments])
+    world.serve()
+    assert inspect.isasyncgenfunction(world.sdk.config["handler"]) is generator
+    # RunPod's /run then gives all of it, and not nothing.
+    assert world.sdk.config["return_aggregate_stream"] is True
+    assert "refresh_worker" not in world.sdk.config
+    assert len(world.small.storage.put_keys) == 0
+
+
+@pytest.mark.parametrize("stream", ["true", "false"])
+def test_the_workers_stream_is_the_jobs_default(
+    world: World, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    monkeypatch.setenv("STREAM", stream)
+    monkeypatch.setattr(sys, "argv", ["worker", "--test_input", "{}"])  # an ordinary handler
+    given = {"id": "job-1", "input": {"text": TEXT}}
+    world.sdk.serve = lambda config: asyncio.run(config["handler"](given))
+    world.serve()
+    assert len(world.small.storage.put_keys) == (4 if stream == "true" else 1)
+
+
+def test_all_is_checked_before_the_first_job(world: World, tmp_path: Path) -> None:
+    world.serve()
+    assert [check.__name__ for check in world.sdk.checks] == [
+        "flash_attention", "gpu", "model", "storage", "speech",
+    ]  # fmt: skip
+    by_name = {check.__name__: check for check in world.sdk.checks}
+    by_name["storage"]()
+    by_name["model"]()
+    (tmp_path / "SparkTTS-serverless" / "models" / "mine@1" / "weights").symlink_to("gone")
+    with pytest.raises(SetupError, match="short synthesis"):  # the small engine has none
+        by_name["speech"]()
+
+
+# --- memory
+
+
+@pytest.mark.parametrize(
+    ("host", "gpu", "expected"), [(0.5, None, 8), (0.05, None, 4), (0.5, 0.05, 4), (0.05, 0.5, 4)]
+)
+def test_the_shorter_of_both_memories_counts(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    host: float,
+    gpu: float | None,
+    expected: int,
+) -> None:
+    monkeypatch.setattr(worker_main, "host_memory_free", lambda: host)
+    monkeypatch.setattr(lifecycle.RunningJobs, "listen_for_the_end", lambda _self: None)
+    world.small.engine.free = gpu
+    world.serve()
+    assert world.sdk.config["concurrency_modifier"](8) == expected
+
+
+def test_a_gpu_that_is_found_broken_between_jobs_ends_the_worker(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons: list[str] = []
+    monkeypatch.setattr(lifecycle.RunningJobs, "listen_for_the_end", lambda _self: None)
+    monkeypatch.setattr(lifecycle.RunningJobs, "give_up", lambda _s, why: reasons.append(why))
+    world.small.engine.broken = RuntimeError("CUDA error: device-side assert triggered")
+    world.serve()
+    assert world.sdk.config["concurrency_modifier"](8) == 4
+    assert reasons == ["device_failed: the GPU failed; the worker starts anew"]
+    world.small.engine.broken = RuntimeError("another fault")
+    with pytest.raises(RuntimeError, match="another fault"):
+        world.sdk.config["concurrency_modifier"](8)
+    assert len(reasons) == 1
+
+
+# --- the end
+
+
+def running(config: dict[str, Any]) -> lifecycle.RunningJobs:
+    return config["concurrency_modifier"]._running
+
+
+def test_an_sdk_that_comes_back_is_a_good_end(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "worker")
+    assert world.serve() == 0
+    begins, ends = caplog.records
+    assert begins.fields == {"model": "mine@1", "jobs": 8, "slots": 16}  # type: ignore[attr-defined]
+    assert (ends.message, ends.fields) == ("worker ends", {"reason": None})  # type: ignore[attr-defined]
+    assert gc.isenabled()
+    assert world.swept == [True]
+
+
+@pytest.mark.parametrize(("broken", "status"), [(False, 0), (True, 1)])
+def test_a_drained_worker_ends_well_and_a_broken_one_with_status_1(
+    world: World, broken: bool, status: int
+) -> None:
+    def serve(config: dict[str, Any]) -> None:
+        running(config).reason, running(config).broken = "SIGTERM", broken
+        raise asyncio.CancelledError
+
+    world.sdk.serve = serve
+    assert world.serve() == status
+
+
+def test_a_cancellation_that_no_drain_made_is_an_error(world: World) -> None:
+    def serve(_config: dict[str, Any]) -> None:
+        raise asyncio.CancelledError
+
+    world.sdk.serve = serve
+    with pytest.raises(asyncio.CancelledError):
+        world.serve()
+
+
+def test_a_broken_gpu_asks_for_a_fresh_worker_in_every_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRAIN_SECONDS", "7")
+
+    async def run(config: dict[str, Any]) -> None:
+        jobs = running(config)
+        assert jobs._drain_seconds == 7
+        monkeypatch.setattr(jobs, "_end", lambda _reason: None)
+        jobs._loop = asyncio.get_running_loop()
+        jobs.give_up("device_failed")
+
+    world.sdk.serve = lambda config: asyncio.run(run(config))
+    assert world.serve() == 1
+    assert world.sdk.config["refresh_worker"] is True
+
+
+def test_a_job_that_breaks_the_gpu_gives_up_the_same_worker(world: World) -> None:
+    def fail(_sentence: str) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    world.small.engine.before = fail
+    reasons: list[str] = []
+
+    def serve(config: dict[str, Any]) -> None:
+        running(config).give_up = reasons.append  # type: ignore[method-assign]
+        answer = asyncio.run(config["handler"]({"id": "a", "input": {"text": TEXT}}))
+        assert answer["refresh_worker"] is True
+
+    world.sdk.serve = serve
+    world.serve()
+    assert len(reasons) == 1
+
+
+def test_the_engine_is_loaded_with_the_weights_that_were_read_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "SparkTTS-serverless" / "models" / "mine@1").mkdir(parents=True)
+    settings = Settings(runpod_volume=tmp_path, spark_model="mine@1", spark_dtype="int8")
+    seen: list[Any] = []
+    monkeypatch.setattr(worker_main, "read_ahead", lambda *given: seen.append(given) or "weights")
+
+    def load(folder: Path, dtype: str, int8_weights: Callable[[], Any]) -> Any:
+        return folder, dtype, int8_weights()
+
+    monkeypatch.setattr("worker.speech.engine.Engine.load", load)
+    model = tmp_path / "SparkTTS-serverless" / "models" / "mine@1"
+    assert worker_main._load_engine(settings) == (model, "int8", "weights")  # type: ignore[comparison-overlap]
+    assert seen == [(model / "LLM", "int8")]

@@ -1,0 +1,573 @@
+"""The stages of a job: their order, what each is asked, and what the answer says of them."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import soundfile
+
+from tests.support.small_parts import (
+    DESIGNED,
+    HEARD,
+    RATE,
+    TEXT,
+    EvenAligner,
+    SmallParts,
+    small_parts,
+)
+from tests.support.sounds import tone
+from worker import audio, pipeline
+from worker.audio import Audio
+from worker.errors import JobCancelledError, NotAvailableError, StorageError, SynthesisError
+from worker.observe import Stopwatch
+from worker.pipeline import Job
+from worker.request import parse_request
+from worker.response import SpeechResponse, SpokenSegment
+from worker.speech.prompt import Voice
+from worker.speech.sampling import Sampling
+
+SENTENCES = ("One.", "Two two.", "Three three three.")
+GAP = 0.3  # the API's default
+
+
+class World:
+    def __init__(self, folder: Path, aligner: EvenAligner | None = None) -> None:
+        self.small: SmallParts = small_parts(folder, aligner)
+        self.engine, self.storage = self.small.engine, self.small.storage
+        self.scratch = folder / "scratch"
+        self.scratch.mkdir()
+        self.told: list[SpokenSegment] = []
+        self.progress: list[tuple[int, int]] = []
+
+    def job(self, streamed: bool = False) -> Job:
+        return Job(
+            "job-1",
+            self.small.parts,
+            self.scratch,
+            progress=lambda done, total: self.progress.append((done, total)),
+            announce=self.told.append if streamed else None,
+        )
+
+    def speak(self, job: Job | None = None, text: str = TEXT, **asked: Any) -> SpeechResponse:
+        return pipeline.speak(parse_request({"text": text, **asked}), job or self.job())
+
+    def keys(self) -> list[str]:
+        return [key for key, _ in self.storage.put_keys]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def file_of(url: str) -> Path:
+    return Path(unquote(urlsplit(url).path))
+
+
+def test_sentences_are_joined_with_gaps_and_timed(world: World) -> None:
+    answer = world.speak()
+    assert answer.status == "success"
+    assert answer.sample_rate == RATE
+    assert [s.text for s in answer.segments] == list(SENTENCES)
+    # 0.2 s a word, 0.3 s between two sentences.
+    times = [(s.start, s.end) for s in answer.segments]
+    assert times == [(0, 0.2), (0.5, 0.9), (1.2, 1.8)]
+    assert answer.duration == 1.8
+    assert all(segment.audio_url is None for segment in answer.segments)
+    assert soundfile.info(file_of(answer.audio_url)).frames == 1.8 * RATE
+    assert answer.word_timings is None
+    assert answer.subtitles_url is None
+    assert world.progress == [(1, 3), (2, 3), (3, 3)]
+    assert world.speak(multi_sentence_gap=1).duration == pytest.approx(3.2)
+
+
+@pytest.mark.parametrize(("kind", "content_type"), [("wav", "audio/wav"), ("flac", "audio/flac")])
+def test_a_result_lies_under_its_key_with_its_type(
+    world: World, kind: str, content_type: str
+) -> None:
+    answer = world.speak(output_format=kind, output_name="hi")
+    assert world.storage.put_keys == [(f"output/hi_job-1.{kind}", content_type)]
+    assert file_of(answer.audio_url).name == f"hi_job-1.{kind}"
+    assert soundfile.info(file_of(answer.audio_url)).format == kind.upper()
+
+
+def test_the_whole_does_not_clip(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    loud = Audio(tone(400.0, 0.2, RATE, 1.5), RATE)
+    monkeypatch.setattr(audio, "shift", lambda *_: loud)
+    samples, _ = soundfile.read(file_of(world.speak().audio_url))
+    assert 0.8 < abs(samples).max() < 0.9  # -1 dBFS is 0.891
+
+
+def test_urls_live_as_long_as_the_job_says_and_else_the_worker(world: World) -> None:
+    world.speak()
+    assert world.storage.expiries == {3600}
+    world.storage.expiries.clear()
+    world.speak(world.job(streamed=True), url_expiry=60)
+    assert world.storage.expiries == {60}
+
+
+def test_the_model_is_asked_what_the_job_asks(world: World) -> None:
+    job = world.job()
+    answer = world.speak(job, temperature=0.5, top_k=3, top_p=0.25, max_length=99, seed=4)
+    sampling = Sampling(temperature=0.5, top_k=3, top_p=0.25, max_tokens=99, seed=4)
+    (asked,) = world.engine.asked
+    assert asked.sentences == SENTENCES
+    assert (asked.sampling, asked.voice, asked.chain) == (sampling, DESIGNED, False)
+    assert asked.cancellation is job.cancellation
+    ((style, text, drawn, cancellation),) = world.engine.designed
+    assert (style.gender, text, drawn) == ("female", "One.", sampling)
+    assert cancellation is job.cancellation
+    assert answer.seed == 4
+    assert answer.voice.source == "style"
+
+
+def test_a_seed_that_is_not_given_is_drawn_and_told(world: World) -> None:
+    seeds = {world.speak().seed for _ in range(3)}
+    assert len(seeds) == 3
+    assert all(0 <= seed < 2**53 for seed in seeds)  # which every JSON reader keeps
+    assert {asked.sampling.seed for asked in world.engine.asked} == seeds
+    assert world.speak(seed=0).seed == 0
+
+
+def test_tempo_and_pitch_are_applied_to_each_sentence(world: World) -> None:
+    answer = world.speak(speed_shift=2.0, pitch_shift=3.0)
+    assert [(s.start, s.end) for s in answer.segments] == [(0, 0.1), (0.4, 0.6), (0.9, 1.2)]
+    samples, _ = soundfile.read(file_of(answer.audio_url))
+    crossings = (samples[1600 * 9 + 800 : 1600 * 11 + 800] > 0).astype(int)  # 0.2 s of the third
+    # 400 Hz, three semitones up: 475.7 Hz.
+    assert abs((crossings[1:] > crossings[:-1]).sum() / 0.2 - 475.7) < 15
+
+
+def test_silence_around_a_sentence_is_cut(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    real = audio.trim
+
+    def trim(given: Audio) -> audio.Trimmed:
+        seen.append(len(given.samples))
+        return real(Audio(given.samples[:1600], RATE))
+
+    monkeypatch.setattr(audio, "trim", trim)
+    assert world.speak().segments[2].end == pytest.approx(0.1 * 3 + GAP * 2)
+    assert seen == [3200, 6400, 9600]
+
+
+# --- cancelled, silent, refused
+
+
+def test_a_cancelled_job_stores_nothing(world: World) -> None:
+    job = world.job()
+    world.engine.before = lambda sentence: sentence == SENTENCES[2] and job.cancellation.cancel()
+    with pytest.raises(JobCancelledError):
+        world.speak(job)
+    assert not world.storage.put_keys
+    assert world.engine.closed == 1
+
+
+def test_a_job_that_is_cancelled_while_its_subtitles_are_written_stores_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, EvenAligner())
+    job = world.job()
+    real = pipeline._write_subtitles
+
+    def write(*given: Any) -> Any:
+        job.cancellation.cancel()
+        return real(*given)
+
+    monkeypatch.setattr(pipeline, "_write_subtitles", write)
+    with pytest.raises(JobCancelledError):
+        world.speak(job, enable_subtitles=True)
+    assert not world.storage.put_keys
+
+
+def test_a_cancelled_job_speaks_no_further(world: World) -> None:
+    job = world.job()
+    said: list[str] = []
+
+    def before(sentence: str) -> None:
+        said.append(sentence)
+        job.cancellation.cancel()
+
+    world.engine.before = before
+    with pytest.raises(JobCancelledError):
+        world.speak(job)
+    assert said == ["One."]
+    assert world.progress == [(1, 3)]
+
+
+def test_a_job_that_fails_gives_up_what_is_not_yet_spoken(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(audio, "trim", fail)
+    with pytest.raises(MemoryError) as failed:
+        world.speak()
+    assert world.engine.closed == 1  # also while somebody looks at the error and its frames
+    assert failed.value is not None
+    assert not world.storage.put_keys
+
+
+def test_a_sentence_that_cannot_be_stored_gives_up_those_after_it(world: World) -> None:
+    refused = threading.Event()
+
+    def refuse(_key: str) -> None:
+        refused.set()
+        raise StorageError("full")
+
+    said: list[str] = []
+
+    def before(sentence: str) -> None:
+        said.append(sentence)
+        if sentence != SENTENCES[0]:
+            assert refused.wait(20)
+            time.sleep(0.02)  # the sentence's thread comes to its end
+
+    world.storage.before_put = refuse
+    world.engine.before = before
+    with pytest.raises(StorageError, match="full") as failed:
+        world.speak(world.job(streamed=True))
+    assert world.engine.closed == 1
+    assert failed.value is not None
+    assert said == list(SENTENCES[:2])
+    assert not world.told
+    assert not list(world.scratch.iterdir())
+
+
+def test_one_silent_sentence_is_counted_and_all_are_an_error(world: World) -> None:
+    world.engine.silent = frozenset(SENTENCES[:1])
+    answer = world.speak()
+    assert answer.metrics.silent_sentences == 1
+    assert [(s.start, s.end) for s in answer.segments] == [(0, 0), (0.3, 0.7), (1.0, 1.6)]
+    world.engine.silent = frozenset(SENTENCES)
+    world.storage.put_keys.clear()
+    with pytest.raises(SynthesisError, match="only silence"):
+        world.speak(save_voice="ann")
+    assert not world.storage.put_keys
+    assert not world.storage.exists("voices/ann.json")
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"enable_whisperx": True}, "enable_whisperx"),
+        ({"enable_subtitles": True}, "enable_subtitles"),
+        ({"enable_whisperx": True, "enable_subtitles": True}, "enable_whisperx"),
+    ],
+)
+def test_timings_without_an_alignment_model_are_refused_before_anything_is_spoken(
+    world: World, asked: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(NotAvailableError, match="python -m volume install") as refused:
+        world.speak(**asked)
+    assert refused.value.field == field
+    assert field in refused.value.message
+    assert not world.engine.designed
+
+
+# --- voices
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> str:
+    audio.write_samples(Audio(tone(300.0, 1.2), RATE), tmp_path / "ann.wav")
+    return "ann.wav"
+
+
+def test_a_voice_is_saved_whole_also_where_its_timbre_alone_is_used(
+    world: World, reference: str
+) -> None:
+    asked = {"prompt_speech_url": reference, "prompt_text": "So it was."}
+    answer = world.speak(**asked, task_token="cross_lingual", save_voice="ann")
+    assert world.engine.asked[0].voice == replace(HEARD, transcript=None)
+    assert world.small.voices.saved("ann").transcript == "So it was."
+    assert (answer.voice.source, answer.voice.name) == ("reference", "ann")
+    world.speak(voice="ann")
+    assert world.engine.asked[1].voice == replace(HEARD, transcript="So it was.")
+
+
+def test_a_voice_is_saved_only_where_that_is_asked_for(world: World, reference: str) -> None:
+    world.speak(prompt_speech_url=reference)
+    assert not (world.storage._folder / "voices").exists()
+
+
+def test_no_voice_is_saved_of_a_job_whose_results_cannot_be_stored(world: World) -> None:
+    def refuse(_key: str) -> None:
+        raise StorageError("full")
+
+    world.storage.before_put = refuse
+    with pytest.raises(StorageError):
+        world.speak(save_voice="ann")
+    assert not world.storage.exists("voices/ann.json")
+
+
+# --- words
+
+
+def test_words_are_timed_from_the_start_of_the_whole(tmp_path: Path) -> None:
+    aligner = EvenAligner()
+    world = World(tmp_path, aligner)
+    answer = world.speak(enable_whisperx=True)
+    assert answer.word_timings is not None
+    # Each takes 0.2 s; the sentences begin at 0, 0.5 and 1.2.
+    assert [(w.word, w.start, w.end) for w in answer.word_timings] == [
+        ("One.", 0, 0.2),
+        ("Two", 0.5, 0.7),
+        ("two.", 0.7, 0.9),
+        ("Three", 1.2, 1.4),
+        ("three", 1.4, 1.6),
+        ("three.", 1.6, 1.8),
+    ]
+    assert {(w.score, w.estimated) for w in answer.word_timings} == {(0.9, False)}
+    assert aligner.seen == [
+        ("One.", 3200, "en"),
+        ("Two two.", 6400, "en"),
+        (SENTENCES[2], 9600, "en"),
+    ]
+    assert answer.subtitles_url is None
+    assert world.keys() == ["output/speech_job-1.wav"]
+    assert "timing" in answer.metrics.seconds
+
+
+def test_words_are_not_looked_for_where_nobody_asks(tmp_path: Path) -> None:
+    aligner = EvenAligner(weak=lambda *_: True)
+    answer = World(tmp_path, aligner).speak(max_retries=3)
+    assert not aligner.seen
+    assert answer.metrics.faults == ()
+    assert answer.metrics.retries == 0
+
+
+def test_the_text_decides_the_language_of_a_sentence_without_letters(tmp_path: Path) -> None:
+    aligner = EvenAligner()
+    World(tmp_path, aligner).speak(text="你好。今天天气很好！\n12.", enable_whisperx=True)
+    assert {default for _, _, default in aligner.seen} == {"zh"}
+
+
+def test_subtitles_are_stored_with_their_type_after_the_audio(tmp_path: Path) -> None:
+    world = World(tmp_path, EvenAligner())
+    answer = world.speak(enable_subtitles=True, subtitle_format="srt", multi_sentence_gap=2)
+    assert world.storage.put_keys[0] == ("output/speech_job-1.wav", "audio/wav")
+    key, content_type = world.storage.put_keys[1]
+    assert key == "output/speech_job-1.srt"
+    assert "subrip" in content_type
+    written = file_of(str(answer.subtitles_url)).read_text(encoding="utf-8")
+    # 0.2 s a word and 2 s between the sentences.
+    assert re.findall(r"(\S+) -->.*\n(.*)", written) == [
+        ("00:00:00,000", SENTENCES[0]),
+        ("00:00:02,200", SENTENCES[1]),
+        ("00:00:04,600", SENTENCES[2]),
+    ]
+    assert answer.word_timings is not None
+    assert "subtitles" in answer.metrics.seconds
+
+
+def test_subtitles_look_as_the_job_says(tmp_path: Path) -> None:
+    world = World(tmp_path, EvenAligner())
+    plain = file_of(str(world.speak(enable_subtitles=True).subtitles_url)).read_text()
+    styled = world.speak(enable_subtitles=True, subtitle_style={"font": "Inter", "mode": "karaoke"})
+    look = file_of(str(styled.subtitles_url)).read_text()
+    assert ("Arial" in plain, "Inter" in plain) == (True, False)
+    assert ("Arial" in look, "Inter" in look) == (False, True)
+    assert r"{\k" in look
+
+
+# --- spoken again
+
+
+def bad_at_first(*sentences: str) -> Callable[[str, int], bool]:
+    """These come out badly once, and well after that."""
+    return lambda text, time: text in sentences and time == 0
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_bad_sentence_is_spoken_again_with_another_seed(tmp_path: Path, streamed: bool) -> None:
+    world = World(tmp_path, EvenAligner(bad_at_first(*SENTENCES[1:])))
+    answer = world.speak(world.job(streamed), enable_whisperx=True, seed=5)
+    first, *others = world.engine.asked
+    assert (first.sentences, first.sampling.seed) == (SENTENCES, 5)
+    # In a streamed job at once, one by one; else together.
+    assert [asked.sentences for asked in others] == (
+        [SENTENCES[1:2], SENTENCES[2:]] if streamed else [SENTENCES[1:]]
+    )
+    assert {asked.sampling.seed for asked in others} == {6}
+    assert {asked.voice for asked in others} == {DESIGNED}
+    assert {asked.cancellation for asked in others} == {first.cancellation}
+    assert first.cancellation is not None
+    assert answer.metrics.retries == 2
+    assert answer.metrics.faults == ()
+    assert answer.metrics.sentences == 3
+    # One voice, and 10 tokens a word: six words, and five of them once more.
+    assert answer.metrics.tokens == 5 + 60 + 50
+    assert [segment.text for segment in answer.segments] == list(SENTENCES)
+
+
+def test_each_attempt_has_a_seed_of_its_own_and_all_are_seeds(tmp_path: Path) -> None:
+    world = World(tmp_path, EvenAligner(lambda text, _time: text == "One."))
+    answer = world.speak(enable_whisperx=True, seed=2**63 - 1, max_retries=3)
+    seeds = [asked.sampling.seed for asked in world.engine.asked]
+    assert seeds == [2**63 - 1, 0, 1, 2]
+    assert answer.metrics.retries == 3
+    assert len(answer.metrics.faults) == 1
+    assert answer.metrics.faults[0].startswith("sentence 1: ")
+    assert answer.seed == 2**63 - 1
+
+
+def test_the_default_is_one_retry_and_none_where_none_is_wanted(tmp_path: Path) -> None:
+    world = World(tmp_path, EvenAligner(lambda *_: True))
+    assert world.speak(enable_whisperx=True).metrics.retries == 3  # one of each sentence
+    assert world.speak(enable_whisperx=True, max_retries=0).metrics.retries == 0
+    assert [len(asked.sentences) for asked in world.engine.asked] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_sentence_that_goes_on_is_spoken_again_from_the_one_before(
+    tmp_path: Path, streamed: bool
+) -> None:
+    world = World(tmp_path, EvenAligner(bad_at_first("One.", SENTENCES[2])))
+    whole = Voice((1, 2), (3, 4), "So it was.")
+    world.small.voices.save("ann", whole)
+    world.speak(world.job(streamed), voice="ann", task_token="continue", enable_whisperx=True)
+    first, one, three = world.engine.asked
+    assert (first.chain, first.voice) == (True, whole)
+    assert (one.sentences, one.voice) == (("One.",), whole)
+    # Call 1 of the engine, its second sentence.
+    before = replace(whole, transcript="Two two.", semantic_tokens=(1, 1))
+    if streamed:  # the tone engine names tokens by the calls that there were so far
+        before = replace(before, semantic_tokens=three.voice.semantic_tokens)
+        assert three.voice.semantic_tokens[1] == 1
+    assert (three.sentences, three.voice) == (SENTENCES[2:], before)
+    assert not one.chain
+    assert not three.chain
+
+
+def test_only_continue_goes_on(world: World) -> None:
+    world.small.voices.save("ann", Voice((1, 2), (3, 4), "So it was."))
+    world.speak(voice="ann", task_token="zero_shot")
+    assert not world.engine.asked[0].chain
+
+
+# --- streamed
+
+
+def test_a_streamed_job_stores_each_sentence_and_tells_of_it(world: World) -> None:
+    answer = world.speak(world.job(streamed=True), output_format="flac")
+    assert world.storage.put_keys == [
+        ("output/speech_job-1.0000.flac", "audio/flac"),
+        ("output/speech_job-1.0001.flac", "audio/flac"),
+        ("output/speech_job-1.0002.flac", "audio/flac"),
+        ("output/speech_job-1.flac", "audio/flac"),
+    ]
+    assert [(s.index, s.total, s.text, s.start, s.end, s.audio_url) for s in world.told] == [
+        (i, 3, s.text, s.start, s.end, s.audio_url) for i, s in enumerate(answer.segments)
+    ]
+    assert [soundfile.info(file_of(s.audio_url)).frames for s in world.told] == [3200, 6400, 9600]
+
+
+def test_a_sentence_is_told_of_while_the_next_is_spoken(world: World) -> None:
+    heard = threading.Event()
+
+    def announce(segment: SpokenSegment) -> None:
+        world.told.append(segment)
+        heard.set()
+
+    # The last sentence is spoken only once the first has been told of.
+    world.engine.before = lambda sentence: sentence != SENTENCES[2] or heard.wait(20)
+    world.speak(replace(world.job(), announce=announce))
+    assert heard.is_set()
+    assert [segment.index for segment in world.told] == [0, 1, 2]
+
+
+# --- metrics
+
+
+def test_metrics_are_counted_over_all_that_was_spoken(world: World) -> None:
+    world.engine.cut = frozenset(SENTENCES[1:2])
+    metrics = world.speak().metrics
+    assert metrics.sentences == 3
+    assert metrics.tokens == 5 + 10 + 20 + 30
+    assert metrics.batch_occupancy == pytest.approx((1 + 2 + 3) / 3)
+    assert metrics.truncated_sentences == 1
+    assert metrics.silent_sentences == 0
+    assert metrics.retries == 0
+    assert {"text", "voice", "speech", "audio", "storage", "queue", "codec", "first_audio",
+            "overhead", "total"} == set(metrics.seconds)  # fmt: skip
+
+
+class Clock:
+    """Seconds that pass only where a test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr("worker.observe.time.perf_counter", lambda: self.now)
+
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_seconds_go_to_the_stage_that_took_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    world.engine.queue_seconds = 0.5
+    world.engine.before = lambda _sentence: clock.passes(1.0)
+    world.storage.before_put = lambda _key: clock.passes(4.0)
+    real = audio.trim
+
+    def trim(given: Audio) -> audio.Trimmed:
+        clock.passes(0.25)
+        return real(given)
+
+    monkeypatch.setattr(audio, "trim", trim)
+    job = world.job()
+    job.watch.add("queue", 0.125)  # the wait for a thread, before
+    answer = world.speak(job)
+    seconds = answer.metrics.seconds
+    # Three sentences: a second each to speak, of which the first waited a half.
+    assert (seconds["queue"], seconds["speech"]) == (0.625, 2.5)
+    assert (seconds["audio"], seconds["storage"]) == (0.75, 4.0)
+    assert seconds["first_audio"] == 1.25
+    assert seconds["total"] == 7.75
+    assert answer.metrics.tokens_per_second == pytest.approx((5 + 60) / 2.5)
+    assert answer.metrics.real_time_factor == pytest.approx(7.75 / 1.8)
+
+
+def test_overhead_is_what_no_stage_and_no_wait_accounts_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    watch = Stopwatch()
+    clock.passes(10.0)
+    for stage in ("queue", "voice", "speech", "audio", "timing", "subtitles", "storage"):
+        watch.add(stage, 1.0)
+    watch.add("first_audio", 2.0)  # part of others
+    watch.add("codec", 1.0)  # part of speech
+    watch.add("text", 0.25)  # the worker's own
+    assert pipeline.overhead(watch) == 3.0
+    watch.add("speech", 100.0)
+    assert pipeline.overhead(watch) == 0.0
+
+
+def test_the_codecs_seconds_are_part_of_speech_and_not_the_models(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    world.engine.before = lambda _sentence: clock.passes(1.0)
+    real = world.engine._speak
+
+    def spoken(sentences: Any) -> Any:
+        for utterance in real(sentences):
+            yield replace(utterance, codec_seconds=0.25)
+
+    monkeypatch.setattr(world.engine, "_speak", spoken)
+    metrics = world.speak().metrics
+    assert (metrics.seconds["codec"], metrics.seconds["speech"]) == (0.75, 3.0)
+    assert metrics.tokens_per_second == pytest.approx(65 / 2.25)

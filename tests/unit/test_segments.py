@@ -1,0 +1,170 @@
+"""Sentences that are stored and told of early: in order, at their times, and never in vain."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.support.sounds import tone
+from worker.audio import Audio
+from worker.errors import StorageError
+from worker.response import SpokenSegment
+from worker.segments import Segments
+
+RATE = 16_000
+LONG = 20.0
+
+
+class Desk:
+    """Stores and is told, as far as a test lets it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.events: list[str] = []
+        self.told: list[SpokenSegment] = []
+        self.peaks: list[float] = []
+        self.let_go = threading.Event()
+        self.let_go.set()
+        self.begun = threading.Event()
+        self.refused: frozenset[int] = frozenset()
+        self.deaf: Exception | None = None
+
+    def store(self, file: Path, index: int) -> str:
+        self.begun.set()
+        assert self.let_go.wait(LONG)
+        if index in self.refused:
+            raise StorageError(f"no room for {index}")
+        samples, rate = soundfile.read(file)
+        assert rate == RATE
+        self.peaks.append(float(np.abs(samples).max()))
+        self.events.append(f"stored {index} as {file.suffix}")
+        return f"url-{index}"
+
+    def announce(self, segment: SpokenSegment) -> None:
+        self.events.append(f"told {segment.index}")
+        self.told.append(segment)
+        if self.deaf is not None:
+            raise self.deaf
+
+    def segments(self, total: int = 3, gap: float = 0.25) -> Segments:
+        return Segments(self.announce, self.store, self.folder, "wav", total, gap)
+
+    @property
+    def left(self) -> list[str]:
+        return sorted(path.name for path in self.folder.iterdir())
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def sound(seconds: float, amplitude: float = 0.5) -> Audio:
+    return Audio(tone(400.0, seconds, RATE, amplitude), RATE)
+
+
+def add_three(segments: Segments) -> None:
+    for _ in range(3):
+        segments.add("A.", sound(0.1))
+
+
+def test_each_is_stored_and_then_told_of_in_order_with_its_times(desk: Desk) -> None:
+    with desk.segments() as segments:
+        for text, seconds in (("One.", 0.1), ("Two.", 0.2), ("Three.", 0.4)):
+            segments.add(text, sound(seconds))
+        assert segments.urls() == ["url-0", "url-1", "url-2"]
+        assert desk.left == []  # long before the job's folder goes
+    assert desk.events == [
+        f"{done} {index}{' as .wav' if done == 'stored' else ''}"
+        for index in range(3)
+        for done in ("stored", "told")
+    ]
+    assert [(s.index, s.total, s.text, s.audio_url) for s in desk.told] == [
+        (0, 3, "One.", "url-0"),
+        (1, 3, "Two.", "url-1"),
+        (2, 3, "Three.", "url-2"),
+    ]
+    # 0.1, a gap of 0.25, 0.2, a gap, 0.4
+    assert [(s.start, s.end) for s in desk.told] == [(0, 0.1), (0.35, 0.55), (0.8, 1.2)]
+
+
+def test_no_sentence_clips(desk: Desk) -> None:
+    with desk.segments(1) as segments:
+        segments.add("Loud.", sound(0.2, amplitude=1.5))
+        segments.urls()
+    assert desk.peaks[0] < 0.9  # -1 dBFS is 0.891
+
+
+def test_a_slow_storage_holds_up_nobody(desk: Desk) -> None:
+    desk.let_go.clear()
+    with desk.segments() as segments:
+        add_three(segments)
+        assert not desk.events
+        desk.let_go.set()
+        assert segments.urls() == ["url-0", "url-1", "url-2"]
+
+
+def test_a_sentence_that_cannot_be_stored_ends_the_job_at_the_next(desk: Desk) -> None:
+    desk.refused = frozenset([0])
+    with desk.segments() as segments:
+        segments.add("One.", sound(0.1))
+        assert desk.begun.wait(LONG)
+        while not segments._urls[0].done():
+            time.sleep(0.001)
+        with pytest.raises(StorageError, match="no room for 0"):
+            segments.add("Two.", sound(0.1))
+    assert 0 not in [segment.index for segment in desk.told]
+    assert desk.left == []
+
+
+def test_the_last_sentence_that_cannot_be_stored_fails_the_job(desk: Desk) -> None:
+    desk.refused = frozenset([2])
+    with desk.segments() as segments:
+        add_three(segments)
+        with pytest.raises(StorageError, match="no room for 2"):
+            segments.urls()
+    assert [segment.index for segment in desk.told] == [0, 1]
+
+
+def test_a_failed_job_stores_no_more_but_waits_for_what_is_under_way(desk: Desk) -> None:
+    desk.let_go.clear()
+
+    def fail() -> None:
+        with desk.segments() as segments:
+            add_three(segments)
+            assert desk.begun.wait(LONG)
+            threading.Timer(0.01, desk.let_go.set).start()
+            raise ValueError("the speech failed")
+
+    with pytest.raises(ValueError, match="the speech failed"):
+        fail()
+    assert desk.events == ["stored 0 as .wav", "told 0"]
+
+
+def test_a_good_job_ends_with_all_stored(desk: Desk) -> None:
+    desk.let_go.clear()
+    with desk.segments() as segments:
+        add_three(segments)
+        threading.Timer(0.01, desk.let_go.set).start()
+    assert len(desk.told) == 3
+
+
+def test_nobody_listens_and_all_is_stored(desk: Desk) -> None:
+    """The event loop is closed, as it is once the worker's end has begun."""
+    desk.deaf = RuntimeError("Event loop is closed")
+    with desk.segments(1) as segments:
+        segments.add("One.", sound(0.1))
+        assert segments.urls() == ["url-0"]
+
+
+def test_any_other_failure_to_tell_fails_the_job(desk: Desk) -> None:
+    desk.deaf = ValueError("a fault")
+    with desk.segments(1) as segments:
+        segments.add("One.", sound(0.1))
+        with pytest.raises(ValueError, match="a fault"):
+            segments.urls()

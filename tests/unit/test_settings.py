@@ -1,0 +1,97 @@
+"""The environment variables: what they are when not set, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from worker.errors import SetupError
+from worker.settings import Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def test_what_is_not_set_has_the_documented_value() -> None:
+    assert load_settings().model_dump() == {
+        "s3_bucket_name": None,
+        "aws_access_key_id": None,
+        "aws_secret_access_key": None,
+        "aws_session_token": None,
+        "aws_region": None,
+        "aws_endpoint_url": None,
+        "s3_url_expiry": 3600,
+        "s3_voices_prefix": "voices/",
+        "s3_output_prefix": "output/",
+        "runpod_volume": Path("/runpod-volume"),
+        "local_storage_dir": None,
+        "spark_model": "Spark-TTS-0.5B",
+        "spark_dtype": "auto",
+        "whisperx_languages": "en,zh",
+        "max_concurrency": None,
+        "stream": False,
+        "drain_seconds": 25,
+        "log_level": "INFO",
+    }
+
+
+def test_an_empty_variable_counts_as_not_set_and_a_foreign_one_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.setenv(name.upper(), "")
+    monkeypatch.setenv("S3_URL_EXPIRES", "soon")
+    assert load_settings() == Settings()
+    assert load_settings().s3_url_expiry == 3600
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("S3_URL_EXPIRY", ["60", "604800"], ["59", "604801", "soon", "1.5"]),
+        ("MAX_CONCURRENCY", ["1", "256"], ["0", "257", "-1", "many"]),
+        ("DRAIN_SECONDS", ["0", "3600"], ["-1", "3601", "x"]),
+        ("LOG_LEVEL", ["DEBUG", "INFO", "WARNING", "ERROR"], ["TRACE", "info"]),
+        ("SPARK_DTYPE", ["auto", "float32", "bfloat16", "int8"], ["float16"]),
+        ("STREAM", ["true", "false", "1"], ["perhaps"]),
+        ("WHISPERX_LANGUAGES", ["en", "zh", "zh,en"], ["fr", "en,", ",en", "en zh", "en,fr"]),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_variables_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, good: list[str], bad: list[str]
+) -> None:
+    for value in good:
+        monkeypatch.setenv(name, value)
+        load_settings()
+    for value in bad:
+        monkeypatch.setenv(name, value)
+        with pytest.raises(SetupError, match=f"environment variables are wrong: {name}: "):
+            load_settings()
+
+
+def test_every_wrong_variable_is_named_and_no_value_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S3_URL_EXPIRY", "hidden-1")
+    monkeypatch.setenv("DRAIN_SECONDS", "hidden-2")
+    with pytest.raises(SetupError) as refused:
+        load_settings()
+    assert "S3_URL_EXPIRY: " in refused.value.message
+    assert "; DRAIN_SECONDS: " in refused.value.message
+    assert "hidden" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_secrets_are_not_shown_and_nothing_is_changed_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-1")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "hidden-2")
+    settings = load_settings()
+    assert "hidden" not in repr(settings)
+    assert settings.aws_session_token is not None
+    assert settings.aws_session_token.get_secret_value() == "hidden-2"
+    with pytest.raises(ValueError, match="frozen"):
+        settings.stream = True  # type: ignore[misc]

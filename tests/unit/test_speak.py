@@ -1,0 +1,197 @@
+"""The command line without RunPod: options are the API's fields, results lie where asked."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+
+from tests.support.small_parts import HEARD, TEXT, EvenAligner, SmallParts, small_parts
+from tests.support.sounds import tone
+from worker import audio, speak
+from worker.audio import Audio
+from worker.errors import DeviceError
+from worker.observe import log
+from worker.parts import Parts
+from worker.request import SpeechRequest
+from worker.settings import Settings
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> SmallParts:
+    return small_parts(tmp_path, EvenAligner())
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    return tmp_path / "scratch"
+
+
+@pytest.fixture(autouse=True)
+def _loaded(small: SmallParts, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setattr(Parts, "load", lambda _settings: small.parts)
+    handlers, level, propagate = log.handlers[:], log.level, log.propagate
+    yield
+    log.handlers[:], log.propagate = handlers, propagate
+    log.setLevel(level)
+
+
+def call(*options: object) -> int:
+    return speak.main([TEXT, *map(str, options)])
+
+
+def test_the_speech_is_put_where_asked_and_nothing_else_is_left(
+    small: SmallParts, scratch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "deep" / "hello.flac"
+    assert call("--out", out, "--seed", 7) == 0
+    assert soundfile.info(out).format == "FLAC"
+    assert [path.name for path in out.parent.iterdir()] == ["hello.flac"]
+    assert not list(scratch.iterdir())
+    # Nor does anything go where the worker's results go.
+    assert not small.storage.put_keys
+    said = capsys.readouterr().out
+    assert re.fullmatch(
+        rf"{re.escape(str(out))}: 1\.80 s of speech in \d+\.\d\d s "
+        r"\(\d+\.\d times real time, \d+ tokens/s\), seed 7\n",
+        said,
+    )
+
+
+def test_an_ending_in_capitals_is_kept(tmp_path: Path) -> None:
+    assert call("--out", tmp_path / "hello.WAV") == 0
+    assert soundfile.info(tmp_path / "hello.WAV").format == "WAV"
+
+
+def test_a_file_that_is_there_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"old")
+    assert call("--out", tmp_path / "a.wav") == 0
+    assert soundfile.info(tmp_path / "a.wav").frames == 1.8 * 16000
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--enable-subtitles"], {"a.wav", "a.ass"}),
+        (["--enable-subtitles", "--subtitle-format", "srt"], {"a.wav", "a.srt"}),
+        (["--enable-whisperx"], {"a.wav"}),
+    ],
+)
+def test_subtitles_lie_beside_the_audio(
+    tmp_path: Path, options: list[str], names: set[str]
+) -> None:
+    out = tmp_path / "out" / "a.wav"
+    assert call("--out", out, *options) == 0
+    assert {path.name for path in out.parent.iterdir()} == names
+
+
+def test_a_recording_is_cloned(small: SmallParts, tmp_path: Path) -> None:
+    voice = tmp_path / "ann.wav"
+    audio.write_samples(Audio(tone(300.0, 1.2), 16_000), voice)
+    options = ("--voice-from", voice, "--prompt-text", "So it was.", "--save-voice", "ann")
+    assert call("--out", tmp_path / "a.wav", *options) == 0
+    assert small.engine.asked[0].voice == replace(HEARD, transcript="So it was.")
+    # Kept where the worker's voices are, and found there again.
+    assert call("--out", tmp_path / "a.wav", "--voice", "ann") == 0
+    assert small.engine.asked[1].voice == small.engine.asked[0].voice
+
+
+def test_options_have_the_types_of_the_fields(small: SmallParts, tmp_path: Path) -> None:
+    options = ["--temperature", "0.5", "--top-k", "3", "--seed", "5", "--max-length", "64"]
+    assert call("--out", tmp_path / "a.wav", *options, "--speed-shift", "2") == 0
+    sampling = small.engine.asked[0].sampling
+    assert (sampling.temperature, sampling.top_k, sampling.seed) == (0.5, 3, 5)
+    assert soundfile.info(tmp_path / "a.wav").frames == (1.2 / 2 + 0.6) * 16000
+
+
+def test_subtitles_may_have_a_look_by_name_or_as_json(tmp_path: Path) -> None:
+    for look, shown in (("karaoke", r"{\k"), ('{"font": "Inter"}', "Inter")):
+        options = ("--enable-subtitles", "--subtitle-style", look)
+        assert call("--out", tmp_path / "a.wav", *options) == 0
+        assert shown in (tmp_path / "a.ass").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--out", "a.txt"], "--out: a.txt must end in .wav, .flac, .mp3, .ogg"),
+        (["--out", "a"], "--out: a must end in"),
+        (["--voice-from", "nobody.wav"], "--voice-from: there is no file nobody.wav"),
+        (["--voice-from", "/"], "--voice-from: there is no file /"),
+        (["--temperature", "hot"], "temperature: 'hot'"),
+        (["--top-k", "1.5"], "top_k: '1.5'"),
+        (["--subtitle-style", "{bad"], "subtitle_style: "),
+        (["--gap", "1"], None),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_loaded(
+    options: list[str],
+    said: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Parts, "load", lambda _settings: pytest.fail("it is loaded"))
+    if said is None:
+        with pytest.raises(SystemExit):
+            call(*options)
+        return
+    assert call(*options) == 1
+    written = capsys.readouterr()
+    assert written.err.startswith("error: ")
+    assert said.replace("'", "") in written.err.replace("'", "").replace('"', "")
+    assert not written.out
+
+
+def test_a_failure_is_told_and_leaves_nothing(
+    small: SmallParts, scratch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_sentence: str) -> None:
+        raise DeviceError("the GPU failed")
+
+    small.engine.before = fail
+    assert call("--out", tmp_path / "a.wav") == 1
+    assert capsys.readouterr().err == "error: the GPU failed\n"
+    assert not (tmp_path / "a.wav").exists()
+    assert not list(scratch.iterdir())
+
+
+def test_a_wrong_variable_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("S3_URL_EXPIRY", "soon")
+    assert call() == 1
+    assert "S3_URL_EXPIRY" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "level"), [(None, "WARNING"), ("DEBUG", "DEBUG"), ("ERROR", "ERROR")]
+)
+def test_the_log_is_quiet_unless_asked(
+    given: str | None, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if given is not None:
+        monkeypatch.setenv("LOG_LEVEL", given)
+    call("--out", tmp_path / "a.wav")
+    assert log.level == getattr(__import__("logging"), level)
+
+
+def test_every_field_is_an_option_but_those_that_are_given_otherwise() -> None:
+    (parser,) = [speak._parser()]
+    options: dict[str, Any] = {action.dest: action for action in parser._actions}
+    elsewhere = {"text", "prompt_speech_url", "output_name", "output_format", "url_expiry"}
+    # Nobody waits for sentences here.
+    assert set(SpeechRequest.model_fields) - set(options) == (elsewhere | {"stream"}) - {"text"}
+    assert options["multi_sentence_gap"].option_strings == ["--multi-sentence-gap"]
+    assert options["out"].default == Path("speech.wav")
