@@ -41,9 +41,7 @@ def make_tensors(**changes: Any) -> dict[str, Tensor]:
             tensors[f"{name}{norm}.weight"] = 1 + 0.3 * torch.randn(hidden, generator=generator)
         for part, outputs in (("q", hidden), ("k", width), ("v", width)):
             tensors[f"{name}self_attn.{part}_proj.weight"] = some(outputs, hidden)
-            tensors[f"{name}self_attn.{part}_proj.bias"] = torch.randn(
-                outputs, generator=generator
-            )
+            tensors[f"{name}self_attn.{part}_proj.bias"] = torch.randn(outputs, generator=generator)
         tensors[f"{name}self_attn.o_proj.weight"] = some(hidden, hidden)
         tensors[f"{name}mlp.gate_proj.weight"] = some(inner, hidden)
         tensors[f"{name}mlp.up_proj.weight"] = some(inner, hidden)

@@ -38,6 +38,7 @@ def make(folder: Path, normalize: bool | None = True, **changes: Any) -> Path:
         "conv_dim": (8,) * 7, "conv_bias": True, "feat_extract_norm": "layer",
         "do_stable_layer_norm": True, "num_conv_pos_embeddings": 6,
         "num_conv_pos_embedding_groups": 2, "initializer_range": 0.3,
+        "num_hidden_layers": 17,
     }  # fmt: skip
     model = Wav2Vec2Model(Wav2Vec2Config(**(kind | changes)))
     for name, parameter in model.named_parameters():
@@ -157,9 +158,11 @@ def test_files_of_a_larger_model_and_of_torch_are_taken(tmp_path: Path) -> None:
     assert torch.equal(Features.load(folder, CPU)(samples), expected)
 
 
-def change(folder: Path, **changes: Any) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+@pytest.fixture(scope="module")
+def just(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Tensor]]:
+    """The files of a model with just the layers used, and its tensors."""
+    folder = make(tmp_path_factory.mktemp("just"), num_hidden_layers=16)
+    return folder, load_file(folder / "model.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -174,11 +177,12 @@ def change(folder: Path, **changes: Any) -> None:
     ],
 )
 def test_a_model_of_another_shape_is_refused(
-    tmp_path: Path, changes: dict[str, Any], words: str
+    just: tuple[Path, dict[str, Tensor]], tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
-    folder = make(tmp_path)
-    FeatureConfig.read(folder)
-    change(folder, **changes)
+    config, folder = just[0] / "config.json", tmp_path
+    raw = json.loads(config.read_text())
+    FeatureConfig.read(just[0])
+    (folder / "config.json").write_text(json.dumps(raw | changes))
     with pytest.raises(SetupError, match=words):
         Features.load(folder, CPU)
 
@@ -197,13 +201,15 @@ def test_a_model_of_another_shape_is_refused(
         "encoder.layer_norm.weight",
     ],
 )
-def test_a_tensor_that_is_missing_or_of_another_shape_is_named(tmp_path: Path, name: str) -> None:
-    folder = make(tmp_path, num_hidden_layers=16)
-    tensors = load_file(folder / "model.safetensors")
-    tensor = tensors.pop(name)
-    save_file(tensors, folder / "model.safetensors")
+def test_a_tensor_that_is_missing_or_of_another_shape_is_named(
+    just: tuple[Path, dict[str, Tensor]], name: str
+) -> None:
+    folder, tensors = just
+    less = {other: tensor for other, tensor in tensors.items() if other != name}
+    save_file(less, folder / "model.safetensors")
     with pytest.raises(SetupError, match=f"{name} is missing"):
         Features.load(folder, CPU)
-    save_file(tensors | {name: torch.cat([tensor, tensor])}, folder / "model.safetensors")
+    twice = {name: torch.cat([tensors[name]] * 2)}
+    save_file(tensors | twice, folder / "model.safetensors")
     with pytest.raises(SetupError, match=rf"{name} is \(.*\), not \("):
         Features.load(folder, CPU)
