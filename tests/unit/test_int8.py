@@ -27,7 +27,7 @@ from worker.speech import int8_weights, native
 from worker.speech.checkpoint import Place, find_tensors
 from worker.speech.engine import Engine
 from worker.speech.int8 import GROUP, Int8Head, Int8LanguageModel, Kernel, Packed
-from worker.speech.int8_weights import EXTENSIONS, Weights, cores, fits, read_ahead
+from worker.speech.int8_weights import EXTENSIONS, Weights, cores, fits, packed_size, read_ahead
 from worker.speech.lm import LanguageModel
 
 
@@ -257,6 +257,19 @@ def test_activations_of_nothing_give_nothing_and_large_ones_drown_no_other_group
     assert torch.equal(packed(-x), -packed(x))
 
 
+def test_weights_of_another_kind_are_taken_as_float32(kernel: Kernel) -> None:
+    weight = torch.randn(16, 32, generator=torch.Generator().manual_seed(9))
+    one, other = Packed(kernel, 16, 32), Packed(kernel, 16, 32)
+    one.fill(weight)
+    other.fill(weight.double())
+    assert np.array_equal(one.bytes, other.bytes)
+
+
+def test_a_packed_matrix_may_have_more_bytes_than_32_bits_count(kernel: Kernel) -> None:
+    """A byte a weight, and a scale of two bytes for each group of 32."""
+    assert packed_size(kernel, 1 << 20, 1 << 13) == (1 << 33) + (1 << 33) // 32 * 2
+
+
 def test_a_product_without_memory_is_told(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = Packed(kernel, 16, 32)
     monkeypatch.setattr(kernel.library, "lm_linear", lambda *_: -1)
@@ -306,12 +319,19 @@ def test_rows_of_different_lengths_end_and_go_on_each_in_its_own_state(
             row.append(token)
 
 
-def test_a_models_own_heads_of_several_keys(kernel: Kernel, tmp_path: Path) -> None:
-    """Queries and keys as many as each other, wider than one group; an output matrix of its own."""
-    sizes = {
-        "num_attention_heads": 2, "num_key_value_heads": 2, "hidden_size": 128,
-        "tie_word_embeddings": False,
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        # As many keys as queries, wider than one group; an output matrix of its own.
+        {"num_attention_heads": 2, "num_key_value_heads": 2, "hidden_size": 128},
+        # More queries for one key than are computed together.
+        {"num_attention_heads": 10, "num_key_value_heads": 1, "hidden_size": 320},
+    ],
+)
+def test_heads_of_any_number_share_keys(
+    kernel: Kernel, tmp_path: Path, sizes: dict[str, Any]
+) -> None:
+    sizes = sizes | {"tie_word_embeddings": False}
     tensors, config = make_tensors(**sizes), config_of(**sizes)
     lm = Int8LanguageModel.load(write_model(tmp_path, tensors, **sizes), kernel)
     state = lm.prefill([PROMPTS[0]], lm.new_cache(1))
