@@ -36,6 +36,7 @@ class Watched:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         self.asked.append(inputs.shape[-1])
+        assert len(self.asked) < 1000, "windows without end"
         if inputs.shape[-1] > self.room:
             raise torch.OutOfMemoryError(str(SHORT))
         made: Tensor = NETWORK(inputs)
