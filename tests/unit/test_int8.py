@@ -1,4 +1,7 @@
-"""The int8 decoder: its products are exact, its rows independent, and without it torch serves."""
+"""The int8 decoder: its products are exact, its rows independent, and without it torch serves.
+
+Where this CPU lacks the instructions, the kernel runs in plain C (tests/support/any_cpu).
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,51 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.support import any_cpu
 from tests.support.checkpoints import Sizes, make_checkpoint
+from tests.support.language_model import config_of, hidden_states, make_tensors, write_model
 from worker.errors import SetupError
 from worker.speech import int8_weights, native
 from worker.speech.checkpoint import Place, find_tensors
 from worker.speech.engine import Engine
 from worker.speech.int8 import GROUP, Int8Head, Int8LanguageModel, Kernel, Packed
-from worker.speech.int8_weights import read_ahead
+from worker.speech.int8_weights import EXTENSIONS, Weights, cores, fits, packed_size, read_ahead
 from worker.speech.lm import LanguageModel
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Kernel:
+    """The kernel must be there on every machine: a lost compiler is a failure."""
+    with any_cpu.kernels(*EXTENSIONS):
+        found = Kernel.open()
+    assert found
+    return found
+
+
+@pytest.fixture
+def opens(kernel: Kernel) -> Iterator[None]:
+    """Whoever opens the kernel in the test gets it."""
+    with any_cpu.kernels(*EXTENSIONS):
+        yield
+
+
+@pytest.fixture
+def at_home(kernel: Kernel) -> Kernel:
+    """The kernel in this CPU's instructions."""
+    lacking = set(EXTENSIONS) - native.cpu_flags()
+    if lacking:
+        pytest.skip(f"this CPU lacks {', '.join(sorted(lacking))}")
+    return kernel
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +88,7 @@ def unpacked(packed: Packed) -> torch.Tensor:
     return packed(torch.eye(packed.inputs)).T.contiguous()
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9, 21])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9, 12, 16, 17, 21, 24, 29])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_product_is_that_of_the_rounded_numbers(
     kernel: Kernel, count: int, dtype: torch.dtype
@@ -114,7 +147,7 @@ def test_a_read_that_ends_too_soon_is_an_error(kernel: Kernel, tmp_path: Path) -
 
 
 def test_weights_that_were_read_ahead_are_the_same(
-    demo_checkpoint: Path, kernel: Kernel, lm: Int8LanguageModel
+    demo_checkpoint: Path, kernel: Kernel, lm: Int8LanguageModel, opens: None
 ) -> None:
     weights = read_ahead(demo_checkpoint / "LLM", "auto")
     assert weights
@@ -127,7 +160,7 @@ def test_weights_that_were_read_ahead_are_the_same(
 
 
 def test_nothing_is_read_ahead_beside_a_gpu(
-    demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opens: None
 ) -> None:
     monkeypatch.setattr(int8_weights, "GPU", tmp_path)
     assert read_ahead(demo_checkpoint / "LLM", "auto") is None
@@ -180,11 +213,11 @@ def test_what_an_older_sequence_left_in_the_cache_is_not_seen(lm: Int8LanguageMo
     assert torch.equal(lm.prefill([[4, 5, 6]], cache), fresh)
 
 
-def test_an_engine_on_a_cpu_takes_it(demo_checkpoint: Path, kernel: Kernel) -> None:
+def test_an_engine_on_a_cpu_takes_it(demo_checkpoint: Path, opens: None) -> None:
     assert isinstance(Engine.load(demo_checkpoint, device="cpu")._lm, Int8LanguageModel)
 
 
-def test_sizes_that_the_kernel_has_not_run_on_torch(tmp_path: Path, kernel: Kernel) -> None:
+def test_sizes_that_the_kernel_has_not_run_on_torch(tmp_path: Path, opens: None) -> None:
     odd = make_checkpoint(tmp_path / "odd", Sizes(hidden=36))
     assert isinstance(Engine.load(odd, device="cpu")._lm, LanguageModel)
     with pytest.raises(SetupError, match=r"heads of 6 channels.*use auto"):
@@ -203,6 +236,307 @@ def test_tensors_of_another_shape_are_refused(
     )
     with pytest.raises(SetupError, match=r"LLM/model\.safetensors does not fit"):
         Int8LanguageModel.load(folder, kernel)
+
+
+# Products
+
+
+def test_activations_of_nothing_give_nothing_and_large_ones_drown_no_other_group(
+    kernel: Kernel,
+) -> None:
+    packed = Packed(kernel, 16, 64)
+    packed.fill(torch.randn(16, 64, generator=torch.Generator().manual_seed(9)))
+    x = torch.zeros(3, 64)
+    x[1, :32], x[1, 32:] = 1e6, 1e-3
+    x[2, 32:] = 1e-3
+    none, both, small = packed(x)
+    assert not none.any()
+    alone = torch.zeros(1, 64)
+    alone[0, :32] = 1e6
+    torch.testing.assert_close(both, packed(alone)[0] + small)  # each group has its own scale
+    assert torch.equal(packed(-x), -packed(x))
+
+
+def test_weights_of_another_kind_are_taken_as_float32(kernel: Kernel) -> None:
+    weight = torch.randn(16, 32, generator=torch.Generator().manual_seed(9))
+    one, other = Packed(kernel, 16, 32), Packed(kernel, 16, 32)
+    one.fill(weight)
+    other.fill(weight.double())
+    assert np.array_equal(one.bytes, other.bytes)
+
+
+def test_a_packed_matrix_may_have_more_bytes_than_32_bits_count(kernel: Kernel) -> None:
+    """A byte a weight, and a scale of two bytes for each group of 32."""
+    assert packed_size(kernel, 1 << 20, 1 << 13) == (1 << 33) + (1 << 33) // 32 * 2
+
+
+def test_a_product_without_memory_is_told(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = Packed(kernel, 16, 32)
+    monkeypatch.setattr(kernel.library, "lm_linear", lambda *_: -1)
+    with pytest.raises(torch.OutOfMemoryError, match="a product"):
+        packed(torch.zeros(1, 32))
+
+
+# A small model, against Qwen2's formulas
+
+
+CONFIG = config_of()
+PROMPTS = [[5, 6, 7, 8, 9], [11], list(range(2, 39)), [3, 2, 30]]
+NEAR = 0.05  # of the states' own size, root mean square; seen: 0.02
+
+
+def near(ours: torch.Tensor, theirs: np.ndarray) -> bool:
+    off = (ours.double() - torch.from_numpy(theirs)).square().mean().sqrt()
+    return bool(off < NEAR * np.sqrt(np.mean(theirs**2)))
+
+
+@pytest.fixture(scope="module")
+def small(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Int8LanguageModel:
+    return Int8LanguageModel.load(
+        write_model(tmp_path_factory.mktemp("small"), make_tensors()), kernel
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_rows_of_different_lengths_end_and_go_on_each_in_its_own_state(
+    kernel: Kernel, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    tensors = {name: tensor.to(dtype) for name, tensor in make_tensors().items()}
+    lm = Int8LanguageModel.load(write_model(tmp_path, tensors), kernel)
+    cache, rows = lm.new_cache(4), [list(prompt) for prompt in PROMPTS]
+    states = lm.prefill(PROMPTS, cache)
+    for step in range(4):
+        assert states.shape == (4, 64)
+        for state, row in zip(states, rows, strict=True):
+            assert near(state, hidden_states(tensors, CONFIG, row)[-1])
+        if step == 3:
+            break
+        ids, at = [step + 1, 20 - step, 33, 9], [len(row) for row in rows]
+        places = torch.tensor(at)
+        states = lm.step(torch.tensor(ids), places, cache, 40)
+        assert places.tolist() == at  # what the caller counts by is left as it is
+        for row, token in zip(rows, ids, strict=True):
+            row.append(token)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        # As many keys as queries, wider than one group; an output matrix of its own.
+        {"num_attention_heads": 2, "num_key_value_heads": 2, "hidden_size": 128},
+        # More queries for one key than are computed together.
+        {"num_attention_heads": 10, "num_key_value_heads": 1, "hidden_size": 320},
+    ],
+)
+def test_heads_of_any_number_share_keys(
+    kernel: Kernel, tmp_path: Path, sizes: dict[str, Any]
+) -> None:
+    sizes = sizes | {"tie_word_embeddings": False}
+    tensors, config = make_tensors(**sizes), config_of(**sizes)
+    lm = Int8LanguageModel.load(write_model(tmp_path, tensors, **sizes), kernel)
+    state = lm.prefill([PROMPTS[0]], lm.new_cache(1))
+    assert near(state[0], hidden_states(tensors, config, PROMPTS[0])[-1])
+    chosen = torch.tensor([7, 0, 39])
+    logits = lm.head(chosen)(state)
+    assert logits.shape == (1, 3)
+    theirs = state @ tensors["lm_head.weight"][chosen].T
+    torch.testing.assert_close(logits, theirs, rtol=0.05, atol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "room"), [(1, 16), (15, 16), (16, 16), (17, 32), (32, 32), (None, 48)]
+)
+def test_a_cache_has_room_for_all_that_is_asked_in_whole_blocks(
+    small: Int8LanguageModel, asked: int | None, room: int
+) -> None:
+    cache = small.new_cache(2, asked)
+    assert cache.positions == room
+    last = (asked or 40) - 1
+    small.step(torch.tensor([1]), torch.tensor([last]), cache, last + 1)
+    assert cache.tensor[0].any()
+    assert not cache.tensor[1].any()  # nothing is written past the row's end
+
+
+def test_a_larger_cache_after_a_smaller_one_has_its_own_rotations(
+    kernel: Kernel, tmp_path: Path, small: Int8LanguageModel
+) -> None:
+    lm = Int8LanguageModel.load(write_model(tmp_path, make_tensors()), kernel)
+    little = lm.new_cache(1, 16)
+    lm.prefill([[1, 2, 3]], little)
+    large = lm.new_cache(1, 40)
+    prompt = [PROMPTS[2]]
+    assert torch.equal(lm.prefill(prompt, large), small.prefill(prompt, small.new_cache(1, 40)))
+    before = small.prefill([[1, 2, 3, 4]], small.new_cache(1, 16))
+    state = lm.step(torch.tensor([4]), torch.tensor([3]), little, 16)
+    assert torch.equal(state, before)  # the small one goes on as it was
+
+
+def test_rows_of_rows_are_counted_from_where_those_begin(small: Int8LanguageModel) -> None:
+    cache = small.new_cache(5, 16)
+    inner = cache.rows(1, 4).rows(2, 2)
+    small.prefill([[1, 2], [3]], inner)
+    used = [bool(row.any()) for row in cache.tensor]
+    assert used == [False, False, False, True, True]
+    alone = small.prefill([[1, 2, 9]], small.new_cache(1, 16))
+    state = small.step(torch.tensor([9]), torch.tensor([2]), cache.rows(3, 1), 16)
+    assert torch.equal(state, alone)
+
+
+@pytest.mark.parametrize("length", [15, 16, 17])
+def test_a_copied_row_goes_on_as_its_source(small: Int8LanguageModel, length: int) -> None:
+    cache, prompt = small.new_cache(3, 32), PROMPTS[2][:length]
+    small.prefill([prompt], cache.rows(1, 1))
+    cache.tensor[2] = 5
+    cache.copy(1, 2, length)
+    at = torch.tensor([length])
+    moved = small.step(torch.tensor([9]), at, cache.rows(2, 1), 32)
+    assert torch.equal(moved, small.step(torch.tensor([9]), at, cache.rows(1, 1), 32))
+    assert not cache.tensor[0].any()
+
+
+def test_what_an_older_row_left_behind_is_not_seen_at_any_length(small: Int8LanguageModel) -> None:
+    for length in (1, 15, 16, 17, 31):
+        prompt = PROMPTS[2][:length]
+        cache = small.new_cache(1, 32)
+        fresh = small.prefill([prompt], cache)
+        small.prefill([[token % 7 for token in range(32)]], cache)
+        assert torch.equal(small.prefill([prompt], cache), fresh)
+
+
+def test_a_step_without_memory_is_told(
+    small: Int8LanguageModel, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = small.new_cache(1, 16)
+    monkeypatch.setattr(kernel.library, "lm_forward", lambda *_: -1)
+    with pytest.raises(torch.OutOfMemoryError, match="a step"):
+        small.prefill([[1]], cache)
+
+
+# Which files and which machines
+
+
+def without(name: str) -> dict[str, torch.Tensor]:
+    return {other: tensor for other, tensor in make_tensors().items() if other != name}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words"),
+    [
+        (without("model.norm.weight"), "model.norm.weight"),
+        (without("model.layers.1.self_attn.v_proj.bias"), r"layers\.1\.self_attn\.v_proj\.bias"),
+        (without("model.embed_tokens.weight"), "embed_tokens"),
+        (
+            make_tensors() | {"model.norm.weight": torch.ones(63)},
+            r"model.norm.weight is \(63,\), not \(64,\)",
+        ),
+        (
+            make_tensors() | {"model.norm.weight": torch.ones(64, dtype=torch.float64)},
+            "model.norm.weight is of type F64, not one of F32, BF16, F16",
+        ),
+        (
+            make_tensors() | {"model.embed_tokens.weight": torch.ones(39, 64)},
+            r"the embedding is \(39, 64\)",
+        ),
+        (make_tensors() | {"lm_head.weight": torch.ones(40, 32)}, r"the output is \(40, 32\)"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    kernel: Kernel, tmp_path: Path, tensors: dict[str, torch.Tensor], words: str
+) -> None:
+    with pytest.raises(SetupError, match=f"does not fit config.json.*{words}"):
+        Int8LanguageModel.load(write_model(tmp_path, tensors), kernel)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ({}, None),
+        ({"hidden_size": 896, "num_attention_heads": 14, "intermediate_size": 4864}, None),
+        ({"hidden_size": 128, "num_attention_heads": 1}, None),
+        ({"hidden_size": 160, "num_attention_heads": 1}, "heads of 160 channels"),
+        ({"num_attention_heads": 4}, "heads of 16 channels"),
+        ({"intermediate_size": 80}, "widths of 64 and 80"),
+        ({"hidden_size": 72}, "heads of 36 channels"),
+        ({"hidden_size": 65}, "widths of 65 and 96"),
+    ],
+)
+def test_sizes_are_the_kernels_or_it_is_said_why_not(
+    sizes: dict[str, Any], words: str | None
+) -> None:
+    assert fits(config_of(**sizes)) == words
+
+
+def test_matrices_lie_one_after_the_other_on_a_large_page(kernel: Kernel, tmp_path: Path) -> None:
+    folder = write_model(tmp_path, make_tensors())
+    layers = Weights.read(folder, CONFIG, kernel).layers
+    matrices = [m for layer in layers for m in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+    assert matrices[0].address % (2 << 20) == 0
+    for one, following in pairwise(matrices):
+        assert one.address % 64 == 0  # a cache line
+        assert following.address == one.address + len(one.bytes)
+    assert [(m.outputs, m.inputs) for m in matrices[:4]] == [
+        (128, 64),
+        (64, 64),
+        (192, 64),
+        (64, 96),
+    ]
+
+
+class AskedError(Exception):
+    """The kernel was going to be opened."""
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine that has all that is needed and no GPU."""
+
+    def stop(threads: int | None = None) -> None:
+        raise AskedError(threads)
+
+    monkeypatch.setattr(native, "cpu_flags", lambda: any_cpu.FLAGS)
+    monkeypatch.setattr(int8_weights, "GPU", tmp_path / "none")
+    monkeypatch.setattr(Kernel, "open", stop)
+
+
+@pytest.mark.parametrize("dtype", ["auto", "int8"])
+@pytest.mark.parametrize(("there", "threads"), [(1, 1), (2, 1), (8, 7)])
+def test_reading_ahead_leaves_a_core_to_the_rest(
+    asked: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: int, threads: int,
+    dtype: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(int8_weights, "cores", lambda: there)
+    with pytest.raises(AskedError) as raised:
+        read_ahead(write_model(tmp_path, make_tensors()), dtype)
+    assert raised.value.args == (threads,)
+
+
+def test_nothing_is_read_ahead_that_is_not_going_to_be_used(
+    asked: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for dtype in ("float32", "bfloat16", "float16"):
+        assert read_ahead(tmp_path / "not even looked at", dtype) is None
+    odd = write_model(tmp_path / "odd", make_tensors(), intermediate_size=80)
+    assert read_ahead(odd, "auto") is None
+    monkeypatch.setattr(native, "cpu_flags", lambda: any_cpu.FLAGS - {"avx512_vnni"})
+    assert read_ahead(tmp_path / "not even looked at", "auto") is None
+
+
+def test_without_a_kernel_nothing_is_read_ahead(
+    asked: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Kernel, "open", lambda _threads: None)
+    assert read_ahead(write_model(tmp_path, make_tensors()), "auto") is None
+
+
+def test_a_kernel_has_a_thread_for_each_core_or_as_many_as_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(Kernel, "of", lambda *more: seen.append(more))
+    assert Kernel.open() is None
+    assert Kernel.open(3) is None
+    assert seen == [("lm", ("avx512_vnni",), n) for n in (len(os.sched_getaffinity(0)), 3)]
+    assert cores() == len(os.sched_getaffinity(0))
 
 
 @pytest.fixture
@@ -224,10 +558,10 @@ def test_a_compiler_that_fails_is_told_and_torch_serves(
     empty_cache: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    kernel: Kernel,
 ) -> None:
+    monkeypatch.setattr(native, "cpu_flags", lambda: any_cpu.FLAGS)
     monkeypatch.setattr(native, "_compiler", lambda _e: [sys.executable, "-c", "exit('broken')"])
-    native.log.propagate = True
+    monkeypatch.setattr(native.log, "propagate", True)
     assert Kernel.open() is None
     assert "broken" in caplog.text
     assert not list(empty_cache.rglob("*.so"))
@@ -239,18 +573,18 @@ def test_a_machine_without_the_instructions_runs_on_torch(monkeypatch: pytest.Mo
 
 
 def test_processes_that_build_at_once_leave_one_library_the_same_as_ever(
-    tmp_path: Path, kernel: Kernel
+    tmp_path: Path, at_home: Kernel
 ) -> None:
     command = [sys.executable, "-c", "from worker.speech.int8 import Kernel; assert Kernel.open(1)"]
     env = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     running = [subprocess.Popen(command, env=env) for _ in range(2)]
     assert [process.wait(120) for process in running] == [0, 0]
     (built,) = (path for path in tmp_path.rglob("*") if path.is_file())
-    assert built.read_bytes() == Path(kernel.library._name).read_bytes()
+    assert built.read_bytes() == Path(at_home.library._name).read_bytes()
 
 
 def test_the_library_is_the_same_bytes_whatever_folder_holds_its_sources(
-    tmp_path: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, at_home: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder in (tmp_path / "a", tmp_path / "a_folder" / "of_a_longer_name"):
         sources = folder / "native"
@@ -259,4 +593,4 @@ def test_the_library_is_the_same_bytes_whatever_folder_holds_its_sources(
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         assert Kernel.open(1)
         (built,) = (path for path in (folder / "cache").rglob("*") if path.is_file())
-        assert built.read_bytes() == Path(kernel.library._name).read_bytes()
+        assert built.read_bytes() == Path(at_home.library._name).read_bytes()

@@ -1,0 +1,229 @@
+"""The language model in torch against Qwen2's formulas: rows, positions and caches."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.support.language_model import (
+    SMALL,
+    config_of,
+    hidden_states,
+    make_tensors,
+    write_model,
+)
+from worker.errors import SetupError
+from worker.speech.lm import KVCache, LanguageModel, RMSNorm, rotary
+from worker.speech.lm_config import LMConfig
+
+CPU = torch.device("cpu")
+CONFIG, TENSORS = config_of(), make_tensors()
+PROMPTS = [[5, 6, 7, 8, 9], [11], [3, 2, 30]]  # of different lengths, the shortest not at an end
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    folder = write_model(tmp_path_factory.mktemp("lm"), TENSORS)
+    return LanguageModel.load(folder, torch.float32, CPU)
+
+
+def expected(ids: list[int]) -> Tensor:
+    """The hidden state after the last of the tokens."""
+    return torch.from_numpy(hidden_states(TENSORS, CONFIG, ids)[-1]).float()
+
+
+def close(ours: Tensor, theirs: Tensor) -> bool:
+    return bool(torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4))
+
+
+def test_each_prompt_of_a_batch_ends_in_its_own_state(lm: LanguageModel) -> None:
+    states = lm.prefill(PROMPTS, lm.new_cache(3))
+    assert states.shape == (3, CONFIG.hidden_size)
+    for state, prompt in zip(states, PROMPTS, strict=True):
+        assert close(state, expected(prompt))
+
+
+def test_a_step_gives_each_row_its_next_token_at_its_own_position(lm: LanguageModel) -> None:
+    cache = lm.new_cache(3)
+    lm.prefill(PROMPTS, cache)
+    rows = [list(prompt) for prompt in PROMPTS]
+    for step in range(4):
+        ids, at = [step + 1, 20 - step, 33], [len(row) for row in rows]
+        states = lm.step(torch.tensor(ids), torch.tensor(at), cache, max(at) + 1)
+        for row, token in zip(rows, ids, strict=True):
+            row.append(token)
+        for state, row in zip(states, rows, strict=True):
+            assert close(state, expected(row))
+
+
+def test_all_positions_at_once_and_what_is_looked_at_of_the_cache(lm: LanguageModel) -> None:
+    ids = PROMPTS[0]
+    positions = torch.arange(len(ids))[None]
+    theirs = torch.from_numpy(hidden_states(TENSORS, CONFIG, ids)).float()
+    for length in (None, len(ids), 32):  # asked of the positions; just enough; more than enough
+        assert close(lm(torch.tensor([ids]), positions, lm.new_cache(1), length)[0], theirs)
+
+
+def test_a_row_does_not_see_what_its_place_held_before(lm: LanguageModel) -> None:
+    cache = lm.new_cache(1)
+    lm.prefill([list(range(30))], cache)
+    assert close(lm.prefill([PROMPTS[0]], cache)[0], expected(PROMPTS[0]))
+    state = lm.step(torch.tensor([4]), torch.tensor([5]), cache, 32)
+    assert close(state[0], expected([*PROMPTS[0], 4]))
+
+
+def test_some_rows_of_a_cache_leave_the_others_alone(lm: LanguageModel) -> None:
+    cache = lm.new_cache(4)
+    lm.prefill([PROMPTS[0]], cache.rows(1, 1))
+    lm.prefill(PROMPTS[1:], cache.rows(2, 2))
+    assert cache.rows(1, 3).keys.shape[1] == 3
+    assert not cache.keys[:, 0].any()
+    ids = torch.tensor([1, 2, 3])
+    states = lm.step(ids, torch.tensor([5, 1, 3]), cache.rows(1, 3), 6)
+    for state, prompt, token in zip(states, PROMPTS, (1, 2, 3), strict=True):
+        assert close(state, expected([*prompt, token]))
+
+
+def test_a_copied_row_goes_on_as_its_source_and_no_position_more_is_copied(
+    lm: LanguageModel,
+) -> None:
+    cache = lm.new_cache(3)
+    lm.prefill([PROMPTS[0]], cache.rows(2, 1))
+    cache.keys[:, 0] = cache.values[:, 0] = 9
+    cache.copy(2, 0, 5)
+    state = lm.step(torch.tensor([4]), torch.tensor([5]), cache.rows(0, 1), 6)
+    assert close(state[0], expected([*PROMPTS[0], 4]))
+    assert (cache.keys[:, 0, 6:] == 9).all()
+    assert (cache.values[:, 0, 6:] == 9).all()
+    assert not cache.keys[:, 1].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_new_cache_is_zeros_of_the_weights_kind(dtype: torch.dtype) -> None:
+    cache = KVCache.empty(CONFIG, 3, 7, torch.zeros(1, dtype=dtype))
+    for part in (cache.keys, cache.values):
+        assert part.shape == (2, 3, 7, 1, 32)
+        assert part.dtype == dtype
+        assert not part.any()
+    assert cache.positions == 7
+
+
+def test_a_cache_has_the_models_most_positions_or_those_asked_for(lm: LanguageModel) -> None:
+    assert lm.new_cache(1).positions == CONFIG.max_position_embeddings == 40
+    assert lm.new_cache(1, 17).positions == 17
+
+
+def test_the_largest_position_can_be_used(lm: LanguageModel) -> None:
+    ids = [token % 40 for token in range(40)]
+    cache = lm.new_cache(1)
+    lm.prefill([ids[:39]], cache)
+    state = lm.step(torch.tensor(ids[39:]), torch.tensor([39]), cache, 40)
+    assert close(state[0], expected(ids))
+
+
+def test_logits_are_by_the_embedding_where_it_is_tied(lm: LanguageModel) -> None:
+    hidden = torch.randn(2, 64, generator=torch.Generator().manual_seed(1))
+    theirs = hidden @ TENSORS["model.embed_tokens.weight"].T
+    assert close(lm.logits(hidden), theirs)
+    chosen = torch.tensor([7, 0, 39])
+    assert close(lm.head(chosen)(hidden), theirs[:, chosen])
+
+
+def test_logits_are_by_a_head_of_its_own_where_it_is_not(tmp_path: Path) -> None:
+    tensors = make_tensors(tie_word_embeddings=False)
+    folder = write_model(tmp_path, tensors, tie_word_embeddings=False)
+    lm = LanguageModel.load(folder, torch.float32, CPU)
+    hidden = torch.randn(2, 64, generator=torch.Generator().manual_seed(1))
+    theirs = hidden @ tensors["lm_head.weight"].T
+    assert close(lm.logits(hidden), theirs)
+    assert close(lm.head(torch.tensor([3]))(hidden), theirs[:, [3]])
+
+
+def without(name: str) -> dict[str, Tensor]:
+    return {other: tensor for other, tensor in TENSORS.items() if other != name}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "named"),
+    [
+        (without("model.norm.weight"), "norm.weight"),
+        (without("model.embed_tokens.weight"), "embed_tokens.weight"),
+        (TENSORS | {"model.extra": torch.zeros(1)}, "extra"),
+        (TENSORS | {"model.norm.weight": torch.zeros(3)}, "norm.weight"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(
+    tmp_path: Path, tensors: dict[str, Tensor], named: str
+) -> None:
+    folder = write_model(tmp_path, tensors)
+    with pytest.raises(SetupError, match=f"(?s)does not fit its config.*{named}"):
+        LanguageModel.load(folder, torch.float32, CPU)
+
+
+def test_a_norm_of_nothing_is_nothing_and_of_large_halves_is_finite() -> None:
+    norm = RMSNorm(CONFIG)
+    norm.weight.data = torch.ones(64)
+    assert not norm(torch.zeros(1, 64)).any()
+    norm.weight.data = norm.weight.data.half()
+    large = torch.full((1, 64), -300.0).half()  # whose squares are beyond float16
+    assert norm(large).dtype == torch.float16
+    assert (norm(large) == -1).all()
+
+
+def test_weights_are_of_the_kind_asked_for_and_not_to_be_trained(tmp_path: Path) -> None:
+    lm = LanguageModel.load(write_model(tmp_path, TENSORS), torch.bfloat16, CPU)
+    assert {parameter.dtype for parameter in lm.parameters()} == {torch.bfloat16}
+    assert not any(parameter.requires_grad for parameter in lm.parameters())
+    assert not lm.training
+    state = lm.prefill([PROMPTS[0]], lm.new_cache(1))[0]
+    assert state.dtype == torch.bfloat16
+    assert (state.float() - expected(PROMPTS[0])).abs().mean() < 0.05
+
+
+def test_rotations_are_of_each_position_in_float32() -> None:
+    cos, sin = rotary(CONFIG, torch.tensor([[0, 3], [39, 1]]))
+    angles = np.array([[0, 3], [39, 1]])[..., None] * 100.0 ** (-np.arange(16) / 16)
+    np.testing.assert_allclose(cos, np.cos(angles), atol=1e-5)
+    np.testing.assert_allclose(sin, np.sin(angles), atol=1e-5)
+    assert cos.dtype == sin.dtype == torch.float32
+
+
+def config_file(tmp_path: Path, raw: dict[str, Any]) -> Path:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(raw))
+    return path
+
+
+def test_a_config_gives_its_sizes_and_the_rest_is_left_out(tmp_path: Path) -> None:
+    raw = SMALL | {"use_sliding_window": False, "rope_scaling": None, "bos_token_id": 1}
+    config = LMConfig.read(config_file(tmp_path, raw))
+    assert config == CONFIG
+    assert config.head_dim == 32
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model_type": "llama"}, "model_type is 'llama', not qwen2"),
+        ({"use_sliding_window": True}, "sliding windows"),
+        ({"rope_scaling": {"type": "yarn"}}, "rope scaling"),
+    ],
+)
+def test_another_architecture_is_refused(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(SetupError, match=words):
+        LMConfig.read(config_file(tmp_path, SMALL | change))
+
+
+@pytest.mark.parametrize("size", sorted(set(SMALL) - {"model_type"}))
+def test_a_size_that_is_missing_is_named(tmp_path: Path, size: str) -> None:
+    raw = {name: value for name, value in SMALL.items() if name != size}
+    with pytest.raises(SetupError, match=f"lacks '{size}'"):
+        LMConfig.read(config_file(tmp_path, raw))
