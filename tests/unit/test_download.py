@@ -70,6 +70,17 @@ async def drip(request: web.Request) -> web.StreamResponse:
     return answer
 
 
+async def slow(request: web.Request) -> web.StreamResponse:
+    """Ends, after most of a second."""
+    answer = web.StreamResponse()
+    await answer.prepare(request)
+    for _ in range(40):
+        if connected(request):
+            await answer.write(b".")
+            await asyncio.sleep(0.02)
+    return answer
+
+
 async def silent(request: web.Request) -> web.StreamResponse:
     while connected(request):
         await asyncio.sleep(0.02)
@@ -136,6 +147,7 @@ def server():
         hop,
         endless,
         drip,
+        slow,
         silent,
         cut,
         large,
@@ -321,7 +333,7 @@ class TestWhatIsRefused:
         assert "took longer than 0.4 s" in message
 
     def test_the_deadline_holds_without_redirects_too(self, server, tmp_path):
-        message = refused(server, tmp_path, server.url("/drip"), seconds=0.2, redirects=0)
+        message = refused(server, tmp_path, server.url("/slow"), seconds=0.2, redirects=0)
         assert "took longer than 0.2 s" in message
 
     def test_a_slow_resolver_ends_at_the_deadline(self, server, tmp_path):
