@@ -68,9 +68,9 @@ class Manifests:
             return None
         except ValidationError:  # of another version of the worker
             return None
-        except StorageError as error:
+        except (StorageError, OSError) as error:
             # The same seed gives the same results again; nothing is lost but time.
-            event(logging.WARNING, "record of the job cannot be read", error=error.message)
+            event(logging.WARNING, "record of the job cannot be read", error=_reason(error))
             return None
         return keys.sign(found.response, url)
 
@@ -81,12 +81,13 @@ class Manifests:
         asked = digest(request)
         keys = ResultKeys.of(request, job_id, self._keys)
         bare = keys.sign(response, lambda _key: UNSIGNED)
+        record = Manifest(job=job_id, request=asked, response=bare).model_dump_json()
         file = folder / "manifest.json"
-        file.write_text(Manifest(job=job_id, request=asked, response=bare).model_dump_json())
         try:
+            file.write_bytes(record.encode())
             self._storage.put(file, keys.manifest(asked), "application/json")
-        except StorageError as error:
-            event(logging.WARNING, "record of the job cannot be written", error=error.message)
+        except (StorageError, OSError) as error:
+            event(logging.WARNING, "record of the job cannot be written", error=_reason(error))
 
 
 def digest(request: SpeechRequest) -> str:
@@ -94,6 +95,10 @@ def digest(request: SpeechRequest) -> str:
     asked = request.model_dump(mode="json")
     text = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _reason(error: StorageError | OSError) -> str | None:
+    return error.message if isinstance(error, StorageError) else error.strerror
 
 
 def settled_seed(request: SpeechRequest, job_id: str) -> int:

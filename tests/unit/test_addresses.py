@@ -76,6 +76,79 @@ def test_all_else_is_not_public(address):
     assert not is_public(address)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "9.255.255.255",
+        "11.0.0.0",
+        "100.63.255.255",
+        "100.128.0.0",
+        "126.255.255.255",
+        "128.0.0.1",
+        "168.63.129.15",
+        "168.63.129.17",
+        "169.253.255.255",
+        "169.255.0.0",
+        "172.15.255.255",
+        "172.32.0.0",
+        "191.255.255.255",
+        "192.0.1.0",
+        "192.88.98.255",
+        "192.88.100.0",
+        "192.167.255.255",
+        "192.169.0.0",
+        "223.255.255.255",
+        "2001:200::",
+        "2001:4860:4860::8888",
+        "2001:db7:ffff::1",
+        "2001:db9::1",
+        "2003::1",
+        "3ffe:ffff::1",
+        "3fff:1000::1",
+    ],
+)
+def test_the_neighbours_of_what_is_not_public_are(address):
+    assert is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "100.64.0.0",
+        "100.127.255.255",
+        "168.63.129.16",
+        "192.0.0.0",
+        "192.0.0.255",
+        "192.88.99.0",
+        "192.88.99.255",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "1fff:ffff::1",
+        "2001::",
+        "2001:20::1",  # ORCHIDv2: no host, though newer Pythons call it global
+        "2001:1ff:ffff::1",
+        "2001:db8::1",
+        "2001:db8:ffff::1",
+        "2002::",
+        "2002:ffff::1",
+        "3fff::1",
+        "3fff:fff:ffff::1",
+        "4000::1",
+        "64:ff9b::808:808",
+        "::ffff:8.8.8.8",
+        "ff0e::1",
+        "2606:4700::1111%eth0",
+    ],
+)
+def test_the_librarys_table_alone_makes_nothing_public(address, monkeypatch):
+    """Which blocks the standard library calls global differs from Python to Python."""
+    assert not is_public(address)
+    for kind in (ipaddress.IPv4Address, ipaddress.IPv6Address):
+        monkeypatch.setattr(kind, "is_global", True)
+    assert not is_public(address)
+
+
 @given(st.ip_addresses(v=4))
 def test_no_private_address_is_public_in_any_ipv6_dress(address):
     packed = int(address)
@@ -102,6 +175,15 @@ def test_names_are_no_addresses(host):
     assert literal_address(host) is None
 
 
+def test_the_longest_names():
+    assert literal_address("a" * 63 + ".example") is None
+    longest = ".".join(["a" * 63] * 3 + ["b" * 61])
+    assert len(longest) == 253
+    assert literal_address(longest) is None
+    with pytest.raises(ValueError, match="not a host name"):
+        literal_address(longest + "b")
+
+
 @pytest.mark.parametrize(
     ("host", "address"), [("8.8.8.8", "8.8.8.8"), ("2606:4700:0::1111", "2606:4700::1111")]
 )
@@ -126,6 +208,7 @@ def test_addresses_come_in_canonical_form(host, address):
         "",
         ".",
         "-a.b",
+        "a-.b",
         "a b",
         "a%2eb",
         "ü.example",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import socket
 import ssl
@@ -12,7 +13,8 @@ import pytest
 from aiohttp import web
 
 from tests.support.https import HttpsServer, https_server
-from worker.download import Limits, fetch, fetch_blocking
+from worker.addresses import is_public
+from worker.download import Limits, fetch, fetch_blocking, resolve
 from worker.errors import DownloadError
 
 CONTENT = bytes(range(256)) * 400
@@ -68,6 +70,17 @@ async def drip(request: web.Request) -> web.StreamResponse:
     return answer
 
 
+async def slow(request: web.Request) -> web.StreamResponse:
+    """Ends, after most of a second."""
+    answer = web.StreamResponse()
+    await answer.prepare(request)
+    for _ in range(40):
+        if connected(request):
+            await answer.write(b".")
+            await asyncio.sleep(0.02)
+    return answer
+
+
 async def silent(request: web.Request) -> web.StreamResponse:
     while connected(request):
         await asyncio.sleep(0.02)
@@ -97,6 +110,27 @@ async def bomb(request: web.Request) -> web.Response:
     return web.Response(body=body, headers={"Content-Encoding": "gzip"})
 
 
+async def chunked(request: web.Request) -> web.StreamResponse:
+    """Does not say how long it is."""
+    answer = web.StreamResponse()
+    answer.enable_chunked_encoding()
+    await answer.prepare(request)
+    await answer.write(CONTENT)
+    return answer
+
+
+async def page(request: web.Request) -> web.Response:
+    """Says that it is no audio, and that it is not packed."""
+    headers = {"Content-Encoding": " Identity "}
+    return web.Response(body=CONTENT, content_type="text/html", headers=headers)
+
+
+async def cookie(request: web.Request) -> web.Response:
+    answer = web.Response(status=302, headers={"Location": "/plain?after"})
+    answer.set_cookie("session", "1")
+    return answer
+
+
 async def garbage(request: web.Request) -> web.StreamResponse:
     request.transport.write(b"\x00\x01 this is no HTTP\r\n\r\n")
     request.transport.close()
@@ -113,10 +147,14 @@ def server():
         hop,
         endless,
         drip,
+        slow,
         silent,
         cut,
         large,
         bomb,
+        chunked,
+        page,
+        cookie,
         garbage,
     )
     routes = {f"/{handler.__name__}": handler for handler in handlers}
@@ -196,6 +234,35 @@ class TestWhatIsFetched:
         fetch_blocking(server.url("/plain"), tmp_path / "clip", exact)
         assert (tmp_path / "clip").stat().st_size == len(CONTENT)
 
+    @pytest.mark.parametrize("path", ["/chunked", "/plain", "/page"])
+    def test_not_a_byte_more_however_it_is_sent(self, server, tmp_path, path):
+        exact = limits(server, max_bytes=len(CONTENT))
+        into = fetch_blocking(server.url(path), tmp_path / "clip", exact)
+        assert into.read_bytes() == CONTENT
+        into.unlink()
+        words = refused(server, tmp_path, server.url(path), max_bytes=len(CONTENT) - 1)
+        assert f"more than {len(CONTENT) - 1} bytes" in words
+
+    def test_whatever_type_the_server_says_it_is(self, server, tmp_path):
+        """What it really is, is seen when it is read."""
+        fetch_blocking(server.url("/page"), tmp_path / "clip", limits(server))
+        assert (tmp_path / "clip").read_bytes() == CONTENT
+
+    def test_without_redirects_where_none_are_allowed(self, server, tmp_path):
+        none = limits(server, redirects=0)
+        fetch_blocking(server.url("/plain"), tmp_path / "clip", none).unlink()
+        message = refused(server, tmp_path, server.url("/hop?left=1"), redirects=0)
+        assert message == "more than 0 redirects"
+
+    def test_what_was_there_is_replaced_or_stays(self, server, tmp_path):
+        into = tmp_path / "clip"
+        into.write_bytes(b"old")
+        with pytest.raises(DownloadError):
+            fetch_blocking(server.url("/cut"), into, limits(server))
+        assert into.read_bytes() == b"old"
+        fetch_blocking(server.url("/plain"), into, limits(server))
+        assert into.read_bytes() == CONTENT
+
     def test_proxies_of_the_environment_are_not_used(self, server, tmp_path, monkeypatch):
         for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -205,8 +272,23 @@ class TestWhatIsFetched:
         fetch_blocking(server.url("/plain?note"), tmp_path / "clip", limits(server))
         headers = next(headers for path, headers in server.seen if path == "/plain?note")
         assert headers["Accept-Encoding"] == "identity"
+        assert headers["Accept"] == "audio/*, */*;q=0.5"
         assert headers["Host"] == f"voice.example:{server.port}"
         assert not {"Cookie", "Authorization", "Referer"} & set(headers)
+
+    def test_what_one_hop_sets_the_next_does_not_get(self, server, tmp_path):
+        fetch_blocking(server.url("/cookie"), tmp_path / "clip", limits(server))
+        headers = next(headers for path, headers in server.seen if path == "/plain?after")
+        assert not {"Cookie", "Authorization", "Referer"} & set(headers)
+
+
+def test_what_is_allowed_where_nothing_is_said():
+    """docs/API.md and the handler count on these."""
+    usual = Limits()
+    assert (usual.max_bytes, usual.seconds, usual.redirects) == (25_000_000, 30, 3)
+    assert usual.allow_address is is_public
+    assert usual.resolve is resolve
+    assert usual.ssl is None
 
 
 def refused_in(tmp_path: Path, server: HttpsServer, path: str) -> str:
@@ -227,6 +309,13 @@ class TestWhatIsRefused:
             ("/bomb", "compressed, unasked"),
             ("/redirect", "redirects to no URL"),
             ("/redirect?status=304", "answered 304"),
+            ("/redirect?status=300&to=/plain", "answered 300"),
+            ("/redirect?status=201", "answered 201"),
+            ("/redirect?status=204", "answered 204"),
+            ("/redirect?status=206", "answered 206"),
+            ("/redirect?status=401", "answered 401"),
+            ("/redirect?status=503", "answered 503"),
+            ("/redirect?to=https://[::1", "redirects to no URL"),
         ],
     )
     def test_bad_answers(self, server, tmp_path, path, words):
@@ -242,6 +331,10 @@ class TestWhatIsRefused:
     def test_slowness_ends_at_the_deadline(self, server, tmp_path, path):
         message = refused(server, tmp_path, server.url(path), seconds=0.4)
         assert "took longer than 0.4 s" in message
+
+    def test_the_deadline_holds_without_redirects_too(self, server, tmp_path):
+        message = refused(server, tmp_path, server.url("/slow"), seconds=0.2, redirects=0)
+        assert "took longer than 0.2 s" in message
 
     def test_a_slow_resolver_ends_at_the_deadline(self, server, tmp_path):
         async def never(host: str) -> list[str]:
@@ -262,6 +355,23 @@ class TestWhatIsRefused:
         message = refused(server, tmp_path, server.url("/missing?sig=hidden#part"))
         assert f"https://voice.example:{server.port}/missing:" in message
         assert "hidden" not in message
+
+    def test_a_long_url_is_cut(self, server, tmp_path):
+        message = refused(server, tmp_path, server.url("/missing/" + "x" * 1_000))
+        assert message.startswith(f"https://voice.example:{server.port}/missing/xxx")
+        assert len(message) < 250
+
+    def test_by_default_only_the_systems_authorities_are_trusted(self, server, tmp_path):
+        message = refused(server, tmp_path, server.url("/plain"), ssl=None)
+        assert "certificate is not trusted" in message
+
+    def test_a_full_disk(self, server, tmp_path, monkeypatch):
+        def refuse(part: Path, into: Path) -> Path:
+            raise OSError(errno.ENOSPC, "No space left on device", str(part))
+
+        monkeypatch.setattr(Path, "replace", refuse)
+        message = refused(server, tmp_path, server.url("/plain"))
+        assert message.endswith("/plain could not be stored: No space left on device")
 
     def test_a_certificate_of_an_unknown_authority(self, server, tmp_path):
         message = refused(server, tmp_path, server.url("/plain"), ssl=ssl.create_default_context())
@@ -334,6 +444,28 @@ class TestNames:
 
         message = refused(server, tmp_path, server.url("/plain"), resolve=fail)
         assert "voice.example has no address" in message
+
+    def test_the_next_address_is_tried_where_the_first_is_dead(self, server, tmp_path):
+        names = Names(["127.0.0.9", "127.0.0.1"])
+        either = limits(server, names, allow_address=lambda address: address.startswith("127."))
+        fetch_blocking(server.url("/plain"), tmp_path / "clip", either)
+        assert (tmp_path / "clip").read_bytes() == CONTENT
+
+    def test_the_systems_answer_has_each_address_once_and_in_its_order(self, monkeypatch):
+        async def answer(loop, host, port, **wanted):
+            assert wanted == {"type": socket.SOCK_STREAM}
+            return [
+                (family, socket.SOCK_STREAM, 6, "", (address, 0))
+                for family, address in (
+                    (socket.AF_INET, "8.8.8.8"),
+                    (socket.AF_INET6, "2606:4700::1111"),
+                    (socket.AF_INET, "8.8.8.8"),
+                    (socket.AF_INET, "1.1.1.1"),
+                )
+            ]
+
+        monkeypatch.setattr(asyncio.SelectorEventLoop, "getaddrinfo", answer)
+        assert asyncio.run(resolve("voice.example")) == ["8.8.8.8", "2606:4700::1111", "1.1.1.1"]
 
     def test_the_system_s_own_answer_for_localhost_is_refused(self, tmp_path):
         with pytest.raises(DownloadError, match="localhost is not on the public internet"):
@@ -427,6 +559,8 @@ HOSTILE = [
     "https://voice.example\t/",
     "https://voice.example/a\r\nHost: 127.0.0.1",
     "https://voice.example/\0",
+    "https://voice.example/\x1f",
+    "https://voice.example/\x7f",
     "https://voice..example/",
     "https://.example/",
     "https://-voice.example/",
@@ -470,6 +604,16 @@ class TestHostileUrls:
         with pytest.raises(DownloadError, match="cannot be reached"):
             fetch_blocking("https://voice.example/", tmp_path / "clip", Limits(resolve=names))
         assert connections == [("8.8.8.8", 443)]
+
+    def test_every_address_of_either_kind_may_be_connected_to(self, tmp_path, connections):
+        names = Names(["2606:4700::1111", "8.8.8.8", "1.1.1.1"])
+        with pytest.raises(DownloadError, match="cannot be reached"):
+            fetch_blocking("https://voice.example:8443/", tmp_path / "clip", Limits(resolve=names))
+        assert {place[:2] for place in connections} == {
+            ("2606:4700::1111", 8443),
+            ("8.8.8.8", 8443),
+            ("1.1.1.1", 8443),
+        }
 
     @pytest.mark.parametrize("target", INSIDE)
     def test_a_redirect_to_one_is_refused_too(self, server, tmp_path, target):

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from docs.generate import ANSWER
+from worker import manifest
+from worker.errors import StorageError
 from worker.keys import Keys
 from worker.manifest import Manifests, digest, settled_seed
+from worker.observe import log
 from worker.request import SpeechRequest, parse_request
-from worker.response import SpeechResponse
+from worker.response import SpeechResponse, WordTiming
 from worker.results import ResultKeys
 from worker.storage import LocalStorage
 
@@ -18,10 +25,36 @@ KEYS = Keys(voices="voices/", output="output/", bucket=None)
 ASKED = {"text": "Hello.", "output_name": "hi", "enable_subtitles": True}
 
 
+class Bucket(LocalStorage):
+    """Refuses the calls that are named."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.refused: set[str] = set()
+        self.types: dict[str, str] = {}
+
+    def put(self, path: Path, key: str, content_type: str) -> None:
+        self._check("put")
+        self.types[key] = content_type
+        super().put(path, key, content_type)
+
+    def get(self, key: str, into: Path, *, max_bytes: int | None = None) -> Path:
+        self._check("get")
+        return super().get(key, into, max_bytes=max_bytes)
+
+    def exists(self, key: str) -> bool:
+        self._check("exists")
+        return super().exists(key)
+
+    def _check(self, call: str) -> None:
+        if call in self.refused:
+            raise StorageError("access is denied")
+
+
 class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.storage = LocalStorage(folder / "storage")
+        self.storage = Bucket(folder / "storage")
         self.manifests = Manifests(self.storage, KEYS)
         self.request = parse_request(ASKED)
         self.keys = ResultKeys.of(self.request, "job-1", KEYS)
@@ -46,6 +79,17 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    """The events that an operator is warned with."""
+    seen: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    yield seen
+    log.removeHandler(handler)
 
 
 def test_the_same_job_is_known_again_with_fresh_urls(world: World) -> None:
@@ -90,6 +134,125 @@ def test_half_a_record_or_a_foreign_one_does_not_count(world: World, content: by
     assert world.recall() is None
 
 
+def test_the_answer_comes_back_as_it_was_but_for_its_urls(world: World) -> None:
+    world.store()
+    world.keep()
+    segment = ANSWER.segments[0].model_copy(update={"audio_url": "new:output/hi_job-1.0000.wav"})
+    assert world.recall() == ANSWER.model_copy(
+        update={
+            "audio_url": "new:output/hi_job-1.wav",
+            "subtitles_url": "new:output/hi_job-1.ass",
+            "segments": (segment,),
+        }
+    )
+
+
+def test_the_record_lies_beside_the_audio_and_is_json(world: World) -> None:
+    world.keep()
+    key = f"output/hi_job-1.{digest(world.request)[:16]}.json"
+    assert world.storage.types == {key: "application/json"}
+    assert json.loads(world.storage.read_bytes(key))["job"] == "job-1"
+
+
+def test_requests_under_one_job_id_have_a_record_each(world: World) -> None:
+    world.store()
+    world.keep()
+    other = parse_request({**ASKED, "text": "Hello!"})
+    world.manifests.keep(other, "job-1", ANSWER, world.folder)
+    assert world.recall() is not None
+    assert world.recall(other) is not None
+
+
+@pytest.mark.parametrize("change", [{"job": "job-2"}, {"request": "0" * 64}])
+def test_a_record_of_another_job_or_request_under_this_ones_key_does_not_count(
+    world: World, change: dict[str, str]
+) -> None:
+    world.store()
+    world.keep()
+    key = world.keys.manifest(digest(world.request))
+    record = json.loads(world.storage.read_bytes(key)) | change
+    world.storage.write_bytes(key, json.dumps(record).encode(), "application/json")
+    assert world.recall() is None
+
+
+def test_no_url_is_made_for_a_job_that_is_not_known(world: World) -> None:
+    def url(key: str) -> str:
+        pytest.fail(f"a URL was made of {key}")
+
+    assert world.manifests.recall(world.request, "job-1", world.folder, url) is None
+    world.keep()  # and no results
+    assert world.manifests.recall(world.request, "job-1", world.folder, url) is None
+
+
+@pytest.mark.parametrize("refused", ["get", "exists"])
+def test_a_record_that_cannot_be_read_does_not_count_and_the_operator_is_warned(
+    world: World, warnings: list[str], refused: str
+) -> None:
+    world.store()
+    world.keep()
+    world.storage.refused = {refused}
+    assert world.recall() is None
+    assert warnings == ["record of the job cannot be read"]
+
+
+def test_a_record_that_cannot_be_written_fails_nothing_and_the_operator_is_warned(
+    world: World, warnings: list[str]
+) -> None:
+    world.store()
+    world.storage.refused = {"put"}
+    world.keep()
+    assert warnings == ["record of the job cannot be written"]
+    assert world.recall() is None
+
+
+def test_a_scratch_disk_that_fails_costs_the_record_and_not_the_job(
+    world: World, warnings: list[str]
+) -> None:
+    folder = world.folder
+    world.folder = folder / "gone"
+    world.keep()
+    assert warnings == ["record of the job cannot be written"]
+    world.folder = folder
+    world.store()
+    world.keep()
+    world.folder = folder / "gone"
+    assert world.recall() is None
+    assert warnings[1:] == ["record of the job cannot be read"]
+
+
+def test_a_new_job_and_a_foreign_record_are_nothing_to_warn_of(
+    world: World, warnings: list[str]
+) -> None:
+    assert world.recall() is None
+    key = world.keys.manifest(digest(world.request))
+    world.storage.write_bytes(key, b'{"format": 2}', "application/json")
+    assert world.recall() is None
+    assert warnings == []
+
+
+def test_the_record_of_the_longest_text_is_read(world: World) -> None:
+    """20,000 characters are at most some 10,000 words."""
+    word = WordTiming(
+        word="extraordinary", start=1234.567, end=1235.678, score=0.98765, estimated=False
+    )
+    long = ANSWER.model_copy(update={"word_timings": (word,) * 10_000})
+    world.store()
+    world.manifests.keep(world.request, "job-1", long, world.folder)
+    known = world.recall()
+    assert known is not None
+    assert known.word_timings == long.word_timings
+
+
+def test_a_record_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.store()
+    world.keep()
+    size = len(world.storage.read_bytes(world.keys.manifest(digest(world.request))))
+    monkeypatch.setattr(manifest, "BYTES_MAX", size)
+    assert world.recall() is not None
+    monkeypatch.setattr(manifest, "BYTES_MAX", size - 1)
+    assert world.recall() is None
+
+
 def test_a_request_has_one_digest_however_it_is_written() -> None:
     one = parse_request({"text": "Hello.", "gender": "male", "temperature": 1})
     same = parse_request({"temperature": 1.0, "speaker_gender": "male", "text": " Hello. "})
@@ -102,3 +265,57 @@ def test_a_job_without_a_seed_has_the_same_at_each_delivery() -> None:
     assert settled_seed(request, "a") == settled_seed(request, "a") < 2**53
     assert settled_seed(request, "a") != settled_seed(request, "b")
     assert settled_seed(parse_request({"text": "Hello.", "seed": 7}), "a") == 7
+
+
+def test_a_default_that_is_spelled_out_is_the_same_request() -> None:
+    spelled = {"text": "Hello.", "top_k": 50, "output_format": "wav", "max_retries": 1}
+    assert digest(parse_request(spelled)) == digest(parse_request({"text": "Hello."}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 0},
+        {"temperature": 0.7},
+        {"top_k": 49},
+        {"top_p": 0.9},
+        {"max_length": 2_999},
+        {"pitch_shift": 1},
+        {"speed_shift": 1.1},
+        {"multi_sentence_gap": 0},
+        {"pitch_value": 0},
+        {"speed_value": 0},
+        {"voice": "alice"},
+        {"prompt_speech_url": "alice.wav"},
+        {"save_voice": "alice"},
+        {"output_name": "other"},
+        {"output_format": "mp3"},
+        {"enable_whisperx": True},
+        {"enable_subtitles": True},
+        {"subtitle_style": "karaoke"},
+        {"subtitle_format": "srt"},
+        {"max_retries": 0},
+        {"stream": False},
+        {"stream": True},
+        {"url_expiry": 60},
+    ],
+    ids=str,
+)
+def test_each_field_makes_another_request(change: dict[str, object]) -> None:
+    other = digest(parse_request({"text": "Hello.", **change}))
+    assert other != digest(parse_request({"text": "Hello."}))
+    assert len(other) == 64
+
+
+def test_seed_zero_is_a_seed() -> None:
+    assert settled_seed(parse_request({"text": "Hello.", "seed": 0}), "a") == 0
+
+
+def test_a_drawn_seed_is_53_bits_of_the_job_and_of_what_it_asks() -> None:
+    request = parse_request({"text": "Hello."})
+    drawn = hashlib.sha256(f"a {digest(request)}".encode()).hexdigest()
+    assert settled_seed(request, "a") == int(drawn[:16], 16) // 2**11
+    assert settled_seed(request, "a") != settled_seed(parse_request({"text": "Bye."}), "a")
+    seeds = {settled_seed(request, str(job)) for job in range(60)}
+    assert len(seeds) == 60
+    assert 2**52 < max(seeds) < 2**53

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,18 @@ import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 
-from worker.errors import VoiceError
+from worker import voices as module
+from worker.cancellation import Cancellation
+from worker.errors import (
+    JobCancelledError,
+    NotFoundError,
+    RequestError,
+    StorageError,
+    VoiceError,
+)
 from worker.keys import Keys
+from worker.lifecycle import scratch_prefix
+from worker.observe import log
 from worker.speech.engine import Engine
 from worker.speech.prompt import Voice
 from worker.storage import LocalStorage
@@ -155,3 +168,251 @@ def test_half_a_saved_voice_is_refused(make: Make, tiny_engine: Engine, tmp_path
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(VoiceError, match="save it again"):
         voices.saved("cut")
+
+
+class Ear:
+    """In an engine's place: hears the same voice in everything, and says what it was asked."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[Path, Cancellation | None]] = []
+        self.folders: list[Path] = []
+        self.unfit: str | None = None
+        self.failure: Exception | None = None
+
+    def listen(self, path: Path, *, cancellation: Cancellation | None = None) -> Voice:
+        assert path.is_file()
+        self.heard.append((path, cancellation))
+        if self.failure is not None:
+            raise self.failure
+        return Voice((len(self.heard), 2), (5, 6, 7))
+
+    def check(self, _voice: Voice) -> str | None:
+        return self.unfit
+
+
+class Heard:
+    """Voices of such an engine, with a bucket and a cache of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ear = Ear()
+        self.storage = LocalStorage(folder / "storage")
+        self.cache = folder / "cache" / "tiny@1"
+        self.voices = self.of(self.cache)
+
+    def of(self, cache: Path) -> Voices:
+        return Voices(self.ear, self.storage, KEYS, cache)  # type: ignore[arg-type]
+
+    def cached(self) -> list[Path]:
+        return [path for path in self.cache.rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def heard(tmp_path: Path) -> Heard:
+    return Heard(tmp_path)
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    """The events that an operator is warned with."""
+    seen: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    yield seen
+    log.removeHandler(handler)
+
+
+def sound(path: Path, seconds: float, loudness: float = 0.3) -> Path:
+    t = np.arange(int(seconds * 16000)) / 16000
+    soundfile.write(path, loudness * np.sin(2 * np.pi * 150 * t), 16000)
+    return path
+
+
+@pytest.mark.parametrize(("seconds", "loudness"), [(0.5, 0.3), (2, 0), (61, 0.3)])
+def test_what_is_no_reference_is_refused_and_not_listened_to(
+    heard: Heard, tmp_path: Path, seconds: float, loudness: float
+) -> None:
+    with pytest.raises(VoiceError) as caught:
+        heard.voices.listen(sound(tmp_path / "a.wav", seconds, loudness), None)
+    assert caught.value.field == "prompt_speech_url"
+    assert heard.ear.heard == []
+    assert heard.cached() == []
+
+
+def test_a_file_that_is_no_audio_is_refused_with_its_field(heard: Heard, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"no audio")
+    with pytest.raises(VoiceError) as caught:
+        heard.voices.listen(tmp_path / "a.wav", None)
+    assert caught.value.field == "prompt_speech_url"
+
+
+def test_each_recording_has_its_own_entry_and_each_job_its_transcript(
+    heard: Heard, tmp_path: Path
+) -> None:
+    one, other = sound(tmp_path / "1.wav", 1.5), sound(tmp_path / "2.wav", 1.6)
+    assert heard.voices.listen(one, "One.") == Voice((1, 2), (5, 6, 7), "One.")
+    assert heard.voices.listen(other, None) == Voice((2, 2), (5, 6, 7))
+    assert heard.voices.listen(one, "Other words.") == Voice((1, 2), (5, 6, 7), "Other words.")
+    assert heard.voices.listen(other, "Two.") == Voice((2, 2), (5, 6, 7), "Two.")
+    assert len(heard.ear.heard) == 2
+    assert len(heard.cached()) == 2
+
+
+def test_another_worker_of_the_model_uses_the_entry_and_another_model_does_not(
+    heard: Heard, reference: Path
+) -> None:
+    heard.voices.listen(reference, None)
+    assert heard.of(heard.cache).listen(reference, None).global_tokens == (1, 2)
+    other = heard.of(heard.cache.with_name("tiny@2"))
+    assert other.listen(reference, None).global_tokens == (2, 2)
+
+
+def test_an_entry_that_does_not_fit_is_heard_again(heard: Heard, reference: Path) -> None:
+    heard.voices.listen(reference, None)
+    heard.ear.unfit = "it is of another size"
+    assert heard.voices.listen(reference, None).global_tokens == (2, 2)
+
+
+def test_the_engine_is_told_of_the_jobs_cancellation(heard: Heard, reference: Path) -> None:
+    cancellation = Cancellation()
+    heard.voices.listen(reference, None, cancellation)
+    assert heard.ear.heard[0][1] is cancellation
+
+
+@pytest.mark.parametrize("failure", [None, JobCancelledError("the job was cancelled")])
+def test_the_samples_are_not_left_behind(
+    heard: Heard,
+    reference: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception | None,
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    heard.ear.failure = failure
+    if failure is None:
+        heard.voices.listen(reference, None)
+    else:
+        with pytest.raises(JobCancelledError):
+            heard.voices.listen(reference, None)
+        assert heard.cached() == []
+    assert list(scratch.iterdir()) == []
+    place = heard.ear.heard[0][0].parent
+    assert place.parent == scratch
+    assert place.name.startswith(scratch_prefix())  # so that it is swept after a kill
+
+
+def test_a_full_volume_costs_the_entry_and_leaves_no_half_one(
+    heard: Heard, reference: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_tokens: object, path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "save_file", full)
+    assert heard.voices.listen(reference, None).global_tokens == (1, 2)
+    assert heard.cached() == []
+    assert warnings == ["voice not cached"]
+
+
+def test_an_entry_appears_whole_by_a_rename(
+    heard: Heard, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced: list[tuple[Path, Path]] = []
+    replace = Path.replace
+
+    def look(staged: Path, final: Path) -> Path:
+        assert load_file(staged)["global_tokens"].tolist() == [1, 2]
+        assert not final.exists()
+        replaced.append((staged, final))
+        return replace(staged, final)
+
+    monkeypatch.setattr(Path, "replace", look)
+    heard.voices.listen(reference, None)
+    ((staged, final),) = [pair for pair in replaced if pair[1].suffix == ".safetensors"]
+    assert staged.parent == final.parent  # the same disk
+    assert heard.cached() == [final]
+
+
+def test_a_rename_that_fails_leaves_nothing(
+    heard: Heard, reference: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def refuse(staged: Path, final: Path) -> Path:
+        if final.suffix == ".safetensors":
+            raise OSError(errno.EROFS, "Read-only file system")
+        return replace(staged, final)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    assert heard.voices.listen(reference, None).global_tokens == (1, 2)
+    assert heard.cached() == []
+    assert warnings == ["voice not cached"]
+
+
+def test_a_known_voice_is_nothing_to_warn_of(
+    heard: Heard, reference: Path, warnings: list[str]
+) -> None:
+    heard.voices.listen(reference, None)
+    heard.voices.listen(reference, None)
+    assert warnings == []
+
+
+def test_speech_without_its_words_is_not_saved(heard: Heard) -> None:
+    heard.voices.save("anna", Voice((1, 2), (3, 4)))
+    assert heard.voices.saved("anna") == Voice((1, 2))
+    heard.voices.save("anna", Voice((1, 2), (3, 4), "Words."))
+    assert heard.voices.saved("anna") == Voice((1, 2), (3, 4), "Words.")
+
+
+def test_what_is_saved_says_its_format_and_model(heard: Heard) -> None:
+    heard.voices.save("anna", Voice((1, 2)))
+    kept = json.loads(heard.storage.read_bytes("voices/anna.json"))
+    assert (kept["format"], kept["model"]) == (1, "tiny@1")
+
+
+def test_a_saved_voice_may_be_as_long_as_a_reference_and_no_longer(heard: Heard) -> None:
+    heard.voices.save("long", Voice((1,), (1,) * 4_096, "x" * 2_000))
+    assert len(heard.voices.saved("long").semantic_tokens) == 4_096
+    for longer, words in (
+        (Voice((1,), (1,) * 4_097, "x"), "4097 tokens of speech, more than 4096"),
+        (Voice((1,), (1,), "x" * 2_001), "transcript has more than 2000 characters"),
+    ):
+        heard.voices.save("long", longer)
+        with pytest.raises(VoiceError, match=words) as caught:
+            heard.voices.saved("long")
+        assert caught.value.field == "voice"
+
+
+def test_a_voice_that_does_not_fit_says_which_model_it_is_of_and_why(heard: Heard) -> None:
+    heard.of(heard.cache.with_name("large@7")).save("anna", Voice((1, 2)))
+    assert heard.voices.saved("anna") == Voice((1, 2))  # sizes count, not names
+    heard.ear.unfit = "it has 2 global tokens, not 32"
+    with pytest.raises(VoiceError) as caught:
+        heard.voices.saved("anna")
+    assert caught.value.message == (
+        "voice: 'anna' was saved by large@7 and does not fit tiny@1: "
+        "it has 2 global tokens, not 32; save it again with this model"
+    )
+
+
+def test_a_name_that_is_none_is_told_of_under_its_own_field(heard: Heard) -> None:
+    with pytest.raises(RequestError) as caught:
+        heard.voices.save("../anna", Voice((1, 2)))
+    assert caught.value.field == "save_voice"
+    with pytest.raises(RequestError) as caught:
+        heard.voices.saved("../anna")
+    assert caught.value.field == "voice"
+
+
+def test_a_storage_that_fails_is_not_a_voice_that_was_never_saved(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_key: str) -> bytes:
+        raise StorageError("access is denied")
+
+    monkeypatch.setattr(heard.storage, "read_bytes", refuse)
+    with pytest.raises(StorageError, match="access is denied") as caught:
+        heard.voices.saved("anna")
+    assert not isinstance(caught.value, NotFoundError)

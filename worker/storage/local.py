@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ class LocalStorage:
 
     def put(self, path: Path, key: str, content_type: str) -> None:  # noqa: ARG002 - see Storage
         """See Storage."""
-        with _local_errors(key, "stored"), replacing(self._home(key)) as part:
+        with self._storing(key) as part:
             shutil.copyfile(path, part)
 
     def get(self, key: str, into: Path, *, max_bytes: int | None = None) -> Path:
@@ -46,7 +47,7 @@ class LocalStorage:
 
     def write_bytes(self, key: str, content: bytes, content_type: str) -> None:  # noqa: ARG002
         """See Storage."""
-        with _local_errors(key, "stored"), replacing(self._home(key)) as part:
+        with self._storing(key) as part:
             part.write_bytes(content)
 
     def read_bytes(self, key: str) -> bytes:
@@ -75,6 +76,14 @@ class LocalStorage:
         if not path.is_file():
             raise NotFoundError(f"{key} could not be read: there is nothing of that name")
         return path
+
+    @contextmanager
+    def _storing(self, key: str) -> Iterator[Path]:
+        """Give a file that appears under `key`, its content flushed before its name is there."""
+        with _local_errors(key, "stored"), replacing(self._home(key)) as part:
+            yield part
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
 
     def _home(self, key: str) -> Path:
         """Path of `key`, its folder made."""

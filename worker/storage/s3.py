@@ -22,6 +22,7 @@ from worker.storage.contract import READ_BYTES_MAX, not_small, too_large
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 T = TypeVar("T")
 
@@ -139,7 +140,7 @@ class S3Storage:
     def get(self, key: str, into: Path, *, max_bytes: int | None = None) -> Path:
         """See Storage."""
         with _s3_errors(f"{checked_key(key)} could not be read"), replacing(into) as part:
-            self._until_whole(lambda: self._download(key, part, max_bytes))
+            self._until_whole(key, lambda answer: _download(answer, key, part, max_bytes))
         return into
 
     def exists(self, key: str) -> bool:
@@ -170,7 +171,7 @@ class S3Storage:
     def read_bytes(self, key: str) -> bytes:
         """See Storage."""
         with _s3_errors(f"{checked_key(key)} could not be read"):
-            return self._until_whole(lambda: self._read(key))
+            return self._until_whole(key, lambda answer: _read(answer, key))
 
     def check(self) -> None:
         """See Storage."""
@@ -178,29 +179,30 @@ class S3Storage:
         with _s3_errors("the bucket cannot be used"):
             self._client.list_objects_v2(Bucket=self._bucket, MaxKeys=1)
 
-    def _until_whole(self, read: Callable[[], T]) -> T:
-        """Read again what broke off: botocore's own retries do not cover the body."""
+    def _until_whole(self, key: str, read: Callable[[GetObjectOutputTypeDef], T]) -> T:
+        """Read again what broke off: botocore's own retries cover the answer, not its body."""
         for _ in range(self._attempts - 1):
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
             with suppress(*_BROKEN_BODY):
-                return read()
-        return read()
+                return read(answer)
+        return read(self._client.get_object(Bucket=self._bucket, Key=key))
 
-    def _read(self, key: str) -> bytes:
-        answer = self._client.get_object(Bucket=self._bucket, Key=key)
-        if answer["ContentLength"] > READ_BYTES_MAX:
-            answer["Body"].close()
-            raise not_small(key)
-        # Unlike read() of a number of bytes, this raises where the body is shorter than it says.
-        return b"".join(answer["Body"].iter_chunks(_CHUNK_BYTES))
 
-    def _download(self, key: str, part: Path, max_bytes: int | None) -> None:
-        answer = self._client.get_object(Bucket=self._bucket, Key=key)
-        if max_bytes is not None and answer["ContentLength"] > max_bytes:
-            answer["Body"].close()
-            raise too_large(key, answer["ContentLength"], max_bytes)
-        with part.open("wb") as file:
-            for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
-                file.write(chunk)
+def _read(answer: GetObjectOutputTypeDef, key: str) -> bytes:
+    if answer["ContentLength"] > READ_BYTES_MAX:
+        answer["Body"].close()
+        raise not_small(key)
+    # Unlike read() of a number of bytes, this raises where the body is shorter than it says.
+    return b"".join(answer["Body"].iter_chunks(_CHUNK_BYTES))
+
+
+def _download(answer: GetObjectOutputTypeDef, key: str, part: Path, max_bytes: int | None) -> None:
+    if max_bytes is not None and answer["ContentLength"] > max_bytes:
+        answer["Body"].close()
+        raise too_large(key, answer["ContentLength"], max_bytes)
+    with part.open("wb") as file:
+        for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
+            file.write(chunk)
 
 
 @contextmanager

@@ -1,0 +1,118 @@
+"""prompt_speech_url -> a local file, bounded, and errors that name the field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from tests.support.https import HttpsServer, https_server
+from worker.download import Limits
+from worker.errors import DownloadError, NotFoundError, RequestError, StorageError, VoiceError
+from worker.keys import Keys
+from worker.references import fetch_reference
+from worker.storage import LocalStorage
+
+FIELD = "prompt_speech_url"
+KEYS = Keys(voices="voices/", output="output/", bucket="speech")
+CONTENT = bytes(range(250))
+
+
+async def clip(_request: web.Request) -> web.Response:
+    return web.Response(body=CONTENT)
+
+
+async def loopback(_host: str) -> list[str]:
+    return ["127.0.0.1"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[HttpsServer]:
+    with https_server({"/clip": clip}, "voice.example") as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "job"
+    folder.mkdir()
+    return folder
+
+
+class Bucket(LocalStorage):
+    """Remembers the bounds that it was given; fails when told to."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.bounds: list[int | None] = []
+        self.failure: StorageError | None = None
+
+    def get(self, key: str, into: Path, *, max_bytes: int | None = None) -> Path:
+        self.bounds.append(max_bytes)
+        if self.failure is not None:
+            raise self.failure
+        return super().get(key, into, max_bytes=max_bytes)
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Bucket:
+    bucket = Bucket(tmp_path / "bucket")
+    bucket.write_bytes("voices/team/alice.wav", CONTENT, "audio/wav")
+    return bucket
+
+
+@pytest.mark.parametrize("reference", ["team/alice.wav", "s3://speech/voices/team/alice.wav"])
+def test_a_file_of_the_storage_by_name_or_url(bucket: Bucket, folder: Path, reference: str) -> None:
+    file = fetch_reference(reference, bucket, KEYS, folder)
+    assert file.read_bytes() == CONTENT
+    assert list(folder.iterdir()) == [file]
+
+
+def test_a_file_of_the_internet(bucket: Bucket, folder: Path, server: HttpsServer) -> None:
+    limits = Limits(allow_address=lambda _: True, resolve=loopback, ssl=server.trust)
+    file = fetch_reference(server.url("/clip"), bucket, KEYS, folder, limits)
+    assert file.read_bytes() == CONTENT
+    assert list(folder.iterdir()) == [file]
+    assert bucket.bounds == []
+
+
+def test_a_stored_file_is_bounded_as_a_download_is(bucket: Bucket, folder: Path) -> None:
+    fetch_reference("team/alice.wav", bucket, KEYS, folder)
+    assert bucket.bounds == [25_000_000]
+    fetch_reference("team/alice.wav", bucket, KEYS, folder, Limits(max_bytes=250))
+    with pytest.raises(StorageError, match="at most 249 are allowed") as caught:
+        fetch_reference("team/alice.wav", bucket, KEYS, folder, Limits(max_bytes=249))
+    assert caught.value.field == FIELD
+
+
+def test_a_download_keeps_to_its_bounds(bucket: Bucket, folder: Path, server: HttpsServer) -> None:
+    limits = Limits(249, allow_address=lambda _: True, resolve=loopback, ssl=server.trust)
+    with pytest.raises(DownloadError, match="more than 249 bytes") as caught:
+        fetch_reference(server.url("/clip"), bucket, KEYS, folder, limits)
+    assert caught.value.field == FIELD
+    assert list(folder.iterdir()) == []
+
+
+def test_a_file_that_is_not_there_is_an_error_of_the_voice(bucket: Bucket, folder: Path) -> None:
+    with pytest.raises(VoiceError, match=r"no 'team/bob\.wav' in the worker's storage") as caught:
+        fetch_reference("team/bob.wav", bucket, KEYS, folder)
+    assert caught.value.field == FIELD
+    assert caught.value.message.startswith(FIELD)
+
+
+def test_a_storage_that_fails_is_named_as_that(bucket: Bucket, folder: Path) -> None:
+    bucket.failure = StorageError("access is denied")
+    with pytest.raises(StorageError) as caught:
+        fetch_reference("team/alice.wav", bucket, KEYS, folder)
+    assert not isinstance(caught.value, NotFoundError)
+    assert caught.value.message == f"{FIELD}: access is denied"
+    assert caught.value.field == FIELD
+
+
+@pytest.mark.parametrize("reference", ["../output/x.wav", "ftp://a.example/x", "s3://other/x"])
+def test_a_place_that_is_none_is_not_asked(bucket: Bucket, folder: Path, reference: str) -> None:
+    with pytest.raises(RequestError):
+        fetch_reference(reference, bucket, KEYS, folder)
+    assert bucket.bounds == []
