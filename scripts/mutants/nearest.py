@@ -60,9 +60,8 @@ def _named(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if _path(alias.name))
-        elif isinstance(node, ast.ImportFrom) and node.module and _path(node.module):
-            yield node.module
-            names = (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
             yield from (name for name in names if _path(name))
 
 

@@ -290,8 +290,9 @@ def test_a_step_feeds_each_row_its_last_token_at_its_place() -> None:
     head = Head(TOKENS, decoder.head(TOKENS), None)
     for place, fed_before in enumerate((5, 9)):
         rows.set(place, "row", 20, fed_before, 0, 0, Sampling(temperature=0))
-    rows.cache.sums[:2] = torch.tensor([3, 30])
-    tokens = rows.draw(decoder._states(rows.cache.rows(0, 2)), slice(0, 2), head)
+    sums = torch.tensor([3, 30])  # of what each was fed before
+    rows.cache.tokens[:2, 0] = sums
+    tokens = rows.draw(decoder._states(sums), slice(0, 2), head)
     assert tokens.tolist() == [3, 30]
     assert rows.turn(2, 10, head).tolist() == [6, 60 % VOCABULARY]
     assert rows.turn(1, 7, head).tolist() == [12]
@@ -331,7 +332,7 @@ def test_a_captured_step_serves_rows_whose_top_k_it_holds(
 def test_another_head_and_an_uncaptured_size_run_as_they_are_written() -> None:
     rows, head = toy(2)
     rows.set(0, "row", 20, 3, 0, 0, Sampling(temperature=0))
-    rows.cache.sums[0] = 7
+    rows.cache.tokens[0, 0] = 7
     replay = Replay(None)
     rows._graphs, rows._captured = replay, head
     assert rows.turn(1, 9, replace(head)).tolist() == [7]
@@ -345,7 +346,7 @@ def test_nothing_is_captured_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, head = toy(1)
     rows.capture(head)
     rows.set(0, "row", 20, 3, 0, 0, Sampling(temperature=0))
-    rows.cache.sums[0] = 7
+    rows.cache.tokens[0, 0] = 7
     assert rows.turn(1, 9, head).tolist() == [7]
 
 
