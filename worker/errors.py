@@ -24,7 +24,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 _BROKEN = ("CUDA error", "cuDNN error", "Triton Error [CUDA]")
-_SHORT = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED")  # beside torch's own exception
+# Beside torch's own exception; its allocator on the host has none.
+_SHORT = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED", "DefaultCPUAllocator: ")
 
 
 class WorkerError(Exception):

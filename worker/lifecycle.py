@@ -147,7 +147,8 @@ def host_memory_free() -> float:
         ("memory.max", "memory.current", "inactive_file"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
     ):
-        with suppress(OSError, ValueError, KeyError):  # "max" is no number: there is no limit
+        # "max" is no number, and of a limit of 0 there is no share: as if there were none.
+        with suppress(OSError, ValueError, KeyError, ZeroDivisionError):
             most = int((_CGROUP / limit).read_text())
             now = int((_CGROUP / used).read_text())
             stat = (_CGROUP / limit).with_name("memory.stat").read_text().splitlines()

@@ -306,7 +306,8 @@ def _metrics(watch: Stopwatch, chosen: Chosen, takes: Takes, duration: float) ->
     kept = [take.utterance for take in takes.kept]
     spoken = kept + [take.utterance for take in takes.dropped]
     codec = sum(utterance.codec_seconds for utterance in spoken)
-    tokens = chosen.tokens + sum(utterance.tokens for utterance in spoken)
+    tokens = sum(utterance.tokens for utterance in spoken)
+    # A voice is designed in the stage before.
     model = max(watch.seconds["speech"] - codec, 1e-9)
     return Metrics(
         seconds={
@@ -316,7 +317,7 @@ def _metrics(watch: Stopwatch, chosen: Chosen, takes: Takes, duration: float) ->
             "total": watch.total,
         },
         sentences=len(kept),
-        tokens=tokens,
+        tokens=chosen.tokens + tokens,
         tokens_per_second=tokens / model,
         real_time_factor=watch.total / duration,
         batch_occupancy=sum(utterance.occupancy for utterance in spoken) / len(spoken),

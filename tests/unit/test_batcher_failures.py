@@ -144,6 +144,40 @@ def test_all_ways_of_being_short_of_memory_halve_the_batch(error: Exception) -> 
     assert batcher.slots == 2
 
 
+class NoRoom(ToyDecoder):
+    """Has no memory for a cache either, at the calls of these numbers, the first being 1."""
+
+    def __init__(self, *numbers: int) -> None:
+        super().__init__(before_step=FailsAt(2))
+        self._numbers = numbers
+        self.caches: list[int] = []  # rows of each
+
+    def new_cache(self, rows: int, positions: int | None = None) -> SumCache:
+        self.caches.append(rows)
+        if len(self.caches) in self._numbers:
+            raise MemoryError
+        return super().new_cache(rows, positions)
+
+
+def test_where_half_a_cache_does_not_fit_either_a_quarter_is_tried() -> None:
+    decoder = NoRoom(2)
+    batcher = Batcher(decoder, 8)
+    asked = batcher.submit([row(1), row(2), row(3)], OPEN, GREEDY)
+    assert told(asked) == [expected([n], 10) for n in (1, 2, 3)]
+    assert decoder.caches == [8, 4, 2]
+
+
+def test_where_no_cache_fits_the_rows_fail_and_later_ones_are_answered() -> None:
+    decoder = NoRoom(2, 3)
+    batcher = Batcher(decoder, 2)
+    asked = batcher.submit([row(1), row(2)], OPEN, GREEDY)
+    assert failures(asked) == [
+        "DeviceError: one sentence alone does not fit; use shorter sentences"
+    ] * 2  # fmt: skip
+    assert told(batcher.submit([row(3)], OPEN, GREEDY)) == [expected([3], 10)]
+    assert decoder.caches == [2, 1, 1, 1]
+
+
 OPENED = Plan((frozenset({5}), frozenset({6}), EVERYTHING - {3}, EVERYTHING), end=3)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 
 from worker import errors
 from worker.errors import WorkerError, device_failure, short_of_memory
@@ -65,6 +66,7 @@ class OutOfMemoryError(RuntimeError):
         (RuntimeError("CUDA error: out of memory\nmaybe asynchronously"), True, False),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `x`"), True, False),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True, False),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."), True, False),
         (RuntimeError("CUDA error: device-side assert triggered"), False, True),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), False, True),
         (RuntimeError("Triton Error [CUDA]: an illegal memory access"), False, True),
@@ -84,3 +86,9 @@ def test_short_memory_and_a_broken_device_are_known_by_what_was_said(
     if found is not None:
         assert found.code == "device_failed"
         assert found.message == "the GPU failed; the worker starts anew"
+
+
+def test_torchs_own_word_for_short_memory_of_the_host_is_known() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(1 << 60)
+    assert short_of_memory(refused.value)

@@ -215,6 +215,8 @@ def test_a_containers_limit_counts_without_the_files_that_it_caches(
     assert host_memory_free() > machine
     write(10_000, 9_990, "?")  # not to be read: the machine's counts
     assert host_memory_free() > 0.003
+    write(0, 0, 0)  # of nothing there is no share
+    assert host_memory_free() > 0.003
 
 
 # --- the end

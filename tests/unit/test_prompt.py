@@ -309,6 +309,16 @@ def test_a_transcript_that_cannot_be_spelled_is_named_as_such(
     assert caught.value.field == "prompt_text"
 
 
+@pytest.mark.parametrize("transcript", ["Yes – ", "Yes-\n", "Yes- ", "Yes –"])
+def test_a_transcript_is_kept_apart_from_the_text_or_not_as_it_was_given(
+    small: Prompter, transcript: str
+) -> None:
+    ids = small.speech_prompt("Hello.", Voice((0,) * 4, (0,), transcript))
+    apart = small._text("- Hello." if transcript[-1].isspace() else "-Hello.")
+    end = ids.index(small._id("<|end_content|>"))
+    assert list(ids[end - len(apart) : end]) == apart
+
+
 def test_of_many_letters_that_cannot_be_spelled_ten_are_shown(small: Prompter) -> None:
     with pytest.raises(RequestError) as caught:
         small.spell("0123456789" + "你好")

@@ -195,7 +195,7 @@ class Batcher:
         self._device_turn: AbstractContextManager[object] = turns or nullcontext()
         self._routes = Routes(lm)
         self._main: Route | None = None  # whose steps are captured
-        self._rows = RowState(lm, slots, self.positions)
+        self._state: RowState | None = RowState(lm, slots, self.positions)
         self._batch: list[Answering] = []  # by place
         self._turns = 0
         self._unread: deque[_Drawn] = deque()
@@ -261,6 +261,15 @@ class Batcher:
         """Rows that run, and rows that wait."""
         with self._changed:
             return len(self._batch), self._queued
+
+    @property
+    def _rows(self) -> RowState:
+        """The batch on the device: after a shrink, made anew by the first row that joins."""
+        if self._state is None:
+            self._state = RowState(self._lm, self.slots, self.positions)
+            if self._main is not None:
+                self._state.capture(self._routes.head(self._main.cuts[-1], self._main.end))
+        return self._state
 
     @property
     def _queued(self) -> int:
@@ -435,12 +444,9 @@ class Batcher:
         self.slots = max(1, self.slots // 2)
         log.warning("%d rows run at once from now on", self.slots)
         self._requeue(rows)
-        del self._rows  # its memory is what the new one needs
+        self._state = None  # its memory is what the new one needs
         if self._lm.device.type == "cuda":
             torch.cuda.empty_cache()
-        self._rows = RowState(self._lm, self.slots, self.positions)
-        if self._main is not None:
-            self._rows.capture(self._routes.head(self._main.cuts[-1], self._main.end))
 
     def _requeue(self, rows: Sequence[Answering]) -> None:
         with self._changed:

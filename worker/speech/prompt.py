@@ -93,7 +93,11 @@ class Prompter:
         """The prompt after which the model speaks `text` with `voice`."""
         if voice.style is not None:
             return self._designed_prompt(text, voice, voice.style)
-        spoken = self.spell(voice.transcript or "", "prompt_text") + self.spell(text)
+        transcript = voice.transcript or ""
+        said = self.spell(transcript, "prompt_text")
+        # What parts it from the text is no character to be spared, though others are.
+        between = " " if transcript[-1:].isspace() and not said[-1:].isspace() else ""
+        spoken = said + between + self.spell(text)
         ids = [
             *self._names("<|task_tts|>", "<|start_content|>"),
             *self._text(spoken),

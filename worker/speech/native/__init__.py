@@ -59,8 +59,8 @@ def open_library(name: str, extensions: tuple[str, ...]) -> ctypes.CDLL | None:
     if compiler is None:
         log.info("torch's kernels serve: neither ziglang nor cc is there to build %s.c", name)
         return None
-    library = _user_cache() / f"{name}-{_digest(name, compiler)}.so"
     try:
+        library = _user_cache() / f"{name}-{_digest(name, compiler)}.so"
         if not library.exists():
             _build(name, compiler, library)
         return ctypes.CDLL(str(library))
@@ -127,4 +127,9 @@ def _build(name: str, compiler: list[str], library: Path) -> None:
 
 
 def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spark-tts-serverless"
+    """Where a user's compiled kernels are kept; raises OSError for a user without a home."""
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        raise OSError("this user has no home folder; set XDG_CACHE_HOME to one") from None
+    return cache / "spark-tts-serverless"
