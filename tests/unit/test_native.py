@@ -195,13 +195,13 @@ def test_a_cache_that_cannot_be_written_is_told(
 
 
 def test_a_user_without_a_home_gets_torchs_kernels_and_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As in a container whose user id is in no /etc/passwd: pathlib asks there."""
     monkeypatch.setattr(native.log, "propagate", True)
     compiler = Compiler(tmp_path)
     use(monkeypatch, compiler.command)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(os, "getuid", lambda: (1 << 31) - 5)
     assert open_library("lm", VNNI) is None
