@@ -216,7 +216,6 @@ class TestRead:
         with pytest.raises(VoiceError, match=r"90\.00 s long; use at most 60 s"):
             read(path)
 
-
     def test_a_channel_that_cancels_the_first_changes_nothing(self, tmp_path, voice):
         path = tmp_path / "inverted.wav"
         sf.write(path, np.stack([voice, -voice], axis=1), RATE, subtype="FLOAT")

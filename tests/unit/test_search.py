@@ -163,9 +163,7 @@ def test_an_apostrophe_is_a_letter_and_a_model_s_mark_is_none() -> None:
 
 def test_chinese_characters_are_found_one_by_one() -> None:
     heard = "__今_天__去___看__书__"
-    today, go, read = search(
-        hearing(heard, "zh", CHINESE), SECOND, [("今天",), ("去",), ("看书",)]
-    )
+    today, go, read = search(hearing(heard, "zh", CHINESE), SECOND, [("今天",), ("去",), ("看书",)])
     assert today is not None
     assert go is not None
     assert read is not None
