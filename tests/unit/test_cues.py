@@ -198,17 +198,13 @@ class TestTimes:
 
     @pytest.mark.parametrize(("next_start", "end"), [(1.6, 100), (0.7, 70), (0.45, 45)])
     def test_a_cue_gives_way_to_the_next_one(self, next_start: float, end: int) -> None:
-        words = spoken(("Go", 0.0, 0.2), ("now!", 0.2, 0.4))
-        words += spoken(
-            ("Stop", next_start, next_start + 0.8),
-            ("it!", next_start + 0.8, next_start + 1.6),
-            sentence=1,
-        )
-        spans = [
-            SentenceSpan("Go now!", 0.0, 0.4),
-            SentenceSpan("Stop it!", next_start, next_start + 1.6),
-        ]
-        first, second = cues(words, spans, SubtitleStyle(max_columns=8, size=400))
+        texts = ("Let us go now!", "Now do it all!")  # two lines each: they cannot be one cue
+        words, spans = [], []
+        for i, (text, at) in enumerate(zip(texts, (0.0, next_start), strict=True)):
+            timed = ((w, at + 0.1 * j, at + 0.1 * j + 0.1) for j, w in enumerate(text.split()))
+            words += spoken(*timed, sentence=i)
+            spans.append(SentenceSpan(text, at, at + 0.4))
+        first, second = cues(words, spans, SubtitleStyle(max_columns=8))
         assert (first.start, first.end) == (0, end)
         assert second.start == round(100 * next_start)
 

@@ -25,8 +25,12 @@ def test_the_defaults_are_those_of_the_documents() -> None:
 
 @pytest.mark.parametrize(
     ("resolution", "size", "pixels"),
-    [("1920x1080", None, 67.5), ("1080x1920", None, 67.5), ("1280x720", None, 45.0)]
-    + [("1920x1080", 40, 40.0)],
+    [
+        ("1920x1080", None, 67.5),
+        ("1080x1920", None, 67.5),
+        ("1280x720", None, 45.0),
+        ("1920x1080", 40, 40.0),
+    ],
 )
 def test_a_size_is_a_sixteenth_of_the_shorter_side_where_none_is_given(
     resolution: str, size: float | None, pixels: float
