@@ -385,3 +385,22 @@ def test_a_language_without_a_model_is_located_by_the_first_one() -> None:
 
 def test_without_sentences_there_are_no_words() -> None:
     assert BOTH.align(NOISE, 16_000, []) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "gpu", "where"),
+    [(None, False, "cpu"), (None, True, "cuda"), ("cpu", True, "cpu"), ("cuda:1", False, "cuda:1")],
+)
+def test_each_language_s_model_is_loaded_from_its_folder_to_the_device(
+    monkeypatch: pytest.MonkeyPatch, device: str | None, gpu: bool, where: str
+) -> None:
+    loaded: list[tuple[str, Path, str]] = []
+
+    def load(language: str, folder: Path, device: str) -> CtcModel:
+        loaded.append((language, folder, device))
+        return CAT
+
+    monkeypatch.setattr("worker.timing.aligner.load_model", load)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    Aligner.load({"en": Path("a"), "zh": Path("b")}, device)
+    assert loaded == [("en", Path("a"), where), ("zh", Path("b"), where)]
