@@ -149,6 +149,15 @@ def test_letters_are_found_without_their_case_and_accents(word: str) -> None:
     assert not plain[0].guessed
 
 
+@pytest.mark.parametrize("word", ["éàç", "ÉÀÇ"])
+def test_a_letter_with_an_accent_is_not_just_any_letter(word: str) -> None:
+    assert find("__e_a_c__", (word,)) == find("__e_a_c__", ("eac",))
+    (elsewhere,) = find("__x_x_x__", (word,))
+    assert elsewhere is not None
+    assert elsewhere.score < 0.6
+    assert not elsewhere.guessed
+
+
 def test_an_apostrophe_is_a_letter_and_a_model_s_mark_is_none() -> None:
     model = hearing("__i_t_'_s__")
     assert model.knows("'")
