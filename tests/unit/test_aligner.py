@@ -203,6 +203,18 @@ def test_a_short_silence_at_a_word_s_end_is_of_the_word(quiet: int) -> None:
     assert cat.end == pytest.approx((last - quiet) * HOP if pause else hit.end)
 
 
+def test_a_word_in_whose_place_there_is_no_voice_keeps_that_place() -> None:
+    samples = sounding("##" + "." * 30 + "#" * 18)  # a sound before "cat" and one from "dog" on
+    hit, _ = found(PAIR, samples, "cat", "dog")
+    cat, _ = heard(PAIR, samples, "cat dog")
+    assert (cat.start, cat.end) == pytest.approx((hit.start, hit.end))
+
+
+def test_no_word_lasts_beyond_its_sentence() -> None:
+    (cat,) = heard(CAT, sounding("#####"), "cat")  # the model says that it ends in frame 7
+    assert cat.end == pytest.approx(0.1)
+
+
 def test_only_the_last_word_goes_on() -> None:
     samples = sounding("#" * 50)
     hits = found(PAIR, samples, "cat", "dog")

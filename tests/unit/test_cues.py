@@ -14,14 +14,24 @@ def spoken(*words: tuple[str, float, float], sentence: int = 0) -> list[WordTimi
     return [WordTiming(w, start, end, 0.9, sentence, estimated=False) for w, start, end in words]
 
 
-def evenly(text: str, seconds: float = 0.5, pauses: dict[int, float] | None = None) -> list[Cue]:
-    """Cues of 8 columns a line for one sentence, `pauses[i]` seconds of silence behind word i."""
+def paced(text: str, pace: list[tuple[float, float]], columns: int = 8) -> list[Cue]:
+    """Cues of one sentence; for each word the seconds that it lasts and that it is silent then."""
     words = []
     at = 0.0
-    for i, word in enumerate(text.split()):
+    for word, (seconds, pause) in zip(text.split(), pace, strict=True):
         words.append((word, at, at + seconds))
-        at += seconds + (pauses or {}).get(i, 0.0)
-    return cues(spoken(*words), [SentenceSpan(text, 0.0, at)], SubtitleStyle(max_columns=8))
+        at += seconds + pause
+    return cues(spoken(*words), [SentenceSpan(text, 0.0, at)], SubtitleStyle(max_columns=columns))
+
+
+def evenly(text: str, seconds: float = 0.5, pauses: dict[int, float] | None = None) -> list[Cue]:
+    """Cues of 8 columns a line for one sentence, `pauses[i]` seconds of silence behind word i."""
+    return paced(text, [(seconds, (pauses or {}).get(i, 0.0)) for i in range(len(text.split()))])
+
+
+def sizes(made: list[Cue]) -> list[int]:
+    """How many words each cue has."""
+    return [sum(map(len, cue.lines)) for cue in made]
 
 
 def lines(cue: Cue) -> list[str]:
@@ -132,24 +142,24 @@ class TestBreaks:
         first, second = evenly("one two by me", pauses={1: 1.01})
         assert (lines(first), lines(second)) == (["one two"], ["by me"])
 
-    @pytest.mark.parametrize(("behind", "sizes"), [(1, [2, 4]), (2, [3, 3]), (3, [4, 2])])
-    def test_a_cue_ends_in_a_pause(self, behind: int, sizes: list[int]) -> None:
+    @pytest.mark.parametrize(("behind", "expected"), [(1, [2, 4]), (2, [3, 3]), (3, [4, 2])])
+    def test_a_cue_ends_in_a_pause(self, behind: int, expected: list[int]) -> None:
         made = evenly("aaa aaa aaa aaa aaa aaa", pauses={behind: 0.4})
-        assert [sum(map(len, cue.lines)) for cue in made] == sizes
+        assert sizes(made) == expected
 
     @pytest.mark.parametrize("mark", [",", ";", ":", "，", "、", "—", ")", ',"', "."])
     def test_a_cue_ends_with_a_clause(self, mark: str) -> None:
-        for behind, sizes in ((1, [2, 4]), (3, [4, 2])):
+        for behind, expected in ((1, [2, 4]), (3, [4, 2])):
             words = ["aaa"] * 6
             words[behind] = "aaaa"[columns(mark) :] + mark
             made = evenly(" ".join(words), pauses={4 - behind: 0.4})  # the pause is elsewhere
-            assert [sum(map(len, cue.lines)) for cue in made] == sizes
+            assert sizes(made) == expected
 
     @pytest.mark.parametrize("end", [".", "!", "?", "…", "。", '."', "!)", "?”"])
     def test_the_end_of_a_sentence_is_better_than_that_of_a_clause(self, end: str) -> None:
         full = "aaaa"[columns(end) :] + end
         made = evenly(f"aaa {full} aaa aaa, aaa aaa", pauses={3: 0.3})
-        assert [sum(map(len, cue.lines)) for cue in made] == [2, 4]
+        assert sizes(made) == [2, 4]
 
     def test_a_cue_ends_with_its_sentence(self) -> None:
         # As two sentences: three words each. As one: four and two fill the lines better.
@@ -157,7 +167,7 @@ class TestBreaks:
         timed = spoken(*words[:3]) + spoken(*words[3:], sentence=1)
         spans = [SentenceSpan("aaa aaa aaa", 0.0, 1.5), SentenceSpan("aaa aaa aaa", 1.5, 3.0)]
         made = cues(timed, spans, SubtitleStyle(max_columns=8))
-        assert [sum(map(len, cue.lines)) for cue in made] == [3, 3]
+        assert sizes(made) == [3, 3]
 
     def test_two_sentences_that_are_whole_captions_are_two_cues(self) -> None:
         text = "We walk along the river."
@@ -169,9 +179,38 @@ class TestBreaks:
 
     def test_slow_speech_is_divided_so_that_no_cue_stays_over_seven_seconds(self) -> None:
         made = evenly("aaa aaa aaa aaa", seconds=3.0)
-        assert [sum(map(len, cue.lines)) for cue in made] == [2, 2]
+        assert sizes(made) == [2, 2]
         (short,) = evenly("aaa aaa aaa aaa", seconds=1.75)
         assert (short.start, short.end) == (0, 700)
+
+    @pytest.mark.parametrize("text", ["aaa aaa aaa aaa, aaa", "aaa, aaa aaa aaa aaa"])
+    def test_a_clause_is_broken_before_a_word_stands_alone(self, text: str) -> None:
+        made = evenly(text)
+        assert all(sum(map(len, cue.lines)) > 1 for cue in made)
+
+    def test_without_clauses_and_pauses_cues_are_of_like_width(self) -> None:
+        assert sizes(evenly("aaa aaa aaa aaa aaa aaa")) == [3, 3]
+
+    def test_a_cue_that_would_be_shown_too_short_is_not_made_for_a_pause(self) -> None:
+        # Two words of 0.15 s and a pause of 0.2 s are half a second; three are 1.5 s.
+        fast, slow = (0.15, 0.0), (1.0, 0.0)
+        made = paced("aaa aaa aaa aaa aaa aaa", [fast, (0.15, 0.2), slow, slow, slow, slow])
+        assert sizes(made) == [3, 3]
+        pace = [(0.5, 0.0), (0.5, 0.2), slow, slow, slow, slow]
+        assert sizes(paced("aaa aaa aaa aaa aaa aaa", pace)) == [2, 4]
+
+    def test_a_cue_that_could_not_be_read_is_not_made_for_a_pause(self) -> None:
+        # Four words of 39 columns need 1.95 s and have 1.6; two of 19 have their second.
+        text = " ".join(["aaaaaaaaa"] * 6)
+        slow, fast = (0.5, 0.0), (0.2, 0.0)
+        made = paced(text, [slow, slow, fast, (0.2, 0.2), slow, slow], columns=20)
+        assert sizes(made) == [2, 4]
+        made = paced(text, [slow, slow, slow, (0.5, 0.2), slow, slow], columns=20)
+        assert sizes(made) == [4, 2]
+
+    def test_a_word_that_takes_long_does_not_take_the_next_one_along(self) -> None:
+        made = paced("aaa aaa", [(20.0, 0.0), (0.5, 0.0)])
+        assert sizes(made) == [1, 1]
 
     def test_a_single_word_may_take_its_time(self) -> None:
         (cue,) = evenly("aaa", seconds=20.0)

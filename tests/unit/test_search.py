@@ -101,6 +101,16 @@ def test_each_word_keeps_its_own_best_reading() -> None:
     assert found == find(heard, ("two",), ("cat",), ("six",))
 
 
+def test_the_best_readings_are_aligned_together() -> None:
+    # No turn has the best reading of each, and a wrong one takes letters from its neighbours.
+    heard = "_o_n_e_t_w_o_t_e_n__"
+    found = find(heard, ("seven", "one"), ("two", "one"), ("ten", "seventy"))
+    assert found == find(heard, ("one",), ("two",), ("ten",))
+    for hit, first in zip(found, "ot", strict=False):
+        assert hit is not None
+        assert hit.start == pytest.approx(middle(heard.index(first)), abs=0.012)
+
+
 def test_the_likeliest_reading_wins_where_two_fit_alike() -> None:
     # In both readings the letters but one are not heard at all.
     heard = "_a_b________"

@@ -67,6 +67,19 @@ def test_a_vocabulary_is_read_in_lower_case(demo_checkpoint: Path) -> None:
     assert model.language == "en"
 
 
+def test_samples_are_normalised_where_the_folder_does_not_say(
+    demo_checkpoint: Path, tmp_path: Path
+) -> None:
+    for file in (demo_checkpoint / "aligner").iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "preprocessor_config.json").unlink(missing_ok=True)
+    (tmp_path / "preprocessor_config.json").write_text('{"sampling_rate": 16000}')
+    model = load_model("en", tmp_path, "cpu")
+    window = np.sin(np.arange(8_000) / 9).astype(np.float32)
+    louder = model.logits(0.25 * window)
+    assert torch.allclose(model.logits(window), louder, atol=1e-2)
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_language_of_a_folder_that_is_not_complete_is_told(
     tmp_path: Path, language: str
