@@ -85,6 +85,12 @@ class TestLines:
             ["aaaa bbb", "aaaa bbb"],
         ]
 
+    def test_the_space_before_a_cue_is_in_none_of_its_lines(self) -> None:
+        assert shown("bbbb bbbb bbbb bbb, aaaa bb aaaaa", 9) == [
+            ["bbbb bbbb", "bbbb bbb,"],
+            ["aaaa bb", "aaaaa"],  # 7 and 5, not 4 and 8
+        ]
+
     def test_two_lines_are_of_like_width(self) -> None:
         assert shown("aaaa bbbb cccc dddd", 12) == [["aaaa bbbb", "cccc dddd"]]
         assert shown("aa bbbbbb cc dd eeee", 14) == [["aa bbbbbb", "cc dd eeee"]]
@@ -161,13 +167,16 @@ class TestBreaks:
         made = evenly(f"aaa {full} aaa aaa, aaa aaa", pauses={3: 0.3})
         assert sizes(made) == [2, 4]
 
-    def test_a_cue_ends_with_its_sentence(self) -> None:
-        # As two sentences: three words each. As one: four and two fill the lines better.
+    @pytest.mark.parametrize("first", [2, 3, 4])
+    def test_a_cue_ends_with_its_sentence_though_no_mark_is_there(self, first: int) -> None:
         words = [("aaa", 0.5 * i, 0.5 * i + 0.5) for i in range(6)]
-        timed = spoken(*words[:3]) + spoken(*words[3:], sentence=1)
-        spans = [SentenceSpan("aaa aaa aaa", 0.0, 1.5), SentenceSpan("aaa aaa aaa", 1.5, 3.0)]
-        made = cues(timed, spans, SubtitleStyle(max_columns=8))
-        assert sizes(made) == [3, 3]
+        timed = spoken(*words[:first]) + spoken(*words[first:], sentence=1)
+        middle = 0.5 * first
+        spans = [
+            SentenceSpan(" ".join(["aaa"] * first), 0.0, middle),
+            SentenceSpan(" ".join(["aaa"] * (6 - first)), middle, 3.0),
+        ]
+        assert sizes(cues(timed, spans, SubtitleStyle(max_columns=8))) == [first, 6 - first]
 
     def test_two_sentences_that_are_whole_captions_are_two_cues(self) -> None:
         text = "We walk along the river."

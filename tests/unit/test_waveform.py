@@ -97,6 +97,13 @@ class TestTrim:
         assert (trimmed.cut_front, trimmed.cut_back) == (48_000 - 2_400, 48_000 - 2_400)
         assert trimmed.audio.sample_rate == 48_000
 
+    def test_the_margin_is_rounded_to_whole_samples(self):
+        # At 22,055 Hz a window of 10 ms is 221 samples, and 50 ms are 1102.75.
+        samples = np.zeros(221 * 50, dtype=np.float32)
+        samples[221 * 20 : 221 * 30] = 0.5
+        trimmed = trim(Audio(samples, 22_055))
+        assert (trimmed.cut_front, trimmed.cut_back) == (221 * 20 - 1_103, 221 * 20 - 1_103)
+
     @pytest.mark.parametrize(("loudness", "heard"), [(-49.0, True), (-51.0, False)])
     def test_what_is_50_db_below_the_loudest_moment_is_silence(self, loudness, heard):
         samples = np.zeros(16_000, dtype=np.float32)
