@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import struct
 import tracemalloc
 from pathlib import Path
@@ -9,7 +10,16 @@ import pytest
 import soundfile as sf
 
 from tests.support.sounds import speech, tone
-from worker.audio import CONTENT_TYPES, Audio, Format, check_reference, limit_peak, read, write
+from worker.audio import (
+    CONTENT_TYPES,
+    Audio,
+    Format,
+    check_reference,
+    limit_peak,
+    read,
+    write,
+    write_samples,
+)
 from worker.audio.files import REFERENCE_SECONDS_MAX, REFERENCE_SECONDS_MIN
 from worker.errors import StorageError, SynthesisError, VoiceError
 
@@ -41,6 +51,12 @@ def file_of(tmp_path, voice):
         return path
 
     return make
+
+
+def promising(content: bytes, data_bytes: int) -> bytes:
+    """A WAV whose header gives its data another length."""
+    at = content.find(b"data") + 4
+    return content[:at] + struct.pack("<I", data_bytes) + content[at + 4 :]
 
 
 class TestRead:
@@ -200,8 +216,146 @@ class TestRead:
         with pytest.raises(VoiceError, match=r"90\.00 s long; use at most 60 s"):
             read(path)
 
+    def test_a_channel_that_cancels_the_first_changes_nothing(self, tmp_path, voice):
+        path = tmp_path / "inverted.wav"
+        sf.write(path, np.stack([voice, -voice], axis=1), RATE, subtype="FLOAT")
+        np.testing.assert_array_equal(read(path).samples, voice)
+
+    @pytest.mark.parametrize("channels", [8, 9])
+    def test_eight_channels_are_the_most(self, tmp_path, voice, channels):
+        path = tmp_path / "surround.wav"
+        sf.write(path, np.stack([voice] * channels, axis=1), RATE, subtype="FLOAT")
+        if channels == 8:
+            np.testing.assert_array_equal(read(path).samples, voice)
+            return
+        with pytest.raises(VoiceError, match="has 9 channels; use at most 8") as caught:
+            read(path, field="prompt_speech_url")
+        assert caught.value.field == "prompt_speech_url"
+
+    @pytest.mark.parametrize(
+        ("rate", "fits"), [(7_999, False), (8_000, True), (192_000, True), (192_001, False)]
+    )
+    def test_sample_rates_are_taken_from_8_to_192_khz(self, tmp_path, voice, rate, fits):
+        path = tmp_path / "voice.wav"
+        sf.write(path, voice, rate)
+        if fits:
+            assert read(path).sample_rate == rate
+            return
+        with pytest.raises(VoiceError, match=f"{rate} Hz; use 8000 to 192000") as caught:
+            read(path, field="prompt_speech_url")
+        assert caught.value.field == "prompt_speech_url"
+
+    @pytest.mark.parametrize("extra", [0, 1])
+    def test_one_sample_more_than_the_limit_is_too_long(self, tmp_path, extra):
+        path = tmp_path / "long.wav"
+        sf.write(path, tone(200, 1.0)[: 8_000 + extra], 8_000)
+        if not extra:
+            assert len(read(path, longest=1.0).samples) == 8_000
+            return
+        with pytest.raises(VoiceError, match=r"1\.00 s long; use at most 1 s") as caught:
+            read(path, longest=1.0, field="prompt_speech_url")
+        assert caught.value.field == "prompt_speech_url"
+
+    def test_sixty_seconds_are_the_limit_where_none_is_told(self, tmp_path):
+        path = tmp_path / "minute.wav"
+        sf.write(path, np.zeros(8_000 * 60, dtype=np.int16), 8_000)
+        assert read(path).duration == 60
+        sf.write(path, np.zeros(8_000 * 60 + 1, dtype=np.int16), 8_000)
+        with pytest.raises(VoiceError, match="use at most 60 s"):
+            read(path)
+
+    def test_the_limit_holds_where_the_header_tells_no_length(self, file_of):
+        path = file_of("flac")
+        content = bytearray(path.read_bytes())
+        content[FLAC_FRAMES_AT] &= 0xF0  # zero: length unknown
+        content[FLAC_FRAMES_AT + 1 : FLAC_FRAMES_AT + 5] = bytes(4)
+        path.write_bytes(content)
+        with pytest.raises(VoiceError, match=r"too long; use at most 0\.5 s") as caught:
+            read(path, longest=0.5, field="prompt_speech_url")
+        assert caught.value.field == "prompt_speech_url"
+
+    @pytest.mark.parametrize("placeholder", [0x7FFF_0000, 0x7FFF_F000, 0x8000_0000, 0xFFFF_F000])
+    def test_what_recorders_promise_in_place_of_a_length_is_no_length(
+        self, file_of, voice, placeholder
+    ):
+        path = file_of("wav")
+        path.write_bytes(promising(path.read_bytes(), placeholder))
+        assert len(read(path).samples) == len(voice)
+
+    @pytest.mark.parametrize("missing", [1, 2, 1_000])
+    def test_a_wav_that_misses_a_single_byte_is_cut_short(self, file_of, voice, missing):
+        path = file_of("wav")
+        there = 2 * len(voice)
+        path.write_bytes(promising(path.read_bytes(), there + missing))
+        with pytest.raises(
+            VoiceError, match=f"cut short: {there} of {there + missing} bytes"
+        ) as caught:
+            read(path, field="prompt_speech_url")
+        assert caught.value.field == "prompt_speech_url"
+
+    @pytest.mark.parametrize(("part", "whole"), [(0.95, True), (0.75, False), (0.4, False)])
+    def test_an_mp3_may_miss_a_tenth_of_what_its_header_promises(self, tmp_path, part, whole):
+        path = tmp_path / "tone.mp3"
+        write(Audio(tone(220, 2.0), RATE), path, "mp3")
+        content = path.read_bytes()
+        path.write_bytes(content[: round(len(content) * part)])
+        if whole:
+            assert 0.9 * 32_000 <= len(read(path).samples) < 32_000
+            return
+        with pytest.raises(VoiceError, match="of 32000 samples are there") as caught:
+            read(path, field="prompt_speech_url")
+        assert caught.value.field == "prompt_speech_url"
+
+    def test_an_empty_file_s_field_is_named(self, tmp_path):
+        path = tmp_path / "empty.wav"
+        sf.write(path, np.zeros(0), RATE)
+        with pytest.raises(VoiceError, match="has no samples") as caught:
+            read(path, field="prompt_speech_url")
+        assert caught.value.field == "prompt_speech_url"
+
+    def test_samples_beyond_full_scale_come_as_they_are(self, tmp_path):
+        path = tmp_path / "loud.wav"
+        loud = tone(200, 1.0, amplitude=1.5)
+        sf.write(path, loud, RATE, subtype="FLOAT")
+        np.testing.assert_array_equal(read(path).samples, loud)
+
+    def test_files_are_closed(self, file_of):
+        path = file_of("wav")
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(3):
+            read(path)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
 
 class TestCheckReference:
+    def test_one_second_and_sixty_are_the_bounds(self):
+        for length, fits in ((15_999, False), (16_000, True), (960_000, True), (960_001, False)):
+            audio = Audio(np.full(length, 0.1, dtype=np.float32), RATE)
+            if fits:
+                check_reference(audio)
+                continue
+            with pytest.raises(VoiceError, match="use 1 to 60 s"):
+                check_reference(audio)
+
+    @pytest.mark.parametrize(("loudness", "fits"), [(-59.9, True), (-60.1, False)])
+    def test_its_loudest_moment_has_60_dbfs_or_more(self, loudness, fits):
+        samples = np.zeros(16_000, dtype=np.float32)
+        samples[1_600:1_760] = 10 ** (loudness / 20)  # one window of the hundred
+        if fits:
+            check_reference(Audio(samples, RATE))
+            return
+        with pytest.raises(VoiceError, match="has -60 dBFS, at least -60 is needed") as caught:
+            check_reference(Audio(samples, RATE), field="prompt_speech_url")
+        assert caught.value.field == "prompt_speech_url"
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    def test_the_field_of_what_is_no_number_is_named(self, bad):
+        samples = tone(200, 3.0)
+        samples[5] = bad
+        with pytest.raises(VoiceError, match="not numbers") as caught:
+            check_reference(Audio(samples, RATE), field="prompt_speech_url")
+        assert caught.value.field == "prompt_speech_url"
+
     @pytest.mark.parametrize("seconds", [REFERENCE_SECONDS_MIN, 7.0, REFERENCE_SECONDS_MAX])
     def test_a_voice_of_permitted_length_passes(self, seconds):
         check_reference(Audio(tone(200, seconds), RATE))
@@ -309,3 +463,76 @@ class TestWrite:
             write(Audio(voice, 17_123), path, "mp3")  # MPEG audio has no such sample rate
         assert path.read_bytes() == before
         assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize(
+        ("audio_format", "coding"),
+        [("wav", "PCM_16"), ("flac", "PCM_16"), ("mp3", "MPEG_LAYER_III"), ("ogg", "VORBIS")],
+    )
+    @pytest.mark.parametrize("rate", [16_000, 24_000])
+    def test_each_format_has_its_coding_one_channel_and_the_rate(
+        self, tmp_path, audio_format, coding, rate
+    ):
+        path = tmp_path / "out"
+        write(Audio(tone(300, 0.5, rate), rate), path, audio_format)
+        found = sf.info(path)
+        assert (found.format, found.subtype) == (audio_format.upper(), coding)
+        assert (found.channels, found.samplerate, found.frames) == (1, rate, rate // 2)
+
+    def test_the_formats_have_the_content_types_that_browsers_know(self):
+        assert CONTENT_TYPES == {
+            "wav": "audio/wav",
+            "flac": "audio/flac",
+            "mp3": "audio/mpeg",
+            "ogg": "audio/ogg",
+        }
+
+    @pytest.mark.parametrize("length", [1, 4_095, 4_096, 4_097])
+    def test_no_sample_is_lost_at_the_edge_of_a_block(self, tmp_path, length):
+        samples = (np.arange(length) % 1_000 / 32_768).astype(np.float32)
+        write(Audio(samples, RATE), tmp_path / "out.flac", "flac")
+        np.testing.assert_array_equal(read(tmp_path / "out.flac").samples, samples)
+
+    def test_16_bits_are_rounded_to_the_nearest(self, tmp_path):
+        steps = np.array([0.4, 0.6, -0.4, -0.6, 100.3, -100.7], dtype=np.float32)
+        write(Audio(steps / np.float32(32_768), RATE), tmp_path / "out.wav", "wav")
+        stored, _ = sf.read(tmp_path / "out.wav", dtype="int16")
+        assert stored.tolist() == [0, 1, 0, -1, 100, -101]
+
+    def test_silence_stays_silent(self, tmp_path):
+        write(Audio(np.zeros(1_000, dtype=np.float32), RATE), tmp_path / "out.wav", "wav")
+        stored, _ = sf.read(tmp_path / "out.wav", dtype="int16")
+        assert not stored.any()
+
+    def test_a_full_disk_is_a_storage_error_that_says_so(self, tmp_path, monkeypatch):
+        def full(_self: Path, _target: Path) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
+
+        monkeypatch.setattr(Path, "replace", full)
+        with pytest.raises(StorageError, match="wav: No space left on device") as caught:
+            write(Audio(tone(200, 0.1), RATE), tmp_path / "out.wav", "wav")
+        assert str(tmp_path) not in caught.value.message
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestWriteSamples:
+    def test_it_holds_the_very_samples(self, tmp_path):
+        path = tmp_path / "kept.wav"
+        samples = np.array([1.5, -2.0, 1e-7, 0.1, 1 / 3], dtype=np.float32)
+        write_samples(Audio(samples, 24_000), path)
+        back, rate = sf.read(path, dtype="float32")
+        np.testing.assert_array_equal(back, samples)
+        assert rate == 24_000
+        assert (sf.info(path).format, sf.info(path).channels) == ("WAV", 1)
+
+    def test_a_missing_folder_is_a_storage_error_without_its_path(self, tmp_path):
+        with pytest.raises(StorageError, match="could not be kept") as caught:
+            write_samples(Audio(tone(200, 0.1), RATE), tmp_path / "gone" / "kept.wav")
+        assert str(tmp_path) not in caught.value.message
+
+    def test_a_failed_write_is_one_too(self, tmp_path, monkeypatch):
+        def full(_self: sf.SoundFile, _samples: np.ndarray) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(sf.SoundFile, "write", full)
+        with pytest.raises(StorageError, match="No space left on device"):
+            write_samples(Audio(tone(200, 0.1), RATE), tmp_path / "kept.wav")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests.support.sounds import clicks, speech, spoken, tone
 from worker.audio import Audio, Span, join, limit_peak, shift, trim
+from worker.audio.waveform import amplitude_to_db, check_finite, db_to_amplitude, window_rms
 from worker.errors import SynthesisError
 
 RATE = 16_000
@@ -76,6 +77,60 @@ class TestTrim:
         trimmed = trim(Audio(samples, RATE), margin=0.1)
         assert (trimmed.cut_front, trimmed.cut_back) == (14_400, 14_400)
 
+    def test_without_a_word_50_ms_are_kept(self):
+        samples = np.pad(np.full(1_600, 0.5, dtype=np.float32), 16_000)
+        trimmed = trim(Audio(samples, RATE))
+        assert (trimmed.cut_front, trimmed.cut_back) == (16_000 - 800, 16_000 - 800)
+        assert len(trimmed.audio.samples) == 1_600 + 2 * 800
+        assert trimmed.audio.sample_rate == RATE
+
+    def test_the_margin_ends_where_the_audio_does(self):
+        samples = np.zeros(3_200, dtype=np.float32)
+        samples[320:480] = samples[2_880:3_040] = 0.5  # 20 ms from either end
+        trimmed = trim(Audio(samples, RATE))
+        assert (trimmed.cut_front, trimmed.cut_back) == (0, 0)
+        np.testing.assert_array_equal(trimmed.audio.samples, samples)
+
+    def test_the_margin_is_of_the_audio_s_own_sample_rate(self):
+        samples = np.pad(np.full(4_800, 0.5, dtype=np.float32), 48_000)
+        trimmed = trim(Audio(samples, 48_000))
+        assert (trimmed.cut_front, trimmed.cut_back) == (48_000 - 2_400, 48_000 - 2_400)
+        assert trimmed.audio.sample_rate == 48_000
+
+    def test_the_margin_is_rounded_to_whole_samples(self):
+        # At 22,055 Hz a window of 10 ms is 221 samples, and 50 ms are 1102.75.
+        samples = np.zeros(221 * 50, dtype=np.float32)
+        samples[221 * 20 : 221 * 30] = 0.5
+        trimmed = trim(Audio(samples, 22_055))
+        assert (trimmed.cut_front, trimmed.cut_back) == (221 * 20 - 1_103, 221 * 20 - 1_103)
+
+    @pytest.mark.parametrize(("loudness", "heard"), [(-49.0, True), (-51.0, False)])
+    def test_what_is_50_db_below_the_loudest_moment_is_silence(self, loudness, heard):
+        samples = np.zeros(16_000, dtype=np.float32)
+        samples[8_000:9_600] = 0.5
+        samples[1_600:3_200] = 0.5 * decibels(loudness)
+        trimmed = trim(Audio(samples, RATE), margin=0.0)
+        assert (trimmed.cut_front, trimmed.cut_back) == (1_600 if heard else 8_000, 6_400)
+
+    @pytest.mark.parametrize(("loudness", "heard"), [(-99.0, True), (-101.0, False)])
+    def test_what_rounds_to_zero_in_16_bits_is_silence(self, loudness, heard):
+        samples = np.full(1_600, decibels(loudness), dtype=np.float32)
+        trimmed = trim(Audio(samples, RATE))
+        assert len(trimmed.audio.samples) == (1_600 if heard else 0)
+
+    def test_a_sound_in_the_last_part_of_a_window_is_heard(self):
+        samples = np.zeros(16_000 + 50, dtype=np.float32)
+        samples[-50:] = 0.5  # less than a window of 10 ms behind the last whole one
+        trimmed = trim(Audio(samples, RATE), margin=0.0)
+        assert (trimmed.cut_front, trimmed.cut_back) == (16_000, 0)
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    def test_what_is_no_number_is_an_error_and_not_silence(self, bad):
+        samples = tone(200, 1.0)
+        samples[7] = bad
+        with pytest.raises(SynthesisError, match="not numbers"):
+            trim(Audio(samples, RATE))
+
 
 class TestJoin:
     def test_spans_are_where_the_segments_lie(self):
@@ -104,6 +159,26 @@ class TestJoin:
     def test_sample_rates_must_agree(self):
         with pytest.raises(ValueError, match="16000, 24000"):
             join([Audio(tone(200, 0.1), 16_000), Audio(tone(200, 0.1), 24_000)], 0.0)
+
+    @pytest.mark.parametrize(("gap", "samples"), [(0.00009, 1), (0.00004, 1), (0.00003, 0)])
+    def test_a_gap_is_rounded_to_whole_samples(self, gap, samples):
+        segments = [Audio(np.ones(10, dtype=np.float32), RATE)] * 2
+        joined = join(segments, gap)
+        assert len(joined.audio.samples) == 20 + samples
+        assert joined.spans[1].start == (10 + samples) / RATE
+
+    def test_an_empty_segment_has_an_empty_span_between_two_gaps(self):
+        full = Audio(np.ones(16_000, dtype=np.float32), RATE)
+        joined = join([full, Audio(full.samples[:0], RATE), full], 0.5)
+        assert joined.spans == (Span(0.0, 1.0), Span(1.5, 1.5), Span(2.0, 3.0))
+        assert joined.audio.duration == 3.0
+
+    def test_float32_stays_float32_at_the_segments_own_rate(self):
+        segments = [Audio(np.ones(10, dtype=np.float32), 24_000)] * 2
+        joined = join(segments, 0.1)
+        assert joined.audio.samples.dtype == np.float32
+        assert joined.audio.sample_rate == 24_000
+        assert len(joined.audio.samples) == 20 + 2_400
 
     @given(
         lengths=st.lists(st.integers(0, 500), min_size=1, max_size=8),
@@ -173,6 +248,19 @@ class TestShift:
         audio = Audio(tone(300, 0.1), RATE)
         assert shift(audio, 0, 1.0) is audio
 
+    @pytest.mark.parametrize(("semitones", "tempo"), [(3, 1.0), (0, 1.5)])
+    def test_each_change_alone_is_made(self, semitones, tempo):
+        audio = Audio(tone(300, 0.5), RATE)
+        shifted = shift(audio, semitones, tempo)
+        assert shifted is not audio
+        assert len(shifted.samples) == round(8_000 / tempo)
+        assert shifted.samples.dtype == np.float32
+        assert pitch(shifted.samples, RATE) == pytest.approx(300 * 2 ** (semitones / 12), rel=0.01)
+
+    def test_empty_audio_is_the_same_object(self):
+        empty = Audio(np.zeros(0, dtype=np.float32), RATE)
+        assert shift(empty, 3, 0.5) is empty
+
     @pytest.mark.parametrize("length", [0, 1, 2, 100, 1_000])
     @pytest.mark.parametrize(("semitones", "tempo"), [(0, 0.5), (-12, 2.0), (12, 0.77)])
     def test_short_audio_has_its_exact_length_too(self, length, semitones, tempo):
@@ -227,3 +315,57 @@ class TestLimitPeak:
     def test_empty_audio_passes(self):
         empty = Audio(np.zeros(0, dtype=np.float32), RATE)
         assert limit_peak(empty) is empty
+
+    @pytest.mark.parametrize("degrees", [22.5, 67.5])
+    def test_a_peak_a_quarter_of_the_way_between_two_samples_counts(self, degrees):
+        # At a quarter of the sample rate a sample is 90 degrees long. The crest lies a quarter or
+        # three quarters of the way from one sample to the next, where double the rate has none.
+        samples = np.sin(np.radians(degrees + 90 * np.arange(RATE))).astype(np.float32)
+        limited = limit_peak(Audio(samples, RATE)).samples
+        ratio = np.abs(limited[4_000:12_000]).max() / np.abs(samples).max()
+        assert ratio <= decibels(-1)
+        assert ratio == pytest.approx(decibels(-1), rel=0.1)  # the ends ring a little
+
+    def test_what_is_scaled_is_scaled_everywhere_alike(self):
+        samples = tone(440, 1.0, amplitude=3.0)
+        samples[:8_000] *= 0.01
+        limited = limit_peak(Audio(samples, RATE))
+        assert limited.samples.dtype == np.float32
+        assert limited.sample_rate == RATE
+        quiet, loud = (np.abs(part).max() for part in np.split(limited.samples, 2))
+        assert quiet / loud == pytest.approx(0.01, rel=1e-3)
+
+    @pytest.mark.parametrize(("amplitude", "kept"), [(0.885, True), (0.897, False)])
+    def test_the_limit_is_one_decibel_below_full_scale(self, amplitude, kept):
+        # -1 dBFS is 0.891. What comes and goes as slowly as this has no peak between its samples.
+        hum = np.hanning(16_000).astype(np.float32) * np.float32(amplitude)
+        audio = Audio(hum, RATE)
+        assert (limit_peak(audio) is audio) == kept
+        assert np.abs(limit_peak(audio).samples).max() <= 0.8913
+
+
+class TestMeasures:
+    def test_each_window_of_10_ms_has_its_loudness_and_the_last_is_filled_with_silence(self):
+        samples = np.concatenate([np.full(80, 0.2), np.full(80, -0.6), np.full(40, 0.5)])
+        rms = window_rms(Audio(samples.astype(np.float32), 8_000))
+        assert rms == pytest.approx([0.2, 0.6, 0.5 * np.sqrt(40 / 80)])
+
+    @pytest.mark.parametrize(("length", "windows"), [(0, 0), (1, 1), (160, 1), (161, 2)])
+    def test_there_is_a_window_for_each_begun_hundredth(self, length, windows):
+        assert len(window_rms(Audio(np.ones(length, dtype=np.float32), RATE))) == windows
+
+    @pytest.mark.parametrize(("db", "amplitude"), [(0, 1.0), (-20, 0.1), (-6.0206, 0.5), (20, 10)])
+    def test_decibels_are_of_full_scale(self, db, amplitude):
+        assert db_to_amplitude(db) == pytest.approx(amplitude, rel=1e-4)
+        assert amplitude_to_db(amplitude) == pytest.approx(db, abs=1e-3)
+
+    def test_silence_has_a_loudness_too(self):
+        assert amplitude_to_db(0.0) == -200
+
+    def test_numbers_pass_and_others_are_an_error(self):
+        check_finite(Audio(tone(200, 0.1), RATE))
+        with pytest.raises(SynthesisError, match="another seed"):
+            check_finite(Audio(np.array([0.0, np.nan], dtype=np.float32), RATE))
+
+    def test_the_length_is_in_seconds(self):
+        assert Audio(np.zeros(12_000, dtype=np.float32), 24_000).duration == 0.5

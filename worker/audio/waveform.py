@@ -67,7 +67,9 @@ def trim(audio: Audio, *, margin: float = TRIM_MARGIN_SECONDS) -> Trimmed:
 
     Heard is a window within SPEECH_RANGE_DB of the loudest one and above SPEECH_FLOOR_DBFS.
     Audio in which nothing can be heard comes back empty, all of it cut at the front.
+    Raises SynthesisError for values that are not finite: they would pass for silence.
     """
+    check_finite(audio)
     rms = window_rms(audio)
     threshold = max(
         rms.max(initial=0.0) * db_to_amplitude(-SPEECH_RANGE_DB), db_to_amplitude(SPEECH_FLOOR_DBFS)

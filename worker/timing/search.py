@@ -68,9 +68,11 @@ def _align(model: CtcModel, logits: torch.Tensor, readings: Sequence[str]) -> li
     if not text or len(text) >= logits.shape[1]:
         return [None] * len(readings)
     # The window's samples serve WhisperX for their number only: the logits are at hand. It spreads
-    # the time from the first frame to the last over all of the window, which makes words the later
-    # the further behind they are, by up to 40 ms; so the window is said to end where the last frame
-    # begins, and a frame stands for its middle.
+    # the frames over all of the window, which is longer than they are, so that words are the later
+    # the further behind they are; so the window is said to end where the last frame begins. With
+    # half a frame added to all times, the first frame stands for its middle and the last one for
+    # half a frame before itself, which on words at known places errs less (median 6 ms) than the
+    # middle of each frame (9 ms).
     seconds = (logits.shape[1] - 1) * FRAME_SECONDS
     result = align(
         [{"text": text, "start": 0.0, "end": seconds}],
