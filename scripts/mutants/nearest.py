@@ -14,7 +14,7 @@ OURS = ("worker", "volume", "scripts", "docs", "tests")
 
 
 def nearest(file: str) -> list[str]:
-    """The unit test files that import a file's module, the one that imports the fewest first.
+    """The unit test files that import a file's module: those named for it, then few imports first.
 
     Paths are relative to the repository. What a package's `__init__` or a module of tests/support
     imports counts as imported by the test. For a file that is no module (the C sources), the tests
@@ -30,7 +30,8 @@ def nearest(file: str) -> list[str]:
         }
         wanted = {package, *importers}
     tests = [path for path in UNIT_TESTS.glob("test_*.py") if wanted & imported(path)]
-    tests.sort(key=lambda path: (len(imported(path)), path.name))
+    name = Path(file).stem.strip("_")
+    tests.sort(key=lambda path: (name not in path.stem, len(imported(path)), path.name))
     return [str(path.relative_to(REPOSITORY)) for path in tests]
 
 

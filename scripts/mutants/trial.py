@@ -32,10 +32,10 @@ import pytest
 from scripts.mutants.mutant import REPOSITORY, Mutant
 from scripts.mutants.nearest import nearest
 
-LOADED = ("pytest", "torch", "numpy", "pydantic_settings", "boto3", "aiohttp", "soundfile", "regex")
+LOADED = "scripts.mutants.preloaded"
 LEFT_OUT = (".*", "__pycache__", "out", "*.pyc")  # of the tree, when it is copied
 KEPT = (".runpod", ".github", ".ci")  # of what begins with a dot, for the tests that read it
-AT_LEAST = 60.0  # seconds a trial may take, and thrice what its tests take without a fault
+AT_LEAST = 30.0  # seconds a trial may take, and thrice what its tests take without a fault
 LONGEST = 600.0  # seconds of one test file, without a fault
 LOG = "trial.log"
 SPAWN = multiprocessing.get_context("forkserver")
@@ -174,7 +174,7 @@ class Trials:
         self._copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
         # The forkserver and its forks inherit it: threads that wait sleep, beside each other's.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        SPAWN.set_forkserver_preload(list(LOADED))
+        SPAWN.set_forkserver_preload([LOADED])
 
     @contextmanager
     def copies(self) -> Iterator[None]:
@@ -223,11 +223,17 @@ class Trials:
 
     def _near(self, mutant: Mutant, seconds: Mapping[str, float]) -> Outcome:
         tests = nearest(mutant.file)
-        if not tests:
-            return Outcome("", 0.0)
-        limit = AT_LEAST + 3 * sum(seconds[test] for test in tests)
         key = self._key(mutant.file + mutant.applied(), tests)
-        return self._noted(key, lambda: self._run(tests, limit, mutant))
+
+        def attempt() -> Outcome:
+            outcome = Outcome("", 0.0)
+            for test in tests:  # one after the other: a fault is mostly seen by the first
+                outcome = self._run([test], AT_LEAST + 3 * seconds[test], mutant)
+                if outcome.by:
+                    break
+            return outcome
+
+        return self._noted(key, attempt)
 
     def _last(self, mutant: Mutant, test: str) -> Outcome:
         try:
