@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -53,13 +54,22 @@ def collect(layout: Layout, keep: set[Path], *, dry_run: bool, timing: Timing) -
             trash.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(trash)
             if any((layout.uses / user.name).glob("*")):
-                trash.rename(folder)
+                _put_back(trash, folder)
                 continue
         removed.append(Removal(folder.name, size))
     removed += _leftovers(layout, dry_run=dry_run, timing=timing)
     if not dry_run:
         shutil.rmtree(layout.cache / "trash", ignore_errors=True)
     return removed
+
+
+def _put_back(trash: Path, folder: Path) -> None:
+    """Undo a rename; what the folder's user has installed anew meanwhile stands instead."""
+    try:
+        trash.rename(folder)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
 
 
 def _leftovers(layout: Layout, *, dry_run: bool, timing: Timing) -> list[Removal]:

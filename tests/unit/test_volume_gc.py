@@ -122,6 +122,52 @@ def test_a_user_that_comes_after_the_look_keeps_its_files(
     assert list(layout.cache.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [errno.ENOTEMPTY, errno.EEXIST])
+def test_what_its_user_installed_anew_meanwhile_stands_and_the_others_still_go(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Of a folder that is not empty a filesystem may say either."""
+    old, other = put(layout.environments / "old", 30), put(layout.environments / "other", 20)
+    rename = Path.rename
+
+    def renamed_and_then_it_comes(self: Path, target: Path) -> Path:
+        if target == old:
+            with pytest.raises(OSError, match="not empty"):
+                rename(self, target)
+            raise OSError(number, os.strerror(number))
+        moved = rename(self, target)
+        if self == old:
+            announce(layout.uses, ["old"])
+            put(old, 40)
+        return moved
+
+    monkeypatch.setattr(gc, "in_use", lambda uses, patience: set())
+    monkeypatch.setattr(Path, "rename", renamed_and_then_it_comes)
+    assert run(layout) == [Removal("other", 20)]
+    assert (old / "file").stat().st_size == 40
+    assert not other.exists()
+    assert list(layout.cache.iterdir()) == []
+
+
+def test_any_other_failure_to_put_a_used_thing_back_is_told(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = put(layout.environments / "old")
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if target == old:
+            raise OSError(errno.EIO, "I/O error")
+        announce(layout.uses, ["old"])
+        return rename(self, target)
+
+    monkeypatch.setattr(gc, "in_use", lambda uses, patience: set())
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(OSError, match="I/O error"):
+        run(layout)
+    assert [path.name for path in layout.cache.glob("trash/*/*")] == ["file"]
+
+
 def test_while_it_is_asked_again_the_folder_is_out_of_sight(
     layout: Layout, meanwhile: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
