@@ -6,11 +6,10 @@ import errno
 import shutil
 import uuid
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from volume.layout import PREPARED, Layout
-from volume.lease import Timing, acquire, is_free, newest_claim
+from volume.lease import Lease, Timing, acquire, is_free, newest_beat, newest_claim
 from volume.space import bytes_below
 from volume.uses import in_use
 
@@ -73,16 +72,21 @@ def _put_back(trash: Path, folder: Path) -> None:
 
 
 def _leftovers(layout: Layout, *, dry_run: bool, timing: Timing) -> list[Removal]:
-    """Remove the work folders of installs that nobody is at, each under its own lease."""
+    """Remove the work folders of installs that nobody is at, each under its own lease.
+
+    An installer of another machine may have died without a word. It is waited for as at a takeover,
+    and left alone as soon as anything moves. A dry run claims nothing and waits for nobody, so it
+    leaves such work out.
+    """
     removed = []
     for work in sorted(layout.cache.glob("*")):
         leases = layout.leases / work.name
-        if work.name == "trash" or _is_busy(leases):
+        if work.name == "trash" or (dry_run and not is_free(leases, newest_claim(leases))):
             continue
         removal = Removal(f"cache/{work.name}", bytes_below(work))
         if not dry_run:
-            lease = acquire(leases, is_done=partial(_is_busy, leases), timing=timing)
-            if lease is None:  # somebody has just taken it up
+            lease = _abandoned(work, leases, timing)
+            if lease is None:
                 continue
             with lease:
                 shutil.rmtree(work, ignore_errors=True)
@@ -90,5 +94,11 @@ def _leftovers(layout: Layout, *, dry_run: bool, timing: Timing) -> list[Removal
     return removed
 
 
-def _is_busy(leases: Path) -> bool:
-    return not is_free(leases, newest_claim(leases))
+def _abandoned(work: Path, leases: Path, timing: Timing) -> Lease | None:
+    """Wait for the lease of a work folder; None when somebody is at it, or has just ended."""
+    seen = newest_beat(leases)
+
+    def is_alive() -> bool:
+        return newest_beat(leases) != seen or not work.exists()
+
+    return acquire(leases, is_done=is_alive, timing=timing)
