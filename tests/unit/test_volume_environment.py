@@ -287,6 +287,17 @@ def test_a_lost_lease_ends_the_install(here: Parts, tmp_path: Path) -> None:
 # What is checked before anything is published.
 
 
+@pytest.mark.parametrize("folder", ["", "pkg/"])
+def test_a_wheel_may_have_files_that_are_called_as_the_manifests_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    names = (f"{folder}{MANIFEST}", f"{folder}{TWIN}", f"{folder}code.py")
+    wheel = make_wheel("fast", "2.0", dict.fromkeys(names, b"{}"))
+    here = parts(tmp_path, monkeypatch, [wheel])
+    listed = {file.path for file in read_manifest(install(here)) or ()}
+    assert {f"site-packages/{name}" for name in names} <= listed
+
+
 def changing(here: Parts, act: Callable[[Path], object]) -> None:
     here.programs.after = lambda name, command: act(Path(command[command.index("--target") + 1]))
 

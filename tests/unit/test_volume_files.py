@@ -69,9 +69,23 @@ def test_a_manifest_names_every_file_and_either_copy_serves(folder: Path) -> Non
     assert read_manifest(folder) is None
 
 
-def test_what_has_a_manifest_of_its_own_is_not_part_of_the_folder_above(folder: Path) -> None:
-    write_manifest(folder / "sub", scan(folder / "sub"))
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_was_prepared_from_a_model_is_not_part_of_it(folder: Path, whole: bool) -> None:
+    (folder / "sub").rename(folder / "prepared-0")
+    if whole:
+        write_manifest(folder / "prepared-0", scan(folder / "prepared-0"))
     assert files_below(folder) == ["a"]
+    assert "b" in files_below(folder / "prepared-0")
+
+
+@pytest.mark.parametrize("where", ["sub", "sub/deeper", "sub/prepared-1"])
+def test_a_file_that_is_called_as_a_manifest_hides_no_folder(folder: Path, where: str) -> None:
+    """Wheels have such files."""
+    (folder / where).mkdir(exist_ok=True)
+    for name in (MANIFEST, TWIN, "c"):
+        (folder / where / name).touch()
+    inside = [f"{where}/{name}" for name in (MANIFEST, TWIN, "c")]
+    assert files_below(folder) == sorted(["a", "sub/b", *inside])
 
 
 @given(st.permutations(["x", "y", "z"]))
