@@ -243,6 +243,12 @@ def test_after_the_last_attempt_the_error_holds_uvs_reason(
     assert not here.environment_folder.exists()
 
 
+def test_where_nothing_was_tried_the_error_says_so(here: Parts) -> None:
+    with pytest.raises(DownloadError, match=r"after 0 attempts; uv says:\nnothing was tried"):
+        install(with_installer(here, attempts=0))
+    assert here.programs.ran == []
+
+
 def test_a_uv_that_was_killed_has_not_installed(here: Parts, pauses: list[float]) -> None:
     failing(here, 1, Outcome(-9, ""))
     install(here)
