@@ -270,6 +270,52 @@ def test_an_unreadable_lock_is_named(tmp_path: Path) -> None:
         load_model_lock("demo", tmp_path)
 
 
+WHOLE = {"source": "hub", "revision": "1", "licence": "MIT", "files": []}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({}, "it lacks 'models'"),
+        ([], "list indices"),
+        ({"models": {"m": {}}}, "it lacks 'revision'"),
+        ({"models": {"m": {k: v for k, v in WHOLE.items() if k != "files"}}}, "it lacks 'files'"),
+        ({"models": {"m": WHOLE | {"files": [{"path": "a"}]}}}, "missing 2 required"),
+        ({"models": {"m": WHOLE | {"files": 3}}}, "not iterable"),
+        ({"models": {"m": WHOLE | {"aligners": []}}}, "no attribute 'items'"),
+    ],
+)
+def test_a_model_lock_that_lacks_something_is_named_with_what_it_lacks(
+    tmp_path: Path, content: object, reason: str
+) -> None:
+    (tmp_path / "models.json").write_text(json.dumps(content))
+    with pytest.raises(LockError, match=rf"models\.json cannot be read: .*{reason}"):
+        load_model_lock("m", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({}, "it lacks 'wheels'"),
+        ({"wheels": [], "python": "3.11"}, "it lacks 'platform'"),
+        ({"wheels": [{"name": "a"}]}, "it lacks 'requires'"),
+        ({"wheels": [{"name": "a", "requires": []}]}, "missing 4 required"),
+    ],
+)
+def test_an_environment_lock_that_lacks_something_is_named_with_what_it_lacks(
+    tmp_path: Path, content: object, reason: str
+) -> None:
+    (tmp_path / "environment.json").write_text(json.dumps(content))
+    with pytest.raises(LockError, match=rf"environment\.json cannot be read: .*{reason}"):
+        load_environment_lock(tmp_path)
+
+
+def test_the_names_of_models_are_asked_of_a_lock_that_has_some(tmp_path: Path) -> None:
+    (tmp_path / "models.json").write_text("{}")
+    with pytest.raises(LockError, match=r"models\.json cannot be read: it lacks 'models'"):
+        model_names(tmp_path)
+
+
 def test_the_platforms_mount_point_is_never_made(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
