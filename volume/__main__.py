@@ -51,7 +51,9 @@ def parser() -> argparse.ArgumentParser:
     )
     arguments.add_argument("--takeover", type=float, default=Timing.takeover, metavar="SECONDS")
     arguments.add_argument("--heartbeat", type=float, default=Timing.heartbeat, metavar="SECONDS")
-    arguments.add_argument("--attempts", type=int, default=5, help="of a download that fails")
+    arguments.add_argument(
+        "--attempts", type=_at_least_one, default=5, help="of a download that fails"
+    )
     commands = arguments.add_subparsers(dest="command", required=True)
     install = commands.add_parser("install", help="install what is missing")
     _add_what(install)
@@ -69,6 +71,12 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument("--module", default="worker", help="what to become: python -m MODULE")
     start.add_argument("arguments", nargs="*", help="arguments for it, after --")
     return arguments
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"it must be a whole number of 1 or more, not {text!r}")
+    return int(text)
 
 
 def _add_what(command: argparse.ArgumentParser) -> None:

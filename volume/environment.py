@@ -74,6 +74,7 @@ def install_wheels(
         "PYC_INVALIDATION_MODE": "UNCHECKED_HASH",
     }
     progress = Progress("environment: installing", size)
+    reason = "nothing was tried"
 
     def watch(written: int) -> None:
         lease.check()
@@ -86,15 +87,16 @@ def install_wheels(
         if outcome.status == 0:
             progress.end()
             return
+        reason = outcome.last_lines
         held = bytes_below(cache)
         if "No space left" in outcome.output or missing_bytes(cache, needed - held):
             require_space(cache, needed, "the environment", held=held)
-        installer.say(f"environment: attempt {attempt + 1} failed:\n{outcome.last_lines}")
+        installer.say(f"environment: attempt {attempt + 1} failed:\n{reason}")
         if attempt + 1 < installer.attempts:
             time.sleep(installer.pause * 2**attempt)
     raise DownloadError(
         f"the environment could not be installed after {installer.attempts} attempts; uv says:\n"
-        f"{outcome.last_lines}"
+        f"{reason}"
     )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import uuid
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from volume.layout import PREPARED, Layout
-from volume.lease import Timing, acquire, is_free, newest_claim
+from volume.lease import Lease, Timing, acquire, is_free, newest_beat, newest_claim
 from volume.space import bytes_below
 from volume.uses import in_use
 
@@ -53,7 +53,7 @@ def collect(layout: Layout, keep: set[Path], *, dry_run: bool, timing: Timing) -
             trash.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(trash)
             if any((layout.uses / user.name).glob("*")):
-                trash.rename(folder)
+                _put_back(trash, folder)
                 continue
         removed.append(Removal(folder.name, size))
     removed += _leftovers(layout, dry_run=dry_run, timing=timing)
@@ -62,17 +62,31 @@ def collect(layout: Layout, keep: set[Path], *, dry_run: bool, timing: Timing) -
     return removed
 
 
+def _put_back(trash: Path, folder: Path) -> None:
+    """Undo a rename; what the folder's user has installed anew meanwhile stands instead."""
+    try:
+        trash.rename(folder)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+
+
 def _leftovers(layout: Layout, *, dry_run: bool, timing: Timing) -> list[Removal]:
-    """Remove the work folders of installs that nobody is at, each under its own lease."""
+    """Remove the work folders of installs that nobody is at, each under its own lease.
+
+    An installer of another machine may have died without a word. It is waited for as at a takeover,
+    and left alone as soon as anything moves. A dry run claims nothing and waits for nobody, so it
+    leaves such work out.
+    """
     removed = []
     for work in sorted(layout.cache.glob("*")):
         leases = layout.leases / work.name
-        if work.name == "trash" or _is_busy(leases):
+        if work.name == "trash" or (dry_run and not is_free(leases, newest_claim(leases))):
             continue
         removal = Removal(f"cache/{work.name}", bytes_below(work))
         if not dry_run:
-            lease = acquire(leases, is_done=partial(_is_busy, leases), timing=timing)
-            if lease is None:  # somebody has just taken it up
+            lease = _abandoned(work, leases, timing)
+            if lease is None:
                 continue
             with lease:
                 shutil.rmtree(work, ignore_errors=True)
@@ -80,5 +94,11 @@ def _leftovers(layout: Layout, *, dry_run: bool, timing: Timing) -> list[Removal
     return removed
 
 
-def _is_busy(leases: Path) -> bool:
-    return not is_free(leases, newest_claim(leases))
+def _abandoned(work: Path, leases: Path, timing: Timing) -> Lease | None:
+    """Wait for the lease of a work folder; None when somebody is at it, or has just ended."""
+    seen = newest_beat(leases)
+
+    def is_alive() -> bool:
+        return newest_beat(leases) != seen or not work.exists()
+
+    return acquire(leases, is_done=is_alive, timing=timing)

@@ -147,8 +147,8 @@ def acquire(
     seen = (0, b"")
     since = time.monotonic()
     while not is_done():
-        holder = newest_claim(folder)
-        beat = (holder, _read(_heartbeat(folder, holder)))
+        beat = newest_beat(folder)
+        holder, _ = beat
         free = is_free(folder, holder)
         if beat != seen:
             if holder != seen[0] and not free:
@@ -178,6 +178,12 @@ def newest_claim(folder: Path) -> int:
         return max((int(p.stem) for p in folder.glob("*.claim") if p.stem.isdigit()), default=0)
     except FileNotFoundError:
         return 0
+
+
+def newest_beat(folder: Path) -> tuple[int, bytes]:
+    """Return the claim that holds and its count: while they stay the same, no holder was seen."""
+    holder = newest_claim(folder)
+    return holder, _read(_heartbeat(folder, holder))
 
 
 def owner_of(folder: Path, generation: int) -> Process | None:

@@ -44,12 +44,13 @@ def sha256_of(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> s
 def files_below(folder: Path) -> list[str]:
     """Return the paths below `folder` of its files, sorted, without its own manifests.
 
-    A folder below it that has a manifest of its own, as a prepared model in a published one, is not
-    part of it.
+    What was prepared from a model lies in its folder, with manifests of its own, and is not part of
+    it. Any other folder is, whatever files it has: wheels have some that are called manifest.json.
     """
     found = []
     for where, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not (Path(where) / name / MANIFEST).exists()]
+        if Path(where) == folder:
+            folders[:] = [name for name in folders if not name.startswith("prepared-")]
         found += [(Path(where) / name).relative_to(folder).as_posix() for name in names]
     return sorted(path for path in found if path not in {MANIFEST, TWIN})
 

@@ -75,7 +75,8 @@ def damaged_wheels(lock: EnvironmentLock, finding: Finding) -> tuple[WheelLock, 
     intact RECORD names is its.
     """
     site = finding.folder / SITE
-    damaged = {path.removeprefix(f"{SITE}/") for path in finding.damaged} - {MANIFEST, TWIN}
+    paths = set(finding.damaged) - {MANIFEST, TWIN}
+    damaged = {path.removeprefix(f"{SITE}/") for path in paths}
     chosen, unclaimed = [], {source_of(path) for path in damaged}
     silent = []
     for wheel in lock.wheels:

@@ -243,6 +243,12 @@ def test_after_the_last_attempt_the_error_holds_uvs_reason(
     assert not here.environment_folder.exists()
 
 
+def test_where_nothing_was_tried_the_error_says_so(here: Parts) -> None:
+    with pytest.raises(DownloadError, match=r"after 0 attempts; uv says:\nnothing was tried"):
+        install(with_installer(here, attempts=0))
+    assert here.programs.ran == []
+
+
 def test_a_uv_that_was_killed_has_not_installed(here: Parts, pauses: list[float]) -> None:
     failing(here, 1, Outcome(-9, ""))
     install(here)
@@ -285,6 +291,17 @@ def test_a_lost_lease_ends_the_install(here: Parts, tmp_path: Path) -> None:
 
 
 # What is checked before anything is published.
+
+
+@pytest.mark.parametrize("folder", ["", "pkg/"])
+def test_a_wheel_may_have_files_that_are_called_as_the_manifests_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    names = (f"{folder}{MANIFEST}", f"{folder}{TWIN}", f"{folder}code.py")
+    wheel = make_wheel("fast", "2.0", dict.fromkeys(names, b"{}"))
+    here = parts(tmp_path, monkeypatch, [wheel])
+    listed = {file.path for file in read_manifest(install(here)) or ()}
+    assert {f"site-packages/{name}" for name in names} <= listed
 
 
 def changing(here: Parts, act: Callable[[Path], object]) -> None:

@@ -69,9 +69,23 @@ def test_a_manifest_names_every_file_and_either_copy_serves(folder: Path) -> Non
     assert read_manifest(folder) is None
 
 
-def test_what_has_a_manifest_of_its_own_is_not_part_of_the_folder_above(folder: Path) -> None:
-    write_manifest(folder / "sub", scan(folder / "sub"))
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_was_prepared_from_a_model_is_not_part_of_it(folder: Path, whole: bool) -> None:
+    (folder / "sub").rename(folder / "prepared-0")
+    if whole:
+        write_manifest(folder / "prepared-0", scan(folder / "prepared-0"))
     assert files_below(folder) == ["a"]
+    assert "b" in files_below(folder / "prepared-0")
+
+
+@pytest.mark.parametrize("where", ["sub", "sub/deeper", "sub/prepared-1"])
+def test_a_file_that_is_called_as_a_manifest_hides_no_folder(folder: Path, where: str) -> None:
+    """Wheels have such files."""
+    (folder / where).mkdir(exist_ok=True)
+    for name in (MANIFEST, TWIN, "c"):
+        (folder / where / name).touch()
+    inside = [f"{where}/{name}" for name in (MANIFEST, TWIN, "c")]
+    assert files_below(folder) == sorted(["a", "sub/b", *inside])
 
 
 @given(st.permutations(["x", "y", "z"]))
@@ -254,6 +268,52 @@ def test_an_unreadable_lock_is_named(tmp_path: Path) -> None:
     (tmp_path / "models.json").write_text("{")
     with pytest.raises(LockError, match=r"models\.json"):
         load_model_lock("demo", tmp_path)
+
+
+WHOLE = {"source": "hub", "revision": "1", "licence": "MIT", "files": []}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({}, "it lacks 'models'"),
+        ([], "list indices"),
+        ({"models": {"m": {}}}, "it lacks 'revision'"),
+        ({"models": {"m": {k: v for k, v in WHOLE.items() if k != "files"}}}, "it lacks 'files'"),
+        ({"models": {"m": WHOLE | {"files": [{"path": "a"}]}}}, "missing 2 required"),
+        ({"models": {"m": WHOLE | {"files": 3}}}, "not iterable"),
+        ({"models": {"m": WHOLE | {"aligners": []}}}, "no attribute 'items'"),
+    ],
+)
+def test_a_model_lock_that_lacks_something_is_named_with_what_it_lacks(
+    tmp_path: Path, content: object, reason: str
+) -> None:
+    (tmp_path / "models.json").write_text(json.dumps(content))
+    with pytest.raises(LockError, match=rf"models\.json cannot be read: .*{reason}"):
+        load_model_lock("m", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({}, "it lacks 'wheels'"),
+        ({"wheels": [], "python": "3.11"}, "it lacks 'platform'"),
+        ({"wheels": [{"name": "a"}]}, "it lacks 'requires'"),
+        ({"wheels": [{"name": "a", "requires": []}]}, "missing 4 required"),
+    ],
+)
+def test_an_environment_lock_that_lacks_something_is_named_with_what_it_lacks(
+    tmp_path: Path, content: object, reason: str
+) -> None:
+    (tmp_path / "environment.json").write_text(json.dumps(content))
+    with pytest.raises(LockError, match=rf"environment\.json cannot be read: .*{reason}"):
+        load_environment_lock(tmp_path)
+
+
+def test_the_names_of_models_are_asked_of_a_lock_that_has_some(tmp_path: Path) -> None:
+    (tmp_path / "models.json").write_text("{}")
+    with pytest.raises(LockError, match=r"models\.json cannot be read: it lacks 'models'"):
+        model_names(tmp_path)
 
 
 def test_the_platforms_mount_point_is_never_made(

@@ -122,6 +122,52 @@ def test_a_user_that_comes_after_the_look_keeps_its_files(
     assert list(layout.cache.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [errno.ENOTEMPTY, errno.EEXIST])
+def test_what_its_user_installed_anew_meanwhile_stands_and_the_others_still_go(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Of a folder that is not empty a filesystem may say either."""
+    old, other = put(layout.environments / "old", 30), put(layout.environments / "other", 20)
+    rename = Path.rename
+
+    def renamed_and_then_it_comes(self: Path, target: Path) -> Path:
+        if target == old:
+            with pytest.raises(OSError, match="not empty"):
+                rename(self, target)
+            raise OSError(number, os.strerror(number))
+        moved = rename(self, target)
+        if self == old:
+            announce(layout.uses, ["old"])
+            put(old, 40)
+        return moved
+
+    monkeypatch.setattr(gc, "in_use", lambda uses, patience: set())
+    monkeypatch.setattr(Path, "rename", renamed_and_then_it_comes)
+    assert run(layout) == [Removal("other", 20)]
+    assert (old / "file").stat().st_size == 40
+    assert not other.exists()
+    assert list(layout.cache.iterdir()) == []
+
+
+def test_any_other_failure_to_put_a_used_thing_back_is_told(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = put(layout.environments / "old")
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if target == old:
+            raise OSError(errno.EIO, "I/O error")
+        announce(layout.uses, ["old"])
+        return rename(self, target)
+
+    monkeypatch.setattr(gc, "in_use", lambda uses, patience: set())
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(OSError, match="I/O error"):
+        run(layout)
+    assert [path.name for path in layout.cache.glob("trash/*/*")] == ["file"]
+
+
 def test_while_it_is_asked_again_the_folder_is_out_of_sight(
     layout: Layout, meanwhile: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,13 +240,87 @@ def test_what_cannot_be_removed_stops_nothing_and_waits_for_the_next_gc(
     assert list(layout.cache.iterdir()) == []
 
 
-@pytest.mark.parametrize("dry_run", [False, True])
-def test_work_under_way_is_left_alone_without_waiting(layout: Layout, dry_run: bool) -> None:
-    work = put(layout.cache / "m@1")
-    claim_of(layout.leases / "m@1", 1, elsewhere())
-    assert run(layout, dry_run=dry_run) == []
+class Clock:
+    """Time as the lease sees it, which passes by sleeping; `act` is done at each sleep."""
+
+    def __init__(self, act: Callable[[int], object]) -> None:
+        self.now = 0.0
+        self.slept = 0
+        self.act = act
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        assert self.slept < 1000, "it waits for ever"
+        self.now += seconds
+        self.slept += 1
+        self.act(self.slept)
+
+
+def test_what_an_installer_of_a_lost_machine_left_goes_when_its_count_has_stood_still(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot be known to be dead, and it never said that it left."""
+    work, leases = put(layout.cache / "m@1", 30), layout.leases / "m@1"
+    claim_of(leases, 1, elsewhere())
+    there = []
+    clock = Clock(lambda slept: there.append((work / "file").exists()))
+    monkeypatch.setattr("volume.lease.time", clock)
+    assert run(layout) == [Removal("cache/m@1", 30)]
+    assert QUICK.takeover < clock.now <= QUICK.takeover + 2 * QUICK.poll
+    assert all(there)
+    assert not work.exists()
+    assert newest_claim(leases) == 2
+    assert is_free(leases, 2)
+
+
+def test_a_dry_run_waits_for_no_installer_and_promises_nothing_of_its_work(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, leases = put(layout.cache / "m@1"), layout.leases / "m@1"
+    claim_of(leases, 1, elsewhere())
+    before = sorted(leases.iterdir())
+    monkeypatch.setattr("volume.lease.time", Clock(lambda slept: pytest.fail("waited")))
+    assert run(layout, dry_run=True) == []
     assert (work / "file").exists()
-    assert newest_claim(layout.leases / "m@1") == 1
+    assert sorted(leases.iterdir()) == before
+
+
+def test_the_work_of_an_installer_whose_count_goes_up_is_left_alone(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One beat is enough to know that it lives; what dead ones left beside it goes all the same."""
+    work, leases = put(layout.cache / "m@1"), layout.leases / "m@1"
+    left = put(layout.cache / "n@1")
+    claim_of(leases, 1, elsewhere())
+
+    def beat(slept: int) -> None:
+        if slept % 5 == 0:
+            (leases / "00000001.heartbeat").write_bytes(b"%012d" % (100 + slept))
+
+    clock = Clock(beat)
+    monkeypatch.setattr("volume.lease.time", clock)
+    assert run(layout) == [Removal("cache/n@1", 10)]
+    assert clock.slept == 5
+    assert (work / "file").exists()
+    assert newest_claim(leases) == 1
+    assert not left.exists()
+
+
+def test_an_installer_that_ends_while_gc_waits_for_it_has_left_nothing_to_tell_of(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, leases = put(layout.cache / "m@1"), layout.leases / "m@1"
+    claim_of(leases, 1, elsewhere())
+
+    def end(slept: int) -> None:
+        shutil.rmtree(work)
+        (leases / "00000001.released").touch()
+
+    monkeypatch.setattr("volume.lease.time", Clock(end))
+    assert run(layout) == []
+    assert newest_claim(leases) == 1
 
 
 def test_work_that_somebody_takes_up_just_then_is_left_and_not_told(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ import pytest
 
 from tests.support.faulty_http import Answer, FaultyServer, sha256
 from tests.support.index_server import Wheel, index_of, make_wheel
+from volume.errors import DownloadError
 from volume.locking import __main__ as cli
 from volume.locking import demo
 from volume.locking import environment as locking
@@ -296,8 +299,29 @@ def test_a_server_that_gives_the_whole_for_a_part_is_refused(
         status = 200
 
     monkeypatch.setattr("urllib.request.urlopen", lambda request, timeout: Whole(b"x" * 4))
-    with pytest.raises(OSError, match="no range requests here"):
+    with pytest.raises(DownloadError, match="no range requests here"):
         RangeReader("https://x.test/y", 4).read(4)
+    with pytest.raises(DownloadError, match=r"x\.test/y: no range requests here \(HTTP 200\)"):
+        read_wheel("https://x.test/y", 400)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        urllib.error.URLError("no route"),
+        TimeoutError("no route"),
+        http.client.BadStatusLine("no route"),
+    ],
+)
+def test_why_a_wheel_could_not_be_read_is_told_and_not_that_it_is_none(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(request: urllib.request.Request, timeout: float) -> object:
+        raise error
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    with pytest.raises(DownloadError, match=r"x\.test/y: .*no route"):
+        read_wheel("https://x.test/y", 400)
 
 
 def test_a_wheel_is_read_without_most_of_its_bytes(

@@ -94,6 +94,18 @@ def test_the_options_reach_the_installer(here: Parts, monkeypatch: pytest.Monkey
     assert default.layout == Layout(here.layout.mount)
 
 
+@pytest.mark.parametrize("attempts", ["0", "-1", "some", "1.5"])
+def test_fewer_attempts_than_one_are_refused_in_words(
+    here: Parts, capsys: pytest.CaptureFixture[str], attempts: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        volume(here, "--attempts", attempts, "install")
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert f"--attempts: it must be a whole number of 1 or more, not '{attempts}'" in told
+    assert here.programs.ran == []
+
+
 @pytest.fixture
 def three(here: Parts) -> Path:
     """A lock of a model whose words two others time."""

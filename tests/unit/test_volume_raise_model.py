@@ -5,15 +5,18 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import threading
 import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from tests.support.faulty_http import sha256
 from tests.support.hub_server import LARGE, REVISION, hub_of
 from volume.errors import DownloadError, LockError
-from volume.locking.model import raise_model
+from volume.locking.model import TokenStaysHome, raise_model
 from volume.locks import load_model_lock
 
 REPOSITORY = "someone/model"
@@ -87,11 +90,11 @@ def test_the_token_is_sent_where_there_is_one(
 ) -> None:
     heard = []
 
-    def answer(request: urllib.request.Request, timeout: float) -> io.BytesIO:
+    def answer(_: object, request: urllib.request.Request, timeout: float) -> io.BytesIO:
         heard.append((request.full_url, request.get_header("Authorization"), timeout))
         return io.BytesIO(b'{"sha": "new", "siblings": []}')
 
-    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", answer)
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     if token is None:
         monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -106,12 +109,79 @@ def test_the_token_is_sent_where_there_is_one(
     assert timeout == 60
 
 
+@pytest.mark.parametrize(
+    ("there", "token"),
+    [
+        ("https://hub.test/b", "Bearer secret"),
+        ("https://HUB.test/b", "Bearer secret"),
+        ("https://files.test/b", None),
+        ("https://hub.test.evil.test/b", None),
+        ("https://hub.test:8443/b", None),
+        ("http://hub.test/b", None),
+    ],
+)
+def test_a_redirect_takes_the_token_to_no_other_host_and_to_none_in_the_clear(
+    there: str, token: str | None
+) -> None:
+    here = urllib.request.Request("https://hub.test/a", headers={"Authorization": "Bearer secret"})
+    here.set_proxy("proxy.test:3128", "http")  # whose name is then that of the request's host
+    after = TokenStaysHome().redirect_request(
+        here, io.BytesIO(), 302, "Found", http.client.HTTPMessage(), there
+    )
+    assert after is not None
+    assert after.full_url == there
+    assert after.get_header("Authorization") == token
+
+
+def test_a_redirect_to_the_same_host_in_cipher_takes_the_token_along() -> None:
+    here = urllib.request.Request("http://hub.test/a", headers={"Authorization": "Bearer secret"})
+    after = TokenStaysHome().redirect_request(
+        here, io.BytesIO(), 302, "Found", http.client.HTTPMessage(), "https://hub.test/a"
+    )
+    assert after is not None
+    assert after.get_header("Authorization") == "Bearer secret"
+
+
+class Redirecting(BaseHTTPRequestHandler):
+    """Sends what is asked of 127.0.0.1 to localhost, which is another host by name."""
+
+    heard: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self) -> None:
+        host = self.headers["Host"]
+        self.heard.append((host.split(":")[0], self.headers["Authorization"]))
+        self.send_response(302 if host.startswith("127.") else 404)
+        self.send_header("Location", f"http://{host.replace('127.0.0.1', 'localhost')}/b")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_hub_that_sends_elsewhere_sends_no_token_there(
+    lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("NO_PROXY", "*")
+    Redirecting.heard.clear()
+    with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.001,))
+        thread.start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(DownloadError, match="404"):
+            raise_model("m", "main", lock)
+        server.shutdown()
+        thread.join()
+    assert Redirecting.heard == [("127.0.0.1", "Bearer secret"), ("localhost", None)]
+
+
 def test_an_answer_that_breaks_off_is_told(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(io.BytesIO):
         def read(self, *_: object) -> bytes:
             raise http.client.IncompleteRead(b"{", 100)
 
-    monkeypatch.setattr(urllib.request, "urlopen", lambda request, timeout: Broken())
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", lambda *_, timeout: Broken())
     before = lock.read_text()
     with pytest.raises(DownloadError, match="the hub did not answer"):
         raise_model("m", REVISION, lock)

@@ -357,6 +357,19 @@ def test_an_intact_record_says_whose_a_file_is(here: Parts, environment: Path) -
     assert wheels_of(here, MANIFEST, TWIN) == []
 
 
+def test_a_wheels_own_file_that_is_called_as_a_manifest_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = parts(tmp_path, monkeypatch, [make_wheel("fast", "2.0", {MANIFEST: b"a", TWIN: b"b"})])
+    folder = install_environment(here.installer, here.environment)
+    for name in (MANIFEST, TWIN):
+        spoil(folder / "site-packages" / name)
+    finding = verify("environment", folder)
+    assert finding.damaged == (f"site-packages/{MANIFEST}", f"site-packages/{TWIN}")
+    repair_environment(here.installer, here.environment, finding)
+    assert verify("environment", folder).damaged == ()
+
+
 def test_a_damaged_or_lost_record_is_not_believed(here: Parts, environment: Path) -> None:
     record = "site-packages/part_1-1.0.dist-info/RECORD"
     assert wheels_of(here, record) == ["part-1"]

@@ -10,7 +10,7 @@ import urllib.parse
 import urllib.request
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from volume.errors import DownloadError, LockError
 from volume.layout import MODEL_LOCK
@@ -54,13 +54,36 @@ def _locked(path: str, told: dict[str, Any], source: str) -> FileEntry:
     return FileEntry(path, len(content), hashlib.sha256(content).hexdigest())
 
 
+class TokenStaysHome(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, with the token only to the same host, and never in the clear after TLS."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        """Return what is to be asked next."""
+        after = super().redirect_request(req, fp, code, msg, headers, newurl)
+        # Behind a proxy the request's own host is the proxy, so the addresses are compared.
+        old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
+        same = old.netloc.lower() == new.netloc.lower() and new.scheme in {old.scheme, "https"}
+        if after is not None and not same:
+            after.remove_header("Authorization")
+        return after
+
+
 def _get(url: str) -> bytes:
     token = os.environ.get("HF_TOKEN")
     request = urllib.request.Request(  # noqa: S310 - the operator's own hub
         url, headers={"Authorization": f"Bearer {token}"} if token else {}
     )
+    opener = urllib.request.build_opener(TokenStaysHome)
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+        with opener.open(request, timeout=TIMEOUT) as answer:
             content: bytes = answer.read()
     except (OSError, http.client.HTTPException) as error:
         raise DownloadError(f"the hub did not answer {url}: {error}") from None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import urllib.request
 import zipfile
 from dataclasses import dataclass
 from email.parser import HeaderParser
+
+from volume.errors import DownloadError
 
 
 @dataclass(frozen=True)
@@ -45,17 +48,26 @@ class RangeReader(io.RawIOBase):
 
     # typeshed asks for collections.abc.Buffer, which Python 3.11 does not have.
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Fill `buffer` from the position on; raises OSError when the server ignores ranges."""
+        """Fill `buffer` from the position on.
+
+        Raises DownloadError when the server ignores ranges or does not answer: of an OSError
+        zipfile would make "File is not a zip file".
+        """
         end = min(self._position + len(buffer), self._size)
         if end <= self._position:
             return 0
         request = urllib.request.Request(  # noqa: S310 - the index's own https links
             self._url, headers={"Range": f"bytes={self._position}-{end - 1}"}
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-            if answer.status != 206:
-                raise OSError(f"{self._url}: no range requests here (HTTP {answer.status})")
-            data = answer.read()
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+                if answer.status != 206:
+                    raise DownloadError(
+                        f"{self._url}: no range requests here (HTTP {answer.status})"
+                    )
+                data = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise DownloadError(f"{self._url}: {error}") from None
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -93,46 +95,52 @@ class EnvironmentLock:
 def load_model_lock(name: str, folder: Path = LOCKS) -> ModelLock:
     """Read the lock of the model NAME or NAME@REVISION; LockError lists the names there are."""
     name, _, revision = name.partition("@")
-    models = _read(folder / "models.json")["models"]
-    if name not in models:
-        known = ", ".join(sorted(models))
-        raise LockError(f"no model {name!r} in the model lock; it names: {known}")
-    entry = models[name]
-    if revision not in {"", entry["revision"]}:
-        raise LockError(
-            f"the model lock has {name} at revision {entry['revision']}, not {revision}"
+    with _reading(folder / "models.json") as content:
+        models = content["models"]
+        if name not in models:
+            known = ", ".join(sorted(models))
+            raise LockError(f"no model {name!r} in the model lock; it names: {known}")
+        entry = models[name]
+        if revision not in {"", entry["revision"]}:
+            raise LockError(
+                f"the model lock has {name} at revision {entry['revision']}, not {revision}"
+            )
+        return ModelLock(
+            name=name,
+            source=entry["source"],
+            revision=entry["revision"],
+            licence=entry["licence"],
+            files=tuple(FileEntry(**file) for file in entry["files"]),
+            voices=tuple(FileEntry(**file) for file in entry.get("voices", [])),
+            repository=entry.get("repository", ""),
+            aligners=tuple(entry.get("aligners", {}).items()),
+            prepared=entry.get("prepared", False),
+            unsized=entry.get("unsized", 0),
         )
-    return ModelLock(
-        name=name,
-        source=entry["source"],
-        revision=entry["revision"],
-        licence=entry["licence"],
-        files=tuple(FileEntry(**file) for file in entry["files"]),
-        voices=tuple(FileEntry(**file) for file in entry.get("voices", [])),
-        repository=entry.get("repository", ""),
-        aligners=tuple(entry.get("aligners", {}).items()),
-        prepared=entry.get("prepared", False),
-        unsized=entry.get("unsized", 0),
-    )
 
 
 def model_names(folder: Path = LOCKS) -> list[str]:
     """Return the names of all locked models."""
-    return sorted(_read(folder / "models.json")["models"])
+    with _reading(folder / "models.json") as content:
+        return sorted(content["models"])
 
 
 def load_environment_lock(folder: Path = LOCKS) -> EnvironmentLock:
     """Read the lock of the production environment."""
-    content = _read(folder / ENVIRONMENT_LOCK.name)
-    wheels = tuple(
-        WheelLock(**{**wheel, "requires": tuple(wheel["requires"])}) for wheel in content["wheels"]
-    )
-    return EnvironmentLock(content["python"], content["platform"], wheels)
+    with _reading(folder / ENVIRONMENT_LOCK.name) as content:
+        wheels = tuple(
+            WheelLock(**{**wheel, "requires": tuple(wheel["requires"])})
+            for wheel in content["wheels"]
+        )
+        return EnvironmentLock(content["python"], content["platform"], wheels)
 
 
-def _read(path: Path) -> dict[str, Any]:
+@contextmanager
+def _reading(path: Path) -> Iterator[dict[str, Any]]:
+    """Give what a lock file says; LockError when it cannot be read or lacks what is read of it."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        yield json.loads(path.read_text())
+    except KeyError as error:
+        raise LockError(f"the lock file {path.name} cannot be read: it lacks {error}") from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise LockError(f"the lock file {path.name} cannot be read: {error}") from None
-    return content
