@@ -14,7 +14,7 @@ import time
 
 from scripts.mutants.mutant import REPOSITORY, MutantError, chosen, load
 from scripts.mutants.nearest import nearest
-from scripts.mutants.results import Result, missed, table, write
+from scripts.mutants.results import Result, missed, seen_by, table, write
 from scripts.mutants.trial import Ledger, TrialError, Trials
 
 LEDGER = REPOSITORY / ".cache" / "mutants" / "outcomes.jsonl"
@@ -57,7 +57,7 @@ def _try(words: list[str], jobs: int) -> list[Result]:
     with trials.copies():
         seconds = trials.baseline(test for one in counted for test in nearest(one.file))
         print(f"{len(seconds)} test files are green as they stand", flush=True)
-        for mutant, outcome in trials.near(counted, seconds):
+        for mutant, outcome in trials.near(counted, seconds, seen_by()):
             results.append(Result(mutant, outcome.by))
             said = f"seen by {outcome.by}" if outcome.by else "NOT SEEN"
             print(f"{len(results)}/{len(mutants)} {mutant.title}: {said}", flush=True)

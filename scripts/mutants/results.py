@@ -51,6 +51,14 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def seen_by() -> dict[str, str]:
+    """The test that saw each mutant at the last whole run, by the mutant's title."""
+    if not SEEN_BY.is_file():
+        return {}
+    seen: dict[str, str] = json.loads(SEEN_BY.read_text(encoding="utf-8"))
+    return seen
+
+
 def write(results: Sequence[Result]) -> None:
     """Put the table into docs/ARCHITECTURE.md, and what each was seen by beside it."""
     write_between(DOCUMENT, MARKS, table(results))

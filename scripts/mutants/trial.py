@@ -136,7 +136,8 @@ def _end(process: multiprocessing.process.BaseProcess) -> None:
 class Ledger:
     """The outcomes so far, in a file: a run that was ended goes on where it was.
 
-    An outcome stands as long as the mutant, its tests and all code that they may run do.
+    An outcome stands as long as the mutant, its file and the tests near it do; what else the tests
+    run is not looked at, so a run that is to be believed begins with an empty ledger.
     """
 
     path: Path
@@ -170,7 +171,7 @@ class Trials:
     def __init__(self, jobs: int, ledger: Ledger) -> None:
         self._jobs = jobs
         self._ledger = ledger
-        self._code = _digest(_code_files())
+        self._support = _digest(_support())
         self._copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
         # The forkserver and its forks inherit it: threads that wait sleep, beside each other's.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -198,14 +199,19 @@ class Trials:
         return seconds
 
     def near(
-        self, mutants: Sequence[Mutant], seconds: Mapping[str, float]
+        self, mutants: Sequence[Mutant], seconds: Mapping[str, float], last: Mapping[str, str]
     ) -> Iterator[tuple[Mutant, Outcome]]:
-        """Try each against the unit tests that import its module, whose seconds are known."""
-        yield from self._each(mutants, partial(self._near, seconds=seconds))
+        """Try each against the unit tests that import its module, whose seconds are known.
 
-    def sample(self, mutants: Mapping[Mutant, str]) -> Iterator[tuple[Mutant, Outcome]]:
+        `last` has the test that saw a mutant before, by the mutant's title: it is tried first.
+        """
+        yield from self._each(mutants, partial(self._near, seconds=seconds, last=last))
+
+    def sample(
+        self, mutants: Sequence[Mutant], last: Mapping[str, str]
+    ) -> Iterator[tuple[Mutant, Outcome]]:
         """Try each against the test that saw it last; all near it where that one is gone."""
-        yield from self._each(list(mutants), lambda one: self._last(one, mutants[one]))
+        yield from self._each(mutants, partial(self._last, last=last))
 
     def _each(
         self, things: Sequence[Thing], attempt: Callable[[Thing], Outcome]
@@ -219,26 +225,33 @@ class Trials:
                 pool.shutdown(cancel_futures=True)
 
     def _green(self, test: str) -> Outcome:
-        return self._noted(self._key("", [test]), lambda: self._run([test], LONGEST))
+        key = self._key("", [test])
+        outcome = self._ledger.known.get(key) or self._run([test], LONGEST)
+        if not outcome.by:
+            self._ledger.note(key, outcome)
+        return outcome
 
-    def _near(self, mutant: Mutant, seconds: Mapping[str, float]) -> Outcome:
+    def _near(
+        self, mutant: Mutant, seconds: Mapping[str, float], last: Mapping[str, str]
+    ) -> Outcome:
         tests = nearest(mutant.file)
         key = self._key(mutant.file + mutant.applied(), tests)
+        if key in self._ledger.known:
+            return self._ledger.known[key]
+        outcome = Outcome("", 0.0)
+        if last.get(mutant.title, "").partition("::")[0] in tests:
+            outcome = self._last(mutant, last)
+        for test in tests:  # one after the other: a fault is mostly seen by the first
+            if outcome.by:
+                break
+            outcome = self._run([test], AT_LEAST + 3 * seconds[test], mutant)
+        self._ledger.note(key, outcome)
+        return outcome
 
-        def attempt() -> Outcome:
-            outcome = Outcome("", 0.0)
-            for test in tests:  # one after the other: a fault is mostly seen by the first
-                outcome = self._run([test], AT_LEAST + 3 * seconds[test], mutant)
-                if outcome.by:
-                    break
-            return outcome
-
-        return self._noted(key, attempt)
-
-    def _last(self, mutant: Mutant, test: str) -> Outcome:
+    def _last(self, mutant: Mutant, last: Mapping[str, str]) -> Outcome:
         try:
-            return self._run([test], AT_LEAST, mutant)
-        except TrialError:
+            return self._run([last[mutant.title]], AT_LEAST, mutant)
+        except TrialError:  # that test is gone
             return self._run(nearest(mutant.file), LONGEST, mutant)
 
     def _run(self, tests: Sequence[str], seconds: float, mutant: Mutant | None = None) -> Outcome:
@@ -249,14 +262,9 @@ class Trials:
         finally:
             self._copies.put(root)
 
-    def _noted(self, key: str, attempt: Callable[[], Outcome]) -> Outcome:
-        if key not in self._ledger.known:
-            self._ledger.note(key, attempt())
-        return self._ledger.known[key]
-
     def _key(self, fault: str, tests: Sequence[str]) -> str:
         files = (REPOSITORY / test for test in tests)
-        return hashlib.sha256((self._code + _digest(files) + fault).encode()).hexdigest()
+        return hashlib.sha256((self._support + _digest(files) + fault).encode()).hexdigest()
 
 
 @contextmanager
@@ -283,11 +291,10 @@ def copy_tree(source: Path, target: Path) -> None:
         compileall.compile_dir(target / name, quiet=1)
 
 
-def _code_files() -> Iterator[Path]:
-    """What a unit test may run beside its own file."""
+def _support() -> Iterator[Path]:
+    """What all tests share."""
     yield REPOSITORY / "tests" / "conftest.py"
-    for folder in ("worker", "volume", "tests/support"):
-        yield from (REPOSITORY / folder).rglob("*.*")
+    yield from (REPOSITORY / "tests" / "support").rglob("*.*")
 
 
 def _digest(paths: Iterable[Path]) -> str:

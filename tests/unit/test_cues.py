@@ -298,6 +298,18 @@ class TestWideWords:
         made = evenly(family * 3, seconds=2.0)
         assert [line for cue in made for line in lines(cue)] == [family] * 3
 
+    @pytest.mark.parametrize("count", [1, 2, 3])
+    @pytest.mark.parametrize(
+        "picture", ["👩🏽‍❤️‍💋‍👨🏿", "ᄀ" * 9]
+    )  # 11 and 18 columns, and not to be torn
+    def test_a_picture_wider_than_a_line_has_a_line_of_its_own(
+        self, picture: str, count: int
+    ) -> None:
+        made = evenly(" ".join([picture] * count), seconds=2.0)
+        assert [line for cue in made for line in lines(cue)] == [picture] * count
+        beside = evenly(f"a{picture}b", seconds=2.0)
+        assert [line for cue in beside for line in lines(cue)] == ["a", picture, "b"]
+
     def test_its_parts_are_put_together_without_spaces_and_the_first_has_the_word_s_own(
         self,
     ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from scripts.mutants.mutant import MutantError, load
 from scripts.mutants.nearest import nearest
-from scripts.mutants.results import SEEN_BY, Result, missed, table
+from scripts.mutants.results import Result, missed, seen_by, table
 from scripts.mutants.trial import Ledger, Outcome, TrialError, Trials, run_tests
 
 SAMPLE = 20
@@ -135,7 +134,7 @@ class TestTheTable:
 
 def test_a_sample_of_the_faults_is_seen():
     """Twenty of them, from all areas, each by the test that saw it last."""
-    seen = json.loads(SEEN_BY.read_text(encoding="utf-8"))
+    seen = seen_by()
     known = [mutant for mutant in load() if seen.get(mutant.title) and not mutant.equivalent]
     known.sort(key=lambda mutant: hashlib.sha256(mutant.title.encode()).digest())
     by_area: dict[str, list] = {}
@@ -145,6 +144,6 @@ def test_a_sample_of_the_faults_is_seen():
     sample = sorted(known, key=rank.__getitem__)[:SAMPLE]
     trials = Trials(os.cpu_count() or 1, Ledger(Path(os.devnull)))
     with trials.copies():
-        outcomes = dict(trials.sample({mutant: seen[mutant.title] for mutant in sample}))
+        outcomes = dict(trials.sample(sample, seen))
     assert len(outcomes) == SAMPLE
     assert [mutant.title for mutant, outcome in outcomes.items() if not outcome.by] == []

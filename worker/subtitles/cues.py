@@ -117,7 +117,7 @@ def _narrow(part: _Part, limit: int) -> list[_Part]:
         return [part]
     texts = [""]
     for cluster in regex.findall(r"\X", word.text):
-        if columns(texts[-1]) + columns(cluster) > limit:
+        if texts[-1] and columns(texts[-1]) + columns(cluster) > limit:
             texts.append("")
         texts[-1] += cluster
     shares = [0, *accumulate(columns(text) for text in texts)]
@@ -226,7 +226,7 @@ def _timed(drafts: Sequence[Sequence[CueWord]], limit: int, last: int) -> list[C
 def _lines(words: tuple[CueWord, ...], limit: int) -> tuple[tuple[CueWord, ...], ...]:
     """One line where the words fit, else two: of like width, cut at a clause, no word alone."""
     until = [0, *accumulate(_width(word) for word in words)]
-    if until[-1] - words[0].spaced <= limit:
+    if until[-1] - words[0].spaced <= limit or len(words) == 1:  # one emoji may be wider
         return (words,)
 
     def cost(cut: int) -> float:
