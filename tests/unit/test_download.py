@@ -473,16 +473,17 @@ class TestNames:
 
 
 INSIDE = [
-    "http://{server}/plain",
-    "https://169.254.169.254/latest/meta-data/",
-    "https://127.0.0.2/",
-    "https://2130706433/",
-    "https://[::1]/",
-    "https://user@voice.example/",
-    "file:///etc/passwd",
-    "//10.0.0.1/",
-    "https://0x7f.1/",
-    "/\\10.0.0.1/",
+    ("http://{server}/plain", "only https:// URLs are fetched, not http"),
+    ("https://169.254.169.254/latest/meta-data/", "169.254.169.254 is not on the public internet"),
+    ("https://127.0.0.2/", "127.0.0.2 is not on the public internet"),
+    ("https://2130706433/", "has no host that could be asked"),
+    ("https://[::1]/", "::1 is not on the public internet"),
+    ("https://user@{server}/plain", "holds a user name"),
+    ("https://{name}:0/plain", "port is 0"),
+    ("file:///etc/passwd", "only https:// URLs are fetched, not file"),
+    ("//10.0.0.1/", "10.0.0.1 is not on the public internet"),
+    ("https://0x7f.1/", "has no host that could be asked"),
+    ("/\\10.0.0.1/", "redirects to no URL"),
 ]
 
 HOSTILE = [
@@ -615,10 +616,19 @@ class TestHostileUrls:
             ("1.1.1.1", 8443),
         }
 
-    @pytest.mark.parametrize("target", INSIDE)
-    def test_a_redirect_to_one_is_refused_too(self, server, tmp_path, target):
-        target = target.replace("{server}", f"voice.example:{server.port}")
-        before = len(server.seen)
+    @pytest.mark.parametrize(("target", "words"), INSIDE)
+    def test_a_redirect_to_one_is_refused_before_anything_is_connected_to(
+        self, server, tmp_path, monkeypatch, target, words
+    ):
+        asked = []
+        connect = asyncio.SelectorEventLoop.sock_connect
+
+        async def note(loop, sock, address):
+            asked.append(address[:2])
+            await connect(loop, sock, address)
+
+        monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", note)
+        target = target.format(server=f"voice.example:{server.port}", name="voice.example")
         url = server.url(f"/redirect?to={quote(target, safe='')}")
-        refused(server, tmp_path, url)
-        assert len(server.seen) == before + 1
+        assert words in refused(server, tmp_path, url)
+        assert asked == [("127.0.0.1", server.port)]

@@ -45,6 +45,12 @@ def test_all_is_of_the_settings(volume: Path) -> None:
     assert parts.voices._cache == home / "voices" / "mine@1"
 
 
+def test_each_revision_of_a_model_has_a_cache_of_its_own(volume: Path) -> None:
+    """SPARK_MODEL may leave the revision out."""
+    parts = load(volume, spark_model="mine")
+    assert parts.voices._cache == volume / "SparkTTS-serverless" / "voices" / "mine@1"
+
+
 def test_a_reference_of_the_storage_is_fetched_into_the_jobs_folder(
     volume: Path, tmp_path: Path
 ) -> None:
