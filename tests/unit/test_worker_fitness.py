@@ -63,7 +63,7 @@ def test_a_gpu_without_a_usable_driver_is_refused(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     check_gpu(tmp_path)
-    (tmp_path / "nvidiactl").touch()
+    (tmp_path / "nvidiactl").symlink_to("/dev/null")  # a device as well
     with pytest.raises(SetupError, match="driver"):
         check_gpu(tmp_path)
 
