@@ -34,6 +34,7 @@ def main() -> int:
     if "--write" in sys.argv[1:]:
         rows = (f"| {file} | {name} | {table.get((file, name), '')} |\n" for file, name in found)
         write_between(DOCUMENT, MARKS, HEAD + "".join(rows))
+        table = {place: table.get(place, "") for place in found}
     for (file, name), lines in found.items():
         if not table.get((file, name)):
             print(f"{file}: {name or 'the module'}: not entered: {lines}; no reason is given")
@@ -74,7 +75,7 @@ def uncovered(report: Mapping[str, Any]) -> dict[Place, str]:
 def reasons(document: str) -> dict[Place, str]:
     """The document's table: the reason for each function."""
     between = document.partition(MARKS[0])[2].partition(MARKS[1])[0]
-    rows = [line.strip("|").split("|") for line in between.splitlines()[2:]]
+    rows = [line.strip().strip("|").split("|", 2) for line in between.splitlines()[2:]]
     return {(file.strip(), name.strip()): reason.strip() for file, name, reason in rows}
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 
-from scripts.mutants.mutant import REPOSITORY, MutantError, chosen, load
+from scripts.mutants.mutant import REPOSITORY, Mutant, MutantError, chosen, load
 from scripts.mutants.nearest import nearest
 from scripts.mutants.results import Result, missed, seen_by, table, write
 from scripts.mutants.trial import Ledger, TrialError, Trials
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trials at once")
     parser.add_argument("--fresh", action="store_true", help="forget the outcomes so far")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.fresh:
         LEDGER.unlink(missing_ok=True)
     try:
@@ -34,6 +36,9 @@ def main() -> int:
     except (MutantError, TrialError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the next run goes on from here\n")
+        return 130
     if not options.words:
         write(results)
     print(table(results))
@@ -44,14 +49,21 @@ def main() -> int:
     return 1 if any(not result.mutant.stays for result in unseen) else 0
 
 
+def _misplaced(mutant: Mutant) -> str:
+    """Why it cannot be made; empty where it can."""
+    try:
+        mutant.applied()
+    except MutantError as error:
+        return str(error)
+    return ""
+
+
 def _try(words: list[str], jobs: int) -> list[Result]:
     mutants = chosen(load(), words)
-    if not mutants:
-        raise MutantError(f"no mutant begins with {' or '.join(words)}")
-    for mutant in mutants:
-        mutant.applied()
+    if misplaced := [error for error in map(_misplaced, mutants) if error]:
+        raise MutantError("\n".join(misplaced))
     counted = [mutant for mutant in mutants if not mutant.equivalent]
-    trials = Trials(jobs, Ledger.open(LEDGER))
+    trials = Trials(max(1, min(jobs, len(counted))), Ledger.open(LEDGER))
     began = time.monotonic()
     results = [Result(mutant, "") for mutant in mutants if mutant.equivalent]
     with trials.copies():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 AREAS = Path(__file__).parent / "areas"
+OURS = ("worker", "volume", "scripts", "docs", "tests")  # the project's packages
 ORIGINS = {
     "review": "survived before there was this tool",
     "authors": "chosen before the tests that see it were written",
@@ -45,7 +46,10 @@ class Mutant:
 
     def applied(self, root: Path = REPOSITORY) -> str:
         """The text of its file with the fault in it; raises MutantError where there is no place."""
-        text = (root / self.file).read_text(encoding="utf-8")
+        try:
+            text = (root / self.file).read_text(encoding="utf-8")
+        except OSError as error:
+            raise MutantError(f"{self.title}: {self.file}: {error.strerror}") from None
         if (times := text.count(self.find)) != 1:
             raise MutantError(f"{self.title}: `find` stands {times} times in {self.file}, not once")
         return text.replace(self.find, self.put)
@@ -55,7 +59,11 @@ def load(folder: Path = AREAS) -> list[Mutant]:
     """All mutants, area by area; raises MutantError where one lacks something or is there twice."""
     found: list[Mutant] = []
     for path in sorted(folder.glob("*.toml")):
-        for entry in tomllib.loads(path.read_text(encoding="utf-8"))["mutant"]:
+        try:
+            entries = tomllib.loads(path.read_text(encoding="utf-8")).get("mutant", [])
+        except tomllib.TOMLDecodeError as error:
+            raise MutantError(f"{path.name}: {error}") from error
+        for entry in entries:
             try:
                 mutant = Mutant(area=path.stem, **entry)
             except TypeError as error:
@@ -70,5 +78,13 @@ def load(folder: Path = AREAS) -> list[Mutant]:
 
 
 def chosen(mutants: Sequence[Mutant], words: Sequence[str]) -> list[Mutant]:
-    """Those whose title begins with one of the words; all where there is no word."""
-    return [one for one in mutants if not words or one.title.startswith(tuple(words))]
+    """Those that a word names, as AREA or AREA/NAME; all where there is no word.
+
+    Raises MutantError for a word that names none.
+    """
+    words = [word.rstrip("/") for word in words]
+    known = {name for one in mutants for name in (one.area, one.title)}
+    if unknown := [word for word in words if word not in known]:
+        areas = ", ".join(sorted({one.area for one in mutants}))
+        raise MutantError(f"no mutant is named {' or '.join(unknown)}; the areas: {areas}")
+    return [one for one in mutants if not words or one.area in words or one.title in words]

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from scripts.mutants.mutant import REPOSITORY
+from scripts.mutants.mutant import OURS, REPOSITORY
 
 UNIT_TESTS = REPOSITORY / "tests" / "unit"
-OURS = ("worker", "volume", "scripts", "docs", "tests")
 
 
 def nearest(file: str) -> list[str]:
@@ -45,6 +44,8 @@ def imported(test: Path) -> frozenset[str]:
         if name in found:
             continue
         found.add(name)
+        if "." in name:
+            waiting.append(name.rpartition(".")[0])  # its package is imported first
         path = _path(name)
         if path is not None and (path.name == "__init__.py" or name.startswith("tests.support.")):
             waiting += _imports(path)

@@ -11,8 +11,7 @@ import moto.server  # noqa: F401
 import soundfile  # noqa: F401
 
 import tests.conftest  # noqa: F401
-
-OURS = ("worker", "volume", "scripts", "docs", "tests")
+from scripts.mutants.mutant import OURS
 
 for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
     if name not in (__name__, "scripts", "scripts.mutants"):

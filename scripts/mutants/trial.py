@@ -15,10 +15,11 @@ import queue
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.util import cache_from_source
@@ -28,8 +29,9 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
 
-from scripts.mutants.mutant import REPOSITORY, Mutant
+from scripts.mutants.mutant import OURS, REPOSITORY, Mutant
 from scripts.mutants.nearest import nearest
 
 LOADED = "scripts.mutants.preloaded"
@@ -38,6 +40,7 @@ KEPT = (".runpod", ".github", ".ci")  # of what begins with a dot, for the tests
 AT_LEAST = 30.0  # seconds a trial may take, and thrice what its tests take without a fault
 LONGEST = 600.0  # seconds of one test file, without a fault
 LOG = "trial.log"
+CACHE = ".user-cache"  # the user's, of a copy: kernels of mutated C stay in it
 SPAWN = multiprocessing.get_context("forkserver")
 
 Thing = TypeVar("Thing")
@@ -45,6 +48,12 @@ Thing = TypeVar("Thing")
 
 class TrialError(Exception):
     """The tests could not be run, or are red without any fault; the message says what to do."""
+
+
+class TestGoneError(TrialError):
+    """There is no test of that name (any more)."""
+
+    __test__ = False  # pytest would take it for a test
 
 
 @dataclass(frozen=True)
@@ -73,19 +82,24 @@ class FirstFailure:
             self.name = self.name or report.nodeid
 
 
-def run_tests(root: Path, tests: Sequence[str], seconds: float) -> Outcome:
+def run_tests(
+    root: Path, tests: Sequence[str], seconds: float, stop: threading.Event | None = None
+) -> Outcome:
     """Run tests in a copy of the tree at `root` until the first is red, for so many seconds.
 
-    Raises TrialError where pytest itself fails, or there is no such test.
+    Raises TestGoneError where there is no such test, TrialError where `stop` is set.
     """
     ours, theirs = SPAWN.Pipe(duplex=False)
-    process = SPAWN.Process(target=_run, args=(str(root), list(tests), theirs))
+    process = SPAWN.Process(target=_run, args=(str(root), list(tests), seconds, theirs))
     began = time.monotonic()
     process.start()
     theirs.close()
     try:
-        if not ours.poll(seconds):
-            return Outcome("hang", time.monotonic() - began)
+        while not ours.poll(0.5):
+            if stop is not None and stop.is_set():
+                raise TrialError("stopped")
+            if time.monotonic() - began > seconds:
+                return Outcome("hang", time.monotonic() - began)
         status, name = ours.recv()
     except EOFError:  # the process is gone: killed by a signal, or by os._exit
         return Outcome("the process died", time.monotonic() - began)
@@ -93,27 +107,33 @@ def run_tests(root: Path, tests: Sequence[str], seconds: float) -> Outcome:
         _end(process)
         ours.close()
     log = (root / LOG).read_text(encoding="utf-8", errors="replace")[-2000:]
-    if status == pytest.ExitCode.USAGE_ERROR and "while loading conftest" in log:
-        name = "tests/conftest.py"  # what all tests import cannot be
-    elif status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not name:
-        raise TrialError(f"{log}\npytest ended with {status} for {' '.join(tests)}")
+    if status == pytest.ExitCode.USAGE_ERROR and "while loading conftest" not in log:
+        raise TestGoneError(f"{log}\nno such test: {' '.join(tests)}")
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        name = name or f"pytest ended with {status}"  # what all tests import cannot be
     return Outcome(name, time.monotonic() - began, log if name else "")
 
 
-def _run(root: str, tests: list[str], results: Connection) -> None:
+def _run(root: str, tests: list[str], seconds: float, results: Connection) -> None:
     """In the forked process."""
     os.setsid()
+    signal.alarm(int(seconds) + 10)  # where nobody is left to end it
     os.chdir(root)
     sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    # Compiled kernels and hypothesis's examples go with the copy.
+    os.environ["XDG_CACHE_HOME"] = f"{root}/{CACHE}"
+    set_hypothesis_home_dir(f"{root}/.hypothesis")
     here = {str(REPOSITORY), ""}
     sys.path[:] = [root, *(entry for entry in sys.path if entry not in here)]
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("scripts", "tests")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
         del sys.modules[name]
     with (Path(root) / LOG).open("w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     plugin = FirstFailure()
     options = ["-x", "-q", "--tb=short", "-p", "no:cacheprovider", "--basetemp", f"{root}/.tmp"]
+    options.append("--hypothesis-seed=0")  # the same examples for each mutant
     status = pytest.main([*options, *tests], plugins=[plugin])
     results.send((int(status), plugin.name))
     results.close()
@@ -136,8 +156,7 @@ def _end(process: multiprocessing.process.BaseProcess) -> None:
 class Ledger:
     """The outcomes so far, in a file: a run that was ended goes on where it was.
 
-    An outcome stands as long as the mutant, its file and the tests near it do; what else the tests
-    run is not looked at, so a run that is to be believed begins with an empty ledger.
+    An outcome stands as long as the mutant, its tests and all code that they may run do.
     """
 
     path: Path
@@ -153,7 +172,7 @@ class Ledger:
                 entry = json.loads(line)
                 key = entry.pop("key")
                 ledger.known[key] = Outcome(**entry)
-            except ValueError:
+            except (ValueError, KeyError, TypeError):
                 continue
         return ledger
 
@@ -162,7 +181,8 @@ class Ledger:
         self.known[key] = outcome
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps({"key": key, **asdict(outcome)}) + "\n")
+            # A new line first: the last one may have been cut off.
+            out.write("\n" + json.dumps({"key": key, **asdict(outcome)}) + "\n")
 
 
 class Trials:
@@ -171,7 +191,8 @@ class Trials:
     def __init__(self, jobs: int, ledger: Ledger) -> None:
         self._jobs = jobs
         self._ledger = ledger
-        self._support = _digest(_support())
+        self._code = _digest(_code_files())
+        self._stop = threading.Event()
         self._copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
         # The forkserver and its forks inherit it: threads that wait sleep, beside each other's.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -179,7 +200,7 @@ class Trials:
 
     @contextmanager
     def copies(self) -> Iterator[None]:
-        """Make the copies, and remove them at the end."""
+        """Make the copies, and remove them at the end. The tree must stay as it is meanwhile."""
         with TemporaryDirectory(prefix="mutants-") as folder:
             for number in range(self._jobs):
                 root = Path(folder) / str(number)
@@ -190,10 +211,11 @@ class Trials:
     def baseline(self, tests: Iterable[str]) -> dict[str, float]:
         """Seconds of each test file as the tree stands; raises TrialError where one is red."""
         seconds: dict[str, float] = {}
-        for test, outcome in self._each(sorted(set(tests)), self._green):
+        attempt = partial(self._run, seconds=LONGEST)
+        for (test,), outcome in self._each([(test,) for test in sorted(set(tests))], attempt):
             if outcome.by:
                 raise TrialError(
-                    f"{outcome.log}\nred without any fault: {outcome.by}; mend that first"
+                    f"{outcome.log}\n{test} is red without any fault: {outcome.by}; mend that first"
                 )
             seconds[test] = outcome.seconds
         return seconds
@@ -221,15 +243,11 @@ class Trials:
             try:
                 for done in as_completed(running):
                     yield running[done], done.result()
+            except BaseException:
+                self._stop.set()
+                raise
             finally:
                 pool.shutdown(cancel_futures=True)
-
-    def _green(self, test: str) -> Outcome:
-        key = self._key("", [test])
-        outcome = self._ledger.known.get(key) or self._run([test], LONGEST)
-        if not outcome.by:
-            self._ledger.note(key, outcome)
-        return outcome
 
     def _near(
         self, mutant: Mutant, seconds: Mapping[str, float], last: Mapping[str, str]
@@ -239,32 +257,34 @@ class Trials:
         if key in self._ledger.known:
             return self._ledger.known[key]
         outcome = Outcome("", 0.0)
-        if last.get(mutant.title, "").partition("::")[0] in tests:
-            outcome = self._last(mutant, last)
-        for test in tests:  # one after the other: a fault is mostly seen by the first
+        known = last.get(mutant.title, "")
+        first = [known] if known.partition("::")[0] in tests else []
+        for test in first + tests:  # one after the other: a fault is mostly seen by the first
+            limit = AT_LEAST + 3 * seconds[test.partition("::")[0]]
+            with suppress(TestGoneError):
+                outcome = self._run([test], limit, mutant)
             if outcome.by:
                 break
-            outcome = self._run([test], AT_LEAST + 3 * seconds[test], mutant)
         self._ledger.note(key, outcome)
         return outcome
 
     def _last(self, mutant: Mutant, last: Mapping[str, str]) -> Outcome:
         try:
-            return self._run([last[mutant.title]], AT_LEAST, mutant)
-        except TrialError:  # that test is gone
+            return self._run([last[mutant.title]], LONGEST, mutant)
+        except TestGoneError:
             return self._run(nearest(mutant.file), LONGEST, mutant)
 
     def _run(self, tests: Sequence[str], seconds: float, mutant: Mutant | None = None) -> Outcome:
         root = self._copies.get()
         try:
             with _in_place(mutant, root) if mutant else nullcontext():
-                return run_tests(root, tests, seconds)
+                return run_tests(root, tests, seconds, self._stop)
         finally:
             self._copies.put(root)
 
     def _key(self, fault: str, tests: Sequence[str]) -> str:
         files = (REPOSITORY / test for test in tests)
-        return hashlib.sha256((self._support + _digest(files) + fault).encode()).hexdigest()
+        return hashlib.sha256((self._code + _digest(files) + fault).encode()).hexdigest()
 
 
 @contextmanager
@@ -279,6 +299,8 @@ def _in_place(mutant: Mutant, root: Path) -> Iterator[None]:
         yield
     finally:
         path.write_bytes(text)
+        if path.parent.name == "native":  # what it compiled may bear a sound library's name
+            shutil.rmtree(root / CACHE, ignore_errors=True)
 
 
 def copy_tree(source: Path, target: Path) -> None:
@@ -291,10 +313,11 @@ def copy_tree(source: Path, target: Path) -> None:
         compileall.compile_dir(target / name, quiet=1)
 
 
-def _support() -> Iterator[Path]:
-    """What all tests share."""
+def _code_files() -> Iterator[Path]:
+    """What a unit test may run beside its own file."""
     yield REPOSITORY / "tests" / "conftest.py"
-    yield from (REPOSITORY / "tests" / "support").rglob("*.*")
+    for folder in ("worker", "volume", "tests/support"):
+        yield from (REPOSITORY / folder).rglob("*.*")
 
 
 def _digest(paths: Iterable[Path]) -> str:

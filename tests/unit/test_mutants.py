@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from scripts.mutants.mutant import MutantError, load
 from scripts.mutants.nearest import nearest
 from scripts.mutants.results import Result, missed, seen_by, table
-from scripts.mutants.trial import Ledger, Outcome, TrialError, Trials, run_tests
+from scripts.mutants.trial import Ledger, Outcome, TestGoneError, Trials, run_tests
 
 SAMPLE = 20
 ENTRY = """
@@ -34,6 +35,8 @@ class TestTheList:
             if mutant.file.endswith(".py"):
                 ast.parse(after, mutant.title)
         assert [one.title for one in mutants if one.find == one.put] == []
+        made = Counter((one.file, one.applied()) for one in mutants)
+        assert [file for (file, _), times in made.items() if times > 1] == []
         untested = {file for file in {one.file for one in mutants} if not nearest(file)}
         assert untested == set()
 
@@ -63,7 +66,7 @@ class TestTheList:
 
 class TestNearest:
     def test_the_tests_that_import_the_module_the_nearest_first(self):
-        assert nearest("worker/subtitles/cues.py")[0] == "tests/unit/test_subtitles.py"
+        assert nearest("worker/subtitles/cues.py")[0] == "tests/unit/test_cues.py"
         assert "tests/unit/test_text.py" not in nearest("worker/subtitles/cues.py")
 
     def test_what_a_package_hands_on_counts(self):
@@ -96,6 +99,7 @@ class TestATrial:
             ("def more(a, b):\n    return a >= b\n", "test_ours.py::test_at"),
             ("import nothing_of_this_name\n", "test_ours.py"),
             ("import os\ndef more(a, b):\n    os._exit(3)\n", "the process died"),
+            ("raise SystemExit\n", "pytest ended with 3"),
         ],
     )
     def test_the_first_red_test_is_named(self, tree, code, by):
@@ -103,11 +107,12 @@ class TestATrial:
         assert run_tests(tree, ["test_ours.py"], 60).by == by
 
     def test_tests_that_do_not_end_have_seen_the_fault(self, tree):
-        (tree / "ours.py").write_text("def more(a, b):\n    while True:\n        pass\n")
+        (tree / "ours.py").write_text("def more(a, b):\n    open('here', 'w')\n    while 1: pass\n")
         assert run_tests(tree, ["test_ours.py"], 3).by == "hang"
+        assert (tree / "here").exists()
 
     def test_a_test_that_is_not_there_is_no_verdict(self, tree):
-        with pytest.raises(TrialError, match="pytest ended with 4"):
+        with pytest.raises(TestGoneError, match="no such test"):
             run_tests(tree, ["test_ours.py::test_of_yesterday"], 60)
 
 
@@ -117,7 +122,10 @@ class TestTheLedger:
         Ledger.open(path).note("one", Outcome("test_a", 0.5))
         with path.open("a") as out:
             out.write('{"key": "two", "by"')  # cut off by a kill
-        assert Ledger.open(path).known == {"one": Outcome("test_a", 0.5)}
+        ledger = Ledger.open(path)
+        assert ledger.known == {"one": Outcome("test_a", 0.5)}
+        ledger.note("three", Outcome("", 1.0))
+        assert set(Ledger.open(path).known) == {"one", "three"}
 
 
 class TestTheTable:
@@ -135,7 +143,7 @@ class TestTheTable:
 def test_a_sample_of_the_faults_is_seen():
     """Twenty of them, from all areas, each by the test that saw it last."""
     seen = seen_by()
-    known = [mutant for mutant in load() if seen.get(mutant.title) and not mutant.equivalent]
+    known = [one for one in load() if "::" in seen.get(one.title, "") and not one.equivalent]
     known.sort(key=lambda mutant: hashlib.sha256(mutant.title.encode()).digest())
     by_area: dict[str, list] = {}
     for mutant in known:
@@ -146,4 +154,4 @@ def test_a_sample_of_the_faults_is_seen():
     with trials.copies():
         outcomes = dict(trials.sample(sample, seen))
     assert len(outcomes) == SAMPLE
-    assert [mutant.title for mutant, outcome in outcomes.items() if not outcome.by] == []
+    assert [one.title for one, outcome in outcomes.items() if "::" not in outcome.by] == []
