@@ -55,6 +55,7 @@ def test_another_revision_does_not_stand_in_for_the_locked_one(layout: Layout) -
 def test_a_model_that_the_lock_does_not_name_must_be_the_only_one(layout: Layout) -> None:
     put(layout, "own@1")
     (layout.models / "own@note").touch()
+    put(layout, "owner@1")  # another's, whose name begins alike
     assert layout.model("own").name == "own@1"
     put(layout, "own@0")
     with pytest.raises(LayoutError, match=r"several revisions of model 'own'.*: own@0, own@1$"):

@@ -326,6 +326,15 @@ class TestLimitPeak:
         assert ratio <= decibels(-1)
         assert ratio == pytest.approx(decibels(-1), rel=0.1)  # the ends ring a little
 
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_a_single_peak_between_two_samples_counts_on_either_side(self, sign):
+        # Its samples reach 0.84 of full scale, the wave between them 1.2; beyond zero it has 0.26.
+        time = np.arange(4_000) - 2_000.5
+        samples = (sign * 1.2 * np.sinc(0.9 * time)).astype(np.float32)
+        limited = limit_peak(Audio(samples, RATE)).samples
+        ratio = np.abs(limited).max() / np.abs(samples).max()
+        assert ratio == pytest.approx(decibels(-1) / 1.2, rel=0.02)
+
     def test_what_is_scaled_is_scaled_everywhere_alike(self):
         samples = tone(440, 1.0, amplitude=3.0)
         samples[:8_000] *= 0.01
