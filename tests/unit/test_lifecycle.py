@@ -417,3 +417,16 @@ def test_a_folder_whose_name_has_no_process_is_kept(
     sweep_scratch()
     assert len(list(tmp_path.iterdir())) == 2
     assert scratch_prefix() == f"spark-tts-{os.getpid()}-"
+
+
+def test_what_runs_in_no_task_is_not_counted() -> None:
+    """A callback of the loop has no end that could be waited for."""
+    jobs, cancellation = RunningJobs(), Cancellation()
+
+    async def call() -> None:
+        asyncio.get_running_loop().call_soon(jobs.enter, cancellation)
+        await asyncio.sleep(0)
+
+    asyncio.run(call())
+    assert jobs.idle
+    assert not cancellation.cancelled

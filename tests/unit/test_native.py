@@ -177,6 +177,14 @@ def test_a_compiler_that_hangs_is_given_up(
     assert files(cache) == []
 
 
+def test_without_a_compiler_torchs_kernels_serve(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "_compiler", lambda _extensions: None)
+    assert open_library("lm", VNNI) is None
+    assert not cache.exists()
+
+
 def test_a_compiler_that_is_gone_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, [str(cache / "cc")])
     assert open_library("lm", VNNI) is None

@@ -649,3 +649,14 @@ def test_nearly_valid_jobs_are_answered(
 def test_quotes_are_short_and_printable(value: object) -> None:
     assert len(quote(value)) <= LENGTH
     assert quote(value).isprintable()
+
+
+def test_a_request_that_is_no_object_is_refused() -> None:
+    for asked in ("text", ["text"], None):
+        with pytest.raises(ValidationError):
+            SpeechRequest.model_validate(asked)
+
+
+def test_a_look_may_be_given_as_one() -> None:
+    look = SubtitleStyle(max_columns=20)
+    assert SpeechRequest(text="Hello.", subtitle_style=look).subtitle_style == look
