@@ -89,6 +89,9 @@ def run_tests(
 
     Raises TestGoneError where there is no such test, TrialError where `stop` is set.
     """
+    # Both count for the first trial, which starts the server: threads that wait sleep.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    SPAWN.set_forkserver_preload([LOADED])
     ours, theirs = SPAWN.Pipe(duplex=False)
     process = SPAWN.Process(target=_run, args=(str(root), list(tests), seconds, theirs))
     began = time.monotonic()
@@ -99,6 +102,7 @@ def run_tests(
             if stop is not None and stop.is_set():
                 raise TrialError("stopped")
             if time.monotonic() - began > seconds:
+                process.kill()
                 return Outcome("hang", time.monotonic() - began)
         status, name = ours.recv()
     except EOFError:  # the process is gone: killed by a signal, or by os._exit
@@ -194,9 +198,6 @@ class Trials:
         self._code = _digest(_code_files())
         self._stop = threading.Event()
         self._copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
-        # The forkserver and its forks inherit it: threads that wait sleep, beside each other's.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        SPAWN.set_forkserver_preload([LOADED])
 
     @contextmanager
     def copies(self) -> Iterator[None]:
