@@ -47,8 +47,17 @@ speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TE
 	@$(BIN)/python -m volume install --model demo
 	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(TEXT))' SEED='$(SEED)' $(BIN)/python scripts/speak.py
 
+# The unit tests run beside the others, which wait for processes much of the time; both must pass.
 test: $(STAMP) system  ## every test, against the real parts, on this machine alone
-	$(BIN)/python -m pytest
+	@mkdir -p .cache
+	$(BIN)/python -m pytest tests/unit >.cache/unit-tests.log 2>&1 & unit=$$!
+	trap 'kill $$unit 2>/dev/null || true' EXIT
+	failed=
+	$(BIN)/python -m pytest --ignore=tests/unit || failed=1
+	wait $$unit || failed=1
+	trap - EXIT
+	cat .cache/unit-tests.log
+	[ -z "$$failed" ]
 
 # Each fault against the unit tests that import its module. MUTANTS="volume batcher/NAME" tries some.
 mutants: $(STAMP)  ## faults put into the code on purpose: which ones no test sees; a table
