@@ -168,14 +168,14 @@ class SmallParts:
 def small_parts(folder: Path, aligner: EvenAligner | None = None) -> SmallParts:
     engine = ToneEngine()
     storage = NotedStorage(folder / "storage")
-    voices = Voices(engine, storage, KEYS, folder / "cache")  # type: ignore[arg-type]
+    voices = Voices(engine, storage, KEYS, folder / "cache")
     parts = Parts(
-        engine=engine,  # type: ignore[arg-type]
+        engine=engine,
         voices=voices,
         storage=storage,
         keys=KEYS,
         url_expiry=3600,
         fetch_reference=lambda url, _folder: folder / url,
-        aligner=aligner,  # type: ignore[arg-type]
+        aligner=aligner,
     )
     return SmallParts(parts, engine, storage, voices)

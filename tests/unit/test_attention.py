@@ -71,7 +71,7 @@ def flash(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return q + 1
 
     module = ModuleType("flash_attn")
-    module.flash_attn_with_kvcache = with_cache  # type: ignore[attr-defined]
+    module.flash_attn_with_kvcache = with_cache
     module.__spec__ = ModuleSpec("flash_attn", None)
     monkeypatch.setitem(sys.modules, "flash_attn", module)
     return asked

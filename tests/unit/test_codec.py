@@ -111,9 +111,9 @@ def make(
     toy: Toy | None = None, dtype: torch.dtype = torch.float32, upstream: Upstream | None = None
 ) -> Codec:
     return Codec(
-        upstream or Upstream(),  # type: ignore[arg-type]
+        upstream or Upstream(),
         toy or Toy(),
-        lambda wav: wav[None, :, None],  # type: ignore[arg-type]
+        lambda wav: wav[None, :, None],
         AudioParameters(sample_rate=10, hop=HOP, reference_seconds=1.3, volume_normalize=True),
         CodecSizes(voice_length=3, global_codes=VOICE_CODES, semantic_codes=CODES),
         dtype,

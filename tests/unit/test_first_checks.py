@@ -84,7 +84,7 @@ def small(tmp_path: Path) -> SmallParts:
 
 
 def test_a_synthesis_of_numbers_is_fit(small: SmallParts) -> None:
-    small.engine.try_out = said([0.0, 0.5])  # type: ignore[attr-defined]
+    small.engine.try_out = said([0.0, 0.5])
     check_speech(small.parts)
 
 
@@ -92,7 +92,7 @@ def test_a_synthesis_of_numbers_is_fit(small: SmallParts) -> None:
 def test_a_synthesis_with_a_sample_that_is_none_is_unfit(
     small: SmallParts, samples: list[float]
 ) -> None:
-    small.engine.try_out = said(samples)  # type: ignore[attr-defined]
+    small.engine.try_out = said(samples)
     with pytest.raises(SetupError, match="gave no numbers"):
         check_speech(small.parts)
 
@@ -110,7 +110,7 @@ def test_a_synthesis_that_fails_is_told_in_one_line(
     def fail() -> None:
         raise error
 
-    small.engine.try_out = fail  # type: ignore[attr-defined]
+    small.engine.try_out = fail
     with pytest.raises(SetupError) as refused:
         check_speech(small.parts)
     assert refused.value.message == f"a short synthesis failed {shown}"
@@ -119,7 +119,7 @@ def test_a_synthesis_that_fails_is_told_in_one_line(
 def test_a_storage_is_asked(small: SmallParts, tmp_path: Path) -> None:
     check_storage(small.parts)
 
-    class Refusing(type(small.storage)):  # type: ignore[misc]
+    class Refusing(type(small.storage)):
         def check(self) -> None:
             raise StorageError("the bucket is gone")
 
@@ -140,7 +140,7 @@ def test_what_a_check_finds_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         named("model", fail)()
     assert called == [True]
     fit, unfit = caplog.records
-    assert (fit.message, fit.levelname, fit.fields["check"]) == ("fit", "INFO", "gpu")  # type: ignore[attr-defined]
-    assert fit.fields["seconds"] >= 0  # type: ignore[attr-defined]
+    assert (fit.message, fit.levelname, fit.fields["check"]) == ("fit", "INFO", "gpu")
+    assert fit.fields["seconds"] >= 0
     assert (unfit.message, unfit.levelname) == ("unfit", "ERROR")
-    assert unfit.fields == {"check": "model", "error": "OSError: first"}  # type: ignore[attr-defined]
+    assert unfit.fields == {"check": "model", "error": "OSError: first"}

@@ -162,7 +162,7 @@ def test_after_a_short_start_the_number_is_raised_when_there_is_plenty() -> None
 def test_a_change_is_told_and_no_change_is_not(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "worker")
     concurrency(0.05, 8)
-    told = [record.fields for record in caplog.records if record.message == "concurrency"]  # type: ignore[attr-defined]
+    told = [record.fields for record in caplog.records if record.message == "concurrency"]
     assert told == [{"jobs": 4, "memory_free": 0.05}]
 
 
@@ -340,9 +340,7 @@ def test_when_the_time_is_up_the_rest_is_left_to_the_platform(
     assert sdk.events == ["short answered", "long cancelled"]
     assert last_resort[0].seconds == drain + 10
     draining, drained = [
-        record.fields  # type: ignore[attr-defined]
-        for record in caplog.records
-        if record.message in {"draining", "drained"}
+        record.fields for record in caplog.records if record.message in {"draining", "drained"}
     ]
     assert draining == {"reason": "SIGTERM", "jobs": 2}
     assert drained == {"left_to_the_platform": 1}

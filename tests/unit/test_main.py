@@ -57,10 +57,10 @@ class Sdk:
         async def send_result(session: str, data: Any, job: Any) -> None:
             sdk.sent.append((session, data, job))
 
-        serverless.start, serverless.register_fitness_check = self.start, self.checks.append  # type: ignore[attr-defined]
-        runpod.serverless = serverless  # type: ignore[attr-defined]
-        http.AsyncClientSession = Session  # type: ignore[attr-defined]
-        results.send_result = send_result  # type: ignore[attr-defined]
+        serverless.start, serverless.register_fitness_check = self.start, self.checks.append
+        runpod.serverless = serverless
+        http.AsyncClientSession = Session
+        results.send_result = send_result
         return {m.__name__: m for m in (runpod, serverless, http, modules, results)}
 
 
@@ -110,7 +110,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 
 def test_every_secret_is_kept_out_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings(aws_secret_access_key="secret", aws_session_token="token")  # type: ignore[arg-type]
+    settings = Settings(aws_secret_access_key="secret", aws_session_token="token")
     monkeypatch.setenv("RUNPOD_AI_API_KEY", "key")
     assert set(worker_main._secrets(settings)) == {"secret", "token", "key"}
     monkeypatch.delenv("RUNPOD_AI_API_KEY")
@@ -356,8 +356,8 @@ def test_an_sdk_that_comes_back_is_a_good_end(
     caplog.set_level(logging.INFO, "worker")
     assert world.serve() == 0
     begins, ends = caplog.records
-    assert begins.fields == {"model": "mine@1", "jobs": 8, "slots": 16}  # type: ignore[attr-defined]
-    assert (ends.message, ends.fields) == ("worker ends", {"reason": None})  # type: ignore[attr-defined]
+    assert begins.fields == {"model": "mine@1", "jobs": 8, "slots": 16}
+    assert (ends.message, ends.fields) == ("worker ends", {"reason": None})
     assert gc.isenabled()
     assert world.swept == [True]
 
@@ -408,7 +408,7 @@ def test_a_job_that_breaks_the_gpu_gives_up_the_same_worker(world: World) -> Non
     reasons: list[str] = []
 
     def serve(config: dict[str, Any]) -> None:
-        running(config).give_up = reasons.append  # type: ignore[method-assign]
+        running(config).give_up = reasons.append
         answer = asyncio.run(config["handler"]({"id": "a", "input": {"text": TEXT}}))
         assert answer["refresh_worker"] is True
 
@@ -430,5 +430,5 @@ def test_the_engine_is_loaded_with_the_weights_that_were_read_ahead(
 
     monkeypatch.setattr("worker.speech.engine.Engine.load", load)
     model = tmp_path / "SparkTTS-serverless" / "models" / "mine@1"
-    assert worker_main._load_engine(settings) == (model, "int8", "weights")  # type: ignore[comparison-overlap]
+    assert worker_main._load_engine(settings) == (model, "int8", "weights")
     assert seen == [(model / "LLM", "int8")]

@@ -86,7 +86,7 @@ def warnings() -> Iterator[list[str]]:
     """The events that an operator is warned with."""
     seen: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: seen.append(record.getMessage())
     log.addHandler(handler)
     yield seen
     log.removeHandler(handler)

@@ -92,7 +92,7 @@ def test_the_aligner_is_of_the_languages_that_are_installed(
     own = volume / "SparkTTS-serverless" / "models" / "mine@1" / "aligner"
     own.mkdir()
     monkeypatch.setattr(module.Aligner, "load", lambda folders: folders)
-    assert load(volume, whisperx_languages="en").aligner == {"en": own}  # type: ignore[comparison-overlap]
+    assert load(volume, whisperx_languages="en").aligner == {"en": own}
     assert load(volume, whisperx_languages="zh").aligner is None
 
 

@@ -94,4 +94,4 @@ def test_secrets_are_not_shown_and_nothing_is_changed_later(
     assert settings.aws_session_token is not None
     assert settings.aws_session_token.get_secret_value() == "hidden-2"
     with pytest.raises(ValueError, match="frozen"):
-        settings.stream = True  # type: ignore[misc]
+        settings.stream = True

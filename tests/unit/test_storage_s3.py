@@ -76,7 +76,7 @@ class Client:
 
 
 def bucket(client: Client, attempts: int = 3) -> S3Storage:
-    return S3Storage(client, "speech", S3Limits(attempts=attempts))  # type: ignore[arg-type]
+    return S3Storage(client, "speech", S3Limits(attempts=attempts))
 
 
 def refusal(code: str) -> boto.ClientError:
@@ -328,7 +328,7 @@ class TestWhatIsAsked:
         client = Client()
         (tmp_path / "clip").touch()
         limits = S3Limits(part_bytes=5 << 20, threads=3)
-        storage = S3Storage(client, "speech", limits)  # type: ignore[arg-type]
+        storage = S3Storage(client, "speech", limits)
         storage.put(tmp_path / "clip", KEY, "audio/wav")
         transfer = client.calls[0][1]["Config"]
         assert transfer.multipart_threshold == 5 << 20

@@ -200,7 +200,7 @@ class Heard:
         self.voices = self.of(self.cache)
 
     def of(self, cache: Path) -> Voices:
-        return Voices(self.ear, self.storage, KEYS, cache)  # type: ignore[arg-type]
+        return Voices(self.ear, self.storage, KEYS, cache)
 
     def cached(self) -> list[Path]:
         return [path for path in self.cache.rglob("*") if path.is_file()]
@@ -216,7 +216,7 @@ def warnings() -> Iterator[list[str]]:
     """The events that an operator is warned with."""
     seen: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: seen.append(record.getMessage())
     log.addHandler(handler)
     yield seen
     log.removeHandler(handler)

@@ -155,7 +155,7 @@ def test_an_install_that_fails_keeps_its_work_for_the_next(here: Here) -> None:
 
 
 def test_what_is_no_fault_of_the_volume_goes_on_and_frees_the_lease(here: Here) -> None:
-    here.act = fail_with(KeyboardInterrupt())  # type: ignore[arg-type]
+    here.act = fail_with(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         here.ensure()
     assert is_free(here.leases, 1)

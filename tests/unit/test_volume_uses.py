@@ -94,6 +94,6 @@ def children_of(parent: int) -> list[int]:
 
 def until(is_so: object, seconds: float = 10) -> None:
     end = time.monotonic() + seconds
-    while not is_so():  # type: ignore[operator]
+    while not is_so():
         assert time.monotonic() < end
         time.sleep(0.005)

@@ -76,7 +76,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
 
     def made(name: str) -> ModuleType:
         module = ModuleType(name)
-        module.weight_norm = lambda layer: ("normed", name, layer)  # type: ignore[attr-defined]
+        module.weight_norm = lambda layer: ("normed", name, layer)
         monkeypatch.setitem(sys.modules, name, module)
         return module
 
