@@ -23,9 +23,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-_BROKEN = ("CUDA error", "cuDNN error", "Triton Error [CUDA]")
-# Beside torch's own exception; its allocator on the host has none.
-_SHORT = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED", "DefaultCPUAllocator: ")
+# The last: a capture that failed half-way leaves torch's allocator unable to give memory back.
+_BROKEN = ("CUDA error", "cuDNN error", "Triton Error [CUDA]", "captures_underway")
+# Beside torch's own exception, which TorchScript wraps; the allocator on the host has none. cuDNN
+# tries each of its algorithms, and where none gets memory says that there is none; cuBLAS asks for
+# its own when a thread first uses it.
+_SHORT = (
+    *("CUDA out of memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED"),
+    *("unable to find an engine", "CUBLAS_STATUS_NOT_INITIALIZED", "DefaultCPUAllocator: "),
+)
 
 
 class WorkerError(Exception):

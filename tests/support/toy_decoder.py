@@ -32,6 +32,9 @@ class SumCache:
     def copy(self, source: int, target: int, length: int) -> None:
         self.tokens[target, :length] = self.tokens[source, :length]
 
+    def scrub(self) -> None:
+        """It has whole numbers alone."""
+
 
 @dataclass
 class ToyDecoder:
@@ -44,6 +47,8 @@ class ToyDecoder:
     heads: list[frozenset[int]] = field(default_factory=list)  # that were cut
 
     device = torch.device("cpu")
+    dtype = torch.float32
+    masked = True
     config = LMConfig(VOCABULARY, VOCABULARY, 8, 1, 1, 1, POSITIONS, 1e-6, 1e4, True)
 
     def new_cache(self, rows: int, positions: int | None = None) -> SumCache:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from worker.speech import attention
-from worker.speech.attention import attention_for, see, torch_attention
+from worker.speech.attention import Kernel, attention_for, see, torch_attention
 
 ROWS, POSITIONS, HEADS, SHARED, DIM = 3, 9, 6, 2, 4  # of the heads, 3 share each key
 
@@ -42,7 +42,8 @@ def test_each_new_token_sees_its_row_up_to_itself(new: int, length: int) -> None
     k, v = some(ROWS, new, SHARED, DIM, seed=2), some(ROWS, new, SHARED, DIM, seed=3)
     keys, values = (some(ROWS, POSITIONS, SHARED, DIM, seed=seed) for seed in (4, 5))
     before = keys.clone(), values.clone()
-    out = torch_attention(q, k, v, keys, values, see(positions, length))
+    sight = see(positions, length, torch.float32)
+    out = torch_attention(q, k, v, keys, values, sight)
     for cache, was, fresh in ((keys, before[0], k), (values, before[1], v)):
         for row in range(ROWS):
             was[row, positions[row]] = fresh[row]
@@ -51,12 +52,41 @@ def test_each_new_token_sees_its_row_up_to_itself(new: int, length: int) -> None
 
 
 def test_what_is_seen_is_told_for_each_new_token_of_each_row() -> None:
-    sight = see(torch.tensor([[0, 1], [2, 3]]), 5)
+    sight = see(torch.tensor([[0, 1], [2, 3]]), 5, torch.bfloat16)
     assert sight.length == 5
-    assert sight.mask.tolist() == [
+    assert sight.before.tolist() == [0, 2]
+    assert sight.bias is not None
+    assert (
+        sight.bias.dtype == torch.bfloat16
+    )  # that of the queries, else it is turned in each layer
+    assert (sight.bias == 0).tolist() == [
         [[[True, False, False, False, False], [True, True, False, False, False]]],
         [[[True, True, True, False, False], [True, True, True, True, False]]],
     ]
+    assert set(sight.bias.flatten().tolist()) == {0.0, float("-inf")}
+
+
+def test_a_whole_prompt_sees_what_it_sees_by_its_bias() -> None:
+    """Its rows begin at 0; the cache holds what other rows left there, and has them afterwards."""
+    positions = torch.arange(5).expand(ROWS, 5)
+    q = some(ROWS, 5, HEADS, DIM, seed=1)
+    k, v = some(ROWS, 5, SHARED, DIM, seed=2), some(ROWS, 5, SHARED, DIM, seed=3)
+    made, caches = [], []
+    for whole in (False, True):
+        keys, values = (some(ROWS, POSITIONS, SHARED, DIM, seed=seed) for seed in (4, 5))
+        if whole:
+            keys[:, 5:], values[:, 5:] = float("nan"), float("nan")
+        sight = see(positions, 5, torch.float32, whole=whole)
+        assert (sight.bias is None) is whole
+        made.append(torch_attention(q, k, v, keys, values, sight))
+        caches.append((keys[:, :5], values[:, :5]))
+    torch.testing.assert_close(made[1], made[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(made[1], by_hand(q, k, v, positions), rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(*caches, strict=True))
+
+
+def test_no_bias_is_made_for_a_kernel_that_reads_none() -> None:
+    assert see(torch.tensor([[3]]), 5, torch.bfloat16, masked=False).bias is None
 
 
 @pytest.fixture
@@ -78,10 +108,11 @@ def flash(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_flash_attention_is_told_how_long_each_row_was(flash: list[dict[str, Any]]) -> None:
-    attend = attention_for(torch.device("cuda"), torch.bfloat16)
+    kernel = attention_for(torch.device("cuda"), torch.bfloat16)
+    assert not kernel.masked
     q, k, v, keys, values = (some(2, 3, 1, 4, seed=seed) for seed in range(5))
-    sight = see(torch.tensor([[5, 6, 7], [0, 1, 2]]), 8)
-    assert torch.equal(attend(q, k, v, keys, values, sight), q + 1)
+    sight = see(torch.tensor([[5, 6, 7], [0, 1, 2]]), 8, torch.bfloat16, masked=False)
+    assert torch.equal(kernel.attend(q, k, v, keys, values, sight), q + 1)
     (asked,) = flash
     assert asked["cache_seqlens"].tolist() == [5, 0]  # before the new ones
     assert asked["cache_seqlens"].dtype == torch.int32
@@ -104,11 +135,26 @@ def test_elsewhere_it_is_torchs(
     monkeypatch: pytest.MonkeyPatch, device: str, dtype: torch.dtype, there: bool
 ) -> None:
     monkeypatch.setattr(attention, "find_spec", lambda _name: there or None)
-    assert attention_for(torch.device(device), dtype) is torch_attention
+    assert attention_for(torch.device(device), dtype) == Kernel(torch_attention, masked=True)
+
+
+@pytest.mark.parametrize(("device", "allowed"), [("cpu", True), ("cuda", False)])
+def test_cudnn_has_no_part_in_attention(
+    monkeypatch: pytest.MonkeyPatch, device: str, allowed: bool
+) -> None:
+    """With a bias it would come first on an H100, with a plan for each new length."""
+    asked: list[bool] = []
+
+    def enable(enabled: bool) -> None:
+        asked.append(enabled)
+
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", enable)
+    attention_for(torch.device(device), torch.float32)
+    assert asked == ([] if allowed else [False])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_halves_on_a_gpu_take_flash_attention(
     flash: list[dict[str, Any]], dtype: torch.dtype
 ) -> None:
-    assert attention_for(torch.device("cuda"), dtype) is not torch_attention
+    assert attention_for(torch.device("cuda"), dtype).attend is not torch_attention

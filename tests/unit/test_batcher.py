@@ -16,9 +16,10 @@ from tests.support.toy_decoder import EVERYTHING, POSITIONS, VOCABULARY, ToyDeco
 from worker.cancellation import Cancellation
 from worker.errors import BusyError, JobCancelledError, SynthesisError
 from worker.speech import batcher as module
+from worker.speech import rows as rows_module
 from worker.speech.batcher import Answer, Answering, Batcher, Row, answer
 from worker.speech.plan import Head, Plan, Route
-from worker.speech.rows import RowState
+from worker.speech.rows import NARROW, RowState
 from worker.speech.sampling import Sampling
 from worker.speech.turns import Turns
 
@@ -798,19 +799,70 @@ def test_what_was_prepared_is_not_made_again() -> None:
     assert len(decoder.heads) == 3
 
 
+class Counting:
+    """In the place of captured graphs: runs the same work and notes how often."""
+
+    def __init__(
+        self, advance: object, draw: object, slots: int, positions: int, *, masked: bool
+    ) -> None:
+        self._advance, self._draw, self._slots = advance, draw, slots
+        self.advances, self.draws = 0, 0
+
+    def advance(self, count: int, length: int) -> None:
+        self.advances += 1
+        self._advance(self._slots, length)
+
+    def draw(self, count: int) -> torch.Tensor:
+        self.draws += 1
+        return self._draw(self._slots)[:count]
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_row_that_draws_otherwise_leaves_the_others_in_their_captured_steps(
+    monkeypatch: pytest.MonkeyPatch, lag: int
+) -> None:
+    """A voice being designed, and a wide top_k, beside rows that speak; the GPU is a name here."""
+    monkeypatch.setattr(rows_module, "Graphs", Counting)
+    speech = Plan((EVEN, EVERYTHING - {3}, EVERYTHING), end=3)
+    design = Plan((frozenset({5}), EVEN, frozenset({8}), *(EVERYTHING - EVEN,) * 9))
+    wide = Sampling(seed=8, top_k=0, top_p=1.0)
+    jobs = [
+        ([row(1, limit=25), row(2, limit=14)], speech, Sampling(seed=1)),
+        ([row(3, limit=12)], design, Sampling(seed=5)),
+        ([row(4, limit=21)], speech, wide),
+        ([row(5, limit=30)], speech, Sampling(seed=3, min_tokens=30)),
+    ]
+    seen = []
+    for captured in (False, True):
+        decoder = ToyDecoder()
+        batcher = Batcher(decoder, 6)
+        if captured:
+            head = batcher._routes.keep(EVERYTHING, 3)
+            decoder.device = torch.device("cuda")
+            batcher._rows.capture(head)
+            decoder.device = torch.device("cpu")
+            batcher._lag = lag
+        asked = [one for job in jobs for one in batcher.submit(*job, job=id(job))]
+        seen.append(told(asked))
+        graphs = batcher._rows._graphs
+    assert seen[0] == seen[1]
+    assert isinstance(graphs, Counting)
+    assert graphs.advances == len(decoder.batches) - 1  # but for the one before the capture
+    assert graphs.draws == graphs.advances  # as long as anyone speaks
+
+
 def test_the_steps_of_speech_are_those_that_were_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     captured: list[tuple[int, Head]] = []
-    turned: list[Head] = []
-    turn = RowState.turn
+    asked: list[tuple[Head, int]] = []
 
-    def note(rows: RowState, count: int, length: int, head: Head) -> torch.Tensor:
-        turned.append(head)
-        return turn(rows, count, length, head)
+    def draws(_rows: RowState, head: Head, most: int) -> bool:
+        asked.append((head, most))
+        return False
 
     monkeypatch.setattr(
         RowState, "capture", lambda rows, head: captured.append((len(rows.ids), head))
     )
-    monkeypatch.setattr(RowState, "turn", note)
+    monkeypatch.setattr(RowState, "draws_captured", draws)
     short = iter([False, False, True])
 
     def step(_rows: int) -> None:
@@ -822,7 +874,8 @@ def test_the_steps_of_speech_are_those_that_were_captured(monkeypatch: pytest.Mo
     batcher.prepare(plan)
     told(batcher.submit([row(1), row(2)], plan, GREEDY))
     assert [slots for slots, _head in captured] == [2, 1]  # and again with what fits
-    assert {id(head) for _slots, head in captured} == {id(head) for head in turned}
+    assert {id(head) for _slots, head in captured} == {id(head) for head, _most in asked}
+    assert {most for _head, most in asked} == {NARROW}
     assert (captured[0][1].ids.tolist(), captured[0][1].end) == (sorted(EVERYTHING), 3)
 
 
@@ -861,3 +914,25 @@ def test_a_row_that_comes_while_the_thread_lingers_runs_at_once(
     assert thread is not None
     thread.join(5)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "groups"),
+    [
+        ([8] * 6, [5, 1]),  # 5 x 8 = 40, all that may be padded
+        ([8, 8, 20, 1], [2, 2]),  # 3 x 20 would be too many, 2 x 20 are not
+        ([50, 1], [1, 1]),  # always one
+        ([1, 30, 5], [1, 1, 1]),
+    ],
+)
+def test_on_a_gpu_the_padding_counts_for_the_bound_on_prompts(
+    monkeypatch: pytest.MonkeyPatch, lengths: list[int], groups: list[int]
+) -> None:
+    """A long reference must not make a thousand short prompts as long."""
+    monkeypatch.setattr(module, "PREFILL_PADDED", 40)
+    decoder = ToyDecoder()
+    batcher = Batcher(decoder, 8)
+    batcher._on_gpu = True
+    rows = [row(*range(1, length + 1), limit=30) for length in lengths]
+    told(batcher.submit(rows, OPEN, GREEDY))
+    assert [len(prompts) for prompts in decoder.prompts] == groups

@@ -16,6 +16,7 @@ from worker.observe import log
 from worker.speech import batcher as module
 from worker.speech.batcher import Answering, Batcher, Row
 from worker.speech.plan import Plan
+from worker.speech.rows import RowState
 from worker.speech.sampling import Sampling
 from worker.speech.turns import Turns
 
@@ -134,6 +135,7 @@ def test_of_one_place_only_the_row_that_had_it_fails() -> None:
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
         MemoryError(),
     ],
 )
@@ -365,3 +367,89 @@ def test_a_row_that_has_left_fails_when_its_tokens_cannot_be_read(
         asked = batcher.submit([row(1, limit=1), row(2, limit=30)], OPEN, GREEDY)
         assert failures(asked) == ["DeviceError: the GPU failed; the worker starts anew"] * 2
     assert told(batcher.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]
+
+
+# Numbers that are none
+
+
+class Poisoned(ToyDecoder):
+    """From its third step on, the row that was asked [7] gets states that are no numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scrubbed = 0
+        decoder = self
+
+        class Cache(SumCache):
+            def rows(self, first: int, count: int) -> Cache:
+                return Cache(self.tokens[first : first + count])
+
+            def scrub(self) -> None:
+                decoder.scrubbed += 1
+
+        self._cache = Cache
+
+    def new_cache(self, rows: int, positions: int | None = None) -> SumCache:
+        return self._cache(super().new_cache(rows, positions).tokens)
+
+    def step(
+        self, ids: torch.Tensor, positions: torch.Tensor, cache: SumCache, length: int
+    ) -> torch.Tensor:
+        states = super().step(ids, positions, cache, length)
+        if len(self.batches) >= 3:
+            states[cache.tokens[: len(ids), 0] == 7] = float("nan")
+        return states
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_row_without_numbers_fails_alone_and_nothing_of_it_stays(lag: int) -> None:
+    """With a lag as on a GPU it is fed once more before anyone knows."""
+    decoder = Poisoned()
+    batcher = Batcher(decoder, 3)
+    batcher._lag = lag
+    before, bad, behind = batcher.submit([row(1), row(7), row(9)], OPEN, GREEDY)
+    assert failures([bad]) == [
+        "SynthesisError: the model gave no numbers for a sentence (NaN); try another seed"
+    ]
+    assert told([before, behind]) == [expected([1], 10), expected([9], 10)]
+    assert decoder.scrubbed >= 1
+    assert told(batcher.submit([row(3)], OPEN, GREEDY)) == [expected([3], 10)]
+
+
+# A GPU's steps are captured at the start
+
+
+def test_where_the_steps_of_all_rows_cannot_be_captured_fewer_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[int] = []
+
+    def capture(rows: RowState, _head: object) -> None:
+        tried.append(len(rows.ids))
+        if len(rows.ids) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(RowState, "capture", capture)
+    batcher = Batcher(ToyDecoder(), 12)
+    batcher.prepare(OPEN)
+    assert tried == [12, 6, 3]
+    assert batcher.slots == 3
+    assert told(batcher.submit([row(1), row(2)], OPEN, GREEDY)) == [
+        expected([n], 10) for n in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("something else")]
+)
+def test_a_start_that_cannot_be_is_told(
+    monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    def capture(_rows: RowState, _head: object) -> None:
+        raise error
+
+    monkeypatch.setattr(RowState, "capture", capture)
+    batcher = Batcher(ToyDecoder(), 2)
+    with pytest.raises(type(error), match=str(error)):
+        batcher.prepare(OPEN)
+    assert batcher.slots == (1 if isinstance(error, torch.OutOfMemoryError) else 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,20 @@ def test_pieces_come_after_the_look_ahead_and_each_is_twice_the_last_up_to_a_win
     assert set(given[5:]) == {WAVE_LENGTH - 1}
 
 
+@pytest.mark.parametrize("share", [[1] * 400, [400], [75, 1, 200, 124], [0, 390, 10]])
+def test_the_windows_do_not_depend_on_when_tokens_come(share: list[int]) -> None:
+    """Many come at once where the reader is slow: what it hears is the same to the bit."""
+    toy, codes, heard = Toy(), iter(tokens(400)), []
+    stream = make(toy).stream(VOICE)
+    heard += [stream.feed(list(islice(codes, count))) for count in share]
+    heard.append(stream.end())
+    plain = Toy()
+    steadily = make(plain).stream(VOICE)
+    expected = [steadily.feed([code]) for code in tokens(400)]
+    assert np.array_equal(np.concatenate(heard), np.concatenate([*expected, steadily.end()]))
+    assert toy.decoder.lengths == plain.decoder.lengths
+
+
 def test_a_stream_to_which_nothing_was_fed_ends_in_nothing() -> None:
     stream = make().stream(VOICE)
     assert stream.end().shape == stream.feed([]).shape == (0,)
@@ -218,10 +233,10 @@ def test_a_stream_to_which_nothing_was_fed_ends_in_nothing() -> None:
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("no"), KeyboardInterrupt()])
 def test_a_call_that_fails_has_done_nothing(error: BaseException) -> None:
-    toy, codes = Toy(), tokens(200)
+    toy, codes = Toy(), tokens(400)
     stream = make(toy).stream(VOICE)
     parts = []
-    for start, end in ((0, 60), (60, 150), (150, 200)):
+    for start, end in ((0, 60), (60, 150), (150, 400)):
         toy.decoder.fails = error
         with pytest.raises(type(error)):
             stream.feed(codes[start:end])

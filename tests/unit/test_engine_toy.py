@@ -57,6 +57,8 @@ class Parrot:
     steps: int = 0
     heads: int = 0
     device = CPU
+    dtype = torch.bfloat16
+    masked = False
 
     def new_cache(self, rows: int, positions: int | None = None) -> Cache:
         return Cache()
@@ -521,9 +523,10 @@ MIB = 1 << 20
         (40 << 30, 64),
         (288 * 64 * MIB, 64),
         (288 * 64 * MIB - 1, 63),
-        (288 * 5 * MIB, 5),
+        (288 * 8 * MIB, 8),
+        (288 * 7 * MIB, 6),  # from here on a GiB stays for the jobs
+        (1024 * MIB + 144 * MIB, 1),
         (288 * MIB, 1),
-        (288 * MIB - 1, 1),
         (0, 1),
     ],
 )
@@ -532,17 +535,22 @@ def test_half_of_a_gpus_free_memory_is_for_the_rows(
 ) -> None:
     """A row of the published model: 24 layers x 2 x 2 heads x 64 x 2 bytes x 12,288 = 144 MiB."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, 80 << 30))
-    assert engine_module._slots(PUBLISHED, torch.device("cuda")) == slots
+    assert engine_module._slots(PUBLISHED, torch.device("cuda"), torch.bfloat16) == slots
+
+
+def test_rows_of_float32_are_half_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (288 * 24 * MIB, 80 << 30))
+    assert engine_module._slots(PUBLISHED, torch.device("cuda"), torch.float32) == 12
 
 
 def test_a_model_of_fewer_positions_has_smaller_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     short = replace(PUBLISHED, max_position_embeddings=6_144)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (288 * 5 * MIB, 80 << 30))
-    assert engine_module._slots(short, torch.device("cuda")) == 10
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (288 * 10 * MIB, 80 << 30))
+    assert engine_module._slots(short, torch.device("cuda"), torch.bfloat16) == 20
 
 
 def test_a_cpu_speaks_16_sentences_at_once() -> None:
-    assert engine_module._slots(PUBLISHED, CPU) == 16
+    assert engine_module._slots(PUBLISHED, CPU, torch.bfloat16) == 16
 
 
 # Loading

@@ -594,3 +594,18 @@ def test_the_library_is_the_same_bytes_whatever_folder_holds_its_sources(
         assert Kernel.open(1)
         (built,) = (path for path in (folder / "cache").rglob("*") if path.is_file())
         assert built.read_bytes() == Path(at_home.library._name).read_bytes()
+
+
+# Numbers that are none
+
+
+def test_a_scrubbed_cache_has_all_that_was_a_number(kernel: Kernel, tmp_path: Path) -> None:
+    lm = Int8LanguageModel.load(write_model(tmp_path, make_tensors()), kernel)
+    cache = lm.new_cache(3)
+    lm.prefill(PROMPTS, cache)
+    halves = cache.tensor.view(torch.float16)
+    kept = halves.clone()
+    halves[1, 0, 1, 0, 7:90] = halves[2, 1, 0] = float("nan")
+    cache.scrub()
+    kept[1, 0, 1, 0, 7:90] = kept[2, 1, 0] = 0
+    assert torch.equal(halves, kept)

@@ -19,8 +19,11 @@ from tests.support.language_model import (
     write_model,
 )
 from worker.errors import SetupError
+from worker.speech.batcher import Batcher, Row
 from worker.speech.lm import KVCache, LanguageModel, RMSNorm, rotary
 from worker.speech.lm_config import LMConfig
+from worker.speech.plan import Plan
+from worker.speech.sampling import Sampling
 
 CPU = torch.device("cpu")
 CONFIG, TENSORS = config_of(), make_tensors()
@@ -227,3 +230,49 @@ def test_a_size_that_is_missing_is_named(tmp_path: Path, size: str) -> None:
     raw = {name: value for name, value in SMALL.items() if name != size}
     with pytest.raises(SetupError, match=f"lacks '{size}'"):
         LMConfig.read(config_file(tmp_path, raw))
+
+
+# Numbers that are none
+
+
+def test_a_scrubbed_cache_has_all_that_was_a_number() -> None:
+    cache = KVCache.empty(CONFIG, 3, 7, torch.zeros(1, dtype=torch.bfloat16))
+    cache.keys.normal_()
+    cache.values.normal_()
+    kept = cache.keys.clone(), cache.values.clone()
+    cache.keys[:, 1, 2:] = cache.values[0, 2] = float("nan")
+    cache.scrub()
+    for part, was, lost in (
+        (cache.keys, kept[0], (slice(None), 1, slice(2, None))),
+        (cache.values, kept[1], (0, 2)),
+    ):
+        was[lost] = 0
+        assert torch.equal(part, was)
+
+
+# Seeds
+
+
+def test_a_seed_says_the_same_whatever_top_k_a_neighbour_has(tiny_checkpoint: Path) -> None:
+    """In bfloat16, where logits would tie: the head is in float32."""
+    lm = LanguageModel.load(tiny_checkpoint / "LLM", torch.bfloat16, CPU)
+    everything = Plan((frozenset(range(20, 700)),) * 200)
+    mine = Row((5, 6, 7, 8), "mine", 120)
+    said = []
+    for top_k in (50, 1, 63, 64, 65, 0):
+        batcher = Batcher(lm, 2, 512)
+        (asked,) = batcher.submit([mine], everything, Sampling(seed=3))
+        batcher.submit([Row((9, 9), "other", 150)], everything, Sampling(seed=4, top_k=top_k))
+        said.append(asked.answer().tokens)
+    assert len(said[0]) == 120
+    assert all(tokens == said[0] for tokens in said)
+
+
+def test_logits_are_float32_of_the_weights_as_they_are(tiny_checkpoint: Path) -> None:
+    lm = LanguageModel.load(tiny_checkpoint / "LLM", torch.bfloat16, CPU)
+    ids = torch.arange(100, 300)
+    hidden = torch.randn(3, lm.config.hidden_size).to(torch.bfloat16)
+    logits = lm.head(ids)(hidden)
+    assert logits.dtype == torch.float32
+    exact = hidden.double() @ lm.lm_head.weight[ids].double().T
+    torch.testing.assert_close(logits.double(), exact, rtol=1e-5, atol=1e-5)

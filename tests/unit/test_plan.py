@@ -121,3 +121,27 @@ def test_what_is_in_use_is_kept_and_the_longest_unused_is_let_go() -> None:
             find(n)
             assert find(0) is used
         assert find(1) is not unused
+
+
+def test_equal_cuts_of_two_plans_are_one_object() -> None:
+    """They are compared at each step, and have 8,193 members while the model speaks."""
+    routes = Routes(ToyDecoder())
+    one = routes.find(plan({9}, {1, 2}, {1, 2, 0}, end=0))
+    other = routes.find(plan({1, 2}, {1, 2, 0}, end=0))
+    assert other.cuts[-1] is one.cuts[-1]
+    assert other.cuts[0] is one.cuts[1]
+    assert routes.find(plan({3}, {4})).cuts == ({3}, {4})
+
+
+def test_a_head_that_is_to_last_outlives_all_others() -> None:
+    """The captured steps draw from it: another one of the same tokens would not be theirs."""
+    decoder = ToyDecoder()
+    routes = Routes(decoder)
+    cut = frozenset({1, 2})
+    kept = routes.keep(cut, 1)
+    for n in range(2 * KEPT):
+        routes.head(frozenset({n // 10, 20 + n % 10, 40}), None)
+    assert routes.head(cut, 1) is kept
+    assert routes.keep(cut, 1) is kept
+    assert decoder.heads.count(cut) == 1
+    assert routes.head(cut, None) is not kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,9 @@ from torch import Tensor
 
 from tests.support.toy_decoder import VOCABULARY, ToyDecoder
 from worker.speech import rows as rows_module
-from worker.speech.graphs import LENGTHS, SIZES, holding
 from worker.speech.lm import LanguageModel
 from worker.speech.plan import Head
-from worker.speech.rows import MOST_CAPTURED, Places, RowState
+from worker.speech.rows import ALL, NARROW, NOTHING, Places, RowState, width
 from worker.speech.sampling import Sampling
 
 CPU = torch.device("cpu")
@@ -39,11 +39,16 @@ def started(lm: LanguageModel, slots: int) -> tuple[RowState, Head]:
     return rows, head
 
 
+def turn(rows: RowState, count: int, length: int, head: Head) -> Tensor:
+    """A step of the first rows: their tokens."""
+    return rows.draw(rows.advance(count, length), slice(0, count), head)
+
+
 def steps(lm: LanguageModel, slots: int, count: int, length: int | None) -> list[list[int]]:
     with torch.inference_mode():
         rows, head = started(lm, slots)
         return [
-            rows._turn(count, length or 5 + step, head, 64)[: len(PROMPTS)].tolist()
+            turn(rows, count, length or 5 + step, head)[: len(PROMPTS)].tolist()
             for step in range(20)
         ]
 
@@ -60,24 +65,18 @@ def test_places_past_the_batch_stay_within_the_cache(lm: LanguageModel) -> None:
         rows, head = started(lm, 4)
         rows.at[3] = 1022
         for _ in range(5):
-            rows._turn(4, 1024, head, 64)
+            turn(rows, 4, 1024, head)
         assert rows.at[3] == 1023
         assert (rows.drawn < 1024).all()
-
-
-def test_the_smallest_size_that_holds_a_batch_is_taken() -> None:
-    assert [holding(SIZES, n, 16) for n in (1, 3, 8, 9, 16, 17)] == [1, 4, 8, 16, 16, None]
-    assert holding(LENGTHS, 513, 4096) == 1024
-    assert holding(LENGTHS, 5000, 9000) is None
 
 
 def test_a_row_that_moves_goes_on_as_it_would_have(lm: LanguageModel) -> None:
     exact = steps(lm, 3, 3, None)
     with torch.inference_mode():
         rows, head = started(lm, 3)
-        seen = [rows._turn(3, 100, head, 64).tolist() for _ in range(10)]
+        seen = [turn(rows, 3, 100, head).tolist() for _ in range(10)]
         rows.move(2, 0, int(rows.at[2]))
-        moved = [rows._turn(2, 100, head, 64).tolist() for _ in range(10)]
+        moved = [turn(rows, 2, 100, head).tolist() for _ in range(10)]
     assert seen == exact[:10]
     assert [row[0] for row in moved] == [row[2] for row in exact[10:]]
     assert [row[1] for row in moved] == [row[1] for row in exact[10:]]
@@ -294,51 +293,85 @@ def test_a_step_feeds_each_row_its_last_token_at_its_place() -> None:
     rows.cache.tokens[:2, 0] = sums
     tokens = rows.draw(decoder._states(sums), slice(0, 2), head)
     assert tokens.tolist() == [3, 30]
-    assert rows.turn(2, 10, head).tolist() == [6, 60 % VOCABULARY]
-    assert rows.turn(1, 7, head).tolist() == [12]
+    assert turn(rows, 2, 10, head).tolist() == [6, 60 % VOCABULARY]
+    assert turn(rows, 1, 7, head).tolist() == [12]
     assert fed == [([3, 30], [5, 9], 10), ([6], [6], 7)]
 
 
-class Replay:
-    """In the place of captured steps: says what it was asked for, and gives `tokens`."""
-
-    def __init__(self, tokens: Tensor | None) -> None:
-        self.tokens = tokens
-        self.asked: list[tuple[int, int]] = []
-
-    def replay(self, count: int, length: int) -> Tensor | None:
-        self.asked.append((count, length))
-        return self.tokens
+def test_a_row_without_numbers_draws_nothing_and_its_neighbours_what_they_would() -> None:
+    """Its place stays one that can be fed: on a GPU a step follows before anyone has looked."""
+    rows, head = toy(3)
+    for place in range(3):
+        rows.set(place, "row", 20, 3, 0, 0, Sampling(temperature=0))
+    for bad in (float("nan"), float("-inf"), float("inf")):
+        logits = states(1, 3)
+        expected = rows.draw(logits.clone(), slice(0, 3), replace(head, end=None)).tolist()
+        logits[1] = bad
+        drawn = rows.draw(logits, slice(0, 3), replace(head, end=None)).tolist()
+        assert drawn == [expected[0], NOTHING, expected[2]]
+        assert rows.ids.tolist() == [expected[0], 0, expected[2]]
 
 
 @pytest.mark.parametrize(
-    ("top_ks", "captured"),
-    [((50, 1), True), ((50, 64), True), ((50, 65), False), ((0, 1), False), ((50, 1, 0), True)],
+    ("sampling", "candidates"),
+    [
+        (Sampling(temperature=0), 64),
+        (Sampling(top_k=50), 64),
+        (Sampling(top_k=64), 64),
+        (Sampling(top_k=65), 65),
+        (Sampling(top_k=0), ALL),
+    ],
 )
-def test_a_captured_step_serves_rows_whose_top_k_it_holds(
-    top_ks: tuple[int, ...], captured: bool
+def test_rows_of_a_narrow_top_k_look_at_as_many_candidates(
+    sampling: Sampling, candidates: int
 ) -> None:
-    """Two rows run; a third place is past the batch and does not count."""
-    assert MOST_CAPTURED == 64
-    rows, head = toy(3)
-    for place, top_k in enumerate(top_ks):
-        rows.set(place, "row", 20, 3, 0, 0, Sampling(top_k=top_k))
-    replay = Replay(torch.tensor([48, 49]))
-    rows._graphs, rows._captured = replay, head
-    assert (rows.turn(2, 9, head).tolist() == [48, 49]) is captured
-    assert replay.asked == [(2, 9)] * captured
+    assert width(sampling) == candidates
 
 
-def test_another_head_and_an_uncaptured_size_run_as_they_are_written() -> None:
-    rows, head = toy(2)
-    rows.set(0, "row", 20, 3, 0, 0, Sampling(temperature=0))
-    rows.cache.tokens[0, 0] = 7
-    replay = Replay(None)
-    rows._graphs, rows._captured = replay, head
-    assert rows.turn(1, 9, replace(head)).tolist() == [7]
-    assert replay.asked == []
-    assert rows.turn(1, 9, head).tolist() == [14]
-    assert replay.asked == [(1, 9)]
+# Captured steps, on a stand-in for Graphs that runs what it was given
+
+
+class Eager:
+    """In the place of captured graphs: runs the same work, at sizes that hold the batch."""
+
+    def __init__(
+        self,
+        advance: Callable[[int, int], object],
+        draw: Callable[[int], Tensor],
+        slots: int,
+        positions: int,
+        *,
+        masked: bool,
+    ) -> None:
+        self.made = (slots, positions, masked)
+        self.asked: list[tuple[int, ...]] = []
+        self._advance, self._draw, self._slots = advance, draw, slots
+        for _ in range(3):  # as captures do
+            advance(slots, positions)
+            draw(slots)
+
+    def advance(self, count: int, length: int) -> None:
+        self.asked.append((count, length))
+        self._advance(self._slots, length)
+
+    def draw(self, count: int) -> Tensor:
+        self.asked.append((count,))
+        return self._draw(self._slots)[:count]
+
+
+@pytest.fixture
+def captured(monkeypatch: pytest.MonkeyPatch) -> Callable[[RowState, Head], Eager]:
+    """Captures as on a GPU, which is a name here."""
+    monkeypatch.setattr(rows_module, "Graphs", Eager)
+
+    def capture(rows: RowState, head: Head) -> Eager:
+        rows._lm.device = torch.device("cuda")
+        rows.capture(head)
+        rows._lm.device = CPU
+        assert isinstance(rows._graphs, Eager)
+        return rows._graphs
+
+    return capture
 
 
 def test_nothing_is_captured_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,30 +380,108 @@ def test_nothing_is_captured_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     rows.capture(head)
     rows.set(0, "row", 20, 3, 0, 0, Sampling(temperature=0))
     rows.cache.tokens[0, 0] = 7
-    assert rows.turn(1, 9, head).tolist() == [7]
+    assert not rows.draws_captured(head, NARROW)
+    assert turn(rows, 1, 9, head).tolist() == [7]
 
 
-def test_what_is_captured_on_a_gpu_holds_all_slots_and_leaves_the_rows_as_new(
-    monkeypatch: pytest.MonkeyPatch,
+def test_what_is_captured_holds_all_slots_and_leaves_the_rows_as_new(
+    captured: Callable[[RowState, Head], Eager],
 ) -> None:
-    """The GPU is a name here; the steps run where they are."""
-    made = []
-
-    class Captured(Replay):
-        def __init__(self, step: Callable[[int, int], Tensor], slots: int, positions: int) -> None:
-            super().__init__(None)
-            made.append((step, slots, positions))
-            for _ in range(3):
-                step(slots, positions)
-
-    monkeypatch.setattr(rows_module, "Graphs", Captured)
-    decoder = ToyDecoder()
-    rows = RowState(decoder, 3, 64)
-    head = Head(TOKENS, decoder.head(TOKENS), None)
-    decoder.device = torch.device("cuda")
-    rows.capture(head)
-    ((step, slots, positions),) = made
-    assert (slots, positions) == (3, 64)
+    rows, head = toy(3)
+    graphs = captured(rows, head)
+    assert graphs.made == (3, 64, True)
     assert not any(counter.any() for counter in (rows.ids, rows.at, rows.drawn))
-    rows.set(0, "row", 20, 3, 0, 0, Sampling(temperature=9, top_k=MOST_CAPTURED, top_p=1))
-    assert len({int(step(1, 9)) for _ in range(15)}) > 5  # drawn from all that top_k leaves
+
+
+@pytest.mark.parametrize(
+    ("error", "goes_on"),
+    [
+        (RuntimeError("CUDA error: operation failed due to a previous error during capture"), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+    ],
+)
+def test_where_steps_cannot_be_captured_they_run_as_they_are_written(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, goes_on: bool
+) -> None:
+    """But where memory was short, fewer rows may be captured: the caller is told."""
+
+    def fail(*_args: object, **_more: object) -> None:
+        raise error
+
+    monkeypatch.setattr(rows_module, "Graphs", fail)
+    rows, head = toy(2)
+    rows._lm.device = torch.device("cuda")
+    with nullcontext() if goes_on else pytest.raises(type(error)):
+        rows.capture(head)
+    rows._lm.device = CPU
+    rows.set(0, "row", 20, 3, 0, 0, Sampling(temperature=0))
+    rows.cache.tokens[0, 0] = 7
+    assert not rows.draws_captured(head, NARROW)
+    assert turn(rows, 1, 9, head).tolist() == [7]
+
+
+def test_the_captured_draw_is_of_one_head_and_of_narrow_rows(
+    captured: Callable[[RowState, Head], Eager],
+) -> None:
+    rows, head = toy(2)
+    assert not rows.draws_captured(head, NARROW)
+    captured(rows, head)
+    assert rows.draws_captured(head, NARROW)
+    assert not rows.draws_captured(head, NARROW + 1)
+    assert not rows.draws_captured(replace(head), NARROW)
+
+
+@pytest.mark.parametrize("speaking", [[0, 1, 2], [0, 2], [1], [2, 1], []])
+def test_a_captured_draw_is_that_of_the_rows_that_speak_and_leaves_the_others(
+    captured: Callable[[RowState, Head], Eager], speaking: list[int]
+) -> None:
+    """Whether they spoke the last time or not; the places past the batch run along."""
+    (plain, head), (rows, _) = toy(4), toy(4)
+    graphs = captured(rows, head)
+    for each in (plain, rows):
+        for place in range(3):
+            each.set(place, f"row {place}", 40, 5 + place, place, 0, EACH[place + 1])
+            each.ids[place] = 3 * place + 1
+            each.cache.tokens[place, 0] = 7 * place
+    for step in range(6):
+        # Once everyone, then those alone.
+        chosen = [0, 1, 2] if step == 0 else speaking
+        fed = plain.advance(3, 20).clone()
+        hidden = rows.advance(3, 20)
+        assert torch.equal(hidden, fed)
+        drawn = rows.draw_captured(3, chosen).tolist()
+        if chosen:
+            expected = plain.draw(fed[chosen], chosen, head).tolist()
+            assert [drawn[place] for place in chosen] == expected
+        for mine, theirs in ((rows.ids, plain.ids), (rows.at, plain.at), (rows.drawn, plain.drawn)):
+            assert mine[:3].tolist() == theirs[:3].tolist()
+    assert graphs.asked == [(3, 20), (3,)] * 6
+
+
+def test_counters_of_captured_rows_stay_where_there_is_room(
+    captured: Callable[[RowState, Head], Eager],
+) -> None:
+    rows, head = toy(2, positions=8)
+    captured(rows, head)
+    rows.set(0, "row", 8, 6, 5, 0, EACH[4])
+    seen = []
+    for _ in range(4):
+        rows.advance(1, 8)
+        rows.draw_captured(1, [0])
+        seen.append((int(rows.at[0]), int(rows.drawn[0])))
+    assert seen == [(6, 6), (7, 7), (7, 7), (7, 7)]
+
+
+def test_a_captured_row_without_numbers_draws_nothing(
+    captured: Callable[[RowState, Head], Eager],
+) -> None:
+    rows, head = toy(2)
+    captured(rows, head)
+    for place in range(2):
+        rows.set(place, "row", 20, 3, 0, 0, Sampling(temperature=0))
+    hidden = rows.advance(2, 9)
+    hidden[0] = float("nan")
+    tokens = rows.draw_captured(2, [0, 1]).tolist()
+    assert tokens[0] == NOTHING
+    assert tokens[1] != NOTHING
+    assert rows.ids.tolist() == [0, tokens[1]]

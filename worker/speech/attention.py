@@ -21,8 +21,10 @@ class Sight:
     """What all layers of one forward share."""
 
     positions: Tensor  # long [B, S]: of the new tokens, one after the other in each row
+    rows: Tensor  # long [B, 1]: 0, 1, ...
+    before: Tensor  # int32 [B]: positions of each row that are in the cache already
     length: int  # of the cache that is looked at: more than the greatest position
-    mask: Tensor  # bool [B, 1, S, length]: what each new token may see
+    bias: Tensor | None  # [B, 1, S, length], 0 or minus infinity; None where no kernel reads it
 
 
 # Queries, new keys and values [B, S, H or K, D], the layer's cache of both [B, P, K, D] -> [B, S,
@@ -30,18 +32,42 @@ class Sight:
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Sight], Tensor]
 
 
-def see(positions: Tensor, length: int) -> Sight:
-    """Each new token sees the positions up to its own."""
-    every = torch.arange(length, device=positions.device)
-    return Sight(positions, length, (every <= positions[:, :, None])[:, None])
+@dataclass(frozen=True)
+class Kernel:
+    """A way to compute it."""
+
+    attend: Attend
+    masked: bool  # reads all of `length` with a bias; else of each row what it has
 
 
-def attention_for(device: torch.device, dtype: torch.dtype) -> Attend:
+def see(
+    positions: Tensor, length: int, dtype: torch.dtype, *, masked: bool = True, whole: bool = False
+) -> Sight:
+    """Each new token sees the positions up to its own.
+
+    `masked` is the kernel's; `whole`: the new tokens are all that there is of each row, from
+    position 0 on.
+    """
+    device = positions.device
+    rows = torch.arange(len(positions), device=device)[:, None]
+    bias = None
+    if masked and not whole:
+        every = torch.arange(length, device=device)
+        hidden = every > positions[:, :, None]
+        bias = torch.zeros(hidden.shape, dtype=dtype, device=device)
+        bias = bias.masked_fill(hidden, float("-inf"))[:, None]
+    return Sight(positions, rows, positions[:, 0].to(torch.int32), length, bias)
+
+
+def attention_for(device: torch.device, dtype: torch.dtype) -> Kernel:
     """The fastest that this device and these weights can use."""
+    if device.type == "cuda":
+        # cuDNN's would come first where there is a bias, and plans for each new length.
+        torch.backends.cuda.enable_cudnn_sdp(enabled=False)
     halves = dtype in {torch.bfloat16, torch.float16}
     if device.type == "cuda" and halves and find_spec("flash_attn"):
-        return _flash_attention()
-    return torch_attention
+        return Kernel(_flash_attention(), masked=False)
+    return Kernel(torch_attention, masked=True)
 
 
 def torch_attention(
@@ -49,18 +75,21 @@ def torch_attention(
 ) -> Tensor:
     """By scaled_dot_product_attention: heads that share keys are taken for more queries."""
     b, s, heads, d = q.shape
-    rows = torch.arange(b, device=q.device)[:, None]
-    keys[rows, sight.positions] = k
-    values[rows, sight.positions] = v
     kv = keys.shape[2]
     shared = heads // kv
+    keys[sight.rows, sight.positions] = k
+    values[sight.rows, sight.positions] = v
+    if sight.bias is None:  # nothing of the cache but what is new
+        k, v = (x.repeat_interleave(shared, 2) for x in (k, v))
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
     # As queries [B, K, shared * S, D] of the heads that they share:
     q = q.view(b, s, kv, shared, d).permute(0, 2, 3, 1, 4).reshape(b, kv, shared * s, d)
     y = F.scaled_dot_product_attention(
         q,
         keys[:, : sight.length].transpose(1, 2),
         values[:, : sight.length].transpose(1, 2),
-        attn_mask=sight.mask.repeat(1, 1, shared, 1) if s > 1 else sight.mask,
+        attn_mask=sight.bias.repeat(1, 1, shared, 1) if s > 1 else sight.bias,
     )
     return y.view(b, kv, shared, s, d).permute(0, 3, 1, 2, 4).reshape(b, s, heads, d)
 
@@ -72,8 +101,7 @@ def _flash_attention() -> Attend:
     def attend(
         q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, sight: Sight
     ) -> Tensor:
-        before = sight.positions[:, 0].to(torch.int32)
-        out: Tensor = with_cache(q, keys, values, k, v, cache_seqlens=before, causal=True)
+        out: Tensor = with_cache(q, keys, values, k, v, cache_seqlens=sight.before, causal=True)
         return out
 
     return attend

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -28,17 +28,22 @@ from worker.errors import (
     DeviceError,
     JobCancelledError,
     SynthesisError,
+    device_failure,
     short_of_memory,
 )
 from worker.observe import log
 from worker.speech.decoder import Decoder
+from worker.speech.device import FIRST, empty_cache, on, on_device, stream_on
 from worker.speech.plan import Plan, Route, Routes
-from worker.speech.rows import RowState
+from worker.speech.rows import NOTHING, RowState, width
 from worker.speech.sampling import Sampling
 from worker.speech.turns import Turns
 
 LINGER = 0.25  # seconds that the thread waits for more before it ends
-PREFILL = 1024  # prompt tokens that join between two steps, but always one row
+# Prompt tokens that join between two steps, but always one row. On a GPU a prompt of one costs what
+# a prompt of a thousand does, and shorter ones are padded to the longest.
+PREFILL = 1024
+PREFILL_PADDED = 8192
 
 
 @dataclass(frozen=True)
@@ -65,12 +70,12 @@ class _Drawn:
     """Tokens on their way from the device."""
 
     turn: int
-    rows: list[Answering]
+    rows: list[Answering | None]  # None: what stands there was not drawn for anyone
     tokens: Tensor  # long [rows], in the host's memory once `event` has come
     event: torch.cuda.Event | None
 
     @classmethod
-    def on_its_way(cls, turn: int, rows: list[Answering], tokens: Tensor) -> _Drawn:
+    def on_its_way(cls, turn: int, rows: list[Answering | None], tokens: Tensor) -> _Drawn:
         """Of tokens where they were drawn."""
         if tokens.device.type != "cuda":
             return cls(turn, rows, tokens, None)
@@ -117,6 +122,11 @@ class Answering:
         """Whether no more tokens are to be drawn."""
         return self.drawn >= self.row.limit or self.drawn >= self.route.length
 
+    @cached_property
+    def width(self) -> int:
+        """Candidates that its draws look at."""
+        return width(self.sampling)
+
     @property
     def done(self) -> bool:
         """Whether its answer stands."""
@@ -126,6 +136,11 @@ class Answering:
         """Note the next token that was drawn."""
         if self._done:
             return  # drawn before it was known that the row had ended
+        if token == NOTHING:
+            self.finish(
+                SynthesisError("the model gave no numbers for a sentence (NaN); try another seed")
+            )
+            return
         if token == self.route.end:
             self.ended = True
             self.finish()
@@ -193,13 +208,16 @@ class Batcher:
         self.positions = min(positions or 1 << 30, lm.config.max_position_embeddings)
         self._max_waiting = max_waiting
         self._device_turn: AbstractContextManager[object] = turns or nullcontext()
+        self._stream = stream_on(lm.device, FIRST)
         self._routes = Routes(lm)
         self._main: Route | None = None  # whose steps are captured
-        self._state: RowState | None = RowState(lm, slots, self.positions)
+        with on(self._stream):
+            self._state: RowState | None = RowState(lm, slots, self.positions)
         self._batch: list[Answering] = []  # by place
         self._turns = 0
         self._unread: deque[_Drawn] = deque()
-        self._lag = 1 if lm.device.type == "cuda" else 0
+        self._on_gpu = lm.device.type == "cuda"
+        self._lag = 1 if self._on_gpu else 0
         self._waiting: dict[Hashable, deque[Answering]] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -245,13 +263,23 @@ class Batcher:
     def prepare(self, plan: Plan) -> None:
         """Make what rows of this plan will need, so that the first one does not wait for it.
 
-        To be called before the first row is.
+        To be called before the first row is. Where memory is short, fewer rows run at once.
         """
         route = self._routes.find(plan)
-        for cut in dict.fromkeys(route.cuts):
-            self._routes.head(cut, route.end)
+        with torch.inference_mode(), on(self._stream):
+            for cut in dict.fromkeys(route.cuts):
+                self._routes.keep(cut, route.end)
+            while True:
+                try:
+                    self._rows.capture(self._routes.head(route.cuts[-1], route.end))
+                except (RuntimeError, MemoryError) as error:
+                    if not short_of_memory(error) or self.slots == 1:
+                        raise
+                    log.warning("out of memory for the steps of %d rows: %s", self.slots, error)
+                else:
+                    break
+                self._halve()
         self._main = route
-        self._rows.capture(self._routes.head(route.cuts[-1], route.end))
 
     def cancel(self, asked: Answering) -> None:
         """Give the row up: it waits no longer, and leaves the batch before the next step."""
@@ -279,7 +307,7 @@ class Batcher:
     # The thread
 
     def _serve(self) -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), on(self._stream):
             while True:
                 with self._changed:
                     if self._idle and not self._changed.wait_for(lambda: not self._idle, LINGER):
@@ -366,7 +394,7 @@ class Batcher:
         running: dict[Hashable, int] = {}
         for asked in self._batch:
             running[asked.job] = running.get(asked.job, 0) + 1
-        tokens = 0
+        tokens = count = longest = 0
         with self._changed:
             while self._waiting and free:
                 job = min(self._waiting, key=lambda job: running.get(job, 0))
@@ -374,7 +402,13 @@ class Batcher:
                 asked = queue.popleft()
                 # After a shrink, what was spoken is read again with the prompt.
                 length = len(asked.row.prompt) + len(asked.tokens)
-                if not asked.done and tokens and tokens + length > PREFILL:
+                longest = max(longest, length)
+                too_many = (
+                    (count + 1) * longest > PREFILL_PADDED
+                    if self._on_gpu
+                    else tokens + length > PREFILL
+                )
+                if not asked.done and count and too_many:
                     queue.appendleft(asked)
                     self._waiting = {job: queue, **self._waiting}
                     return
@@ -384,6 +418,7 @@ class Batcher:
                     continue
                 running[job] = running.get(job, 0) + 1
                 tokens += length
+                count += 1
                 free -= 1
                 yield asked
 
@@ -393,33 +428,39 @@ class Batcher:
             asked.steps += 1
             asked.company += len(self._batch)
         length = max(asked.position for asked in self._batch) + 1
-        phases = {(asked.route.at(asked.drawn), asked.route.end) for asked in self._batch}
-        if len(phases) > 1:
-            self._choose(self._rows.advance(len(self._batch), length), 0, self._batch)
-            return
-        tokens = self._rows.turn(len(self._batch), length, self._routes.head(*phases.pop()))
-        self._note(self._batch, tokens)
+        hidden = self._rows.advance(len(self._batch), length)
+        self._choose(hidden, 0, self._batch, stepped=True)
 
-    def _choose(self, hidden: Tensor, first: int, rows: Sequence[Answering]) -> None:
+    def _choose(
+        self, hidden: Tensor, first: int, rows: Sequence[Answering], *, stepped: bool = False
+    ) -> None:
         """Draw a token of each row from its hidden state [rows, D], as its plan has it now.
 
-        The row rows[i] stands at place first + i.
+        The row rows[i] stands at place first + i. Those that draw alike are drawn together.
+        `stepped`: the states are those that the rows have just advanced to.
         """
-        groups: dict[tuple[frozenset[int], int | None], list[int]] = {}
+        groups: dict[tuple[frozenset[int], int | None, int], list[int]] = {}
         for i, asked in enumerate(rows):
             if not asked.complete:
-                groups.setdefault((asked.route.at(asked.drawn), asked.route.end), []).append(i)
-        for (cut, end), members in groups.items():
-            whole = len(members) == len(rows)
+                alike = asked.route.at(asked.drawn), asked.route.end, asked.width
+                groups.setdefault(alike, []).append(i)
+        for (cut, end, most), members in groups.items():
+            head, whole = self._routes.head(cut, end), len(members) == len(rows)
+            if stepped and self._rows.draws_captured(head, most):
+                chosen = set(members)
+                tokens = self._rows.draw_captured(len(rows), chosen)
+                self._note([row if i in chosen else None for i, row in enumerate(rows)], tokens)
+                continue
             places = slice(first, first + len(rows)) if whole else [first + i for i in members]
-            states = hidden if whole else hidden[members]
-            tokens = self._rows.draw(states, places, self._routes.head(cut, end))
+            states = hidden if whole else hidden[on_device(members, hidden.device)]
+            tokens = self._rows.draw(states, places, head)
             self._note([rows[i] for i in members], tokens)
 
-    def _note(self, rows: Sequence[Answering], tokens: Tensor) -> None:
+    def _note(self, rows: Sequence[Answering | None], tokens: Tensor) -> None:
         """The rows' next tokens are drawn: read them when they have come."""
         for asked in rows:
-            asked.drawn += 1
+            if asked is not None:
+                asked.drawn += 1
         self._unread.append(_Drawn.on_its_way(self._turns, list(rows), tokens))
 
     def _read(self) -> None:
@@ -428,7 +469,10 @@ class Batcher:
         tokens = drawn.read()  # where this fails, rows that left the batch are still found here
         self._unread.popleft()
         for asked, token in zip(drawn.rows, tokens, strict=True):
-            asked.take(token)
+            if asked is not None:
+                asked.take(token)
+        if NOTHING in tokens:
+            self._rows.scrub()  # some may have left their places already
 
     # When memory or the device fails
 
@@ -441,12 +485,15 @@ class Batcher:
             for asked in rows:
                 asked.finish(DeviceError("one sentence alone does not fit; use shorter sentences"))
             rows = []
+        self._requeue(rows)
+        self._halve()
+
+    def _halve(self) -> None:
         self.slots = max(1, self.slots // 2)
         log.warning("%d rows run at once from now on", self.slots)
-        self._requeue(rows)
         self._state = None  # its memory is what the new one needs
-        if self._lm.device.type == "cuda":
-            torch.cuda.empty_cache()
+        if self._on_gpu:
+            empty_cache()
 
     def _requeue(self, rows: Sequence[Answering]) -> None:
         with self._changed:
@@ -457,7 +504,9 @@ class Batcher:
 
     def _fail(self, error: Exception) -> None:
         """Answer all rows, running and waiting, with the error."""
-        unread = [asked for drawn in self._unread for asked in drawn.rows]  # some have left
+        unread = [
+            asked for drawn in self._unread for asked in drawn.rows if asked
+        ]  # some have left
         self._unread.clear()
         with self._changed:
             waiting = [asked for queue in self._waiting.values() for asked in queue]
@@ -479,4 +528,4 @@ def _told(error: Exception) -> Exception:
     """A device's failure in words for the user; anything else as it is."""
     if isinstance(error, RuntimeError) and "CUDA" in str(error):
         return DeviceError("the GPU failed; the worker starts anew")
-    return error
+    return device_failure(error) or error

@@ -9,8 +9,8 @@ folded into the weights (which changes no weight's value); and waveforms are mad
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,8 @@ class Codec:
         `dtype` is that of the wave generator; all else is in float32. A CPU without instructions
         for bfloat16 takes float32 instead.
         """
+        if device.type == "cuda":
+            _compute_plainly()
         top = upstream.load_config(checkpoint.folder / "config.yaml")
         config = upstream.load_config(checkpoint.codec / "config.yaml")["audio_tokenizer"]
         bicodec = _build(upstream, config)
@@ -123,18 +125,23 @@ class Codec:
         where: torch.device = next(self._bicodec.parameters()).device
         return where
 
-    @torch.inference_mode()
     def tokenize(self, path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """A reference audio file -> its global tokens and its semantic tokens (50 a second).
 
         The file must have been checked to be audio (see worker.audio); it is read as upstream
         reads it: first channel, resampled, loudness evened out.
         """
-        wav: NDArray[Any] = self._upstream.load_audio(
-            path,
-            sampling_rate=self.audio.sample_rate,
-            volume_normalize=self.audio.volume_normalize,
+        return self.tokens_of(
+            self._upstream.load_audio(
+                path,
+                sampling_rate=self.audio.sample_rate,
+                volume_normalize=self.audio.volume_normalize,
+            )
         )
+
+    @torch.inference_mode()
+    def tokens_of(self, wav: NDArray[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Samples [n] at its rate -> global tokens and semantic tokens (50 a second)."""
         feature = self._features(torch.from_numpy(wav).float().to(self.device))  # [1, T, C]
         clip = torch.from_numpy(self._reference_clip(wav)).float()[None].to(self.device)
         semantic, voice = self._bicodec.tokenize({"feat": feature, "ref_wav": clip})
@@ -204,7 +211,8 @@ class Codec:
             spoken: Tensor = self._bicodec.prenet(vectors, condition)
             return spoken + condition.unsqueeze(-1)
 
-        return Windows(network, 1, self._contexts[0], PRENET_LENGTH)
+        fixed = self.device.type == "cuda"  # where cuDNN makes a plan for each new length
+        return Windows(network, 1, self._contexts[0], PRENET_LENGTH, fixed=fixed)
 
     def _wave_generator(self) -> Windows:
         """From there to samples."""
@@ -217,13 +225,8 @@ class Codec:
             return wav.float()
 
         compiled = self._native is None and self.dtype != torch.float32
-        return Windows(
-            network,
-            self.audio.hop,
-            self._contexts[1],
-            WAVE_LENGTH,
-            fixed=compiled and self.device.type == "cpu",
-        )
+        fixed = compiled or self.device.type == "cuda"
+        return Windows(network, self.audio.hop, self._contexts[1], WAVE_LENGTH, fixed=fixed)
 
     def _reference_clip(self, wav: NDArray[Any]) -> NDArray[Any]:
         """The first seconds of the reference, repeated when it is shorter (upstream's rule)."""
@@ -239,7 +242,8 @@ class SpeechStream:
 
     A sample depends on `Codec.look_ahead` tokens after its own, so the first samples come when
     that many tokens and FIRST_STEP more have been fed. One thread at a time feeds it. A call that
-    fails has done nothing, and may be made again.
+    fails has done nothing, and may be made again. However the tokens are shared out among calls,
+    the windows and so the samples are the same to the bit.
     """
 
     def __init__(self, codec: Codec, condition: Tensor) -> None:
@@ -256,15 +260,16 @@ class SpeechStream:
         Raises SynthesisError when a token is not one of the codec's.
         """
         self._codec._check(semantic_tokens)  # noqa: SLF001 - its other half
-        waiting = [*self._waiting, *semantic_tokens]
-        if len(waiting) < self._step:
-            self._waiting = waiting
-            return np.zeros(0, np.float32)
-        # One stays, for it may be the sentence's last.
-        samples = self.run(waiting[:-1], last=False)
-        self._waiting = waiting[-1:]
-        self._step = self._next_step = min(2 * self._next_step, WAVE_LENGTH)
-        return samples
+        waiting, step, next_step = [*self._waiting, *semantic_tokens], self._step, self._next_step
+        samples = [np.zeros(0, np.float32)]
+        with self._all_or_nothing():
+            while len(waiting) >= step:
+                # One stays, for it may be the sentence's last.
+                samples.append(self._run(waiting[: step - 1], last=False))
+                waiting = waiting[step - 1 :]
+                step = next_step = min(2 * next_step, WAVE_LENGTH)
+        self._waiting, self._step, self._next_step = waiting, step, next_step
+        return np.concatenate(samples)
 
     def end(self) -> NDArray[np.float32]:
         """No token follows: the rest of the samples [n]."""
@@ -272,9 +277,14 @@ class SpeechStream:
 
     def run(self, semantic_tokens: Sequence[int], *, last: bool) -> NDArray[np.float32]:
         """As `feed`, at once and whatever their number, and nothing held back if `last`."""
+        with self._all_or_nothing():
+            return self._run(semantic_tokens, last=last)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
         before = [stage.mark() for stage in self._stages]
         try:
-            return self._run(semantic_tokens, last=last)
+            yield
         except BaseException:
             for stage, mark in zip(self._stages, before, strict=True):
                 stage.go_back(mark)
@@ -290,6 +300,17 @@ class SpeechStream:
             made = wave_generator.feed(part, last=last and i == len(parts) - 1)
             samples.extend(piece.flatten().cpu().numpy() for piece in made)
         return np.concatenate(samples) if samples else np.zeros(0, np.float32)
+
+
+def _compute_plainly() -> None:
+    """Let this process's GPU round in one way, whichever the kernel and however often it ran.
+
+    Float32 in cuDNN would be TF32, so that a reference had other tokens than on a CPU. Upstream's
+    snake is TorchScript, which is compiled anew for lengths that it has not seen, and rounds
+    otherwise from its third call on.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch._C._jit_set_texpr_fuser_enabled(False)  # noqa: SLF001 - it has no public name
 
 
 def _plain_kernels() -> AbstractContextManager[object]:

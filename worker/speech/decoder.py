@@ -22,6 +22,9 @@ class Cache(Protocol):
     def copy(self, source: int, target: int, length: int) -> None:
         """Make row `target` what row `source` is, of which `length` positions count."""
 
+    def scrub(self) -> None:
+        """Replace all that is NaN: even masked, it would reach rows that come to its place."""
+
 
 class Decoder(Protocol):
     """A causal language model. `lm.LanguageModel` and `int8.Int8LanguageModel` are such."""
@@ -33,6 +36,14 @@ class Decoder(Protocol):
     @property
     def device(self) -> torch.device:
         """Where tokens and positions must be."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its keys and values."""
+
+    @property
+    def masked(self) -> bool:
+        """Whether a step's work grows with its `length`, whatever the rows' own lengths."""
 
     def new_cache(self, rows: int, positions: int | None = None) -> Any:
         """An empty Cache."""

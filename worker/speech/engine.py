@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,12 +20,14 @@ from numpy.typing import NDArray
 
 from volume.layout import PREPARED
 from worker.cancellation import Cancellation
-from worker.errors import SetupError, SynthesisError
+from worker.errors import MemoryShortError, SetupError, SynthesisError
 from worker.observe import log
 from worker.speech.batcher import Answering, Batcher, Row
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import Codec
 from worker.speech.decoder import Decoder
+from worker.speech.device import on, stream_on
+from worker.speech.gpu import FREE_BYTES
 from worker.speech.int8 import Int8LanguageModel
 from worker.speech.int8_weights import Kernel, Weights, fits
 from worker.speech.lm import LanguageModel
@@ -38,10 +41,14 @@ from worker.speech.turns import Turns
 from worker.speech.upstream import find_upstream
 from worker.style import Style
 
+T = TypeVar("T")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 INT8 = "int8"
 SLOTS = 16  # sentences at once on a CPU
 MOST_SLOTS = 64  # on a GPU, memory permitting
+WARM_PROMPTS = (64, 128, 256, 512, 1024)  # tokens
+WARM_TOKENS = 600  # of speech: more than the longest window
+WARM_SECONDS = 10  # of a reference
 PIECE = 8  # tokens that a stream waits for at a time
 POSITIONS = 12_288  # tokens of one sentence at most: 8,192 of speech, 4,096 of text and reference
 
@@ -95,12 +102,11 @@ class Engine:
         self._codec = codec
         self._prompter = prompter
         # On a CPU the language model and the codec each use all cores: they take turns. A GPU
-        # computes for both at once, on a stream each.
+        # computes for both at once.
         self._turns = Turns()
         on_gpu = codec.device.type == "cuda"
-        self._stream: torch.cuda.Stream | None = None
-        if on_gpu:
-            self._stream = torch.cuda.Stream(codec.device)  # type: ignore[no-untyped-call]  # torch's
+        self._speaking = Lane(codec.device, "codec") if on_gpu else None
+        self._listening = Lane(codec.device, "listening") if on_gpu else None
         self._room = Room()  # for the codec, in the memory that the language model leaves
         self._batcher = Batcher(lm, slots, POSITIONS, turns=None if on_gpu else self._turns)
 
@@ -130,7 +136,7 @@ class Engine:
         codec = Codec.load(checkpoint, find_upstream(), where, wave)
         lm = _load_lm(checkpoint, published, dtype, where, int8_weights)
         prompter = Prompter.load(checkpoint.language_model / "tokenizer.json", codec.sizes)
-        engine = cls(lm, codec, prompter, _slots(lm.config, where))
+        engine = cls(lm, codec, prompter, _slots(lm.config, where, lm.dtype))
         engine.prepare()
         return engine
 
@@ -140,8 +146,41 @@ class Engine:
         return self._codec.audio.sample_rate
 
     def prepare(self) -> None:
-        """Cut the heads that speech needs and, on a GPU, capture its steps."""
-        self._batcher.prepare(self._prompter.speech_plan(self._prompter.some_voice()))
+        """Cut the heads that speech needs; on a GPU, capture its steps and warm up."""
+        voice = self._prompter.some_voice()
+        self._batcher.prepare(self._prompter.speech_plan(voice))
+        if self._speaking is not None:
+            try:
+                self._warm_up(voice)
+            except MemoryShortError as error:
+                log.warning("not all is warm for the first job: %s", error)
+
+    def _warm_up(self, voice: Voice) -> None:
+        """Run what jobs run, at the lengths that come again: kernels are loaded and planned then.
+
+        Prompts by bucket, a whole sentence and a streamed one longer than all windows, and a
+        reference.
+        """
+        text = self._prompter.speech_prompt("Yes.", voice)
+        plan = self._prompter.speech_plan(voice)
+        for length in WARM_PROMPTS:
+            prompt = (text * (length // len(text) + 1))[:length]
+            row = Row(prompt, "warm-up", 2)
+            (asked,) = self._batcher.submit([row], plan, Sampling(min_tokens=2))
+            asked.answer()
+        codes = (self._prompter.some_code(),) * WARM_TOKENS
+        for work in (
+            partial(self._codec.decode, voice.global_tokens, codes),
+            partial(self._stream_whole, voice, codes),
+        ):
+            self._in_turn(work)
+        rate = self._codec.audio.sample_rate
+        noise = np.random.default_rng(0).normal(0, 0.1, WARM_SECONDS * rate)
+        self._listened(partial(self._codec.tokens_of, noise), "a reference")
+
+    def _stream_whole(self, voice: Voice, codes: Sequence[int]) -> NDArray[np.float32]:
+        stream = self._codec.stream(voice.global_tokens)
+        return np.concatenate([stream.feed(codes), stream.end()])
 
     def try_out(self) -> Utterance:
         """Speak a sound, in whatever voice: whether everything works, and to have run it once."""
@@ -171,10 +210,8 @@ class Engine:
         """
         if cancellation is not None:
             cancellation.check()
-        global_tokens, semantic_tokens = self._room.do(
-            lambda: self._codec.tokenize(path), "the reference audio"
-        )
-        return Voice(global_tokens, semantic_tokens, transcript)
+        heard = self._listened(partial(self._codec.tokenize, path), "the reference audio")
+        return Voice(*heard, transcript)
 
     def design(
         self,
@@ -249,7 +286,8 @@ class Engine:
             yield from self._pieces(index, sentence, begun)
 
     def _pieces(self, index: int, spoken: _Sentence, begun: float) -> Iterator[Piece]:
-        decoder = self._codec.stream(spoken.voice.global_tokens)
+        # Made on the stream that uses it.
+        decoder = self._in_turn(partial(self._codec.stream, spoken.voice.global_tokens))
         parts: list[NDArray[np.float32]] = []
         first_audio = codec_seconds = 0.0
         read, done = 0, False
@@ -364,13 +402,36 @@ class Engine:
             occupancy=answered.occupancy,
         )
 
-    def _in_turn(self, work: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Samples that the codec makes in its turn on a CPU, on its stream on a GPU."""
-        place: AbstractContextManager[object] = (
-            self._turns if self._stream is None else torch.cuda.stream(self._stream)
-        )
-        with place:
-            return self._room.do(work, "the audio of a sentence")
+    def _in_turn(self, work: Callable[[], T]) -> T:
+        """What the codec makes in its turn on a CPU, on its lane on a GPU."""
+        whole = partial(self._room.do, work, "the audio of a sentence")
+        if self._speaking is not None:
+            return self._speaking.do(whole)
+        with self._turns:
+            return whole()
+
+    def _listened(self, work: Callable[[], T], what: str) -> T:
+        whole = partial(self._room.do, work, what)
+        return whole() if self._listening is None else self._listening.do(whole)
+
+
+class Lane:
+    """Work of many threads on a GPU, one after the other, in one thread and on one stream.
+
+    cuDNN's plans, which take longer to make than to run, are kept for each thread anew.
+    """
+
+    def __init__(self, device: torch.device, name: str) -> None:
+        self._stream = stream_on(device)
+        self._thread = ThreadPoolExecutor(1, name)
+
+    def do(self, work: Callable[[], T]) -> T:
+        """What `work` gives, in its turn."""
+        return self._thread.submit(self._do, work).result()
+
+    def _do(self, work: Callable[[], T]) -> T:
+        with on(self._stream):
+            return work()
 
 
 @dataclass(frozen=True)
@@ -413,11 +474,15 @@ def _has_bfloat16(device: torch.device) -> bool:
     return cpu_has_bfloat16()
 
 
-def _slots(config: LMConfig, device: torch.device) -> int:
-    """How many sentences run at once: on a GPU, as many as half of its free memory can hold."""
+def _slots(config: LMConfig, device: torch.device, dtype: torch.dtype) -> int:
+    """How many sentences run at once: on a GPU, as many as half of its free memory can hold.
+
+    On a small one fewer, so that what jobs need beside the model stays free.
+    """
     if device.type != "cuda":
         return SLOTS
+    free, _total = torch.cuda.mem_get_info(device)
     positions = min(POSITIONS, config.max_position_embeddings)
     channels = config.num_hidden_layers * 2 * config.num_key_value_heads * config.head_dim
-    free, _total = torch.cuda.mem_get_info(device)
-    return max(1, min(MOST_SLOTS, free // 2 // (2 * channels * positions)))
+    row = channels * positions * dtype.itemsize
+    return max(1, min(MOST_SLOTS, min(free // 2, free - FREE_BYTES) // row))

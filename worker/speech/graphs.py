@@ -1,59 +1,96 @@
 """Decode steps as CUDA graphs: captured once for a few sizes, each is then a single launch.
 
+A step is two graphs: `advance`, which feeds the last tokens, and `draw`, which draws the next ones
+of those rows that speak. So a row that draws otherwise leaves all others where they are.
+
 A batch runs in the smallest captured size that holds it; the places past it compute what nobody
 reads. Without CUDA nothing is captured and every step runs as it is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-SIZES = (1, 2, 4, 8, 16, 32, 64)  # rows
-LENGTHS = (512, 1024, 2048, 4096)  # positions in sight; longer ones run uncaptured
+from worker.speech.device import capturing
 
-Step = Callable[[int, int], Tensor]  # rows, positions in sight -> the tokens drawn [rows]
+T = TypeVar("T")
+SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64)  # rows, below the slots
+LENGTHS = (512, 1024, 2048, 4096)  # positions in sight, below those that a row has
 
 
-def holding(sizes: Sequence[int], wanted: int, most: int) -> int | None:
-    """The smallest of the sizes that holds `wanted` and is at most `most`."""
-    return next((size for size in sizes if wanted <= size <= most), None)
+def up_to(sizes: Iterable[int], most: int) -> tuple[int, ...]:
+    """Those of the sizes that are smaller than `most`, and `most` itself."""
+    return (*(size for size in sizes if size < most), most)
+
+
+def holding(sizes: Sequence[int], wanted: int) -> int:
+    """The smallest of the ascending sizes that holds `wanted`."""
+    return next(size for size in sizes if wanted <= size)
 
 
 class Graphs:
-    """Captured steps of at most `slots` rows and `positions` positions."""
+    """The captured steps of at most `slots` rows of `positions` positions."""
 
-    def __init__(self, step: Step, slots: int, positions: int) -> None:
-        self._slots = slots
-        self._positions = positions
-        self._steps: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own lack types
-        stream.wait_stream(torch.cuda.current_stream())
-        pool = torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]
-        with torch.inference_mode(), torch.cuda.stream(stream):
-            # The largest first: the others then fit the memory that it took.
-            for size in reversed([size for size in SIZES if size <= slots]):
-                for length in reversed([length for length in LENGTHS if length <= positions]):
-                    step(size, length)  # whatever is set up at a first run, outside the graph
-                    graph = torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]
-                    with torch.cuda.graph(
-                        graph, pool=pool, stream=stream, capture_error_mode="thread_local"
-                    ):
-                        tokens = step(size, length)
-                    self._steps[size, length] = graph, tokens
-        torch.cuda.current_stream().wait_stream(stream)
+    def __init__(
+        self,
+        advance: Callable[[int, int], object],
+        draw: Callable[[int], Tensor],
+        slots: int,
+        positions: int,
+        *,
+        masked: bool = True,
+    ) -> None:
+        """Capture on the current stream, which must not be the default one.
 
-    def replay(self, count: int, length: int) -> Tensor | None:
-        """The tokens of the first `count` rows; None where no captured size holds them.
-
-        They are overwritten by the next replay: whatever reads them must be queued before.
+        `advance(rows, positions in sight)` feeds, `draw(rows)` gives the tokens drawn [rows].
+        Where nothing is `masked`, what is in sight makes no difference.
         """
-        size = holding(SIZES, count, self._slots)
-        sight = holding(LENGTHS, length, self._positions)
-        if size is None or sight is None:
-            return None
-        graph, tokens = self._steps[size, sight]
+        self._sizes = up_to(SIZES, slots)
+        self._lengths = up_to(LENGTHS if masked else (), positions)
+        self._pool = torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]  # torch's own
+        # torch collects garbage before each capture: 0.6 s with all that a worker has imported.
+        # What is frozen is not looked at again.
+        gc.collect()
+        gc.freeze()
+        self._advances: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
+        self._draws: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        # The largest first: the others then fit the memory that it took.
+        for size in reversed(self._sizes):
+            for length in reversed(self._lengths):
+                self._advances[size, length], _ = self._capture(partial(advance, size, length))
+            self._draws[size] = self._capture(partial(draw, size))
+
+    def _capture(self, work: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:
+        work()  # whatever is set up at a first run, outside the graph
+        graph = torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]
+        with (
+            capturing(),
+            torch.cuda.graph(
+                graph,
+                pool=self._pool,
+                stream=torch.cuda.current_stream(),
+                capture_error_mode="thread_local",
+            ),
+        ):
+            result = work()
+        return graph, result
+
+    def advance(self, count: int, length: int) -> None:
+        """Feed the first `count` rows, `length` positions in sight."""
+        size, sight = holding(self._sizes, count), holding(self._lengths, length)
+        self._advances[size, sight].replay()  # type: ignore[no-untyped-call]
+
+    def draw(self, count: int) -> Tensor:
+        """The tokens of the first `count` rows.
+
+        They are overwritten by the next draw: whatever reads them must be queued before.
+        """
+        graph, tokens = self._draws[holding(self._sizes, count)]
         graph.replay()  # type: ignore[no-untyped-call]
         return tokens[:count]

@@ -95,11 +95,18 @@ class Int8Cache:
         used = -(-length // BLOCK) * BLOCK * self._head_dim
         self.tensor[target, ..., :used] = self.tensor[source, ..., :used]
 
+    def scrub(self) -> None:
+        """Replace all that is NaN; memory that no row has touched stays untouched."""
+        for part in self.tensor.view(torch.float16).flatten(0, 1):
+            part[part.isnan()] = 0
+
 
 class Int8LanguageModel:
     """A Qwen2 decoder in 8 bits: float32 hidden states and logits come out."""
 
     device = torch.device("cpu")
+    dtype = torch.float16
+    masked = False
 
     def __init__(
         self, config: LMConfig, kernel: Kernel, weights: Weights, tensors: dict[str, Tensor]

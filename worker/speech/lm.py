@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,8 @@ from torch.nn import functional as F  # noqa: N812 - the field's name for it
 from torch.nn.utils.rnn import pad_sequence
 
 from worker.errors import SetupError
-from worker.speech.attention import Attend, Sight, attention_for, see
+from worker.speech.attention import Attend, Kernel, Sight, attention_for, see
+from worker.speech.device import on_device
 from worker.speech.lm_config import LMConfig
 from worker.speech.tensors import Uninitialised, read_tensors
 
@@ -63,6 +63,11 @@ class KVCache:
         """Make row `target` what row `source` is, of which `length` positions count."""
         for part in (self.keys, self.values):
             part[:, target, :length] = part[:, source, :length]
+
+    def scrub(self) -> None:
+        """Replace all that is NaN."""
+        for layer in (*self.keys, *self.values):
+            layer.nan_to_num_()
 
 
 class Attention(nn.Module):
@@ -163,7 +168,7 @@ def rotary(config: LMConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
 class LanguageModel(nn.Module):
     """The decoder with its embedding and output head; parameters named as in the published file."""
 
-    attend: Attend
+    attention: Kernel
 
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
@@ -190,7 +195,7 @@ class LanguageModel(nn.Module):
             model.load_state_dict(tensors, assign=True)
         except RuntimeError as error:
             raise SetupError(f"LLM/model.safetensors does not fit its config: {error}") from error
-        model.attend = attention_for(device, dtype)
+        model.attention = attention_for(device, dtype)
         return model.eval().requires_grad_(requires_grad=False)
 
     @property
@@ -198,25 +203,44 @@ class LanguageModel(nn.Module):
         """Where the weights are."""
         return self.norm.weight.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its keys and values."""
+        return self.norm.weight.dtype
+
+    @property
+    def masked(self) -> bool:
+        """Whether a step's work grows with its `length`, whatever the rows' own lengths."""
+        return self.attention.masked
+
     def new_cache(self, rows: int, positions: int | None = None) -> KVCache:
         """For `rows` sequences of at most `positions` tokens, by default the model's most."""
         room = positions or self.config.max_position_embeddings
         return KVCache.empty(self.config, rows, room, self.norm.weight)
 
     def forward(
-        self, ids: Tensor, positions: Tensor, cache: KVCache, length: int | None = None
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        cache: KVCache,
+        length: int | None = None,
+        *,
+        whole: bool = False,
     ) -> Tensor:
         """Hidden states [B, S, D] of ids [B, S] at positions [B, S], both long.
 
         `length` is how much of the cache is looked at, more than the greatest position; without
-        it, the device is asked for that. The cache is written as it goes.
+        it, the device is asked for that. `whole`: the ids are all of each row, from position 0 on.
+        The cache is written as it goes.
         """
+        dtype = self.norm.weight.dtype
         cos, sin = (
-            torch.cat((half, half), dim=-1)[:, :, None].to(self.norm.weight.dtype)
+            torch.cat((half, half), dim=-1)[:, :, None].to(dtype)
             for half in rotary(self.config, positions)
         )
-        sight = see(positions, int(positions.max()) + 1 if length is None else length)
-        view = View(cos, sin, sight, self.attend)
+        length = int(positions.max()) + 1 if length is None else length
+        sight = see(positions, length, dtype, masked=self.masked, whole=whole)
+        view = View(cos, sin, sight, self.attention.attend)
         x = self.embed_tokens(ids)
         for index, layer in enumerate(self.layers):
             x = layer(x, index, cache, view)
@@ -225,11 +249,15 @@ class LanguageModel(nn.Module):
 
     def prefill(self, prompts: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
         """Run each prompt into a row of the cache; the hidden states [rows, D] after their ends."""
-        ids = pad_sequence([torch.tensor(p) for p in prompts], batch_first=True).to(self.device)
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
-        positions = torch.arange(ids.shape[1], device=self.device).expand_as(ids)
-        hidden: Tensor = self(ids, positions, cache, ids.shape[1])
-        return hidden[torch.arange(len(prompts), device=self.device), lengths - 1]
+        ids = pad_sequence([torch.tensor(p) for p in prompts], batch_first=True)
+        count = ids.shape[1]
+        last = torch.tensor([[len(prompt) - 1] for prompt in prompts])
+        # One copy: the device is not waited for.
+        sent = on_device(torch.cat([ids, last], dim=1), self.device)
+        ids, last = sent[:, :-1], sent[:, -1]
+        positions = torch.arange(count, device=self.device).expand_as(ids)
+        hidden: Tensor = self(ids, positions, cache, count, whole=True)
+        return hidden[torch.arange(len(prompts), device=self.device), last]
 
     def step(self, ids: Tensor, positions: Tensor, cache: KVCache, length: int) -> Tensor:
         """One more token ids [B] of each row, at positions [B]: its hidden states [B, D]."""
@@ -237,8 +265,13 @@ class LanguageModel(nn.Module):
         return hidden[:, 0]
 
     def head(self, ids: Tensor) -> Head:
-        """What gives the logits of these tokens [n] alone."""
-        return partial(F.linear, weight=self.lm_head.weight[ids.to(self.device)])
+        """What gives the logits of these tokens [n] alone, in float32.
+
+        In bfloat16 many of them would be equal, and which of these come first depends on how many
+        are asked for.
+        """
+        weight = self.lm_head.weight[on_device(ids, self.device)].float()
+        return lambda hidden: F.linear(hidden.float(), weight)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., D] -> logits over the whole vocabulary [..., V]."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from worker.speech.decoder import Decoder, Logits
+from worker.speech.device import on_device
 
 KEPT = 64  # plans, and heads, that are kept for the next job
 
@@ -82,10 +83,11 @@ class Routes:
         self._lm = lm
         self._routes: OrderedDict[Plan, Route] = OrderedDict()
         self._heads: OrderedDict[tuple[frozenset[int], int | None], Head] = OrderedDict()
+        self._lasting: dict[tuple[frozenset[int], int | None], Head] = {}
 
     def find(self, plan: Plan) -> Route:
-        """The plan's route."""
-        route = self._routes.pop(plan, None) or Route.of(plan)
+        """The plan's route. Equal cuts of routes that are kept are one object, quick to compare."""
+        route = self._routes.pop(plan, None) or self._shared(Route.of(plan))
         self._routes[plan] = route
         while len(self._routes) > KEPT:
             self._routes.popitem(last=False)
@@ -93,13 +95,26 @@ class Routes:
 
     def head(self, cut: frozenset[int], end: int | None) -> Head:
         """The head of a cut; `end` is the token that ends an answer, where one does."""
-        head = self._heads.pop((cut, end), None)
-        if head is None:
-            ids = sorted(cut)
-            place = ids.index(end) if end in cut else None
-            tokens = torch.tensor(ids)
-            head = Head(tokens.to(self._lm.device), self._lm.head(tokens), place)
+        lasting = self._lasting.get((cut, end))
+        if lasting is not None:
+            return lasting
+        head = self._heads.pop((cut, end), None) or self._made(cut, end)
         self._heads[cut, end] = head
         while len(self._heads) > KEPT:
             self._heads.popitem(last=False)
         return head
+
+    def keep(self, cut: frozenset[int], end: int | None) -> Head:
+        """The head of a cut, which is never let go."""
+        head = self._lasting[cut, end] = self.head(cut, end)
+        return head
+
+    def _made(self, cut: frozenset[int], end: int | None) -> Head:
+        ids = sorted(cut)
+        place = ids.index(end) if end in cut else None
+        tokens = torch.tensor(ids)
+        return Head(on_device(tokens, self._lm.device), self._lm.head(tokens), place)
+
+    def _shared(self, route: Route) -> Route:
+        known = {cut: cut for other in self._routes.values() for cut in other.cuts}
+        return replace(route, cuts=tuple(known.setdefault(cut, cut) for cut in route.cuts))

@@ -144,13 +144,19 @@ class Prompter:
 
     def speech_plan(self, voice: Voice) -> Plan:
         """What may follow `speech_prompt`: at least one semantic token, then more or the end."""
+        # The prompt itself may have opened the semantic tokens.
+        opened = voice.style is not None or voice.transcript is not None
+        return self._opened_plan if opened else self._whole_plan
+
+    @cached_property
+    def _opened_plan(self) -> Plan:
         codes = frozenset(self._semantic)
-        opening = (
-            ()  # the prompt itself has opened the semantic tokens
-            if voice.style is not None or voice.transcript is not None
-            else (frozenset(self._names("<|start_semantic_token|>")),)
-        )
-        return Plan(steps=(*opening, codes, codes | {self.end_id}), end=self.end_id)
+        return Plan(steps=(codes, codes | {self.end_id}), end=self.end_id)
+
+    @cached_property
+    def _whole_plan(self) -> Plan:
+        opening = frozenset(self._names("<|start_semantic_token|>"))
+        return Plan((opening, *self._opened_plan.steps), end=self.end_id)
 
     def semantic_codes(self, tokens: Iterable[int]) -> tuple[int, ...]:
         """The codec's codes in an answer to `speech_prompt`."""
@@ -174,6 +180,10 @@ class Prompter:
         """A voice in tokens that the model has, whatever it sounds like."""
         code = next(iter(self._globals.values()), 0)
         return Voice(global_tokens=(code,) * self.sizes.voice_length)
+
+    def some_code(self) -> int:
+        """A code of the codec that the model has."""
+        return next(iter(self._semantic.values()))
 
     def designed_voice(self, style: Style, tokens: Iterable[int]) -> Voice:
         """The voice in an answer to `design_prompt` under `design_plan`."""

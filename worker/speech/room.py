@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-import torch
-
 from worker.errors import MemoryShortError, short_of_memory
 from worker.observe import log
+from worker.speech.device import empty_cache
 
 T = TypeVar("T")
 
@@ -38,7 +37,7 @@ class Room:
                         raise
                     log.warning("out of memory for %s: %s", what, error)
             # Only here, past the handler, has the traceback let go of what was too much.
-            torch.cuda.empty_cache()
+            empty_cache()
         raise MemoryShortError(
             f"the memory does not suffice for {what}, even alone; send the job again, or use a "
             "shorter reference and shorter sentences"

@@ -6,16 +6,31 @@ memory: so a step can be captured as a CUDA graph.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
+from worker.errors import short_of_memory
+from worker.observe import log
 from worker.speech.decoder import Cache, Decoder
+from worker.speech.device import on_device
 from worker.speech.graphs import Graphs
 from worker.speech.plan import Head
 from worker.speech.sampling import Cuts, Sampling, cuts, draw, row_uniforms
 
 Places = slice | list[int]
-MOST_CAPTURED = 64  # top_k up to which captured steps serve
+ALL = 1 << 30  # a top_k that cuts nothing
+NARROW = 64  # top_k up to which rows are drawn together, as if it were theirs
+NOTHING = -1  # in place of a token, where the logits are no numbers
+
+
+def width(how: Sampling) -> int:
+    """How many candidates a row's draw looks at. Its neighbours must have the same.
+
+    So a row's draw is computed alike whatever its neighbours' top_k is.
+    """
+    return max(NARROW, cuts(how, ALL)[1])
 
 
 class RowState:
@@ -34,9 +49,13 @@ class RowState:
         self.temperature = torch.ones(slots, 1, device=device)
         self.top_k = torch.ones(slots, 1, dtype=torch.long, device=device)
         self.top_p = torch.ones(slots, 1, device=device)
-        self._most = [1] * slots  # top_k again, where the host can read it
+        self._most = [NARROW] * slots  # the draws' widths
         self._graphs: Graphs | None = None
         self._captured: Head | None = None  # the head that the graphs draw from
+        # What the graphs alone use: whose draw counts, and the states that it starts from.
+        self._speaking = torch.zeros(slots, dtype=torch.bool, device=device)
+        self._speaks = [False] * slots  # the same, where the host can read it
+        self._hidden: Tensor | None = None  # [slots, D]
 
     @property
     def _all(self) -> tuple[Tensor, ...]:
@@ -55,15 +74,16 @@ class RowState:
         self, place: int, name: str, limit: int, fed: int, drawn: int, end_from: int, how: Sampling
     ) -> None:
         """Begin a row of which `fed` tokens are in the cache, `drawn` of them its answer's."""
-        temperature, top_k, top_p = cuts(how, 1 << 30)
+        temperature, top_k, top_p = cuts(how, ALL)
         self.at[place] = fed - 1
         self.drawn[place] = drawn
         self.end_from[place] = max(end_from, how.min_tokens)
-        self.uniforms[place, :limit] = row_uniforms(how.seed, name, limit).to(self.uniforms.device)
+        uniforms = row_uniforms(how.seed, name, limit)
+        self.uniforms[place, :limit] = on_device(uniforms, self.uniforms.device)
         self.temperature[place] = temperature
         self.top_k[place] = top_k
         self.top_p[place] = top_p
-        self._most[place] = top_k
+        self._most[place] = width(how)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Make place `target` what `source` is; `length` of its positions are in the cache."""
@@ -72,56 +92,108 @@ class RowState:
         self._most[target] = self._most[source]
         self.cache.copy(source, target, length)
 
+    def scrub(self) -> None:
+        """Leave nothing of a row whose states were no numbers, wherever it stands or stood."""
+        self.cache.scrub()
+
     def capture(self, head: Head) -> None:
-        """Capture the steps that draw from this head; there must be no rows yet."""
-        if self._lm.device.type == "cuda":
+        """Capture the steps, and the draw from this head; there must be no rows yet.
+
+        Where that cannot be, steps run as they are written; but raises what says that the memory
+        was short.
+        """
+        if self._lm.device.type != "cuda":
+            return
+        states = self._feed(1, 1)
+        self._hidden = states.new_zeros(len(self._most), states.shape[1])
+        try:
             self._graphs = Graphs(
-                lambda count, length: self._turn(count, length, head, MOST_CAPTURED),
+                self._advance,
+                lambda count: self._draw_speaking(count, head),
                 len(self._most),
                 self._positions,
+                masked=self._lm.masked,
             )
+        except RuntimeError as error:
+            if short_of_memory(error):
+                raise
+            log.error("steps run uncaptured, several times slower: %s", error)
+        else:
             self._captured = head
-            for tensor in (self.ids, self.at, self.drawn):
-                tensor.zero_()
+        for tensor in (self.ids, self.at, self.drawn):
+            tensor.zero_()
 
-    def turn(self, count: int, length: int, head: Head) -> Tensor:
-        """Feed the last tokens of the first `count` rows and draw their next ones: ids [count]."""
-        most = max(self._most[:count])
-        if self._graphs is not None and head is self._captured and most <= MOST_CAPTURED:
-            tokens = self._graphs.replay(count, length)
-            if tokens is not None:
-                return tokens
-        return self._turn(count, length, head, most)
-
-    def _turn(self, count: int, length: int, head: Head, most: int) -> Tensor:
-        return self.draw(self.advance(count, length), slice(0, count), head, most)
+    # Steps
 
     def advance(self, count: int, length: int) -> Tensor:
-        """Feed the last tokens of the first `count` rows: hidden states [count, D]."""
+        """Feed the last tokens of the first `count` rows: hidden states [count, D].
+
+        `length` is more than each one's position. The states last until the next call.
+        """
+        if self._graphs is None or self._hidden is None:
+            return self._feed(count, length)
+        self._graphs.advance(count, length)
+        return self._hidden[:count]
+
+    def draws_captured(self, head: Head, most: int) -> bool:
+        """Whether `draw_captured` serves this head and width."""
+        return self._graphs is not None and head is self._captured and most == NARROW
+
+    def draw_captured(self, count: int, places: Collection[int]) -> Tensor:
+        """Draw the next tokens of the rows at `places`, all below `count`, from `advance`'s states.
+
+        Gives ids [count], to be read at `places` alone.
+        """
+        for place in range(count):
+            speaks = place in places
+            if self._speaks[place] != speaks:
+                self._speaks[place] = speaks
+                self._speaking[place] = speaks
+        assert self._graphs is not None  # noqa: S101 - the caller has asked draws_captured
+        return self._graphs.draw(count)
+
+    def draw(self, hidden: Tensor, places: Places, head: Head) -> Tensor:
+        """Draw the next token of the rows at `places` from their states [n, D]: ids [n]."""
+        found = self._most[places] if isinstance(places, slice) else [
+            self._most[place] for place in places
+        ]  # fmt: skip
+        where = places if isinstance(places, slice) else on_device(places, self.ids.device)
+        tokens = self._next(hidden, where, head, max(found))
+        self.ids[where] = tokens.clamp(min=0)
+        last = self._positions - 1
+        self.at[where] = (self.at[where] + 1).clamp(max=last)
+        self.drawn[where] = (self.drawn[where] + 1).clamp(max=last)
+        return tokens
+
+    def _feed(self, count: int, length: int) -> Tensor:
         rows = self.cache.rows(0, count)
         return self._lm.step(self.ids[:count], self.at[:count], rows, length)
 
-    def draw(self, hidden: Tensor, places: Places, head: Head, most: int | None = None) -> Tensor:
-        """Draw the next token of the rows at `places` from their states [n, D]: ids [n].
+    def _advance(self, count: int, length: int) -> None:
+        assert self._hidden is not None  # noqa: S101 - made before anything is captured
+        self._hidden[:count] = self._feed(count, length)
 
-        `most` is at least each row's top_k; without it, the host's own record says it.
-        """
+    def _draw_speaking(self, count: int, head: Head) -> Tensor:
+        """As `draw`, of the first `count` rows, but nothing changes for those that do not speak."""
+        assert self._hidden is not None  # noqa: S101
+        tokens = self._next(self._hidden[:count], slice(0, count), head, NARROW)
+        speaking = self._speaking[:count]
+        ids, at, drawn = self.ids[:count], self.at[:count], self.drawn[:count]
+        ids.copy_(torch.where(speaking, tokens.clamp(min=0), ids))
+        # Rows past the batch run along: they stay where there is room.
+        last = self._positions - 1
+        at.add_(speaking).clamp_(max=last)
+        drawn.add_(speaking).clamp_(max=last)
+        return tokens
+
+    def _next(self, hidden: Tensor, places: slice | Tensor, head: Head, most: int) -> Tensor:
+        """The next tokens [n] from states [n, D]; `most` is at least each one's top_k."""
         logits = head.logits(hidden)  # [n, tokens of the head]
         drawn = self.drawn[places]
         if head.end is not None:
             early = drawn < self.end_from[places]
             logits[:, head.end] = logits[:, head.end].masked_fill(early, float("-inf"))
-        if most is None:
-            found = self._most[places] if isinstance(places, slice) else [
-                self._most[place] for place in places
-            ]  # fmt: skip
-            most = max(found)
         how = Cuts(self.temperature[places], self.top_k[places], self.top_p[places], most)
         uniform = self.uniforms[places].gather(1, drawn[:, None])[:, 0]
-        tokens = head.ids[draw(logits, how, uniform)]
-        self.ids[places] = tokens
-        # Rows past the batch run along in a captured step: they stay where there is room.
-        last = self._positions - 1
-        self.at[places] = (self.at[places] + 1).clamp(max=last)
-        self.drawn[places] = (drawn + 1).clamp(max=last)
-        return tokens
+        drawn_at = draw(logits, how, uniform)
+        return torch.where(drawn_at < 0, NOTHING, head.ids[drawn_at.clamp(min=0)])

@@ -79,10 +79,14 @@ def candidates(logits: Tensor, sampling: Sampling | Cuts) -> tuple[Tensor, Tenso
 
 
 def draw(logits: Tensor, sampling: Sampling | Cuts, uniform: Tensor) -> Tensor:
-    """One position for each row: logits [rows, n], uniform [rows] -> positions [rows]."""
+    """One position for each row: logits [rows, n], uniform [rows] -> positions [rows].
+
+    A row whose logits leave nothing that could be drawn (NaN among them) gets -1.
+    """
     probabilities, positions = candidates(logits, sampling)
     edges = probabilities.double().cumsum(-1)  # [rows, k]
     chosen = (edges <= uniform.to(edges)[:, None]).sum(-1)
     # Rounding may leave the last edge just below 1: stay within what has any probability.
     last = (probabilities > 0).sum(-1) - 1
-    return positions.gather(-1, torch.minimum(chosen, last)[:, None])[:, 0]
+    drawn = positions.gather(-1, torch.minimum(chosen, last).clamp(min=0)[:, None])[:, 0]
+    return torch.where(last < 0, -1, drawn)

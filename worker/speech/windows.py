@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from worker.errors import short_of_memory
 from worker.observe import log
+from worker.speech.device import empty_cache
 
 _Mark = tuple[Tensor | None, int, int]
 
@@ -113,5 +114,5 @@ class Windows:
             self._length = max(self._length // 2, self._shortest)
             log.warning("out of memory: windows of %d tokens from now on", self._length)
         # Only here, past the handler, has the traceback let go of the tensors that were too many.
-        torch.cuda.empty_cache()
+        empty_cache()
         return None

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from worker.errors import SetupError
+from worker.speech.device import on, stream_on
 
 SAMPLE_RATE = 16_000  # of wav2vec 2.0, of WhisperX and of Spark-TTS
 FRAME_SECONDS = 0.02  # from one frame of wav2vec 2.0 to the next
@@ -35,9 +36,14 @@ class CtcModel:
         self._forward = forward
         self._normalise = normalise
         self._device = device
+        self._stream = stream_on(torch.device(device))  # a GPU's language model has another
 
     def logits(self, window: NDArray[np.float32]) -> torch.Tensor:
         """Logits [1, frames, characters] of samples [n] at 16 kHz, on the CPU."""
+        with on(self._stream):
+            return self._logits(window)
+
+    def _logits(self, window: NDArray[np.float32]) -> torch.Tensor:
         samples = torch.from_numpy(window).to(self._device)
         if self._normalise and samples.numel():
             samples = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)

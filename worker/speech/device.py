@@ -1,0 +1,53 @@
+"""What all of a process shares of a GPU: its streams, its one allocator, copies to it.
+
+Nothing here waits for the GPU. On a CPU each of these does what is left of it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+FIRST = -1  # priority of a stream whose work goes before that of others
+
+_allocator = Lock()  # held while a graph is captured, and while memory is given back
+
+
+def stream_on(device: torch.device, priority: int = 0) -> torch.cuda.Stream | None:
+    """A stream whose work begins after all that the current one has so far; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    stream = torch.cuda.Stream(device, priority=priority)  # type: ignore[no-untyped-call]  # torch's
+    stream.wait_stream(torch.cuda.current_stream(device))
+    return stream
+
+
+def on(stream: torch.cuda.Stream | None) -> AbstractContextManager[object]:
+    """Work of this thread goes to the stream meanwhile."""
+    return nullcontext() if stream is None else torch.cuda.stream(stream)
+
+
+def on_device(numbers: Tensor | Sequence[int], device: torch.device) -> Tensor:
+    """A tensor of the host's memory, or a long one of numbers, on the device."""
+    host = numbers if isinstance(numbers, Tensor) else torch.tensor(numbers, dtype=torch.long)
+    if device.type == "cuda":
+        # From pinned memory, which torch keeps until the copy is done.
+        return host.pin_memory().to(device, non_blocking=True)
+    return host.to(device)
+
+
+@contextmanager
+def capturing() -> Iterator[None]:
+    """Meanwhile no thread gives memory back, which would break a capture for good."""
+    with _allocator:
+        yield
+
+
+def empty_cache() -> None:
+    """Give the memory that torch keeps for reuse back to the device."""
+    with _allocator:
+        torch.cuda.empty_cache()
