@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +24,7 @@ from worker.errors import JobCancelledError, MemoryShortError, SetupError, Synth
 from worker.speech import engine as engine_module
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import AudioParameters, Codec
-from worker.speech.engine import Engine, Piece, Utterance
+from worker.speech.engine import Engine, Lane, Piece, Utterance
 from worker.speech.int8 import Int8LanguageModel
 from worker.speech.int8_weights import Kernel
 from worker.speech.lm import LanguageModel
@@ -702,3 +705,95 @@ def test_a_gpu_takes_bfloat16_where_it_has_it(
         else ("lm", tmp_path / "LLM", torch.float32)
     )
     assert loads == [expected]
+
+
+# Lanes: work of a GPU, one after the other
+
+
+def test_a_lanes_work_is_done_in_its_own_thread_and_order() -> None:
+    lane, seen = Lane(CPU, "codec"), []
+    first = threading.Event()
+
+    def work(number: int) -> int:
+        if number == 0:
+            first.wait(10)
+        seen.append((number, threading.current_thread().name))
+        return number
+
+    with ThreadPoolExecutor(4) as threads:
+        slow = threads.submit(lane.do, partial(work, 0))
+        while not lane._thread._threads:
+            time.sleep(0.001)
+        rest = [threads.submit(lane.do, partial(work, number)) for number in (1, 2)]
+        first.set()
+        assert [one.result(10) for one in (slow, *rest)] == [0, 1, 2]
+    assert seen[0][0] == 0
+    assert {name for _number, name in seen} == {"codec_0"}
+
+
+def test_what_fails_in_a_lane_fails_for_its_caller_alone() -> None:
+    lane = Lane(CPU, "codec")
+
+    def fail() -> None:
+        raise MemoryShortError("no")
+
+    with pytest.raises(MemoryShortError, match="no"):
+        lane.do(fail)
+    assert lane.do(lambda: 7) == 7
+
+
+def test_on_a_gpu_codec_and_listening_have_a_lane_each(
+    prompter: Prompter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The GPU is a name here."""
+    threads: list[str] = []
+    codec = ToyCodec(lambda: threads.append(threading.current_thread().name))
+    monkeypatch.setattr(engine_module, "stream_on", lambda _device: None)
+    codec.device = torch.device("cuda")
+    engine = Engine(Parrot(), codec, prompter)
+    engine.listen(tmp_path)
+    list(engine.speak(["Yes."], VOICE, Sampling(max_tokens=4)))
+    list(engine.stream(["Yes."], VOICE, Sampling(max_tokens=4)))
+    assert threads[:2] == ["listening_0", "codec_0"]
+    assert set(threads[2:]) == {"codec_0"}
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_before_the_first_job_all_has_run_once(
+    prompter: Prompter, monkeypatch: pytest.MonkeyPatch, short: bool
+) -> None:
+    """Prompts of each bucket, windows of all lengths that come again, a reference."""
+    ran: list[tuple[str, int]] = []
+
+    class Codec(ToyCodec):
+        def decode(self, voice: tuple[int, ...], codes: tuple[int, ...]) -> NDArray[np.float32]:
+            ran.append(("decode", len(codes)))
+            if short:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().decode(voice, codes)
+
+        def feed(self, codes: tuple[int, ...]) -> NDArray[np.float32]:
+            ran.append(("feed", len(codes)))
+            return super().feed(codes)
+
+        def tokens_of(self, wav: NDArray[np.float32]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+            ran.append(("listen", len(wav)))
+            return VOICE.global_tokens, (1, 2, 3)
+
+    class Prompts(Parrot):
+        def prefill(self, prompts: Sequence[Sequence[int]], cache: Cache) -> Tensor:
+            ran.extend(("prompt", len(prompt)) for prompt in prompts)
+            return super().prefill(prompts, cache)
+
+    codec = Codec()
+    monkeypatch.setattr(engine_module, "stream_on", lambda _device: None)
+    codec.device = torch.device("cuda")
+    engine = Engine(Prompts(), codec, prompter)
+    codec.device = CPU
+    engine.prepare()
+    # With the opening; this model has no room for the buckets of 512 and 1,024.
+    assert ran[:3] == [("prompt", length + 1) for length in (64, 128, 256)]
+    if short:
+        assert set(ran[3:]) == {("decode", 600)}  # and the worker starts all the same
+    else:
+        assert ran[3:] == [("decode", 600), ("feed", 600), ("listen", 160_000)]

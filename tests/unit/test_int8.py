@@ -601,7 +601,7 @@ def test_the_library_is_the_same_bytes_whatever_folder_holds_its_sources(
 
 def test_a_scrubbed_cache_has_all_that_was_a_number(kernel: Kernel, tmp_path: Path) -> None:
     lm = Int8LanguageModel.load(write_model(tmp_path, make_tensors()), kernel)
-    cache = lm.new_cache(3)
+    cache = lm.new_cache(len(PROMPTS))
     lm.prefill(PROMPTS, cache)
     halves = cache.tensor.view(torch.float16)
     kept = halves.clone()

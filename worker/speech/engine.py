@@ -165,9 +165,10 @@ class Engine:
         plan = self._prompter.speech_plan(voice)
         for length in WARM_PROMPTS:
             prompt = (text * (length // len(text) + 1))[:length]
-            row = Row(prompt, "warm-up", 2)
-            (asked,) = self._batcher.submit([row], plan, Sampling(min_tokens=2))
-            asked.answer()
+            if length + 2 <= self._batcher.positions:
+                row = Row(prompt, "warm-up", 2)
+                (asked,) = self._batcher.submit([row], plan, Sampling(min_tokens=2))
+                asked.answer()
         codes = (self._prompter.some_code(),) * WARM_TOKENS
         for work in (
             partial(self._codec.decode, voice.global_tokens, codes),

@@ -1,0 +1,75 @@
+"""What a process shares of a GPU, as far as it shows without one."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+from worker.speech import device
+from worker.speech.device import capturing, empty_cache, on, on_device, stream_on
+
+CPU = torch.device("cpu")
+
+
+def test_on_a_cpu_there_are_no_streams() -> None:
+    assert stream_on(CPU) is None
+    with on(None):
+        assert torch.zeros(1).device == CPU
+
+
+def test_a_stream_waits_for_what_was_queued_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that are still being copied, above all. The GPU is a name here."""
+    seen: list[object] = []
+
+    class Stream:
+        def __init__(self, where: torch.device, priority: int) -> None:
+            seen.append((where, priority))
+
+        def wait_stream(self, other: object) -> None:
+            seen.append(other)
+
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _device: "current")
+    assert isinstance(stream_on(gpu, device.FIRST), Stream)
+    assert seen == [(gpu, -1), "current"]  # a lower number goes first
+
+
+def test_numbers_come_to_the_device_as_they_are() -> None:
+    assert on_device([3, 1, 2], CPU).tolist() == [3, 1, 2]
+    assert on_device([3], CPU).dtype == torch.long
+    assert on_device([], CPU).dtype == torch.long
+    uniforms = torch.rand(4, dtype=torch.float64)
+    assert torch.equal(on_device(uniforms, CPU), uniforms)
+
+
+def test_memory_is_given_back_after_a_capture_and_not_during_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[str] = []
+    asked = threading.Event()
+
+    def give_back() -> None:
+        asked.set()
+        empty_cache()
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append("back"))
+    thread = threading.Thread(target=give_back)
+    with capturing():
+        thread.start()
+        asked.wait(10)
+        thread.join(0.05)
+        assert given == []
+    thread.join(10)
+    assert given == ["back"]
+
+
+def test_a_capture_that_fails_lets_memory_be_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append("back"))
+    with pytest.raises(RuntimeError), capturing():
+        raise RuntimeError
+    empty_cache()
+    assert given == ["back"]
