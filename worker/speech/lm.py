@@ -76,6 +76,7 @@ class Attention(nn.Module):
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
         self.head_dim = config.head_dim
+        self.heads = [config.num_attention_heads, config.num_key_value_heads]
         width = config.num_key_value_heads * self.head_dim
         self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.k_proj = nn.Linear(config.hidden_size, width)
@@ -85,10 +86,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, layer: int, cache: KVCache, view: View) -> Tensor:
         """x [B, S, D] -> [B, S, D]."""
         b, s, _ = x.shape
-        q = self.q_proj(x).view(b, s, -1, self.head_dim)
-        k = self.k_proj(x).view(b, s, -1, self.head_dim)
+        # Rotated together: on a GPU each operation of a step costs as much as its launch.
+        both = torch.cat([self.q_proj(x), self.k_proj(x)], dim=-1).view(b, s, -1, self.head_dim)
+        q, k = rotate(both, view.cos, view.sin).split(self.heads, dim=2)
         v = self.v_proj(x).view(b, s, -1, self.head_dim)
-        q, k = rotate(q, view.cos, view.sin), rotate(k, view.cos, view.sin)
         y = view.attend(q, k, v, cache.keys[layer], cache.values[layer], view.sight)
         out: Tensor = self.o_proj(y.reshape(b, s, -1))
         return out
