@@ -17,6 +17,7 @@ from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
 from worker.style import Style
 
+MOST_JOBS = 256  # at once
 STYLE = Style("female", "moderate", "moderate", pitch_value=200, speed_value=4)
 
 
@@ -31,6 +32,8 @@ class Ours:
     def __init__(self, checkpoint: Path, dtype: str = "auto", device: str | None = None) -> None:
         self.engine = Engine.load(checkpoint, dtype, device)
         self.voice = Voice((0,) * self.engine._codec.sizes.voice_length, style=STYLE)
+        # As the worker's, they stay: what a GPU's libraries plan, they plan anew for each thread.
+        self.threads = ThreadPoolExecutor(MOST_JOBS, "job")
 
     def speak(
         self, sentences: Sequence[str], tokens: int, voice: Voice | None = None, **sampling: Any
@@ -44,9 +47,10 @@ class Ours:
         return spoken
 
     def jobs(self, sentences: Sequence[str], tokens: int) -> list[Utterance]:
-        """A job for each sentence, all at once."""
-        with ThreadPoolExecutor(len(sentences)) as threads:
-            jobs = [threads.submit(self.speak, [text], tokens) for text in sentences]
+        """A job for each sentence, all at once, in idle threads as far as there are any."""
+        if len(sentences) > MOST_JOBS:
+            raise ValueError(f"{len(sentences)} jobs at once, of {MOST_JOBS} at most")
+        jobs = [self.threads.submit(self.speak, [text], tokens) for text in sentences]
         return [utterance for job in jobs for utterance in job.result()]
 
     # What the engine does not show: its language model alone, and its codec alone.

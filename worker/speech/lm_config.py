@@ -73,7 +73,7 @@ def _rope_theta(raw: Mapping[str, Any]) -> float:
     it computes a model of 5 with a base of 10,000 and saves both. What was trained then with which
     of them, the file does not say.
     """
-    bases = {raw.get("rope_theta")}
+    bases = [raw.get("rope_theta")]
     for name in ("rope_scaling", "rope_parameters"):
         rope = raw.get(name) or {}
         if any(isinstance(value, dict) for value in rope.values()):
@@ -81,8 +81,8 @@ def _rope_theta(raw: Mapping[str, Any]) -> float:
         kind = rope.get("rope_type") or rope.get("type") or "default"
         if kind != "default":
             raise SetupError(f"LLM/config.json: rope scaling ({kind}) is not supported")
-        bases.add(rope.get("rope_theta"))
-    found = sorted(bases - {None})
+        bases.append(rope.get("rope_theta"))
+    found = sorted({float(base) for base in bases if base is not None})
     if not found:
         raise SetupError("LLM/config.json lacks 'rope_theta'")
     if len(found) > 1:
@@ -90,4 +90,4 @@ def _rope_theta(raw: Mapping[str, Any]) -> float:
             f"LLM/config.json gives rope_theta twice, as {found[0]} and {found[1]}, which is what "
             "transformers 4 makes of a model of transformers 5; leave the one of its training alone"
         )
-    return float(found[0])
+    return found[0]
