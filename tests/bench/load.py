@@ -52,7 +52,8 @@ def latency(sides: Sides) -> dict[str, Any]:
         spoken = ours.engine.speak(mine, ours.voice, exactly(scale.tokens, seed=number))
         return [time.perf_counter() - started - coming for _ in spoken]
 
-    jobs = list(ours.threads.map(job, range(scale.arrivals), comings))
+    coming = [ours.thread(n).submit(job, n, at) for n, at in enumerate(comings)]
+    jobs = [one.result() for one in coming]
     waits = sorted(wait for job in jobs for wait in job)
     firsts = [job[0] for job in jobs]
     return {

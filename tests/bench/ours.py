@@ -17,7 +17,6 @@ from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
 from worker.style import Style
 
-MOST_JOBS = 256  # at once
 STYLE = Style("female", "moderate", "moderate", pitch_value=200, speed_value=4)
 
 
@@ -32,8 +31,7 @@ class Ours:
     def __init__(self, checkpoint: Path, dtype: str = "auto", device: str | None = None) -> None:
         self.engine = Engine.load(checkpoint, dtype, device)
         self.voice = Voice((0,) * self.engine._codec.sizes.voice_length, style=STYLE)
-        # As the worker's, they stay: what a GPU's libraries plan, they plan anew for each thread.
-        self.threads = ThreadPoolExecutor(MOST_JOBS, "job")
+        self._threads: list[ThreadPoolExecutor] = []
 
     def speak(
         self, sentences: Sequence[str], tokens: int, voice: Voice | None = None, **sampling: Any
@@ -47,11 +45,18 @@ class Ours:
         return spoken
 
     def jobs(self, sentences: Sequence[str], tokens: int) -> list[Utterance]:
-        """A job for each sentence, all at once, in idle threads as far as there are any."""
-        if len(sentences) > MOST_JOBS:
-            raise ValueError(f"{len(sentences)} jobs at once, of {MOST_JOBS} at most")
-        jobs = [self.threads.submit(self.speak, [text], tokens) for text in sentences]
+        """A job for each sentence, all at once."""
+        jobs = [
+            self.thread(number).submit(self.speak, [text], tokens)
+            for number, text in enumerate(sentences)
+        ]
         return [utterance for job in jobs for utterance in job.result()]
+
+    def thread(self, number: int) -> ThreadPoolExecutor:
+        """One thread, for a number always the same: a GPU's libraries plan anew for each thread."""
+        while len(self._threads) <= number:
+            self._threads.append(ThreadPoolExecutor(1, "job"))
+        return self._threads[number]
 
     # What the engine does not show: its language model alone, and its codec alone.
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from threading import Barrier, get_ident
+from threading import Barrier, Thread, current_thread
 from typing import Any
 
 import numpy as np
@@ -190,14 +190,14 @@ def test_jobs_at_once_are_measured_in_threads_that_have_worked(
     """Two rounds for each count, of which one is measured, and no thread that is new to it."""
     ours = tiny_sides.ours
     measuring: list[bool] = []
-    worked: set[int] = set()
-    rounds: list[tuple[int, bool, set[int]]] = []
+    worked: set[Thread] = set()
+    rounds: list[tuple[int, bool, set[Thread]]] = []
     speak, jobs = ours.speak, ours.jobs
     together = Barrier(1)
 
     def watched_speak(*asked: Any) -> list[Utterance]:
         together.wait(60)  # each job of a round in a thread of its own
-        rounds[-1][2].add(get_ident())
+        rounds[-1][2].add(current_thread())
         return speak(*asked)
 
     def watched_jobs(texts: list[str], tokens: int) -> list[Utterance]:
