@@ -47,6 +47,7 @@ TINY_SCALE = Scale(
     rounds=1,
     sentences=2,
     long_tokens=12,
+    streamed_tokens=128,
     starts=1,
     warming_starts=0,
     reference_seconds=1,
