@@ -1,7 +1,12 @@
-"""What counts on a GPU: jobs at once, first audio, steps against the memory's speed."""
+"""What counts on a GPU: jobs at once, first audio, steps against the memory's speed.
+
+Threads and lengths are warm: what a GPU's libraries plan for a length, once in each thread, is not
+in these figures.
+"""
 
 from __future__ import annotations
 
+import statistics
 import time
 from functools import partial
 from typing import Any
@@ -14,39 +19,75 @@ from tests.bench.material import sentences
 from tests.bench.measure import seconds
 from tests.bench.ours import Ours, exactly
 from tests.bench.sides import Sides
+from worker.speech.codec import FIRST_STEP
+from worker.speech.engine import PIECE
+from worker.speech.int8_weights import GROUP
 from worker.speech.lm import LMConfig
 
-BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
+# Of a weight; in int8, each group of them has a scale in float16.
+BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1 + 2 / GROUP}
+READS = 4  # of the block, before the device is waited for
 
 
 def concurrency(sides: Sides) -> dict[str, Any]:
-    """Seconds of audio made in a second, for each number of jobs at once."""
+    """Seconds of audio made in a second, by jobs at once, each after a round unmeasured."""
     scale = sides.scale
     made = {}
     for count in scale.concurrency:
-        texts = sentences(count)
-        taken = seconds(partial(sides.ours.jobs, texts, scale.tokens))
+        jobs = partial(sides.ours.jobs, sentences(count), scale.tokens)
+        jobs()
+        taken = seconds(jobs)
         made[str(count)] = round(count * scale.tokens / TOKENS_A_SECOND / taken, 3)
     return {"audio_seconds_per_second": made}
 
 
 def first_audio(sides: Sides) -> dict[str, Any]:
-    """Seconds to the first samples of one sentence; in pieces where the engine gives them."""
-    scale = sides.scale
-    waits = sorted(_first_samples(sides.ours, scale.tokens, number) for number in range(5))
-    return {"streamed": hasattr(sides.ours.engine, "stream"), "median": round(waits[2], 3)}
+    """Seconds to the first samples of a streamed sentence, and to the same sentence as a whole.
+
+    Medians, after a round unmeasured. Raises RuntimeError where the sentence is too short to be
+    streamed, or its first samples came with its last.
+    """
+    ours, tokens = sides.ours, sides.scale.streamed_tokens
+    waits_for = first_tokens(ours)
+    if tokens <= waits_for:
+        raise RuntimeError(f"{tokens} tokens are no stream: its first audio waits for {waits_for}")
+    firsts, wholes = [], []
+    for number in range(-1, sides.scale.rounds):
+        first = seconds_to_first_samples(ours, tokens, seed=number + 1)
+        whole = seconds(partial(ours.speak, sentences(1), tokens, seed=number + 1))
+        if number >= 0:
+            firsts.append(first)
+            wholes.append(whole)
+    return {
+        "audio_seconds": tokens / TOKENS_A_SECOND,
+        "stream_waits_for_tokens": waits_for,
+        "stream_first_audio": round(statistics.median(firsts), 3),
+        "whole_sentence": round(statistics.median(wholes), 3),
+    }
 
 
-def _first_samples(ours: Ours, tokens: int, seed: int) -> float:
+def first_tokens(ours: Ours) -> int:
+    """Tokens that a stream has been given when its first samples come: whole pieces."""
+    return -(-(ours.engine._codec.look_ahead + FIRST_STEP) // PIECE) * PIECE
+
+
+def seconds_to_first_samples(ours: Ours, tokens: int, seed: int) -> float:
+    """Of a sentence's stream, which is then heard to its end.
+
+    Raises RuntimeError where the first samples came with the last, or it has not all its samples.
+    """
     started = time.perf_counter()
-    asked = (sentences(1), ours.voice, exactly(tokens, seed=seed))
-    stream = getattr(ours.engine, "stream", ours.engine.speak)(*asked)
-    try:
-        while not len(next(stream).samples):
-            pass
-        return time.perf_counter() - started
-    finally:
-        stream.close()
+    first, heard, ended = 0.0, 0, False
+    for piece in ours.engine.stream(sentences(1), ours.voice, exactly(tokens, seed=seed)):
+        if len(piece.samples) and not heard:
+            first = time.perf_counter() - started
+            if piece.utterance is not None:
+                raise RuntimeError("the first samples of the stream came with its last")
+        heard += len(piece.samples)
+        ended = piece.utterance is not None
+    if not ended or heard != tokens * ours.engine._codec.audio.hop:
+        raise RuntimeError(f"the stream gave {heard} samples of {tokens} tokens")
+    return first
 
 
 def bandwidth(sides: Sides) -> dict[str, Any]:
@@ -65,21 +106,23 @@ def bandwidth(sides: Sides) -> dict[str, Any]:
     }
 
 
-def step_bytes(config: LMConfig, head: int, width: int) -> int:
+def step_bytes(config: LMConfig, head: int, width: float) -> int:
     """Of all matrices of the layers and `head` rows of the output, `width` bytes a weight."""
     c = config
     keys = c.num_key_value_heads * c.head_dim
     attention = 2 * c.hidden_size * (c.hidden_size + keys)
     layers = c.num_hidden_layers * (attention + 3 * c.hidden_size * c.intermediate_size)
-    return width * (layers + head * c.hidden_size)
+    return round(width * (layers + head * c.hidden_size))
 
 
 def read_speed(device: str, size: int) -> float:
-    """Bytes that the memory gives in a second: the best sum over `size` bytes, of ten."""
+    """Bytes that the memory gives in a second, by the best of ten times READS sums of `size`."""
     block = torch.ones(size // 4, dtype=torch.float32, device=device)
 
     def read() -> None:
-        block.sum().item()  # item() waits for the device
+        for _ in range(READS):
+            total = block.sum()
+        total.item()  # waits for the device
 
     read()
-    return size / min(seconds(read) for _ in range(10))
+    return READS * size / min(seconds(read) for _ in range(10))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -44,7 +43,7 @@ def latency(sides: Sides) -> dict[str, Any]:
     scale, ours = sides.scale, sides.ours
     comings = np.sort(np.random.default_rng(4).uniform(0, scale.arrival_seconds, scale.arrivals))
     texts = sentences(scale.arrivals * scale.arrival_sentences)
-    ours.speak(texts[:1], scale.tokens)
+    ours.jobs(texts[: scale.arrivals], scale.tokens)  # all threads that the jobs will have
     started = time.perf_counter()
 
     def job(number: int, coming: float) -> list[float]:
@@ -53,8 +52,8 @@ def latency(sides: Sides) -> dict[str, Any]:
         spoken = ours.engine.speak(mine, ours.voice, exactly(scale.tokens, seed=number))
         return [time.perf_counter() - started - coming for _ in spoken]
 
-    with ThreadPoolExecutor(scale.arrivals) as threads:
-        jobs = list(threads.map(job, range(scale.arrivals), comings))
+    coming = [ours.thread(n).submit(job, n, at) for n, at in enumerate(comings)]
+    jobs = [one.result() for one in coming]
     waits = sorted(wait for job in jobs for wait in job)
     firsts = [job[0] for job in jobs]
     return {

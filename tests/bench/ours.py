@@ -31,6 +31,7 @@ class Ours:
     def __init__(self, checkpoint: Path, dtype: str = "auto", device: str | None = None) -> None:
         self.engine = Engine.load(checkpoint, dtype, device)
         self.voice = Voice((0,) * self.engine._codec.sizes.voice_length, style=STYLE)
+        self._threads: list[ThreadPoolExecutor] = []
 
     def speak(
         self, sentences: Sequence[str], tokens: int, voice: Voice | None = None, **sampling: Any
@@ -45,9 +46,17 @@ class Ours:
 
     def jobs(self, sentences: Sequence[str], tokens: int) -> list[Utterance]:
         """A job for each sentence, all at once."""
-        with ThreadPoolExecutor(len(sentences)) as threads:
-            jobs = [threads.submit(self.speak, [text], tokens) for text in sentences]
+        jobs = [
+            self.thread(number).submit(self.speak, [text], tokens)
+            for number, text in enumerate(sentences)
+        ]
         return [utterance for job in jobs for utterance in job.result()]
+
+    def thread(self, number: int) -> ThreadPoolExecutor:
+        """One thread, for a number always the same: a GPU's libraries plan anew for each thread."""
+        while len(self._threads) <= number:
+            self._threads.append(ThreadPoolExecutor(1, "job"))
+        return self._threads[number]
 
     # What the engine does not show: its language model alone, and its codec alone.
 

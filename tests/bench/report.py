@@ -228,9 +228,11 @@ def _others(results: Results) -> list[str]:
             f"{about['sentences']} sentences of {about['audio_seconds_each']} s: {parts}."
         )
     if "first_audio" in results:
-        how = "in pieces" if results["first_audio"]["streamed"] else "as a whole"
+        about = results["first_audio"]
         found.append(
-            f"- First audio of a sentence, {how}: {results['first_audio']['median']} s (median)."
+            f"- A sentence of {about['audio_seconds']} s: first audio of its stream, which waits "
+            f"for {about['stream_waits_for_tokens']} tokens, {about['stream_first_audio']} s; the "
+            f"whole sentence, not streamed, {about['whole_sentence']} s (medians)."
         )
     if "bandwidth" in results:
         about = results["bandwidth"]
@@ -243,7 +245,10 @@ def _others(results: Results) -> list[str]:
     if "gpu_peak" in results.get("memory", {}).get("processes", {}).get("ours", {}):
         sides = results["memory"]["processes"]
         theirs, ours = (sides[side]["gpu_peak"] / 2**20 for side in ("theirs", "ours"))
-        found.append(f"- The GPU's memory at most: upstream {theirs:.0f} MB, ours {ours:.0f} MB.")
+        found.append(
+            f"- The GPU's memory at most, of what torch takes: upstream {theirs:.0f} MB, "
+            f"ours {ours:.0f} MB."
+        )
     if "concurrency" in results:
         made = results["concurrency"]["audio_seconds_per_second"]
         parts = ", ".join(f"{count}: {rate}" for count, rate in made.items())

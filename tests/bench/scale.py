@@ -17,6 +17,7 @@ class Scale:
     rounds: int = 3  # of which the median counts
     sentences: int = 8  # of a text, and jobs at once
     long_tokens: int = 250  # of the sentence whose process's memory is measured
+    streamed_tokens: int = 250  # of a sentence whose first audio is waited for: 5 s
     starts: int = 2  # of each side's worker
     warming_starts: int = 1  # before them, for the page cache
     reference_seconds: int = 10
@@ -34,7 +35,7 @@ class Scale:
     judged: int = 128  # tokens after the prompt whose logits are compared
     greedy: int = 48
     concurrency: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)  # on a GPU
-    copied: int = 1 << 30  # bytes whose copying measures the memory
+    copied: int = 1 << 30  # bytes whose reading measures the memory
 
 
 FULL_SCALE = Scale("full", FULL)
@@ -46,6 +47,7 @@ TINY_SCALE = Scale(
     rounds=1,
     sentences=2,
     long_tokens=12,
+    streamed_tokens=128,
     starts=1,
     warming_starts=0,
     reference_seconds=1,

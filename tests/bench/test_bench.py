@@ -5,21 +5,32 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from threading import Barrier, Thread, current_thread
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from tests.bench import accuracy, kernels
+from tests.bench import accuracy, device, kernels
 from tests.bench.bench import CASES
 from tests.bench.device import step_bytes
-from tests.bench.material import Material
+from tests.bench.material import Material, sentences
+from tests.bench.measure import seconds
+from tests.bench.ours import Ours, exactly
 from tests.bench.processes import compiling
 from tests.bench.report import ROWS, Bound, failures, included, look, table, verdict
 from tests.bench.scale import TINY_SCALE
+from tests.bench.sides import Sides
 from tests.support.worker_process import REPOSITORY, environment
-from worker.speech.lm import LanguageModel
+from worker.speech.codec import SpeechStream
+from worker.speech.engine import PIECE, Piece, Utterance
+from worker.speech.int8_weights import Kernel, packed_size
+from worker.speech.lm import LanguageModel, LMConfig
 
 ELSEWHERE = ("start", "memory")  # measured by processes of their own, so beside the others
 
@@ -67,6 +78,10 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
     assert exact["greedy_agreed"] == TINY_SCALE.greedy
     assert all(rate > 0 for rate in results["batch"]["tokens_per_second"].values())
     assert len(results["growth"]["aligning"]) == len(TINY_SCALE.aligned)
+    stream = results["first_audio"]
+    assert stream["stream_first_audio"] > 0
+    assert stream["whole_sentence"] > 0
+    assert set(results["concurrency"]["audio_seconds_per_second"]) == {"1", "2"}
     pictures = {path.name for path in files[0].parent.glob("*.svg")}
     assert pictures == {"throughput.svg", "latency.svg", "growth.svg"}
 
@@ -110,6 +125,137 @@ def test_the_bytes_of_a_step_are_those_of_the_matrices(tmp_path: Path) -> None:
     lm = LanguageModel.load(material.checkpoint / "LLM", torch.float32, torch.device("cpu"))
     matrices = sum(p.numel() for n, p in lm.layers.named_parameters() if n.endswith("proj.weight"))
     assert step_bytes(lm.config, 7, 4) == 4 * (matrices + 7 * lm.config.hidden_size)
+
+
+@pytest.fixture(scope="module")
+def tiny_sides(tmp_path_factory: pytest.TempPathFactory) -> Sides:
+    material = Material.make(tmp_path_factory.mktemp("bench"), TINY_SCALE)
+    return Sides(material, TINY_SCALE, "cpu", "float32")
+
+
+def pieces_of(ours: Ours, tokens: int) -> list[Piece]:
+    return list(ours.engine.stream(sentences(1), ours.voice, exactly(tokens, seed=1)))
+
+
+def test_a_stream_gives_its_first_audio_before_its_last_token(tiny_sides: Sides) -> None:
+    """The tokens that it is said to wait for are those at which it begins."""
+    ours = tiny_sides.ours
+    fed: list[int] = []
+    codec_stream = ours.engine._codec.stream
+
+    def stream(voice: tuple[int, ...]) -> SpeechStream:
+        decoder = codec_stream(voice)
+        feed = decoder.feed
+
+        def counted(tokens: Sequence[int]) -> NDArray[np.float32]:
+            samples = [feed(tokens[at : at + 1]) for at in range(len(tokens))]
+            fed.extend(len(part) for part in samples)
+            return np.concatenate(samples)
+
+        decoder.feed = counted
+        return decoder
+
+    ours.engine._codec.stream = stream
+    try:
+        pieces_of(ours, TINY_SCALE.streamed_tokens)
+    finally:
+        del ours.engine._codec.stream
+    begun = next(number for number, samples in enumerate(fed, 1) if samples)
+    assert begun <= device.first_tokens(ours) < begun + PIECE
+    assert device.first_tokens(ours) < TINY_SCALE.streamed_tokens
+
+
+def test_a_sentence_that_is_no_stream_is_refused(tiny_sides: Sides) -> None:
+    short = device.first_tokens(tiny_sides.ours)
+    tiny_sides.scale = replace(TINY_SCALE, streamed_tokens=short)
+    try:
+        with pytest.raises(RuntimeError, match=f"{short} tokens are no stream"):
+            device.first_audio(tiny_sides)
+    finally:
+        tiny_sides.scale = TINY_SCALE
+
+
+def test_first_samples_that_come_with_the_last_are_refused(tiny_sides: Sides) -> None:
+    """So it is where a sentence ends before the stream's first samples can be made."""
+    ours = tiny_sides.ours
+    short = device.first_tokens(ours) - PIECE
+    assert len(pieces_of(ours, short)) == 1
+    with pytest.raises(RuntimeError, match="came with its last"):
+        device.seconds_to_first_samples(ours, short, seed=1)
+
+
+def test_jobs_at_once_are_measured_in_threads_that_have_worked(
+    tiny_sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two rounds for each count, of which one is measured, and no thread that is new to it."""
+    ours = tiny_sides.ours
+    measuring: list[bool] = []
+    worked: set[Thread] = set()
+    rounds: list[tuple[int, bool, set[Thread]]] = []
+    speak, jobs = ours.speak, ours.jobs
+    together = Barrier(1)
+
+    def watched_speak(*asked: Any) -> list[Utterance]:
+        together.wait(60)  # each job of a round in a thread of its own
+        rounds[-1][2].add(current_thread())
+        return speak(*asked)
+
+    def watched_jobs(texts: list[str], tokens: int) -> list[Utterance]:
+        nonlocal together
+        together = Barrier(len(texts))
+        rounds.append((len(texts), bool(measuring), set()))
+        return jobs(texts, tokens)
+
+    def watched_seconds(work: Callable[[], object]) -> float:
+        measuring.append(True)
+        try:
+            return seconds(work)
+        finally:
+            measuring.clear()
+
+    monkeypatch.setattr(ours, "speak", watched_speak)
+    monkeypatch.setattr(ours, "jobs", watched_jobs)
+    monkeypatch.setattr(device, "seconds", watched_seconds)
+    found = device.concurrency(tiny_sides)["audio_seconds_per_second"]
+    assert [(count, measured) for count, measured, _ in rounds] == [
+        (count, measured) for count in TINY_SCALE.concurrency for measured in (False, True)
+    ]
+    for _, measured, threads in rounds:
+        assert not measured or threads <= worked
+        worked |= threads
+    assert len(worked) == max(TINY_SCALE.concurrency)
+    assert all(found[str(count)] > 0 for count in TINY_SCALE.concurrency)
+
+
+def test_the_memory_is_read_as_often_as_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block is summed READS times a measurement: a second for it is READS blocks a second."""
+    sums: list[int] = []
+    total = torch.Tensor.sum
+    monkeypatch.setattr(
+        torch.Tensor, "sum", lambda block: sums.append(block.nbytes) or total(block)
+    )
+    monkeypatch.setattr(device, "seconds", lambda work: work() or 2.0)
+    assert device.read_speed("cpu", 4096) == device.READS * 4096 / 2.0
+    assert sums == [4096] * 11 * device.READS
+
+
+def test_int8_weights_are_counted_with_their_scales(kernel: Kernel) -> None:
+    config = LMConfig(8193, 896, 4864, 24, 14, 2, 32_768, 1e-6, 1e6, tie_word_embeddings=True)
+    packed = packed_size(kernel, 8208, 896) + config.num_hidden_layers * sum(
+        packed_size(kernel, *shape)
+        for shape in ((1152, 896), (896, 896), (2 * 4864, 896), (896, 4864))
+    )
+    assert device.step_bytes(config, 8208, device.BYTES["int8"]) == packed
+
+
+def test_a_stream_and_its_whole_sentence_are_told_apart() -> None:
+    about = {"audio_seconds": 5.0, "stream_waits_for_tokens": 80, "stream_first_audio": 1.2,
+             "whole_sentence": 4.5}  # fmt: skip
+    text = table({"machine": MACHINE, "scale": SCALE, "first_audio": about})
+    assert text.endswith(
+        "- A sentence of 5.0 s: first audio of its stream, which waits for 80 tokens, 1.2 s; the "
+        "whole sentence, not streamed, 4.5 s (medians).\n"
+    )
 
 
 def test_the_table_takes_the_place_of_the_one_in_the_document() -> None:

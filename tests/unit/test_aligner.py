@@ -98,15 +98,19 @@ def test_a_folder_that_is_not_complete_is_named(tmp_path: Path) -> None:
         Aligner.load({})
 
 
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
 @pytest.mark.parametrize(("setting", "mean"), [(None, 0.0), (True, 0.0), (False, 0.5)])
 def test_the_demo_aligner_loads_and_samples_are_normalised_as_it_was_trained(
-    demo_checkpoint: Path, tmp_path: Path, setting: bool | None, mean: float
+    demo_checkpoint: Path, tmp_path: Path, setting: bool | None, mean: float, file: str
 ) -> None:
-    for file in (demo_checkpoint / "aligner").iterdir():
-        (tmp_path / file.name).symlink_to(file)
+    for path in (demo_checkpoint / "aligner").iterdir():
+        (tmp_path / path.name).symlink_to(path)
     if setting is not None:
-        text = json.dumps({"do_normalize": setting})
-        (tmp_path / "preprocessor_config.json").write_text(text)
+        extractor = {"do_normalize": setting}
+        content = (
+            extractor if file == "preprocessor_config.json" else {"feature_extractor": extractor}
+        )
+        (tmp_path / file).write_text(json.dumps(content))
     heard: list[torch.Tensor] = []
     model = load_model("en", tmp_path, "cpu")
     forward = model._forward

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from worker.errors import SetupError
-from worker.speech.checkpoint import Checkpoint, Place, find_tensors, read_json
+from worker.speech.checkpoint import Checkpoint, Place, find_tensors, read_extractor, read_json
 
 FILES = [
     "config.yaml",
@@ -52,6 +52,25 @@ def test_each_file_is_wanted(whole: Path, name: str, instead: str) -> None:
     )
 
 
+def test_a_processor_stands_for_its_extractor_alone(whole: Path) -> None:
+    features = whole / "wav2vec2-large-xlsr-53"
+    (features / "preprocessor_config.json").rename(features / "processor_config.json")
+    Checkpoint(whole).check()
+    (whole / "LLM" / "tokenizer.json").unlink()
+    with pytest.raises(SetupError, match=r"missing: LLM/tokenizer\.json; run"):
+        Checkpoint(whole).check()
+
+
+def test_weights_in_several_files_are_refused_with_the_cure(whole: Path) -> None:
+    (whole / "LLM" / "model.safetensors.index.json").touch()
+    Checkpoint(whole).check()
+    (whole / "LLM" / "model.safetensors").unlink()
+    with pytest.raises(
+        SetupError, match=r"model@1: LLM has its weights in several files.*max_shard_size"
+    ):
+        Checkpoint(whole).check()
+
+
 def test_all_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=", ".join(FILES)):
         Checkpoint(tmp_path).check()
@@ -70,6 +89,29 @@ def written(tmp_path: Path, content: bytes) -> Path:
 def test_an_object_is_read(tmp_path: Path) -> None:
     assert read_json(written(tmp_path, '{"a": "é"}'.encode())) == {"a": "é"}
     assert read_json(written(tmp_path, b"{}")) == {}
+
+
+@pytest.mark.parametrize(
+    ("processor", "found"),
+    [
+        (None, {"from": "extractor"}),
+        ({"processor_class": "Wav2Vec2Processor"}, {"from": "extractor"}),  # of transformers 4
+        ({"feature_extractor": {"from": "processor"}}, {"from": "processor"}),
+    ],
+)
+def test_the_extractor_is_what_transformers_5_would_take(
+    tmp_path: Path, processor: dict[str, object] | None, found: dict[str, str]
+) -> None:
+    (tmp_path / "preprocessor_config.json").write_text('{"from": "extractor"}')
+    if processor is not None:
+        (tmp_path / "processor_config.json").write_text(json.dumps(processor))
+    assert read_extractor(tmp_path) == found
+    (tmp_path / "preprocessor_config.json").unlink()
+    if found == {"from": "extractor"}:
+        with pytest.raises(SetupError, match=r"preprocessor_config\.json cannot be read"):
+            read_extractor(tmp_path)
+    else:
+        assert read_extractor(tmp_path) == found
 
 
 @pytest.mark.parametrize(

@@ -328,11 +328,13 @@ def test_rows_of_different_lengths_end_and_go_on_each_in_its_own_state(
         {"num_attention_heads": 10, "num_key_value_heads": 1, "hidden_size": 320},
     ],
 )
-def test_heads_of_any_number_share_keys(
-    kernel: Kernel, tmp_path: Path, sizes: dict[str, Any]
+@pytest.mark.parametrize("tied", [False, True])
+def test_heads_of_any_number_share_keys_and_an_output_in_the_file_is_the_models(
+    kernel: Kernel, tmp_path: Path, sizes: dict[str, Any], tied: bool
 ) -> None:
-    sizes = sizes | {"tie_word_embeddings": False}
-    tensors, config = make_tensors(**sizes), config_of(**sizes)
+    tensors = make_tensors(**sizes, tie_word_embeddings=False)
+    sizes = sizes | {"tie_word_embeddings": tied}
+    config = config_of(**sizes)
     lm = Int8LanguageModel.load(write_model(tmp_path, tensors, **sizes), kernel)
     state = lm.prefill([PROMPTS[0]], lm.new_cache(1))
     assert near(state[0], hidden_states(tensors, config, PROMPTS[0])[-1])
@@ -417,6 +419,12 @@ def test_a_step_without_memory_is_told(
 
 def without(name: str) -> dict[str, torch.Tensor]:
     return {other: tensor for other, tensor in make_tensors().items() if other != name}
+
+
+def test_an_output_that_is_not_tied_must_be_in_the_file(kernel: Kernel, tmp_path: Path) -> None:
+    folder = write_model(tmp_path, make_tensors(), tie_word_embeddings=False)
+    with pytest.raises(SetupError, match=r"does not fit config.json.*lm_head\.weight"):
+        Int8LanguageModel.load(folder, kernel)
 
 
 @pytest.mark.parametrize(

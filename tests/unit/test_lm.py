@@ -138,14 +138,29 @@ def test_logits_are_by_the_embedding_where_it_is_tied(lm: LanguageModel) -> None
     assert close(lm.head(chosen)(hidden), theirs[:, chosen])
 
 
-def test_logits_are_by_a_head_of_its_own_where_it_is_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tied", [False, True])
+def test_logits_are_by_a_head_of_its_own_where_the_file_has_one(tmp_path: Path, tied: bool) -> None:
+    """So it is saved after training that has parted a tied model's head from its embedding."""
     tensors = make_tensors(tie_word_embeddings=False)
-    folder = write_model(tmp_path, tensors, tie_word_embeddings=False)
+    folder = write_model(tmp_path, tensors, tie_word_embeddings=tied)
     lm = LanguageModel.load(folder, torch.float32, CPU)
     hidden = torch.randn(2, 64, generator=torch.Generator().manual_seed(1))
     theirs = hidden @ tensors["lm_head.weight"].T
     assert close(lm.logits(hidden), theirs)
     assert close(lm.head(torch.tensor([3]))(hidden), theirs[:, [3]])
+
+
+def test_a_tied_head_that_is_in_the_file_is_held_once(tmp_path: Path) -> None:
+    copy = TENSORS["model.embed_tokens.weight"].clone()
+    folder = write_model(tmp_path, TENSORS | {"lm_head.weight": copy})
+    lm = LanguageModel.load(folder, torch.float32, CPU)
+    assert lm.lm_head.weight.data_ptr() == lm.embed_tokens.weight.data_ptr()
+
+
+def test_a_head_that_is_not_tied_must_be_there(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, TENSORS, tie_word_embeddings=False)
+    with pytest.raises(SetupError, match=r"(?s)does not fit its config.*lm_head\.weight"):
+        LanguageModel.load(folder, torch.float32, CPU)
 
 
 def without(name: str) -> dict[str, Tensor]:
@@ -214,8 +229,15 @@ def test_a_config_gives_its_sizes_and_the_rest_is_left_out(tmp_path: Path) -> No
     ("change", "words"),
     [
         ({"model_type": "llama"}, "model_type is 'llama', not qwen2"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu', not silu"),
         ({"use_sliding_window": True}, "sliding windows"),
-        ({"rope_scaling": {"type": "yarn"}}, "rope scaling"),
+        ({"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "windows"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding windows"),
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, r"rope scaling \(yarn\)"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}, r"rope scaling \(llama3\)"),
+        ({"rope_parameters": {"rope_type": "linear", "rope_theta": 100.0}}, r"scaling \(linear\)"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 100.0}}}, "differs by layer"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, "100.0 and 10000.0"),
     ],
 )
 def test_another_architecture_is_refused(
@@ -223,6 +245,44 @@ def test_another_architecture_is_refused(
 ) -> None:
     with pytest.raises(SetupError, match=words):
         LMConfig.read(config_file(tmp_path, SMALL | change))
+
+
+ROPE_5: dict[str, Any] = {"rope_theta": 100.0, "rope_type": "default"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rope_scaling": {"rope_type": "default"}},  # transformers 4
+        {"rope_theta": 100, "rope_parameters": None},
+        {"rope_parameters": {"rope_type": "default"}},
+        {"rope_theta": None, "rope_parameters": ROPE_5},  # transformers 5
+        {"rope_parameters": ROPE_5},
+        {"hidden_act": "silu", "layer_types": ["full_attention"] * 2},
+        {"use_sliding_window": True, "sliding_window": None},
+        {"use_sliding_window": False, "sliding_window": 8, "max_window_layers": 0},
+        {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2},
+        # transformers 4 and 5, where the layers that slide begin behind the last one
+        {
+            "use_sliding_window": True,
+            "sliding_window": 8,
+            "max_window_layers": 28,
+            "layer_types": ["full_attention"] * 2,
+        },
+    ],
+)
+def test_other_spellings_of_the_same_model_are_the_same(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    assert LMConfig.read(config_file(tmp_path, SMALL | change)) == CONFIG
+
+
+def test_a_base_that_only_transformers_5_knows_of_is_read(tmp_path: Path) -> None:
+    raw = {name: value for name, value in SMALL.items() if name != "rope_theta"}
+    assert LMConfig.read(config_file(tmp_path, raw | {"rope_parameters": ROPE_5})) == CONFIG
+    for nothing in (None, {}, {"rope_type": "default"}, {"rope_theta": None}):
+        with pytest.raises(SetupError, match="lacks 'rope_theta'"):
+            LMConfig.read(config_file(tmp_path, raw | {"rope_parameters": nothing}))
 
 
 @pytest.mark.parametrize("size", sorted(set(SMALL) - {"model_type"}))

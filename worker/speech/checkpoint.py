@@ -6,6 +6,9 @@ Nor does it know torch, whose import takes longer than the reading of the files.
 <folder>/LLM/{config.json, tokenizer.json, model.safetensors}
 <folder>/BiCodec/{config.yaml, model.safetensors}
 <folder>/wav2vec2-large-xlsr-53/{config.json, preprocessor_config.json, weights}
+
+What transformers 5 saves of a whole processor is processor_config.json, which stands for
+preprocessor_config.json where that is missing.
 """
 
 from __future__ import annotations
@@ -16,6 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import SetupError
+
+WEIGHTS = "model.safetensors"
+EXTRACTOR = "preprocessor_config.json"
+PROCESSOR = "processor_config.json"
 
 
 @dataclass(frozen=True)
@@ -45,13 +52,21 @@ class Checkpoint:
             self.folder / "config.yaml",
             self.language_model / "config.json",
             self.language_model / "tokenizer.json",
-            self.language_model / "model.safetensors",
+            self.language_model / WEIGHTS,
             self.codec / "config.yaml",
-            self.codec / "model.safetensors",
+            self.codec / WEIGHTS,
             self.features / "config.json",
-            self.features / "preprocessor_config.json",
+            self.features / EXTRACTOR,
         ]
         missing = [str(path.relative_to(self.folder)) for path in wanted if not path.is_file()]
+        if (self.features / PROCESSOR).is_file():
+            missing = [path for path in missing if not path.endswith(EXTRACTOR)]
+        shards = self.language_model / f"{WEIGHTS}.index.json"
+        if f"LLM/{WEIGHTS}" in missing and shards.is_file():
+            raise SetupError(
+                f"checkpoint {self.folder.name}: LLM has its weights in several files, which is "
+                f'not supported; save one {WEIGHTS}: save_pretrained(..., max_shard_size="50GB")'
+            )
         if missing:
             raise SetupError(
                 f"checkpoint {self.folder.name} is incomplete, missing: {', '.join(missing)}; "
@@ -68,6 +83,18 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise SetupError(f"{path.parent.name}/{path.name} is not a JSON object")
     return value
+
+
+def read_extractor(folder: Path) -> dict[str, Any]:
+    """How wav2vec2 wants its samples; of the two files, the one that transformers 5 would take.
+
+    Raises SetupError where there is none that says it.
+    """
+    if (folder / PROCESSOR).is_file():
+        extractor = read_json(folder / PROCESSOR).get("feature_extractor")
+        if isinstance(extractor, dict):
+            return extractor
+    return read_json(folder / EXTRACTOR)
 
 
 @dataclass(frozen=True)

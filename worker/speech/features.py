@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 from worker.errors import SetupError
-from worker.speech.checkpoint import read_json
+from worker.speech.checkpoint import read_extractor, read_json
 from worker.speech.tensors import map_pickle, map_tensors
 from worker.speech.weight_norm import fold
 
@@ -27,7 +27,7 @@ CHUNK = 250  # frames of 20 ms that the convolutions make at a time: their memor
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """The published config.json and preprocessor_config.json, as far as they matter here."""
+    """What config.json and the feature extractor's file say, as far as it matters here."""
 
     hidden: int
     inner: int  # channels of the feed-forward layers
@@ -62,7 +62,7 @@ class FeatureConfig:
                 "this wav2vec2 is of another architecture than Spark-TTS's: it needs "
                 "do_stable_layer_norm, gelu and no adapters"
             )
-        processor = read_json(folder / "preprocessor_config.json")
+        extractor = read_extractor(folder)
         return cls(
             hidden=int(config["hidden_size"]),
             inner=int(config["intermediate_size"]),
@@ -76,7 +76,7 @@ class FeatureConfig:
             position_kernel=int(config["num_conv_pos_embeddings"]),
             group_norm=norm == "group",
             final_norm=layers == LAYERS,
-            normalize=bool(processor.get("do_normalize", True)),
+            normalize=bool(extractor.get("do_normalize", True)),
         )
 
 

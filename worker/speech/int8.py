@@ -116,7 +116,10 @@ class Int8LanguageModel:
         self._kernel = kernel
         self._weights = weights  # what the structures point to
         self._embedding = tensors["model.embed_tokens.weight"]
-        self._output = tensors.get("lm_head.weight", self._embedding)
+        # A tied model is saved without its head; one that is there all the same is what it spoke
+        # with when it was saved.
+        tied = config.tie_word_embeddings and "lm_head.weight" not in tensors
+        self._output = self._embedding if tied else tensors["lm_head.weight"]
         for name, tensor in (("the embedding", self._embedding), ("the output", self._output)):
             if tuple(tensor.shape) != (config.vocab_size, config.hidden_size):
                 raise KeyError(f"{name} is {tuple(tensor.shape)}")

@@ -7,7 +7,7 @@ attends only to keys at or before its own position, and the row's next real toke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,7 +188,7 @@ class LanguageModel(nn.Module):
         config = LMConfig.read(folder / "config.json")
         tensors = read_tensors(folder / "model.safetensors", dtype, device)
         tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
-        if config.tie_word_embeddings and "embed_tokens.weight" in tensors:
+        if config.tie_word_embeddings and not _has_own_head(tensors):
             tensors["lm_head.weight"] = tensors["embed_tokens.weight"]
         with Uninitialised():
             model = cls(config)
@@ -278,6 +278,16 @@ class LanguageModel(nn.Module):
         """Hidden states [..., D] -> logits over the whole vocabulary [..., V]."""
         out: Tensor = self.lm_head(hidden)
         return out
+
+
+def _has_own_head(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the head is another matrix than the embedding, or there is none to be tied to.
+
+    A tied model is saved without its head. One that is there and differs is what the model spoke
+    with when it was saved, whatever its config says; transformers 5 takes it, 4 does not.
+    """
+    embedding, head = (tensors.get(f"{name}.weight") for name in ("embed_tokens", "lm_head"))
+    return embedding is None or (head is not None and not head.equal(embedding))
 
 
 def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:

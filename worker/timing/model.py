@@ -82,8 +82,12 @@ def load_model(language: str, folder: Path, device: str) -> CtcModel:
 
 
 def _normalises(folder: Path) -> bool:
-    """Whether the model was trained on samples of mean 0 and variance 1; most were."""
-    preprocessor = folder / "preprocessor_config.json"
-    if not preprocessor.is_file():
-        return True
-    return bool(json.loads(preprocessor.read_text()).get("do_normalize", True))
+    """Whether the model was trained on samples of mean 0 and variance 1; most were.
+
+    transformers 5 saves a whole processor as one file, which goes before that of the extractor.
+    """
+    files = (folder / "processor_config.json", folder / "preprocessor_config.json")
+    processor, extractor = (
+        json.loads(file.read_text()) if file.is_file() else {} for file in files
+    )
+    return bool(processor.get("feature_extractor", extractor).get("do_normalize", True))
