@@ -103,7 +103,7 @@ bench: $(STAMP)  ## ours beside upstream's own inference, on random full-size we
 # PYTHON, where it is given, is one that has torch: nothing is installed then but what lies in WHEELS.
 GPU_OWN := $(filter-out file default,$(origin PYTHON))
 GPU_PACKAGES := .gpu/packages
-gpu-check: $(if $(GPU_OWN),,$(STAMP)) $(if $(WHEELS),$(GPU_PACKAGES)/.installed)  ## what only a GPU shows (SCALE=tiny DEVICE=cpu ONLY=step,jobs DEADLINE=280 OUT=)
+gpu-check: $(if $(GPU_OWN),,$(STAMP)) $(if $(WHEELS),$(GPU_PACKAGES)/.installed)  ## what only a GPU shows: stages, marks, a table (SCALE=tiny DEVICE=cpu; GPU.md)
 	$(if $(WHEELS),PYTHONPATH=$(CURDIR)/$(GPU_PACKAGES)) $(if $(GPU_OWN),$(PYTHON),$(BIN)/python) \
 	  -m tests.bench.gpu $(if $(SCALE),--scale $(SCALE)) $(if $(DEVICE),--device $(DEVICE)) \
 	  $(if $(ONLY),--only $(ONLY)) $(if $(DEADLINE),--deadline $(DEADLINE)) $(if $(OUT),--out $(OUT))
@@ -114,7 +114,7 @@ $(GPU_PACKAGES)/.installed: requirements/gpu-check.txt
 	  --find-links $(WHEELS) --no-deps --require-hashes --target $(GPU_PACKAGES) -r $<
 	touch $@
 
-gpu-wheels:  ## into .gpu/wheels: what a machine with torch and Python 3.12 lacks for gpu-check, by hash
+gpu-wheels:  ## what a machine with torch and Python 3.12 lacks for that, into .gpu/wheels, by hash
 	$(PYTHON) -m pip download --quiet --disable-pip-version-check --dest .gpu/wheels --no-deps \
 	  --require-hashes --only-binary=:all: --implementation cp --python-version 3.12 \
 	  $(addprefix --platform manylinux,_2_28_x86_64 _2_27_x86_64 _2_17_x86_64 2014_x86_64) \

@@ -26,9 +26,10 @@ What it sees:
 
 What it cannot see: whether CUDA, cuDNN or cuBLAS has a kernel for the operation, and what that
 rounds to; how long anything takes; how much memory there is, and memory that the allocator hands
-to another stream while it is in use; the order of threads that a real machine would come upon;
-anything inside a kernel, flash-attn's above all. An index out of range raises here, and there ends
-the process's use of the GPU.
+to another stream while it is in use; pinned memory that the host reads or writes before its copy
+has run; the order of threads that a real machine would come upon; anything inside a kernel,
+flash-attn's above all. An index out of range raises here, and there ends the process's use of the
+GPU.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -265,6 +265,14 @@ class Gpu:
             "set_device": lambda _device: None,
             "get_device_name": lambda _device=None: "a dry run",
             "get_device_capability": lambda _device=None: (8, 6),
+            "get_device_properties": lambda _device=None: SimpleNamespace(
+                name="a dry run",
+                total_memory=self.memory[1],
+                multi_processor_count=1,
+                major=8,
+                minor=6,
+            ),
+            "device": lambda _device: nullcontext(),
             "get_arch_list": lambda: ["sm_80", "sm_86", "sm_90"],
             "is_bf16_supported": lambda *_args, **_more: True,
             "mem_get_info": lambda _device=None: self.memory,

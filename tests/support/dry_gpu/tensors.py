@@ -93,6 +93,8 @@ class Functions(TorchFunctionMode):
             return args[0].to(META, non_blocking=kwargs.get("non_blocking", False))
         if name == "pin_memory":
             return self._gpu.pin(args[0].clone())
+        if name == "record_stream":  # for the allocator, which there is none of
+            return None
         if name == "is_pinned":
             return not on_device and self._gpu.is_pinned(args[0])
         pinned = kwargs.pop("pin_memory", False)
