@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak test mutants coverage image-test lint format faults hostile load lock lock-model parity-full bench llama demo-voice demo-eval docs lock-dev clean
+.PHONY: help install speak test mutants coverage image-test lint format faults hostile load lock lock-model parity-full bench gpu-check gpu-wheels llama demo-voice demo-eval docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -41,6 +41,9 @@ lock-dev: install  ## resolve pyproject.toml into requirements/, by hash
 	$(UV) pip compile requirements/demo-voice.in -c requirements/dev.txt --generate-hashes --no-build \
 	  --no-emit-index-url --python-version 3.11 --python-platform x86_64-manylinux_2_31 --no-header \
 	  -q -o requirements/demo-voice.txt
+	$(UV) pip compile requirements/gpu-check.in -c requirements/dev.txt --no-deps --generate-hashes --no-build \
+	  --no-emit-index-url --python-version 3.12 --python-platform x86_64-manylinux_2_28 --no-header \
+	  -q -o requirements/gpu-check.txt
 
 # The demo model, on a volume of its own below this folder.
 speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TEXT="...")
@@ -97,6 +100,26 @@ bench: $(STAMP)  ## ours beside upstream's own inference, on random full-size we
 	  $(if $(wildcard $(LLAMA)/bin/python),--llama $(LLAMA)/bin/python)
 	$(BIN)/python -m docs.generate
 
+# PYTHON, where it is given, is one that has torch: nothing is installed then but what lies in WHEELS.
+GPU_OWN := $(filter-out file default,$(origin PYTHON))
+GPU_PACKAGES := .gpu/packages
+gpu-check: $(if $(GPU_OWN),,$(STAMP)) $(if $(WHEELS),$(GPU_PACKAGES)/.installed)  ## what only a GPU shows: stages, marks, a table (SCALE=tiny DEVICE=cpu; GPU.md)
+	$(if $(WHEELS),PYTHONPATH=$(CURDIR)/$(GPU_PACKAGES)) $(if $(GPU_OWN),$(PYTHON),$(BIN)/python) \
+	  -m tests.bench.gpu $(if $(SCALE),--scale $(SCALE)) $(if $(DEVICE),--device $(DEVICE)) \
+	  $(if $(ONLY),--only $(ONLY)) $(if $(DEADLINE),--deadline $(DEADLINE)) $(if $(OUT),--out $(OUT))
+
+$(GPU_PACKAGES)/.installed: requirements/gpu-check.txt
+	rm -rf $(GPU_PACKAGES)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-index \
+	  --find-links $(WHEELS) --no-deps --require-hashes --target $(GPU_PACKAGES) -r $<
+	touch $@
+
+gpu-wheels:  ## what a machine with torch and Python 3.12 lacks for that, into .gpu/wheels, by hash
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check --dest .gpu/wheels --no-deps \
+	  --require-hashes --only-binary=:all: --implementation cp --python-version 3.12 \
+	  $(addprefix --platform manylinux,_2_28_x86_64 _2_27_x86_64 _2_17_x86_64 2014_x86_64) \
+	  -r requirements/gpu-check.txt
+
 LLAMA := .cache/llama
 llama: $(LLAMA)/.installed  ## llama.cpp, compiled for this machine, for make bench (minutes)
 
@@ -148,7 +171,7 @@ docs: $(STAMP)  ## write what is generated in docs/ anew: API, CONFIGURATION, DE
 	$(BIN)/python -m docs.generate
 
 clean:  ## remove the environment, the demo volume and all caches
-	rm -rf $(VENV) .uv .volume .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .uv .gpu .volume .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Programs that tests run and that no wheel brings: each program, and Debian's package of it.
 PROGRAMS := bwrap:bubblewrap curl:curl nix:nix-bin patchelf:patchelf skopeo:skopeo zstd:zstd

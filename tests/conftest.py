@@ -16,8 +16,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from tests.support.checkpoints import FULL, make_checkpoint
+from tests.support.checkpoints import make_checkpoint
 from tests.support.loopback_only import sitecustomize  # noqa: F401 - guards this process
+from tests.support.random_checkpoint import FULL
 from tests.support.worker_process import environment, run
 from worker.speech.engine import Engine
 from worker.speech.int8_weights import EXTENSIONS, Kernel

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
 
 from tests.bench.load import lm_rate
-from tests.bench.material import sentences
 from tests.bench.ours import Ours
+from tests.bench.sentences import sentences
 from tests.bench.sides import Sides
 from tests.support.worker_process import REPOSITORY
 from worker.errors import SetupError

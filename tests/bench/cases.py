@@ -6,8 +6,9 @@ import shutil
 from functools import partial
 from typing import Any
 
-from tests.bench.material import MODEL, TRANSCRIPT, sentences
+from tests.bench.material import MODEL, TRANSCRIPT
 from tests.bench.measure import beside_parts, side_by_side
+from tests.bench.sentences import sentences
 from tests.bench.sides import Sides
 from worker.keys import keys_of
 from worker.settings import Settings

@@ -15,9 +15,9 @@ import torch
 
 from tests.bench.cases import TOKENS_A_SECOND
 from tests.bench.load import lm_rate
-from tests.bench.material import sentences
 from tests.bench.measure import seconds
 from tests.bench.ours import Ours, exactly
+from tests.bench.sentences import sentences
 from tests.bench.sides import Sides
 from worker.speech.codec import FIRST_STEP
 from worker.speech.engine import PIECE

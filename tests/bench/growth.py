@@ -9,8 +9,8 @@ import soundfile
 
 from tests.bench.alignment import TEXT, make_aligner
 from tests.bench.cases import TOKENS_A_SECOND
-from tests.bench.material import sentences
 from tests.bench.measure import Work, peak_of, seconds
+from tests.bench.sentences import sentences
 from tests.bench.sides import Sides
 from worker.timing import Aligner
 from worker.words import SentenceSpan

@@ -1,9 +1,8 @@
-"""What both sides work on: a random checkpoint on a volume, a reference, sentences."""
+"""What both sides work on: a random checkpoint on a volume, a reference."""
 
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import soundfile
 
 from tests.bench.scale import Scale
-from tests.support.checkpoints import CORPUS, make_checkpoint
+from tests.support.checkpoints import make_checkpoint
 from volume.layout import PREPARED, Layout
 from worker.speech.prepare import prepare
 
@@ -65,10 +64,3 @@ def _unmark(path: Path) -> None:
     for token in tokenizer["added_tokens"]:
         token["special"] = "bicodec" not in token["content"]
     path.write_text(json.dumps(tokenizer))
-
-
-def sentences(count: int) -> list[str]:
-    """Different ones of the same kind, the same in each run."""
-    words = sorted({word.strip(".,;:").lower() for line in CORPUS for word in line.split()})
-    chosen = random.Random(0)
-    return [" ".join(chosen.sample(words, 10)).capitalize() + "." for _ in range(count)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.support.checkpoints import FULL, Sizes
+from tests.support.random_checkpoint import FULL, Sizes
 
 
 @dataclass(frozen=True)

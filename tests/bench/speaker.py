@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
-from tests.bench.material import TRANSCRIPT, sentences
+from tests.bench.material import TRANSCRIPT
 from tests.bench.measure import resident
+from tests.bench.sentences import sentences
 
 
 def main() -> None:

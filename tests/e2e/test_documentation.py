@@ -13,9 +13,10 @@ from tests.conftest import REPOSITORY
 from tests.support.documents import Block, blocks
 from tests.support.worker_process import environment
 
-# Run by CI itself on every change (.ci/run), or a long command of its own: here only resolved.
+# Run by CI itself on every change (.ci/run), or a long command of its own, or one that fetches:
+# here only resolved.
 WHOLE_RUNS = re.compile(
-    r"^make (test|image-test|lint|parity-full|faults|hostile|load|bench|llama|demo-\w+)\b",
+    r"^make (test|image-test|lint|parity-full|faults|hostile|load|bench|llama|demo-\w+|gpu-\w+)\b",
     re.MULTILINE,
 )
 INLINE = re.compile(r"`((?:make|python -m) [^`]+)`")

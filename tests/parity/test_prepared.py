@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import Wav2Vec2Model
 
-from tests.support.checkpoints import Sizes, make_checkpoint
+from tests.support.checkpoints import make_checkpoint
+from tests.support.random_checkpoint import Sizes
 from volume.layout import PREPARED
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import FEATURE_LAYERS, Codec, is_weight_normed

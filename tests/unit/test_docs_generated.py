@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from docs import generate, memory
-from tests.support.checkpoints import FULL
+from tests.support.random_checkpoint import FULL
 from worker.errors import WorkerError
 from worker.fields import names
 from worker.request import SpeechRequest, parse_request

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.checkpoints import Sizes, make_checkpoint
+from tests.support.checkpoints import make_checkpoint
+from tests.support.random_checkpoint import Sizes
 from worker.cancellation import Cancellation
 from worker.errors import JobCancelledError, NotAvailableError, SetupError, SynthesisError
 from worker.speech.batcher import Plan, Row, answer

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from tests.support.checkpoints import Sizes, make_tokenizer
+from tests.support.random_checkpoint import Sizes, make_tokenizer
 from volume.layout import PREPARED
 from worker.cancellation import Cancellation
 from worker.errors import JobCancelledError, MemoryShortError, SetupError, SynthesisError

@@ -20,8 +20,9 @@ import torch
 from safetensors.torch import save_file
 
 from tests.support import any_cpu
-from tests.support.checkpoints import Sizes, make_checkpoint
+from tests.support.checkpoints import make_checkpoint
 from tests.support.language_model import config_of, hidden_states, make_tensors, write_model
+from tests.support.random_checkpoint import Sizes
 from worker.errors import SetupError
 from worker.speech import int8_weights, native
 from worker.speech.checkpoint import Place, find_tensors

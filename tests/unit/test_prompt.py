@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from tests.support.checkpoints import Sizes, make_tokenizer
+from tests.support.random_checkpoint import Sizes, make_tokenizer
 from worker.errors import NotAvailableError, RequestError, SetupError
 from worker.speech.plan import Route
 from worker.speech.prompt import GENDERS, LEVELS, CodecSizes, Prompter, Voice

@@ -1,0 +1,128 @@
+"""The GPU check: stages one after the other, each apart from the others; see the package.
+
+    python -m tests.bench.gpu [--scale full|tiny] [--device cuda|cpu] [--only STAGE,STAGE]
+                              [--deadline SECONDS] [--out docs/bench/gpu]
+
+A stage that fails is told of, and the next one goes on; after the deadline none is begun. The
+files are written after each stage. The exit status is 1 where a mark is missed or a stage failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+STARTED = time.perf_counter()  # before torch's import, which the deadline counts too
+
+import torch  # noqa: E402
+
+from tests.bench.gpu import device, failures, report, speech, steps  # noqa: E402
+from tests.bench.gpu.bench import Bench, Found  # noqa: E402
+from tests.bench.gpu.marks import FULL, GPU, MARKS, MISSED  # noqa: E402
+from tests.bench.gpu.scale import SCALES  # noqa: E402
+from tests.support.worker_process import REPOSITORY  # noqa: E402
+
+Stage = Callable[[Bench], Found]
+DONE, LATE = "done", "no time left"
+# What tells most comes first; what may spoil the process for the others comes last.
+STAGES: dict[str, Stage] = {
+    "speed": device.speed,
+    "start": device.start,
+    "graphs": steps.graphs,
+    "attention": steps.attention,
+    "seeds": steps.seeds,
+    "step": steps.step,
+    "profile": steps.profile,
+    "codec": speech.codec,
+    "jobs": speech.jobs,
+    "first_audio": speech.first_audio,
+    "company": speech.company,
+    "small": speech.small,
+    "cliffs": speech.cliffs,
+    "logits": steps.logits,
+    "memory": failures.memory,
+    "nan": failures.nan,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the stages asked for."""
+    options = _options(arguments)
+    logging.getLogger("worker").setLevel(logging.ERROR)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("there is no GPU that this torch can use; DEVICE=cpu SCALE=tiny tries the check")
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(options.device, SCALES[options.scale], Path(folder))
+        results = run(bench, STAGES, options.only or list(STAGES), options.deadline, options.out)
+    print(report.table(results))
+    failed = any(stage["outcome"] not in {DONE, LATE} for stage in results["stages"].values())
+    return int(failed or any(mark["verdict"] == MISSED for mark in results["marks"]))
+
+
+def run(
+    bench: Bench, stages: dict[str, Stage], names: list[str], deadline: float, out: Path
+) -> dict[str, Any]:
+    """Results of the stages, written to `out` after each one."""
+    results: dict[str, Any] = {
+        "machine": report.machine(bench.device),
+        "scale": bench.scale.name,
+        "marks": [],
+        "stages": {},
+    }
+    for name in names:
+        begun = time.perf_counter()
+        found: Found | None = None
+        if begun - STARTED > deadline:
+            outcome = LATE
+        else:
+            try:
+                found, outcome = stages[name](bench), DONE
+            except Exception as error:  # the next stage goes on
+                outcome = f"{type(error).__name__}: {error}"
+                traceback.print_exc()
+        results["stages"][name] = {
+            "seconds": round(time.perf_counter() - begun, 2),
+            "outcome": outcome,
+            "found": found,
+        }
+        results["marks"] = _judged(results["stages"], bench)
+        file = report.write(results, out)
+        print(
+            f"{name}: {outcome}, {time.perf_counter() - begun:.1f} s", file=sys.stderr, flush=True
+        )
+    print(file, file=sys.stderr)
+    return results
+
+
+def _judged(stages: dict[str, Any], bench: Bench) -> list[dict[str, Any]]:
+    there = [GPU] * bench.on_gpu + [FULL] * (bench.scale.name == "full")
+    return [mark.judge(stages.get(mark.stage, {}).get("found"), there) for mark in MARKS]
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--scale", choices=list(SCALES), default="full")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--only", type=_names, help=f"some of: {', '.join(STAGES)}")
+    parser.add_argument("--deadline", type=float, default=280, help="in seconds from the start")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "bench" / "gpu")
+    return parser.parse_args(arguments)
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = set(names) - set(STAGES)
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such stage: {', '.join(sorted(unknown))}")
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The one place of the check that reaches into the engine's insides.
+
+All of it runs in the caller's thread, on the rows of a batcher that must be idle meanwhile; only
+`poison` is for a batcher at work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from worker.speech.attention import Attend, Sight, _flash_attention, see, torch_attention
+from worker.speech.batcher import Answering, Batcher, Row
+from worker.speech.engine import Engine
+from worker.speech.plan import Head
+from worker.speech.prompt import Voice
+from worker.speech.rows import MOST_CAPTURED, RowState
+from worker.speech.sampling import Sampling
+
+PROMPT = 40  # tokens of the rows that `begin` makes, and up to 4 more
+
+
+def slots(engine: Engine) -> int:
+    """Rows that run at once."""
+    return engine._batcher.slots
+
+
+def main_head(engine: Engine) -> Head:
+    """That of speech, which captured steps draw from."""
+    batcher = engine._batcher
+    assert batcher._main is not None
+    return batcher._routes.head(batcher._main.cuts[-1], batcher._main.end)
+
+
+# Captured steps
+
+
+def captured(engine: Engine) -> dict[str, Callable[[], object]]:
+    """The replay of each captured step, by "rows x positions in sight"."""
+    graphs = _rows(engine)._graphs
+    steps = {} if graphs is None else graphs._steps
+    return {f"{size} x {sight}": graph.replay for (size, sight), (graph, _) in steps.items()}
+
+
+def captured_sizes(engine: Engine) -> list[int]:
+    """Numbers of rows of which steps are captured, each just as it is."""
+    graphs = _rows(engine)._graphs
+    return [] if graphs is None else sorted({size for size, _ in graphs._steps})
+
+
+def capture_again(engine: Engine) -> None:
+    """All steps; what was captured before is let go afterwards."""
+    _rows(engine).capture(main_head(engine))
+
+
+def replay(engine: Engine, count: int, length: int) -> Tensor:
+    """One step as the worker takes it, captured where it can be: the tokens [count]."""
+    return _rows(engine).turn(count, length, main_head(engine))
+
+
+def as_written(engine: Engine, count: int, length: int) -> Tensor:
+    """The same step, never captured."""
+    return _rows(engine)._turn(count, length, main_head(engine), MOST_CAPTURED)
+
+
+# Rows
+
+
+def begin(
+    engine: Engine, prompts: Sequence[Sequence[int]], how: Sequence[Sampling], limit: int
+) -> None:
+    """Rows from place 0 on that have their prompt and their first token; none will end."""
+    rows = _rows(engine)
+    hidden = prefill(engine, prompts)
+    for place, (prompt, sampling) in enumerate(zip(prompts, how, strict=True)):
+        rows.set(place, f"row {place}", limit, len(prompt), 0, 1 << 20, sampling)
+    rows.draw(hidden, slice(0, len(prompts)), main_head(engine))
+
+
+def prefill(engine: Engine, prompts: Sequence[Sequence[int]]) -> Tensor:
+    """Prompts into the places from 0 on: the hidden states [n, D] after them."""
+    return engine._lm.prefill(prompts, _rows(engine).cache.rows(0, len(prompts)))
+
+
+def put_at(engine: Engine, position: int) -> None:
+    """All rows at this position, whatever is there."""
+    _rows(engine).at.fill_(position)
+
+
+def submit(engine: Engine, texts: Sequence[str], voice: Voice, how: Sampling) -> list[Answering]:
+    """A row for each text, all at once."""
+    prompter = engine._prompter
+    rows = [
+        Row(prompter.speech_prompt(text, voice), f"sentence {i}", how.max_tokens)
+        for i, text in enumerate(texts)
+    ]
+    return engine._batcher.submit(rows, prompter.speech_plan(voice), how)
+
+
+def poison(engine: Engine, asked: Answering, patience: float = 10) -> None:
+    """Make the keys of a running row's first position NaN: its next logits are.
+
+    Raises RuntimeError where the row does not run within `patience` seconds.
+    """
+    batcher = engine._batcher
+    until = time.perf_counter() + patience
+    while not asked.tokens:  # it has a place then, for as long as no row before it leaves
+        if time.perf_counter() > until or asked.done:
+            raise RuntimeError("the row never ran")
+        time.sleep(1e-4)
+    with torch.inference_mode():
+        _rows(engine).cache.keys[:, batcher._batch.index(asked), 0] = float("nan")
+
+
+def _rows(engine: Engine) -> RowState:
+    batcher: Batcher = engine._batcher
+    return batcher._rows
+
+
+# Attention
+
+
+@dataclass(frozen=True)
+class Attentions:
+    """flash-attn's way and torch's."""
+
+    flash: Attend
+    plain: Attend
+
+    @staticmethod
+    def see(positions: Tensor, length: int) -> Sight:
+        """What both are told of new tokens at these positions [B, S]."""
+        return see(positions, length)
+
+
+def flash_version() -> str | None:
+    """Of the flash-attn that is installed."""
+    if find_spec("flash_attn") is None:
+        return None
+    try:
+        return version("flash-attn")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def attentions(device: str) -> Attentions | None:
+    """None where flash-attn is not, or cannot run."""
+    if device != "cuda" or flash_version() is None:
+        return None
+    return Attentions(_flash_attention(), torch_attention)

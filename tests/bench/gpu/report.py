@@ -1,0 +1,137 @@
+"""Where the check ran, and what it says: file names, JSON, a table in Markdown."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.bench.gpu.inside import flash_version
+from tests.support.worker_process import REPOSITORY
+
+Results = Mapping[str, Any]
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Card, driver, versions, commit."""
+    found = {
+        "card": "cpu",
+        "driver": "none",
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda or "none",
+        "cudnn": "none",
+        "flash_attn": flash_version() or "none",
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "commit": commit(),
+        "changed": bool(_said("git", "status", "--porcelain", "--", "worker", "tests/bench")),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+    }
+    if device == "cuda":
+        about = torch.cuda.get_device_properties(0)
+        found |= {
+            "card": about.name,
+            "driver": _driver(),
+            "cudnn": torch.backends.cudnn.version(),
+            "memory_mb": about.total_memory >> 20,
+            "multiprocessors": about.multi_processor_count,
+            "capability": f"{about.major}.{about.minor}",
+        }
+    return found
+
+
+def commit() -> str:
+    """Its short name; unknown without git or outside a repository."""
+    return _said("git", "rev-parse", "--short", "HEAD") or "unknown"
+
+
+def _driver() -> str:
+    query = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return _said(*query).partition("\n")[0] or "unknown"
+
+
+def _said(*command: str) -> str:
+    """What a program prints; nothing where it is not there or fails."""
+    if shutil.which(command[0]) is None:
+        return ""
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def file_name(about: Mapping[str, Any], scale: str) -> str:
+    """Without its ending, such as h100-torch2.11-1a2b3c4; a smaller scale is named after it."""
+    release = ".".join(about["torch"].split(".")[:2])
+    name = f"{_short(about['card'])}-torch{release}-{about['commit']}"
+    return name if scale == "full" else f"{name}-{scale}"
+
+
+def _short(card: str) -> str:
+    """ "NVIDIA H100 80GB HBM3" -> h100; "NVIDIA GeForce RTX 4090" -> rtx-4090."""
+    words = re.sub(r"\d+GB.*", "", card).replace("-", " ").split()
+    kept = [word for word in words if word not in {"NVIDIA", "GeForce", "Tesla", "Generation"}]
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(kept).lower()).strip("-") or "unknown"
+
+
+def write(results: Results, out: Path) -> Path:
+    """Both files into `out`, each whole or not at all; the path of the JSON."""
+    out.mkdir(parents=True, exist_ok=True)
+    name = file_name(results["machine"], results["scale"])
+    for ending, text in ((".json", json.dumps(results, indent=1) + "\n"), (".md", table(results))):
+        file = out / (name + ending)
+        part = file.with_name(file.name + ".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
+    return out / f"{name}.json"
+
+
+def table(results: Results) -> str:
+    """The run's marks and stages as Markdown."""
+    about = results["machine"]
+    changed = " (changed)" if about["changed"] else ""
+    versions = ", ".join(
+        f"{name} {about[key]}"
+        for name, key in (
+            ("driver", "driver"), ("torch", "torch"), ("CUDA", "cuda"), ("cuDNN", "cudnn"),
+            ("flash-attn", "flash_attn"), ("Python", "python"),
+        )
+    )  # fmt: skip
+    return "\n".join(
+        [
+            f"# GPU check: {about['card']}, {results['scale']} scale",
+            "",
+            f"{versions}; commit {about['commit']}{changed}, {about['date']}.",
+            "",
+            *_rows(("mark", "value", "bound", "verdict"), [
+                (mark["mark"], _plain(mark["value"]), mark["bound"], mark["verdict"])
+                for mark in results["marks"]
+            ]),
+            "",
+            *_rows(("stage", "seconds", "outcome"), [
+                (name, f"{stage['seconds']:.1f}", _cell(stage["outcome"]))
+                for name, stage in results["stages"].items()
+            ]),
+            "",
+        ]
+    )  # fmt: skip
+
+
+def _rows(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("\n", " ").replace("|", "\\|")[:200]

@@ -1,0 +1,288 @@
+"""The worker's way of speech on a GPU, run dry: prompts, steps of every kind, the codec, listening.
+
+tests/support/dry_gpu says what that can and cannot see; tests/unit/test_dry_gpu.py, that it does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+from tests.support.dry_gpu import Gpu, RaceError, SynchronisedError, dry_gpu, flash_attention
+from tests.support.random_checkpoint import Sizes, make_random_checkpoint
+from worker.speech import attention, lm, sampling
+from worker.speech.batcher import Batcher
+from worker.speech.engine import Engine
+from worker.speech.sampling import Sampling
+from worker.style import Style
+
+TEXTS = ["The boy walked to the river.", "It was cold."]
+FREE = 5 << 20  # bytes: half of them hold the keys of six rows or so
+HOW = Sampling(max_tokens=14, min_tokens=8, seed=3)
+STYLE = Style("female", "moderate", "high")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_random_checkpoint(tmp_path_factory.mktemp("dry"), Sizes(positions=1024))
+
+
+@pytest.fixture(scope="module")
+def on_cpu(checkpoint: Path) -> Engine:
+    return Engine.load(checkpoint, "float32", "cpu")
+
+
+@contextmanager
+def loaded(checkpoint: Path, dtype: str, *, flash: bool) -> Iterator[tuple[Gpu, Engine]]:
+    """The engine as a GPU would have it, and the GPU."""
+    with flash_attention() if flash else nullcontext(), dry_gpu(free=FREE) as gpu:
+        yield gpu, Engine.load(checkpoint, dtype, "cuda")
+
+
+@pytest.fixture(scope="module")
+def exact(checkpoint: Path) -> Iterator[tuple[Gpu, Engine]]:
+    """In float32, by torch's attention."""
+    with loaded(checkpoint, "float32", flash=False) as found:
+        yield found
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["flash-attn", "torch's attention"])
+def fast(checkpoint: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Gpu, Engine]]:
+    """In bfloat16, as production runs."""
+    with loaded(checkpoint, "bfloat16", flash=request.param) as found:
+        yield found
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[Gpu], list[int]]:
+    """From now on no step may wait for the device; the list gets the rows of each."""
+
+    def guard(gpu: Gpu) -> list[int]:
+        rows: list[int] = []
+        step = Batcher._step
+
+        def guarded(batcher: Batcher) -> None:
+            rows.append(len(batcher._batch))
+            with gpu.unsynchronised():
+                step(batcher)
+
+        monkeypatch.setattr(Batcher, "_step", guarded)
+        return rows
+
+    return guard
+
+
+def replays(gpu: Gpu) -> int:
+    return sum(graph.replayed for graph in gpu.graphs)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.001)
+
+
+def test_a_step_of_speech_is_replayed_and_waits_for_nothing(
+    fast: tuple[Gpu, Engine], steps: Callable[[Gpu], list[int]]
+) -> None:
+    gpu, engine = fast
+    before, rows = replays(gpu), steps(gpu)
+    spoken = list(engine.speak(TEXTS, engine._prompter.some_voice(), HOW))
+    assert all(len(one.semantic_tokens) >= 8 for one in spoken)
+    assert max(rows) == 2
+    assert replays(gpu) > before
+
+
+def test_speech_in_float32_is_the_cpus(exact: tuple[Gpu, Engine], on_cpu: Engine) -> None:
+    gpu, engine = exact
+    voice = engine._prompter.some_voice()
+    before = replays(gpu)
+    mine, theirs = (list(one.speak(TEXTS, voice, HOW)) for one in (engine, on_cpu))
+    assert replays(gpu) > before
+    for a, b in zip(mine, theirs, strict=True):
+        assert a.semantic_tokens == b.semantic_tokens
+        np.testing.assert_allclose(a.samples, b.samples, atol=1e-4)
+
+
+@pytest.mark.parametrize("top_k", [0, 100])
+def test_a_wide_top_k_waits_for_nothing(
+    fast: tuple[Gpu, Engine], steps: Callable[[Gpu], list[int]], top_k: int
+) -> None:
+    gpu, engine = fast
+    steps(gpu)
+    how = Sampling(max_tokens=8, min_tokens=8, top_k=top_k)
+    assert list(engine.speak(TEXTS, engine._prompter.some_voice(), how))
+
+
+def test_a_voice_is_designed_without_waiting_between_its_steps(
+    fast: tuple[Gpu, Engine], steps: Callable[[Gpu], list[int]]
+) -> None:
+    gpu, engine = fast
+    engine.design(STYLE, TEXTS[0], HOW)  # a head is cut when it is first needed
+    rows = steps(gpu)
+    designed = engine.design(STYLE, TEXTS[0], HOW)
+    assert rows
+    assert engine.check(designed.voice) is None
+    assert list(engine.speak(TEXTS, designed.voice, HOW))
+
+
+# Places as Python's lists are copied to the device.
+@pytest.mark.xfail(strict=True, raises=SynchronisedError, reason="RowState.draw indexes by lists")
+def test_a_voice_that_is_designed_beside_speech_makes_no_step_wait(
+    fast: tuple[Gpu, Engine], steps: Callable[[Gpu], list[int]]
+) -> None:
+    gpu, engine = fast
+    engine.design(STYLE, TEXTS[0], HOW)
+    rows = steps(gpu)
+    how = Sampling(max_tokens=200, min_tokens=200)
+    with ThreadPoolExecutor(1) as threads:
+        voice = engine._prompter.some_voice()
+        speech = threads.submit(lambda: list(engine.speak(TEXTS[:1], voice, how)))
+        until(lambda: bool(rows))
+        engine.design(STYLE, TEXTS[1], HOW)
+        speech.result()
+    assert max(rows) == 2
+
+
+def test_prompts_wait_for_nothing_but_their_tokens(fast: tuple[Gpu, Engine]) -> None:
+    gpu, engine = fast
+    lm = engine._lm
+    layers = lm.layers[0].forward
+    waits: list[int] = []
+
+    def guarded(*args: Any) -> Tensor:
+        waits.append(len(gpu.waits))
+        with gpu.unsynchronised():
+            return layers(*args)
+
+    lm.layers[0].forward = guarded
+    try:
+        with torch.inference_mode():
+            hidden = lm.prefill([[5, 6, 7], [8, 9]], lm.new_cache(2, 16))
+    finally:
+        del lm.layers[0].forward
+    assert hidden.shape == (2, lm.config.hidden_size)
+    assert len(gpu.waits) == waits[0]  # none after the first layer
+
+
+@contextmanager
+def unsynchronised(gpu: Gpu, *networks: torch.nn.Module) -> Iterator[None]:
+    """Within it, these networks may not wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        for network in networks:
+
+            def guarded(*args: Any, forward: Any = network.forward, **more: Any) -> Any:
+                with gpu.unsynchronised():
+                    return forward(*args, **more)
+
+            patch.setattr(network, "forward", guarded)
+        yield
+
+
+def test_the_codec_waits_for_its_tokens_and_its_samples_alone(
+    fast: tuple[Gpu, Engine], on_cpu: Engine
+) -> None:
+    gpu, engine = fast
+    codec = engine._codec
+    assert codec.dtype == torch.bfloat16
+    codes = tuple(i % 96 for i in range(300))  # more than one window
+    voice = (1, 2, 3, 4, 5)
+    with unsynchronised(gpu, codec._bicodec.prenet, codec._bicodec.decoder):
+        mine = codec.decode(voice, codes)
+    exactly = on_cpu._codec.decode(voice, codes)
+    assert np.square(mine - exactly).mean() < 1e-4 * np.square(exactly).mean()  # 40 dB
+
+
+def test_listening_gives_the_cpus_tokens(
+    exact: tuple[Gpu, Engine], on_cpu: Engine, tmp_path: Path
+) -> None:
+    gpu, engine = exact
+    file = tmp_path / "noise.wav"
+    soundfile.write(file, 0.1 * np.random.default_rng(1).standard_normal(16_000), 16_000)
+    bicodec = engine._codec._bicodec
+    with unsynchronised(gpu, bicodec.encoder, bicodec.mel_transformer):
+        heard = engine.listen(file)
+    assert heard == on_cpu.listen(file)
+
+
+# The voice's condition is made on the caller's stream and used on the codec's.
+@pytest.mark.xfail(strict=True, raises=RaceError, reason="Engine._pieces leaves the codec's stream")
+def test_streamed_speech_stays_on_the_codecs_stream(fast: tuple[Gpu, Engine]) -> None:
+    _gpu, engine = fast
+    pieces = engine.stream(TEXTS, engine._prompter.some_voice(), HOW)
+    assert any(piece.utterance for piece in pieces)  # the first sentence
+    # Nobody waits any more for what the language model's stream does.
+    until(lambda: engine.occupancy().running == 0)
+    assert [piece.sentence for piece in pieces if piece.utterance] == [1]
+
+
+# Faults in the worker itself, planted: each is told of, and speech fails.
+
+
+def on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tensor of the step is made without a device."""
+    draw = sampling.candidates
+
+    def candidates(logits: Tensor, how: Any) -> tuple[Tensor, Tensor]:
+        return draw(logits + torch.zeros(logits.shape), how)
+
+    monkeypatch.setattr(sampling, "candidates", candidates)
+
+
+def read_in_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer asks how long the rows are."""
+    rotate = lm.rotate
+
+    def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        return rotate(x, cos, sin) if float(cos.abs().max()) < 2 else x
+
+    monkeypatch.setattr(lm, "rotate", rotated)
+
+
+def long_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """flash-attn is told lengths of 64 bits."""
+    see = attention.see
+
+    class Lengths:
+        def __init__(self, positions: Tensor) -> None:
+            self.positions = positions
+
+        def __getitem__(self, place: Any) -> Any:
+            return self
+
+        def to(self, _dtype: torch.dtype) -> Tensor:
+            return self.positions[:, 0]
+
+    def seen(positions: Tensor, length: int) -> attention.Sight:
+        return attention.Sight(Lengths(positions), length, see(positions, length).mask)
+
+    monkeypatch.setattr(lm, "see", seen)
+
+
+@pytest.mark.parametrize(
+    ("plant", "error", "said"),
+    [
+        (on_the_host, RuntimeError, "same device"),
+        (read_in_the_step, SynchronisedError, "captured"),
+        (long_lengths, AssertionError, "int32"),
+    ],
+)
+def test_a_fault_in_a_step_is_found_when_it_is_captured(
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    plant: Callable[[pytest.MonkeyPatch], None],
+    error: type[Exception],
+    said: str,
+) -> None:
+    plant(monkeypatch)
+    with pytest.raises(error, match=said), loaded(checkpoint, "bfloat16", flash=True):
+        pass
