@@ -9,18 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.speech.attention import Attend, Sight, _flash_attention, see, torch_attention
 from worker.speech.batcher import Answering, Batcher, Row
+from worker.speech.device import on
 from worker.speech.engine import Engine
 from worker.speech.plan import Head
 from worker.speech.prompt import Voice
-from worker.speech.rows import MOST_CAPTURED, RowState
+from worker.speech.rows import RowState
 from worker.speech.sampling import Sampling
 
 PROMPT = 40  # tokens of the rows that `begin` makes, and up to 4 more
@@ -44,29 +48,47 @@ def main_head(engine: Engine) -> Head:
 def captured(engine: Engine) -> dict[str, Callable[[], object]]:
     """The replay of each captured step, by "rows x positions in sight"."""
     graphs = _rows(engine)._graphs
-    steps = {} if graphs is None else graphs._steps
-    return {f"{size} x {sight}": graph.replay for (size, sight), (graph, _) in steps.items()}
+    if graphs is None:
+        return {}
+    return {
+        f"{size} x {sight}": partial(_step, engine, advance, graphs._draws[size][0])
+        for (size, sight), advance in graphs._advances.items()
+    }
+
+
+def _step(engine: Engine, *graphs: torch.cuda.CUDAGraph) -> None:
+    with on(engine._batcher._stream):
+        for graph in graphs:
+            graph.replay()
 
 
 def captured_sizes(engine: Engine) -> list[int]:
     """Numbers of rows of which steps are captured, each just as it is."""
     graphs = _rows(engine)._graphs
-    return [] if graphs is None else sorted({size for size, _ in graphs._steps})
+    return [] if graphs is None else sorted(graphs._draws)
 
 
 def capture_again(engine: Engine) -> None:
     """All steps; what was captured before is let go afterwards."""
-    _rows(engine).capture(main_head(engine))
+    with torch.inference_mode(), on(engine._batcher._stream):
+        _rows(engine).capture(main_head(engine))
 
 
 def replay(engine: Engine, count: int, length: int) -> Tensor:
     """One step as the worker takes it, captured where it can be: the tokens [count]."""
-    return _rows(engine).turn(count, length, main_head(engine))
+    rows, head = _rows(engine), main_head(engine)
+    with on(engine._batcher._stream):
+        hidden = rows.advance(count, length)
+        if rows.draws_captured(head, max(rows._most[:count])):
+            return rows.draw_captured(count, range(count)).clone()
+        return rows.draw(hidden, slice(0, count), head)
 
 
 def as_written(engine: Engine, count: int, length: int) -> Tensor:
     """The same step, never captured."""
-    return _rows(engine)._turn(count, length, main_head(engine), MOST_CAPTURED)
+    rows = _rows(engine)
+    with on(engine._batcher._stream):
+        return rows.draw(rows._feed(count, length), slice(0, count), main_head(engine))
 
 
 # Rows
@@ -77,20 +99,23 @@ def begin(
 ) -> None:
     """Rows from place 0 on that have their prompt and their first token; none will end."""
     rows = _rows(engine)
-    hidden = prefill(engine, prompts)
-    for place, (prompt, sampling) in enumerate(zip(prompts, how, strict=True)):
-        rows.set(place, f"row {place}", limit, len(prompt), 0, 1 << 20, sampling)
-    rows.draw(hidden, slice(0, len(prompts)), main_head(engine))
+    with on(engine._batcher._stream):
+        hidden = prefill(engine, prompts)
+        for place, (prompt, sampling) in enumerate(zip(prompts, how, strict=True)):
+            rows.set(place, f"row {place}", limit, len(prompt), 0, 1 << 20, sampling)
+            rows.draw(hidden[place : place + 1], slice(place, place + 1), main_head(engine))
 
 
 def prefill(engine: Engine, prompts: Sequence[Sequence[int]]) -> Tensor:
     """Prompts into the places from 0 on: the hidden states [n, D] after them."""
-    return engine._lm.prefill(prompts, _rows(engine).cache.rows(0, len(prompts)))
+    with on(engine._batcher._stream):
+        return engine._lm.prefill(prompts, _rows(engine).cache.rows(0, len(prompts)))
 
 
 def put_at(engine: Engine, position: int) -> None:
     """All rows at this position, whatever is there."""
-    _rows(engine).at.fill_(position)
+    with on(engine._batcher._stream):
+        _rows(engine).at.fill_(position)
 
 
 def submit(engine: Engine, texts: Sequence[str], voice: Voice, how: Sampling) -> list[Answering]:
@@ -101,6 +126,11 @@ def submit(engine: Engine, texts: Sequence[str], voice: Voice, how: Sampling) ->
         for i, text in enumerate(texts)
     ]
     return engine._batcher.submit(rows, prompter.speech_plan(voice), how)
+
+
+def stream_alone(engine: Engine, voice: Voice, codes: Sequence[int]) -> NDArray[np.float32]:
+    """The samples of codes as a stream gives them, where nothing else runs."""
+    return engine._in_turn(partial(engine._stream_whole, voice, codes))
 
 
 def poison(engine: Engine, asked: Answering, patience: float = 10) -> None:
@@ -114,7 +144,7 @@ def poison(engine: Engine, asked: Answering, patience: float = 10) -> None:
         if time.perf_counter() > until or asked.done:
             raise RuntimeError("the row never ran")
         time.sleep(1e-4)
-    with torch.inference_mode():
+    with torch.inference_mode(), on(batcher._stream):
         _rows(engine).cache.keys[:, batcher._batch.index(asked), 0] = float("nan")
 
 
@@ -136,7 +166,7 @@ class Attentions:
     @staticmethod
     def see(positions: Tensor, length: int) -> Sight:
         """What both are told of new tokens at these positions [B, S]."""
-        return see(positions, length)
+        return see(positions, length, torch.bfloat16)
 
 
 def flash_version() -> str | None:

@@ -31,13 +31,9 @@ assert sys.argv[1] == "-m", sys.argv
 sys.argv = sys.argv[2:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
+
+
 # Marks that the worker misses: its bfloat16 logits tie, and a row of NaN fails the whole batch.
-MISSES = {
-    "tokens of a seed whatever a neighbour's top_k, share",
-    "rows beside it and after it the same, share",
-}
-
-
 def test_every_stage_runs_on_a_cpu_without_transformers_and_boto3(tmp_path: Path) -> None:
     (tmp_path / "without.py").write_text(WITHOUT)
     python = tmp_path / "python"
@@ -53,8 +49,8 @@ def test_every_stage_runs_on_a_cpu_without_transformers_and_boto3(tmp_path: Path
     outcomes = {name: stage["outcome"] for name, stage in results["stages"].items()}
     assert outcomes == dict.fromkeys(check.STAGES, check.DONE), done.stderr
     verdicts = {mark["mark"]: mark["verdict"] for mark in results["marks"]}
-    assert {name for name, verdict in verdicts.items() if verdict == MISSED} == MISSES, done.stdout
-    assert (done.returncode == 0) == (not MISSES)
+    assert {name for name, verdict in verdicts.items() if verdict == MISSED} == set(), done.stdout
+    assert done.returncode == 0
     judged = {mark.name for mark in MARKS if not mark.needs}
     assert {name for name, verdict in verdicts.items() if verdict != NOT_JUDGED} == judged
     text = file.with_suffix(".md").read_text()

@@ -1,0 +1,42 @@
+"""The worker's engine on a dry GPU, and what its networks may do there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support.dry_gpu import Gpu, dry_gpu, flash_attention
+from worker.speech.engine import Engine
+from worker.speech.gpu import FREE_BYTES
+
+FREE = FREE_BYTES + (5 << 19)  # bytes: beside what jobs need, the keys of six rows or so
+
+
+@contextmanager
+def loaded(checkpoint: Path, dtype: str, *, flash: bool) -> Iterator[tuple[Gpu, Engine]]:
+    """The engine as a GPU would have it, and the GPU."""
+    with flash_attention() if flash else nullcontext(), dry_gpu(free=FREE) as gpu:
+        yield gpu, Engine.load(checkpoint, dtype, "cuda")
+
+
+@contextmanager
+def unsynchronised(gpu: Gpu, *networks: torch.nn.Module) -> Iterator[None]:
+    """Within it, these networks may not wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        for network in networks:
+
+            def guarded(*args: Any, forward: Any = network.forward, **more: Any) -> Any:
+                with gpu.unsynchronised():
+                    return forward(*args, **more)
+
+            patch.setattr(network, "forward", guarded)
+        yield
+
+
+def replays(gpu: Gpu) -> int:
+    return sum(graph.replayed for graph in gpu.graphs)
