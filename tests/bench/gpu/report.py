@@ -50,8 +50,8 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Its short name; unknown without git or outside a repository."""
-    return _said("git", "rev-parse", "--short", "HEAD") or "unknown"
+    """Its short name; COMMIT where the repository was carried without its history, or unknown."""
+    return _said("git", "rev-parse", "--short", "HEAD") or os.environ.get("COMMIT") or "unknown"
 
 
 def _driver() -> str:

@@ -200,7 +200,11 @@ def test_where_git_is_missing_the_commit_is_unknown(
     assert report.commit() != "unknown"
     monkeypatch.setattr(report, "REPOSITORY", tmp_path)  # no repository
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv("COMMIT", raising=False)
     assert report.commit() == "unknown"
+    monkeypatch.setenv("COMMIT", "1a2b3c4")  # as told, where the files were carried
+    assert report.commit() == "1a2b3c4"
+    monkeypatch.delenv("COMMIT")
     monkeypatch.setattr(report, "REPOSITORY", REPOSITORY)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert report.machine("cpu")["commit"] == "unknown"
