@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ class Ours:
 
     def decode(self, codes: Sequence[int]) -> NDArray[np.float32]:
         """The codec's waveform of codes."""
-        return self.engine._codec.decode(self.voice.global_tokens, tuple(codes))
+        work = partial(self.engine._codec.decode, self.voice.global_tokens, tuple(codes))
+        return self.engine._in_turn(work)
 
     def prompt(self, text: str) -> tuple[int, ...]:
         """Token ids of the prompt of a sentence."""

@@ -336,3 +336,21 @@ def test_logits_are_float32_of_the_weights_as_they_are(tiny_checkpoint: Path) ->
     assert logits.dtype == torch.float32
     exact = hidden.double() @ lm.lm_head.weight[ids].double().T
     torch.testing.assert_close(logits.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+# Joined matrices, as on a GPU
+
+
+def test_joined_matrices_give_the_same_states(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, TENSORS)
+    states = []
+    for join in (False, True):
+        lm = LanguageModel.load(folder, torch.float32, CPU)
+        if join:
+            lm.join()
+        cache = lm.new_cache(len(PROMPTS), 20)
+        hidden = lm.prefill(PROMPTS, cache)
+        at = torch.tensor([len(prompt) for prompt in PROMPTS])
+        states += [torch.stack([hidden, lm.step(torch.tensor([4, 8, 15]), at, cache, 10)])]
+    assert not hasattr(lm.layers[0].self_attn, "q_proj")  # no second copy of the weights
+    torch.testing.assert_close(states[1], states[0], rtol=1e-5, atol=1e-5)

@@ -82,14 +82,26 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, width)
         self.v_proj = nn.Linear(config.hidden_size, width)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.qkv_proj: nn.Linear | None = None  # the three in one, where they are joined
+
+    def join(self) -> None:
+        """Make one matrix of three: on a GPU each operation of a step costs its launch."""
+        self.qkv_proj = joined(self.q_proj, self.k_proj, self.v_proj)
+        del self.q_proj, self.k_proj, self.v_proj
+
+    def _project(self, x: Tensor) -> Tensor:
+        """x [..., D] -> queries, keys and values of all heads, one after the other."""
+        if self.qkv_proj is not None:
+            out: Tensor = self.qkv_proj(x)
+            return out
+        return torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=-1)
 
     def forward(self, x: Tensor, layer: int, cache: KVCache, view: View) -> Tensor:
         """x [B, S, D] -> [B, S, D]."""
         b, s, _ = x.shape
-        # Rotated together: on a GPU each operation of a step costs as much as its launch.
-        both = torch.cat([self.q_proj(x), self.k_proj(x)], dim=-1).view(b, s, -1, self.head_dim)
+        qkv = self._project(x).view(b, s, -1, self.head_dim)
+        both, v = qkv.split([sum(self.heads), self.heads[1]], dim=2)
         q, k = rotate(both, view.cos, view.sin).split(self.heads, dim=2)
-        v = self.v_proj(x).view(b, s, -1, self.head_dim)
         y = view.attend(q, k, v, cache.keys[layer], cache.values[layer], view.sight)
         out: Tensor = self.o_proj(y.reshape(b, s, -1))
         return out
@@ -103,11 +115,33 @@ class FeedForward(nn.Module):
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_up_proj: nn.Linear | None = None  # both in one, where they are joined
+
+    def join(self) -> None:
+        """Make one matrix of two."""
+        self.gate_up_proj = joined(self.gate_proj, self.up_proj)
+        del self.gate_proj, self.up_proj
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, S, D] -> [B, S, D]."""
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        if self.gate_up_proj is not None:
+            gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        else:
+            gate, up = self.gate_proj(x), self.up_proj(x)
+        out: Tensor = self.down_proj(F.silu(gate) * up)
         return out
+
+
+def joined(*layers: nn.Linear) -> nn.Linear:
+    """One layer whose outputs are those of all, one after the other."""
+    weight = torch.cat([layer.weight for layer in layers])
+    whole = nn.Linear(1, 1, bias=False)
+    whole.out_features, whole.in_features = weight.shape
+    whole.weight = nn.Parameter(weight, requires_grad=False)
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    if biases:
+        whole.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
+    return whole
 
 
 class RMSNorm(nn.Module):
@@ -197,7 +231,16 @@ class LanguageModel(nn.Module):
         except RuntimeError as error:
             raise SetupError(f"LLM/model.safetensors does not fit its config: {error}") from error
         model.attention = attention_for(device, dtype)
-        return model.eval().requires_grad_(requires_grad=False)
+        model.eval().requires_grad_(requires_grad=False)
+        if device.type == "cuda":
+            model.join()
+        return model
+
+    def join(self) -> None:
+        """Compute with fewer and larger matrices: the same numbers, but for the last bits."""
+        for layer in self.layers:
+            layer.self_attn.join()
+            layer.mlp.join()
 
     @property
     def device(self) -> torch.device:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -35,6 +36,11 @@ def slots(engine: Engine) -> int:
     return engine._batcher.slots
 
 
+def its_stream(engine: Engine) -> AbstractContextManager[object]:
+    """Where the language model works: what reads the tokens of steps must be there too."""
+    return on(engine._batcher._stream)
+
+
 def main_head(engine: Engine) -> Head:
     """That of speech, which captured steps draw from."""
     batcher = engine._batcher
@@ -57,7 +63,7 @@ def captured(engine: Engine) -> dict[str, Callable[[], object]]:
 
 
 def _step(engine: Engine, *graphs: torch.cuda.CUDAGraph) -> None:
-    with on(engine._batcher._stream):
+    with its_stream(engine):
         for graph in graphs:
             graph.replay()
 
@@ -70,14 +76,14 @@ def captured_sizes(engine: Engine) -> list[int]:
 
 def capture_again(engine: Engine) -> None:
     """All steps; what was captured before is let go afterwards."""
-    with torch.inference_mode(), on(engine._batcher._stream):
+    with torch.inference_mode(), its_stream(engine):
         _rows(engine).capture(main_head(engine))
 
 
 def replay(engine: Engine, count: int, length: int) -> Tensor:
     """One step as the worker takes it, captured where it can be: the tokens [count]."""
     rows, head = _rows(engine), main_head(engine)
-    with on(engine._batcher._stream):
+    with its_stream(engine):
         hidden = rows.advance(count, length)
         if rows.draws_captured(head, max(rows._most[:count])):
             return rows.draw_captured(count, range(count)).clone()
@@ -87,7 +93,7 @@ def replay(engine: Engine, count: int, length: int) -> Tensor:
 def as_written(engine: Engine, count: int, length: int) -> Tensor:
     """The same step, never captured."""
     rows = _rows(engine)
-    with on(engine._batcher._stream):
+    with its_stream(engine):
         return rows.draw(rows._feed(count, length), slice(0, count), main_head(engine))
 
 
@@ -99,7 +105,7 @@ def begin(
 ) -> None:
     """Rows from place 0 on that have their prompt and their first token; none will end."""
     rows = _rows(engine)
-    with on(engine._batcher._stream):
+    with its_stream(engine):
         hidden = prefill(engine, prompts)
         for place, (prompt, sampling) in enumerate(zip(prompts, how, strict=True)):
             rows.set(place, f"row {place}", limit, len(prompt), 0, 1 << 20, sampling)
@@ -108,13 +114,13 @@ def begin(
 
 def prefill(engine: Engine, prompts: Sequence[Sequence[int]]) -> Tensor:
     """Prompts into the places from 0 on: the hidden states [n, D] after them."""
-    with on(engine._batcher._stream):
+    with its_stream(engine):
         return engine._lm.prefill(prompts, _rows(engine).cache.rows(0, len(prompts)))
 
 
 def put_at(engine: Engine, position: int) -> None:
     """All rows at this position, whatever is there."""
-    with on(engine._batcher._stream):
+    with its_stream(engine):
         _rows(engine).at.fill_(position)
 
 
@@ -144,7 +150,7 @@ def poison(engine: Engine, asked: Answering, patience: float = 10) -> None:
         if time.perf_counter() > until or asked.done:
             raise RuntimeError("the row never ran")
         time.sleep(1e-4)
-    with torch.inference_mode(), on(batcher._stream):
+    with torch.inference_mode(), its_stream(engine):
         _rows(engine).cache.keys[:, batcher._batch.index(asked), 0] = float("nan")
 
 

@@ -14,7 +14,7 @@ class Scale:
     name: str
     sizes: Sizes
     rows: tuple[int, ...] = (1, 3, 8, 32, 33, 64)  # of a batch, where there are as many slots
-    steps: int = 120  # that two ways are compared over
+    steps: int = 60  # that two ways are compared over
     calls: int = 30  # of which the median counts
     prompts: tuple[int, ...] = (60, 61, 300, 600, 1000)  # tokens
     decoded: tuple[int, ...] = (250, 250, 250, 251, 251, 252, 300, 60, 60, 1000, 1000)  # tokens

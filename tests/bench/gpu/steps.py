@@ -61,7 +61,7 @@ def tokens(
     ]
     longest = max(map(len, prompts)) + 1
     step = inside.as_written if as_written else inside.replay
-    with torch.inference_mode():
+    with torch.inference_mode(), inside.its_stream(engine):
         inside.begin(engine, prompts, how, steps + 4)
         made = [step(engine, len(how), longest + i).clone() for i in range(steps)]
         return torch.stack(made).cpu().numpy()

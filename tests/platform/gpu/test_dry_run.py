@@ -18,6 +18,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from tests.bench.gpu import steps as steps_of_the_check
 from tests.support.dry_gpu import Gpu, SynchronisedError
 from tests.support.dry_gpu.engine import loaded, replays, unsynchronised
 from worker.speech import attention, lm, sampling
@@ -208,6 +209,18 @@ def test_a_fault_in_a_step_is_found_when_it_is_captured(
     plant(monkeypatch)
     with pytest.raises(error, match=said), loaded(checkpoint, "bfloat16", flash=True):
         pass
+
+
+def test_the_check_reads_tokens_once_they_are_there(fast: tuple[Gpu, Engine]) -> None:
+    """What `make gpu-check` compares: captured steps, and the same as they are written."""
+    _gpu, engine = fast
+    how = [Sampling(seed=3), Sampling(temperature=0), Sampling(seed=4, top_k=0)]
+    replayed, written = (
+        steps_of_the_check.tokens(engine, how, 5, as_written=as_written)
+        for as_written in (False, True)
+    )
+    assert replayed.shape == (5, 3)
+    assert (replayed == written).all()
 
 
 def test_nothing_runs_on_the_default_stream(fast: tuple[Gpu, Engine], tmp_path: Path) -> None:
