@@ -76,7 +76,7 @@ class Attention(nn.Module):
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
         self.head_dim = config.head_dim
-        self.heads = [config.num_attention_heads, config.num_key_value_heads]
+        self.heads = config.num_attention_heads, config.num_key_value_heads
         width = config.num_key_value_heads * self.head_dim
         self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.k_proj = nn.Linear(config.hidden_size, width)
@@ -100,8 +100,9 @@ class Attention(nn.Module):
         """x [B, S, D] -> [B, S, D]."""
         b, s, _ = x.shape
         qkv = self._project(x).view(b, s, -1, self.head_dim)
-        both, v = qkv.split([sum(self.heads), self.heads[1]], dim=2)
-        q, k = rotate(both, view.cos, view.sin).split(self.heads, dim=2)
+        queries, keys = self.heads
+        q, k = rotate(qkv[:, :, : queries + keys], view.cos, view.sin).tensor_split([queries], 2)
+        v = qkv[:, :, queries + keys :]
         y = view.attend(q, k, v, cache.keys[layer], cache.values[layer], view.sight)
         out: Tensor = self.o_proj(y.reshape(b, s, -1))
         return out
@@ -138,7 +139,7 @@ def joined(*layers: nn.Linear) -> nn.Linear:
     whole = nn.Linear(1, 1, bias=False)
     whole.out_features, whole.in_features = weight.shape
     whole.weight = nn.Parameter(weight, requires_grad=False)
-    biases = [layer.bias for layer in layers if layer.bias is not None]
+    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
     if biases:
         whole.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
     return whole
