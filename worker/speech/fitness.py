@@ -37,8 +37,8 @@ def check_flash_attention(wheel: str | None) -> None:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise SetupError(
             f"flash-attn is installed and cannot be imported beside torch {torch.__version__} "
-            f"({reason}): it was built for another torch, CUDA or Python; install again with: "
-            "python -m volume install --environment"
+            f"({reason}): it was built for another torch, CUDA or Python; run: "
+            "python -m volume verify --repair"
         ) from error
 
 
