@@ -25,7 +25,8 @@ PACKAGE_SECONDS = 3.0  # that each second one of these is late at most, likewise
 PACKAGES = {
     *("runpod", "runpod.cli", "runpod.serverless", "aiohttp", "boto3"),  # the main thread's
     *("torch", "torch.nn", "torch._meta_registrations"),  # then those of the engine's thread
-    *("torchaudio", "einops", "omegaconf", "spark_tts_lib.models", "spark_tts_lib.utils"),
+    *("torchaudio", "einops", "omegaconf"),
+    *("spark_tts_lib.models", "spark_tts_lib.utils", "sparktts.models", "sparktts.utils"),
     *("whisperx", "transformers", "torch._dynamo", "pandas", "nltk"),  # and the aligner's
 }
 PATIENCE = 60.0  # seconds that a module waits for another one
