@@ -67,7 +67,7 @@ def load_model(language: str, folder: Path, device: str) -> CtcModel:
         )
     alphabet = {token.lower(): index for token, index in json.loads(vocabulary.read_text()).items()}
 
-    class Network(Wav2Vec2ForCTC):  # type: ignore[misc] # transformers is not typed
+    class Network(Wav2Vec2ForCTC):  # type: ignore[no-untyped-call] # its __init_subclass__
         @classmethod
         def get_init_context(cls, *_given: object, **_named: object) -> list[Any]:
             # As transformers, without memory until the file brings the weights; but in this
