@@ -21,7 +21,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MODULE_SECONDS = 0.0005  # that any module is late at most, before its code is run or afterwards
-PACKAGE_SECONDS = 3.0  # that each second one of these is late at most, likewise
+PACKAGE_SECONDS = 2.0  # that each second one of these is late at most, likewise
 PACKAGES = {
     *("runpod", "runpod.cli", "runpod.serverless", "aiohttp", "boto3"),  # the main thread's
     *("torch", "torch.nn", "torch._meta_registrations"),  # then those of the engine's thread
