@@ -76,8 +76,8 @@ coverage: $(STAMP) system  ## every test, and which branches none enters (docs/C
 image-test: $(STAMP) system  ## the image: built twice from nothing, the same bytes, started (NIX.md)
 	$(BIN)/python -m pytest tests/nix -m 'image or not image' -s
 
-faults: $(STAMP)  ## the volume under every fault in full: a hundred kills, each file flipped
-	FAULTS=full $(BIN)/python -m pytest tests/platform/volume -rA --durations=0
+faults: $(STAMP)  ## the volume and the start under every fault: a hundred kills, 300 late starts
+	FAULTS=full $(BIN)/python -m pytest tests/platform/volume tests/platform/start -rA --durations=0
 
 hostile: $(STAMP)  ## hostile input in full: URLs, 1,000 audio files, 10,000 jobs, names, injections
 	HOSTILE=full $(BIN)/python -m pytest tests/platform/hostile -rA --durations=5

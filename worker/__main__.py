@@ -10,22 +10,25 @@ import gc
 import logging
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volume.layout import Layout, LayoutError, locked_wheel
 from worker import sdk
 from worker.errors import SetupError, device_failure
 from worker.lifecycle import Concurrency, RunningJobs, host_memory_free, sweep_scratch
-from worker.observe import event, set_up_logging
+from worker.observe import event, log, set_up_logging
 from worker.settings import Settings, load_settings
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.int8_weights import read_ahead
 
 if TYPE_CHECKING:
+    from worker.parts import Parts
     from worker.speech.engine import Engine
+    from worker.speech.int8_weights import Weights
 
 JOBS = 8  # at once, where the operator does not say
 
@@ -33,6 +36,9 @@ JOBS = 8  # at once, where the operator does not say
 def main() -> int:
     """Serve until the platform stops the worker; 1 when it is not complete."""
     set_up_logging("INFO")
+    # A prompt is a thousand calls of torch, each of which gives Python's lock away and may wait
+    # this long for another thread that computes in Python; it is 5 ms by default.
+    sys.setswitchinterval(0.0003)
     try:
         settings = load_settings()
         set_up_logging(settings.log_level, _secrets(settings))
@@ -51,13 +57,14 @@ def _serve(settings: Settings) -> int:
     os.environ.setdefault("RUNPOD_LOG_LEVEL", quiet.get(settings.log_level, "INFO"))
     # Hundreds of thousands of objects are made until the first job, none of them garbage.
     gc.disable()
-    # The model loads while the rest is imported: the SDK's import is a second of waiting.
-    with ThreadPoolExecutor(1) as beside:
-        engine = beside.submit(_load_engine, settings)
-        with sdk.light():
-            import_module("runpod")
-        sweep_scratch()
-        parts = import_module("worker.parts").Parts.load(settings, engine.result)
+    try:
+        parts = _load(settings)
+    except (SetupError, LayoutError):
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}".splitlines()[0]
+        log.exception("setup failed", extra={"fields": {"error": told}})
+        return 1
     # Imported once it is known that they are needed.
     import runpod  # noqa: PLC0415
     from runpod.http_client import AsyncClientSession  # noqa: PLC0415
@@ -65,8 +72,7 @@ def _serve(settings: Settings) -> int:
 
     from worker import fitness  # noqa: PLC0415
     from worker.handler import Service, make_handler, make_stream_handler  # noqa: PLC0415
-    from worker.speech.fitness import check_flash_attention  # noqa: PLC0415
-    from worker.speech.gpu import check_gpu  # noqa: PLC0415
+    from worker.speech.gpu import check_gpu_memory  # noqa: PLC0415
 
     async def send(job: dict[str, Any], progress: dict[str, Any]) -> None:
         # The SDK's progress_update sends each in a thread of its own, so that they overtake each
@@ -88,10 +94,7 @@ def _serve(settings: Settings) -> int:
     )
     model = Layout(settings.runpod_volume).model(settings.spark_model)
     for check in (
-        fitness.named(
-            "flash_attention", partial(check_flash_attention, locked_wheel("flash-attn"))
-        ),
-        fitness.named("gpu", check_gpu),
+        fitness.named("gpu_memory", check_gpu_memory),
         fitness.named("model", partial(fitness.check_model, model)),
         fitness.named("storage", partial(fitness.check_storage, parts)),
         fitness.named("speech", partial(fitness.check_speech, parts)),
@@ -125,15 +128,38 @@ def _serve(settings: Settings) -> int:
     return 1 if running.broken else 0
 
 
-def _load_engine(settings: Settings) -> Engine:
-    model = Layout(settings.runpod_volume).model(settings.spark_model)
-    folder, dtype = Checkpoint(model).language_model, settings.spark_dtype
-    with ThreadPoolExecutor(1) as beside:
-        # Weights in 8 bits need no torch: they are read while it is imported.
-        weights = beside.submit(read_ahead, folder, dtype)
-        from worker.speech.engine import Engine  # noqa: PLC0415
+def _load(settings: Settings) -> Parts:
+    """Load the model while the rest is imported: the imports wait for the volume much of the time.
 
-        return Engine.load(model, dtype, int8_weights=weights.result)
+    What fails first is raised, and at once: other threads that are not through may fail by it.
+    """
+    sdk.lighten()
+    model = Layout(settings.runpod_volume).model(settings.spark_model)
+    beside = ThreadPoolExecutor(3)
+    try:
+        libraries = beside.submit(import_module, "worker.speech.engine")
+        # Weights in 8 bits need no torch: they are read while it is imported.
+        folder, dtype = Checkpoint(model).language_model, settings.spark_dtype
+        weights = beside.submit(read_ahead, folder, dtype)
+        engine = beside.submit(_load_engine, model, dtype, libraries, weights)
+        import_module("runpod")
+        sweep_scratch()
+        libraries.result()  # or torch, half imported, would be imported again below
+        loaded: Parts = import_module("worker.parts").Parts.load(settings, engine.result)
+        return loaded
+    finally:
+        beside.shutdown(wait=False)
+
+
+def _load_engine(
+    model: Path, dtype: str, libraries: Future[Any], weights: Future[Weights | None]
+) -> Engine:
+    libraries.result()
+    from worker.speech.engine import Engine  # noqa: PLC0415
+    from worker.speech.fitness import check_hardware  # noqa: PLC0415
+
+    check_hardware(locked_wheel("flash-attn"))
+    return Engine.load(model, dtype, int8_weights=weights.result)
 
 
 def _secrets(settings: Settings) -> list[str]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from volume.layout import Layout, LayoutError
+from volume.layout import Layout, LayoutError, locked_wheel
 from worker.errors import SetupError
 from worker.keys import Keys, keys_of
 from worker.references import fetch_reference
 from worker.settings import Settings
 from worker.speech.engine import Engine
+from worker.speech.fitness import check_hardware
 from worker.storage import Storage, open_storage
 from worker.timing import Aligner, find_folders
 from worker.voices import Voices
@@ -44,9 +46,15 @@ class Parts:
             raise SetupError(str(error)) from None
         storage, keys = open_storage(settings), keys_of(settings)
         aligners = find_folders(layout, checkpoint, settings.whisperx_languages)
-        with ThreadPoolExecutor(1) as beside:
-            aligner = beside.submit(Aligner.load, aligners) if aligners else None
-            engine = loading() if loading else Engine.load(checkpoint, settings.spark_dtype)
+        loading = loading or partial(_load_engine, checkpoint, settings.spark_dtype)
+        beside = ThreadPoolExecutor(2)
+        try:
+            engine_loads = beside.submit(loading)
+            aligner_loads = beside.submit(Aligner.load, aligners) if aligners else None
+            _raise_first_failure([engine_loads, *([aligner_loads] if aligner_loads else [])])
+        finally:
+            beside.shutdown(wait=False)
+        engine = engine_loads.result()
         return cls(
             engine=engine,
             voices=Voices(engine, storage, keys, layout.voices / checkpoint.name),
@@ -54,5 +62,16 @@ class Parts:
             keys=keys,
             url_expiry=settings.s3_url_expiry,
             fetch_reference=lambda url, folder: fetch_reference(url, storage, keys, folder),
-            aligner=aligner.result() if aligner else None,
+            aligner=aligner_loads.result() if aligner_loads else None,
         )
+
+
+def _load_engine(checkpoint: Path, dtype: str) -> Engine:
+    check_hardware(locked_wheel("flash-attn"))
+    return Engine.load(checkpoint, dtype)
+
+
+def _raise_first_failure(work: Sequence[Future[Any]]) -> None:
+    """Wait for all of it; raise as soon as one fails: another may then fail by it."""
+    for done in as_completed(work):
+        done.result()

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from worker.imports import StandIns
 
-@contextmanager
-def light() -> Iterator[None]:
+
+def lighten() -> None:
     """Let the SDK be imported without paramiko, which only its command line uses, and cpuinfo.
 
     Of cpuinfo it asks the processor's name, for which that starts other processes (0.7 s of a
-    CPU). Paramiko is imported as soon as anything of it is used.
+    CPU). Paramiko is imported as soon as the SDK uses anything of it.
     """
-    standing_in = {
-        name: module
-        for name, module in (("paramiko", _later("paramiko")), ("cpuinfo", _cpuinfo()))
-        if name not in sys.modules
-    }
-    sys.modules.update(standing_in)
-    try:
-        yield
-    finally:
-        for name in standing_in:
-            del sys.modules[name]
+    StandIns("runpod", {"paramiko": _later("paramiko"), "cpuinfo": _cpuinfo()}).install()
 
 
 def _later(name: str) -> ModuleType:

@@ -33,6 +33,7 @@ ELSEWHERE = ("text", "prompt_speech_url", "output_name", "output_format", "url_e
 def main(arguments: list[str] | None = None) -> int:
     """Speak one text into a file; 1 when it cannot be."""
     options = _parser().parse_args(arguments)
+    sys.setswitchinterval(0.0003)  # as the worker
     try:
         settings = load_settings()
         set_up_logging("WARNING" if settings.log_level == "INFO" else settings.log_level)

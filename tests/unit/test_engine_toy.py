@@ -689,8 +689,12 @@ def test_a_gpu_takes_bfloat16_where_it_has_it(
     tmp_path: Path,
     supported: bool,
 ) -> None:
-    """The CPU beside it has nothing to say."""
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
+    """The CPU beside it has nothing to say; and torch's emulation, which is slow, is none."""
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: supported or including_emulation,
+    )
     monkeypatch.setattr(engine_module, "cpu_has_bfloat16", lambda: not supported)
     engine_module._load_lm(
         Checkpoint(tmp_path / PREPARED),

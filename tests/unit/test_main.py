@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.support.small_parts import TEXT, SmallParts, small_parts
+from volume.layout import locked_wheel
 from worker import __main__ as worker_main
 from worker import lifecycle
 from worker.errors import SetupError
@@ -95,12 +100,15 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         return small.parts
 
     monkeypatch.setattr(Parts, "load", load)
-    monkeypatch.setattr(worker_main, "_load_engine", lambda _settings: small.engine)
+    monkeypatch.setattr(worker_main, "_load_engine", lambda *_given: small.engine)
     monkeypatch.setattr(worker_main.gc, "freeze", lambda: None)  # not for all tests after this
     monkeypatch.setattr(worker_main, "sweep_scratch", lambda: world.swept.append(True))
     monkeypatch.setattr(worker_main, "host_memory_free", lambda: 0.5)
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
     handlers, level, propagate = log.handlers[:], log.level, log.propagate
+    interval = sys.getswitchinterval()
     yield world
+    sys.setswitchinterval(interval)
     gc.enable()
     log.handlers[:], log.propagate = handlers, propagate
     log.setLevel(level)
@@ -196,7 +204,80 @@ def test_parts_that_cannot_be_loaded_are_told(
     assert not world.sdk.config
 
 
+def test_an_error_that_nobody_expected_is_told_in_one_line_with_its_traceback(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise RecursionError("too deep\nand more")
+
+    monkeypatch.setattr(Parts, "load", fail)
+    assert worker_main.main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["level"]) == ("setup failed", "ERROR")
+    assert told["error"] == "RecursionError: too deep"
+    assert "in fail" in told["traceback"]
+    assert not world.sdk.config
+
+
+def test_libraries_that_cannot_be_imported_are_told_and_not_imported_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def fail(name: str) -> object:
+        asked.append(name)
+        if name == "worker.speech.engine":
+            raise OSError("the volume is gone")
+        return import_module(name)
+
+    monkeypatch.setattr(worker_main, "import_module", fail)
+    assert worker_main.main() == 1
+    assert '"error": "OSError: the volume is gone"' in capsys.readouterr().err
+    assert sorted(asked) == ["runpod", "worker.speech.engine"]
+
+
+def test_hardware_that_cannot_be_used_is_told_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def refuse(wheel: str | None) -> None:
+        asked.append(wheel)
+        raise SetupError("the GPU is too old")
+
+    monkeypatch.setattr("worker.speech.fitness.check_hardware", refuse)
+    monkeypatch.setattr("worker.speech.engine.Engine.load", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(SetupError, match="too old"):
+        worker_main._load_engine(tmp_path, "auto", done("torch"), done(None))
+    assert asked == [locked_wheel("flash-attn")]
+
+
+def test_a_start_that_fails_is_told_while_other_threads_are_not_through(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = threading.Event()
+
+    def fail(*_: object) -> None:
+        raise SetupError("the weights are damaged")
+
+    monkeypatch.setattr(worker_main, "_load_engine", lambda *_given: told.wait(60))
+    monkeypatch.setattr(Parts, "load", fail)
+    assert worker_main.main() == 1
+    assert not told.is_set()
+    told.set()
+    assert "the weights are damaged" in capsys.readouterr().err
+
+
 # --- what the SDK is given
+
+
+def test_threads_give_way_soon(world: World) -> None:
+    """A thread that computes in Python holds up each call of torch for this long."""
+    seen: list[float] = []
+    world.sdk.serve = lambda _config: seen.append(sys.getswitchinterval())
+    assert worker_main.main() == 0
+    assert seen == [pytest.approx(0.0003)]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +378,7 @@ def test_the_workers_stream_is_the_jobs_default(
 def test_all_is_checked_before_the_first_job(world: World, tmp_path: Path) -> None:
     world.serve()
     assert [check.__name__ for check in world.sdk.checks] == [
-        "flash_attention", "gpu", "model", "storage", "speech",
+        "gpu_memory", "model", "storage", "speech",
     ]  # fmt: skip
     by_name = {check.__name__: check for check in world.sdk.checks}
     by_name["storage"]()
@@ -417,18 +498,41 @@ def test_a_job_that_breaks_the_gpu_gives_up_the_same_worker(world: World) -> Non
     assert len(reasons) == 1
 
 
+def done(value: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(value)
+    return future
+
+
 def test_the_engine_is_loaded_with_the_weights_that_were_read_ahead(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "SparkTTS-serverless" / "models" / "mine@1").mkdir(parents=True)
-    settings = Settings(runpod_volume=tmp_path, spark_model="mine@1", spark_dtype="int8")
+    monkeypatch.setenv("SPARK_DTYPE", "int8")
+    model = tmp_path / "SparkTTS-serverless" / "models" / "mine@1"
     seen: list[Any] = []
     monkeypatch.setattr(worker_main, "read_ahead", lambda *given: seen.append(given) or "weights")
 
+    def load_engine(*given: Any) -> Any:
+        folder, dtype, libraries, weights = given
+        assert libraries.result().__name__ == "worker.speech.engine"
+        seen.append((folder, dtype, weights.result()))
+        return world.small.engine
+
+    monkeypatch.setattr(worker_main, "_load_engine", load_engine)
+    world.serve()
+    assert seen == [(model / "LLM", "int8"), (model, "int8", "weights")]
+
+
+def test_the_engine_waits_for_its_libraries_and_takes_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def load(folder: Path, dtype: str, int8_weights: Callable[[], Any]) -> Any:
         return folder, dtype, int8_weights()
 
     monkeypatch.setattr("worker.speech.engine.Engine.load", load)
-    model = tmp_path / "SparkTTS-serverless" / "models" / "mine@1"
-    assert worker_main._load_engine(settings) == (model, "int8", "weights")
-    assert seen == [(model / "LLM", "int8")]
+    loaded = worker_main._load_engine(tmp_path, "int8", done("torch"), done("weights"))
+    assert loaded == (tmp_path, "int8", "weights")
+    broken: Future[Any] = Future()
+    broken.set_exception(OSError("the volume is gone"))
+    with pytest.raises(OSError, match="gone"):
+        worker_main._load_engine(tmp_path, "int8", broken, done("weights"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.small_parts import ToneEngine
+from volume.layout import locked_wheel
 from worker import parts as module
 from worker.errors import SetupError
 from worker.parts import Parts
@@ -82,8 +84,22 @@ def test_the_engine_is_loaded_here_where_no_other_thread_does(
         return ToneEngine()
 
     monkeypatch.setattr(module.Engine, "load", load_engine)
+    monkeypatch.setattr(module, "check_hardware", seen.append)
     Parts.load(settings(volume, spark_dtype="float32"))
-    assert seen == [(volume / "SparkTTS-serverless" / "models" / "mine@1", "float32")]
+    model = volume / "SparkTTS-serverless" / "models" / "mine@1"
+    assert seen == [locked_wheel("flash-attn"), (model, "float32")]
+
+
+def test_hardware_that_cannot_be_used_is_told_before_the_engine_is_loaded(
+    volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_wheel: str | None) -> None:
+        raise SetupError("the GPU is too old")
+
+    monkeypatch.setattr(module.Engine, "load", lambda *_given: pytest.fail("it is loaded"))
+    monkeypatch.setattr(module, "check_hardware", refuse)
+    with pytest.raises(SetupError, match="too old"):
+        Parts.load(settings(volume))
 
 
 def test_the_aligner_is_of_the_languages_that_are_installed(
@@ -106,3 +122,43 @@ def test_an_aligner_that_cannot_be_loaded_stops_the_worker(
     monkeypatch.setattr(module.Aligner, "load", fail)
     with pytest.raises(SetupError, match="damaged"):
         load(volume)
+
+
+@pytest.mark.parametrize("first", ["engine", "aligner"])
+def test_what_fails_first_is_told_and_not_what_follows_from_it(
+    volume: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    failed = threading.Event()
+
+    def fail(what: str) -> Any:
+        if what != first:
+            assert failed.wait(60)
+            raise ImportError("half of a module is missing")
+        try:
+            raise SetupError(f"the {what} is damaged")
+        finally:
+            threading.Timer(0.2, failed.set).start()
+
+    (volume / "SparkTTS-serverless" / "models" / "mine@1" / "aligner").mkdir()
+    monkeypatch.setattr(module.Aligner, "load", lambda _folders: fail("aligner"))
+    with pytest.raises(SetupError, match=f"the {first} is damaged"):
+        Parts.load(settings(volume), lambda: fail("engine"))
+
+
+@pytest.mark.parametrize("broken", ["engine", "aligner"])
+def test_a_failure_is_told_while_the_other_is_not_through(
+    volume: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    told = threading.Event()
+
+    def load(what: str) -> Any:
+        if what == broken:
+            raise SetupError(f"the {what} is damaged")
+        return told.wait(60)
+
+    (volume / "SparkTTS-serverless" / "models" / "mine@1" / "aligner").mkdir()
+    monkeypatch.setattr(module.Aligner, "load", lambda _folders: load("aligner"))
+    with pytest.raises(SetupError, match=f"the {broken} is damaged"):
+        Parts.load(settings(volume), lambda: load("engine"))
+    assert not told.is_set()
+    told.set()

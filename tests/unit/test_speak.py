@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -41,13 +42,20 @@ def _loaded(small: SmallParts, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setattr(Parts, "load", lambda _settings: small.parts)
     handlers, level, propagate = log.handlers[:], log.level, log.propagate
+    interval = sys.getswitchinterval()
     yield
+    sys.setswitchinterval(interval)
     log.handlers[:], log.propagate = handlers, propagate
     log.setLevel(level)
 
 
 def call(*options: object) -> int:
     return speak.main([TEXT, *map(str, options)])
+
+
+def test_threads_give_way_soon_as_in_a_worker(small: SmallParts, tmp_path: Path) -> None:
+    assert call("--out", tmp_path / "a.wav") == 0
+    assert sys.getswitchinterval() == pytest.approx(0.0003)
 
 
 def test_the_speech_is_put_where_asked_and_nothing_else_is_left(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,3 +96,44 @@ def test_a_model_gives_the_same_for_the_same_window(demo_checkpoint: Path) -> No
     first = model.logits(window)
     assert torch.equal(first, model.logits(window))  # as no dropout would have it
     assert not first.requires_grad
+
+
+def test_what_other_threads_build_and_load_meanwhile_keeps_its_weights(
+    demo_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine does, at start. Transformers' own way takes every thread's weights away."""
+    from transformers import Wav2Vec2ForCTC
+
+    built: list[torch.nn.Linear] = []
+
+    def build() -> None:
+        layer = torch.nn.Linear(2, 2)
+        torch.nn.init.constant_(layer.weight, 7.0)
+        layer.load_state_dict({**layer.state_dict(), "bias": torch.ones(2)}, assign=True)
+        built.append(layer)
+
+    theirs = Wav2Vec2ForCTC.__init__
+
+    def init(*given: Any, **named: Any) -> None:
+        with ThreadPoolExecutor(1) as beside:
+            beside.submit(build).result()
+        theirs(*given, **named)
+
+    monkeypatch.setattr(Wav2Vec2ForCTC, "__init__", init)
+    load_model("en", demo_checkpoint / "aligner", "cpu")
+    (layer,) = built
+    assert torch.equal(layer.weight, torch.full((2, 2), 7.0))
+    assert torch.equal(layer.bias, torch.ones(2))
+
+
+def test_the_weights_are_those_that_transformers_loads(demo_checkpoint: Path) -> None:
+    from transformers import Wav2Vec2ForCTC
+
+    folder = demo_checkpoint / "aligner"
+    window = np.sin(np.arange(16_000) / 9).astype(np.float32)
+    theirs = Wav2Vec2ForCTC.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    with torch.inference_mode():
+        expected = theirs.eval()(torch.from_numpy(window)[None]).logits
+    model = load_model("en", folder, "cpu")
+    model._normalise = False
+    assert torch.equal(model.logits(window), expected)

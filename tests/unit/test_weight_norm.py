@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
 import pytest
@@ -110,4 +111,17 @@ def test_a_build_that_fails_leaves_the_package_as_it_was(
 
     with pytest.raises(KeyError):
         build()
+    assert ours.weight_norm(1) == ("normed", "some_speech.wave", 1)
+
+
+def test_another_thread_builds_with_factors_meanwhile(
+    package: Callable[[str], ModuleType],
+) -> None:
+    ours = package("some_speech.wave")
+    with built_folded("some_speech"), ThreadPoolExecutor(1) as beside:
+        assert ours.weight_norm(1) == 1
+        assert beside.submit(ours.weight_norm, 1).result() == ("normed", "some_speech.wave", 1)
+        with built_folded("some_speech"):
+            pass
+        assert ours.weight_norm(1) == 1
     assert ours.weight_norm(1) == ("normed", "some_speech.wave", 1)

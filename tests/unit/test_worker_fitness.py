@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ import pytest
 from volume.layout import MODEL_LOCK, locked_revision
 from worker.errors import SetupError
 from worker.fitness import check_model, named
-from worker.speech.gpu import check_gpu
 
 
 @pytest.fixture
@@ -56,38 +54,6 @@ def test_a_damaged_model_is_named(model: Path, damage: str) -> None:
 
 def test_a_model_that_no_lock_names_is_read(model: Path) -> None:
     check_model(Path(shutil.move(model, model.with_name("mine@1"))))
-
-
-def test_a_gpu_without_a_usable_driver_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    check_gpu(tmp_path)
-    (tmp_path / "nvidiactl").symlink_to("/dev/null")  # a device as well
-    with pytest.raises(SetupError, match="driver"):
-        check_gpu(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("capability", "free", "said"),
-    [
-        ((6, 1), 8 << 30, "compute capability 6.1; 7.0 or newer"),
-        ((8, 6), 300 << 20, "300 of 8192 MiB free beside the model; 1024 MiB are needed"),
-        ((8, 6), 4 << 30, None),
-    ],
-)
-def test_a_gpu_too_old_or_too_small_is_refused(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], free: int, said: str | None
-) -> None:
-    for name, given in (
-        ("is_available", True),
-        ("get_device_name", "a GPU"),
-        ("get_device_capability", capability),
-        ("mem_get_info", (free, 8 << 30)),
-    ):
-        monkeypatch.setattr(f"torch.cuda.{name}", lambda given=given: given)
-    with pytest.raises(SetupError, match=said) if said else nullcontext():
-        check_gpu()
 
 
 def test_a_check_has_the_name_that_the_sdk_shows() -> None:

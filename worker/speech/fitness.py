@@ -1,13 +1,24 @@
-"""Whether what is installed can run here: asked once, before the first job is taken."""
+"""Whether what is installed can run here: asked before anything is loaded."""
 
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
 
 from worker.errors import SetupError
+from worker.speech.gpu import check_gpu
+
+
+def check_hardware(flash_attention: str | None) -> None:
+    """Raise SetupError where a model could not run: by the GPU, its driver or flash-attn.
+
+    `flash_attention` is the file name of the locked wheel.
+    """
+    check_gpu()
+    check_flash_attention(flash_attention)
 
 
 def check_flash_attention(wheel: str | None) -> None:
@@ -16,8 +27,19 @@ def check_flash_attention(wheel: str | None) -> None:
     `wheel` is the file name of the locked flash-attn wheel. Without CUDA, or without flash-attn,
     torch's own attention is used and there is nothing to check.
     """
-    if wheel is not None and torch.cuda.is_available() and find_spec("flash_attn"):
+    if not torch.cuda.is_available() or not find_spec("flash_attn"):
+        return
+    if wheel is not None:
         refuse_other_abi(wheel, new_abi=bool(torch._C._GLIBCXX_USE_CXX11_ABI))  # noqa: SLF001
+    try:
+        import_module("flash_attn")
+    except (ImportError, OSError) as error:  # an undefined symbol, a library that is not there
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise SetupError(
+            f"flash-attn is installed and cannot be imported beside torch {torch.__version__} "
+            f"({reason}): it was built for another torch, CUDA or Python; run: "
+            "python -m volume verify --repair"
+        ) from error
 
 
 def refuse_other_abi(wheel: str, *, new_abi: bool) -> None:

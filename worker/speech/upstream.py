@@ -7,21 +7,18 @@ modified.
 
 from __future__ import annotations
 
-import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec, module_from_spec
-from types import ModuleType
+from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from worker.errors import SetupError
+from worker.imports import StandIns
 
 PACKAGES = ("sparktts", "spark_tts_lib")
 
@@ -53,33 +50,23 @@ def find_upstream() -> Upstream:
     def part(module: str, name: str) -> Any:
         return getattr(import_module(f"{package}.{module}"), name)
 
-    with _light(package):
-        return _collect(package, part)
+    _lighten(package)
+    return _collect(package, part)
 
 
-@contextmanager
-def _light(package: str) -> Iterator[None]:
+def _lighten(package: str) -> None:
     """Let upstream's modules be imported without what none of them needs here.
 
-    spark-tts-lib's own __init__ brings transformers (5 s): a parent with nothing in it stands in
-    its place, as in the GitHub package. einops registers its operations with torch's compiler
-    when that can be imported, which takes 3 s. Of einx, which brings sympy (1.5 s), upstream uses
-    one expression. All are as they were afterwards.
+    spark-tts-lib's own __init__ brings transformers (5 s): it is not run, as if there were none,
+    as in the GitHub package. einops registers its operations with torch's compiler, whose import
+    takes 3 s. Of einx, which brings sympy (1.5 s), upstream uses one expression.
     """
-    parents: dict[str, ModuleType] = {} if package in sys.modules else {package: _bare(package)}
-    if "einx" not in sys.modules:
-        parents["einx"] = ModuleType("einx")
-        parents["einx"].get_at = _get_at  # type: ignore[attr-defined]
-    absent = {} if "torch._dynamo" in sys.modules else {"torch._dynamo": None}
-    sys.modules.update(parents)
-    sys.modules.update(absent)  # type: ignore[arg-type] # None: Python's own way to say absent
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="allow_ops_in_compiled_graph failed")
-            yield
-    finally:
-        for name in (*parents, *absent):
-            del sys.modules[name]
+    StandIns(package, {"einx": SimpleNamespace(get_at=_get_at)}, bare=True).install()
+    StandIns("einops", {"torch._dynamo": SimpleNamespace(allow_in_graph=_as_it_is)}).install()
+
+
+def _as_it_is(operation: object) -> object:
+    return operation
 
 
 def _get_at(expression: str, codebooks: Tensor, indices: Tensor) -> Tensor:
@@ -87,14 +74,6 @@ def _get_at(expression: str, codebooks: Tensor, indices: Tensor) -> Tensor:
     if expression != "q [c] d, b n q -> q b n d":
         raise SetupError(f"upstream asks einx for an unknown expression: {expression}")
     return torch.stack([book[indices[..., i]] for i, book in enumerate(codebooks)])
-
-
-def _bare(package: str) -> ModuleType:
-    """The package as a namespace: its folders, without running its __init__."""
-    found = find_spec(package)
-    spec = ModuleSpec(package, None, is_package=True)
-    spec.submodule_search_locations = list((found and found.submodule_search_locations) or [])
-    return module_from_spec(spec)
 
 
 def _collect(package: str, part: Callable[[str, str], Any]) -> Upstream:

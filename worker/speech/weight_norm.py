@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Module = TypeVar("Module", bound=nn.Module)
+# Of a thread: another one may build the same modules with their factors.
+_PLAIN: ContextVar[bool] = ContextVar("plain weights are wanted", default=False)
 FACTORS = (  # the names of a weight's magnitude and direction in torch's two forms
     (".weight_g", ".weight_v"),
     (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
@@ -39,24 +41,27 @@ def fold(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @contextmanager
 def built_folded(package: str) -> Iterator[None]:
-    """Let the modules of `package` build their layers with plain weights, for folded tensors.
+    """Let this thread build the layers of `package` with plain weights, for folded tensors.
 
     To build them with factors and fold each afterwards takes longer than all the rest of it.
     """
-    modules = [
-        module
-        for name, module in list(sys.modules.items())
-        if name.startswith(f"{package}.") and hasattr(module, "weight_norm")
-    ]
-    theirs = [module.weight_norm for module in modules]
-    for module in modules:
-        module.weight_norm = _plain  # type: ignore[attr-defined] # a module's own global
+    for name, module in list(sys.modules.items()):
+        if name.startswith(f"{package}.") and hasattr(module, "weight_norm"):
+            theirs = module.weight_norm
+            if not isinstance(theirs, _Choice):
+                module.weight_norm = _Choice(theirs)  # type: ignore[attr-defined] # its global
+    token = _PLAIN.set(True)
     try:
         yield
     finally:
-        for module, function in zip(modules, theirs, strict=True):
-            module.weight_norm = function  # type: ignore[attr-defined] # as before
+        _PLAIN.reset(token)
 
 
-def _plain(module: Module) -> Module:
-    return module
+class _Choice:
+    """A module's weight_norm, which does nothing where plain weights are wanted."""
+
+    def __init__(self, theirs: Callable[..., Any]) -> None:
+        self._theirs = theirs
+
+    def __call__(self, module: nn.Module, *given: Any, **named: Any) -> Any:
+        return module if _PLAIN.get() else self._theirs(module, *given, **named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,16 @@ def load_model(language: str, folder: Path, device: str) -> CtcModel:
             "missing; install the model again with: python -m volume install"
         )
     alphabet = {token.lower(): index for token, index in json.loads(vocabulary.read_text()).items()}
-    model = Wav2Vec2ForCTC.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+
+    class Network(Wav2Vec2ForCTC):  # type: ignore[no-untyped-call] # its __init_subclass__
+        @classmethod
+        def get_init_context(cls, *_given: object, **_named: object) -> list[Any]:
+            # As transformers, without memory until the file brings the weights; but in this
+            # thread alone. Its own way replaces a method of nn.Module itself meanwhile, and takes
+            # the weights of whatever another thread loads.
+            return [torch.device("meta")]
+
+    model = Network.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
     model = model.to(device).eval()
 
     def forward(samples: torch.Tensor) -> torch.Tensor:

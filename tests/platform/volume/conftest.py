@@ -1,8 +1,7 @@
-"""Faults in reduced numbers, or with FAULTS=full (make faults) in full."""
+"""Volumes to put faults into."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,12 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.volume_world import World, world
-
-
-@pytest.fixture
-def times() -> Callable[[int, int], int]:
-    """How often: the first number in `make test`, the second in `make faults`."""
-    return lambda reduced, full: full if os.environ.get("FAULTS") == "full" else reduced
 
 
 @pytest.fixture

@@ -1,0 +1,135 @@
+"""python -m tests.platform.start.late_imports HOW [ARGUMENTS]: a worker whose imports are late.
+
+A volume that is busy does the same: any module may come seconds after the one before it, in any
+thread. HOW is one of
+
+    12              by chance; the same number makes the same modules late
+    a.b:c.d         the module a.b comes when c.d has come, in whatever thread, or has failed
+    a.b!            the module a.b cannot be read, the first time
+"""
+
+from __future__ import annotations
+
+import random
+import runpy
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MODULE_SECONDS = 0.0005  # that any module is late at most, before its code is run or afterwards
+PACKAGE_SECONDS = 2.0  # that each second one of these is late at most, likewise
+PACKAGES = {
+    *("runpod", "runpod.cli", "runpod.serverless", "aiohttp", "boto3"),  # the main thread's
+    *("torch", "torch.nn", "torch._meta_registrations"),  # then those of the engine's thread
+    *("torchaudio", "einops", "omegaconf"),
+    *("spark_tts_lib.models", "spark_tts_lib.utils", "sparktts.models", "sparktts.utils"),
+    *("whisperx", "transformers", "torch._dynamo", "pandas", "nltk"),  # and the aligner's
+}
+PATIENCE = 60.0  # seconds that a module waits for another one
+
+# Runs a module's code, sooner or later.
+Run = Callable[[Callable[[], None]], None]
+
+
+class LateLoader(Loader):
+    """Another loader, whose modules are run by `run`.
+
+    Waiting belongs here, not into the finder: that is called under the lock of all imports.
+    """
+
+    def __init__(self, loader: Loader, run: Run) -> None:
+        self._loader, self._run = loader, run
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._run(lambda: self._loader.exec_module(module))
+
+
+class LateFinder(MetaPathFinder):
+    """Finds what the other finders find; `how` says of a module's name how it is run."""
+
+    def __init__(self, how: Callable[[str], Run | None]) -> None:
+        self._how = how
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        found = (f.find_spec(name, path, target) for f in tuple(sys.meta_path) if f is not self)
+        spec = next((one for one in found if one is not None), None)
+        run = self._how(name)
+        if spec is not None and isinstance(spec.loader, Loader) and run is not None:
+            spec.loader = LateLoader(spec.loader, run)
+        return spec
+
+
+class LateFirst(list[MetaPathFinder]):
+    """sys.meta_path, in which nobody comes before the first."""
+
+    def insert(self, index: int, finder: MetaPathFinder) -> None:
+        super().insert(max(1, index), finder)
+
+
+def by_chance(seed: str) -> Callable[[str], Run]:
+    def how(name: str) -> Run:
+        chance = random.Random(f"{seed} {name}")
+        very = name in PACKAGES and chance.random() < 0.5
+        waits = [0.0, chance.uniform(0, PACKAGE_SECONDS if very else MODULE_SECONDS)]
+        chance.shuffle(waits)
+
+        def run(load: Callable[[], None]) -> None:
+            time.sleep(waits[0])
+            load()
+            time.sleep(waits[1])
+
+        return run
+
+    return how
+
+
+def one_after_the_other(late: str, early: str) -> Callable[[str], Run | None]:
+    come = threading.Event()
+
+    def wait(load: Callable[[], None]) -> None:
+        assert come.wait(PATIENCE), f"{late} waits for {early} in vain"
+        load()
+
+    def tell(load: Callable[[], None]) -> None:
+        try:
+            load()
+        finally:
+            come.set()
+
+    return {late: wait, early: tell}.get
+
+
+def broken_once(module: str) -> Callable[[str], Run | None]:
+    failures = [OSError("the volume is gone")]
+
+    def fail(load: Callable[[], None]) -> None:
+        if failures:
+            raise failures.pop()
+        load()
+
+    return {module: fail}.get
+
+
+def parsed(how: str) -> Callable[[str], Run | None]:
+    if how.isdecimal():
+        return by_chance(how)
+    if how.endswith("!"):
+        return broken_once(how[:-1])
+    return one_after_the_other(*how.split(":"))
+
+
+if __name__ == "__main__":
+    sys.meta_path = LateFirst([LateFinder(parsed(sys.argv.pop(1))), *sys.meta_path])
+    runpy.run_module("worker", run_name="__main__", alter_sys=True)

@@ -1,0 +1,91 @@
+"""What a package gets in the place of modules (worker/imports.py), and that nobody else gets it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from worker.imports import StandIns
+
+CODE = {
+    "__init__": "loaded = True",
+    "plain": "import slow_one\nfound = slow_one",
+    "dotted": "from slow_two.part import name\nfound = name",
+    "binds_the_parent": "import slow_two.part\nfound = slow_two",
+    "relative": "from . import plain\nfrom .slow_one import found",
+    "slow_one": "found = 'its own'",
+    "later": "def use():\n    import slow_one\n    return slow_one",
+    "other": "import math, os.path\nfrom os import path as found\nassert isinstance(1, int)",
+    "asks": "found = __import__('slow_two.part', fromlist=['name']).name",
+}
+GIVEN = {"slow_one": SimpleNamespace(), "slow_two.part": SimpleNamespace(name="a stand-in")}
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """`light_one` on the path, beside the slow modules that it asks for."""
+    for folder, files in {
+        "light_one": CODE,
+        "slow_two": {"__init__": "", "part": "name = 'real'"},
+        ".": {"slow_one": "real = True", "light_one_too": "import slow_one as found"},
+    }.items():
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for name, code in files.items():
+            (tmp_path / folder / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
+    yield "light_one"
+    for name in list(sys.modules):
+        if name.startswith(("light_one", "slow_")):
+            del sys.modules[name]
+
+
+def found(module: str) -> object:
+    return import_module(module).found
+
+
+def test_the_package_gets_what_stands_in_and_sys_modules_nothing(package: str) -> None:
+    StandIns(package, GIVEN).install()
+    assert found("light_one.plain") is GIVEN["slow_one"]
+    assert found("light_one.dotted") == "a stand-in"
+    assert found("light_one.asks") == "a stand-in"
+    assert import_module("light_one.later").use() is GIVEN["slow_one"]
+    assert import_module(package).loaded
+    assert not {"slow_one", "slow_two", "slow_two.part"} & set(sys.modules)
+
+
+def test_all_else_is_what_it_was(package: str) -> None:
+    StandIns(package, GIVEN).install()
+    assert found("light_one.relative") == "its own"
+    assert found("light_one.other").__name__ == "posixpath"
+    assert found("light_one.binds_the_parent").part.name == "real"
+    assert import_module("light_one.plain").__file__.endswith("plain.py")
+    with pytest.raises(ModuleNotFoundError, match=r"light_one\.nothing"):
+        import_module("light_one.nothing")
+
+
+def test_other_packages_get_the_real_ones(package: str) -> None:
+    StandIns(package, GIVEN).install()
+    assert found("light_one_too").real
+    assert found("light_one.plain") is GIVEN["slow_one"]  # though the real one is there by now
+
+
+def test_a_bare_package_is_its_folders_alone(package: str, tmp_path: Path) -> None:
+    (tmp_path / package / "__init__.py").write_text("raise AssertionError('it is run')")
+    StandIns(package, GIVEN, bare=True).install()
+    assert found("light_one.plain") is GIVEN["slow_one"]
+    assert list(import_module(package).__path__) == [str(tmp_path / package)]
+
+
+def test_a_package_is_served_once_and_by_the_first(package: str) -> None:
+    before = len(sys.meta_path)
+    StandIns(package, GIVEN).install()
+    StandIns(package, {}).install()
+    StandIns("another", {}).install()
+    assert len(sys.meta_path) == before + 2
+    assert found("light_one.plain") is GIVEN["slow_one"]

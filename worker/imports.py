@@ -1,0 +1,80 @@
+"""Modules that a package's own import statements get in the place of others.
+
+For a package that imports, for nobody's use here, what takes seconds. Nothing false ever stands in
+sys.modules, where other threads import at the same time: the package's code is run with an
+`__import__` of its own, which knows the stand-ins, and everybody else imports as ever.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import ModuleType
+from typing import Any
+
+
+@dataclass(frozen=True, eq=False)
+class StandIns(MetaPathFinder):
+    """Finds the package's modules as ever, and gives them `modules` by their names.
+
+    A dotted one is given to `from a.b import c` alone: `import a.b` would bind `a`. Where `bare`,
+    the package's own __init__ is not run: it is a namespace with its folders.
+    """
+
+    package: str
+    modules: Mapping[str, Any]
+    bare: bool = False
+
+    def install(self) -> None:
+        """Serve from now on, for good; what is imported already stays as it is.
+
+        There is no way back: while a finder is taken out, another thread that goes through the
+        list would leave one out.
+        """
+        if not any(isinstance(f, StandIns) and f.package == self.package for f in sys.meta_path):
+            sys.meta_path.insert(0, self)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """For the package's modules that are Python sources; None leaves it to other finders."""
+        if name.partition(".")[0] != self.package:
+            return None
+        found = PathFinder.find_spec(name, path, target)
+        if found is None or not isinstance(found.loader, SourceFileLoader):
+            return None
+        if self.bare and name == self.package:
+            bare = ModuleSpec(name, None, is_package=True)
+            bare.submodule_search_locations = found.submodule_search_locations
+            return bare
+        found.loader = _Loader(found.loader.name, found.loader.path, self.modules)
+        return found
+
+
+class _Loader(SourceFileLoader):
+    """Runs a file's code with an `__import__` that knows the stand-ins."""
+
+    def __init__(self, name: str, path: str, modules: Mapping[str, Any]) -> None:
+        super().__init__(name, path)
+        self._modules = modules
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the code: Python looks for `__import__` in the `__builtins__` of its namespace."""
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": self._import}
+        super().exec_module(module)
+
+    def _import(
+        self,
+        name: str,
+        globals: Mapping[str, object] | None = None,  # noqa: A002 - Python's own names
+        locals: Mapping[str, object] | None = None,  # noqa: A002
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> Any:
+        if name in self._modules and not level and (fromlist or "." not in name):
+            return self._modules[name]
+        return builtins.__import__(name, globals, locals, fromlist or (), level)
