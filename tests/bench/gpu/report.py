@@ -33,7 +33,8 @@ def machine(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
         "commit": commit(),
-        "changed": bool(_said("git", "status", "--porcelain", "--", "worker", "tests/bench")),
+        "changed": "COMMIT" not in os.environ
+        and bool(_said("git", "status", "--porcelain", "--", "worker", "tests/bench")),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
     }
     if device == "cuda":
@@ -50,8 +51,8 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Its short name; COMMIT where the repository was carried without its history, or unknown."""
-    return _said("git", "rev-parse", "--short", "HEAD") or os.environ.get("COMMIT") or "unknown"
+    """Its short name: COMMIT where that is set, as for files that were carried; or unknown."""
+    return os.environ.get("COMMIT") or _said("git", "rev-parse", "--short", "HEAD") or "unknown"
 
 
 def _driver() -> str:

@@ -197,15 +197,17 @@ def test_a_file_is_named_after_card_torch_and_commit(
 def test_where_git_is_missing_the_commit_is_unknown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.delenv("COMMIT", raising=False)
     assert report.commit() != "unknown"
     monkeypatch.setattr(report, "REPOSITORY", tmp_path)  # no repository
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.delenv("COMMIT", raising=False)
     assert report.commit() == "unknown"
     monkeypatch.setenv("COMMIT", "1a2b3c4")  # as told, where the files were carried
     assert report.commit() == "1a2b3c4"
-    monkeypatch.delenv("COMMIT")
     monkeypatch.setattr(report, "REPOSITORY", REPOSITORY)
+    assert report.commit() == "1a2b3c4"  # before what git says
+    assert not report.machine("cpu")["changed"]
+    monkeypatch.delenv("COMMIT")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert report.machine("cpu")["commit"] == "unknown"
     assert report.machine("cpu")["driver"] == "none"
