@@ -158,3 +158,32 @@ def test_halves_on_a_gpu_take_flash_attention(
     flash: list[dict[str, Any]], dtype: torch.dtype
 ) -> None:
     assert attention_for(torch.device("cuda"), dtype).attend is not torch_attention
+
+
+def test_halves_on_a_gpu_share_their_keys_within_the_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A copy of keys and values for each query head would cost more launches than it saves."""
+    q = some(ROWS, 5, HEADS, DIM, seed=1).to(torch.bfloat16)
+    k, v = (some(ROWS, 5, SHARED, DIM, seed=s).to(torch.bfloat16) for s in (2, 3))
+    positions = torch.arange(5).expand(ROWS, 5)
+    made, shared = [], []
+    compute = torch.nn.functional.scaled_dot_product_attention
+
+    def noted(*args: Tensor, **more: Any) -> Tensor:
+        shared.append((args[1].shape[1], more["enable_gqa"]))
+        return compute(*args, **more)
+
+    monkeypatch.setattr(attention.F, "scaled_dot_product_attention", noted)
+    for where in ("cpu", "cuda"):
+
+        class Here(Tensor):  # the GPU is a name here
+            device = torch.device(where)
+
+        keys, values = (torch.zeros(ROWS, 5, SHARED, DIM, dtype=torch.bfloat16) for _ in range(2))
+        sight = see(positions, 5, torch.bfloat16, whole=True)
+        made.append(torch_attention(q.as_subclass(Here), k, v, keys, values, sight))
+    assert shared == [(HEADS, False), (SHARED, True)]
+    torch.testing.assert_close(
+        made[0].as_subclass(Tensor), made[1].as_subclass(Tensor), rtol=0.02, atol=0.02
+    )

@@ -415,3 +415,16 @@ def test_a_tensor_too_many_or_of_another_shape_is_named(
 ) -> None:
     with pytest.raises(SetupError, match=f"(?s)does not fit its config.*{words}"):
         _fill(Parts(), all_tensors() | change)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gpu_computes_float32_in_float32(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    """And where a job asks for float32, with algorithms that give the same bits each time."""
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "allow_tf32", True)
+    monkeypatch.setattr(cudnn, "deterministic", False)
+    codec_module._compute_exactly(dtype)
+    assert cudnn.allow_tf32 is False
+    assert cudnn.deterministic is (dtype == torch.float32)

@@ -80,9 +80,13 @@ def torch_attention(
     keys[sight.rows, sight.positions] = k
     values[sight.rows, sight.positions] = v
     if sight.bias is None:  # nothing of the cache but what is new
-        k, v = (x.repeat_interleave(shared, 2) for x in (k, v))
+        # On a GPU, kernels that know of shared keys are for halves alone.
+        share = q.device.type == "cuda" and q.dtype != torch.float32
+        if not share:
+            k, v = (x.repeat_interleave(shared, 2) for x in (k, v))
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=share)
+        return y.transpose(1, 2)
     # As queries [B, K, shared * S, D] of the heads that they share:
     q = q.view(b, s, kv, shared, d).permute(0, 2, 3, 1, 4).reshape(b, kv, shared * s, d)
     y = F.scaled_dot_product_attention(

@@ -92,7 +92,7 @@ class Codec:
         for bfloat16 takes float32 instead.
         """
         if device.type == "cuda":
-            _compute_plainly()
+            _compute_exactly(dtype)
         top = upstream.load_config(checkpoint.folder / "config.yaml")
         config = upstream.load_config(checkpoint.codec / "config.yaml")["audio_tokenizer"]
         bicodec = _build(upstream, config)
@@ -302,15 +302,16 @@ class SpeechStream:
         return np.concatenate(samples) if samples else np.zeros(0, np.float32)
 
 
-def _compute_plainly() -> None:
-    """Let this process's GPU round in one way, whichever the kernel and however often it ran.
+def _compute_exactly(dtype: torch.dtype) -> None:
+    """Let cuDNN compute float32 in float32, and where all is float32, the same each time.
 
-    Float32 in cuDNN would be TF32, so that a reference had other tokens than on a CPU. Upstream's
-    snake is TorchScript, which is compiled anew for lengths that it has not seen, and rounds
-    otherwise from its third call on.
+    It would take TF32, so that a reference might have other tokens than on a CPU; and algorithms
+    that add in whatever order threads come, so that on an H100 a sentence's samples differed from
+    one time to the next in their last bits.
     """
     torch.backends.cudnn.allow_tf32 = False
-    torch._C._jit_set_texpr_fuser_enabled(False)  # noqa: SLF001 - it has no public name
+    if dtype == torch.float32:
+        torch.backends.cudnn.deterministic = True
 
 
 def _plain_kernels() -> AbstractContextManager[object]:
