@@ -15,7 +15,7 @@ export RUNPOD_VOLUME ?= $(CURDIR)/.volume
 export RUNPOD_SKIP_AUTO_SYSTEM_CHECKS ?= true
 export RUNPOD_SKIP_GPU_CHECK ?= true
 export OMP_WAIT_POLICY ?= PASSIVE
-# The tests start a hundred processes that import torch: the first one compiles it for all.
+# Many of the processes that tests start import torch: the first of them compiles it for all.
 unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## this list
@@ -51,7 +51,7 @@ speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TE
 
 # In three runs side by side, for many tests wait for processes. What two of them print comes at the
 # end; `env` lets these hear Ctrl-C, to which the shell makes its background jobs deaf.
-SPEECH := tests/e2e
+SPEECH := tests/e2e tests/bench
 PARTS := tests/unit tests/parity
 PYTEST := env --default-signal=INT $(BIN)/python -m pytest
 test: $(STAMP) system  ## every test, against the real parts, on this machine alone
