@@ -15,6 +15,8 @@ export RUNPOD_VOLUME ?= $(CURDIR)/.volume
 export RUNPOD_SKIP_AUTO_SYSTEM_CHECKS ?= true
 export RUNPOD_SKIP_GPU_CHECK ?= true
 export OMP_WAIT_POLICY ?= PASSIVE
+# Many of the processes that tests start import torch: the first of them compiles it for all.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s'|'
@@ -50,17 +52,22 @@ speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TE
 	@$(BIN)/python -m volume install --model demo
 	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(TEXT))' SEED='$(SEED)' $(BIN)/python scripts/speak.py
 
-# The unit tests run beside the others, which wait for processes much of the time; both must pass.
+# In three runs side by side, for many tests wait for processes. What two of them print comes at the
+# end; `env` lets these hear Ctrl-C, to which the shell makes its background jobs deaf.
+SPEECH := tests/e2e tests/bench
+PARTS := tests/unit tests/parity
+PYTEST := env --default-signal=INT $(BIN)/python -m pytest
 test: $(STAMP) system  ## every test, against the real parts, on this machine alone
-	@mkdir -p .cache
-	$(BIN)/python -m pytest tests/unit >.cache/unit-tests.log 2>&1 & unit=$$!
-	trap 'kill $$unit 2>/dev/null || true' EXIT
-	failed=
-	$(BIN)/python -m pytest --ignore=tests/unit || failed=1
-	wait $$unit || failed=1
-	trap - EXIT
-	cat .cache/unit-tests.log
-	[ -z "$$failed" ]
+	@mkdir -p .cache/tests
+	trap 'kill -INT $$(jobs -p) 2>/dev/null && wait' EXIT
+	$(PYTEST) $(SPEECH) &>.cache/tests/speech.log & speech=$$!
+	$(PYTEST) $(PARTS) &>.cache/tests/parts.log & parts=$$!
+	red=
+	$(PYTEST) $(foreach folder,$(SPEECH) $(PARTS),--ignore=$(folder)) || red="$$red others"
+	wait $$parts || red="$$red parts"
+	wait $$speech || red="$$red speech"
+	cat .cache/tests/parts.log .cache/tests/speech.log
+	[ -z "$$red" ] || { echo "red:$$red" >&2; exit 1; }
 
 # Each fault against the unit tests that import its module. MUTANTS="volume batcher/NAME" tries some.
 mutants: $(STAMP)  ## faults put into the code on purpose: which ones no test sees; a table

@@ -42,6 +42,15 @@ _HOP = 320  # samples of one frame
 
 def train(folder: Path, lesson: Lesson) -> None:
     """Train on random word orders and pauses; save the model as Transformers reads it."""
+    # oneDNN would compile its kernels anew for each length, which takes longer than the training.
+    with torch.backends.mkldnn.flags(enabled=False):
+        model = _trained(lesson)
+    model.save_pretrained(folder)
+    vocabulary = {letter: index for index, letter in enumerate(lesson.alphabet)}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+
+
+def _trained(lesson: Lesson) -> Wav2Vec2ForCTC:
     torch.manual_seed(0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so small a model gains nothing by more
@@ -66,9 +75,7 @@ def train(folder: Path, lesson: Lesson) -> None:
         optimiser.step()
         schedule.step()
     torch.set_num_threads(threads)
-    model.save_pretrained(folder)
-    vocabulary = {letter: index for index, letter in enumerate(lesson.alphabet)}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    return model
 
 
 def _config(letters: int) -> Wav2Vec2Config:
