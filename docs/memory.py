@@ -13,6 +13,7 @@ from worker.speech.engine import MOST_SLOTS, POSITIONS
 BEGIN = "<!-- Memory, written by `python -m docs.generate` from bench/bench.json. -->\n"
 END = "<!-- Until here. -->"
 BENCH = Path(__file__).parent / "bench" / "bench.json"
+CHECKS = Path(__file__).parent / "bench" / "gpu"
 
 # config.json of the published language model.
 LAYERS, KEY_VALUE_HEADS, HEAD_DIM = 24, 2, 64
@@ -38,9 +39,24 @@ def _measured(bench: Mapping[str, Any]) -> str:
         f"upstream {found['theirs']} MB. "
     )
     if "gpu_peak" not in processes["ours"]:
-        return said + "**For GPUs nothing has been measured.**\n"
+        return said + _checked()
     ours, theirs = (processes[side]["gpu_peak"] / 1e6 for side in ("ours", "theirs"))
     return said + f"Of the GPU's memory: {ours:.0f} MB; upstream {theirs:.0f} MB.\n"
+
+
+def _checked() -> str:
+    """What `make gpu-check` saw of a GPU's memory, last of all."""
+    runs = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(CHECKS.glob("*.json"))]
+    runs = [run for run in runs if run.get("scale") == "full" and run["machine"]["card"] != "cpu"]
+    if not runs:
+        return "**For GPUs nothing has been measured.**\n"
+    last = max(runs, key=lambda run: str(run["machine"]["date"]))
+    start = last["stages"]["start"]["found"]
+    return (
+        f"By `make gpu-check` on {last['machine']['card']}, torch {last['machine']['torch']}: the "
+        f"engine takes {start['gpu_mb'][-1]:,} MiB with room for {start['slots']} sentences at "
+        "once, without alignment models.\n"
+    )
 
 
 def _estimated() -> str:
@@ -71,7 +87,7 @@ def _estimated() -> str:
     fixed = sum(size for _, size, _ in parts)
     row = LAYERS * 2 * KEY_VALUE_HEADS * HEAD_DIM * POSITIONS * BFLOAT16
     lines = [
-        "An estimate for GPUs, by arithmetic alone:",
+        "An estimate for other GPUs, by arithmetic alone:",
         "",
         "| what lies on the GPU | MB | from |",
         "| --- | --- | --- |",
