@@ -328,6 +328,25 @@ def test_rows_of_a_narrow_top_k_look_at_as_many_candidates(
     assert width(sampling) == candidates
 
 
+@pytest.mark.parametrize("places", [[2], slice(2, 3)])
+def test_a_wide_row_beside_narrow_ones_looks_at_all_that_it_may(
+    lm: LanguageModel, places: Places
+) -> None:
+    """Of 380 tokens that are equally likely; the rows that stand first look at 64."""
+    ids = torch.arange(20, 400)
+    head = Head(ids, lm.head(ids), end=None)
+    states = torch.zeros(1, lm.config.hidden_size)
+    how, drawn = Sampling(top_k=0, top_p=1.0, seed=6), []
+    for slots, where in ((3, places), (1, slice(0, 1))):
+        rows = RowState(lm, slots, 64)
+        for place in range(slots):
+            wide = place == slots - 1
+            rows.set(place, "row", 50, 3, 0, 0, how if wide else Sampling(top_k=5))
+        drawn.append([int(rows.draw(states, where, head)) for _ in range(40)])
+    assert drawn[0] == drawn[1]
+    assert max(drawn[0]) - min(drawn[0]) > 250
+
+
 # Captured steps, on a stand-in for Graphs that runs what it was given
 
 
