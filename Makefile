@@ -60,6 +60,7 @@ PYTEST := env --default-signal=INT $(BIN)/python -m pytest
 test: $(STAMP) system  ## every test, against the real parts, on this machine alone
 	@mkdir -p .cache/tests
 	trap 'kill -INT $$(jobs -p) 2>/dev/null && wait' EXIT
+	trap 'exit 130' INT
 	$(PYTEST) $(SPEECH) &>.cache/tests/speech.log & speech=$$!
 	$(PYTEST) $(PARTS) &>.cache/tests/parts.log & parts=$$!
 	red=
