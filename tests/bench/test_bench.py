@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from tests.bench import accuracy, device, kernels
 from tests.bench.bench import CASES
 from tests.bench.device import step_bytes
-from tests.bench.material import Material, sentences
+from tests.bench.material import Material
 from tests.bench.measure import seconds
 from tests.bench.ours import Ours, exactly
 from tests.bench.processes import compiling
 from tests.bench.report import ROWS, Bound, failures, included, look, table, verdict
 from tests.bench.scale import TINY_SCALE
+from tests.bench.sentences import sentences
 from tests.bench.sides import Sides
 from tests.support.worker_process import REPOSITORY, environment
 from worker.speech.codec import SpeechStream

@@ -31,10 +31,32 @@ def test_the_memory_figures_are_those_of_the_benchmark_and_of_the_published_mode
     bench = json.loads(memory.BENCH.read_text(encoding="utf-8"))
     found = memory.figures()
     assert f"needs {bench['memory']['ours']} MB at most" in found
-    measured = "gpu_peak" in bench["memory"]["processes"]["ours"]
-    assert ("For GPUs nothing has been measured" in found) is not measured
     assert (FULL.layers, FULL.kv_heads) == (memory.LAYERS, memory.KEY_VALUE_HEADS)
     assert FULL.hidden // FULL.heads == memory.HEAD_DIM
+
+
+@pytest.mark.parametrize("scale", ["full", "tiny"])
+def test_what_the_last_check_saw_of_a_gpus_memory_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: str
+) -> None:
+    """Of runs in full on a GPU alone; reports of other forms are passed over."""
+    monkeypatch.setattr(memory, "CHECKS", tmp_path)
+    assert "**For GPUs nothing has been measured.**" in memory.figures()
+    for date, card, megabytes in (
+        ("2026-01-02", "NVIDIA L4", 9_000),
+        ("2026-01-01", "NVIDIA H100", 12_314),
+        ("2026-01-03", "cpu", 0),
+    ):
+        found = {"gpu_mb": [99, megabytes], "slots": 60}
+        run = {
+            "machine": {"card": card, "torch": "2.6.0", "date": date},
+            "scale": scale,
+            "stages": {"start": {"found": found}},
+        }
+        (tmp_path / f"{card}.json").write_text(json.dumps(run))
+    (tmp_path / "older.json").write_text(json.dumps({"machine": {"card": "NVIDIA L4"}}))
+    said = "on NVIDIA L4, torch 2.6.0: the engine takes 9,000 MiB with room for 60 sentences"
+    assert (said in memory.figures()) is (scale == "full")
 
 
 def test_a_gpu_that_was_measured_is_told_of(
