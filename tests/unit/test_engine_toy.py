@@ -21,10 +21,12 @@ from tests.support.random_checkpoint import Sizes, make_tokenizer
 from volume.layout import PREPARED
 from worker.cancellation import Cancellation
 from worker.errors import JobCancelledError, MemoryShortError, SetupError, SynthesisError
+from worker.speech import device as device_module
 from worker.speech import engine as engine_module
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import AudioParameters, Codec
-from worker.speech.engine import Engine, Lane, Piece, Utterance
+from worker.speech.device import Lane
+from worker.speech.engine import Engine, Piece, Utterance
 from worker.speech.int8 import Int8LanguageModel
 from worker.speech.int8_weights import Kernel
 from worker.speech.lm import LanguageModel
@@ -752,7 +754,7 @@ def test_on_a_gpu_codec_and_listening_have_a_lane_each(
     """The GPU is a name here."""
     threads: list[str] = []
     codec = ToyCodec(lambda: threads.append(threading.current_thread().name))
-    monkeypatch.setattr(engine_module, "stream_on", lambda _device: None)
+    monkeypatch.setattr(device_module, "stream_on", lambda _device: None)
     codec.device = torch.device("cuda")
     engine = Engine(Parrot(), codec, prompter)
     engine.listen(tmp_path)
@@ -790,7 +792,7 @@ def test_before_the_first_job_all_has_run_once(
             return super().prefill(prompts, cache)
 
     codec = Codec()
-    monkeypatch.setattr(engine_module, "stream_on", lambda _device: None)
+    monkeypatch.setattr(device_module, "stream_on", lambda _device: None)
     codec.device = torch.device("cuda")
     engine = Engine(Prompts(), codec, prompter)
     codec.device = CPU

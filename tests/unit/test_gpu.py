@@ -160,3 +160,14 @@ def test_without_a_gpu_nothing_is_asked_of_it(
         monkeypatch.delattr(f"torch.cuda.{name}")
     check_gpu(tmp_path)
     check_gpu_memory()
+
+
+def test_memory_that_torch_keeps_for_reuse_is_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What warming up has left, above all."""
+    a_gpu(monkeypatch, mem_get_info=(GIB // 2, 8 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 5 * GIB)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 4 * GIB)
+    check_gpu_memory()
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 5 * GIB)
+    with refused("512 of 8192 MiB free"):
+        check_gpu_memory()

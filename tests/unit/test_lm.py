@@ -300,7 +300,7 @@ def test_a_scrubbed_cache_has_all_that_was_a_number() -> None:
     cache.keys.normal_()
     cache.values.normal_()
     kept = cache.keys.clone(), cache.values.clone()
-    cache.keys[:, 1, 2:] = cache.values[0, 2] = float("nan")
+    cache.keys[:, 1, 2:], cache.values[0, 2] = float("nan"), float("-inf")
     cache.scrub()
     for part, was, lost in (
         (cache.keys, kept[0], (slice(None), 1, slice(2, None))),

@@ -5,13 +5,16 @@ Nothing here waits for the GPU. On a CPU each of these does what is left of it t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+T = TypeVar("T")
 FIRST = -1  # priority of a stream whose work goes before that of others
 
 _allocator = Lock()  # held while a graph is captured, and while memory is given back
@@ -51,3 +54,23 @@ def empty_cache() -> None:
     """Give the memory that torch keeps for reuse back to the device."""
     with _allocator:
         torch.cuda.empty_cache()
+
+
+class Lane:
+    """Work of many threads on a GPU, one after the other, in one thread and on one stream.
+
+    cuDNN's plans, which take longer to make than to run, and cuBLAS' workspaces are kept for each
+    thread anew.
+    """
+
+    def __init__(self, device: torch.device, name: str) -> None:
+        self._stream = stream_on(device)
+        self._thread = ThreadPoolExecutor(1, name)
+
+    def do(self, work: Callable[[], T]) -> T:
+        """What `work` gives, in its turn."""
+        return self._thread.submit(self._do, work).result()
+
+    def _do(self, work: Callable[[], T]) -> T:
+        with on(self._stream):
+            return work()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from worker.speech.batcher import Answering, Batcher, Row
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import Codec
 from worker.speech.decoder import Decoder
-from worker.speech.device import on, stream_on
+from worker.speech.device import Lane, empty_cache
 from worker.speech.gpu import FREE_BYTES
 from worker.speech.int8 import Int8LanguageModel
 from worker.speech.int8_weights import Kernel, Weights, fits
@@ -416,25 +415,6 @@ class Engine:
         return whole() if self._listening is None else self._listening.do(whole)
 
 
-class Lane:
-    """Work of many threads on a GPU, one after the other, in one thread and on one stream.
-
-    cuDNN's plans, which take longer to make than to run, are kept for each thread anew.
-    """
-
-    def __init__(self, device: torch.device, name: str) -> None:
-        self._stream = stream_on(device)
-        self._thread = ThreadPoolExecutor(1, name)
-
-    def do(self, work: Callable[[], T]) -> T:
-        """What `work` gives, in its turn."""
-        return self._thread.submit(self._do, work).result()
-
-    def _do(self, work: Callable[[], T]) -> T:
-        with on(self._stream):
-            return work()
-
-
 @dataclass(frozen=True)
 class _Sentence:
     """A sentence on its way through the batch."""
@@ -482,6 +462,7 @@ def _slots(config: LMConfig, device: torch.device, dtype: torch.dtype) -> int:
     """
     if device.type != "cuda":
         return SLOTS
+    empty_cache()  # what was read and is no longer needed counts as taken else
     free, _total = torch.cuda.mem_get_info(device)
     positions = min(POSITIONS, config.max_position_embeddings)
     channels = config.num_hidden_layers * 2 * config.num_key_value_heads * config.head_dim

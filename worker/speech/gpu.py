@@ -78,6 +78,7 @@ def check_gpu_memory() -> None:
     if not torch.cuda.is_available():
         return
     free, total = torch.cuda.mem_get_info()
+    free += torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # that torch has for reuse
     if free < FREE_BYTES:
         raise SetupError(
             f"{torch.cuda.get_device_name()} has {free >> 20} of {total >> 20} MiB free beside the "

@@ -65,9 +65,9 @@ class KVCache:
             part[:, target, :length] = part[:, source, :length]
 
     def scrub(self) -> None:
-        """Replace all that is NaN."""
+        """Replace all that is NaN or infinite."""
         for layer in (*self.keys, *self.values):
-            layer.nan_to_num_()
+            layer.nan_to_num_(0.0, 0.0, 0.0)
 
 
 class Attention(nn.Module):
@@ -231,6 +231,7 @@ class LanguageModel(nn.Module):
             model.load_state_dict(tensors, assign=True)
         except RuntimeError as error:
             raise SetupError(f"LLM/model.safetensors does not fit its config: {error}") from error
+        del tensors  # or what is joined would be there twice
         model.attention = attention_for(device, dtype)
         model.eval().requires_grad_(requires_grad=False)
         if device.type == "cuda":

@@ -21,16 +21,19 @@ from worker.speech.sampling import Cuts, Sampling, cuts, draw, row_uniforms
 
 Places = slice | list[int]
 ALL = 1 << 30  # a top_k that cuts nothing
-NARROW = 64  # top_k up to which rows are drawn together, as if it were theirs
+NARROW = 64  # that of captured draws
+WIDTHS = (NARROW, 1024, ALL)
 NOTHING = -1  # in place of a token, where the logits are no numbers
 
 
 def width(how: Sampling) -> int:
-    """How many candidates a row's draw looks at. Its neighbours must have the same.
+    """How many candidates a row's draw looks at: one of WIDTHS, by its own top_k alone.
 
-    So a row's draw is computed alike whatever its neighbours' top_k is.
+    Rows of one width are drawn together, and a row's draw is computed alike whatever its
+    neighbours' top_k is.
     """
-    return max(NARROW, cuts(how, ALL)[1])
+    top_k = cuts(how, ALL)[1]
+    return next(width for width in WIDTHS if top_k <= width)
 
 
 class RowState:
@@ -115,8 +118,10 @@ class RowState:
                 masked=self._lm.masked,
             )
         except RuntimeError as error:
-            if short_of_memory(error):
-                raise
+            # What torch says of the capture's end stands before what broke it.
+            for cause in (error, error.__context__):
+                if cause is not None and short_of_memory(cause):
+                    raise cause from None
             log.error("steps run uncaptured, several times slower: %s", error)
         else:
             self._captured = head

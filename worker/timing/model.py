@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from worker.errors import SetupError
-from worker.speech.device import on, stream_on
+from worker.speech.device import Lane
 
 SAMPLE_RATE = 16_000  # of wav2vec 2.0, of WhisperX and of Spark-TTS
 FRAME_SECONDS = 0.02  # from one frame of wav2vec 2.0 to the next
@@ -37,12 +38,13 @@ class CtcModel:
         self._forward = forward
         self._normalise = normalise
         self._device = device
-        self._stream = stream_on(torch.device(device))  # a GPU's language model has another
+        where = torch.device(device)
+        self._lane = Lane(where, f"aligner-{language}") if where.type == "cuda" else None
 
     def logits(self, window: NDArray[np.float32]) -> torch.Tensor:
         """Logits [1, frames, characters] of samples [n] at 16 kHz, on the CPU."""
-        with on(self._stream):
-            return self._logits(window)
+        work = partial(self._logits, window)
+        return work() if self._lane is None else self._lane.do(work)
 
     def _logits(self, window: NDArray[np.float32]) -> torch.Tensor:
         samples = torch.from_numpy(window).to(self._device)
