@@ -65,12 +65,18 @@ class Watch:
 
     @contextmanager
     def on(self) -> Iterator[Seen]:
-        """Give what is seen until the block ends, in every thread of the process."""
+        """Give what is seen until the block ends, in every thread of the process.
+
+        What is imported meanwhile is not compiled into files, which the interpreter would write.
+        """
+        keeps_none = sys.dont_write_bytecode
+        sys.dont_write_bytecode = True
         self._seen = seen = Seen()
         try:
             yield seen
         finally:
             self._seen = None
+            sys.dont_write_bytecode = keeps_none
 
     def _note(self, event: str, args: tuple[object, ...]) -> None:
         seen = self._seen

@@ -55,8 +55,7 @@ def begun(queue: Queue, name: str) -> str:
 
 
 def events(process: WorkerProcess) -> list[str]:
-    lines = process.log.read_text().splitlines()
-    return [json.loads(line)["event"] for line in lines if line.startswith("{")]
+    return [line["event"] for line in process.events()]
 
 
 @pytest.mark.parametrize(("stream", "what"), [("0", "model"), ("1", "model"), ("0", "codec")])

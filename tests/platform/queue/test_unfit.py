@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -39,8 +38,7 @@ def told(
         finally:
             process.kill()
         assert job.deliveries == []
-        lines = process.log.read_text().splitlines()
-        events = [json.loads(line) for line in lines if line.startswith("{")]
+        events = process.events()
         assert "worker ends" not in {event["event"] for event in events}
         heard = queue.workers["unfit"].unhealthy if "unfit" in queue.workers else None
         return events, heard

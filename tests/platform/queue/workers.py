@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.platform.queue.server import Queue
 from tests.support.worker_process import REPOSITORY
@@ -58,6 +61,13 @@ class WorkerProcess:
 
         self._queue.wait_until(up_or_over, seconds, f"worker {self.name}")
         assert self.process.poll() is None, self.log.read_text()
+
+    def events(self) -> list[dict[str, Any]]:
+        """The lines of the worker's own, so far. Before one may stand what the SDK prints.
+
+        An unbuffered print writes a text and the end of its line apart.
+        """
+        return [json.loads(line) for line in re.findall(r'\{"time": .*', self.log.read_text())]
 
     def terminate(self) -> None:
         """SIGTERM to its first process, as a container gets it."""
