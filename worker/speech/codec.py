@@ -310,8 +310,7 @@ def _compute_exactly(dtype: torch.dtype) -> None:
     one time to the next in their last bits.
     """
     torch.backends.cudnn.allow_tf32 = False
-    if dtype == torch.float32:
-        torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.deterministic = dtype == torch.float32
 
 
 def _plain_kernels() -> AbstractContextManager[object]:

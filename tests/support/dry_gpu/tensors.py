@@ -30,6 +30,7 @@ class OnDevice(Tensor):
 
     values: Tensor
     memory: Memory
+    # What torch has as attributes are properties here, by which the tensor pretends.
     device = property(lambda _self: torch.device("cuda", 0))  # type: ignore[assignment]
     is_cuda = property(lambda _self: True)  # type: ignore[assignment]
     is_meta = property(lambda _self: False)  # type: ignore[assignment]
