@@ -66,12 +66,12 @@ class Bench:
             torch.cuda.synchronize()
 
     def seconds(self, work: Work) -> float:
-        """Of one call, the device waited for."""
+        """Of one call, the device waited for. Never 0: figures are divided by it."""
         self.wait()
-        started = time.perf_counter()
+        started = time.perf_counter_ns()
         work()
         self.wait()
-        return round(time.perf_counter() - started, 4)
+        return max(time.perf_counter_ns() - started, 1) / 1e9
 
     def milliseconds(self, work: Work, calls: int = 1) -> list[float]:
         """Of each call."""
@@ -82,7 +82,7 @@ class Bench:
         for _ in range(warm):
             work()
         times = [self.seconds(work) for _ in range(calls or self.scale.calls)]
-        return round(1e3 * statistics.median(times), 4)
+        return round(1e3 * statistics.median(times), 6)
 
     def free_memory(self) -> int:
         """Bytes of the device's that nobody has; 0 without one."""
