@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -34,7 +35,7 @@ from worker.manifest import Manifests, settled_seed
 from worker.observe import Stopwatch, event, lines_of, log
 from worker.parts import Parts
 from worker.request import parse_request
-from worker.response import Progress, SpeechResponse, SpokenSegment
+from worker.response import PROGRESS_SEGMENTS, Progress, SpeechResponse, SpokenSegment
 from worker.segments import Announce
 
 RunPodJob = dict[str, Any]  # {"id": ..., "input": ...}
@@ -134,25 +135,28 @@ def _hand_over(
 
 
 async def _tell(job: RunPodJob, segments: asyncio.Queue[SpokenSegment | None], send: Send) -> None:
-    """Send progress updates, one at a time and in order, each with all sentences so far.
+    """Send progress updates, one at a time and in order, each with the sentences that are new.
 
-    RunPod shows the last one only, and what is ready while one is sent goes into the next.
+    What is ready while one is sent goes into the next, and what one may not hold into those after.
     """
-    ready: list[SpokenSegment] = []
-    over = False
-    while not over:
-        new = [await segments.get()]
-        while not segments.empty():
-            new.append(segments.get_nowait())
-        over = None in new
-        told = len(ready)
-        ready += [segment for segment in new if segment is not None]
-        if len(ready) > told:
-            progress = Progress(done=len(ready), total=ready[-1].total, segments=tuple(ready))
-            try:
-                await send(job, progress.to_json())
-            except Exception as error:
-                event(logging.WARNING, "progress cannot be sent", error=repr(error))
+    done, over = 0, False
+    new: deque[SpokenSegment] = deque()
+    while not over or new:
+        while not over and not (new and segments.empty()):
+            segment = await segments.get()
+            if segment is None:
+                over = True
+            else:
+                new.append(segment)
+        if not new:
+            return
+        told = tuple(new.popleft() for _ in range(min(len(new), PROGRESS_SEGMENTS)))
+        done += len(told)
+        progress = Progress(done=done, total=told[-1].total, segments=told)
+        try:
+            await send(job, progress.to_json())
+        except Exception as error:
+            event(logging.WARNING, "progress cannot be sent", error=repr(error))
 
 
 def _worker_threads(

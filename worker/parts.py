@@ -30,6 +30,7 @@ class Parts:
     storage: Storage
     keys: Keys
     url_expiry: int  # seconds, where a job does not say
+    max_job_seconds: int  # of audio that one job may have
     fetch_reference: Callable[[str, Path], Path]  # prompt_speech_url, folder -> audio file
     aligner: Aligner | None = None  # where no alignment model is installed
 
@@ -61,6 +62,7 @@ class Parts:
             storage=storage,
             keys=keys,
             url_expiry=settings.s3_url_expiry,
+            max_job_seconds=settings.max_job_seconds,
             fetch_reference=lambda url, folder: fetch_reference(url, storage, keys, folder),
             aligner=aligner_loads.result() if aligner_loads else None,
         )

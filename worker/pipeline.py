@@ -3,23 +3,24 @@
 request -> sentences -> voice -> speech -> audio -> timing -> subtitles -> storage -> response
 
 Sentences flow through speech, audio and timing one by one, and in a streamed job into the storage
-too. With word timings, one whose words are not all found goes back to speech, a few times.
+too. With word timings, one whose words are not all found goes back to speech, a few times. Their
+audio waits on the disk, so that a job's memory does not depend on how much it says.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from worker import audio, response, subtitles
-from worker.audio import Audio, Span
+from worker.audio import Audio, Samples, Span, Spool
 from worker.cancellation import Cancellation
 from worker.casting import Chosen, choose_voice
-from worker.errors import NotAvailableError, SynthesisError
+from worker.errors import NotAvailableError, RequestError, SynthesisError
 from worker.observe import Stopwatch
 from worker.parts import Parts
 from worker.quality import Verdict, judge
@@ -32,13 +33,17 @@ from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
 from worker.subtitles import SubtitleStyle
 from worker.takes import Take, Takes, choose_takes
-from worker.text import split
+from worker.text import split, weigh
 from worker.words import SentenceSpan, WordTiming, language_of
 
 Progress = Callable[[int, int], None]  # sentences spoken, sentences in all
 
 # What a job is for, and what it waits for; the rest of its time is the worker's own.
 _STAGES = ("queue", "voice", "speech", "audio", "timing", "subtitles", "storage")
+# What a sentence takes at a slow pace: a second, and as much more for each letter (text.weigh).
+_SENTENCE_SECONDS = 1.0
+_LETTER_SECONDS = 0.09
+_TOKENS_A_SECOND = 50
 _Result = tuple[Path, str, str]  # a file to be stored, its key and its content type
 
 
@@ -54,6 +59,11 @@ class Job:
     progress: Progress = lambda _done, _total: None
     announce: Announce | None = None  # told of each sentence, where the job is streamed
 
+    @cached_property
+    def spool(self) -> Spool:
+        """Where its sentences are kept until the whole is written."""
+        return Spool(self.folder / "spoken.f32")
+
 
 def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
     """Do one job.
@@ -68,6 +78,7 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
     sampling = Sampling(request.temperature, request.top_k, request.top_p, request.max_length, seed)
     with watch("text"):
         sentences = split(request.text)
+        _check_length(request, sentences, parts.max_job_seconds)
     with watch("voice"):
         chosen = choose_voice(
             request,
@@ -81,21 +92,27 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
         )
     takes, segment_urls = _spoken(request, sentences, chosen.speaking, sampling, keys, job)
     with watch("audio"):
-        if not any(len(take.audio.samples) for take in takes.kept):
+        clips = [take.clip for take in takes.kept]
+        if not any(clip.length for clip in clips):
             raise SynthesisError(
                 "the model gave only silence; try another seed, or a temperature nearer to 0.8"
             )
-        joined = audio.join([take.audio for take in takes.kept], request.multi_sentence_gap)
-        whole = audio.limit_peak(joined.audio)
+        rate = parts.engine.sample_rate
+        gap = round(request.multi_sentence_gap * rate)
+        spans = audio.laid_out(clips, gap)
+        gain = audio.limiting_gain(job.spool.blocks(clips, gap), rate)
         file = job.folder / f"speech.{request.output_format}"
-        audio.write(whole, file, request.output_format)
-    words = _in_whole(takes.kept, joined.spans)
+        audio.write_blocks(
+            (block * gain for block in _until_cancelled(job, job.spool.blocks(clips, gap))),
+            rate,
+            file,
+            request.output_format,
+        )
+    words = _in_whole(takes.kept, spans)
     results: list[_Result] = [(file, keys.audio, audio.CONTENT_TYPES[request.output_format])]
     if keys.subtitles is not None:
         with watch("subtitles"):
-            results.append(
-                _write_subtitles(request, takes.kept, joined.spans, words, job.folder, keys)
-            )
+            results.append(_write_subtitles(request, takes.kept, spans, words, job.folder, keys))
     job.cancellation.check()
     with watch("storage"):
         for result, key, content_type in results:
@@ -104,18 +121,24 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
             parts.voices.save(request.save_voice, chosen.whole)
     response = SpeechResponse(
         audio_url="",
-        sample_rate=whole.sample_rate,
-        duration=whole.duration,
+        sample_rate=rate,
+        duration=spans[-1].end,
         segments=tuple(
             Segment(text=take.utterance.text, start=span.start, end=span.end, audio_url=url)
-            for take, span, url in zip(takes.kept, joined.spans, segment_urls, strict=True)
+            for take, span, url in zip(takes.kept, spans, segment_urls, strict=True)
         ),
         word_timings=_told(words) if request.wants_timings else None,
         voice=chosen.used,
         seed=seed,
-        metrics=_metrics(watch, chosen, takes, whole.duration),
+        metrics=_metrics(watch, chosen, takes, spans[-1].end),
     )
     return keys.sign(response, partial(url_of, request=request, parts=parts))
+
+
+def _until_cancelled(job: Job, blocks: Iterable[Samples]) -> Iterator[Samples]:
+    for block in blocks:
+        job.cancellation.check()
+        yield block
 
 
 def url_of(key: str, request: SpeechRequest, parts: Parts) -> str:
@@ -144,7 +167,7 @@ def _spoken(
         other = replace(sampling, seed=(sampling.seed + attempt) % 2**63)
         with watch("speech"):
             spoken = _speak_again([*done, *before], bad, len(done), voice, other, request, job)
-        return [_take(utterance, request, parts, watch) for utterance in spoken]
+        return [_take(utterance, request, job) for utterance in spoken]
 
     first = _first_takes(request, sentences, voice, sampling, job)
     with closing(first):
@@ -155,6 +178,7 @@ def _spoken(
         with Segments(
             job.announce,
             partial(_store_segment, request=request, keys=keys, parts=parts),
+            job.spool,
             job.folder,
             request.output_format,
             len(sentences),
@@ -164,7 +188,7 @@ def _spoken(
                 takes = choose_takes([take], again, request.max_retries)
                 done += takes.kept
                 dropped += takes.dropped
-                segments.add(take.utterance.text, takes.kept[0].audio)
+                segments.add(take.utterance.text, takes.kept[0].clip)
             with watch("storage"):
                 return Takes(tuple(done), tuple(dropped)), segments.urls()
 
@@ -178,6 +202,7 @@ def _first_takes(
 ) -> Generator[Take, None, None]:
     """The sentences in order, each finished and timed as soon as it is spoken."""
     watch = job.watch
+    made = 0.0
     spoken = job.parts.engine.speak(
         sentences, voice, sampling, chain=request.goes_on, cancellation=job.cancellation
     )
@@ -189,8 +214,14 @@ def _first_takes(
                 watch.add("queue", utterance.queue_seconds)
                 watch.add("speech", -utterance.queue_seconds)
             job.progress(count, len(sentences))
-            take = _take(utterance, request, job.parts, watch)
+            take = _take(utterance, request, job)
             watch.mark("first_audio")
+            made += take.clip.duration + request.multi_sentence_gap
+            if made - request.multi_sentence_gap > job.parts.max_job_seconds:
+                raise SynthesisError(
+                    f"the model said more than the {job.parts.max_job_seconds} s that a job may "
+                    "have; try another seed, lower max_length or divide the text"
+                )
             yield take
             job.cancellation.check()
     finally:
@@ -216,18 +247,37 @@ def _check_timings(request: SpeechRequest, parts: Parts) -> None:
         )
 
 
-def _take(utterance: Utterance, request: SpeechRequest, parts: Parts, watch: Stopwatch) -> Take:
-    """The sentence finished and, where timings are wanted, timed and judged."""
+def _check_length(request: SpeechRequest, sentences: Sequence[str], most: int) -> None:
+    """Refuse a text that would take more than `most` seconds, pauses included."""
+    longest = request.max_length / _TOKENS_A_SECOND
+    spoken = sum(
+        min(longest, _SENTENCE_SECONDS + _LETTER_SECONDS * weigh(text)) for text in sentences
+    )
+    seconds = spoken / request.speed_shift + (len(sentences) - 1) * request.multi_sentence_gap
+    if seconds > most:
+        raise RequestError(
+            f"text: its {len(sentences)} sentences can take some {seconds:.0f} s, gaps included; "
+            f"a job of this worker may have {most}: divide the text, or lower multi_sentence_gap "
+            "or max_length",
+            field="text",
+        )
+
+
+def _take(utterance: Utterance, request: SpeechRequest, job: Job) -> Take:
+    """The sentence finished, kept and, where timings are wanted, timed and judged."""
+    parts, watch = job.parts, job.watch
     with watch("audio"):
         finished = _finish(utterance, parts.engine.sample_rate, request)
+        clip = job.spool.add(finished)
+        utterance = replace(utterance, samples=finished.samples[:0].copy())
     if not request.wants_timings or parts.aligner is None:
-        return Take(utterance, finished, (), Verdict((), 0.0))
+        return Take(utterance, clip, (), Verdict((), 0.0))
     with watch("timing"):
         span = SentenceSpan(utterance.text, 0.0, finished.duration)
         words = parts.aligner.align(
             finished.samples, finished.sample_rate, [span], default=language_of(request.text)
         )
-        return Take(utterance, finished, tuple(words), judge(words, span, request.speed_shift))
+        return Take(utterance, clip, tuple(words), judge(words, span, request.speed_shift))
 
 
 def _speak_again(
@@ -322,7 +372,7 @@ def _metrics(watch: Stopwatch, chosen: Chosen, takes: Takes, duration: float) ->
         real_time_factor=watch.total / duration,
         batch_occupancy=sum(utterance.occupancy for utterance in spoken) / len(spoken),
         truncated_sentences=sum(not utterance.complete for utterance in kept),
-        silent_sentences=sum(not len(take.audio.samples) for take in takes.kept),
+        silent_sentences=sum(not take.clip.length for take in takes.kept),
         retries=len(takes.dropped),
         faults=tuple(
             f"sentence {i}: {fault}"

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
+PROGRESS_SEGMENTS = 20  # that one progress update tells of: some 40 kB
+
 
 def _to_milliseconds(seconds: float) -> float:
     return round(seconds, 3)
@@ -51,7 +53,11 @@ class Progress(_Answer):
 
     done: Count = Field(description="Sentences that are ready.")
     total: Count = Field(description="Sentences of the job.")
-    segments: tuple[SpokenSegment, ...] = Field(description="Those that are ready, in order.")
+    segments: tuple[SpokenSegment, ...] = Field(
+        max_length=PROGRESS_SEGMENTS,
+        description="Those that the update before did not tell of, in order; at most "
+        f"{PROGRESS_SEGMENTS}.",
+    )
 
     def to_json(self) -> dict[str, JsonValue]:
         """Give what RunPod is told: plain JSON types."""

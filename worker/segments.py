@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from worker import audio
-from worker.audio import Audio, Format
+from worker.audio import Clip, Format, Spool
 from worker.observe import event
 from worker.response import SpokenSegment
 
@@ -20,14 +20,16 @@ Announce = Callable[[SpokenSegment], None]
 class Segments:
     """Stores each sentence by itself and announces it, in order, in a thread of its own.
 
-    So a slow storage holds up neither the speech nor other jobs. `total` sentences are expected;
-    the times are those that the sentences will have in the whole audio, `gap_seconds` apart.
+    So a slow storage holds up neither the speech nor other jobs, and what waits for it waits on
+    the disk, in `spool`. `total` sentences are expected; the times are those that the sentences
+    will have in the whole audio, `gap_seconds` apart.
     """
 
     def __init__(
         self,
         announce: Announce,
         store: Callable[[Path, int], str],  # file, index -> URL
+        spool: Spool,
         folder: Path,
         kind: Format,
         total: int,
@@ -35,6 +37,7 @@ class Segments:
     ) -> None:
         self._announce = announce
         self._store = store
+        self._spool = spool
         self._folder = folder
         self._kind: Format = kind
         self._total = total
@@ -42,6 +45,7 @@ class Segments:
         self._position = 0  # samples that the sentences so far take, the gap after them included
         self._thread = ThreadPoolExecutor(1, "segments")
         self._urls: list[Future[str]] = []
+        self._stored = 0  # of them, from the first on, that went well
 
     def __enter__(self) -> Self:
         """Itself."""
@@ -53,28 +57,28 @@ class Segments:
         """End the thread; what is not begun is given up when the job has failed."""
         self._thread.shutdown(wait=True, cancel_futures=kind is not None)
 
-    def add(self, text: str, spoken: Audio) -> None:
+    def add(self, text: str, clip: Clip) -> None:
         """Take the next sentence in its final form; returns at once."""
-        rate = spoken.sample_rate
+        rate = clip.sample_rate
         start = self._position
-        end = start + len(spoken.samples)
+        end = start + clip.length
         self._position = end + round(self._gap * rate)
         index = len(self._urls)
         self._urls.append(
-            self._thread.submit(self._tell, index, text, spoken, start / rate, end / rate)
+            self._thread.submit(self._tell, index, text, clip, start / rate, end / rate)
         )
         # A sentence that cannot be stored ends the job now, and not after all the others.
-        for url in self._urls:
-            if url.done():
-                url.result()
+        while self._stored < len(self._urls) and self._urls[self._stored].done():
+            self._urls[self._stored].result()
+            self._stored += 1
 
     def urls(self) -> list[str]:
         """Wait until all are stored; their URLs. Raises the first one's StorageError."""
         return [url.result() for url in self._urls]
 
-    def _tell(self, index: int, text: str, spoken: Audio, start: float, end: float) -> str:
+    def _tell(self, index: int, text: str, clip: Clip, start: float, end: float) -> str:
         file = self._folder / f"segment-{index}.{self._kind}"
-        audio.write(audio.limit_peak(spoken), file, self._kind)
+        audio.write(audio.limit_peak(self._spool.read(clip)), file, self._kind)
         try:
             url = self._store(file, index)
         finally:

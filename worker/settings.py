@@ -62,6 +62,13 @@ class Settings(BaseSettings):
         description="Jobs that the worker does at the same time; default: 8, or fewer where the "
         "model's batch is smaller. It lowers the number by itself when memory is short.",
     )
+    max_job_seconds: int = Field(
+        7200,
+        ge=1,
+        le=86_400,
+        description="Seconds of audio that one job may make, its gaps included. A longer text is "
+        "refused before anything is spoken.",
+    )
     stream: bool = Field(
         False,
         description="Whether RunPod's /stream gets each sentence as it is ready. Jobs may still "

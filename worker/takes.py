@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from worker.audio import Audio
+from worker.audio import Clip
 from worker.quality import Verdict
 from worker.speech.engine import Utterance
 from worker.words import WordTiming
@@ -13,10 +13,13 @@ from worker.words import WordTiming
 
 @dataclass(frozen=True)
 class Take:
-    """A sentence as it was spoken once, finished and timed from its own start."""
+    """A sentence as it was spoken once, finished and timed from its own start.
+
+    Its audio is `clip`, on the disk: the utterance's own samples are let go.
+    """
 
     utterance: Utterance
-    audio: Audio
+    clip: Clip
     words: tuple[WordTiming, ...]
     verdict: Verdict
 

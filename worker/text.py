@@ -91,6 +91,11 @@ def split(text: str, max_weight: int = MAX_WEIGHT) -> list[str]:
     return pieces
 
 
+def weigh(text: str) -> int:
+    """Say what a text weighs, in letters: 3 for a digit or a character of Chinese, 1 for others."""
+    return next(reversed(_weights(text).values()))
+
+
 def _paragraphs(text: str) -> list[str]:
     """Give texts without line breaks, each with a word in it where the text has one."""
     paragraphs: list[list[str]] = []

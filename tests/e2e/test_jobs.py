@@ -45,6 +45,7 @@ class Desk:
             storage=self.storage,
             keys=KEYS,
             url_expiry=3600,
+            max_job_seconds=7200,
             fetch_reference=lambda url, into: fetch_reference(url, self.storage, KEYS, into),
         )
 

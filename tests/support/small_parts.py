@@ -41,7 +41,7 @@ class Asked:
 
 @dataclass
 class ToneEngine:
-    """Speaks a tone of WORD seconds for each word; fails or waits where a test wants it to."""
+    """Speaks a tone of `word` seconds for each word; fails or waits where a test wants it to."""
 
     before: Callable[[str], object] = lambda _sentence: None  # called before each is spoken
     silent: frozenset[str] = frozenset()
@@ -52,6 +52,7 @@ class ToneEngine:
     closed: int = 0  # calls of `speak` that are over
     broken: Exception | None = None  # what the device says when asked for its memory
     free: float | None = None
+    word: float = WORD  # seconds
 
     sample_rate = RATE
 
@@ -72,7 +73,7 @@ class ToneEngine:
             for index, sentence in enumerate(sentences):
                 self.before(sentence)
                 count = len(sentence.split())
-                samples = tone(400.0, WORD * count)
+                samples = tone(400.0, self.word * count)
                 yield Utterance(
                     text=sentence,
                     samples=np.zeros_like(samples) if sentence in self.silent else samples,
@@ -175,6 +176,7 @@ def small_parts(folder: Path, aligner: EvenAligner | None = None) -> SmallParts:
         storage=storage,
         keys=KEYS,
         url_expiry=3600,
+        max_job_seconds=7200,
         fetch_reference=lambda url, _folder: folder / url,
         aligner=aligner,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from worker.audio import Audio
+from worker.audio import Clip
 from worker.quality import Verdict
 from worker.speech.engine import Utterance
 from worker.takes import Take
@@ -12,7 +12,7 @@ from worker.takes import Take
 
 def take(text: str, wrong: float) -> Take:
     """A take with `wrong` seconds of faults."""
-    samples = np.zeros(1600, np.float32)
+    samples = np.zeros(0, np.float32)
     utterance = Utterance(text, samples, (1, 2), 3, complete=True, codec_seconds=0.0)
     verdict = Verdict(("a fault",) if wrong else (), wrong)
-    return Take(utterance, Audio(samples, 16_000), (), verdict)
+    return Take(utterance, Clip(0, 1600, 16_000), (), verdict)

@@ -18,10 +18,11 @@ from worker.audio import (
     limit_peak,
     read,
     write,
+    write_blocks,
     write_samples,
 )
 from worker.audio.files import REFERENCE_SECONDS_MAX, REFERENCE_SECONDS_MIN
-from worker.errors import StorageError, SynthesisError, VoiceError
+from worker.errors import JobCancelledError, StorageError, SynthesisError, VoiceError
 
 RATE = 16_000
 FORMATS: tuple[Format, ...] = ("wav", "flac", "mp3", "ogg")
@@ -502,6 +503,23 @@ class TestWrite:
         write(Audio(np.zeros(1_000, dtype=np.float32), RATE), tmp_path / "out.wav", "wav")
         stored, _ = sf.read(tmp_path / "out.wav", dtype="int16")
         assert not stored.any()
+
+    @pytest.mark.parametrize("audio_format", ["wav", "flac", "mp3"])
+    def test_the_bytes_are_the_same_however_the_audio_is_cut(self, tmp_path, audio_format):
+        samples = tone(220, 1.3)
+        write(Audio(samples, RATE), tmp_path / "whole", audio_format)
+        blocks = iter(np.split(samples, [0, 1, 5_000, 5_001, 20_000]))
+        write_blocks(blocks, RATE, tmp_path / "cut", audio_format)
+        assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
+
+    def test_a_block_that_fails_leaves_nothing(self, tmp_path):
+        def blocks():
+            yield tone(220, 1.0)
+            raise JobCancelledError("the job was cancelled")
+
+        with pytest.raises(JobCancelledError):
+            write_blocks(blocks(), RATE, tmp_path / "out.wav", "wav")
+        assert not list(tmp_path.iterdir())
 
     def test_a_full_disk_is_a_storage_error_that_says_so(self, tmp_path, monkeypatch):
         def full(_self: Path, _target: Path) -> None:

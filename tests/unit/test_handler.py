@@ -109,21 +109,42 @@ async def left_over() -> set[asyncio.Task[Any]]:
 # --- progress
 
 
-def test_each_update_has_all_sentences_so_far_and_the_last_comes_before_the_answer(small) -> None:
+def test_each_update_has_what_is_new_and_the_last_comes_before_the_answer(small) -> None:
     updates = Updates()
     updates.one_by_one(small)
     answered = answer(small, job(stream=True), Service(send=updates))
     assert [update["done"] for update in updates.sent] == [1, 2, 3]
-    for update in updates.sent:
-        assert update["total"] == 3
-        assert [said["index"] for said in update["segments"]] == list(range(update["done"]))
-    told = updates.sent[-1]["segments"]
+    assert [update["total"] for update in updates.sent] == [3, 3, 3]
+    told = [said for update in updates.sent for said in update["segments"]]
+    assert [said["index"] for said in told] == [0, 1, 2]
     assert [said["audio_url"] for said in told] == [
         said["audio_url"] for said in answered["segments"]
     ]
     assert [(said["text"], said["start"], said["end"]) for said in told] == [
         (said["text"], said["start"], said["end"]) for said in answered["segments"]
     ]
+
+
+@pytest.mark.parametrize("count", [19, 20, 21, 100])
+def test_an_update_is_bounded_and_what_is_over_goes_into_the_next(small, count: int) -> None:
+    """All are ready while the first is being sent."""
+    stored = threading.Event()
+    audio = KEYS.output_key("speech", "job-1", "wav")
+    small.storage.before_put = lambda key: key == audio and stored.set()
+    sent: list[dict[str, Any]] = []
+
+    async def send(_job: dict[str, Any], progress: dict[str, Any]) -> None:
+        sent.append(progress)
+        while not stored.is_set():
+            await asyncio.sleep(0.001)
+
+    asked = job(stream=True, text="A long word.\n" * count)
+    assert answer(small, asked, Service(send=send))["status"] == "success"
+    told = [said["index"] for update in sent for said in update["segments"]]
+    assert told == list(range(count))
+    assert [update["done"] for update in sent][-1] == count
+    assert max(len(update["segments"]) for update in sent) <= 20
+    assert len(sent) <= 2 + count / 20
 
 
 def test_what_is_ready_while_one_is_sent_goes_into_the_next(small) -> None:
@@ -644,7 +665,12 @@ def test_a_streamed_job_that_is_delivered_again_tells_of_its_sentences_again(sma
     answer(small, job(stream=True), Service(remembers=True, send=first))
     answer(small, job(stream=True), Service(remembers=True, send=again))
     assert len(small.engine.asked) == 1
-    assert again.sent[-1] == first.sent[-1]
+    told, repeated = (
+        [said for update in updates.sent for said in update["segments"]]
+        for updates in (first, again)
+    )
+    assert repeated == told
+    assert again.sent[-1]["done"] == 3
 
 
 def test_sentences_without_a_url_are_not_told_of_again(small) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -26,13 +28,21 @@ from tests.support.small_parts import (
 from tests.support.sounds import tone
 from worker import audio, pipeline
 from worker.audio import Audio
-from worker.errors import JobCancelledError, NotAvailableError, StorageError, SynthesisError
+from worker.errors import (
+    JobCancelledError,
+    NotAvailableError,
+    RequestError,
+    StorageError,
+    SynthesisError,
+)
 from worker.observe import Stopwatch
 from worker.pipeline import Job
 from worker.request import parse_request
 from worker.response import SpeechResponse, SpokenSegment
+from worker.settings import Settings
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
+from worker.text import split
 
 SENTENCES = ("One.", "Two two.", "Three three three.")
 GAP = 0.3  # the API's default
@@ -240,7 +250,7 @@ def test_a_sentence_that_cannot_be_stored_gives_up_those_after_it(world: World) 
     assert failed.value is not None
     assert said == list(SENTENCES[:2])
     assert not world.told
-    assert not list(world.scratch.iterdir())
+    assert [file.name for file in world.scratch.iterdir()] == ["spoken.f32"]
 
 
 def test_one_silent_sentence_is_counted_and_all_are_an_error(world: World) -> None:
@@ -573,3 +583,110 @@ def test_the_codecs_seconds_are_part_of_speech_and_not_the_models(
     metrics = world.speak().metrics
     assert (metrics.seconds["codec"], metrics.seconds["speech"]) == (0.75, 3.0)
     assert metrics.tokens_per_second == pytest.approx(60 / 2.25)
+
+
+# --- bounds
+
+
+def bounded(world: World, seconds: int) -> Job:
+    return replace(world.job(), parts=replace(world.small.parts, max_job_seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "seconds"),
+    [
+        ("a\n" * 10_000, {"multi_sentence_gap": 5}, 60_895),
+        ("a\n" * 10_000, {"multi_sentence_gap": 0}, 10_900),
+        ("好。\n" * 6_000, {}, 9_960),  # 1.36 s each
+        ("a\n" * 5_000, {"speed_shift": 0.5}, 12_400),
+        (
+            "Seven or more words of a line.\n" * 600,
+            {"multi_sentence_gap": 5, "stream": True},
+            5_215,
+        ),
+        ("9" * 20_000, {"speed_shift": 0.5}, 11_400),
+    ],
+)
+def test_a_text_of_more_seconds_than_a_job_may_have_is_refused_before_anything_is_spoken(
+    world: World, text: str, asked: dict[str, Any], seconds: int
+) -> None:
+    most = min(7200, seconds - 20)
+    with pytest.raises(RequestError, match="gaps included") as told:
+        world.speak(bounded(world, most), text, **asked)
+    (said,) = re.findall(r"some (\d+) s", told.value.message)
+    assert int(said) == pytest.approx(seconds, rel=0.05)
+    assert str(most) in told.value.message
+    assert told.value.field == "text"
+    assert not world.engine.asked
+    assert not world.engine.designed
+    assert not list(world.scratch.iterdir())
+
+
+PROSE = "It was a bright cold day in April, and the clocks were striking thirteen. "
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ((PROSE * 271)[:20_000], {}),  # the longest text, of sentences as people write them
+        ("春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。" * 833, {}),
+        ("Yes. No.\n" * 2_200, {}),
+        ("a\n" * 10_000, {"max_length": 64, "multi_sentence_gap": 0, "speed_shift": 2}),
+    ],
+)
+def test_a_text_that_a_job_may_have_is_spoken(
+    world: World, text: str, asked: dict[str, Any]
+) -> None:
+    text = text[:20_000]
+    pipeline._check_length(
+        parse_request({"text": text, **asked}), split(text), Settings().max_job_seconds
+    )
+
+
+def test_the_bound_is_that_of_the_worker_and_max_length_counts(world: World) -> None:
+    """Three sentences of 1, 2 and 3 words: 1.4, 1.7 and 2.5 s at a slow pace, and two gaps."""
+    assert world.speak(bounded(world, 7)).status == "success"
+    with pytest.raises(RequestError):
+        world.speak(bounded(world, 6))
+    assert world.speak(bounded(world, 5), max_length=64).status == "success"  # 1.28 s each
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_model_that_goes_on_and_on_is_ended_at_the_bound(world: World, streamed: bool) -> None:
+    """Words of WORD seconds are faster than the bound allows for; here they are slow."""
+    spoken: list[str] = []
+    world.engine.before = spoken.append
+    world.engine.word = 10.0
+    job = bounded(world, 30)
+    job = replace(job, announce=world.told.append if streamed else None)
+    with pytest.raises(SynthesisError, match="more than the 30 s"):
+        world.speak(job, text="One.\nOne.\nOne.\nOne.\nOne.\nOne.")
+    assert len(spoken) == 3  # 30.6 s
+    assert world.engine.closed == 1
+    assert all(".000" in key for key, _ in world.storage.put_keys)  # no whole
+    assert world.speak(
+        replace(job, parts=replace(job.parts, max_job_seconds=31)), "One.\nOne.\nOne."
+    )
+
+
+@pytest.mark.parametrize("asked", [{}, {"stream": True}, {"output_format": "mp3"}])
+def test_half_an_hour_takes_less_than_40_mb(world: World, asked: dict[str, Any]) -> None:
+    """Its samples alone have 115 MB, and the peaks between them four times as many."""
+    world.engine.word = 10.0
+    job = world.job(streamed=bool(asked.get("stream")))
+    tracemalloc.start()
+    answered = world.speak(job, text="One two three.\n" * 58, multi_sentence_gap=1, **asked)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert answered.duration == 58 * 30 + 57
+    assert peak < 40_000_000  # a sentence is 30 s
+
+
+def test_a_job_that_is_cancelled_while_the_whole_is_written_ends(world: World) -> None:
+    job = world.job()
+    job.spool.blocks = lambda *_: iter(  # type: ignore[method-assign]
+        [np.ones(10, np.float32), job.cancellation.cancel() or np.ones(10, np.float32)]
+    )
+    with pytest.raises(JobCancelledError):
+        world.speak(job)
+    assert not world.keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import soundfile
 
 from tests.support.sounds import tone
-from worker.audio import Audio
+from worker.audio import Audio, Clip, Spool
 from worker.errors import StorageError
 from worker.response import SpokenSegment
 from worker.segments import Segments
@@ -24,7 +25,9 @@ class Desk:
     """Stores and is told, as far as a test lets it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder / "segments"
+        self.folder.mkdir()
+        self.spool = Spool(folder / "spool")
         self.events: list[str] = []
         self.told: list[SpokenSegment] = []
         self.peaks: list[float] = []
@@ -52,7 +55,10 @@ class Desk:
             raise self.deaf
 
     def segments(self, total: int = 3, gap: float = 0.25) -> Segments:
-        return Segments(self.announce, self.store, self.folder, "wav", total, gap)
+        return Segments(self.announce, self.store, self.spool, self.folder, "wav", total, gap)
+
+    def sound(self, seconds: float, amplitude: float = 0.5) -> Clip:
+        return self.spool.add(Audio(tone(400.0, seconds, RATE, amplitude), RATE))
 
     @property
     def left(self) -> list[str]:
@@ -64,19 +70,15 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
 
 
-def sound(seconds: float, amplitude: float = 0.5) -> Audio:
-    return Audio(tone(400.0, seconds, RATE, amplitude), RATE)
-
-
-def add_three(segments: Segments) -> None:
+def add_three(desk: Desk, segments: Segments) -> None:
     for _ in range(3):
-        segments.add("A.", sound(0.1))
+        segments.add("A.", desk.sound(0.1))
 
 
 def test_each_is_stored_and_then_told_of_in_order_with_its_times(desk: Desk) -> None:
     with desk.segments() as segments:
         for text, seconds in (("One.", 0.1), ("Two.", 0.2), ("Three.", 0.4)):
-            segments.add(text, sound(seconds))
+            segments.add(text, desk.sound(seconds))
         assert segments.urls() == ["url-0", "url-1", "url-2"]
         assert desk.left == []  # long before the job's folder goes
     assert desk.events == [
@@ -95,7 +97,7 @@ def test_each_is_stored_and_then_told_of_in_order_with_its_times(desk: Desk) -> 
 
 def test_no_sentence_clips(desk: Desk) -> None:
     with desk.segments(1) as segments:
-        segments.add("Loud.", sound(0.2, amplitude=1.5))
+        segments.add("Loud.", desk.sound(0.2, amplitude=1.5))
         segments.urls()
     assert desk.peaks[0] < 0.9  # -1 dBFS is 0.891
 
@@ -103,7 +105,7 @@ def test_no_sentence_clips(desk: Desk) -> None:
 def test_a_slow_storage_holds_up_nobody(desk: Desk) -> None:
     desk.let_go.clear()
     with desk.segments() as segments:
-        add_three(segments)
+        add_three(desk, segments)
         assert not desk.events
         desk.let_go.set()
         assert segments.urls() == ["url-0", "url-1", "url-2"]
@@ -112,20 +114,34 @@ def test_a_slow_storage_holds_up_nobody(desk: Desk) -> None:
 def test_a_sentence_that_cannot_be_stored_ends_the_job_at_the_next(desk: Desk) -> None:
     desk.refused = frozenset([0])
     with desk.segments() as segments:
-        segments.add("One.", sound(0.1))
+        segments.add("One.", desk.sound(0.1))
         assert desk.begun.wait(LONG)
         while not segments._urls[0].done():
             time.sleep(0.001)
         with pytest.raises(StorageError, match="no room for 0"):
-            segments.add("Two.", sound(0.1))
+            segments.add("Two.", desk.sound(0.1))
     assert 0 not in [segment.index for segment in desk.told]
     assert desk.left == []
+
+
+def test_what_waits_for_a_slow_storage_waits_on_the_disk(desk: Desk) -> None:
+    desk.let_go.clear()
+    with desk.segments(total=100) as segments:
+        clip = desk.sound(30.0)  # 1.9 MB
+        tracemalloc.start()
+        for _ in range(100):
+            segments.add("A.", clip)
+        assert desk.begun.wait(LONG)  # the first is in memory
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        desk.let_go.set()
+    assert held < 8_000_000
 
 
 def test_the_last_sentence_that_cannot_be_stored_fails_the_job(desk: Desk) -> None:
     desk.refused = frozenset([2])
     with desk.segments() as segments:
-        add_three(segments)
+        add_three(desk, segments)
         with pytest.raises(StorageError, match="no room for 2"):
             segments.urls()
     assert [segment.index for segment in desk.told] == [0, 1]
@@ -136,7 +152,7 @@ def test_a_failed_job_stores_no_more_but_waits_for_what_is_under_way(desk: Desk)
 
     def fail() -> None:
         with desk.segments() as segments:
-            add_three(segments)
+            add_three(desk, segments)
             assert desk.begun.wait(LONG)
             threading.Timer(0.01, desk.let_go.set).start()
             raise ValueError("the speech failed")
@@ -149,7 +165,7 @@ def test_a_failed_job_stores_no_more_but_waits_for_what_is_under_way(desk: Desk)
 def test_a_good_job_ends_with_all_stored(desk: Desk) -> None:
     desk.let_go.clear()
     with desk.segments() as segments:
-        add_three(segments)
+        add_three(desk, segments)
         threading.Timer(0.01, desk.let_go.set).start()
     assert len(desk.told) == 3
 
@@ -158,13 +174,13 @@ def test_nobody_listens_and_all_is_stored(desk: Desk) -> None:
     """The event loop is closed, as it is once the worker's end has begun."""
     desk.deaf = RuntimeError("Event loop is closed")
     with desk.segments(1) as segments:
-        segments.add("One.", sound(0.1))
+        segments.add("One.", desk.sound(0.1))
         assert segments.urls() == ["url-0"]
 
 
 def test_any_other_failure_to_tell_fails_the_job(desk: Desk) -> None:
     desk.deaf = ValueError("a fault")
     with desk.segments(1) as segments:
-        segments.add("One.", sound(0.1))
+        segments.add("One.", desk.sound(0.1))
         with pytest.raises(ValueError, match="a fault"):
             segments.urls()

@@ -33,6 +33,7 @@ def test_what_is_not_set_has_the_documented_value() -> None:
         "spark_dtype": "auto",
         "whisperx_languages": "en,zh",
         "max_concurrency": None,
+        "max_job_seconds": 7200,
         "stream": False,
         "drain_seconds": 25,
         "log_level": "INFO",

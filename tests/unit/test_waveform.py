@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.sounds import clicks, speech, spoken, tone
-from worker.audio import Audio, Span, join, limit_peak, shift, trim
+from worker.audio import Audio, limit_peak, limiting_gain, shift, trim
 from worker.audio.waveform import amplitude_to_db, check_finite, db_to_amplitude, window_rms
 from worker.errors import SynthesisError
 
@@ -130,69 +130,6 @@ class TestTrim:
         samples[7] = bad
         with pytest.raises(SynthesisError, match="not numbers"):
             trim(Audio(samples, RATE))
-
-
-class TestJoin:
-    def test_spans_are_where_the_segments_lie(self):
-        segments = [Audio(tone(200 * n, 0.5 * n), RATE) for n in (1, 2, 3)]
-        joined = join(segments, 0.3)
-        assert joined.audio.duration == pytest.approx(3.6)
-        assert [(span.start, span.end) for span in joined.spans] == [
-            pytest.approx((0.0, 0.5)),
-            pytest.approx((0.8, 1.8)),
-            pytest.approx((2.1, 3.6)),
-        ]
-        for segment, span in zip(segments, joined.spans, strict=True):
-            part = joined.audio.samples[round(span.start * RATE) : round(span.end * RATE)]
-            np.testing.assert_array_equal(part, segment.samples)
-        assert not joined.audio.samples[8_000:12_800].any()
-
-    def test_one_segment_has_no_gap(self):
-        joined = join([Audio(tone(200, 0.5), RATE)], 5.0)
-        assert joined.spans == (Span(0.0, 0.5),)
-        assert len(joined.audio.samples) == 8_000
-
-    def test_nothing_to_join_is_an_error(self):
-        with pytest.raises(SynthesisError, match="nothing to join"):
-            join([], 0.3)
-
-    def test_sample_rates_must_agree(self):
-        with pytest.raises(ValueError, match="16000, 24000"):
-            join([Audio(tone(200, 0.1), 16_000), Audio(tone(200, 0.1), 24_000)], 0.0)
-
-    @pytest.mark.parametrize(("gap", "samples"), [(0.00009, 1), (0.00004, 1), (0.00003, 0)])
-    def test_a_gap_is_rounded_to_whole_samples(self, gap, samples):
-        segments = [Audio(np.ones(10, dtype=np.float32), RATE)] * 2
-        joined = join(segments, gap)
-        assert len(joined.audio.samples) == 20 + samples
-        assert joined.spans[1].start == (10 + samples) / RATE
-
-    def test_an_empty_segment_has_an_empty_span_between_two_gaps(self):
-        full = Audio(np.ones(16_000, dtype=np.float32), RATE)
-        joined = join([full, Audio(full.samples[:0], RATE), full], 0.5)
-        assert joined.spans == (Span(0.0, 1.0), Span(1.5, 1.5), Span(2.0, 3.0))
-        assert joined.audio.duration == 3.0
-
-    def test_float32_stays_float32_at_the_segments_own_rate(self):
-        segments = [Audio(np.ones(10, dtype=np.float32), 24_000)] * 2
-        joined = join(segments, 0.1)
-        assert joined.audio.samples.dtype == np.float32
-        assert joined.audio.sample_rate == 24_000
-        assert len(joined.audio.samples) == 20 + 2_400
-
-    @given(
-        lengths=st.lists(st.integers(0, 500), min_size=1, max_size=8),
-        gap=st.floats(0, 0.05, allow_nan=False),
-    )
-    def test_no_sample_is_lost_or_added(self, lengths, gap):
-        segments = [Audio(np.full(n, i + 1, dtype=np.float32), RATE) for i, n in enumerate(lengths)]
-        joined = join(segments, gap)
-        silence = round(gap * RATE) * (len(lengths) - 1)
-        assert len(joined.audio.samples) == sum(lengths) + silence
-        for i, (span, n) in enumerate(zip(joined.spans, lengths, strict=True)):
-            first, last = round(span.start * RATE), round(span.end * RATE)
-            assert last - first == n
-            assert (joined.audio.samples[first:last] == i + 1).all()
 
 
 class TestShift:
@@ -351,6 +288,14 @@ class TestLimitPeak:
         audio = Audio(hum, RATE)
         assert (limit_peak(audio) is audio) == kept
         assert np.abs(limit_peak(audio).samples).max() <= 0.8913
+
+    @given(cuts=st.lists(st.integers(0, 3_000), max_size=6))
+    def test_the_gain_is_the_same_however_the_audio_is_cut(self, cuts):
+        time = np.arange(3_000) - 1_500.5
+        samples = (1.2 * np.sinc(0.9 * time)).astype(np.float32)
+        gain = limiting_gain(np.split(samples, sorted(cuts)), RATE)
+        assert gain == limiting_gain([samples], RATE)
+        assert gain == pytest.approx(decibels(-1) / 1.2, rel=0.02)
 
 
 class TestMeasures:

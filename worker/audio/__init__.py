@@ -1,4 +1,7 @@
-"""Audio between the stages: `waveform` works on samples in memory, `files` reads and writes."""
+"""Audio between the stages: `waveform` works on samples in memory, `files` reads and writes.
+
+`spool` keeps what a job has spoken until it is written.
+"""
 
 from worker.audio.files import (
     CONTENT_TYPES,
@@ -6,16 +9,17 @@ from worker.audio.files import (
     check_reference,
     read,
     write,
+    write_blocks,
     write_samples,
 )
+from worker.audio.spool import Clip, Spool, laid_out
 from worker.audio.waveform import (
     Audio,
-    Joined,
     Samples,
     Span,
     Trimmed,
-    join,
     limit_peak,
+    limiting_gain,
     shift,
     trim,
 )
@@ -23,17 +27,20 @@ from worker.audio.waveform import (
 __all__ = [
     "CONTENT_TYPES",
     "Audio",
+    "Clip",
     "Format",
-    "Joined",
     "Samples",
     "Span",
+    "Spool",
     "Trimmed",
     "check_reference",
-    "join",
+    "laid_out",
     "limit_peak",
+    "limiting_gain",
     "read",
     "shift",
     "trim",
     "write",
+    "write_blocks",
     "write_samples",
 ]

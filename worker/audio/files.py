@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -87,34 +87,50 @@ def check_reference(audio: Audio, *, field: str | None = None) -> None:
 
 
 def write(audio: Audio, path: Path, format: Format) -> None:  # noqa: A002 - the API's word
-    """Write audio to `path`, which appears whole or not at all.
+    """Write audio that is in memory: see `write_blocks`."""
+    write_blocks([audio.samples], audio.sample_rate, path, format)
+
+
+def write_blocks(
+    blocks: Iterable[Samples],
+    sample_rate: int,
+    path: Path,
+    format: Format,  # noqa: A002 - the API's word
+) -> None:
+    """Write audio, given block by block, to `path`, which appears whole or not at all.
 
     wav and flac hold 16 bits, rounded and not dithered: the noise of rounding is below that of
-    speech, and gaps stay silent. The same audio gives the same bytes, but for ogg, where
-    libsndfile draws a stream number from the clock.
+    speech, and gaps stay silent. The same audio gives the same bytes, however it is cut into
+    blocks, but for ogg, where libsndfile draws a stream number from the clock.
 
     Raises SynthesisError for audio that is empty or not finite, StorageError where it cannot
     be written.
     """
-    check_finite(audio)
-    if len(audio.samples) == 0:
-        raise SynthesisError("there is no audio to write")
     container, encoding = _ENCODINGS[format]
-    samples: npt.NDArray[np.float32] | npt.NDArray[np.int16] = audio.samples
-    if encoding == "PCM_16":
-        samples = np.clip(np.rint(audio.samples * 32768.0), -32768, 32767).astype(np.int16)
+    written = 0
     try:
         with (
             replacing(path) as part,
-            sf.SoundFile(part, "w", audio.sample_rate, 1, encoding, format=container) as sink,
+            sf.SoundFile(part, "w", sample_rate, 1, encoding, format=container) as sink,
         ):
-            # In blocks: libvorbis puts all that it is given at once on the C stack.
-            for start in range(0, len(samples), _BLOCK_FRAMES):
-                sink.write(samples[start : start + _BLOCK_FRAMES])
+            for block in blocks:
+                check_finite(Audio(block, sample_rate))
+                written += len(block)
+                # In parts: libvorbis puts all that it is given at once on the C stack.
+                for start in range(0, len(block), _BLOCK_FRAMES):
+                    sink.write(_encoded(block[start : start + _BLOCK_FRAMES], encoding))
+            if not written:
+                raise SynthesisError("there is no audio to write")
     except (OSError, sf.LibsndfileError) as error:
         raise StorageError(
             f"the audio could not be written as {format}: {_reason(error)}"
         ) from None
+
+
+def _encoded(samples: Samples, encoding: str) -> Samples | npt.NDArray[np.int16]:
+    if encoding != "PCM_16":
+        return samples
+    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
 
 
 def write_samples(audio: Audio, path: Path) -> None:

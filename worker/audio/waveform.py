@@ -1,8 +1,8 @@
-"""Waveforms: trimmed, shifted, joined, kept from clipping. Neither files nor a model in here."""
+"""Waveforms: trimmed, shifted, kept from clipping. Neither files nor a model in here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,14 +54,6 @@ class Span:
     end: float
 
 
-@dataclass(frozen=True, eq=False)
-class Joined:
-    """Segments put one after the other; `spans[i]` is where segment i lies in `audio`."""
-
-    audio: Audio
-    spans: tuple[Span, ...]
-
-
 def trim(audio: Audio, *, margin: float = TRIM_MARGIN_SECONDS) -> Trimmed:
     """Cut leading and trailing silence, keeping `margin` seconds around what can be heard.
 
@@ -83,32 +75,6 @@ def trim(audio: Audio, *, margin: float = TRIM_MARGIN_SECONDS) -> Trimmed:
     first = max(0, int(heard[0]) * window - keep)
     last = min(total, (int(heard[-1]) + 1) * window + keep)
     return Trimmed(Audio(audio.samples[first:last], audio.sample_rate), first, total - last)
-
-
-def join(segments: Sequence[Audio], gap_seconds: float) -> Joined:
-    """Put segments one after the other with `gap_seconds` of silence between them.
-
-    All must have one sample rate. Raises SynthesisError where there is nothing to join.
-    """
-    if not segments:
-        raise SynthesisError("there is nothing to join: no sentence gave any audio")
-    rates = {segment.sample_rate for segment in segments}
-    if len(rates) != 1:
-        raise ValueError(f"segments of different sample rates: {sorted(rates)}")
-    rate = rates.pop()
-    gap = np.zeros(round(gap_seconds * rate), dtype=np.float32)
-    parts: list[Samples] = []
-    spans: list[Span] = []
-    position = 0
-    for segment in segments:
-        if parts:
-            parts.append(gap)
-            position += len(gap)
-        end = position + len(segment.samples)
-        parts.append(segment.samples)
-        spans.append(Span(position / rate, end / rate))
-        position = end
-    return Joined(Audio(np.concatenate(parts), rate), tuple(spans))
 
 
 def shift(audio: Audio, semitones: float, tempo: float) -> Audio:
@@ -141,17 +107,30 @@ def shift(audio: Audio, semitones: float, tempo: float) -> Audio:
 def limit_peak(audio: Audio) -> Audio:
     """Scale down what peaks above PEAK_DBFS; what is below stays as it is, the same object.
 
+    Raises SynthesisError for values that are not finite.
+    """
+    gain = limiting_gain([audio.samples], audio.sample_rate)
+    return audio if gain == 1 else Audio(audio.samples * gain, audio.sample_rate)
+
+
+def limiting_gain(blocks: Iterable[Samples], sample_rate: int) -> np.float32:
+    """The factor that brings audio, given block by block, down to PEAK_DBFS; 1 below that.
+
     The peak is the true peak, between the samples too (ITU-R BS.1770: oversampled four times).
     Raises SynthesisError for values that are not finite.
     """
-    check_finite(audio)
-    if len(audio.samples) == 0:
-        return audio
-    rate = audio.sample_rate
-    between = soxr.resample(audio.samples, rate, 4 * rate, quality="HQ")
-    peak = max(float(np.abs(audio.samples).max()), float(np.abs(between).max(initial=0.0)))
+    between = soxr.ResampleStream(sample_rate, 4 * sample_rate, 1, dtype="float32", quality="HQ")
+    peak = 0.0
+    for block in blocks:
+        check_finite(Audio(block, sample_rate))
+        peak = max(peak, _highest(block), _highest(between.resample_chunk(block)))
+    peak = max(peak, _highest(between.resample_chunk(np.zeros(0, np.float32), last=True)))
     limit = db_to_amplitude(PEAK_DBFS)
-    return audio if peak <= limit else Audio(audio.samples * np.float32(limit / peak), rate)
+    return np.float32(1 if peak <= limit else limit / peak)
+
+
+def _highest(samples: Samples) -> float:
+    return float(np.abs(samples).max(initial=0.0))
 
 
 def check_finite(audio: Audio) -> None:

@@ -7,11 +7,15 @@ multiplied while one read of the weights lasts. A row's numbers never depend on 
 from __future__ import annotations
 
 import ctypes
+import math
+import mmap
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
@@ -145,13 +149,10 @@ class Int8LanguageModel:
         """For `rows` sequences of at most `positions` tokens, by default the model's most."""
         c = self.config
         room = -(-(positions or c.max_position_embeddings) // BLOCK) * BLOCK
-        # numpy's zeros are pages that nobody has touched yet; torch's are all written.
-        zeros = np.zeros(
-            (rows, c.num_hidden_layers, 2, c.num_key_value_heads, room * c.head_dim), np.int16
-        )
+        shape = (rows, c.num_hidden_layers, 2, c.num_key_value_heads, room * c.head_dim)
         if len(self._rotary[0]) < room:
             self._rotary = rotary(c, torch.arange(room))
-        return Int8Cache(torch.from_numpy(zeros), 0, c.head_dim)
+        return Int8Cache(torch.from_numpy(_untouched(shape)), 0, c.head_dim)
 
     def prefill(self, prompts: Sequence[Sequence[int]], cache: Int8Cache) -> Tensor:
         """Run each prompt into a row of the cache; the hidden states [rows, D] after their ends."""
@@ -216,6 +217,14 @@ class Int8Head:
     def __call__(self, hidden: Tensor) -> Tensor:
         """Hidden states [B, D] -> logits float32 [B, n]."""
         return self._packed(hidden)[:, : self._count]
+
+
+def _untouched(shape: tuple[int, ...]) -> NDArray[np.int16]:
+    """Zeros of which only what is used takes memory: torch's and huge pages are taken whole."""
+    memory = mmap.mmap(-1, np.dtype(np.int16).itemsize * math.prod(shape))
+    with suppress(OSError):  # a kernel without huge pages does not know them
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, np.int16).reshape(shape)
 
 
 def _structure(layer: Layer) -> _Layer:

@@ -76,6 +76,7 @@ class Door:
             storage=self.storage,
             keys=KEYS,
             url_expiry=3600,
+            max_job_seconds=7200,
             fetch_reference=self._fetch(Limits()),
         )
         self.serve_with(parts)

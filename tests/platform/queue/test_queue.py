@@ -132,12 +132,12 @@ def test_jobs_share_the_batch(queue: Queue, one: WorkerProcess) -> None:
 
 def test_sentences_are_told_of_as_they_come(queue: Queue, one: WorkerProcess) -> None:
     job = queue.wait(queue.put({**LONG, "task_token": "cross_lingual", "stream": True}))
-    told = job.progress[-1]
-    assert [s["index"] for s in told["segments"]] == list(range(9))
-    assert told["done"] == told["total"] == 9
+    told = [segment for update in job.progress for segment in update["segments"]]
+    assert [s["index"] for s in told] == list(range(9))
+    assert job.progress[-1]["done"] == job.progress[-1]["total"] == 9
     assert len(job.progress) > 1
     assert job.late_progress == 0
-    for segment, final in zip(told["segments"], job.output["segments"], strict=True):
+    for segment, final in zip(told, job.output["segments"], strict=True):
         assert (segment["text"], segment["start"]) == (final["text"], final["start"])
         assert segment["audio_url"].split("?")[0] == final["audio_url"].split("?")[0]
         seconds = final["end"] - final["start"]
