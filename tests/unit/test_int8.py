@@ -197,6 +197,22 @@ def test_a_row_is_the_same_to_the_bit_whatever_its_batch(lm: Int8LanguageModel) 
     assert torch.equal(together[[3, 0, 5]], run([3, 0, 5], 0))
 
 
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_cache_takes_memory_only_as_far_as_its_sequences_go(lm: Int8LanguageModel) -> None:
+    """Huge pages would be taken whole, and a row's keys and values lie all over the cache."""
+    cache = lm.new_cache(64)
+    assert cache.tensor.nbytes > 512 << 20
+    before = resident()
+    for row in range(64):
+        lm.prefill([[5, 6, 7]], cache.rows(row, 1))
+    assert resident() - before < cache.tensor.nbytes / 8
+    assert cache.tensor[63, ..., : 3 * lm.config.head_dim].any()
+
+
 def test_a_cache_row_can_be_copied(lm: Int8LanguageModel) -> None:
     cache = lm.new_cache(3, 64)
     lm.prefill([[5, 6, 7] * 9], cache.rows(2, 1))
