@@ -58,7 +58,14 @@ class Segments:
         self._thread.shutdown(wait=True, cancel_futures=kind is not None)
 
     def add(self, text: str, clip: Clip) -> None:
-        """Take the next sentence in its final form; returns at once."""
+        """Take the next sentence in its final form; returns at once.
+
+        Raises StorageError where one before it could not be stored: that ends the job now, and not
+        after all the others.
+        """
+        while self._stored < len(self._urls) and self._urls[self._stored].done():
+            self._urls[self._stored].result()
+            self._stored += 1
         rate = clip.sample_rate
         start = self._position
         end = start + clip.length
@@ -67,10 +74,6 @@ class Segments:
         self._urls.append(
             self._thread.submit(self._tell, index, text, clip, start / rate, end / rate)
         )
-        # A sentence that cannot be stored ends the job now, and not after all the others.
-        while self._stored < len(self._urls) and self._urls[self._stored].done():
-            self._urls[self._stored].result()
-            self._stored += 1
 
     def urls(self) -> list[str]:
         """Wait until all are stored; their URLs. Raises the first one's StorageError."""

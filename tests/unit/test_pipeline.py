@@ -99,6 +99,12 @@ def test_sentences_are_joined_with_gaps_and_timed(world: World) -> None:
     assert world.speak(multi_sentence_gap=1).duration == pytest.approx(3.2)
 
 
+@pytest.mark.parametrize(("gap", "samples"), [(0.30005, 4_801), (0.00004, 1), (0.00003, 0)])
+def test_a_gap_is_rounded_to_whole_samples(world: World, gap: float, samples: int) -> None:
+    answer = world.speak(multi_sentence_gap=gap)
+    assert soundfile.info(file_of(answer.audio_url)).frames == 1.2 * RATE + 2 * samples
+
+
 @pytest.mark.parametrize(("kind", "content_type"), [("wav", "audio/wav"), ("flac", "audio/flac")])
 def test_a_result_lies_under_its_key_with_its_type(
     world: World, kind: str, content_type: str
