@@ -44,6 +44,8 @@ _STAGES = ("queue", "voice", "speech", "audio", "timing", "subtitles", "storage"
 _SENTENCE_SECONDS = 1.0
 _LETTER_SECONDS = 0.09
 _TOKENS_A_SECOND = 50
+# Sentences of a streamed job: RunPod takes 10 MB of an answer, and a signed URL may have 2 kB.
+_MOST_STREAMED = 1_000
 _Result = tuple[Path, str, str]  # a file to be stored, its key and its content type
 
 
@@ -79,6 +81,13 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
     with watch("text"):
         sentences = split(request.text)
         _check_length(request, sentences, parts.max_job_seconds)
+        if job.announce is not None and len(sentences) > _MOST_STREAMED:
+            raise RequestError(
+                f"text: it has {len(sentences)} sentences; with stream, where each is stored and "
+                f"has a URL of its own, a job may have {_MOST_STREAMED}: divide the text, or leave "
+                "stream out",
+                field="text",
+            )
     with watch("voice"):
         chosen = choose_voice(
             request,

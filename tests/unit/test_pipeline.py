@@ -649,6 +649,16 @@ def test_a_text_that_a_job_may_have_is_spoken(
     )
 
 
+def test_a_streamed_job_may_have_a_thousand_sentences(world: World) -> None:
+    """An answer with more URLs may be more than RunPod takes, after all was spoken."""
+    with pytest.raises(RequestError, match="1001 sentences") as told:
+        world.speak(world.job(streamed=True), "a\n" * 1_001)
+    assert told.value.field == "text"
+    assert not world.engine.asked
+    assert len(world.speak(world.job(streamed=True), "a\n" * 1_000).segments) == 1_000
+    assert len(world.speak(text="a\n" * 1_001).segments) == 1_001
+
+
 def test_the_bound_is_that_of_the_worker_and_max_length_counts(world: World) -> None:
     """Three sentences of 1, 2 and 3 words: 1.4, 1.7 and 2.5 s at a slow pace, and two gaps."""
     assert world.speak(bounded(world, 7)).status == "success"
