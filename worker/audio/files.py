@@ -130,7 +130,8 @@ def write_blocks(
 def _encoded(samples: Samples, encoding: str) -> Samples | npt.NDArray[np.int16]:
     if encoding != "PCM_16":
         return samples
-    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+    steps: npt.NDArray[np.float32] = np.clip(np.rint(samples * 32768.0), -32768, 32767)
+    return steps.astype(np.int16)
 
 
 def write_samples(audio: Audio, path: Path) -> None:
