@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +60,7 @@ class S3Server:
 
     def client(self, service: str = "s3", key: Key | None = None) -> Any:
         """A client of its owner's, or of that key; it gives up soon."""
-        key = key or self.owner
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
-            region_name=REGION,
-            aws_access_key_id=key.access,
-            aws_secret_access_key=key.secret,
-            config=Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 1}),
-        )
+        return _client(service, self.url, key or self.owner)
 
     def iam_grant(self, user: str, policy: Mapping[str, Any]) -> Key:
         """A new user with this policy, by the IAM calls that DEPLOY.md has."""
@@ -76,6 +69,18 @@ class S3Server:
         iam.put_user_policy(UserName=user, PolicyName="speech", PolicyDocument=json.dumps(policy))
         made = iam.create_access_key(UserName=user)["AccessKey"]
         return Key(made["AccessKeyId"], made["SecretAccessKey"])
+
+
+@cache  # a client takes a while to make
+def _client(service: Any, url: str, key: Key) -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=url,
+        region_name=REGION,
+        aws_access_key_id=key.access,
+        aws_secret_access_key=key.secret,
+        config=Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 1}),
+    )
 
 
 def worker_policy() -> dict[str, Any]:
