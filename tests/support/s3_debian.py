@@ -150,7 +150,8 @@ use = egg:swift#{name}
 """
 # Tokens would be kept in memcached. S3's signatures need none, and tempauth asks for it in vain.
 PROXY = """[pipeline:main]
-pipeline = catch_errors gatekeeper proxy-logging cache listing_formats s3api tempauth slo dlo proxy-server
+pipeline =
+  catch_errors gatekeeper proxy-logging cache listing_formats s3api tempauth slo dlo proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true

@@ -1,6 +1,7 @@
 """One of Swift's servers, by the Python that has Debian's python3-swift.
 
-swift_part.py ring FOLDER NAME PORT writes a ring of one device; swift_part.py serve CONF NAME serves.
+`swift_part.py ring FOLDER NAME PORT` writes a ring of one device, `swift_part.py serve CONF NAME`
+serves.
 """
 
 import sys
