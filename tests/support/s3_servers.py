@@ -101,12 +101,13 @@ def reading_policy() -> dict[str, Any]:
     return policy
 
 
-def held_policy() -> dict[str, Any]:
-    """The same for one prefix, listing included."""
+def held_policy(*, listing: bool) -> dict[str, Any]:
+    """The same for one prefix: `listing` says whether that is true of the list as well."""
     policy = worker_policy()
     files, look = policy["Statement"]
     files["Resource"] = [f"arn:aws:s3:::{BUCKET}/{HELD_PREFIX}*"]
-    look["Condition"] = {"StringLike": {"s3:prefix": [f"{HELD_PREFIX}*"]}}
+    if listing:
+        look["Condition"] = {"StringLike": {"s3:prefix": [f"{HELD_PREFIX}*"]}}
     return policy
 
 

@@ -48,5 +48,15 @@ def reader(server: S3Server) -> Key:
 
 @pytest.fixture(scope="session")
 def held(server: S3Server) -> Key:
-    """A key that may do what the worker's may, below HELD_PREFIX alone."""
-    return granted(server, "held", held_policy())
+    """A key that may do what the worker's may, below HELD_PREFIX alone.
+
+    On SeaweedFS it lists nothing else either, as on Backblaze B2. To radosgw, as to AWS, a file is
+    then forbidden that is missing, so that the key must list all.
+    """
+    return granted(server, "held", held_policy(listing=server.name == "seaweedfs"))
+
+
+@pytest.fixture(scope="session")
+def narrow(server: S3Server) -> Key:
+    """The same where such a list is too little."""
+    return granted(server, "narrow", held_policy(listing=True))
