@@ -174,8 +174,11 @@ class S3Storage:
 
     def check(self) -> None:
         """See Storage."""
-        self._check_host()
-        check_bucket(self, self._output, self._place, self._fetch)
+        try:
+            self._check_host()
+            check_bucket(self, self._output, self._place, self._fetch)
+        except StorageError as error:
+            raise StorageError(f"the bucket cannot be used: {error.message}") from None
 
     def _check_host(self) -> None:
         """Raise StorageError where the endpoint is the bucket's own host.
@@ -194,7 +197,7 @@ class S3Storage:
             self._within("", lambda call: self._tried(call, attempt))
         except NotFoundError:
             raise StorageError(
-                "the bucket cannot be used: AWS_ENDPOINT_URL names it, or it does not exist; leave "
+                "AWS_ENDPOINT_URL names it, or it does not exist; leave "
                 f"'{self._bucket}.' out of AWS_ENDPOINT_URL, and check S3_BUCKET_NAME"
             ) from None
         except StorageError:
@@ -211,9 +214,7 @@ class S3Storage:
             return answer
 
         try:
-            return self._within(
-                f"the bucket cannot be used: {UNREADABLE}", lambda call: self._tried(call, attempt)
-            )
+            return self._within(UNREADABLE, lambda call: self._tried(call, attempt))
         except _BusyError as error:
             return error.answer
 

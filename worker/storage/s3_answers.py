@@ -78,6 +78,7 @@ _ADVICE: Mapping[str, str] = MappingProxyType(
         "500": f"the storage failed; {_LATER}",
     }
 )
+_LOOKS = frozenset({"GetObject", "HeadObject", "HeadBucket"})  # what "missing" is an answer to
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 _DENIED = frozenset({"AccessDenied", "401", "403"})
 _THROTTLED = frozenset(
@@ -93,7 +94,6 @@ _THROTTLED = frozenset(
     }
 )
 _BUSY = frozenset({429, 500, 502, 503, 504})  # statuses
-
 
 _NO_CREDENTIALS = (
     boto.NoCredentialsError,
@@ -115,7 +115,8 @@ class DeniedError(StorageError):
 class Place:
     """Where the bucket was looked for; what a message may say of it."""
 
-    region: str = ""  # as it was set
+    region: str = "us-east-1"
+    region_is_set: bool = True
     endpoint: str | None = None
 
 
@@ -143,8 +144,11 @@ def in_words(what: str, error: Exception, place: Place) -> StorageError | None:
     if isinstance(error, boto.ClientError):
         code, status = _code(error.response)
         headers = dict(error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}))
-        if error.operation_name.startswith("Head"):
+        operation = error.operation_name
+        if operation.startswith("Head"):
             headers.pop("content-type", None)  # of a body that does not come
+        if code in _MISSING and operation in _LOOKS and not _is_page(code, status, headers):
+            return NotFoundError(f"{what}: there is nothing of that name")
         return refusal(what, code, status, headers, place, error.response.get("Error", {}))
     words = _failure(error, place)
     return None if words is None else StorageError(f"{what}: {words}")
@@ -160,31 +164,32 @@ def refusal(
 ) -> StorageError:
     """The error for an answer of the service: by its headers first, which its body may lack."""
     region = headers.get("x-amz-bucket-region") or str((details or {}).get("Region", ""))
-    if re.fullmatch(r"[a-z0-9-]{2,40}", region) and region != place.region and status in _ELSEWHERE:
-        now = f"not in {place.region}" if place.region else "and AWS_REGION is not set"
+    elsewhere = status == 400 or 300 <= status < 400
+    if elsewhere and region != place.region and re.fullmatch(r"[a-z0-9-]{2,40}", region):
+        now = f"not in {place.region}" if place.region_is_set else "and AWS_REGION is not set"
         return StorageError(f"{what}: the bucket is in {region}, {now}; set AWS_REGION={region}")
     leads = _address(headers.get("location", ""))
-    if 300 <= status < 400 and leads:
+    if 300 <= status < 400 and leads and place.endpoint:
         return StorageError(
             f"{what}: AWS_ENDPOINT_URL is redirected to {leads}; set it to that, or check it and "
             "AWS_REGION"
         )
-    if "html" in headers.get("content-type", "") and 200 <= status < 500 and code == str(status):
+    if _is_page(code, status, headers):
         return StorageError(
             f"{what}: a web page answers (HTTP {status}), not an S3 service; check "
             "AWS_ENDPOINT_URL, which must be the address of the S3 interface"
         )
-    if code in _MISSING:
-        return NotFoundError(f"{what}: there is nothing of that name")
     kind = DeniedError if code in _DENIED else StorageError
-    advice = _ADVICE.get(code) or _ADVICE.get(str(status))
-    told = f"the storage answered {code}"
     if code in _ADVICE:
-        return kind(f"{what}: {advice}")
-    return kind(f"{what}: {told}; {advice}" if advice else f"{what}: {told}")
+        return kind(f"{what}: {_ADVICE[code]}")
+    by_status = _ADVICE.get(str(status))
+    told = f"{what}: the storage answered {code}"
+    return kind(f"{told}; {by_status}" if by_status else told)
 
 
-_ELSEWHERE = frozenset({301, 302, 307, 308, 400, 403})  # statuses of another region's bucket
+def _is_page(code: str, status: int, headers: Mapping[str, str]) -> bool:
+    """Whether a page for people came; what stands before a service also sends some when busy."""
+    return code == str(status) and status < 500 and "html" in headers.get("content-type", "")
 
 
 def _code(response: Mapping[str, Any]) -> tuple[str, int]:
@@ -225,7 +230,7 @@ def _failure(error: Exception, place: Place) -> str | None:  # noqa: PLR0911 - a
     if isinstance(error, ResponseParserError):
         return "the answer is not one of S3; check AWS_ENDPOINT_URL"
     if isinstance(error, boto.BotoCoreError):
-        return type(error).__name__
+        return f"{type(error).__name__}; check the AWS_ variables"
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return None

@@ -46,14 +46,9 @@ def check_bucket(
     storage.write_bytes(key, CONTENT, "text/plain")
     _check_url(fetch(storage.url(key, _URL_SECONDS)), place)
     if not storage.exists(key):
-        raise StorageError(
-            f"the bucket cannot be used: {key} was stored and is not there; check AWS_ENDPOINT_URL"
-        )
+        raise StorageError(f"{key} was stored and is not there; check AWS_ENDPOINT_URL")
     if storage.read_bytes(key) != CONTENT:
-        raise StorageError(
-            f"the bucket cannot be used: {key} reads otherwise than it was stored; "
-            "check AWS_ENDPOINT_URL"
-        )
+        raise StorageError(f"{key} reads otherwise than it was stored; check AWS_ENDPOINT_URL")
     for look in (storage.read_bytes, storage.exists):
         try:
             look(f"{prefix}{FOLDER}missing")
@@ -61,34 +56,31 @@ def check_bucket(
             pass
         except DeniedError:
             raise StorageError(
-                "the bucket cannot be used: a file that is not there is answered as a forbidden "
+                "a file that is not there is answered as a forbidden "
                 "one; the key needs s3:ListBucket on the bucket (listFiles on Backblaze B2)"
             ) from None
 
 
 def _check_url(answer: Answer, place: Place) -> None:
     """See that the URL gave what was stored to someone who knows the URL alone."""
-    what = f"the bucket cannot be used: {UNREADABLE}"
     if (answer.status, answer.body) == (200, CONTENT):
         return
     if answer.status == 200:
         raise StorageError(
-            f"{what}: something else answers; check AWS_ENDPOINT_URL, which must be the address of "
-            "the S3 interface"
+            f"{UNREADABLE}: something else answers; check AWS_ENDPOINT_URL, which must be the "
+            "address of the S3 interface"
         )
     code = _tag(b"Code", answer.body) or str(answer.status)
-    details = {"Region": _tag(b"Region", answer.body)}
-    if code in {"AccessDenied", "403", "401"} and "html" not in answer.headers.get(
-        "content-type", ""
-    ):
+    if code in {"NoSuchKey", "404"}:
         raise StorageError(
-            f"{what}: access is denied; the key needs s3:GetObject below S3_OUTPUT_PREFIX; check "
-            "AWS_REGION too"
+            f"{UNREADABLE}: nothing is there; check AWS_ENDPOINT_URL and S3_ADDRESSING_STYLE"
         )
-    found = refusal(what, code, answer.status, answer.headers, place, details)
-    if isinstance(found, NotFoundError):
+    details = {"Region": _tag(b"Region", answer.body)}
+    found = refusal(UNREADABLE, code, answer.status, answer.headers, place, details)
+    if isinstance(found, DeniedError):
         raise StorageError(
-            f"{what}: nothing is there; check AWS_ENDPOINT_URL and S3_ADDRESSING_STYLE"
+            f"{UNREADABLE}: access is denied; the key needs s3:GetObject below S3_OUTPUT_PREFIX "
+            "(readFiles on Backblaze B2)"
         )
     raise found
 

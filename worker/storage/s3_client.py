@@ -111,7 +111,7 @@ def connect(settings: Settings, limits: S3Limits) -> Connected:
             "check AWS_ENDPOINT_URL and AWS_REGION"
         ) from None
     client.meta.events.register("before-call.s3", _stay_in_the_region)
-    place = Place(session.region_name or "", endpoint)
+    place = Place(client.meta.region_name, bool(session.region_name), endpoint)
     return Connected(client, place, str(ca_bundle) if ca_bundle else None)
 
 
