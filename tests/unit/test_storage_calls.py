@@ -138,7 +138,7 @@ def test_a_body_that_drips_is_left_at_the_deadline_and_leaves_nothing(
 
 @pytest.mark.parametrize("name", ["get", "read_bytes"])
 def test_attempts_are_counted_over_answers_and_bodies_together(name: str, folder: Path) -> None:
-    """Two loops, one in the other, made of 3 attempts 9: the answer that comes has a broken body."""
+    """One loop in the other makes 9 of 3 attempts, where the answers that come have no end."""
 
     def every_third(connection: socket.socket, number: int) -> None:
         if number % 3 == 2:

@@ -105,6 +105,9 @@ _NETWORK = (
     # of a plain client; URLError is an OSError too
     *(URLError, ConnectionError, TimeoutError, HTTPException),
 )
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
+_OTHER_HOST = ("doesn't match", "mismatch", "is not valid for", "no appropriate subjectAltName")
+_TLS_REFUSALS = ("CERTIFICATE_VERIFY_FAILED", *_OTHER_HOST, *_NO_TLS)
 
 
 class DeniedError(StorageError):
@@ -130,9 +133,7 @@ def passes(error: Exception) -> bool:
     if isinstance(error, boto.ClientError):
         code, status = _code(error.response)
         return code in _THROTTLED or status in _BUSY
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return False
-    return isinstance(error, _NETWORK)
+    return isinstance(error, _NETWORK) and not any(sign in str(error) for sign in _TLS_REFUSALS)
 
 
 def in_words(what: str, error: Exception, place: Place) -> StorageError | None:
@@ -178,6 +179,11 @@ def refusal(
         return StorageError(
             f"{what}: a web page answers (HTTP {status}), not an S3 service; check "
             "AWS_ENDPOINT_URL, which must be the address of the S3 interface"
+        )
+    if code == "500" and "html" in headers.get("content-type", ""):  # or 200: botocore says 500
+        return StorageError(
+            f"{what}: a web page answers in the storage's place; try again later, and check "
+            "AWS_ENDPOINT_URL"
         )
     kind = DeniedError if code in _DENIED else StorageError
     if code in _ADVICE:
@@ -237,13 +243,13 @@ def _failure(error: Exception, place: Place) -> str | None:  # noqa: PLR0911 - a
 
 
 def _certificate_fault(text: str) -> str:
-    """What to do where TLS fails, by OpenSSL's words."""
-    if "CERTIFICATE_VERIFY_FAILED" not in text:
-        if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
-            return "the storage does not speak TLS; check AWS_ENDPOINT_URL: http:// or another port"
+    """What to do where TLS fails, by OpenSSL's and urllib3's words."""
+    if any(sign in text for sign in _NO_TLS):
+        return "the storage does not speak TLS; check AWS_ENDPOINT_URL: http:// or another port"
+    if not any(sign in text for sign in _TLS_REFUSALS):
         return "no secure connection to the storage; check AWS_ENDPOINT_URL and the network"
     fault = "the certificate of the storage is not trusted"
-    if "mismatch" in text or "doesn't match" in text or "not valid for" in text:
+    if any(sign in text for sign in _OTHER_HOST):
         return (
             f"{fault}: it is for another host; check AWS_ENDPOINT_URL, or set "
             "S3_ADDRESSING_STYLE=path"

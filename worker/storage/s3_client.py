@@ -36,7 +36,7 @@ class S3Limits:
     # request of an upload in parts, which takes some seconds for a large one.
     read_seconds: float = 30.0
     attempts: int = 6  # of one request, in all: a rolling restart of a service takes some seconds
-    pause_seconds: float = 1.0  # at most, after the first attempt; twice as long after each further
+    pause_seconds: float = 0.5  # at most, after the first attempt; twice as long after each further
     # A service that accepts and never answers is tried twice. A job makes a handful of calls, so
     # that it fails in words before RunPod's execution timeout, 600 s by default, ends it without.
     call_seconds: float = 60.0
