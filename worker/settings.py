@@ -13,6 +13,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from worker.errors import SetupError
 
 _WORD = re.compile(r"[!-~]+")  # ASCII without white space
+_WORDS = (
+    *("s3_bucket_name", "aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
+    *("aws_region", "aws_endpoint_url"),
+)
 _QUOTES = "\"'`\u201c\u201d"
 
 
@@ -102,22 +106,15 @@ class Settings(BaseSettings):
     def _stripped(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
+        # Those of _WORDS botocore reads by itself too, and would take a blank for a value.
         blank = {n for n, v in values.items() if isinstance(v, str) and v and not v.strip()}
         return {
-            name: value.strip() if isinstance(value, str) else value
+            name: value.strip() if isinstance(value, str) and name not in blank else value
             for name, value in values.items()
-            if name not in blank
+            if name not in blank or name in _WORDS
         }
 
-    @field_validator(
-        "s3_bucket_name",
-        "aws_access_key_id",
-        "aws_secret_access_key",
-        "aws_session_token",
-        "aws_region",
-        "aws_endpoint_url",
-        mode="before",
-    )
+    @field_validator(*_WORDS, mode="before")
     @classmethod
     def _one_word(cls, value: Any) -> Any:
         """Refuse what is no part of any key, name or address; it would fail without a word."""
