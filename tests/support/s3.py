@@ -74,7 +74,8 @@ class Door(ThreadingHTTPServer):
     in the middle of the body, "reset" to break it before, or a number of seconds to wait first.
     When it is empty, `chance` is asked. `seen` holds the request lines and headers. With `bucket`
     it is a service that has each bucket in the host: the path is taken for a key of that one; with
-    an empty one, a service that has each in the path, whatever its own host.
+    an empty one, a service that has each in the path, whatever its own host. `resign` makes of a
+    pre-signed path one that is signed by headers, for a server that knows no other.
     """
 
     daemon_threads = True
@@ -82,6 +83,7 @@ class Door(ThreadingHTTPServer):
     def __init__(self, behind: str, bucket: str | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _DoorHandler)
         self.bucket = bucket
+        self.resign: Callable[[str], tuple[str, dict[str, str]]] | None = None
         self.behind = behind.removeprefix("http://")
         self.script: list[Order] = []
         self.chance: Callable[[], Order | None] = lambda: None
@@ -127,6 +129,9 @@ class _DoorHandler(BaseHTTPRequestHandler):
         path = self.path
         if self.server.bucket is not None:
             headers["Host"] = self.server.behind
+        if self.server.resign is not None and "X-Amz-Signature=" in path:
+            path, signed = self.server.resign(path)
+            headers |= signed
         if self.server.bucket:
             path = f"/{self.server.bucket}{path}"
         connection.request(self.command, path, body, headers)

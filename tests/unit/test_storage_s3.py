@@ -15,7 +15,7 @@ import boto3
 import pytest
 from botocore import exceptions as boto
 
-from worker.errors import NotFoundError, RequestError, StorageError
+from worker.errors import NotFoundError, RequestError, SetupError, StorageError
 from worker.settings import Settings
 from worker.storage import READ_BYTES_MAX, S3Limits, S3Storage, open_storage
 
@@ -431,3 +431,129 @@ def test_a_server_that_says_nothing_is_left_after_the_read_timeout_of_each_attem
         limits = S3Limits(connect_seconds=60, read_seconds=0.05, attempts=1)
         with pytest.raises(StorageError, match="ReadTimeoutError"):
             open_storage(settings(aws_endpoint_url=url), limits).check()
+
+
+class TestSettings:
+    """Mistakes that are seen before anything is asked."""
+
+    @pytest.mark.parametrize(
+        ("bucket_name", "words"),
+        [
+            ("s3://my-speech", "the bucket's name alone: set it to 'my-speech'"),
+            ("S3://my-speech/", "set it to 'my-speech'"),
+            ("arn:aws:s3:::my-speech", "set it to 'my-speech'"),
+            ("my-speech/", "set it to 'my-speech'"),
+            (
+                "my-speech/jobs/a",
+                "set it to 'my-speech'; 'jobs/a' goes into S3_OUTPUT_PREFIX and S3_VOICES_PREFIX",
+            ),
+            ("s3://my-speech/jobs", "'my-speech'; 'jobs' goes into S3_OUTPUT_PREFIX"),
+            ("https://my-speech.s3.amazonaws.com", "an address goes into AWS_ENDPOINT_URL"),
+            ("https://s3.example/my-speech", "an address goes into AWS_ENDPOINT_URL"),
+            ("/my-speech", "letters, digits and . _ - alone"),
+            ("b\u00fccket", "S3_BUCKET_NAME is no bucket's name"),
+            ("my?speech", "S3_BUCKET_NAME is no bucket's name"),
+            ("a" * 256, "S3_BUCKET_NAME is no bucket's name"),
+        ],
+    )
+    def test_a_bucket_that_is_more_than_a_name(self, bucket_name: str, words: str) -> None:
+        made = settings().model_copy(update={"s3_bucket_name": bucket_name})
+        with pytest.raises(SetupError, match=words) as caught:
+            open_storage(made)
+        assert caught.value.message.startswith("S3_BUCKET_NAME ")
+
+    @pytest.mark.parametrize(
+        "bucket_name",
+        [
+            *("speech", "my.dotted.name", "Old_Style.Name", "a-1"),
+            "arn:aws:s3:eu-west-1:123456789012:accesspoint/speech",
+        ],
+    )
+    def test_names_that_there_are(self, bucket_name: str) -> None:
+        open_storage(settings(s3_bucket_name=bucket_name)).url(KEY, 60)
+
+    @pytest.mark.parametrize(
+        ("endpoint", "words"),
+        [
+            ("https://s3.example/speech", "names the bucket: leave '/speech' out"),
+            ("https://s3.example/speech/", "names the bucket: leave '/speech' out"),
+            ("https://s3.example/speech/output", "names the bucket"),
+            ("https://s3.example/v1/speech", "names the bucket"),
+            ("s3.example", "must begin with https://"),
+            ("s3://s3.example", "must begin with https://"),
+            ("//s3.example", "must begin with https://"),
+            ("https:/s3.example", "must begin with https://"),
+            ("https://", "is no address"),
+            ("https://:9000", "is no address"),
+            ("https://[::1", "is no address"),
+            ("https://s3.example:port", "is no address"),
+            ("https://s3.example:99999", "is no address"),
+            ("https://user:hidden@s3.example", "without a user"),
+            ("https://s3.example?x=hidden", "without a user, '\\?' or '#'"),
+            ("https://s3.example/#hidden", "without a user"),
+        ],
+    )
+    def test_an_endpoint_that_cannot_be_meant(self, endpoint: str, words: str) -> None:
+        with pytest.raises(SetupError, match=words) as caught:
+            open_storage(settings(aws_endpoint_url=endpoint))
+        assert caught.value.message.startswith("AWS_ENDPOINT_URL ")
+        assert "hidden" not in caught.value.message
+
+    @pytest.mark.parametrize(
+        "endpoint",
+        [
+            *("https://s3.example", "http://127.0.0.1:9000", "https://[::1]:9000/", "HTTPS://S3.X"),
+            "https://project.example/storage/v1/s3",  # as some services have it
+            "https://speech.example",  # asked for, when the bucket is checked
+        ],
+    )
+    def test_endpoints_that_there_are(self, endpoint: str) -> None:
+        storage = open_storage(settings(aws_endpoint_url=endpoint))
+        url = storage.url(KEY, 60).split("?")[0]
+        assert url.lower() == f"{endpoint.lower().rstrip('/')}/speech/{KEY}"
+
+    def test_a_profile_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_PROFILE", "nobody")
+        with pytest.raises(SetupError, match="AWS_PROFILE names a profile that is in no") as caught:
+            open_storage(settings())
+        assert "nobody" not in caught.value.message
+
+    def test_a_configuration_file_that_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path(os.environ["AWS_CONFIG_FILE"]).write_text("[default\nregion")
+        with pytest.raises(SetupError, match="the file of AWS_CONFIG_FILE or AWS_SHARED_CRED"):
+            open_storage(settings())
+
+    @pytest.mark.parametrize("region", ["Frankfurt!", "eu_west_1", "-", "a" * 70])
+    def test_a_region_that_is_none(self, region: str) -> None:
+        with pytest.raises(SetupError, match="check AWS_ENDPOINT_URL and AWS_REGION"):
+            open_storage(settings(aws_region=region))
+
+
+class TestWhereTheBucketStands:
+    @pytest.mark.parametrize(
+        ("style", "name", "endpoint", "expected"),
+        [
+            ("auto", "speech", None, "https://speech.s3.eu-west-1.amazonaws.com/"),
+            ("auto", "my.speech", None, "https://s3.eu-west-1.amazonaws.com/my.speech/"),
+            ("auto", "speech", "https://b2.example", "https://b2.example/speech/"),
+            ("path", "speech", None, "https://s3.eu-west-1.amazonaws.com/speech/"),
+            ("path", "speech", "https://b2.example", "https://b2.example/speech/"),
+            ("virtual", "speech", None, "https://speech.s3.eu-west-1.amazonaws.com/"),
+            ("virtual", "speech", "https://cos.example", "https://speech.cos.example/"),
+        ],
+    )
+    def test_as_the_setting_says(
+        self, style: str, name: str, endpoint: str | None, expected: str
+    ) -> None:
+        made = settings(s3_addressing_style=style, s3_bucket_name=name, aws_endpoint_url=endpoint)
+        assert open_storage(made).url(KEY, 60).startswith(f"{expected}{KEY}?")
+
+    def test_a_dotted_name_has_a_host_that_the_certificate_is_for(self) -> None:
+        """AWS's is for *.s3.REGION.amazonaws.com, where the star is one label."""
+        for region, host in (
+            ("us-east-1", "s3.amazonaws.com"),
+            ("eu-central-1", "s3.eu-central-1.amazonaws.com"),
+        ):
+            url = open_storage(settings(s3_bucket_name="a.b.c", aws_region=region)).url(KEY, 60)
+            assert urlsplit(url).netloc == host
+            assert urlsplit(url).path == f"/a.b.c/{KEY}"
