@@ -167,6 +167,9 @@ $output
 
 Fields that do not apply are left out. Times are in seconds, to the millisecond.
 
+A pre-signed URL is signed for GET alone: HEAD is answered with 403. To see size and type without
+the whole, ask for the first byte, with `Range: bytes=0-0`.
+
 $parts
 
 An answer:

@@ -21,7 +21,7 @@ from worker.storage import (
 )
 
 BUCKET = "speech"
-QUICK = S3Limits(connect_seconds=1, read_seconds=5, attempts=4)
+QUICK = S3Limits(connect_seconds=1, read_seconds=5, attempts=4, pause_seconds=0.01)
 
 
 def s3(endpoint: str, limits: S3Limits = QUICK, **changed: object) -> Storage:
