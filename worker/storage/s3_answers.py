@@ -17,7 +17,7 @@ from botocore.parsers import ResponseParserError
 
 from worker.errors import NotFoundError, StorageError
 
-_RIGHTS = "s3:GetObject, s3:PutObject and s3:ListBucket on the bucket"
+_RIGHTS = "s3:GetObject, s3:PutObject and s3:ListBucket on the bucket of S3_BUCKET_NAME"
 _LATER = "try again later"
 _REGION = "the bucket is in another region; check AWS_REGION and AWS_ENDPOINT_URL"
 _NO_SUCH_SERVICE = "AWS_ENDPOINT_URL is not the address of an S3 service, or of one that lacks this"
