@@ -76,7 +76,7 @@ def test_a_file_above_the_parts_size_is_sent_in_parts(server: S3Server, tmp_path
 
 
 def test_of_parts_that_were_sent_in_vain_nothing_is_left(server: S3Server, tmp_path: Path) -> None:
-    (tmp_path / "sent").write_bytes(bytes(2 * PART + 1))
+    (tmp_path / "sent").write_bytes(bytes(PART + 1))
     with Door(server.url).running() as door:
         completes = re.compile(r"[?&]uploadId=")
         door.chance = lambda: (
