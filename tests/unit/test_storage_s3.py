@@ -18,6 +18,7 @@ from botocore import exceptions as boto
 from worker.errors import NotFoundError, RequestError, SetupError, StorageError
 from worker.settings import Settings
 from worker.storage import READ_BYTES_MAX, S3Limits, S3Storage, open_storage
+from worker.storage.s3_answers import Place, in_words, passes
 
 KEY = "voices/x.json"
 BROKEN = [
@@ -431,6 +432,50 @@ def test_a_server_that_says_nothing_is_left_after_the_read_timeout_of_each_attem
         limits = S3Limits(connect_seconds=60, read_seconds=0.05, attempts=1)
         with pytest.raises(StorageError, match="ReadTimeoutError"):
             open_storage(settings(aws_endpoint_url=url), limits).check()
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("fault", "words"),
+        [
+            ("[SSL: CERTIFICATE_VERIFY_FAILED] unable to get local issuer", "in AWS_CA_BUNDLE"),
+            ("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate", "in AWS_CA_BUNDLE"),
+            ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired", "out of date; renew it"),
+            ("[SSL: CERTIFICATE_VERIFY_FAILED] Hostname mismatch", "for another host"),
+            ("hostname 'a.b.s3.x' doesn't match either of '*.s3.x'", "S3_ADDRESSING_STYLE=path"),
+            ("[SSL: WRONG_VERSION_NUMBER] wrong version number", "does not speak TLS"),
+        ],
+    )
+    def test_tls_that_fails_for_good(self, fault: str, words: str) -> None:
+        error = boto.SSLError(endpoint_url="https://h", error=fault)
+        assert not passes(error)
+        assert words in str(in_words("x", error, Place()))
+
+    def test_tls_that_breaks_off_is_tried_again(self) -> None:
+        error = boto.SSLError(endpoint_url="https://h", error="UNEXPECTED_EOF_WHILE_READING")
+        assert passes(error)
+        assert "no secure connection" in str(in_words("x", error, Place()))
+
+    def test_where_no_endpoint_is_set_it_is_the_region(self) -> None:
+        error = boto.EndpointConnectionError(endpoint_url="https://speech.s3.us-wset-1.x")
+        assert "check AWS_REGION and the network" in str(in_words("x", error, Place("us-wset-1")))
+        other = Place("x", endpoint="https://h")
+        assert "check AWS_ENDPOINT_URL and the network" in str(in_words("x", error, other))
+
+    def test_only_a_look_may_find_nothing(self) -> None:
+        for operation in ("GetObject", "HeadObject", "HeadBucket"):
+            assert isinstance(in_words("x", refusal("404", operation), Place()), NotFoundError)
+        for operation in ("PutObject", "CreateMultipartUpload", "UploadPart"):
+            found = in_words("x", refusal("404", operation), Place())
+            assert not isinstance(found, NotFoundError)
+            assert "check S3_BUCKET_NAME and AWS_ENDPOINT_URL" in str(found)
+
+    def test_what_is_not_of_the_storage_stays_what_it_is(self) -> None:
+        assert in_words("x", ValueError("mine"), Place()) is None
+        client = Client(ValueError("mine"))
+        with pytest.raises(ValueError, match="mine"):
+            bucket(client).write_bytes(KEY, b"", "text/plain")
+        assert len(client.calls) == 1
 
 
 class TestSettings:
