@@ -86,7 +86,7 @@ image-test: $(STAMP) system  ## the image: built twice from nothing, the same by
 
 # Two of the servers are Debian's. Its Swift is run by its Python: a module, where others are programs.
 test-s3: PROGRAMS += ceph-mon:ceph-mon ceph-osd:ceph-osd radosgw:radosgw ceph:ceph-common
-test-s3: MODULES := swift:python3-swift
+test-s3: DEBIAN_MODULES := swift:python3-swift
 test-s3: $(STAMP) system  ## the bucket on five S3 servers, Ceph's radosgw and OpenStack Swift among them
 	$(BIN)/python -m pytest tests/platform/s3 -m 's3_debian or not s3_debian' -rA
 
@@ -187,8 +187,8 @@ docs: $(STAMP)  ## write what is generated in docs/ anew: API, CONFIGURATION, DE
 clean:  ## remove the environment, the demo volume and all caches
 	rm -rf $(VENV) .uv .gpu .volume .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-# Programs that tests run and that no wheel brings: each program, and Debian's package of it. MODULES
-# are those of Debian's own Python.
+# Programs that tests run and that no wheel brings: each program, and Debian's package of it.
+# DEBIAN_MODULES are those of Debian's own Python.
 PROGRAMS := bwrap:bubblewrap curl:curl nix:nix-bin patchelf:patchelf skopeo:skopeo zstd:zstd
 .PHONY: system
 system:
@@ -196,7 +196,7 @@ system:
 	for entry in $(PROGRAMS); do
 	  command -v "$${entry%%:*}" >/dev/null || missing="$$missing $${entry#*:}"
 	done
-	for entry in $(MODULES); do
+	for entry in $(DEBIAN_MODULES); do
 	  /usr/bin/python3 -c "import $${entry%%:*}" 2>/dev/null || missing="$$missing $${entry#*:}"
 	done
 	if [ -n "$$missing" ]; then
