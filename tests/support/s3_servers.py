@@ -15,10 +15,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import boto3
@@ -32,6 +33,7 @@ BUCKET = "my-speech"  # as docs/DEPLOY.md has it
 HELD_PREFIX = "mine/"  # what a key that is held to one prefix may use
 REGION = "us-east-1"
 UP_SECONDS = 60.0
+PORTS = range(20_000, 32_768)
 GRPC = ("", ".grpc")  # SeaweedFS's parts have two ports each
 
 
@@ -112,12 +114,19 @@ def held_policy(*, listing: bool) -> dict[str, Any]:
 
 
 def free_ports(number: int) -> list[int]:
-    """So many ports that nothing listens on, all different."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+    """So many ports that nothing listens on, all different.
+
+    They are below those that the system gives to connections: servers bind theirs seconds later,
+    and till then no connection of another test may take one.
+    """
+    found: list[int] = []
+    for port in SystemRandom().sample(PORTS, len(PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == number:
+            return found
+    raise AssertionError(f"there are no {number} free ports in {PORTS}")
 
 
 @contextmanager

@@ -138,7 +138,7 @@ def test_a_clock_that_is_wrong_by_a_minute_does_no_harm(
     assert ask(bucket.url(STORED, 3600)).body == SPEECH
 
 
-@pytest.mark.servers("moto", "seaweedfs", "rclone", "radosgw")
+@pytest.mark.servers("seaweedfs", "rclone", "radosgw")
 def test_where_no_one_looks_at_the_region_any_will_do(server: S3Server) -> None:
     elsewhere = storage(server, aws_region="eu-west-1")
     elsewhere.check()
