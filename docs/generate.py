@@ -204,7 +204,8 @@ CONFIGURATION = Template("""\
 $note
 
 The worker reads environment variables only, once, when it starts. An empty variable counts as not
-set. A wrong one stops the worker with a message that names it.
+set, and white space around a value is no part of it. A wrong one stops the worker with a message
+that names it.
 
 $settings
 """)

@@ -48,8 +48,8 @@ class Settings(BaseSettings):
     s3_addressing_style: Literal["auto", "path", "virtual"] = Field(
         "auto",
         description="Whether the bucket stands in the path of a URL or in its host; auto: in the "
-        "host on AWS, in the path where AWS_ENDPOINT_URL is set or the bucket's name has a dot. "
-        "virtual is for services that take buckets in the host alone.",
+        "host on AWS, in the path where AWS_ENDPOINT_URL is set. A name with dots is always in the "
+        "path. virtual is for services that take buckets in the host alone.",
     )
     s3_url_expiry: int = Field(
         3600, ge=60, le=604800, description="Seconds that a pre-signed URL lives by default."

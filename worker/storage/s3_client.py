@@ -118,13 +118,12 @@ def connect(settings: Settings, limits: S3Limits) -> Connected:
 def _addressing_style(settings: Settings) -> Literal["auto", "path", "virtual"]:
     """Virtual hosts on AWS, so that pre-signed URLs lead to the bucket's own region.
 
-    Paths elsewhere, since not every service has a name and a certificate for each bucket, and for
-    a name with dots: AWS's certificate is for one label before s3.
+    Paths elsewhere, since not every service has a name and a certificate for each bucket. Where a
+    name has dots, and AWS's certificate is for one label before s3, botocore takes a path by itself.
     """
     if settings.s3_addressing_style != "auto":
         return settings.s3_addressing_style
-    dotted = "." in (settings.s3_bucket_name or "")
-    return "path" if settings.aws_endpoint_url or dotted else "virtual"
+    return "path" if settings.aws_endpoint_url else "virtual"
 
 
 def _stay_in_the_region(context: dict[str, Any], **_: object) -> None:
