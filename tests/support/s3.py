@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
+import botocore.loaders
+import botocore.session
+import pytest
 from moto.server import ThreadedMotoServer
 from mypy_boto3_s3 import S3Client
 
@@ -42,6 +45,21 @@ def s3_server(bucket: str) -> Iterator[str]:
         yield endpoint
     finally:
         server.stop()
+
+
+_DESCRIPTIONS = botocore.loaders.Loader()
+
+
+def read_services_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have all sessions share what botocore reads of its files: half of a client's making."""
+    make = botocore.session.get_session
+
+    def get_session() -> botocore.session.Session:
+        session = make()
+        session.register_component("data_loader", _DESCRIPTIONS)
+        return session
+
+    monkeypatch.setattr(botocore.session, "get_session", get_session)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.raw_server import raw_server
-from tests.support.s3 import ACCESS_KEY, SECRET_KEY, Door, Refusal, s3_client, s3_server
+from tests.support.s3 import (
+    ACCESS_KEY,
+    SECRET_KEY,
+    Door,
+    Refusal,
+    read_services_once,
+    s3_client,
+    s3_server,
+)
 from worker.cancellation import Cancellation
 from worker.errors import JobCancelledError, StorageError
 from worker.settings import Settings
@@ -46,6 +54,11 @@ def storage(endpoint: str, limits: S3Limits) -> S3Storage:
         aws_endpoint_url=endpoint,
     )
     return S3Storage.from_settings(settings, limits)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_services_once(monkeypatch)
 
 
 @pytest.fixture

@@ -16,7 +16,15 @@ import pytest
 import trustme
 
 from tests.support.raw_server import answer, raw_server
-from tests.support.s3 import ACCESS_KEY, SECRET_KEY, Door, Refusal, s3_client, s3_server
+from tests.support.s3 import (
+    ACCESS_KEY,
+    SECRET_KEY,
+    Door,
+    Refusal,
+    read_services_once,
+    s3_client,
+    s3_server,
+)
 from tests.support.serving import serving
 from tests.support.worker_process import REPOSITORY
 from worker.errors import SetupError, StorageError
@@ -32,6 +40,7 @@ DENIED = Refusal(403, "AccessDenied")
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    read_services_once(monkeypatch)
     for name in [name for name in os.environ if name.upper().startswith(("AWS_", "S3_", "HTTP"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -107,7 +116,7 @@ class TestWhatIsTried:
     ) -> None:
         bucket = storage(endpoint, s3_output_prefix="many/")
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda _: bucket.check(), range(40)))
+            list(pool.map(lambda _: bucket.check(), range(16)))
         left = s3_client(endpoint).list_objects_v2(Bucket=BUCKET, Prefix="many/")["Contents"]
         assert 1 <= len(left) <= KEYS
         assert {object_["Size"] for object_ in left} == {len(CONTENT)}

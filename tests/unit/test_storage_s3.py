@@ -15,6 +15,7 @@ import boto3
 import pytest
 from botocore import exceptions as boto
 
+from tests.support.s3 import read_services_once
 from worker.errors import NotFoundError, RequestError, SetupError, StorageError
 from worker.settings import Settings
 from worker.storage import READ_BYTES_MAX, S3Limits, S3Storage, open_storage
@@ -86,6 +87,7 @@ def refusal(code: str, operation: str = "GetObject") -> boto.ClientError:
 
 @pytest.fixture(autouse=True)
 def _no_credentials_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    read_services_once(monkeypatch)
     for name in [name for name in os.environ if name.startswith(("AWS_", "S3_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

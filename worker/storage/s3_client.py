@@ -119,7 +119,7 @@ def _addressing_style(settings: Settings) -> Literal["auto", "path", "virtual"]:
     """Virtual hosts on AWS, so that pre-signed URLs lead to the bucket's own region.
 
     Paths elsewhere, since not every service has a name and a certificate for each bucket. Where a
-    name has dots, and AWS's certificate is for one label before s3, botocore takes a path by itself.
+    name has dots, and AWS's certificate is for one label before s3, botocore itself takes a path.
     """
     if settings.s3_addressing_style != "auto":
         return settings.s3_addressing_style
