@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak test mutants coverage image-test lint format faults hostile load lock lock-model parity-full bench gpu-check gpu-wheels llama demo-voice demo-eval docs lock-dev clean
+.PHONY: help install speak test mutants coverage image-test test-s3 lint format faults hostile load lock lock-model parity-full bench gpu-check gpu-wheels llama demo-voice demo-eval docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,7 +19,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s'|'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1|/' | column -t -s'|'
 
 install: $(STAMP)  ## the development environment in .venv, every package by hash
 
@@ -83,6 +83,12 @@ coverage: $(STAMP) system  ## every test, and which branches none enters (docs/C
 
 image-test: $(STAMP) system  ## the image: built twice from nothing, the same bytes, started (NIX.md)
 	$(BIN)/python -m pytest tests/nix -m 'image or not image' -s
+
+# Two of the servers are Debian's. Its Swift is run by its Python: a module, where others are programs.
+test-s3: PROGRAMS += ceph-mon:ceph-mon ceph-osd:ceph-osd radosgw:radosgw ceph:ceph-common
+test-s3: DEBIAN_MODULES := swift:python3-swift
+test-s3: $(STAMP) system  ## the bucket on five S3 servers, Ceph's radosgw and OpenStack Swift among them
+	$(BIN)/python -m pytest tests/platform/s3 -m 's3_debian or not s3_debian' -rA
 
 faults: $(STAMP)  ## the volume and the start under every fault: a hundred kills, 300 late starts
 	FAULTS=full $(BIN)/python -m pytest tests/platform/volume tests/platform/start -rA --durations=0
@@ -182,6 +188,7 @@ clean:  ## remove the environment, the demo volume and all caches
 	rm -rf $(VENV) .uv .gpu .volume .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Programs that tests run and that no wheel brings: each program, and Debian's package of it.
+# DEBIAN_MODULES are those of Debian's own Python.
 PROGRAMS := bwrap:bubblewrap curl:curl nix:nix-bin patchelf:patchelf skopeo:skopeo zstd:zstd
 .PHONY: system
 system:
@@ -189,10 +196,13 @@ system:
 	for entry in $(PROGRAMS); do
 	  command -v "$${entry%%:*}" >/dev/null || missing="$$missing $${entry#*:}"
 	done
+	for entry in $(DEBIAN_MODULES); do
+	  /usr/bin/python3 -c "import $${entry%%:*}" 2>/dev/null || missing="$$missing $${entry#*:}"
+	done
 	if [ -n "$$missing" ]; then
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then
 	    apt-get update -qq && apt-get install -qq -y --no-install-recommends $$missing >/dev/null
 	  else
-	    echo "make test needs these programs, please install them:$$missing" >&2; exit 1
+	    echo "the tests need these programs, please install them:$$missing" >&2; exit 1
 	  fi
 	fi

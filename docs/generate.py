@@ -167,6 +167,9 @@ $output
 
 Fields that do not apply are left out. Times are in seconds, to the millisecond.
 
+A pre-signed URL is signed for GET alone: HEAD is answered with 403. To see size and type without
+the whole, ask for the first byte, with `Range: bytes=0-0`.
+
 $parts
 
 An answer:
@@ -201,7 +204,8 @@ CONFIGURATION = Template("""\
 $note
 
 The worker reads environment variables only, once, when it starts. An empty variable counts as not
-set. A wrong one stops the worker with a message that names it.
+set, and white space around a value is no part of it. A wrong one stops the worker with a message
+that names it.
 
 $settings
 """)

@@ -149,7 +149,8 @@ def asked_models(names: list[str] | None, locks: Path) -> list[ModelLock]:
     """Return the locks of the models by these names, else of those that the settings ask for."""
     if names:
         return [load_model_lock(name, locks) for name in names]
-    speech = load_model_lock(os.environ.get("SPARK_MODEL") or "Spark-TTS-0.5B", locks)
+    name = os.environ.get("SPARK_MODEL") or "Spark-TTS-0.5B"
+    speech = load_model_lock(name.strip(), locks)
     aligners = dict(speech.aligners)
     languages = (os.environ.get("WHISPERX_LANGUAGES") or "en,zh").split(",")
     wanted = [aligners[language.strip()] for language in languages if language.strip() in aligners]
@@ -212,6 +213,7 @@ def remove_unused(installer: Installer, *, dry_run: bool) -> None:
 
 def mount_point(value: str | None) -> Path:
     """Return the volume's folder. The platform's own mount point is never made, any other is."""
+    value = (value or "").strip()
     mount = Path(value) if value else DEFAULT_MOUNT
     if not mount.is_dir():
         if mount == DEFAULT_MOUNT:

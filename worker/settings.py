@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import SetupError
 
+_WORD = re.compile(r"[!-~]+")  # ASCII without white space
+_WORDS = (
+    *("s3_bucket_name", "aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
+    *("aws_region", "aws_endpoint_url"),
+)
+_QUOTES = "\"'`\u201c\u201d"
+
 
 class Settings(BaseSettings):
-    """What the operator sets; read once at start. An empty variable counts as not set."""
+    """What the operator sets; read once at start. An empty variable counts as not set.
+
+    White space around a value, which comes with a copied one, is no part of it.
+    """
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
 
@@ -27,6 +39,17 @@ class Settings(BaseSettings):
     aws_region: str | None = Field(None, description="Region of the bucket.")
     aws_endpoint_url: str | None = Field(
         None, description="S3 endpoint other than AWS: Backblaze B2, Cloudflare R2, MinIO..."
+    )
+    aws_ca_bundle: Path | None = Field(
+        None,
+        description="File with the certificate authorities (PEM) of an endpoint whose own is a "
+        "private one.",
+    )
+    s3_addressing_style: Literal["auto", "path", "virtual"] = Field(
+        "auto",
+        description="Whether the bucket stands in the path of a URL or in its host; auto: in the "
+        "host on AWS, in the path where AWS_ENDPOINT_URL is set. A name with dots is always in the "
+        "path. virtual is for services that take buckets in the host alone.",
     )
     s3_url_expiry: int = Field(
         3600, ge=60, le=604800, description="Seconds that a pre-signed URL lives by default."
@@ -84,6 +107,32 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe log line that is printed."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stripped(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        # Those of _WORDS botocore reads by itself too, and would take a blank for a value.
+        blank = {n for n, v in values.items() if isinstance(v, str) and v and not v.strip()}
+        return {
+            name: value.strip() if isinstance(value, str) and name not in blank else value
+            for name, value in values.items()
+            if name not in blank or name in _WORDS
+        }
+
+    @field_validator(*_WORDS, mode="before")
+    @classmethod
+    def _one_word(cls, value: Any) -> Any:
+        """Refuse what is no part of any key, name or address; it would fail without a word."""
+        if isinstance(value, str) and value:
+            if value[0] in _QUOTES or value[-1] in _QUOTES:
+                raise PydanticCustomError("quoted", "stands in quotation marks; leave them out")
+            if not _WORD.fullmatch(value):
+                raise PydanticCustomError(
+                    "word", "holds white space, or a character that is not plain ASCII"
+                )
+        return value
 
 
 def load_settings() -> Settings:

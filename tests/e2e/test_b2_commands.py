@@ -14,7 +14,7 @@ from tests.support.s3 import Door, s3_server
 from tests.support.worker_process import REPOSITORY, environment
 from worker.errors import StorageError
 from worker.settings import Settings
-from worker.storage.s3 import S3Limits, S3Storage
+from worker.storage import S3Limits, S3Storage
 
 BUCKET = "my-speech"
 PART = 5 << 20  # the least that S3 takes
@@ -79,8 +79,25 @@ def test_the_commands_give_a_worker_what_it_needs_and_no_more(tmp_path: Path) ->
         whole = list(given.capabilities)
         for capability in whole:
             given.capabilities = [other for other in whole if other != capability]
+            if capability == "listFiles":  # a precaution: by Backblaze's table only lists need it
+                use(storage(BUCKET, key_id, key), tmp_path)
+                continue
             with pytest.raises(StorageError, match="denied"):
                 use(storage(BUCKET, key_id, key), tmp_path)
+        given.capabilities = whole
+        given.name_prefix_or_none = "mine/"
+        held = Settings(
+            s3_bucket_name=BUCKET,
+            aws_endpoint_url=door.url,
+            aws_region="us-west-004",
+            aws_access_key_id=key_id,
+            aws_secret_access_key=key,
+            s3_output_prefix="mine/output",
+            s3_voices_prefix="mine/voices",
+        )
+        S3Storage.from_settings(held, S3Limits(attempts=1)).check()
+        with pytest.raises(StorageError, match="denied"):
+            storage(BUCKET, key_id, key).check()
 
 
 def test_a_wrong_command_is_seen(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
+import botocore.loaders
+import botocore.session
+import pytest
 from moto.server import ThreadedMotoServer
 from mypy_boto3_s3 import S3Client
 
@@ -44,17 +47,37 @@ def s3_server(bucket: str) -> Iterator[str]:
         server.stop()
 
 
+_DESCRIPTIONS = botocore.loaders.Loader()
+
+
+def read_services_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have all sessions share what botocore reads of its files: half of a client's making."""
+    make = botocore.session.get_session
+
+    def get_session() -> botocore.session.Session:
+        session = make()
+        session.register_component("data_loader", _DESCRIPTIONS)
+        return session
+
+    monkeypatch.setattr(botocore.session, "get_session", get_session)
+
+
 @dataclass(frozen=True)
 class Refusal:
-    """An answer of S3's kind: a status, and an XML body with a code where there is one."""
+    """An answer of S3's kind: a status, and an XML body with a code where there is one.
+
+    Or `page` as its body, whatever that is.
+    """
 
     status: int
     code: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    page: bytes = b""
 
     @property
     def body(self) -> bytes:
         if not self.code:
-            return b""
+            return self.page
         message = f"{ACCESS_KEY} {SECRET_KEY}"  # as if the service told secrets
         return f"<Error><Code>{self.code}</Code><Message>{message}</Message></Error>".encode()
 
@@ -67,13 +90,18 @@ class Door(ThreadingHTTPServer):
 
     `script` holds what to do with the next requests: a Refusal, "cut" to break the connection
     in the middle of the body, "reset" to break it before, or a number of seconds to wait first.
-    When it is empty, `chance` is asked. `seen` holds the request lines and headers.
+    When it is empty, `chance` is asked. `seen` holds the request lines and headers. With `bucket`
+    it is a service that has each bucket in the host: the path is taken for a key of that one; with
+    an empty one, a service that has each in the path, whatever its own host. `resign` makes of a
+    pre-signed path one that is signed by headers, for a server that knows no other.
     """
 
     daemon_threads = True
 
-    def __init__(self, behind: str) -> None:
+    def __init__(self, behind: str, bucket: str | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _DoorHandler)
+        self.bucket = bucket
+        self.resign: Callable[[str], tuple[str, dict[str, str]]] | None = None
         self.behind = behind.removeprefix("http://")
         self.script: list[Order] = []
         self.chance: Callable[[], Order | None] = lambda: None
@@ -107,13 +135,24 @@ class _DoorHandler(BaseHTTPRequestHandler):
             time.sleep(order)
         if isinstance(order, Refusal):
             self.send_response(order.status)
+            for name, value in order.headers:
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(order.body)))
             self.end_headers()
-            self.wfile.write(order.body)
+            if self.command != "HEAD":
+                self.wfile.write(order.body)
             return
         connection = http.client.HTTPConnection(self.server.behind, timeout=10)
         headers = {k: v for k, v in self.headers.items() if k.lower() != "expect"}
-        connection.request(self.command, self.path, body, headers)
+        path = self.path
+        if self.server.bucket is not None:
+            headers["Host"] = self.server.behind
+        if self.server.resign is not None and "X-Amz-Signature=" in path:
+            path, signed = self.server.resign(path)
+            headers |= signed
+        if self.server.bucket:
+            path = f"/{self.server.bucket}{path}"
+        connection.request(self.command, path, body, headers)
         answer = connection.getresponse()
         content = answer.read()
         self.send_response_only(answer.status)

@@ -146,9 +146,11 @@ class NotedStorage(LocalStorage):
         self.expiries: set[int] = set()
         self.before_put: Callable[[str], object] = lambda _key: None
 
-    def put(self, path: Path, key: str, content_type: str) -> None:
+    def put(
+        self, path: Path, key: str, content_type: str, *, cancellation: Cancellation | None = None
+    ) -> None:
         self.before_put(key)
-        super().put(path, key, content_type)
+        super().put(path, key, content_type, cancellation=cancellation)
         self.put_keys.append((key, content_type))
 
     def url(self, key: str, expiry_seconds: int) -> str:

@@ -129,7 +129,7 @@ def test_the_log_is_set_up_with_the_secrets_and_the_level(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RUNPOD_AI_API_KEY"):
-        monkeypatch.setenv(name, f"hidden {name}")
+        monkeypatch.setenv(name, f"hidden-{name}")
     monkeypatch.setenv("LOG_LEVEL", "WARNING")
 
     def serve(_config: dict[str, Any]) -> None:

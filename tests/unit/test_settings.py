@@ -24,6 +24,8 @@ def test_what_is_not_set_has_the_documented_value() -> None:
         "aws_session_token": None,
         "aws_region": None,
         "aws_endpoint_url": None,
+        "aws_ca_bundle": None,
+        "s3_addressing_style": "auto",
         "s3_url_expiry": 3600,
         "s3_voices_prefix": "voices/",
         "s3_output_prefix": "output/",
@@ -56,6 +58,21 @@ def test_an_empty_variable_counts_as_not_set_and_a_foreign_one_not_at_all(
         ("S3_URL_EXPIRY", ["60", "604800"], ["59", "604801", "soon", "1.5"]),
         ("MAX_CONCURRENCY", ["1", "256"], ["0", "257", "-1", "many"]),
         ("DRAIN_SECONDS", ["0", "3600"], ["-1", "3601", "x"]),
+        ("S3_ADDRESSING_STYLE", ["auto", "path", "virtual"], ["Path", "host", "dns"]),
+        ("AWS_REGION", ["us-east-1", "us-west-004", "auto"], ["us east 1", "eu\u2011west-1"]),
+        (
+            "AWS_ACCESS_KEY_ID",
+            ["AKIA1/+="],
+            ["AKIA 1", "AKIA\n1", '"AKIA1"', "' AKIA1'", "AKI\u0410"],
+        ),
+        ("AWS_SECRET_ACCESS_KEY", ["a+/b="], ["a b", "`ab`", "\u201cab\u201d"]),
+        ("AWS_SESSION_TOKEN", ["a+/b="], ["a\tb"]),
+        (
+            "AWS_ENDPOINT_URL",
+            ["https://s3.example"],
+            ["https://s3. example", '"https://s3.example"'],
+        ),
+        ("S3_BUCKET_NAME", ["my-speech"], ["my speech", '"my-speech"']),
         ("LOG_LEVEL", ["DEBUG", "INFO", "WARNING", "ERROR"], ["TRACE", "info"]),
         ("SPARK_DTYPE", ["auto", "float32", "bfloat16", "int8"], ["float16"]),
         ("STREAM", ["true", "false", "1"], ["perhaps"]),
@@ -96,3 +113,69 @@ def test_secrets_are_not_shown_and_nothing_is_changed_later(
     assert settings.aws_session_token.get_secret_value() == "hidden-2"
     with pytest.raises(ValueError, match="frozen"):
         settings.stream = True
+
+
+WHITE = [" ", "\n", "\t", "\r\n", "\u00a0", " \n "]
+
+
+@pytest.mark.parametrize("white", WHITE)
+def test_white_space_around_a_value_is_no_part_of_it(
+    monkeypatch: pytest.MonkeyPatch, white: str
+) -> None:
+    given = {
+        "S3_BUCKET_NAME": "my-speech",
+        "AWS_ACCESS_KEY_ID": "AKIA1",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_SESSION_TOKEN": "token",
+        "AWS_REGION": "eu-west-1",
+        "AWS_ENDPOINT_URL": "https://s3.example",
+        "AWS_CA_BUNDLE": "/etc/ca.pem",
+        "S3_ADDRESSING_STYLE": "path",
+        "S3_URL_EXPIRY": "60",
+        "S3_VOICES_PREFIX": "my voices/",
+        "S3_OUTPUT_PREFIX": "my output/",
+        "RUNPOD_VOLUME": "/volume",
+        "LOCAL_STORAGE_DIR": "/folder",
+        "SPARK_MODEL": "demo",
+        "SPARK_DTYPE": "int8",
+        "WHISPERX_LANGUAGES": "zh",
+        "MAX_CONCURRENCY": "3",
+        "STREAM": "true",
+        "DRAIN_SECONDS": "7",
+        "LOG_LEVEL": "DEBUG",
+    }
+    assert {name.lower() for name in given} == set(Settings.model_fields)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    plain = load_settings()
+    for name, value in given.items():
+        monkeypatch.setenv(name, f"{white}{value}{white}")
+    assert load_settings() == plain
+    assert plain.aws_secret_access_key is not None
+    assert plain.aws_secret_access_key.get_secret_value() == "secret"
+
+
+@pytest.mark.parametrize("white", WHITE)
+def test_a_blank_counts_as_empty_and_is_refused_where_botocore_would_use_it(
+    monkeypatch: pytest.MonkeyPatch, white: str
+) -> None:
+    for name in ("S3_URL_EXPIRY", "S3_OUTPUT_PREFIX", "MAX_CONCURRENCY", "STREAM", "LOG_LEVEL"):
+        monkeypatch.setenv(name, white)
+    assert load_settings() == Settings()
+    assert load_settings().s3_output_prefix == "output/"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION"):
+        with monkeypatch.context() as one:
+            one.setenv(name, white)
+            with pytest.raises(SetupError, match=f"{name}: holds white space"):
+                load_settings()
+
+
+def test_a_refused_value_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "never shown")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", '"hidden"')
+    with pytest.raises(SetupError) as caught:
+        load_settings()
+    assert "never" not in caught.value.message
+    assert "hidden" not in caught.value.message
+    assert "AWS_ACCESS_KEY_ID: stands in quotation marks" in caught.value.message
+    assert "AWS_SECRET_ACCESS_KEY: holds white space" in caught.value.message

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.s3 import ACCESS_KEY, SECRET_KEY, Door, Refusal, s3_client, s3_server
+from tests.support.s3 import (
+    ACCESS_KEY,
+    SECRET_KEY,
+    Door,
+    Refusal,
+    read_services_once,
+    s3_client,
+    s3_server,
+)
 from worker.errors import NotFoundError, RequestError, SetupError, StorageError
 from worker.settings import Settings
 from worker.storage import (
@@ -21,7 +29,7 @@ from worker.storage import (
 )
 
 BUCKET = "speech"
-QUICK = S3Limits(connect_seconds=1, read_seconds=5, attempts=4)
+QUICK = S3Limits(connect_seconds=1, read_seconds=5, attempts=4, pause_seconds=0.01)
 
 
 def s3(endpoint: str, limits: S3Limits = QUICK, **changed: object) -> Storage:
@@ -37,6 +45,7 @@ def s3(endpoint: str, limits: S3Limits = QUICK, **changed: object) -> Storage:
 
 @pytest.fixture(autouse=True)
 def no_credentials_of_this_machine(monkeypatch, tmp_path):
+    read_services_once(monkeypatch)
     for name in [name for name in os.environ if name.startswith(("AWS_", "S3_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

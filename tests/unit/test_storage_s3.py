@@ -15,9 +15,11 @@ import boto3
 import pytest
 from botocore import exceptions as boto
 
-from worker.errors import NotFoundError, RequestError, StorageError
+from tests.support.s3 import read_services_once
+from worker.errors import NotFoundError, RequestError, SetupError, StorageError
 from worker.settings import Settings
 from worker.storage import READ_BYTES_MAX, S3Limits, S3Storage, open_storage
+from worker.storage.s3_answers import Place, in_words, passes
 
 KEY = "voices/x.json"
 BROKEN = [
@@ -76,15 +78,16 @@ class Client:
 
 
 def bucket(client: Client, attempts: int = 3) -> S3Storage:
-    return S3Storage(client, "speech", S3Limits(attempts=attempts))
+    return S3Storage(client, "speech", S3Limits(attempts=attempts, pause_seconds=0.001))
 
 
-def refusal(code: str) -> boto.ClientError:
-    return boto.ClientError({"Error": {"Code": code, "Message": "secret"}}, "GetObject")
+def refusal(code: str, operation: str = "GetObject") -> boto.ClientError:
+    return boto.ClientError({"Error": {"Code": code, "Message": "secret"}}, operation)
 
 
 @pytest.fixture(autouse=True)
 def _no_credentials_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    read_services_once(monkeypatch)
     for name in [name for name in os.environ if name.startswith(("AWS_", "S3_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -127,21 +130,47 @@ class TestBodies:
 
     @pytest.mark.parametrize(
         "error",
-        [*BROKEN, refusal("AccessDenied"), refusal("NoSuchKey"), boto.NoCredentialsError()],
-        ids=lambda error: type(error).__name__,
+        [
+            *(refusal(code) for code in ("AccessDenied", "NoSuchKey", "403", "400", "501")),
+            boto.NoCredentialsError(),
+            boto.SSLError(endpoint_url="https://h", error="CERTIFICATE_VERIFY_FAILED"),
+        ],
+        ids=str,
     )
-    def test_what_fails_before_the_body_is_not_asked_again(
-        self, error: Exception, tmp_path: Path
-    ) -> None:
-        """The client has tried as often as it may by then."""
+    def test_what_stays_as_it_is_is_not_asked_again(self, error: Exception, tmp_path: Path) -> None:
         for use in (
             lambda storage: storage.read_bytes(KEY),
             lambda storage: storage.get(KEY, tmp_path / "into"),
+            lambda storage: storage.write_bytes(KEY, b"{}", "application/json"),
         ):
             client = Client(error, Body(b"abc"))
             with pytest.raises(StorageError):
                 use(bucket(client))
             assert len(client.calls) == 1
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            *BROKEN,
+            boto.EndpointConnectionError(endpoint_url="https://h"),
+            boto.ConnectTimeoutError(endpoint_url="https://h"),
+            *(refusal(code) for code in ("SlowDown", "429", "500", "502", "503", "504")),
+        ],
+        ids=str,
+    )
+    def test_the_answer_and_its_body_are_asked_for_as_often_together(
+        self, error: Exception, tmp_path: Path
+    ) -> None:
+        for use in (
+            lambda storage: storage.read_bytes(KEY),
+            lambda storage: storage.get(KEY, tmp_path / "into").read_bytes(),
+        ):
+            client = Client(error, Body(b"a", BROKEN[0]), Body(b"abc"))
+            assert use(bucket(client)) == b"abc"
+            client = Client(error, Body(b"a", BROKEN[0]), error, Body(b"abc"))
+            with pytest.raises(StorageError):
+                use(bucket(client))
+            assert len(client.calls) == 3
 
     def test_another_error_in_the_body_is_not_asked_again(self) -> None:
         client = Client(Body(b"a", OSError(errno.ENOSPC, "No space left")), Body(b"abc"))
@@ -195,7 +224,7 @@ class TestErrors:
     )
     def test_a_look_that_is_refused_does_not_count_as_missing(self, error: Exception) -> None:
         with pytest.raises(StorageError, match="could not be looked up") as caught:
-            bucket(Client(error)).exists(KEY)
+            bucket(Client(error), attempts=1).exists(KEY)
         assert not isinstance(caught.value, NotFoundError)
 
     @pytest.mark.parametrize(
@@ -216,6 +245,15 @@ class TestErrors:
             ("503", "unavailable; try again later"),
             ("InternalError", "failed; try again later"),
             ("500", "failed; try again later"),
+            ("401", "check the credentials"),
+            ("405", "check AWS_ENDPOINT_URL"),
+            ("429", "overloaded; try again later"),
+            ("501", "check AWS_ENDPOINT_URL"),
+            ("502", r"does not reach it \(502\); try again later, and check AWS_ENDPOINT_URL"),
+            ("504", r"in time \(504\); try again later, and check AWS_ENDPOINT_URL"),
+            ("507", "make room"),
+            ("InvalidToken", "AWS_SESSION_TOKEN"),
+            ("InvalidBucketName", "check S3_BUCKET_NAME"),
             ("Teapot", "the storage answered Teapot"),
         ],
     )
@@ -223,7 +261,7 @@ class TestErrors:
         self, code: str, advice: str
     ) -> None:
         with pytest.raises(StorageError, match=advice) as caught:
-            bucket(Client(refusal(code))).read_bytes(KEY)
+            bucket(Client(refusal(code)), attempts=1).read_bytes(KEY)
         assert "secret" not in caught.value.message
         assert not isinstance(caught.value, NotFoundError)
 
@@ -241,7 +279,7 @@ class TestErrors:
             ),
             (
                 boto.SSLError(endpoint_url="https://u:secret@h", error="x"),
-                "the certificate of the storage is not trusted",
+                "no secure connection",
             ),
             (
                 boto.EndpointConnectionError(endpoint_url="https://u:secret@h"),
@@ -261,7 +299,7 @@ class TestErrors:
         self, error: Exception, words: str
     ) -> None:
         with pytest.raises(StorageError, match=words) as caught:
-            bucket(Client(error)).write_bytes(KEY, b"{}", "application/json")
+            bucket(Client(error), attempts=1).write_bytes(KEY, b"{}", "application/json")
         assert caught.value.message.startswith(f"{KEY} could not be stored: ")
         assert "secret" not in caught.value.message
         assert caught.value.__suppress_context__
@@ -296,15 +334,6 @@ class TestErrors:
 
 
 class TestWhatIsAsked:
-    def test_a_check_lists_one_key_of_the_bucket(self) -> None:
-        client = Client()
-        bucket(client).check()
-        assert client.calls == [
-            ("list_objects_v2", {"place": (), "Bucket": "speech", "MaxKeys": 1})
-        ]
-        with pytest.raises(StorageError, match="the bucket cannot be used"):
-            bucket(Client(refusal("403"))).check()
-
     def test_small_things_and_files_go_under_their_key_with_their_type(
         self, tmp_path: Path
     ) -> None:
@@ -318,27 +347,22 @@ class TestWhatIsAsked:
         (tmp_path / "clip").write_bytes(b"abc")
         bucket(client).put(tmp_path / "clip", "output/x.ogg", "audio/ogg")
         ((call, asked),) = client.calls
-        file, *where = asked["place"]
-        assert (call, where) == ("upload_fileobj", ["speech", "output/x.ogg"])
-        assert asked["ExtraArgs"] == {"ContentType": "audio/ogg"}
-        assert isinstance(file, io.BufferedReader)
-        assert file.closed
-
-    def test_large_files_go_in_parts_of_the_size_of_the_limits(self, tmp_path: Path) -> None:
-        client = Client()
-        (tmp_path / "clip").touch()
-        limits = S3Limits(part_bytes=5 << 20, threads=3)
-        storage = S3Storage(client, "speech", limits)
-        storage.put(tmp_path / "clip", KEY, "audio/wav")
-        transfer = client.calls[0][1]["Config"]
-        assert transfer.multipart_threshold == 5 << 20
-        assert transfer.multipart_chunksize == 5 << 20
-        assert transfer.max_concurrency == 3
+        assert (call, asked["Bucket"], asked["Key"]) == ("put_object", "speech", "output/x.ogg")
+        assert asked["ContentType"] == "audio/ogg"
+        assert isinstance(asked["Body"], io.BufferedReader)
+        assert asked["Body"].closed
 
     def test_by_default_it_is_patient(self) -> None:
         """docs/SCALING.md counts on retries; a part of less than 5 MB is refused by S3."""
         assert S3Limits() == S3Limits(
-            connect_seconds=5, read_seconds=30, attempts=6, threads=4, part_bytes=8_388_608
+            connect_seconds=5,
+            read_seconds=30,
+            attempts=6,
+            pause_seconds=0.5,
+            call_seconds=60,
+            bytes_per_second=524_288,
+            threads=4,
+            part_bytes=8_388_608,
         )
 
     def test_the_client_keeps_to_the_limits(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,7 +378,7 @@ class TestWhatIsAsked:
         open_storage(settings(), limits)
         (config,) = made
         assert (config.connect_timeout, config.read_timeout) == (1.5, 2.5)
-        assert config.retries["total_max_attempts"] == 7
+        assert config.retries["total_max_attempts"] == 1  # the storage itself asks again
         assert config.max_pool_connections >= 40
 
 
@@ -410,3 +434,173 @@ def test_a_server_that_says_nothing_is_left_after_the_read_timeout_of_each_attem
         limits = S3Limits(connect_seconds=60, read_seconds=0.05, attempts=1)
         with pytest.raises(StorageError, match="ReadTimeoutError"):
             open_storage(settings(aws_endpoint_url=url), limits).check()
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("fault", "words"),
+        [
+            ("[SSL: CERTIFICATE_VERIFY_FAILED] unable to get local issuer", "in AWS_CA_BUNDLE"),
+            ("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate", "in AWS_CA_BUNDLE"),
+            ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired", "out of date; renew it"),
+            ("[SSL: CERTIFICATE_VERIFY_FAILED] Hostname mismatch", "for another host"),
+            ("hostname 'a.b.s3.x' doesn't match either of '*.s3.x'", "S3_ADDRESSING_STYLE=path"),
+            ("[SSL: WRONG_VERSION_NUMBER] wrong version number", "does not speak TLS"),
+        ],
+    )
+    def test_tls_that_fails_for_good(self, fault: str, words: str) -> None:
+        error = boto.SSLError(endpoint_url="https://h", error=fault)
+        assert not passes(error)
+        assert words in str(in_words("x", error, Place()))
+
+    def test_tls_that_breaks_off_is_tried_again(self) -> None:
+        error = boto.SSLError(endpoint_url="https://h", error="UNEXPECTED_EOF_WHILE_READING")
+        assert passes(error)
+        assert "no secure connection" in str(in_words("x", error, Place()))
+
+    def test_where_no_endpoint_is_set_it_is_the_region(self) -> None:
+        error = boto.EndpointConnectionError(endpoint_url="https://speech.s3.us-wset-1.x")
+        assert "check AWS_REGION and the network" in str(in_words("x", error, Place("us-wset-1")))
+        other = Place("x", endpoint="https://h")
+        assert "check AWS_ENDPOINT_URL and the network" in str(in_words("x", error, other))
+
+    def test_only_a_look_may_find_nothing(self) -> None:
+        for operation in ("GetObject", "HeadObject", "HeadBucket"):
+            assert isinstance(in_words("x", refusal("404", operation), Place()), NotFoundError)
+        for operation in ("PutObject", "CreateMultipartUpload", "UploadPart"):
+            found = in_words("x", refusal("404", operation), Place())
+            assert not isinstance(found, NotFoundError)
+            assert "check S3_BUCKET_NAME and AWS_ENDPOINT_URL" in str(found)
+
+    def test_what_is_not_of_the_storage_stays_what_it_is(self) -> None:
+        assert in_words("x", ValueError("mine"), Place()) is None
+        client = Client(ValueError("mine"))
+        with pytest.raises(ValueError, match="mine"):
+            bucket(client).write_bytes(KEY, b"", "text/plain")
+        assert len(client.calls) == 1
+
+
+class TestSettings:
+    """Mistakes that are seen before anything is asked."""
+
+    @pytest.mark.parametrize(
+        ("bucket_name", "words"),
+        [
+            ("s3://my-speech", "the bucket's name alone: set it to 'my-speech'"),
+            ("S3://my-speech/", "set it to 'my-speech'"),
+            ("arn:aws:s3:::my-speech", "set it to 'my-speech'"),
+            ("my-speech/", "set it to 'my-speech'"),
+            (
+                "my-speech/jobs/a",
+                "set it to 'my-speech'; 'jobs/a' goes into S3_OUTPUT_PREFIX and S3_VOICES_PREFIX",
+            ),
+            ("s3://my-speech/jobs", "'my-speech'; 'jobs' goes into S3_OUTPUT_PREFIX"),
+            ("https://my-speech.s3.amazonaws.com", "an address goes into AWS_ENDPOINT_URL"),
+            ("https://s3.example/my-speech", "an address goes into AWS_ENDPOINT_URL"),
+            ("/my-speech", "letters, digits and . _ - alone"),
+            ("b\u00fccket", "S3_BUCKET_NAME is no bucket's name"),
+            ("my?speech", "S3_BUCKET_NAME is no bucket's name"),
+            ("a" * 256, "S3_BUCKET_NAME is no bucket's name"),
+        ],
+    )
+    def test_a_bucket_that_is_more_than_a_name(self, bucket_name: str, words: str) -> None:
+        made = settings().model_copy(update={"s3_bucket_name": bucket_name})
+        with pytest.raises(SetupError, match=words) as caught:
+            open_storage(made)
+        assert caught.value.message.startswith("S3_BUCKET_NAME ")
+
+    @pytest.mark.parametrize(
+        "bucket_name",
+        [
+            *("speech", "my.dotted.name", "Old_Style.Name", "a-1"),
+            "arn:aws:s3:eu-west-1:123456789012:accesspoint/speech",
+        ],
+    )
+    def test_names_that_there_are(self, bucket_name: str) -> None:
+        open_storage(settings(s3_bucket_name=bucket_name)).url(KEY, 60)
+
+    @pytest.mark.parametrize(
+        ("endpoint", "words"),
+        [
+            ("https://s3.example/speech", "names the bucket: leave '/speech' out"),
+            ("https://s3.example/speech/", "names the bucket: leave '/speech' out"),
+            ("https://s3.example/speech/output", "names the bucket"),
+            ("https://s3.example/v1/speech", "names the bucket"),
+            ("s3.example", "must begin with https://"),
+            ("s3://s3.example", "must begin with https://"),
+            ("//s3.example", "must begin with https://"),
+            ("https:/s3.example", "must begin with https://"),
+            ("https://", "is no address"),
+            ("https://:9000", "is no address"),
+            ("https://[::1", "is no address"),
+            ("https://s3.example:port", "is no address"),
+            ("https://s3.example:99999", "is no address"),
+            ("https://user:hidden@s3.example", "without a user"),
+            ("https://s3.example?x=hidden", "without a user, '\\?' or '#'"),
+            ("https://s3.example/#hidden", "without a user"),
+        ],
+    )
+    def test_an_endpoint_that_cannot_be_meant(self, endpoint: str, words: str) -> None:
+        with pytest.raises(SetupError, match=words) as caught:
+            open_storage(settings(aws_endpoint_url=endpoint))
+        assert caught.value.message.startswith("AWS_ENDPOINT_URL ")
+        assert "hidden" not in caught.value.message
+
+    @pytest.mark.parametrize(
+        "endpoint",
+        [
+            *("https://s3.example", "http://127.0.0.1:9000", "https://[::1]:9000/", "HTTPS://S3.X"),
+            "https://project.example/storage/v1/s3",  # as some services have it
+            "https://speech.example",  # asked for, when the bucket is checked
+        ],
+    )
+    def test_endpoints_that_there_are(self, endpoint: str) -> None:
+        storage = open_storage(settings(aws_endpoint_url=endpoint))
+        url = storage.url(KEY, 60).split("?")[0]
+        assert url.lower() == f"{endpoint.lower().rstrip('/')}/speech/{KEY}"
+
+    def test_a_profile_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_PROFILE", "nobody")
+        with pytest.raises(SetupError, match="AWS_PROFILE names a profile that is in no") as caught:
+            open_storage(settings())
+        assert "nobody" not in caught.value.message
+
+    def test_a_configuration_file_that_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path(os.environ["AWS_CONFIG_FILE"]).write_text("[default\nregion")
+        with pytest.raises(SetupError, match="the file of AWS_CONFIG_FILE or AWS_SHARED_CRED"):
+            open_storage(settings())
+
+    @pytest.mark.parametrize("region", ["Frankfurt!", "eu_west_1", "-", "a" * 70])
+    def test_a_region_that_is_none(self, region: str) -> None:
+        with pytest.raises(SetupError, match="check AWS_ENDPOINT_URL and AWS_REGION"):
+            open_storage(settings(aws_region=region))
+
+
+class TestWhereTheBucketStands:
+    @pytest.mark.parametrize(
+        ("style", "name", "endpoint", "expected"),
+        [
+            ("auto", "speech", None, "https://speech.s3.eu-west-1.amazonaws.com/"),
+            ("auto", "my.speech", None, "https://s3.eu-west-1.amazonaws.com/my.speech/"),
+            ("auto", "speech", "https://b2.example", "https://b2.example/speech/"),
+            ("path", "speech", None, "https://s3.eu-west-1.amazonaws.com/speech/"),
+            ("path", "speech", "https://b2.example", "https://b2.example/speech/"),
+            ("virtual", "speech", None, "https://speech.s3.eu-west-1.amazonaws.com/"),
+            ("virtual", "speech", "https://cos.example", "https://speech.cos.example/"),
+        ],
+    )
+    def test_as_the_setting_says(
+        self, style: str, name: str, endpoint: str | None, expected: str
+    ) -> None:
+        made = settings(s3_addressing_style=style, s3_bucket_name=name, aws_endpoint_url=endpoint)
+        assert open_storage(made).url(KEY, 60).startswith(f"{expected}{KEY}?")
+
+    def test_a_dotted_name_has_a_host_that_the_certificate_is_for(self) -> None:
+        """AWS's is for *.s3.REGION.amazonaws.com, where the star is one label."""
+        for region, host in (
+            ("us-east-1", "s3.amazonaws.com"),
+            ("eu-central-1", "s3.eu-central-1.amazonaws.com"),
+        ):
+            url = open_storage(settings(s3_bucket_name="a.b.c", aws_region=region)).url(KEY, 60)
+            assert urlsplit(url).netloc == host
+            assert urlsplit(url).path == f"/a.b.c/{KEY}"

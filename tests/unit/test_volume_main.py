@@ -124,6 +124,7 @@ def three(here: Parts) -> Path:
         (None, " zh , fr", ["Spark-TTS-0.5B", "ear-zh"]),
         (None, "fr", ["Spark-TTS-0.5B"]),
         ("small", "en", ["small"]),
+        (" small\n", "en", ["small"]),
     ],
 )
 def test_without_a_name_the_settings_say_which_models(
@@ -347,7 +348,7 @@ def test_the_mount_point_is_the_platforms_unless_told(
 ) -> None:
     assert Path("/runpod-volume") == cli.DEFAULT_MOUNT
     monkeypatch.setattr(cli, "DEFAULT_MOUNT", tmp_path / "mount")
-    for value in (None, "", str(tmp_path / "mount")):
+    for value in (None, "", " \n", str(tmp_path / "mount"), f" {tmp_path / 'mount'}\n"):
         with pytest.raises(NotMountedError, match="attach a network volume"):
             cli.mount_point(value)
     (tmp_path / "mount").mkdir()

@@ -9,7 +9,8 @@ from volume.layout import Layout
 from worker.settings import Settings
 from worker.storage.contract import READ_BYTES_MAX, Storage
 from worker.storage.local import LocalStorage
-from worker.storage.s3 import S3Limits, S3Storage
+from worker.storage.s3 import S3Storage
+from worker.storage.s3_client import S3Limits
 
 __all__ = [
     "READ_BYTES_MAX",

@@ -5,33 +5,54 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from worker.cancellation import Cancellation
 from worker.errors import StorageError
 
 READ_BYTES_MAX = 1 << 20  # what read_bytes reads at most: saved voices are a few kB
 
 
 class Storage(Protocol):
-    """Bytes under keys. Every method raises StorageError; a missing key NotFoundError."""
+    """Bytes under keys. Every method raises StorageError; a missing key NotFoundError.
 
-    def put(self, path: Path, key: str, content_type: str) -> None:
+    Each ends within a time of its own. With a `cancellation` it also ends, with JobCancelledError,
+    as soon as nobody waits for the job any more; what it was about may then be done or not.
+    """
+
+    def put(
+        self, path: Path, key: str, content_type: str, *, cancellation: Cancellation | None = None
+    ) -> None:
         """Store the file at `path`; its content appears under `key` whole or not at all."""
 
-    def get(self, key: str, into: Path, *, max_bytes: int | None = None) -> Path:
+    def get(
+        self,
+        key: str,
+        into: Path,
+        *,
+        max_bytes: int | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Path:
         """Write what is under `key` to the file `into`, whole or not at all; give `into`.
 
         More than `max_bytes` are refused.
         """
 
-    def exists(self, key: str) -> bool:
+    def exists(self, key: str, *, cancellation: Cancellation | None = None) -> bool:
         """Tell whether something is under `key`."""
 
     def url(self, key: str, expiry_seconds: int) -> str:
         """Give a URL from which anyone may read what is under `key`, for so many seconds."""
 
-    def write_bytes(self, key: str, content: bytes, content_type: str) -> None:
+    def write_bytes(
+        self,
+        key: str,
+        content: bytes,
+        content_type: str,
+        *,
+        cancellation: Cancellation | None = None,
+    ) -> None:
         """Store a small thing."""
 
-    def read_bytes(self, key: str) -> bytes:
+    def read_bytes(self, key: str, *, cancellation: Cancellation | None = None) -> bytes:
         """Give a small thing, of at most READ_BYTES_MAX."""
 
     def check(self) -> None:

@@ -1,5 +1,7 @@
 """A local folder in place of a bucket."""
 
+# ruff: noqa: ARG002 - a folder makes no use of some of what Storage's methods are given
+
 from __future__ import annotations
 
 import os
@@ -9,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from worker.atomic import replacing
+from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, StorageError
 from worker.keys import checked_key
 from worker.storage.contract import READ_BYTES_MAX, small, too_large
@@ -20,12 +23,21 @@ class LocalStorage:
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
 
-    def put(self, path: Path, key: str, content_type: str) -> None:  # noqa: ARG002 - see Storage
+    def put(
+        self, path: Path, key: str, content_type: str, *, cancellation: Cancellation | None = None
+    ) -> None:
         """See Storage."""
         with self._storing(key) as part:
             shutil.copyfile(path, part)
 
-    def get(self, key: str, into: Path, *, max_bytes: int | None = None) -> Path:
+    def get(
+        self,
+        key: str,
+        into: Path,
+        *,
+        max_bytes: int | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Path:
         """See Storage."""
         with _local_errors(key, "read"):
             source = self._existing(key)
@@ -36,21 +48,28 @@ class LocalStorage:
                 shutil.copyfile(source, part)
         return into
 
-    def exists(self, key: str) -> bool:
+    def exists(self, key: str, *, cancellation: Cancellation | None = None) -> bool:
         """See Storage."""
         with _local_errors(key, "looked up"):
             return self._path(key).is_file()
 
-    def url(self, key: str, expiry_seconds: int) -> str:  # noqa: ARG002 - see Storage
+    def url(self, key: str, expiry_seconds: int) -> str:
         """See Storage."""
         return self._path(key).as_uri()
 
-    def write_bytes(self, key: str, content: bytes, content_type: str) -> None:  # noqa: ARG002
+    def write_bytes(
+        self,
+        key: str,
+        content: bytes,
+        content_type: str,
+        *,
+        cancellation: Cancellation | None = None,
+    ) -> None:
         """See Storage."""
         with self._storing(key) as part:
             part.write_bytes(content)
 
-    def read_bytes(self, key: str) -> bytes:
+    def read_bytes(self, key: str, *, cancellation: Cancellation | None = None) -> bytes:
         """See Storage."""
         with _local_errors(key, "read"), self._existing(key).open("rb") as file:
             return small(file.read(READ_BYTES_MAX + 1), key)

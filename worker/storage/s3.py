@@ -1,234 +1,334 @@
-"""A bucket: the one module that knows boto3."""
+"""A bucket: what is stored, got and looked up there, each within one deadline."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+import random
+import ssl
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from io import BytesIO
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
-import boto3
-from boto3.s3.transfer import TransferConfig
 from botocore import exceptions as boto
-from botocore.config import Config
+from botocore.httpsession import get_cert_path
 
 from worker.atomic import replacing
-from worker.errors import NotFoundError, SetupError, StorageError
-from worker.keys import checked_key
+from worker.cancellation import Cancellation
+from worker.errors import NotFoundError, StorageError
+from worker.keys import checked_key, keys_of
 from worker.settings import Settings
+from worker.storage.call import Call
 from worker.storage.contract import READ_BYTES_MAX, not_small, too_large
+from worker.storage.s3_answers import Place, busy, in_words, passes
+from worker.storage.s3_check import UNREADABLE, Answer, check_bucket, fetch
+from worker.storage.s3_client import S3Limits, connect
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, GetObjectOutputTypeDef
 
 T = TypeVar("T")
 
-_MEGABYTE = 1 << 20
 _CHUNK_BYTES = 1 << 16
-
-# What to do, by the code of the service's answer. A HEAD request has no body and so no code:
-# there botocore gives the status.
-_ADVICE: Mapping[str, str] = MappingProxyType(
-    {
-        "NoSuchBucket": "the bucket does not exist; check S3_BUCKET_NAME, AWS_REGION and "
-        "AWS_ENDPOINT_URL",
-        "AccessDenied": "access is denied; the key needs s3:GetObject, s3:PutObject and "
-        "s3:ListBucket on the bucket",
-        "403": "access is denied; check the credentials, which need s3:GetObject, s3:PutObject and "
-        "s3:ListBucket on the bucket",
-        "InvalidAccessKeyId": "AWS_ACCESS_KEY_ID is not known there; check it and AWS_ENDPOINT_URL",
-        "SignatureDoesNotMatch": "the signature is wrong; check AWS_SECRET_ACCESS_KEY, AWS_REGION",
-        "AuthorizationHeaderMalformed": "the bucket is in another region; check AWS_REGION",
-        "PermanentRedirect": "the bucket is in another region; check AWS_REGION",
-        "301": "the bucket is in another region; check AWS_REGION",
-        "ExpiredToken": "the credentials have expired; renew them",
-        "RequestTimeTooSkewed": "the clock of this machine is wrong",
-        "SlowDown": "the storage is overloaded; try again later",
-        "ServiceUnavailable": "the storage is unavailable; try again later",
-        "503": "the storage is unavailable; try again later",
-        "InternalError": "the storage failed; try again later",
-        "500": "the storage failed; try again later",
-    }
-)
-_MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
-_BROKEN_BODY = (
-    boto.ReadTimeoutError,
-    boto.ResponseStreamingError,
-    boto.IncompleteReadError,
-    boto.ConnectionClosedError,
-)
-
-
-@dataclass(frozen=True)
-class S3Limits:
-    """How long and how often S3 is asked. Timeouts are seconds, of one attempt."""
-
-    connect_seconds: float = 5.0
-    read_seconds: float = 30.0
-    attempts: int = 6  # of one request, with growing pauses
-    threads: int = 4
-    part_bytes: int = 8 * _MEGABYTE  # larger files are sent in parts of this size
 
 
 class S3Storage:
     """A bucket of AWS or of any service that speaks its protocol."""
 
-    def __init__(self, client: S3Client, bucket: str, limits: S3Limits) -> None:
+    def __init__(
+        self,
+        client: S3Client,
+        bucket: str,
+        limits: S3Limits,
+        *,
+        output: str = "output/",
+        place: Place | None = None,
+        ca_bundle: str | None = None,
+    ) -> None:
         self._client = client
         self._bucket = bucket
-        self._attempts = limits.attempts
-        self._transfer = TransferConfig(
-            multipart_threshold=limits.part_bytes,
-            multipart_chunksize=limits.part_bytes,
-            max_concurrency=limits.threads,
-        )
+        self._limits = limits
+        self._output = output  # prefix below which the check writes
+        self._place = place or Place()
+        self._ca_bundle = ca_bundle
 
     @classmethod
     def from_settings(cls, settings: Settings, limits: S3Limits) -> S3Storage:
-        """Make the client. Without keys in the settings, boto3 looks where it always does."""
-        key, secret = settings.aws_access_key_id, settings.aws_secret_access_key
-        token = settings.aws_session_token
-        if bool(key) != bool(secret):
-            raise SetupError("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither")
-        endpoint = settings.aws_endpoint_url
-        if endpoint and not endpoint.startswith(("https://", "http://")):
-            raise SetupError("AWS_ENDPOINT_URL must begin with https://")
-        session = boto3.session.Session(
-            aws_access_key_id=key,
-            aws_secret_access_key=secret.get_secret_value() if secret else None,
-            aws_session_token=token.get_secret_value() if key and token else None,
-            region_name=settings.aws_region,
+        """Make the client; raise SetupError, naming the variable, where none can be made."""
+        made = connect(settings, limits)
+        return cls(
+            made.client,
+            settings.s3_bucket_name or "",
+            limits,
+            output=keys_of(settings).output,
+            place=made.place,
+            ca_bundle=made.ca_bundle,
         )
-        config = Config(
-            region_name=session.region_name or "us-east-1",
-            signature_version="s3v4",
-            # Virtual hosts on AWS, so that pre-signed URLs lead to the bucket's own region;
-            # paths elsewhere: not every service has a name and a certificate for each bucket.
-            s3={"addressing_style": "path" if endpoint else "virtual"},
-            connect_timeout=limits.connect_seconds,
-            read_timeout=limits.read_seconds,
-            retries={"mode": "standard", "total_max_attempts": limits.attempts},
-            max_pool_connections=max(10, 2 * limits.threads),
-            # Backblaze B2, Cloudflare R2 and others refuse the checksum headers that boto3
-            # sends by default since 1.36.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
+
+    def put(
+        self, path: Path, key: str, content_type: str, *, cancellation: Cancellation | None = None
+    ) -> None:
+        """See Storage."""
+        what = f"{checked_key(key)} could not be stored"
+
+        def work(call: Call) -> None:
+            size = path.stat().st_size
+            call.allow(size / self._limits.bytes_per_second)
+            if size > self._limits.part_bytes:
+                self._put_in_parts(path, size, key, content_type, call)
+                return
+            with path.open("rb") as file:
+                self._tried(call, partial(self._put_whole, file, key, content_type))
+
+        self._within(what, work, cancellation)
+
+    def get(
+        self,
+        key: str,
+        into: Path,
+        *,
+        max_bytes: int | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Path:
+        """See Storage."""
+
+        def work(call: Call) -> Path:
+            allowed = False
+
+            def attempt() -> None:
+                nonlocal allowed
+                answer = self._client.get_object(Bucket=self._bucket, Key=key)
+                size = answer["ContentLength"]
+                if max_bytes is not None and size > max_bytes:
+                    answer["Body"].close()
+                    raise too_large(key, size, max_bytes)
+                if not allowed:
+                    call.allow(size / self._limits.bytes_per_second)
+                    allowed = True
+                _download(answer, part, call)
+
+            with replacing(into) as part:
+                self._tried(call, attempt)
+                call.check()  # nobody may look for the file any more, in a folder that is gone
+            return into
+
+        return self._within(f"{checked_key(key)} could not be read", work, cancellation)
+
+    def exists(self, key: str, *, cancellation: Cancellation | None = None) -> bool:
+        """See Storage."""
+
+        def attempt() -> None:
+            self._client.head_object(Bucket=self._bucket, Key=key)
+
+        what = f"{checked_key(key)} could not be looked up"
         try:
-            client = session.client("s3", endpoint_url=endpoint, config=config)
-        except (ValueError, boto.BotoCoreError) as error:
-            raise SetupError(
-                f"no S3 client can be made of the settings ({type(error).__name__}); "
-                "check AWS_ENDPOINT_URL and AWS_REGION"
-            ) from None
-        return cls(client, settings.s3_bucket_name or "", limits)
-
-    def put(self, path: Path, key: str, content_type: str) -> None:
-        """See Storage."""
-        with _s3_errors(f"{checked_key(key)} could not be stored"), path.open("rb") as file:
-            self._client.upload_fileobj(
-                file,
-                self._bucket,
-                key,
-                ExtraArgs={"ContentType": content_type},
-                Config=self._transfer,
-            )
-
-    def get(self, key: str, into: Path, *, max_bytes: int | None = None) -> Path:
-        """See Storage."""
-        with _s3_errors(f"{checked_key(key)} could not be read"), replacing(into) as part:
-            self._until_whole(key, lambda answer: _download(answer, key, part, max_bytes))
-        return into
-
-    def exists(self, key: str) -> bool:
-        """See Storage."""
-        try:
-            with _s3_errors(f"{checked_key(key)} could not be looked up"):
-                self._client.head_object(Bucket=self._bucket, Key=key)
+            self._within(what, lambda call: self._tried(call, attempt), cancellation)
         except NotFoundError:
             return False
         return True
 
     def url(self, key: str, expiry_seconds: int) -> str:
         """See Storage."""
-        with _s3_errors(f"no URL could be signed for {checked_key(key)}"):
+        checked_key(key)
+        try:
             return self._client.generate_presigned_url(
                 "get_object",
                 Params={"Bucket": self._bucket, "Key": key},
                 ExpiresIn=expiry_seconds,
             )
+        except Exception as error:
+            raise self._in_words(f"no URL could be signed for {key}", error) from None
 
-    def write_bytes(self, key: str, content: bytes, content_type: str) -> None:
+    def write_bytes(
+        self,
+        key: str,
+        content: bytes,
+        content_type: str,
+        *,
+        cancellation: Cancellation | None = None,
+    ) -> None:
         """See Storage."""
-        with _s3_errors(f"{checked_key(key)} could not be stored"):
+
+        def attempt() -> None:
             self._client.put_object(
                 Bucket=self._bucket, Key=key, Body=content, ContentType=content_type
             )
 
-    def read_bytes(self, key: str) -> bytes:
+        what = f"{checked_key(key)} could not be stored"
+        self._within(what, lambda call: self._tried(call, attempt), cancellation)
+
+    def read_bytes(self, key: str, *, cancellation: Cancellation | None = None) -> bytes:
         """See Storage."""
-        with _s3_errors(f"{checked_key(key)} could not be read"):
-            return self._until_whole(key, lambda answer: _read(answer, key))
+
+        def work(call: Call) -> bytes:
+            return self._tried(
+                call,
+                lambda: _read(self._client.get_object(Bucket=self._bucket, Key=key), key, call),
+            )
+
+        return self._within(f"{checked_key(key)} could not be read", work, cancellation)
 
     def check(self) -> None:
         """See Storage."""
-        # A GET, since the answer to a HEAD does not say what is wrong.
-        with _s3_errors("the bucket cannot be used"):
-            self._client.list_objects_v2(Bucket=self._bucket, MaxKeys=1)
+        try:
+            self._check_host()
+            check_bucket(self, self._output, self._place, self._fetch)
+        except StorageError as error:
+            raise StorageError(f"the bucket cannot be used: {error.message}") from None
 
-    def _until_whole(self, key: str, read: Callable[[GetObjectOutputTypeDef], T]) -> T:
-        """Read again what broke off: botocore's own retries cover the answer, not its body."""
-        for _ in range(self._attempts - 1):
-            answer = self._client.get_object(Bucket=self._bucket, Key=key)
-            with suppress(*_BROKEN_BODY):
-                return read(answer)
-        return read(self._client.get_object(Bucket=self._bucket, Key=key))
+    def _check_host(self) -> None:
+        """Raise StorageError where the endpoint is the bucket's own host.
+
+        Such a service answers, and takes the bucket's name in the path for the beginning of each
+        key. It then has no bucket under that path, but an object that is not there.
+        """
+        host = urlsplit(self._place.endpoint or "").hostname or ""
+        if not host.startswith(f"{self._bucket.lower()}."):
+            return
+
+        def attempt() -> None:
+            self._client.head_bucket(Bucket=self._bucket)
+
+        try:
+            self._within("", lambda call: self._tried(call, attempt))
+        except NotFoundError:
+            raise StorageError(
+                "AWS_ENDPOINT_URL names it, or it does not exist; leave "
+                f"'{self._bucket}.' out of AWS_ENDPOINT_URL, and check S3_BUCKET_NAME"
+            ) from None
+        except StorageError:
+            return  # what is asked next says more
+
+    def _fetch(self, url: str) -> Answer:
+        """GET by a plain client, which knows the worker's certificate authorities alone."""
+        trust = ssl.create_default_context(cafile=self._ca_bundle or get_cert_path(verify=True))
+
+        def attempt() -> Answer:
+            answer = fetch(url, trust, self._limits.read_seconds)
+            if busy(answer.status):
+                raise _BusyError(answer)
+            return answer
+
+        try:
+            return self._within(UNREADABLE, lambda call: self._tried(call, attempt))
+        except _BusyError as error:
+            return error.answer
+
+    def _within(
+        self, what: str, work: Callable[[Call], T], cancellation: Cancellation | None = None
+    ) -> T:
+        """Do `work` within the deadline of a call, which it may put off. Raises StorageError."""
+        call = Call(what, self._limits.call_seconds, cancellation)
+        try:
+            return call.run(lambda: work(call))
+        except Exception as error:
+            raise self._in_words(what, error) from None
+
+    def _tried(self, call: Call, attempt: Callable[[], T]) -> T:
+        """Ask as often as the limits say and the call allows, with growing pauses."""
+        for number in range(1, self._limits.attempts + 1):
+            call.check()
+            try:
+                return attempt()
+            except Exception as error:
+                if number == self._limits.attempts or not (
+                    passes(error) or isinstance(error, _BusyError)
+                ):
+                    raise
+                longest = self._limits.pause_seconds * 2 ** (number - 1)
+                if not call.pause(random.random() * longest):  # noqa: S311 - no secret
+                    raise
+        raise AssertionError("no attempt is allowed")
+
+    def _put_whole(self, file: Any, key: str, content_type: str) -> None:
+        file.seek(0)
+        self._client.put_object(Bucket=self._bucket, Key=key, Body=file, ContentType=content_type)
+
+    def _put_in_parts(self, path: Path, size: int, key: str, content_type: str, call: Call) -> None:
+        """Send parts side by side; give up those that are there where one cannot be sent."""
+        client, bucket = self._client, self._bucket
+        begun = self._tried(
+            call,
+            lambda: client.create_multipart_upload(
+                Bucket=bucket, Key=key, ContentType=content_type
+            ),
+        )
+        upload = begun["UploadId"]
+
+        def send(number: int) -> CompletedPartTypeDef:
+            def attempt() -> CompletedPartTypeDef:
+                with path.open("rb") as file:
+                    file.seek((number - 1) * self._limits.part_bytes)
+                    body = BytesIO(file.read(self._limits.part_bytes))
+                sent = client.upload_part(
+                    Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=body
+                )
+                return {"PartNumber": number, "ETag": sent["ETag"]}
+
+            return self._tried(call, attempt)
+
+        numbers = range(1, -(-size // self._limits.part_bytes) + 1)
+        threads = ThreadPoolExecutor(self._limits.threads, "storage-part")
+        try:
+            parts = list(threads.map(send, numbers))
+            self._tried(
+                call,
+                lambda: client.complete_multipart_upload(
+                    Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}
+                ),
+            )
+        except BaseException as error:
+            threads.shutdown(cancel_futures=True)
+            if self._is_whole(error, key, size):
+                return
+            with suppress(Exception):  # the bucket's lifecycle rule does it else
+                client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+            raise
+        finally:
+            threads.shutdown()
+
+    def _is_whole(self, error: BaseException, key: str, size: int) -> bool:
+        """Whether an upload that is not known any more is complete: the answer to that was lost."""
+        if not isinstance(error, boto.ClientError):
+            return False
+        if error.response.get("Error", {}).get("Code") != "NoSuchUpload":
+            return False
+        with suppress(Exception):
+            found = self._client.head_object(Bucket=self._bucket, Key=key)
+            return found["ContentLength"] == size
+        return False
+
+    def _in_words(self, what: str, error: Exception) -> Exception:
+        """The StorageError for an error; the error itself where it is none of the storage."""
+        return in_words(what, error, self._place) or error
 
 
-def _read(answer: GetObjectOutputTypeDef, key: str) -> bytes:
+class _BusyError(Exception):
+    """A plain client was told to come again."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+def _read(answer: GetObjectOutputTypeDef, key: str, call: Call) -> bytes:
     if answer["ContentLength"] > READ_BYTES_MAX:
         answer["Body"].close()
         raise not_small(key)
+    chunks = []
     # Unlike read() of a number of bytes, this raises where the body is shorter than it says.
-    return b"".join(answer["Body"].iter_chunks(_CHUNK_BYTES))
+    for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
+        chunks.append(chunk)
+        call.check()
+    return b"".join(chunks)
 
 
-def _download(answer: GetObjectOutputTypeDef, key: str, part: Path, max_bytes: int | None) -> None:
-    if max_bytes is not None and answer["ContentLength"] > max_bytes:
-        answer["Body"].close()
-        raise too_large(key, answer["ContentLength"], max_bytes)
+def _download(answer: GetObjectOutputTypeDef, part: Path, call: Call) -> None:
     with part.open("wb") as file:
         for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
             file.write(chunk)
-
-
-@contextmanager
-def _s3_errors(what: str) -> Iterator[None]:
-    """Answer every error of botocore and of the local file system with a StorageError."""
-    try:
-        yield
-    except boto.ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        if code in _MISSING:
-            raise NotFoundError(f"{what}: there is nothing of that name") from None
-        raise StorageError(f"{what}: {_ADVICE.get(code, f'the storage answered {code}')}") from None
-    except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError):
-        raise StorageError(
-            f"{what}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        ) from None
-    except boto.SSLError:
-        raise StorageError(
-            f"{what}: the certificate of the storage is not trusted; check AWS_ENDPOINT_URL"
-        ) from None
-    except (boto.ConnectionError, boto.HTTPClientError) as error:
-        raise StorageError(
-            f"{what}: the storage cannot be reached ({type(error).__name__}); "
-            "check AWS_ENDPOINT_URL and the network"
-        ) from None
-    except boto.BotoCoreError as error:
-        raise StorageError(f"{what}: {type(error).__name__}") from None
-    except OSError as error:
-        raise StorageError(f"{what}: {error.strerror}") from None
+            call.check()
