@@ -140,6 +140,7 @@ def test_white_space_around_a_value_is_no_part_of_it(
         "SPARK_DTYPE": "int8",
         "WHISPERX_LANGUAGES": "zh",
         "MAX_CONCURRENCY": "3",
+        "MAX_JOB_SECONDS": "600",
         "STREAM": "true",
         "DRAIN_SECONDS": "7",
         "LOG_LEVEL": "DEBUG",
