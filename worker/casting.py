@@ -32,9 +32,9 @@ def choose_voice(
     sampling: Sampling,
     engine: Engine,
     voices: Voices,
-    fetch_reference: Callable[[str, Path], Path],
+    fetch_reference: Callable[[str, Path, Cancellation], Path],
     folder: Path,
-    cancellation: Cancellation | None = None,
+    cancellation: Cancellation,
 ) -> Chosen:
     """The voice that the request names; a style is designed for the `first` sentence.
 
@@ -46,12 +46,12 @@ def choose_voice(
         used = VoiceUsed(source="style", name=request.save_voice)
         return Chosen(designed.voice, designed.voice, used, designed.tokens)
     if request.prompt_speech_url is not None:
-        file = fetch_reference(request.prompt_speech_url, folder)
+        file = fetch_reference(request.prompt_speech_url, folder, cancellation)
         whole = voices.listen(file, request.prompt_text, cancellation)
         used = VoiceUsed(source="reference", name=request.save_voice)
     else:
         name = str(request.voice)  # the request names one of the three
-        whole = voices.saved(name)
+        whole = voices.saved(name, cancellation)
         used = VoiceUsed(source="saved", name=name)
         if request.goes_on and whole.transcript is None:
             raise VoiceError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from volume.layout import Layout, LayoutError, locked_wheel
+from worker.cancellation import Cancellation
 from worker.errors import SetupError
 from worker.keys import Keys, keys_of
 from worker.references import fetch_reference
@@ -31,7 +32,8 @@ class Parts:
     keys: Keys
     url_expiry: int  # seconds, where a job does not say
     max_job_seconds: int  # of audio that one job may have
-    fetch_reference: Callable[[str, Path], Path]  # prompt_speech_url, folder -> audio file
+    # prompt_speech_url, folder, the job's cancellation -> audio file
+    fetch_reference: Callable[[str, Path, Cancellation], Path]
     aligner: Aligner | None = None  # where no alignment model is installed
 
     @classmethod
@@ -63,7 +65,9 @@ class Parts:
             keys=keys,
             url_expiry=settings.s3_url_expiry,
             max_job_seconds=settings.max_job_seconds,
-            fetch_reference=lambda url, folder: fetch_reference(url, storage, keys, folder),
+            fetch_reference=lambda url, folder, cancellation: fetch_reference(
+                url, storage, keys, folder, cancellation=cancellation
+            ),
             aligner=aligner_loads.result() if aligner_loads else None,
         )
 

@@ -125,9 +125,9 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
     job.cancellation.check()
     with watch("storage"):
         for result, key, content_type in results:
-            parts.storage.put(result, key, content_type)
+            parts.storage.put(result, key, content_type, cancellation=job.cancellation)
         if request.save_voice is not None:
-            parts.voices.save(request.save_voice, chosen.whole)
+            parts.voices.save(request.save_voice, chosen.whole, job.cancellation)
     response = SpeechResponse(
         audio_url="",
         sample_rate=rate,
@@ -186,7 +186,7 @@ def _spoken(
         dropped: list[Take] = []
         with Segments(
             job.announce,
-            partial(_store_segment, request=request, keys=keys, parts=parts),
+            partial(_store_segment, request=request, keys=keys, job=job),
             job.spool,
             job.folder,
             request.output_format,
@@ -239,11 +239,12 @@ def _first_takes(
 
 
 def _store_segment(
-    file: Path, index: int, request: SpeechRequest, keys: ResultKeys, parts: Parts
+    file: Path, index: int, request: SpeechRequest, keys: ResultKeys, job: Job
 ) -> str:
     key = keys.segment(index)
-    parts.storage.put(file, key, audio.CONTENT_TYPES[request.output_format])
-    return url_of(key, request, parts)
+    kind = audio.CONTENT_TYPES[request.output_format]
+    job.parts.storage.put(file, key, kind, cancellation=job.cancellation)
+    return url_of(key, request, job.parts)
 
 
 def _check_timings(request: SpeechRequest, parts: Parts) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from worker.cancellation import Cancellation
 from worker.download import Limits, fetch_blocking
 from worker.errors import NotFoundError, StorageError, VoiceError
 from worker.keys import Keys, StoredReference
@@ -12,7 +13,12 @@ from worker.storage import Storage
 
 
 def fetch_reference(
-    reference: str, storage: Storage, keys: Keys, folder: Path, limits: Limits | None = None
+    reference: str,
+    storage: Storage,
+    keys: Keys,
+    folder: Path,
+    limits: Limits | None = None,
+    cancellation: Cancellation | None = None,
 ) -> Path:
     """Get the reference audio into `folder`, unchecked but bounded in size.
 
@@ -26,7 +32,7 @@ def fetch_reference(
     if not isinstance(found, StoredReference):
         return fetch_blocking(found.url, into, limits, field=field)
     try:
-        return storage.get(found.key, into, max_bytes=limits.max_bytes)
+        return storage.get(found.key, into, max_bytes=limits.max_bytes, cancellation=cancellation)
     except NotFoundError:
         raise VoiceError(
             f"{field}: there is no {quote(reference)} in the worker's storage; "

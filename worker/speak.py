@@ -124,7 +124,7 @@ def _speak(
         here = replace(
             parts,
             storage=LocalStorage(folder / "storage"),
-            fetch_reference=lambda _url, _folder: options.voice_from,
+            fetch_reference=lambda _url, _folder, _cancellation: options.voice_from,
         )
         with tqdm(unit=" sentences", disable=not sys.stderr.isatty(), leave=False) as bar:
 

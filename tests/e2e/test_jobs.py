@@ -17,6 +17,7 @@ import soundfile
 import torch
 
 from tests.conftest import DEMO_VOICE
+from worker.cancellation import Cancellation
 from worker.errors import DeviceError, StorageError
 from worker.handler import make_handler
 from worker.keys import Keys
@@ -46,7 +47,7 @@ class Desk:
             keys=KEYS,
             url_expiry=3600,
             max_job_seconds=7200,
-            fetch_reference=lambda url, into: fetch_reference(url, self.storage, KEYS, into),
+            fetch_reference=lambda url, into, _: fetch_reference(url, self.storage, KEYS, into),
         )
 
     def answer(self, asked: Any, job_id: str = "job-1") -> dict[str, Any]:
@@ -224,7 +225,7 @@ def test_a_reference_that_is_no_audio(desk: Desk, tmp_path: Path, content: bytes
 
 
 def test_an_unknown_failure_is_answered_and_keeps_its_secrets(desk: Desk) -> None:
-    def explode(_url: str, _folder: Path) -> Path:
+    def explode(_url: str, _folder: Path, _cancellation: Cancellation) -> Path:
         raise ValueError("secret-of-the-house")
 
     desk.parts = replace(desk.parts, fetch_reference=explode)

@@ -179,7 +179,7 @@ def small_parts(folder: Path, aligner: EvenAligner | None = None) -> SmallParts:
         keys=KEYS,
         url_expiry=3600,
         max_job_seconds=7200,
-        fetch_reference=lambda url, _folder: folder / url,
+        fetch_reference=lambda url, _folder, _cancellation: folder / url,
         aligner=aligner,
     )
     return SmallParts(parts, engine, storage, voices)

@@ -37,16 +37,16 @@ class Stage:
         self.asked.append(("design", *asked))
         return Designed(TIMBRE, 38)
 
-    def fetch(self, place: str, folder: Path) -> Path:
-        self.asked.append(("fetch", place, folder))
+    def fetch(self, place: str, folder: Path, *cancellation: object) -> Path:
+        self.asked.append(("fetch", place, folder, *cancellation))
         return folder / "reference.wav"
 
     def listen(self, file: Path, transcript: str | None, *cancellation: object) -> Voice:
         self.asked.append(("listen", file, transcript, *cancellation))
         return Voice((1, 2), (3, 4), transcript)
 
-    def saved(self, name: str) -> Voice:
-        self.asked.append(("saved", name))
+    def saved(self, name: str, *cancellation: object) -> Voice:
+        self.asked.append(("saved", name, *cancellation))
         return self.saved_voice
 
     def choose(self, **job: object) -> Chosen:
@@ -81,7 +81,7 @@ def test_a_reference_is_fetched_and_heard(words: str | None) -> None:
     whole = Voice((1, 2), (3, 4), words)
     assert chosen == Chosen(whole, whole, VoiceUsed(source="reference", name="bob"), 0)
     assert stage.asked == [
-        ("fetch", PLACE, Path("scratch")),
+        ("fetch", PLACE, Path("scratch"), stage.cancellation),
         ("listen", Path("scratch/reference.wav"), words, stage.cancellation),
     ]
 
@@ -91,7 +91,7 @@ def test_a_saved_voice_is_looked_up_by_its_name() -> None:
     assert stage.choose(voice="bob") == Chosen(
         WHOLE, WHOLE, VoiceUsed(source="saved", name="bob"), 0
     )
-    assert stage.asked == [("saved", "bob")]
+    assert stage.asked == [("saved", "bob", stage.cancellation)]
 
 
 @pytest.mark.parametrize(

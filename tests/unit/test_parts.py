@@ -11,6 +11,7 @@ import pytest
 from tests.support.small_parts import ToneEngine
 from volume.layout import locked_wheel
 from worker import parts as module
+from worker.cancellation import Cancellation
 from worker.errors import SetupError
 from worker.parts import Parts
 from worker.settings import Settings
@@ -59,7 +60,7 @@ def test_a_reference_of_the_storage_is_fetched_into_the_jobs_folder(
     parts = load(volume, local_storage_dir=tmp_path / "bucket")
     parts.storage.write_bytes("voices/ann.wav", b"sound", "audio/wav")
     (tmp_path / "job").mkdir()
-    found = parts.fetch_reference("ann.wav", tmp_path / "job")
+    found = parts.fetch_reference("ann.wav", tmp_path / "job", Cancellation())
     assert found.parent == tmp_path / "job"
     assert found.read_bytes() == b"sound"
 

@@ -91,7 +91,7 @@ class Door:
         self._runner.close()
 
     def _fetch(self, limits: Limits) -> Callable[[str, Path], Path]:
-        return lambda url, into: fetch_reference(url, self.storage, KEYS, into, limits)
+        return lambda url, into, _: fetch_reference(url, self.storage, KEYS, into, limits)
 
     def download_with(self, limits: Limits) -> None:
         """Let references be fetched with these limits, which name the test's own servers."""
