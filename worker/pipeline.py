@@ -169,7 +169,7 @@ def _spoken(
     came out badly is spoken again at once, for the next are told of after it; else all of them
     together, as one batch.
     """
-    parts, watch = job.parts, job.watch
+    watch = job.watch
     done: list[Take] = []
 
     def again(before: Sequence[Take], bad: Sequence[int], attempt: int) -> list[Take]:
