@@ -1,4 +1,4 @@
-"""The search for captions finds what looking at every one does, in work that grows with the text."""
+"""The search for captions finds what looking at all does, in work that grows with the text alone."""
 
 from __future__ import annotations
 
