@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -22,6 +23,9 @@ from types import TracebackType
 from typing import Self
 
 from volume.errors import LeaseLostError
+
+_BYTES_MAX = 1 << 16  # of a claim or a heartbeat, which have some 200; what is longer is damaged
+_NUMBER = re.compile(r"[0-9]{8,12}").fullmatch
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ def is_free(folder: Path, holder: int) -> bool:
 def newest_claim(folder: Path) -> int:
     """Return the number of the claim that holds; 0 when there never was one."""
     try:
-        return max((int(p.stem) for p in folder.glob("*.claim") if p.stem.isdigit()), default=0)
+        return max((int(p.stem) for p in folder.glob("*.claim") if _NUMBER(p.stem)), default=0)
     except FileNotFoundError:
         return 0
 
@@ -189,9 +193,12 @@ def newest_beat(folder: Path) -> tuple[int, bytes]:
 def owner_of(folder: Path, generation: int) -> Process | None:
     """Return who made a claim, or None when it died before saying so."""
     try:
-        return Process(**json.loads(_read(_claim_file(folder, generation))))
-    except (ValueError, TypeError):
+        owner = Process(**json.loads(_read(_claim_file(folder, generation))))
+    except (ValueError, TypeError, RecursionError):
         return None
+    texts = (owner.host, owner.boot, owner.namespace, owner.started)
+    typed = isinstance(owner.pid, int) and all(isinstance(text, str) for text in texts)
+    return owner if typed else None
 
 
 def describe(folder: Path, generation: int) -> str:
@@ -229,6 +236,7 @@ def _released(folder: Path, generation: int) -> Path:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(_BYTES_MAX)
     except OSError:
         return b""

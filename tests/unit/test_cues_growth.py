@@ -1,4 +1,4 @@
-"""The search for captions finds what looking at all does, in work that grows with the text alone."""
+"""The search for captions finds what looking at all does, in work that grows with the words."""
 
 from __future__ import annotations
 
