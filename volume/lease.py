@@ -87,7 +87,11 @@ class Lease:
 
     def __enter__(self) -> Self:
         """Begin the heartbeat."""
-        self._beat(0)
+        try:
+            self._beat(0)
+        except OSError:
+            _release(self._folder, self.generation)
+            raise
         self._thread.start()
         return self
 
@@ -100,8 +104,7 @@ class Lease:
         """Stop the heartbeat and let the next one in at once."""
         self._leave.set()
         self._thread.join()
-        with suppress(OSError):
-            _released(self._folder, self.generation).touch()
+        _release(self._folder, self.generation)
 
     def check(self) -> None:
         """Raise LeaseLostError when another has taken over."""
@@ -217,9 +220,19 @@ def _claim(folder: Path, generation: int) -> bool:
         )
     except FileExistsError:
         return False
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(Process.current()), file)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(asdict(Process.current()), file)
+    except OSError:  # full: nobody should wait for a holder without a name
+        _release(folder, generation)
+        raise
     return True
+
+
+def _release(folder: Path, generation: int) -> None:
+    """Let the next one in at once; where even that cannot be said, it comes when all is silent."""
+    with suppress(OSError):
+        _released(folder, generation).touch()
 
 
 def _claim_file(folder: Path, generation: int) -> Path:

@@ -21,6 +21,7 @@ an empty line, what to do: docs/API.md takes both.
 
 from __future__ import annotations
 
+import errno
 from enum import Enum, auto
 from typing import ClassVar
 
@@ -40,6 +41,9 @@ _BROKEN = (
     *("CUDA driver initialization failed", "No CUDA GPUs are available", "Triton Error [CUDA]"),
     *("CUBLAS_STATUS_", "cuDNN error", "CUDNN_STATUS_", "cuFFT error", "captures_underway"),
 )
+
+
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 
 
 class WorkerError(Exception):
@@ -108,6 +112,16 @@ class StorageError(WorkerError):
     """
 
     code = "storage_failed"
+
+
+def disk_failure(error: BaseException) -> StorageError | None:
+    """The error, in words for the user, of a disk of the worker that takes no more; else None."""
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return StorageError(
+            f"the worker's own disk failed ({error.strerror}); send the job again. If it stays, "
+            "the operator should give the worker a larger container disk"
+        )
+    return None
 
 
 class NotFoundError(StorageError):

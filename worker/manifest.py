@@ -97,13 +97,13 @@ class Manifests:
         """Write down that the job was answered so. The answer counts even where this fails."""
         asked = digest(request)
         keys = ResultKeys.of(request, job_id, self._keys)
-        bare = keys.sign(response, lambda _key: UNSIGNED)
-        record = Manifest(job=job_id, request=asked, response=bare).model_dump_json()
         file = folder / "manifest.json"
         try:
+            bare = keys.sign(response, lambda _key: UNSIGNED)
+            record = Manifest(job=job_id, request=asked, response=bare).model_dump_json()
             file.write_bytes(record.encode())
             self._storage.put(file, keys.manifest(asked), "application/json")
-        except (StorageError, OSError) as error:
+        except Exception as error:  # whatever it is: the job is answered
             event(logging.WARNING, "record of the job cannot be written", error=_reason(error))
 
 
@@ -114,8 +114,11 @@ def digest(request: SpeechRequest) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _reason(error: StorageError | OSError) -> str | None:
-    return error.message if isinstance(error, StorageError) else error.strerror
+def _reason(error: Exception) -> str:
+    """What is wrong, without a path of this machine."""
+    if isinstance(error, StorageError):
+        return error.message
+    return getattr(error, "strerror", None) or repr(error)
 
 
 def settled_seed(request: SpeechRequest, job_id: str) -> int:

@@ -84,7 +84,7 @@ class Voices:
         Upstream reads a file, and would decode a stranger's once more, all at once and in its own
         way: a damaged one could fail there, or grow. So it gets the samples that were checked.
         """
-        with TemporaryDirectory(prefix=scratch_prefix()) as folder:
+        with TemporaryDirectory(prefix=scratch_prefix(), ignore_cleanup_errors=True) as folder:
             file = Path(folder) / "reference.wav"
             audio.write_samples(checked, file)
             return self._engine.listen(file, cancellation=cancellation)
