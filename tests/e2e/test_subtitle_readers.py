@@ -128,7 +128,7 @@ def centiseconds(clock: str) -> int:
     return (int(hours) * 3600 + int(minutes) * 60 + int(whole)) * 100 + int(part[:2])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(ANY, STYLES)
 def test_two_readers_in_python_find_the_words_of_any_text(text: str, style: SubtitleStyle) -> None:
     made = made_of(text, style)

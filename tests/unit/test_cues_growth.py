@@ -73,7 +73,7 @@ WORDS = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(WORDS, st.sampled_from([8, 9, 20, 42, 120]), st.sampled_from([1, 7, 100]))
 def test_the_cheapest_division_is_found(
     parts: list[tuple[str, bool, int, int, bool]], limit: int, faster: int
@@ -86,7 +86,7 @@ def test_the_cheapest_division_is_found(
     assert _cue_ends(words, ends, limit) == ends_by_looking_at_all(words, ends, limit)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(TEXTS.filter(split_words), st.sampled_from([42, 120]))
 def test_the_cheapest_division_of_a_text_is_found(text: str, limit: int) -> None:
     words = [

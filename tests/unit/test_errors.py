@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -10,7 +12,14 @@ import pytest
 import torch
 
 from worker import errors
-from worker.errors import Failure, WorkerError, device_failure, failure_of, short_of_memory
+from worker.errors import (
+    Failure,
+    WorkerError,
+    device_failure,
+    disk_failure,
+    failure_of,
+    short_of_memory,
+)
 
 CODES = {
     "RequestError": "invalid_request",
@@ -167,3 +176,18 @@ def test_a_broken_device_has_one_message() -> None:
             assert "CUDA error" not in text, path
             assert '"CUDA" in' not in text, path
             assert 'OutOfMemoryError"' not in text, path
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO"])
+def test_a_disk_that_takes_no_more_is_the_storage(name: str) -> None:
+    number = getattr(errno, name)
+    found = disk_failure(OSError(number, os.strerror(number), "/tmp/secret"))
+    assert found is not None
+    assert found.code == "storage_failed"
+    assert os.strerror(number) in found.message
+    assert "secret" not in found.message
+
+
+@pytest.mark.parametrize("error", [OSError("odd"), FileNotFoundError(2, "no"), ValueError(28)])
+def test_any_other_error_is_no_disk_s(error: Exception) -> None:
+    assert disk_failure(error) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from volume import lease as module
 from volume.errors import LeaseLostError
 from volume.lease import (
     Lease,
@@ -395,3 +397,27 @@ def test_of_what_lies_in_a_heartbeats_place_little_is_read(tmp_path: Path) -> No
     with (tmp_path / "00000001.heartbeat").open("wb") as file:
         file.truncate(1 << 40)
     assert newest_beat(tmp_path) == (1, bytes(1 << 16))
+
+
+def test_who_finds_the_volume_full_leaves_the_lease_to_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for a holder that could not even write its name, or its first beat."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.json, "dump", full)
+        with pytest.raises(OSError, match="No space left"):
+            acquire(tmp_path, is_done=never, timing=Timing())
+    lease = acquire(tmp_path, is_done=never, timing=Timing())  # not after 60 s
+    assert lease is not None
+    assert lease.generation == 2
+    with monkeypatch.context() as patched:
+        patched.setattr(Lease, "_beat", full)
+        with pytest.raises(OSError, match="No space left"), lease:
+            pass
+    third = acquire(tmp_path, is_done=never, timing=Timing())
+    assert third is not None
+    assert third.generation == 3

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from worker.speech.native import cpu_flags
+
 ROOT = Path(__file__).parents[3]
 NAMESPACES = (["unshare", "-m"], ["unshare", "-r", "-m"])
 
@@ -77,3 +79,26 @@ def test_where_files_may_not_grow(jobs: list[dict[str, Any]]) -> None:
     """As a disk that is full within a file, on machines that allow no mounts too."""
     found = check([job for job in jobs if job["place"] == "files"])
     assert found.keys() == {"files failed", "files answered"}
+
+
+def test_where_the_cache_of_kernels_or_the_volume_is_full(
+    tmp_path: Path, own_mounts: list[str]
+) -> None:
+    if not own_mounts:
+        pytest.skip("the machine allows no mounts of one's own")
+    command = [*own_mounts, sys.executable, "-m", "tests.platform.disk.parts", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(found) == 2 * 4
+    for part in found:
+        if part["part"] == "kernel":
+            assert (part["given"], part["left"]) == (None, [])  # torch's kernels serve
+        else:
+            assert part["given"] == 5, part  # FullError
+    assert "Traceback" not in done.stderr
+    if {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma", "f16c"} <= cpu_flags():
+        assert done.stderr.count("wave.c could not be built") == 4
+    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(told) == 4
+    assert all("full" in line or "does not fit" in line for line in told), told
