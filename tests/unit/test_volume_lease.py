@@ -411,6 +411,7 @@ def test_who_finds_the_volume_full_leaves_the_lease_to_the_next_one(
         patched.setattr(module.json, "dump", full)
         with pytest.raises(OSError, match="No space left"):
             acquire(tmp_path, is_done=never, timing=Timing())
+    assert is_free(tmp_path, 1)
     lease = acquire(tmp_path, is_done=never, timing=Timing())  # not after 60 s
     assert lease is not None
     assert lease.generation == 2
@@ -418,6 +419,7 @@ def test_who_finds_the_volume_full_leaves_the_lease_to_the_next_one(
         patched.setattr(Lease, "_beat", full)
         with pytest.raises(OSError, match="No space left"), lease:
             pass
+    assert is_free(tmp_path, 2)
     third = acquire(tmp_path, is_done=never, timing=Timing())
     assert third is not None
     assert third.generation == 3
