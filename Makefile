@@ -94,7 +94,7 @@ faults: $(STAMP)  ## the volume and the start under every fault: a hundred kills
 	FAULTS=full $(BIN)/python -m pytest tests/platform/volume tests/platform/start -rA --durations=0
 
 hostile: $(STAMP)  ## hostile input in full: URLs, 1,000 audio files, 10,000 jobs, names, injections
-	HOSTILE=full $(BIN)/python -m pytest tests/platform/hostile -rA --durations=5
+	HOSTILE=full $(BIN)/python -m pytest tests/platform/hostile tests/platform/disk -rA --durations=5
 
 load: $(STAMP)  ## 1,000 jobs on workers that are killed, beside a bucket that fails; prints a table
 	$(BIN)/python -m tests.platform.load.load --out docs/scaling/load.json

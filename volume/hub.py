@@ -17,13 +17,14 @@ from volume.errors import DownloadError
 from volume.installing import Installer, environment_variables
 from volume.lease import Lease
 from volume.locks import ModelLock
-from volume.manifest import FileEntry, damaged_files, sha256_of
+from volume.manifest import CHUNK, FileEntry, damaged_files, sha256_of
 from volume.process import run_child
 from volume.progress import Progress
 from volume.space import bytes_below, require_space
 
 NOTES = ".cache"  # the client's folder in what it downloads to
 METADATA = Path(NOTES) / "huggingface" / "download"
+NOTE_MAX = 4096  # characters of one file's note, which has three lines
 
 
 def fetch_files(
@@ -101,9 +102,10 @@ def wrong_files(folder: Path, files: tuple[FileEntry, ...], revision: str) -> li
 def recorded_etag(folder: Path, path: str, revision: str) -> str | None:
     """Return the ETag that the hub gave for a file at this revision, or None if unknown."""
     try:
-        lines = (folder / METADATA / f"{path}.metadata").read_text().splitlines()
+        with (folder / METADATA / f"{path}.metadata").open() as file:
+            lines = file.read(NOTE_MAX).splitlines()
         commit, etag = lines[0], lines[1]
-    except (OSError, IndexError):
+    except (OSError, IndexError, UnicodeDecodeError):
         return None
     return etag if commit == revision else None
 
@@ -115,7 +117,8 @@ def has_etag(path: Path, etag: str) -> bool:
     """
     if len(etag) == 64:
         return sha256_of(path) == etag
-    content = path.read_bytes()
-    blob = hashlib.sha1(b"blob %d\0" % len(content), usedforsecurity=False)
-    blob.update(content)
+    blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            blob.update(chunk)
     return blob.hexdigest() == etag

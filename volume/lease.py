@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -22,6 +23,9 @@ from types import TracebackType
 from typing import Self
 
 from volume.errors import LeaseLostError
+
+_BYTES_MAX = 1 << 16  # of a claim or a heartbeat, which have some 200; what is longer is damaged
+_NUMBER = re.compile(r"[0-9]{8,12}").fullmatch
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,11 @@ class Lease:
 
     def __enter__(self) -> Self:
         """Begin the heartbeat."""
-        self._beat(0)
+        try:
+            self._beat(0)
+        except OSError:
+            _release(self._folder, self.generation)
+            raise
         self._thread.start()
         return self
 
@@ -96,8 +104,7 @@ class Lease:
         """Stop the heartbeat and let the next one in at once."""
         self._leave.set()
         self._thread.join()
-        with suppress(OSError):
-            _released(self._folder, self.generation).touch()
+        _release(self._folder, self.generation)
 
     def check(self) -> None:
         """Raise LeaseLostError when another has taken over."""
@@ -175,7 +182,7 @@ def is_free(folder: Path, holder: int) -> bool:
 def newest_claim(folder: Path) -> int:
     """Return the number of the claim that holds; 0 when there never was one."""
     try:
-        return max((int(p.stem) for p in folder.glob("*.claim") if p.stem.isdigit()), default=0)
+        return max((int(p.stem) for p in folder.glob("*.claim") if _NUMBER(p.stem)), default=0)
     except FileNotFoundError:
         return 0
 
@@ -189,9 +196,12 @@ def newest_beat(folder: Path) -> tuple[int, bytes]:
 def owner_of(folder: Path, generation: int) -> Process | None:
     """Return who made a claim, or None when it died before saying so."""
     try:
-        return Process(**json.loads(_read(_claim_file(folder, generation))))
-    except (ValueError, TypeError):
+        owner = Process(**json.loads(_read(_claim_file(folder, generation))))
+    except (ValueError, TypeError, RecursionError):
         return None
+    texts = (owner.host, owner.boot, owner.namespace, owner.started)
+    typed = isinstance(owner.pid, int) and all(isinstance(text, str) for text in texts)
+    return owner if typed else None
 
 
 def describe(folder: Path, generation: int) -> str:
@@ -210,9 +220,19 @@ def _claim(folder: Path, generation: int) -> bool:
         )
     except FileExistsError:
         return False
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(Process.current()), file)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(asdict(Process.current()), file)
+    except OSError:  # full: nobody should wait for a holder without a name
+        _release(folder, generation)
+        raise
     return True
+
+
+def _release(folder: Path, generation: int) -> None:
+    """Let the next one in at once; where even that cannot be said, it comes when all is silent."""
+    with suppress(OSError):
+        _released(folder, generation).touch()
 
 
 def _claim_file(folder: Path, generation: int) -> Path:
@@ -229,6 +249,7 @@ def _released(folder: Path, generation: int) -> Path:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(_BYTES_MAX)
     except OSError:
         return b""

@@ -17,6 +17,7 @@ from pathlib import Path
 CHUNK = 1 << 20
 MANIFEST = "manifest.json"
 TWIN = "manifest.twin.json"
+BYTES_MAX = 64 << 20  # of a manifest: a quarter of a million files
 
 
 @dataclass(frozen=True, order=True)
@@ -93,10 +94,12 @@ def write_manifest(folder: Path, files: tuple[FileEntry, ...]) -> None:
 def read_manifest(folder: Path, name: str = MANIFEST) -> tuple[FileEntry, ...] | None:
     """Return the files that the manifest names, or None where it is missing or damaged."""
     try:
+        if (folder / name).stat().st_size > BYTES_MAX:
+            return None
         content = json.loads((folder / name).read_text())
         files = tuple(FileEntry(**file) for file in content["files"])
         return files if digest_of(files) == content["digest"] else None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 

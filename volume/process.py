@@ -22,10 +22,12 @@ if os.getppid() != int(sys.argv[1]):
 os.execvp(sys.argv[2], sys.argv[2:])
 """
 
+OUTPUT_MAX = 1 << 20
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a child ended: its exit status and everything that it printed."""
+    """How a child ended: its exit status and what it printed, at most the last OUTPUT_MAX bytes."""
 
     status: int
     output: str
@@ -65,8 +67,8 @@ def run_child(
             if child.poll() is None:
                 child.kill()
                 child.wait()
-        output.seek(0)
-        return Outcome(child.returncode, output.read().decode(errors="replace"))
+        output.seek(max(0, output.seek(0, os.SEEK_END) - OUTPUT_MAX))
+        return Outcome(child.returncode, output.read(OUTPUT_MAX).decode(errors="replace"))
 
 
 def bytes_written(pid: int) -> int:

@@ -10,8 +10,10 @@ import asyncio
 import socket
 import ssl as tls
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import BoundedSemaphore, Thread
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -26,10 +28,54 @@ _CHUNK_BYTES = 1 << 16
 _SHOWN_CHARACTERS = 200
 
 
+LOOKUPS = 32  # names that are asked for at once, those included whose download was given up
+_lookups = BoundedSemaphore(LOOKUPS)
+
+
 async def resolve(host: str) -> list[str]:
-    """Ask the system for the addresses of a name. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    """Ask the system for the addresses of a name. Raises OSError.
+
+    What the system asks a server that does not answer cannot be taken back, and may last half a
+    minute. So it is asked in a thread for which neither the caller, nor its loop, nor the end of
+    the process waits.
+    """
+    while not _lookups.acquire(blocking=False):
+        await asyncio.sleep(0.05)
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[str]] = loop.create_future()
+    thread = Thread(target=_look_up, args=(host, answer, loop), name="lookup", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:  # no more threads
+        _lookups.release()
+        raise OSError(str(error)) from None
+    return await answer
+
+
+def _look_up(host: str, answer: asyncio.Future[list[str]], loop: asyncio.AbstractEventLoop) -> None:
+    """Find the addresses of a name, and hand them to the loop, where that still waits for them."""
+    found: list[str] = []
+    fault: OSError | None = None
+    try:
+        entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        found = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
+    except OSError as error:
+        fault = error
+    except UnicodeError as error:  # a label that is empty or too long
+        fault = OSError(str(error))
+    finally:
+        _lookups.release()
+
+    def hand_over() -> None:
+        if answer.done():  # given up
+            return
+        if fault is None:
+            answer.set_result(found)
+        else:
+            answer.set_exception(fault)
+
+    with suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(hand_over)
 
 
 @dataclass(frozen=True)

@@ -21,17 +21,29 @@ an empty line, what to do: docs/API.md takes both.
 
 from __future__ import annotations
 
+import errno
+from enum import Enum, auto
 from typing import ClassVar
 
-# The last: a capture that failed half-way leaves torch's allocator unable to give memory back.
-_BROKEN = ("CUDA error", "cuDNN error", "Triton Error [CUDA]", "captures_underway")
-# Beside torch's own exception, which TorchScript wraps; the allocator on the host has none. cuDNN
-# tries each of its algorithms, and where none gets memory says that there is none; cuBLAS asks for
-# its own when a thread first uses it.
+# What an allocation that failed says, beside torch's own exception, which TorchScript wraps: of
+# torch's allocators (the one for GPUs fails an assertion where NVML cannot tell it who has the
+# memory), C++, Linux, CUDA and its libraries.
 _SHORT = (
-    *("CUDA out of memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED"),
-    *("unable to find an engine", "CUBLAS_STATUS_NOT_INITIALIZED", "DefaultCPUAllocator: "),
+    *("out of memory", "allocate memory", "bad_alloc", "DefaultCPUAllocator: "),
+    *("_ALLOC_FAILED", "_ALLOCATION_FAILED", "NVML_SUCCESS == "),
 )
+# cuDNN tries each of its algorithms, and where none gets memory says that there is none; cuBLAS and
+# cuDNN ask for their own when a thread first uses them. A library that is broken says the same.
+_DOUBTFUL = ("unable to find an engine", "CUBLAS_STATUS_NOT_INIT", "CUDNN_STATUS_NOT_INIT")
+# Among them: a capture that failed half-way leaves torch's allocator unable to give memory back.
+_BROKEN = (
+    *("CUDA error", "CUDA driver error", "CUDA unknown error", "CUDACachingAllocator.cpp"),
+    *("CUDA driver initialization failed", "No CUDA GPUs are available", "Triton Error [CUDA]"),
+    *("CUBLAS_STATUS_", "cuDNN error", "CUDNN_STATUS_", "cuFFT error", "captures_underway"),
+)
+
+
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 
 
 class WorkerError(Exception):
@@ -102,6 +114,16 @@ class StorageError(WorkerError):
     code = "storage_failed"
 
 
+def disk_failure(error: BaseException) -> StorageError | None:
+    """The error, in words for the user, of a disk of the worker that takes no more; else None."""
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return StorageError(
+            f"the worker's own disk failed ({error.strerror}); send the job again. If it stays, "
+            "the operator should give the worker a larger container disk"
+        )
+    return None
+
+
 class NotFoundError(StorageError):
     """Nothing is stored under that key."""
 
@@ -136,35 +158,55 @@ class MemoryShortError(WorkerError):
     code = "out_of_memory"
 
 
-def short_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on the device or the host: everything else still works."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        # torch's, named since this module does not import it
-        and (type(error).__name__ == "OutOfMemoryError" or any(s in str(error) for s in _SHORT))
-    )
-
-
 class DeviceError(WorkerError):
-    """The GPU failed, or a sentence did not fit its memory even alone.
+    """The GPU failed.
 
-    Try again: the job will run on a fresh worker. If it stays, use shorter sentences.
+    Try again: the job will run on a fresh worker.
     """
 
     code = "device_failed"
 
 
-def device_failure(error: Exception) -> DeviceError | None:
-    """What torch, cuDNN or Triton say once a process's CUDA context is broken; None for all else.
+class Failure(Enum):
+    """What torch's, CUDA's or the host's error says of the machine."""
 
-    Every later call of the process fails then too. That memory was short passes by itself.
+    SHORT_OF_MEMORY = auto()  # an allocation failed: everything else still works
+    SHORT_OR_BROKEN = auto()  # most likely so; another try with more room tells
+    BROKEN = auto()  # every later call of the process fails too
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """What an error says of the memory or the device; None where it says nothing of them.
+
+    The one place that knows the words. Only a RuntimeError, as torch raises it, is read: any other
+    may quote what a user wrote.
     """
-    if short_of_memory(error):
+    # torch's own is named, since this module does not import it.
+    if isinstance(error, MemoryError):
+        return Failure.SHORT_OF_MEMORY
+    if not isinstance(error, RuntimeError):
         return None
     text = str(error)
-    if isinstance(error, RuntimeError) and any(sign in text for sign in _BROKEN):
-        return DeviceError("the GPU failed; the worker starts anew")
-    return None
+    if type(error).__name__ == "OutOfMemoryError" or any(sign in text for sign in _SHORT):
+        return Failure.SHORT_OF_MEMORY
+    if any(sign in text for sign in _DOUBTFUL):
+        return Failure.SHORT_OR_BROKEN
+    return Failure.BROKEN if any(sign in text for sign in _BROKEN) else None
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on the device or the host, so that less may still succeed."""
+    return failure_of(error) in {Failure.SHORT_OF_MEMORY, Failure.SHORT_OR_BROKEN}
+
+
+def device_failure(error: Exception) -> DeviceError | None:
+    """The error, in words for the user, of a process whose GPU is of no more use; else None."""
+    return broken_device() if failure_of(error) is Failure.BROKEN else None
+
+
+def broken_device() -> DeviceError:
+    """Make the error for a GPU that failed."""
+    return DeviceError("the GPU failed; the worker starts anew")
 
 
 class SetupError(WorkerError):

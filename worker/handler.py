@@ -27,6 +27,7 @@ from worker.errors import (
     MemoryShortError,
     WorkerError,
     device_failure,
+    disk_failure,
     short_of_memory,
 )
 from worker.keys import Keys
@@ -186,7 +187,8 @@ def _answer(order: _Order, parts: Parts, service: Service, manifests: Manifests 
     with lines_of(order.id):
         try:
             event(logging.DEBUG, "job begun")
-            with TemporaryDirectory(prefix=scratch_prefix()) as folder:
+            # What cannot be removed is swept by the next worker: the answer counts.
+            with TemporaryDirectory(prefix=scratch_prefix(), ignore_cleanup_errors=True) as folder:
                 response, again = _respond(order, parts, service, manifests, Path(folder))
         except JobCancelledError as error:
             event(logging.INFO, "job cancelled", seconds=watch.total)
@@ -257,7 +259,7 @@ def _respond(
 
 def _unforeseen(error: Exception, order: _Order, service: Service) -> Answer:
     """The answer of a job that ended in an error that is none of ours."""
-    known: WorkerError | None = device_failure(error)
+    known: WorkerError | None = device_failure(error) or disk_failure(error)
     if short_of_memory(error):  # elsewhere than where the engine tries again
         known = MemoryShortError("the memory did not suffice; send the job again")
     code = "internal_error" if known is None else known.code

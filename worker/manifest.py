@@ -12,19 +12,24 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from worker.errors import NotFoundError, StorageError
+from worker.fields import MAX_TEXT
 from worker.keys import Keys
 from worker.observe import event
+from worker.read_back import check_json
 from worker.request import SpeechRequest
-from worker.response import SpeechResponse
+from worker.response import Segment, SpeechResponse, WordTiming
 from worker.results import ResultKeys
 from worker.storage import Storage
 
-BYTES_MAX = 64 << 20  # the timings of 20,000 characters have some 2 MB
+# Of a text in which each character is a sentence and a word, and a fault too; four bytes each.
+BYTES_MAX = 16 << 20
+OBJECTS_MAX = 2 * MAX_TEXT + 16
+VALUES_MAX = 20 * MAX_TEXT
 UNSIGNED = ""  # in place of URLs, which expire
 
 
@@ -37,6 +42,17 @@ class Manifest(BaseModel):
     job: str
     request: str  # digest
     response: SpeechResponse
+
+
+class _Response(SpeechResponse):
+    """An answer as it is read back: no other fault is looked for where there is one."""
+
+    segments: Annotated[tuple[Segment, ...], Field(fail_fast=True)]
+    word_timings: Annotated[tuple[WordTiming, ...], Field(fail_fast=True)] | None = None
+
+
+class _Read(Manifest):
+    response: _Response
 
 
 class Manifests:
@@ -59,20 +75,21 @@ class Manifests:
             file = self._storage.get(
                 keys.manifest(asked), folder / "manifest.json", max_bytes=BYTES_MAX
             )
-            found = Manifest.model_validate_json(file.read_bytes())
+            content = check_json(file.read_bytes(), objects=OBJECTS_MAX, values=VALUES_MAX)
+            found = _Read.model_validate_json(content)
             if (found.job, found.request) != (job_id, asked):
                 return None
             if not all(self._storage.exists(key) for key in keys.of_response(found.response)):
                 return None
         except NotFoundError:
             return None
-        except ValidationError:  # of another version of the worker
+        except ValueError:  # of another version of the worker, or of nobody's
             return None
         except (StorageError, OSError) as error:
             # The same seed gives the same results again; nothing is lost but time.
             event(logging.WARNING, "record of the job cannot be read", error=_reason(error))
             return None
-        return keys.sign(found.response, url)
+        return keys.sign(SpeechResponse.model_validate(dict(found.response)), url)
 
     def keep(
         self, request: SpeechRequest, job_id: str, response: SpeechResponse, folder: Path
@@ -80,13 +97,13 @@ class Manifests:
         """Write down that the job was answered so. The answer counts even where this fails."""
         asked = digest(request)
         keys = ResultKeys.of(request, job_id, self._keys)
-        bare = keys.sign(response, lambda _key: UNSIGNED)
-        record = Manifest(job=job_id, request=asked, response=bare).model_dump_json()
         file = folder / "manifest.json"
         try:
+            bare = keys.sign(response, lambda _key: UNSIGNED)
+            record = Manifest(job=job_id, request=asked, response=bare).model_dump_json()
             file.write_bytes(record.encode())
             self._storage.put(file, keys.manifest(asked), "application/json")
-        except (StorageError, OSError) as error:
+        except Exception as error:  # whatever it is: the job is answered
             event(logging.WARNING, "record of the job cannot be written", error=_reason(error))
 
 
@@ -97,8 +114,11 @@ def digest(request: SpeechRequest) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _reason(error: StorageError | OSError) -> str | None:
-    return error.message if isinstance(error, StorageError) else error.strerror
+def _reason(error: Exception) -> str:
+    """What is wrong, without a path of this machine."""
+    if isinstance(error, StorageError):
+        return error.message
+    return getattr(error, "strerror", None) or repr(error)
 
 
 def settled_seed(request: SpeechRequest, job_id: str) -> int:

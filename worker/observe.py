@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import TextIO
 
 from pydantic import JsonValue
 
@@ -24,11 +25,18 @@ _END_OF_URL = re.compile(r"[\s\"'<>]")
 
 def set_up_logging(level: str, secrets: Sequence[str] = ()) -> None:
     """Print the worker's events of this level and above on standard error, without `secrets`."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Lines(sys.stderr)
     handler.setFormatter(JsonLines(secrets))
     log.handlers[:] = [handler]
     log.setLevel(level)
     log.propagate = False
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Loses the lines that cannot be written, since nobody reads or the disk is full; no job."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say nothing, for there is nowhere to say it."""
 
 
 @contextmanager

@@ -11,9 +11,10 @@ import hashlib
 import logging
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
+from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -24,6 +25,7 @@ from worker.fields import MAX_PROMPT_TEXT
 from worker.keys import Keys
 from worker.lifecycle import scratch_prefix
 from worker.observe import event
+from worker.read_back import check_json
 from worker.speech.engine import Engine
 from worker.speech.prompt import Voice
 from worker.storage import Storage
@@ -31,6 +33,9 @@ from worker.style import Style
 
 FORMAT = 1
 LONGEST = 4_096  # tokens: the 60 s that a reference may have, and some
+VALUES_MAX = 2 * LONGEST  # of a saved voice: both kinds of tokens, and some
+CACHED_BYTES_MAX = 1 << 20  # of a cached one: four for each token
+Tokens = Annotated[tuple[int, ...], Field(fail_fast=True)]
 _REFERENCE = "prompt_speech_url"  # the field that every reference comes from
 
 
@@ -41,8 +46,8 @@ class SavedVoice(BaseModel):
 
     format: int
     model: str  # that made it, for the reader; only the sizes are checked
-    global_tokens: tuple[int, ...]
-    semantic_tokens: tuple[int, ...] = ()
+    global_tokens: Tokens
+    semantic_tokens: Tokens = ()
     transcript: str | None = None
     style: Style | None = None
 
@@ -79,7 +84,7 @@ class Voices:
         Upstream reads a file, and would decode a stranger's once more, all at once and in its own
         way: a damaged one could fail there, or grow. So it gets the samples that were checked.
         """
-        with TemporaryDirectory(prefix=scratch_prefix()) as folder:
+        with TemporaryDirectory(prefix=scratch_prefix(), ignore_cleanup_errors=True) as folder:
             file = Path(folder) / "reference.wav"
             audio.write_samples(checked, file)
             return self._engine.listen(file, cancellation=cancellation)
@@ -91,13 +96,14 @@ class Voices:
         """
         key = self._keys.voice_key(name)
         try:
-            kept = SavedVoice.model_validate_json(self._storage.read_bytes(key))
+            content = check_json(self._storage.read_bytes(key), objects=4, values=VALUES_MAX)
+            kept = SavedVoice.model_validate_json(content)
         except NotFoundError:
             raise VoiceError(
                 f"voice: there is no saved voice {name!r}; save it first with save_voice",
                 field="voice",
             ) from None
-        except ValidationError:
+        except ValueError:
             raise VoiceError(
                 f"voice: {name}.json is not a voice that this worker saved; save it again",
                 field="voice",
@@ -129,14 +135,20 @@ class Voices:
     def _recall(self, path: Path) -> Voice | None:
         """A cached voice, or None when there is none that can be read and fits."""
         try:
+            if path.stat().st_size > CACHED_BYTES_MAX:
+                return None
             tensors = load_file(path)
-            voice = Voice(
-                tuple(tensors["global_tokens"].tolist()),
-                tuple(tensors["semantic_tokens"].tolist()),
-            )
-        except (OSError, SafetensorError, KeyError):
+            voice = Voice(_tokens(tensors["global_tokens"]), _tokens(tensors["semantic_tokens"]))
+        except (OSError, SafetensorError, KeyError, ValueError):
             return None
-        return None if self._engine.check(voice) else voice
+        return None if self._engine.check(voice) or _too_long(voice) else voice
+
+
+def _tokens(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Tokens [n] as they are cached; raises ValueError for a tensor that holds none."""
+    if tensor.dtype != torch.int32 or tensor.dim() != 1:
+        raise ValueError(f"{tensor.dim()} dimensions of {tensor.dtype} are no tokens")
+    return tuple(tensor.tolist())
 
 
 def _too_long(voice: Voice) -> str | None:

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from tests.support.toy_decoder import EVERYTHING, SumCache, ToyDecoder, expected
-from worker.errors import DeviceError
+from worker.errors import MemoryShortError
 from worker.observe import log
 from worker.speech import batcher as module
 from worker.speech.batcher import Answering, Batcher, Row
+from worker.speech.device import PLENTY
 from worker.speech.plan import Plan
 from worker.speech.rows import RowState
 from worker.speech.sampling import Sampling
@@ -22,6 +23,7 @@ from worker.speech.turns import Turns
 
 OPEN = Plan((EVERYTHING,) * 4000)  # as long as the row's limit lets it be
 GREEDY = Sampling(temperature=0)
+ALONE = "MemoryShortError: the memory does not suffice for a sentence, even alone; use shorter ones"
 
 
 def row(*prompt: int, limit: int = 10) -> Row:
@@ -92,7 +94,7 @@ def test_a_row_that_does_not_fit_alone_is_an_error_and_the_next_one_runs() -> No
     small = Small(0)
     batcher = Batcher(ToyDecoder(before_step=small), 4)
     (asked,) = batcher.submit([row(1)], OPEN, GREEDY)
-    with pytest.raises(DeviceError, match="shorter sentences"):
+    with pytest.raises(MemoryShortError, match="even alone; use shorter ones"):
         asked.answer()
     small.rows = 4
     (after,) = batcher.submit([row(2)], OPEN, GREEDY)
@@ -122,9 +124,7 @@ def test_rows_that_fit_one_at_a_time_are_all_answered() -> None:
 def test_of_one_place_only_the_row_that_had_it_fails() -> None:
     batcher = Batcher(ToyDecoder(before_step=FailsAt(3)), 1)
     first, second = batcher.submit([row(1), row(2)], OPEN, GREEDY)
-    assert failures([first]) == [
-        "DeviceError: one sentence alone does not fit; use shorter sentences"
-    ]
+    assert failures([first]) == [ALONE]
     assert told([second]) == [expected([2], 10)]
     assert batcher.slots == 1
 
@@ -144,6 +144,55 @@ def test_all_ways_of_being_short_of_memory_halve_the_batch(error: Exception) -> 
     asked = batcher.submit([row(1), row(2)], OPEN, GREEDY)
     assert told(asked) == [expected([1], 10), expected([2], 10)]
     assert batcher.slots == 2
+
+
+DOUBTFUL = RuntimeError("GET was unable to find an engine to execute this computation")
+
+
+@pytest.mark.parametrize(
+    ("free", "words"),
+    [
+        (None, ALONE),  # a CPU
+        (PLENTY - 1, ALONE),
+        (PLENTY, "DeviceError: the GPU failed; the worker starts anew"),
+        (
+            RuntimeError("CUDA error: unknown"),
+            "DeviceError: the GPU failed; the worker starts anew",
+        ),
+    ],
+)
+def test_what_only_sounds_like_short_memory_ends_a_worker_that_has_plenty(
+    free: int | Exception | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_memory(monkeypatch, free)
+
+    def step(_rows: int) -> None:
+        raise DOUBTFUL
+
+    batcher = Batcher(ToyDecoder(before_step=step), 2)
+    asked = batcher.submit([row(1)], OPEN, GREEDY)
+    assert failures(asked) == [words]
+    assert batcher.slots == 1  # less was tried before
+
+
+def test_a_true_want_of_memory_never_breaks_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the time that it is asked for, others may have given theirs back."""
+    has_memory(monkeypatch, 80 << 30)
+    batcher = Batcher(ToyDecoder(before_step=Small(0)), 1)
+    assert failures(batcher.submit([row(1)], OPEN, GREEDY)) == [ALONE]
+
+
+def has_memory(monkeypatch: pytest.MonkeyPatch, free: int | Exception | None) -> None:
+    """A GPU beside the toy, with so much free, or one that cannot say; None: a CPU alone."""
+
+    def told() -> tuple[int, int]:
+        if isinstance(free, int):
+            return free, 80 << 30
+        assert free is not None
+        raise free
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: free is not None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", told)
 
 
 class NoRoom(ToyDecoder):
@@ -173,9 +222,7 @@ def test_where_no_cache_fits_the_rows_fail_and_later_ones_are_answered() -> None
     decoder = NoRoom(2, 3)
     batcher = Batcher(decoder, 2)
     asked = batcher.submit([row(1), row(2)], OPEN, GREEDY)
-    assert failures(asked) == [
-        "DeviceError: one sentence alone does not fit; use shorter sentences"
-    ] * 2  # fmt: skip
+    assert failures(asked) == [ALONE] * 2
     assert told(batcher.submit([row(3)], OPEN, GREEDY)) == [expected([3], 10)]
     assert decoder.caches == [2, 1, 1, 1]
 

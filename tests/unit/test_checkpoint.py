@@ -198,3 +198,25 @@ def test_a_file_may_hold_no_tensor(tmp_path: Path) -> None:
 def test_a_file_that_is_none_is_named(tmp_path: Path, content: bytes, said: str) -> None:
     with pytest.raises(SetupError, match=f"^LLM/file cannot be read: .*{said}"):
         find_tensors(written(tmp_path, content))
+
+
+def test_a_header_as_long_as_safetensors_allows_is_not_read_beyond(tmp_path: Path) -> None:
+    """Of a file that is that large, and holds nothing: it takes no room on the disk."""
+    path = tmp_path / "LLM" / "model.safetensors"
+    path.parent.mkdir()
+    with path.open("wb") as file:
+        file.write((1 << 39).to_bytes(8, "little"))
+        file.truncate(1 << 40)
+    with pytest.raises(SetupError, match=f"header cannot have {1 << 39} bytes"):
+        find_tensors(path)
+
+
+def test_json_that_is_deeper_than_a_parser_goes_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "LLM" / "config.json"
+    path.parent.mkdir()
+    path.write_text("[" * 100_000)
+    with pytest.raises(SetupError, match=r"LLM/config\.json cannot be read"):
+        read_json(path)
+    path.with_name("x").write_bytes((100_000).to_bytes(8, "little") + b"[" * 100_001)
+    with pytest.raises(SetupError, match="LLM/x cannot be read"):
+        find_tensors(path.with_name("x"))

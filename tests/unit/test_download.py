@@ -452,7 +452,7 @@ class TestNames:
         assert (tmp_path / "clip").read_bytes() == CONTENT
 
     def test_the_systems_answer_has_each_address_once_and_in_its_order(self, monkeypatch):
-        async def answer(loop, host, port, **wanted):
+        def answer(host, port, **wanted):
             assert wanted == {"type": socket.SOCK_STREAM}
             return [
                 (family, socket.SOCK_STREAM, 6, "", (address, 0))
@@ -464,7 +464,7 @@ class TestNames:
                 )
             ]
 
-        monkeypatch.setattr(asyncio.SelectorEventLoop, "getaddrinfo", answer)
+        monkeypatch.setattr(socket, "getaddrinfo", answer)
         assert asyncio.run(resolve("voice.example")) == ["8.8.8.8", "2606:4700::1111", "1.1.1.1"]
 
     def test_the_system_s_own_answer_for_localhost_is_refused(self, tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from docs.generate import ANSWER
 from worker import manifest
 from worker.errors import StorageError
+from worker.fields import MAX_TEXT
 from worker.keys import Keys
 from worker.manifest import Manifests, digest, settled_seed
 from worker.observe import log
@@ -319,3 +322,85 @@ def test_a_drawn_seed_is_53_bits_of_the_job_and_of_what_it_asks() -> None:
     seeds = {settled_seed(request, str(job)) for job in range(60)}
     assert len(seeds) == 60
     assert 2**52 < max(seeds) < 2**53
+
+
+def test_the_largest_record_that_can_be_is_known_again(world: World) -> None:
+    """Of a text whose every character is a sentence, a word, and three faults; none is in ASCII."""
+    sign = "\U0001f600"
+    word = WordTiming(word=f'{sign}"', start=7199.123, end=7199.456, score=1 / 3, estimated=False)
+    segment = ANSWER.segments[0].model_copy(update={"text": sign, "audio_url": "x" * 200})
+    faults = tuple([f"7199.4: {sign!r} seems not to be said"] * 3 * MAX_TEXT)
+    answer = ANSWER.model_copy(
+        update={
+            "segments": (segment.model_copy(update={"audio_url": None}),) * MAX_TEXT,
+            "word_timings": (word,) * MAX_TEXT,
+            "metrics": ANSWER.metrics.model_copy(update={"faults": faults}),
+        }
+    )
+    world.store()
+    world.manifests.keep(world.request, "job-1", answer, world.folder)
+    known = world.recall()
+    assert known is not None
+    assert (known.segments, known.word_timings) == (answer.segments, answer.word_timings)
+    assert known.metrics == answer.metrics
+    assert type(known) is SpeechResponse
+
+
+@pytest.mark.parametrize("error", [RecursionError("deep"), ValueError("odd"), OSError(28, "full")])
+def test_an_answer_counts_whatever_keeps_its_record_from_being_kept(
+    world: World, warnings: list[str], error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(world.storage, "put", put)
+    world.keep()
+    assert warnings == ["record of the job cannot be written"]
+
+
+HOSTILE = """
+import resource, sys
+from pathlib import Path
+from tests.unit.test_manifest import World
+from worker.manifest import digest
+
+world = World(Path(sys.argv[1]))
+world.store()
+world.keep()
+key = world.keys.manifest(digest(world.request))
+kept = world.storage.read_bytes(key).decode()
+head, _, _ = kept.partition('"segments":')
+segment = '{"text":"","start":0,"end":0}'
+word = '{"word":"","start":0,"end":0,"estimated":false}'
+size = 16_000_000
+
+
+def many(part):
+    return "[" + ",".join([part] * (size // (len(part) + 1))) + "]"
+
+
+world.recall()  # what is imported and set up at a first time
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+tail = ',"voice":{"source":"style"},"seed":1,"metrics":{}}}'
+records = [
+    lambda part=part: f"{head}\\"segments\\":{many(part)}{tail}"
+    for part in ("{}", segment)
+]
+records += [
+    lambda: f"{head}\\"segments\\":[],\\"word_timings\\":{many(word)}{tail}",
+    lambda: "[" * size,
+    lambda: '"' + '\\\\"' * (size // 2),
+]
+for record in records:
+    world.storage.write_bytes(key, record().encode(), "application/json")
+    assert world.recall() is None
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_no_record_of_16_megabytes_costs_160_megabytes(tmp_path: Path) -> None:
+    """By what the kernel says of a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", HOSTILE, str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout) < 160

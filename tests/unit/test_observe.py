@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -197,3 +198,37 @@ def test_a_stage_that_fails_has_its_time_too(monkeypatch: pytest.MonkeyPatch) ->
     assert watch.total == 3.5
     watch.mark("first")
     assert watch.seconds["first"] == 3.5
+
+
+UNREAD = """
+import io, os, sys
+from worker.observe import event, set_up_logging
+
+how = sys.argv[1]
+if how == "full":
+    sys.stderr = open("/dev/full", "w")
+elif how == "closed":
+    sys.stderr.close()
+elif how == "no descriptor":
+    os.close(2)
+elif how == "nobody reads":
+    read, write = os.pipe()
+    os.close(read)
+    sys.stderr = os.fdopen(write, "w")
+set_up_logging("INFO")
+for number in range(2000):
+    event(20, "job answered", number=number, text="x" * 100)
+print("went on", flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("how", ["full", "closed", "no descriptor", "nobody reads", "read"])
+def test_a_line_that_cannot_be_written_costs_no_job(how: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", UNREAD, how], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "went on\n"
+    assert done.returncode == 0
+    assert done.stderr.count("job answered") == (2000 if how == "read" else 0)
+    assert "Traceback" not in done.stderr

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from worker.errors import MemoryShortError, device_failure, short_of_memory
+from worker.errors import DeviceError, MemoryShortError
 from worker.observe import log
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import Codec
+from worker.speech.device import PLENTY
 from worker.speech.room import Room
 from worker.speech.upstream import find_upstream
 
@@ -257,20 +258,24 @@ def test_a_broken_device_is_not_tried_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "short", "broken"),
+    ("errors", "expected"),
     [
-        (SHORT, True, False),
-        (MemoryError(), True, False),
-        (RuntimeError("CUDA error: out of memory"), True, False),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `x`"), True, False),
-        (RuntimeError("CUDA error: an illegal memory access was encountered"), False, True),
-        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), False, True),
-        (RuntimeError("shapes do not fit"), False, False),
-        (ValueError("CUDA error: out of memory"), False, False),
+        (["unable to find an engine"] * 2, DeviceError),
+        (["unable to find an engine", "CUDA out of memory"], MemoryShortError),  # the last counts
+        (["CUDA out of memory"] * 2, MemoryShortError),
     ],
 )
-def test_short_memory_is_told_from_a_broken_device(
-    error: Exception, short: bool, broken: bool
+def test_what_only_sounds_like_short_memory_beside_plenty_is_a_broken_device(
+    errors: list[str], expected: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert short_of_memory(error) is short
-    assert (device_failure(error) is not None) is broken
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (PLENTY, 80 << 30))
+    room = Room()
+
+    def work() -> None:
+        raise RuntimeError(errors.pop(0))
+
+    with pytest.raises(expected):
+        room.do(work, "a test")
+    assert not errors
+    assert lets_in(room)

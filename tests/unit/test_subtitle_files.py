@@ -56,12 +56,26 @@ class TestSrt:
         ("text", "written"),
         [
             ("<b>", "<\u2060b>"),
-            ("{\\an8}", "{\u2060\\\u2060an8}"),
+            ("{\\an8}", "\uff5b\\\u2060an8\uff5d"),
             ("a&b>c", "a&b>c"),
+            ("AT&T; co", "AT&\u2060T; co"),
+            ("&lt;", "&\u2060lt;"),
+            ("&#60;", "&\u2060#60;"),
             ("\\N", "\\\u2060N"),
+            ("-->", "--\u2060>"),
+            ("- >", "- \u2060>"),
+            ("->", "->"),
+            ("x>y", "x>y"),
+            ("00:00:00,000", "00:00:\u206000,000"),
+            ("0:07.5", "0:07.\u20605"),
+            ("12:30:45", "12:30:\u206045"),
+            ("7:30.", "7:30."),
+            ("7:30", "7:30"),
+            ("1999", "1999\u2060"),
+            ("1999.", "1999."),
         ],
     )
-    def test_marks_begin_no_tag(self, text: str, written: str) -> None:
+    def test_marks_begin_no_tag_and_no_cue(self, text: str, written: str) -> None:
         assert write([said(text)], LINE, "srt").split("\n")[2] == written
 
     def test_nothing_gives_an_empty_file(self) -> None:
@@ -88,6 +102,9 @@ class TestVtt:
             ("&lt;", "&amp;lt;"),
             ("AT&T", "AT&amp;T"),
             ("{\\b1}", "{\\b1}"),
+            ("00:07.000", "00:07.\u2060000"),
+            ("1999", "1999\u2060"),
+            ("7:30", "7:30"),
         ],
     )
     def test_marks_are_quoted(self, style: SubtitleStyle, text: str, written: str) -> None:
@@ -197,7 +214,7 @@ class TestAss:
     @pytest.mark.parametrize(
         ("text", "written"),
         [
-            ("{\\b1}", "\\{\\\u2060b1\\}"),
+            ("{\\b1}", "\\{{}\u2060\\\u2060b1}"),
             ("a\\Nb", "a\\\u2060Nb"),
             ("<b>&", "<b>&"),
             ("a,b", "a,b"),

@@ -18,7 +18,7 @@ from worker.words import SentenceSpan, WordTiming, has_han, split_words
 
 # The tags that the writer makes; any other unescaped brace would be an override from the text.
 KARAOKE = re.compile(r"(?<!\\)\{\\k(\d+)\}")
-BRACE = re.compile(r"(?<!\\)[{}]")
+BRACE = re.compile(r"(?<!\\)\{")
 COMMAND = re.compile(r"\\[NnhH]")
 
 
@@ -88,11 +88,11 @@ def check_ass(dump: str, made: list[Cue], style: SubtitleStyle) -> None:
             assert len(lasting) == sum(map(len, cue.lines))
         else:
             assert not lasting
-        text = KARAOKE.sub("", event.text)
+        text = KARAOKE.sub("", event.text).replace("\\{{}", "\\{")
         assert not BRACE.search(text)
         assert len(COMMAND.findall(text)) == len(cue.lines) - 1
         plain = text.replace("\\N", "\n").replace("\u2060", "")
-        plain = plain.replace("\\{", "{").replace("\\}", "}")
+        plain = plain.replace("\\{", "{")
         assert plain == "\n".join(shown(cue)).replace("\u2060", "")
 
 

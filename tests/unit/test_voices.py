@@ -7,7 +7,10 @@ import json
 import logging
 import shutil
 import tempfile
+import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.support.s3 import ACCESS_KEY, SECRET_KEY, s3_server
 from worker import voices as module
 from worker.cancellation import Cancellation
 from worker.errors import (
@@ -25,12 +29,14 @@ from worker.errors import (
     StorageError,
     VoiceError,
 )
+from worker.fields import MAX_PROMPT_TEXT
 from worker.keys import Keys
 from worker.lifecycle import scratch_prefix
 from worker.observe import log
+from worker.settings import Settings
 from worker.speech.engine import Engine
 from worker.speech.prompt import Voice
-from worker.storage import LocalStorage
+from worker.storage import LocalStorage, S3Limits, S3Storage
 from worker.style import Style
 from worker.voices import Voices
 
@@ -416,3 +422,118 @@ def test_a_storage_that_fails_is_not_a_voice_that_was_never_saved(
     with pytest.raises(StorageError, match="access is denied") as caught:
         heard.voices.saved("anna")
     assert not isinstance(caught.value, NotFoundError)
+
+
+LONG = Voice(tuple(range(5)), (7,) * module.LONGEST, '"' * MAX_PROMPT_TEXT)
+
+
+def test_the_longest_voice_that_can_be_saved_is_read_back(heard: Heard) -> None:
+    heard.voices.save("long", LONG)
+    assert heard.voices.saved("long") == LONG
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * (1 << 20),
+        b'{"a":' * (1 << 17),
+        b'{"format":1,"model":"m","global_tokens":[' + b"{}," * 300_000 + b"{}]}",
+        b'{"format":1,"model":"m","global_tokens":[' + b"0," * 500_000 + b"0]}",
+        b'{"format":1,"model":"m","global_tokens":["' + b'","' * 300_000 + b'"]}',
+        b'{"format":1,"model":"m","global_tokens":[' + b"9" * 1_000_000 + b"]}",
+    ],
+)
+def test_a_saved_voice_that_nobody_saved_so_is_refused_before_it_is_parsed(
+    heard: Heard, content: bytes
+) -> None:
+    heard.storage.write_bytes("voices/bad.json", content, "application/json")
+    tracemalloc.start()
+    with pytest.raises(VoiceError, match=r"bad\.json is not a voice that this worker saved"):
+        heard.voices.saved("bad")
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"semantic_tokens": torch.ones(300_000, dtype=torch.int32)},  # more than CACHED_BYTES_MAX
+        {"semantic_tokens": torch.ones(module.LONGEST + 1, dtype=torch.int32)},
+        {"semantic_tokens": torch.ones(2, 2, dtype=torch.int32)},
+        {"semantic_tokens": torch.tensor(1, dtype=torch.int32)},
+        {"semantic_tokens": torch.ones(3)},
+        {"semantic_tokens": torch.ones(3, dtype=torch.complex64)},
+        {"global_tokens": torch.tensor([True])},
+        {"global_tokens": torch.ones(0, 2, dtype=torch.int32)},
+    ],
+)
+def test_an_entry_that_nobody_cached_so_is_heard_again(
+    heard: Heard, reference: Path, tensors: dict[str, torch.Tensor]
+) -> None:
+    heard.voices.listen(reference, None)
+    (cached,) = heard.cached()
+    good = {name: torch.ones(2, dtype=torch.int32) for name in ("global_tokens", "semantic_tokens")}
+    save_file(good | tensors, cached)
+    assert heard.voices.listen(reference, None).global_tokens == (2, 2)  # the second hearing
+    assert heard.voices.listen(reference, None).global_tokens == (2, 2)
+    assert len(heard.ear.heard) == 2
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Voices]]:
+    """Makes Voices of one storage, as each worker has its own."""
+    if request.param == "folder":
+        yield lambda: Voices(Ear(), LocalStorage(tmp_path / "storage"), KEYS, tmp_path / "tiny@1")
+        return
+    with s3_server("voices-test") as endpoint:
+        settings = Settings(
+            s3_bucket_name="voices-test",
+            aws_endpoint_url=endpoint,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            aws_region="us-east-1",
+        )
+        limits = S3Limits(attempts=2)
+        yield lambda: Voices(
+            Ear(), S3Storage.from_settings(settings, limits), KEYS, tmp_path / "tiny@1"
+        )
+
+
+def test_of_a_name_that_many_save_at_once_each_reader_gets_one_whole_voice(
+    shared: Callable[[], Voices],
+) -> None:
+    """Of some length, so that a half-written one would be seen."""
+
+    def voice(writer: int) -> Voice:
+        return Voice((writer,) * 5, (writer,) * (1000 + 500 * writer), f"voice {writer}")
+
+    shared().save("one", voice(0))
+    begin = threading.Barrier(6)
+    over = threading.Event()
+
+    def write(writer: int) -> None:
+        voices = shared()
+        begin.wait()
+        for _ in range(25):
+            voices.save("one", voice(writer))
+
+    def read() -> set[str]:
+        voices, seen = shared(), set()
+        begin.wait()
+        while not over.is_set():
+            found = voices.saved("one")
+            assert found == voice(found.global_tokens[0])
+            seen.add(str(found.transcript))
+        return seen
+
+    with ThreadPoolExecutor(6) as threads:
+        readers = [threads.submit(read) for _ in range(3)]
+        writers = [threads.submit(write, writer) for writer in (1, 2, 3)]
+        try:
+            for writer in writers:
+                writer.result(60)
+        finally:
+            over.set()
+        seen = set.union(*(reader.result(60) for reader in readers))
+    assert len(seen) > 1  # they met
+    assert shared().saved("one") in [voice(writer) for writer in (1, 2, 3)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import io
 import json
 import os
@@ -523,3 +524,33 @@ def test_an_environments_folder_is_named_for_its_interpreter_and_its_wheels_byte
     assert len({lock.digest, *(other.digest for other in others)}) == 4
     noted = replace(lock, wheels=(replace(wheel, unpacked=1, url="u"), lock.wheels[1]))
     assert noted.digest == lock.digest
+
+
+def test_a_large_file_without_a_sha256_is_hashed_in_pieces(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = bytes(range(256)) * 8192 + b"end"
+    (folder / "a").write_bytes(content)
+    name = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    monkeypatch.setattr(Path, "read_bytes", None)
+    assert has_etag(folder / "a", name)
+    assert not has_etag(folder / "a", "0" * 40)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\n\xff", b"", b"one", b"x" * 10_000_000])
+def test_a_note_that_the_client_did_not_write_counts_for_nothing(
+    folder: Path, content: bytes
+) -> None:
+    notes = folder / METADATA / "x.json.metadata"
+    notes.parent.mkdir(parents=True)
+    notes.write_bytes(content)
+    assert recorded_etag(folder, "x.json", "abc") is None
+
+
+def test_a_manifest_that_nobody_wrote_so_is_damaged(folder: Path) -> None:
+    for content in (b"[" * 1_000_000, b"\xff", b"null", b"[]", b'{"files": [1]}', b'{"files": 1}'):
+        (folder / MANIFEST).write_bytes(content)
+        assert read_manifest(folder) is None, content[:20]
+    with (folder / MANIFEST).open("wb") as file:
+        file.truncate(1 << 40)
+    assert read_manifest(folder) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from volume import lease as module
 from volume.errors import LeaseLostError
 from volume.lease import (
     Lease,
@@ -20,6 +22,7 @@ from volume.lease import (
     acquire,
     describe,
     is_free,
+    newest_beat,
     newest_claim,
     owner_of,
 )
@@ -351,3 +354,72 @@ def test_claims_are_counted_by_number_and_strangers_files_are_not(tmp_path: Path
     for name in ("00000009.claim", "00000010.claim", "copy.claim", "00000011.heartbeat"):
         (tmp_path / name).touch()
     assert newest_claim(tmp_path) == 10
+
+
+def test_a_file_whose_name_only_looks_like_a_number_is_no_claim(tmp_path: Path) -> None:
+    names = (
+        "\N{SUPERSCRIPT TWO}.claim",
+        "\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668.claim",
+        "9" * 200 + ".claim",
+    )
+    for name in names:
+        (tmp_path / name).touch()
+    assert newest_claim(tmp_path) == 0
+    take(tmp_path)
+    assert newest_claim(tmp_path) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 60_000,  # deeper than a parser goes
+        b'{"host": "' + b"x" * 100_000 + b'"}',
+        b"\xff\xfe",
+        b"null",
+        b"[1]",
+        json.dumps(asdict(Process.current()) | {"pid": "1/../../etc"}).encode(),
+        json.dumps(asdict(Process.current()) | {"pid": None}).encode(),
+        json.dumps(asdict(Process.current()) | {"started": 1}).encode(),
+        json.dumps(asdict(Process.current()) | {"host": ["x"]}).encode(),
+    ],
+)
+def test_a_claim_that_no_process_wrote_so_is_one_without_a_name(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "00000001.claim").write_bytes(content)
+    assert owner_of(tmp_path, 1) is None
+    assert not is_free(tmp_path, 1)
+    assert describe(tmp_path, 1) == "a worker that has not said its name"
+
+
+def test_of_what_lies_in_a_heartbeats_place_little_is_read(tmp_path: Path) -> None:
+    claim_of(tmp_path, 1, elsewhere())
+    with (tmp_path / "00000001.heartbeat").open("wb") as file:
+        file.truncate(1 << 40)
+    assert newest_beat(tmp_path) == (1, bytes(1 << 16))
+
+
+def test_who_finds_the_volume_full_leaves_the_lease_to_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for a holder that could not even write its name, or its first beat."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.json, "dump", full)
+        with pytest.raises(OSError, match="No space left"):
+            acquire(tmp_path, is_done=never, timing=Timing())
+    assert is_free(tmp_path, 1)
+    lease = acquire(tmp_path, is_done=never, timing=Timing())  # not after 60 s
+    assert lease is not None
+    assert lease.generation == 2
+    with monkeypatch.context() as patched:
+        patched.setattr(Lease, "_beat", full)
+        with pytest.raises(OSError, match="No space left"), lease:
+            pass
+    assert is_free(tmp_path, 2)
+    third = acquire(tmp_path, is_done=never, timing=Timing())
+    assert third is not None
+    assert third.generation == 3

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from volume.process import _DIE_WITH_PARENT, Outcome, bytes_written, run_child
+from volume.process import _DIE_WITH_PARENT, OUTPUT_MAX, Outcome, bytes_written, run_child
 
 ROOT = Path(__file__).parents[2]
 PATH = {"PATH": os.environ["PATH"]}
@@ -108,3 +108,10 @@ def test_of_a_process_that_is_gone_nothing_is_known() -> None:
     child = subprocess.Popen(["true"])
     child.wait()
     assert bytes_written(child.pid) == 0
+
+
+def test_of_a_child_that_prints_on_and_on_the_end_is_kept() -> None:
+    script = "print('begin'); [print('x' * 1023) for _ in range(3000)]; print('end')"
+    outcome = run_child([sys.executable, "-c", script], environment={})
+    assert len(outcome.output) == OUTPUT_MAX
+    assert outcome.output.endswith("x\nend\n")

@@ -97,3 +97,12 @@ def until(is_so: object, seconds: float = 10) -> None:
     while not is_so():
         assert time.monotonic() < end
         time.sleep(0.005)
+
+
+def test_of_what_lies_in_a_counts_place_little_is_read(tmp_path: Path) -> None:
+    (tmp_path / "env").mkdir()
+    with (tmp_path / "env" / "large").open("wb") as file:
+        file.truncate(1 << 40)
+    (living,) = announce(tmp_path, ["env"])
+    assert in_use(tmp_path, 0, lambda _: living.write_bytes(b"%012d" % 1) and None) == {"env"}
+    assert not (tmp_path / "env" / "large").exists()

@@ -25,15 +25,23 @@ from torch import Tensor
 from worker.cancellation import Cancellation
 from worker.errors import (
     BusyError,
-    DeviceError,
+    Failure,
     JobCancelledError,
     SynthesisError,
     device_failure,
+    failure_of,
     short_of_memory,
 )
 from worker.observe import log
 from worker.speech.decoder import Decoder
-from worker.speech.device import FIRST, empty_cache, on, on_device, stream_on
+from worker.speech.device import (
+    FIRST,
+    alone_and_failed,
+    empty_cache,
+    on,
+    on_device,
+    stream_on,
+)
 from worker.speech.plan import Plan, Route, Routes
 from worker.speech.rows import NOTHING, RowState, width
 from worker.speech.sampling import Sampling
@@ -317,7 +325,7 @@ class Batcher:
                     self._turn_or_shrink()
                 except Exception as error:
                     log.exception("the language model failed")
-                    self._fail(_told(error))
+                    self._fail(device_failure(error) or error)
 
     def _turn_or_shrink(self) -> None:
         try:
@@ -326,11 +334,12 @@ class Batcher:
         except (RuntimeError, MemoryError) as error:
             if not short_of_memory(error):
                 raise
+            failure = failure_of(error)
             log.warning("out of memory with %d rows: %s", len(self._batch), error)
         else:
             return
         # Only here, past the handler, has the traceback let go of the tensors that were too many.
-        self._shrink()
+        self._shrink(failure)
 
     @property
     def _idle(self) -> bool:
@@ -476,17 +485,24 @@ class Batcher:
 
     # When memory or the device fails
 
-    def _shrink(self) -> None:
-        """Halve the slots; rows without a place wait again, and go on from the tokens they have."""
+    def _shrink(self, failure: Failure | None) -> None:
+        """Halve the slots; rows without a place wait again, and go on from the tokens they have.
+
+        A row that had all the memory to itself fails, and it alone.
+        """
         while self._unread:  # some may be the last ones of rows that have left
             self._read()
+        alone = self.slots == 1
+        self._halve()  # where this fails, the rows are still found in the batch
         rows, self._batch = [asked for asked in self._batch if not asked.done], []
-        if self.slots == 1:
-            for asked in rows:
-                asked.finish(DeviceError("one sentence alone does not fit; use shorter sentences"))
-            rows = []
-        self._requeue(rows)
-        self._halve()
+        if not alone:
+            self._requeue(rows)
+            return
+        error = alone_and_failed(
+            failure, "the memory does not suffice for a sentence, even alone; use shorter ones"
+        )
+        for asked in rows:
+            asked.finish(error)
 
     def _halve(self) -> None:
         self.slots = max(1, self.slots // 2)
@@ -522,10 +538,3 @@ def answer(lm: Decoder, rows: Sequence[Row], plan: Plan, sampling: Sampling) -> 
     longest = max(len(row.prompt) + row.limit for row in rows)
     batcher = Batcher(lm, slots=len(rows), positions=longest)
     return [asked.answer() for asked in batcher.submit(rows, plan, sampling)]
-
-
-def _told(error: Exception) -> Exception:
-    """A device's failure in words for the user; anything else as it is."""
-    if isinstance(error, RuntimeError) and "CUDA" in str(error):
-        return DeviceError("the GPU failed; the worker starts anew")
-    return device_failure(error) or error

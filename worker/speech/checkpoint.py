@@ -23,6 +23,7 @@ from worker.errors import SetupError
 WEIGHTS = "model.safetensors"
 EXTRACTOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"
+HEADER_BYTES_MAX = 100_000_000  # of a safetensors file, as its own library has it
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises SetupError naming the file when it is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise SetupError(f"{path.parent.name}/{path.name} is not a JSON object")
@@ -114,7 +115,7 @@ def find_tensors(path: Path) -> dict[str, Place]:
     """
     try:
         return _places(path)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
 
 
@@ -123,7 +124,7 @@ def _places(path: Path) -> dict[str, Place]:
         size = file.seek(0, 2)
         file.seek(0)
         length = int.from_bytes(file.read(8), "little")
-        if not 0 < length < size:
+        if not 0 < length < min(size, HEADER_BYTES_MAX):
             raise ValueError(f"its header cannot have {length} bytes")
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)

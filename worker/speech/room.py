@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from worker.errors import MemoryShortError, short_of_memory
+from worker.errors import Failure, failure_of, short_of_memory
 from worker.observe import log
-from worker.speech.device import empty_cache
+from worker.speech.device import alone_and_failed, empty_cache
 
 T = TypeVar("T")
 
@@ -27,7 +27,11 @@ class Room:
         self._alone = 0  # that are alone, or wait for it
 
     def do(self, work: Callable[[], T], what: str) -> T:
-        """What `work` gives. Raises MemoryShortError, naming `what`, when it fails alone too."""
+        """What `work` gives. Raises MemoryShortError, naming `what`, when it fails alone too.
+
+        DeviceError where memory cannot have been the reason.
+        """
+        failure: Failure | None = None
         for place in (self._beside_others(), self._to_itself()):
             with place:
                 try:
@@ -35,12 +39,14 @@ class Room:
                 except (RuntimeError, MemoryError) as error:
                     if not short_of_memory(error):
                         raise
+                    failure = failure_of(error)
                     log.warning("out of memory for %s: %s", what, error)
             # Only here, past the handler, has the traceback let go of what was too much.
             empty_cache()
-        raise MemoryShortError(
+        raise alone_and_failed(
+            failure,
             f"the memory does not suffice for {what}, even alone; send the job again, or use a "
-            "shorter reference and shorter sentences"
+            "shorter reference and shorter sentences",
         )
 
     @contextmanager

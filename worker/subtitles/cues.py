@@ -13,10 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
+import numpy as np
+import numpy.typing as npt
 import regex
 
 from worker.subtitles.style import SubtitleStyle
 from worker.words import SentenceSpan, WordTiming
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 MAX_LINES = 2
 READING_SPEED = 20.0  # columns a second that most adults read; Chinese characters are two each
@@ -115,12 +120,17 @@ def _narrow(part: _Part, limit: int) -> list[_Part]:
     word = part.word
     if columns(word.text) <= limit:
         return [part]
-    texts = [""]
+    lines: list[list[str]] = [[]]
+    widths = [0]
     for cluster in regex.findall(r"\X", word.text):
-        if texts[-1] and columns(texts[-1]) + columns(cluster) > limit:
-            texts.append("")
-        texts[-1] += cluster
-    shares = [0, *accumulate(columns(text) for text in texts)]
+        wide = columns(cluster)
+        if lines[-1] and widths[-1] + wide > limit:
+            lines.append([])
+            widths.append(0)
+        lines[-1].append(cluster)
+        widths[-1] += wide
+    texts = ["".join(line) for line in lines]
+    shares = [0, *accumulate(widths)]
     edges = [word.start + (word.end - word.start) * s // max(shares[-1], 1) for s in shares]
     return [
         _Part(
@@ -133,20 +143,25 @@ def _narrow(part: _Part, limit: int) -> list[_Part]:
 
 def _cue_ends(words: Sequence[CueWord], sentence_ends: Sequence[bool], limit: int) -> list[int]:
     """Where each cue ends: indices behind its last word, the last one len(words)."""
-    until = [0, *accumulate(_width(word) for word in words)]
-    line_end = _line_ends(words, until, limit)
-    bridges = [0.0, *accumulate(_bridge_cost(words, sentence_ends, i) for i in range(len(words)))]
-    best = [0.0] + [float("inf")] * len(words)  # cost of the cheapest division of words[:end]
+    until = np.array([0, *accumulate(_width(word) for word in words)])
+    line_end = _line_ends(words, until.tolist(), limit)
+    bridges = np.array(
+        [0.0, *accumulate(_bridge_cost(words, sentence_ends, i) for i in range(len(words)))]
+    )
+    starts = np.array([word.start for word in words])
+    unfilled = _unfilled_costs(limit)
+    best = np.zeros(len(words) + 1)  # cost of the cheapest division of words[:end]
     origin = [0] * (len(words) + 1)
+    first = 0
     for end in range(1, len(words) + 1):
+        while line_end[line_end[first]] < end:  # more than MAX_LINES lines
+            first += 1
+        possible = slice(first, end)  # where the cue that ends here may start
         after = _break_cost(words, sentence_ends, end)
-        for start in range(end - 1, -1, -1):
-            if line_end[line_end[start]] < end:  # more than MAX_LINES lines
-                break
-            cost = best[start] + after + bridges[end - 1] - bridges[start]
-            cost += _cue_cost(words, start, end, until, limit)
-            if cost < best[end]:
-                best[end], origin[end] = cost, start
+        cost = best[possible] + after + bridges[end - 1] - bridges[possible]
+        cost += _cue_costs(words, starts[possible], end, until[end] - until[possible], unfilled)
+        origin[end] = end - 1 - int(cost[::-1].argmin())  # of equal ones the shortest cue
+        best[end] = cost[origin[end] - first]
     ends = [len(words)]
     while origin[ends[-1]]:
         ends.append(origin[ends[-1]])
@@ -187,19 +202,28 @@ def _break_cost(words: Sequence[CueWord], sentence_ends: Sequence[bool], end: in
     return (CLAUSE if _CLAUSE_END.search(words[end - 1].text) else BROKEN_CLAUSE) - pause
 
 
-def _cue_cost(
-    words: Sequence[CueWord], start: int, end: int, until: Sequence[int], limit: int
-) -> float:
-    """What it costs to show words[start:end] together, 1 and more."""
-    seconds = (words[end - 1].end - words[start].start) / 100
+def _unfilled_costs(limit: int) -> Floats:
+    """What it costs to leave columns of a cue unfilled, and the 1 of each cue: by its columns."""
+    most = limit * MAX_LINES
+    return np.array([1.0 + 0.5 * (1 - width / most) ** 2 for width in range(most + 1)])
+
+
+def _cue_costs(
+    words: Sequence[CueWord], starts: Integers, end: int, widths: Integers, unfilled: Floats
+) -> Floats:
+    """What it costs to show the words before words[end] together, 1 and more.
+
+    For cues that begin with each of the words before, the last one alone at the end: their start
+    and columns [n] -> costs [n].
+    """
+    seconds = (words[end - 1].end - starts) / 100
     free = (words[end].start - words[end - 1].end) / 100 if end < len(words) else MIN_SECONDS
-    width = until[end] - until[start]
-    cost = 1.0 + 0.5 * (1 - min(width / (limit * MAX_LINES), 1)) ** 2
-    if end - start == 1 and len(words) > 1:
-        cost += LONE_WORD
-    cost += max(width / READING_SPEED - seconds - max(free, 0.0), 0.0)
-    cost += 3.0 * max(seconds - MAX_SECONDS, 0.0) * (end - start > 1)
-    return cost + max(MIN_SECONDS - seconds - max(free, 0.0), 0.0)
+    cost = unfilled[np.minimum(widths, len(unfilled) - 1)]
+    if len(words) > 1:
+        cost[-1] += LONE_WORD
+    cost += np.maximum(widths / READING_SPEED - seconds - max(free, 0.0), 0.0)
+    cost[:-1] += 3.0 * np.maximum(seconds[:-1] - MAX_SECONDS, 0.0)
+    return cost + np.maximum(MIN_SECONDS - seconds - max(free, 0.0), 0.0)
 
 
 def _timed(drafts: Sequence[Sequence[CueWord]], limit: int, last: int) -> list[Cue]:

@@ -1,12 +1,14 @@
 """Cues as files: Advanced SubStation Alpha, SubRip and WebVTT.
 
 Whatever the text holds stays text. None of the formats can quote all of its own marks, so where
-one would begin a tag, an invisible character (U+2060, word joiner) stands after it.
+one would begin something else, an invisible character (U+2060, word joiner) parts it. Readers are
+many and differ from the formats' descriptions: what is parted is what any known one would take.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import pairwise
@@ -26,11 +28,19 @@ CONTENT_TYPES: dict[Format, str] = {
 }
 
 _JOINER = "\u2060"
-# In ASS a backslash begins a line break or, within braces, an override. libass shows \{ as a
-# brace; a renderer that does not sees a block without a tag in it.
-_ASS_TEXT = str.maketrans({"\\": f"\\{_JOINER}", "{": "\\{", "}": "\\}"})
-_SRT_TEXT = str.maketrans({"<": f"<{_JOINER}", "{": f"{{{_JOINER}", "\\": f"\\{_JOINER}"})
+# In ASS a backslash begins a line break or, within braces, an override. libass shows \{ as a brace,
+# and {} is an override of nothing: to renderers without \{ it is where the block ends, so that they
+# show a backslash in the brace's place and all that stands after it.
+_ASS_TEXT = str.maketrans({"\\": f"\\{_JOINER}", "{": f"\\{{{{}}{_JOINER}"})
+# Players hand SubRip's text on to a renderer of ASS, which hides what is in braces, whatever it is;
+# nothing quotes them there, so they are shown as full-width ones.
+_SRT_TEXT = str.maketrans({"<": f"<{_JOINER}", "{": "\uff5b", "}": "\uff5d", "\\": f"\\{_JOINER}"})
+_SRT_ARROW = re.compile(r"(-[- ] *)(?=>)")
+_SRT_ENTITY = re.compile(r"&(?=#?\w+;)")  # players show what it stands for
 _VTT_TEXT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+# A line with two times, whatever is between them, begins a cue for some readers of SRT and VTT.
+_TIME = re.compile(r"(\d:\d\d?[.,:，．。：])(?=\d)")
+_NUMBER = re.compile(r"\d+")  # as a cue's last line, it is the next cue's number to some
 _KEYPAD: dict[Position, int] = {"bottom": 2, "middle": 5, "top": 8}  # alignment as on a keypad
 
 
@@ -111,9 +121,15 @@ def write_srt(cues: Sequence[Cue], _style: SubtitleStyle) -> str:
     """Write SubRip: numbered blocks, the time with a comma."""
     return "\n".join(
         f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n"
-        + "".join(f"{_joined(line).translate(_SRT_TEXT)}\n" for line in cue.lines)
+        + "".join(f"{_srt_line(line)}\n" for line in cue.lines)
         for number, cue in enumerate(cues, 1)
     )
+
+
+def _srt_line(line: Sequence[CueWord]) -> str:
+    text = _joined(line).translate(_SRT_TEXT)
+    text = _SRT_ENTITY.sub(f"&{_JOINER}", _SRT_ARROW.sub(rf"\1{_JOINER}", text))
+    return _parted(text)
 
 
 def write_vtt(cues: Sequence[Cue], style: SubtitleStyle) -> str:
@@ -126,7 +142,7 @@ def write_vtt(cues: Sequence[Cue], style: SubtitleStyle) -> str:
 
 
 def _vtt_line(cue: Cue) -> str:
-    return "\n".join(_joined(line).translate(_VTT_TEXT) for line in cue.lines)
+    return "\n".join(_parted(_joined(line).translate(_VTT_TEXT)) for line in cue.lines)
 
 
 def _vtt_karaoke(cue: Cue) -> str:
@@ -140,9 +156,15 @@ def _vtt_karaoke(cue: Cue) -> str:
             if before < word.start < cue.end:
                 shown += f"<{_clock(word.start, '.')}>"
                 before = word.start
-            shown += word.text.translate(_VTT_TEXT)
-        lines.append(shown)
+            shown += _TIME.sub(rf"\1{_JOINER}", word.text.translate(_VTT_TEXT))
+        lines.append(f"{shown}{_JOINER}" if _NUMBER.fullmatch(shown) else shown)
     return "\n".join(lines)
+
+
+def _parted(line: str) -> str:
+    """A line of SRT or VTT in which nothing is a time, and which is no number."""
+    line = _TIME.sub(rf"\1{_JOINER}", line)
+    return f"{line}{_JOINER}" if _NUMBER.fullmatch(line) else line
 
 
 def _joined(line: Sequence[CueWord]) -> str:

@@ -22,11 +22,11 @@ from worker.observe import log, set_up_logging
 from worker.timing import Aligner
 
 KARAOKE = re.compile(r"(?<!\\)\{\\k\d+\}")
-BRACE = re.compile(r"(?<!\\)[{}]")
+BRACE = re.compile(r"(?<!\\)\{")
 COMMAND = re.compile(r"\\[A-Za-z0-9]")
 TIMES = re.compile(r"\d\d:\d\d:\d\d[.,]\d{3} --> \d\d:\d\d:\d\d[.,]\d{3}")
 
-MADE_FOR_SUBTITLES = 17
+MADE_FOR_SUBTITLES = 18
 INJECTIONS = [
     *[text for text in TEXTS if len(text) < 400],
     "{\\pos(0,0)}{\\fscx900}Over the whole picture",
@@ -42,6 +42,7 @@ INJECTIONS = [
     "[Events] Format: Text",
     "[Fonts]\nfontname: evil.ttf",
     "--> 00:00:00.000 --> 00:00:01.000",
+    "a\n00:00:00,000 --> 09:00:00,000\nThis was never said by anybody.",
     "<c.red>cue</c> <v Owner>voice</v> <00:00:01.000>time",
     "WEBVTT\n\nSTYLE\n::cue { background: url(https://127.0.0.2/) }",
     "&lt;b&gt; &amp; &nbsp; entity",
@@ -93,7 +94,7 @@ def test_no_text_becomes_a_command_of_ass(timing_door: Door, mode: str, some: li
         assert all(line.startswith("Dialogue: 0,0:") for line in lines), text
         assert len(lines) == len(script.events), text
         for event in script.events:
-            shown = KARAOKE.sub("", event.text)
+            shown = KARAOKE.sub("", event.text).replace("\\{{}", "\\{")
             assert not BRACE.search(shown), (text, shown)
             assert set(COMMAND.findall(shown)) <= {"\\N"}, (text, shown)
     assert written > len(some) // 2
@@ -117,7 +118,8 @@ def test_no_text_becomes_a_cue_or_tag_of_srt_and_vtt(
             assert TIMES.fullmatch(times), (text, block)
             assert 1 <= len(shown) <= 2, (text, block)
             for line in shown:
-                assert "-->" not in line or kind == "srt", (text, line)
+                assert "-->" not in line, (text, line)
+                assert not re.search(r"\d:\d\d?:\d\d?[.,]\d", line), (text, line)
                 assert not re.search(r"<[/A-Za-z0-9]", line), (text, line)
                 assert not re.search(r"\{\\?[A-Za-z]", line) or kind == "vtt", (text, line)
     assert written > len(some) // 2
