@@ -235,7 +235,11 @@ def _respond(
     if manifests is not None:
         with watch("storage"):
             known = manifests.recall(
-                request, order.id, folder, partial(pipeline.url_of, request=request, parts=parts)
+                request,
+                order.id,
+                folder,
+                partial(pipeline.url_of, request=request, parts=parts),
+                order.cancellation,
             )
         if known is not None:
             if streamed:

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, StorageError
 from worker.fields import MAX_TEXT
 from worker.keys import Keys
@@ -63,7 +64,12 @@ class Manifests:
         self._keys = keys
 
     def recall(
-        self, request: SpeechRequest, job_id: str, folder: Path, url: Callable[[str], str]
+        self,
+        request: SpeechRequest,
+        job_id: str,
+        folder: Path,
+        url: Callable[[str], str],
+        cancellation: Cancellation | None = None,
     ) -> SpeechResponse | None:
         """The answer that this job was given before, with fresh URLs; None where it is new.
 
@@ -73,13 +79,17 @@ class Manifests:
         keys = ResultKeys.of(request, job_id, self._keys)
         try:
             file = self._storage.get(
-                keys.manifest(asked), folder / "manifest.json", max_bytes=BYTES_MAX
+                keys.manifest(asked),
+                folder / "manifest.json",
+                max_bytes=BYTES_MAX,
+                cancellation=cancellation,
             )
             content = check_json(file.read_bytes(), objects=OBJECTS_MAX, values=VALUES_MAX)
             found = _Read.model_validate_json(content)
             if (found.job, found.request) != (job_id, asked):
                 return None
-            if not all(self._storage.exists(key) for key in keys.of_response(found.response)):
+            results = keys.of_response(found.response)
+            if not all(self._storage.exists(key, cancellation=cancellation) for key in results):
                 return None
         except NotFoundError:
             return None

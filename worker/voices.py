@@ -89,14 +89,15 @@ class Voices:
             audio.write_samples(checked, file)
             return self._engine.listen(file, cancellation=cancellation)
 
-    def saved(self, name: str) -> Voice:
+    def saved(self, name: str, cancellation: Cancellation | None = None) -> Voice:
         """The voice that was saved under this name.
 
         Raises VoiceError when there is none, or it does not fit this model.
         """
         key = self._keys.voice_key(name)
         try:
-            content = check_json(self._storage.read_bytes(key), objects=4, values=VALUES_MAX)
+            content = self._storage.read_bytes(key, cancellation=cancellation)
+            content = check_json(content, objects=4, values=VALUES_MAX)
             kept = SavedVoice.model_validate_json(content)
         except NotFoundError:
             raise VoiceError(
@@ -118,7 +119,7 @@ class Voices:
             )
         return voice
 
-    def save(self, name: str, voice: Voice) -> None:
+    def save(self, name: str, voice: Voice, cancellation: Cancellation | None = None) -> None:
         """Keep the voice under this name; an older one of the name is replaced."""
         spoken = voice.transcript is not None
         kept = SavedVoice(
@@ -130,7 +131,9 @@ class Voices:
             style=voice.style,
         )
         key = self._keys.voice_key(name, field="save_voice")
-        self._storage.write_bytes(key, kept.model_dump_json().encode(), "application/json")
+        self._storage.write_bytes(
+            key, kept.model_dump_json().encode(), "application/json", cancellation=cancellation
+        )
 
     def _recall(self, path: Path) -> Voice | None:
         """A cached voice, or None when there is none that can be read and fits."""
