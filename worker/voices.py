@@ -1,8 +1,9 @@
 """Reference audio or a saved name -> Voice.
 
 A reference's tokens are cached on the volume by the content of its audio, so that a voice that
-is used often is listened to once. A saved voice is voices/NAME.json in the bucket (or the local
-folder): its tokens and, where known, its transcript or style; no audio is needed to use it again.
+is used often is listened to once; the cache has a bounded number of places. A saved voice is
+voices/NAME.json in the bucket (or the local folder): its tokens and, where known, its transcript or
+style; no audio is needed to use it again.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Annotated
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from worker import audio
 from worker.cancellation import Cancellation
@@ -35,6 +36,10 @@ FORMAT = 1
 LONGEST = 4_096  # tokens: the 60 s that a reference may have, and some
 VALUES_MAX = 2 * LONGEST  # of a saved voice: both kinds of tokens, and some
 CACHED_BYTES_MAX = 1 << 20  # of a cached one: four for each token
+# Of the content's sha256, which decide where it is cached: 65,536 places of some 10 kB, whatever
+# comes.
+PLACE_DIGITS = 4
+_TOKENS = ("global_tokens", "semantic_tokens")
 Tokens = Annotated[tuple[int, ...], Field(fail_fast=True)]
 _REFERENCE = "prompt_speech_url"  # the field that every reference comes from
 
@@ -71,11 +76,12 @@ class Voices:
         """
         checked = audio.read(path, field=_REFERENCE)
         audio.check_reference(checked, field=_REFERENCE)
-        cached = self._cache / f"{_sha256(path)}.safetensors"
-        voice = self._recall(cached)
+        content = _sha256(path)
+        cached = self._cache / f"{content[:PLACE_DIGITS]}.safetensors"
+        voice = self._recall(cached, content)
         if voice is None:
             voice = self._hear(checked, cancellation)
-            _remember(cached, voice)
+            _remember(cached, content, voice)
         return Voice(voice.global_tokens, voice.semantic_tokens, transcript)
 
     def _hear(self, checked: audio.Audio, cancellation: Cancellation | None) -> Voice:
@@ -135,14 +141,20 @@ class Voices:
             key, kept.model_dump_json().encode(), "application/json", cancellation=cancellation
         )
 
-    def _recall(self, path: Path) -> Voice | None:
-        """A cached voice, or None when there is none that can be read and fits."""
+    def _recall(self, path: Path, content: str) -> Voice | None:
+        """The voice of this content that is cached; None where none is that can be read and fits.
+
+        At its place may lie another's.
+        """
         try:
             if path.stat().st_size > CACHED_BYTES_MAX:
                 return None
-            tensors = load_file(path)
+            with safe_open(path, "pt") as file:
+                if (file.metadata() or {}).get("sha256") != content:
+                    return None
+                tensors = {name: file.get_tensor(name) for name in _TOKENS}
             voice = Voice(_tokens(tensors["global_tokens"]), _tokens(tensors["semantic_tokens"]))
-        except (OSError, SafetensorError, KeyError, ValueError):
+        except (OSError, SafetensorError, ValueError):
             return None
         return None if self._engine.check(voice) or _too_long(voice) else voice
 
@@ -163,8 +175,11 @@ def _too_long(voice: Voice) -> str | None:
     return None
 
 
-def _remember(path: Path, voice: Voice) -> None:
-    """Cache a voice. A volume that is full or read-only costs time later, never the job."""
+def _remember(path: Path, content: str, voice: Voice) -> None:
+    """Cache a voice, in place of one that lies there.
+
+    A volume that is full or read-only costs time later, never the job.
+    """
     tokens = {
         "global_tokens": torch.tensor(voice.global_tokens, dtype=torch.int32),
         "semantic_tokens": torch.tensor(voice.semantic_tokens, dtype=torch.int32),
@@ -174,7 +189,7 @@ def _remember(path: Path, voice: Voice) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
             staged = Path(file.name)
-        save_file(tokens, staged)
+        save_file(tokens, staged, metadata={"sha256": content})
         staged.replace(path)
     except (OSError, SafetensorError) as error:
         event(logging.WARNING, "voice not cached", error=str(error))

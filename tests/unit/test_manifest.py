@@ -14,7 +14,8 @@ import pytest
 
 from docs.generate import ANSWER
 from worker import manifest
-from worker.errors import StorageError
+from worker.cancellation import Cancellation
+from worker.errors import JobCancelledError, StorageError
 from worker.fields import MAX_TEXT
 from worker.keys import Keys
 from worker.manifest import Manifests, digest, settled_seed
@@ -41,15 +42,24 @@ class Bucket(LocalStorage):
         self.types[key] = content_type
         super().put(path, key, content_type)
 
-    def get(self, key: str, into: Path, *, max_bytes: int | None = None) -> Path:
-        self._check("get")
+    def get(
+        self,
+        key: str,
+        into: Path,
+        *,
+        max_bytes: int | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Path:
+        self._check("get", cancellation)
         return super().get(key, into, max_bytes=max_bytes)
 
-    def exists(self, key: str) -> bool:
-        self._check("exists")
+    def exists(self, key: str, *, cancellation: Cancellation | None = None) -> bool:
+        self._check("exists", cancellation)
         return super().exists(key)
 
-    def _check(self, call: str) -> None:
+    def _check(self, call: str, cancellation: Cancellation | None = None) -> None:
+        if cancellation is not None:
+            cancellation.check()
         if call in self.refused:
             raise StorageError("access is denied")
 
@@ -72,10 +82,13 @@ class World:
             self.storage.write_bytes(key, b"x", "audio/wav")
 
     def recall(
-        self, request: SpeechRequest | None = None, job: str = "job-1"
+        self,
+        request: SpeechRequest | None = None,
+        job: str = "job-1",
+        cancellation: Cancellation | None = None,
     ) -> SpeechResponse | None:
         return self.manifests.recall(
-            request or self.request, job, self.folder, lambda key: f"new:{key}"
+            request or self.request, job, self.folder, lambda key: f"new:{key}", cancellation
         )
 
 
@@ -112,6 +125,16 @@ def test_no_url_is_kept(world: World) -> None:
     kept = world.storage.read_bytes(world.keys.manifest(digest(world.request)))
     assert b"old" not in kept
     assert b"example.com" not in kept
+
+
+def test_a_job_that_is_cancelled_meanwhile_is_not_looked_for_any_longer(world: World) -> None:
+    world.store()
+    world.keep()
+    cancellation = Cancellation()
+    assert world.recall(cancellation=cancellation) is not None
+    cancellation.cancel()
+    with pytest.raises(JobCancelledError):
+        world.recall(cancellation=cancellation)
 
 
 def test_another_job_or_request_is_not_it(world: World) -> None:

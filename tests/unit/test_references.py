@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from tests.support.https import HttpsServer, https_server
+from worker.cancellation import Cancellation
 from worker.download import Limits
 from worker.errors import DownloadError, NotFoundError, RequestError, StorageError, VoiceError
 from worker.keys import Keys
@@ -47,9 +48,18 @@ class Bucket(LocalStorage):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.bounds: list[int | None] = []
+        self.cancellations: list[Cancellation | None] = []
         self.failure: StorageError | None = None
 
-    def get(self, key: str, into: Path, *, max_bytes: int | None = None) -> Path:
+    def get(
+        self,
+        key: str,
+        into: Path,
+        *,
+        max_bytes: int | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Path:
+        self.cancellations.append(cancellation)
         self.bounds.append(max_bytes)
         if self.failure is not None:
             raise self.failure
@@ -109,6 +119,12 @@ def test_a_storage_that_fails_is_named_as_that(bucket: Bucket, folder: Path) -> 
     assert not isinstance(caught.value, NotFoundError)
     assert caught.value.message == f"{FIELD}: access is denied"
     assert caught.value.field == FIELD
+
+
+def test_the_storage_hears_of_the_jobs_cancellation(bucket: Bucket, folder: Path) -> None:
+    cancellation = Cancellation()
+    fetch_reference("team/alice.wav", bucket, KEYS, folder, cancellation=cancellation)
+    assert bucket.cancellations == [cancellation]
 
 
 @pytest.mark.parametrize("reference", ["../output/x.wav", "ftp://a.example/x", "s3://other/x"])

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, s3_server
@@ -90,6 +91,11 @@ def test_the_engine_gets_the_samples_that_were_checked_and_not_the_strangers_fil
     np.testing.assert_array_equal(samples, soundfile.read(path)[0][:, 0])
 
 
+def metadata_of(cached: Path) -> dict[str, str]:
+    with safe_open(cached, "pt") as file:
+        return dict(file.metadata())
+
+
 def test_a_reference_is_heard_once(
     make: Make, tiny_engine: Engine, reference: Path, tmp_path: Path
 ) -> None:
@@ -98,7 +104,7 @@ def test_a_reference_is_heard_once(
     (cached,) = (tmp_path / "cache" / "tiny@1").iterdir()
     tokens = load_file(cached)
     tokens["global_tokens"] = torch.tensor([1, 2, 3, 4, 5], dtype=torch.int32)
-    save_file(tokens, cached)
+    save_file(tokens, cached, metadata_of(cached))
     copy = Path(shutil.copy(reference, tmp_path / "another name.wav"))
     assert voices.listen(copy, None).global_tokens == (1, 2, 3, 4, 5)
 
@@ -111,7 +117,8 @@ def test_a_spoilt_cache_is_heard_again(
     voice = voices.listen(reference, None)
     (cached,) = (tmp_path / "cache" / "tiny@1").iterdir()
     if content is None:  # whole, but of another model
-        save_file({"global_tokens": torch.ones(9), "semantic_tokens": torch.ones(2)}, cached)
+        tokens = {"global_tokens": torch.ones(9), "semantic_tokens": torch.ones(2)}
+        save_file(tokens, cached, metadata_of(cached))
     else:
         cached.write_bytes(content)
     assert voices.listen(reference, None) == voice
@@ -341,6 +348,23 @@ def test_an_entry_appears_whole_by_a_rename(
     assert heard.cached() == [final]
 
 
+def test_a_place_in_the_cache_is_the_last_voices_and_places_are_bounded(
+    heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a million references, 65,536 take room on the volume."""
+    monkeypatch.setattr(module, "PLACE_DIGITS", 1)
+    files = [sound(tmp_path / f"{i}.wav", 1.5 + i / 100) for i in range(40)]
+    first = [heard.voices.listen(file, None) for file in files]
+    assert len(heard.cached()) <= 16
+    assert heard.voices.listen(files[-1], None) == first[-1]
+    assert len(heard.ear.heard) == 40
+    again = [heard.voices.listen(file, None) for file in files]
+    assert len(heard.ear.heard) > 40
+    for before, now in zip(first, again, strict=True):  # its own or heard anew, never another's
+        assert now == before or now.global_tokens[0] > 40
+    assert len(heard.cached()) <= 16
+
+
 def test_a_rename_that_fails_leaves_nothing(
     heard: Heard, reference: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -415,7 +439,7 @@ def test_a_name_that_is_none_is_told_of_under_its_own_field(heard: Heard) -> Non
 def test_a_storage_that_fails_is_not_a_voice_that_was_never_saved(
     heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_key: str) -> bytes:
+    def refuse(_key: str, **_: object) -> bytes:
         raise StorageError("access is denied")
 
     monkeypatch.setattr(heard.storage, "read_bytes", refuse)
@@ -473,7 +497,7 @@ def test_an_entry_that_nobody_cached_so_is_heard_again(
     heard.voices.listen(reference, None)
     (cached,) = heard.cached()
     good = {name: torch.ones(2, dtype=torch.int32) for name in ("global_tokens", "semantic_tokens")}
-    save_file(good | tensors, cached)
+    save_file(good | tensors, cached, metadata_of(cached))
     assert heard.voices.listen(reference, None).global_tokens == (2, 2)  # the second hearing
     assert heard.voices.listen(reference, None).global_tokens == (2, 2)
     assert len(heard.ear.heard) == 2

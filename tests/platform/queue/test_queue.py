@@ -217,6 +217,30 @@ def test_a_job_whose_storage_stalls_delays_no_other(
         door.chance = lambda: None
 
 
+@pytest.mark.parametrize("asked", ["GET", "PUT"])
+def test_a_cancelled_job_leaves_a_bucket_that_does_not_answer_at_once(
+    queue: Queue, one: WorkerProcess, door: Door, asked: str
+) -> None:
+    """Of one that waits the answer would come after a minute, as an error of the storage."""
+    hung = threading.Event()
+
+    def chance() -> float | None:
+        if door.seen[-1][0] != asked:
+            return None
+        hung.set()
+        return 60.0
+
+    door.chance = chance
+    try:
+        job_id = queue.put(SHORT)
+        assert hung.wait(60)
+        queue.cancel(job_id)
+        queue.wait_until(lambda: bool(events(one, job_id, "job cancelled")), 20, "the end")
+    finally:
+        door.chance = lambda: None
+    assert queue.wait(queue.put(SHORT)).status == "COMPLETED"
+
+
 def test_a_cancelled_job_frees_its_rows(queue: Queue, one: WorkerProcess) -> None:
     endless = {**LONG, "text": LONG["text"] * 20, "stream": True}
     job_id = queue.put(endless)
