@@ -319,7 +319,7 @@ def test_the_samples_are_not_left_behind(
 def test_a_full_volume_costs_the_entry_and_leaves_no_half_one(
     heard: Heard, reference: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_tokens: object, path: Path) -> None:
+    def full(_tokens: object, path: Path, metadata: object) -> None:
         Path(path).write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
