@@ -5,6 +5,11 @@ The SDK's own arguments work: --test_input JSON, --rp_serve_api, --rp_api_port a
 
 from __future__ import annotations
 
+from volume.stops import hear_stops
+
+if __name__ == "__main__":  # before the imports below, which take seconds on a volume
+    hear_stops()
+
 import asyncio
 import gc
 import logging

@@ -73,6 +73,10 @@ class RunningJobs:
             self._stop_taking = lambda: _call(theirs)
         for name in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(name, self._end, signal.Signals(name).name)
+        # One that came between the SDK's handler and ours has told the SDK alone.
+        alive = getattr(getattr(theirs, "__self__", None), "is_alive", None)
+        if alive is not None and not alive():
+            self._end(signal.SIGTERM.name)
 
     def give_up(self, reason: str) -> None:
         """End the worker since it cannot go on; from any thread."""
