@@ -34,10 +34,24 @@ def hear_stops() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)  # nothing is lost from here on
         if (program := os.fork()) != 0:
             _pass_on(program)
-    # Python's own would print a traceback. Where a shell has it ignored, that stays so.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    leave_stops_to_the_kernel()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+
+
+def leave_stops_to_the_kernel() -> None:
+    """Take away the handlers of stops: Python's own prints a traceback, and any may come late.
+
+    What is ignored, as a shell has it for what runs behind it, stays ignored.
+    """
+    for stop in STOPS:
+        if signal.getsignal(stop) is not signal.SIG_IGN:
+            signal.signal(stop, signal.SIG_DFL)
+
+
+def ignore_stops() -> None:
+    """Let no further stop interrupt the end that the first one has begun."""
+    for stop in STOPS:
+        signal.signal(stop, signal.SIG_IGN)
 
 
 def _pass_on(program: int) -> NoReturn:
@@ -82,8 +96,7 @@ def unwind_at_stops(seconds: float = UNWINDING_SECONDS) -> None:
 
 
 def _unwind(stop: int, _frame: FrameType | None) -> NoReturn:
-    for other in STOPS:  # a second one would interrupt the first one's unwinding
-        signal.signal(other, signal.SIG_IGN)
+    ignore_stops()
     print(f"stopped by {signal.Signals(stop).name}", file=sys.stderr, flush=True)
     sys.exit(128 + stop)
 

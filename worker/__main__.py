@@ -5,7 +5,7 @@ The SDK's own arguments work: --test_input JSON, --rp_serve_api, --rp_api_port a
 
 from __future__ import annotations
 
-from volume.stops import hear_stops
+from volume.stops import hear_stops, ignore_stops, leave_stops_to_the_kernel
 
 if __name__ == "__main__":  # before the imports below, which take seconds on a volume
     hear_stops()
@@ -99,6 +99,8 @@ def _serve(settings: Settings) -> int:
     )
     model = Layout(settings.runpod_volume).model(settings.spark_model)
     for check in (
+        # At SIGINT the SDK would raise SystemExit, which may be raised where nobody gets it.
+        leave_stops_to_the_kernel,
         fitness.named("gpu_memory", check_gpu_memory),
         fitness.named("model", partial(fitness.check_model, model)),
         fitness.named("storage", partial(fitness.check_storage, parts)),
@@ -129,6 +131,7 @@ def _serve(settings: Settings) -> int:
     except asyncio.CancelledError:  # how a drain ends the SDK's loop
         if running.reason is None:
             raise
+        ignore_stops()
     event(logging.INFO, "worker ends", reason=running.reason)
     return 1 if running.broken else 0
 
