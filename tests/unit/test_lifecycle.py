@@ -383,6 +383,28 @@ def test_an_sdk_without_a_handler_of_its_own(
     assert not theirs
 
 
+def test_a_stop_that_only_the_sdk_has_heard_is_a_stop(
+    last_resort: list[LastResort], theirs: list[tuple[object, ...]]
+) -> None:
+    """It came between the SDK's handler and ours; the SDK would poll once more, and lose a job."""
+
+    class Scaler:
+        alive = True
+
+        def is_alive(self) -> bool:
+            return self.alive
+
+        def handle_shutdown(self, *_given: object) -> None:
+            self.alive = False
+
+    scaler = Scaler()
+    signal.signal(signal.SIGTERM, scaler.handle_shutdown)
+    signal.raise_signal(signal.SIGTERM)
+    sdk = Sdk(RunningJobs(drain_seconds=0))
+    sdk.run([], lambda: None)
+    assert sdk.running.reason == "SIGTERM"
+
+
 def test_by_default_jobs_have_25_seconds_to_end(
     last_resort: list[LastResort], theirs: list[tuple[object, ...]]
 ) -> None:
