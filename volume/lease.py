@@ -9,6 +9,7 @@ this very machine and has gone. A holder that stood still finds a greater claim 
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import socket
@@ -96,8 +97,14 @@ class Lease:
         """Stop the heartbeat and let the next one in at once."""
         self._leave.set()
         self._thread.join()
+        self.release()
+        atexit.unregister(self.release)
+
+    def release(self) -> None:
+        """Let the next one in, where the claim is this process's; also at its exit."""
         with suppress(OSError):
-            _released(self._folder, self.generation).touch()
+            if owner_of(self._folder, self.generation) == Process.current():
+                _released(self._folder, self.generation).touch()
 
     def check(self) -> None:
         """Raise LeaseLostError when another has taken over."""
@@ -155,8 +162,11 @@ def acquire(
                 on_wait(describe(folder, holder))
             seen, since = beat, time.monotonic()
         if free or time.monotonic() - since > timing.takeover:
+            lease = Lease(folder, holder + 1, timing)
+            atexit.register(lease.release)  # a stop may come before it is entered
             if _claim(folder, holder + 1):
-                return Lease(folder, holder + 1, timing)
+                return lease
+            atexit.unregister(lease.release)
         else:
             time.sleep(timing.poll)
     return None

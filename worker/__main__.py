@@ -24,7 +24,13 @@ from typing import TYPE_CHECKING, Any
 from volume.layout import Layout, LayoutError, locked_wheel
 from worker import sdk
 from worker.errors import SetupError, device_failure
-from worker.lifecycle import Concurrency, RunningJobs, host_memory_free, sweep_scratch
+from worker.lifecycle import (
+    Concurrency,
+    RunningJobs,
+    end_forks_with_this_process,
+    host_memory_free,
+    sweep_scratch,
+)
 from worker.observe import event, log, set_up_logging
 from worker.settings import Settings, load_settings
 from worker.speech.checkpoint import Checkpoint
@@ -178,4 +184,5 @@ def _secrets(settings: Settings) -> list[str]:
 
 
 if __name__ == "__main__":
+    end_forks_with_this_process()
     sys.exit(main())

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -450,3 +451,24 @@ def test_what_runs_in_no_task_is_not_counted() -> None:
     asyncio.run(call())
     assert jobs.idle
     assert not cancellation.cancelled
+
+
+def test_what_is_forked_ends_with_a_worker_that_is_killed() -> None:
+    """The SDK's pings would name its jobs for ever, and the platform would wait for them."""
+    script = (
+        "import os, signal, time\n"
+        "from worker.lifecycle import end_forks_with_this_process\n"
+        "end_forks_with_this_process()\n"
+        "if os.fork() == 0:\n"
+        "    time.sleep(20)\n"
+        "    print('still here')\n"
+        "else:\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    # The output ends with the last process that has it.
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2], text=True, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout == ""

@@ -351,3 +351,18 @@ def test_claims_are_counted_by_number_and_strangers_files_are_not(tmp_path: Path
     for name in ("00000009.claim", "00000010.claim", "copy.claim", "00000011.heartbeat"):
         (tmp_path / name).touch()
     assert newest_claim(tmp_path) == 10
+
+
+def test_a_lease_that_was_taken_and_not_entered_is_released_at_the_exit(tmp_path: Path) -> None:
+    """A stop may come right after the claim."""
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from volume.lease import Timing, acquire\n"
+        "lease = acquire(Path(sys.argv[1]), is_done=lambda: False, timing=Timing())\n"
+        "sys.exit(lease.generation)\n"
+    )
+    repository = Path(__file__).parents[2]
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    assert subprocess.run(command, cwd=repository, check=False, timeout=60).returncode == 1
+    assert (tmp_path / "00000001.released").exists()
