@@ -69,7 +69,7 @@ def _pass_on(program: int) -> NoReturn:
             ended = pid != 0
             if pid == program:
                 number = os.waitstatus_to_exitcode(status)
-                if number == -stop:
+                if stop and number == -stop:
                     _tell(stop)
                 os._exit(number if number >= 0 else 128 - number)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import signal
 import threading
 import time
 import urllib.request
@@ -262,6 +264,21 @@ def test_a_worker_that_is_killed_is_replaced(
             names = [event["event"] for event in check_log(second)]
             assert names[-3:] == ["draining", "job answered", "drained"] or "worker ends" in names
     assert not list(Path(env["TMPDIR"]).glob(f"spark-tts-{second.process.pid}-*"))
+
+
+def test_jobs_come_back_of_a_worker_that_the_kernel_kills_alone(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    """As it does where memory is short: the SDK's pings, a process of their own, end with it."""
+    with (
+        Queue(hold_seconds=1.0, dead_after=3.0).running() as own,
+        worker(own, "killed", env, tmp_path) as killed,
+    ):
+        job_id = own.put({**LONG, "text": LONG["text"] * 20})
+        own.wait_until(lambda: own.jobs[job_id].status == "IN_PROGRESS", 30, "the start")
+        own.wait_until(lambda: own.workers["killed"].pings > 0, 30, "a ping")
+        os.kill(killed.process.pid, signal.SIGKILL)
+        own.wait_until(lambda: own.jobs[job_id].status == "IN_QUEUE", 20, "its return")
 
 
 def check_streamed(job: Job) -> None:

@@ -105,6 +105,22 @@ def test_a_stop_is_heard_while_a_library_is_loaded(
         assert told == ([("worker ends", number.name)] if around else [])
 
 
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("os._exit(0)", 0),
+        ("os._exit(3)", 3),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 137),  # as the kernel does without memory
+        # A program of its own, which outlives its parent and is reaped, and does not end it.
+        ("subprocess.run(['sh', '-c', '(sleep 0.1; exit 9) &']); time.sleep(0.3); os._exit(4)", 4),
+    ],
+)
+def test_the_first_process_ends_as_the_program_does(end: str, status: int) -> None:
+    imports = "import os, signal, subprocess, time; from volume.stops import hear_stops"
+    command = [*AS_FIRST, sys.executable, "-c", f"{imports}; hear_stops(); {end}"]
+    assert subprocess.run(command, cwd=REPOSITORY, timeout=60, check=False).returncode == status
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_is_heard_during_the_checks(
     demo_volume: Path, tmp_path: Path, number: signal.Signals
