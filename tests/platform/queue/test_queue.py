@@ -274,9 +274,8 @@ def test_jobs_come_back_of_a_worker_that_the_kernel_kills_alone(
         Queue(hold_seconds=1.0, dead_after=3.0).running() as own,
         worker(own, "killed", env, tmp_path) as killed,
     ):
-        job_id = own.put({**LONG, "text": LONG["text"] * 20})
-        own.wait_until(lambda: own.jobs[job_id].status == "IN_PROGRESS", 30, "the start")
-        own.wait_until(lambda: own.workers["killed"].pings > 0, 30, "a ping")
+        job_id = own.put({**LONG, "text": LONG["text"] * 20, "stream": True})
+        own.wait_until(lambda: bool(own.jobs[job_id].progress), 60, "its first sentence")
         os.kill(killed.process.pid, signal.SIGKILL)
         own.wait_until(lambda: own.jobs[job_id].status == "IN_QUEUE", 20, "its return")
 
