@@ -76,6 +76,7 @@ class Lease:
 
     def __init__(self, folder: Path, generation: int, timing: Timing) -> None:
         self.generation = generation
+        self._claimed = False
         self._folder = folder
         self._timing = timing
         self._lost = threading.Event()
@@ -100,10 +101,24 @@ class Lease:
         self.release()
         atexit.unregister(self.release)
 
+    def claim(self) -> bool:
+        """Create the claim file; False when another was first. O_EXCL is atomic on NFS too."""
+        path, owner = _claim_file(self._folder, self.generation), asdict(Process.current())
+        atexit.register(self.release)  # a stop may come before the lease is entered
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:
+            atexit.unregister(self.release)
+            return False
+        self._claimed = True
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(owner, file)
+        return True
+
     def release(self) -> None:
-        """Let the next one in, where the claim is this process's; also at its exit."""
-        with suppress(OSError):
-            if owner_of(self._folder, self.generation) == Process.current():
+        """Let the next one in, where this one has claimed it."""
+        if self._claimed:
+            with suppress(OSError):
                 _released(self._folder, self.generation).touch()
 
     def check(self) -> None:
@@ -163,10 +178,8 @@ def acquire(
             seen, since = beat, time.monotonic()
         if free or time.monotonic() - since > timing.takeover:
             lease = Lease(folder, holder + 1, timing)
-            atexit.register(lease.release)  # a stop may come before it is entered
-            if _claim(folder, holder + 1):
+            if lease.claim():
                 return lease
-            atexit.unregister(lease.release)
         else:
             time.sleep(timing.poll)
     return None
@@ -210,19 +223,6 @@ def describe(folder: Path, generation: int) -> str:
     return (
         f"process {owner.pid} on {owner.host}" if owner else "a worker that has not said its name"
     )
-
-
-def _claim(folder: Path, generation: int) -> bool:
-    """Create the claim file; False when another was first. O_EXCL is atomic on NFS too."""
-    try:
-        descriptor = os.open(
-            _claim_file(folder, generation), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644
-        )
-    except FileExistsError:
-        return False
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(Process.current()), file)
-    return True
 
 
 def _claim_file(folder: Path, generation: int) -> Path:

@@ -221,8 +221,9 @@ def test_a_stop_during_the_install_is_heard(
     assert started.stop(process, seconds=10) == STOPPED, log.read_text()
     assert "stopped by SIGTERM" in log.read_text()
     leases = tmp_path / "SparkTTS-serverless" / "locks"
-    for lease in leases.glob("*") if leases.exists() else ():
-        assert is_free(lease, newest_claim(lease))
+    for lease in leases.glob("*"):
+        held = f"{sorted(path.name for path in lease.iterdir())}: {log.read_text()}"
+        assert is_free(lease, newest_claim(lease)), held
     assert not list(installed_files(started))
 
 

@@ -353,14 +353,18 @@ def test_claims_are_counted_by_number_and_strangers_files_are_not(tmp_path: Path
     assert newest_claim(tmp_path) == 10
 
 
-def test_a_lease_that_was_taken_and_not_entered_is_released_at_the_exit(tmp_path: Path) -> None:
-    """A stop may come right after the claim."""
+@pytest.mark.parametrize("stop", ["", "lease.json.dump = lambda *_: sys.exit(1)"])
+def test_a_lease_that_was_taken_and_not_entered_is_released_at_the_exit(
+    tmp_path: Path, stop: str
+) -> None:
+    """A stop may come right after the claim, or in the midst of it."""
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from volume.lease import Timing, acquire\n"
-        "lease = acquire(Path(sys.argv[1]), is_done=lambda: False, timing=Timing())\n"
-        "sys.exit(lease.generation)\n"
+        "from volume import lease\n"
+        f"{stop}\n"
+        "taken = lease.acquire(Path(sys.argv[1]), is_done=lambda: False, timing=lease.Timing())\n"
+        "sys.exit(taken.generation)\n"
     )
     repository = Path(__file__).parents[2]
     command = [sys.executable, "-c", script, str(tmp_path)]
