@@ -5,11 +5,15 @@ The exit status says what went wrong; volume/errors.py lists them.
 
 from __future__ import annotations
 
+from volume.stops import hear_stops, unwind_at_stops
+
+if __name__ == "__main__":  # before the imports below
+    hear_stops()
+
 import argparse
 import json
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -95,9 +99,6 @@ def _add_what(command: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit status is 0 when everything that was asked for is so."""
     options = parser().parse_args(argv)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # An exit by exception, so that children are stopped and the lease is released.
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         layout = Layout(mount_point(os.environ.get("RUNPOD_VOLUME")))
         return command(options, layout)
@@ -240,4 +241,5 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    unwind_at_stops()
     sys.exit(main())

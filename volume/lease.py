@@ -9,6 +9,7 @@ this very machine and has gone. A holder that stood still finds a greater claim 
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
@@ -79,6 +80,7 @@ class Lease:
 
     def __init__(self, folder: Path, generation: int, timing: Timing) -> None:
         self.generation = generation
+        self._claimed = False
         self._folder = folder
         self._timing = timing
         self._lost = threading.Event()
@@ -90,7 +92,7 @@ class Lease:
         try:
             self._beat(0)
         except OSError:
-            _release(self._folder, self.generation)
+            self.release()
             raise
         self._thread.start()
         return self
@@ -104,7 +106,32 @@ class Lease:
         """Stop the heartbeat and let the next one in at once."""
         self._leave.set()
         self._thread.join()
-        _release(self._folder, self.generation)
+        self.release()
+        atexit.unregister(self.release)
+
+    def claim(self) -> bool:
+        """Create the claim file; False when another was first. O_EXCL is atomic on NFS too."""
+        path, owner = _claim_file(self._folder, self.generation), asdict(Process.current())
+        atexit.register(self.release)  # a stop may come before the lease is entered
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:
+            atexit.unregister(self.release)
+            return False
+        self._claimed = True
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(owner, file)
+        except OSError:  # full: nobody should wait for a holder without a name
+            self.release()
+            raise
+        return True
+
+    def release(self) -> None:
+        """Let the next one in, where this one has claimed it."""
+        if self._claimed:
+            with suppress(OSError):
+                _released(self._folder, self.generation).touch()
 
     def check(self) -> None:
         """Raise LeaseLostError when another has taken over."""
@@ -162,8 +189,9 @@ def acquire(
                 on_wait(describe(folder, holder))
             seen, since = beat, time.monotonic()
         if free or time.monotonic() - since > timing.takeover:
-            if _claim(folder, holder + 1):
-                return Lease(folder, holder + 1, timing)
+            lease = Lease(folder, holder + 1, timing)
+            if lease.claim():
+                return lease
         else:
             time.sleep(timing.poll)
     return None
@@ -210,29 +238,6 @@ def describe(folder: Path, generation: int) -> str:
     return (
         f"process {owner.pid} on {owner.host}" if owner else "a worker that has not said its name"
     )
-
-
-def _claim(folder: Path, generation: int) -> bool:
-    """Create the claim file; False when another was first. O_EXCL is atomic on NFS too."""
-    try:
-        descriptor = os.open(
-            _claim_file(folder, generation), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644
-        )
-    except FileExistsError:
-        return False
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(asdict(Process.current()), file)
-    except OSError:  # full: nobody should wait for a holder without a name
-        _release(folder, generation)
-        raise
-    return True
-
-
-def _release(folder: Path, generation: int) -> None:
-    """Let the next one in at once; where even that cannot be said, it comes when all is silent."""
-    with suppress(OSError):
-        _released(folder, generation).touch()
 
 
 def _claim_file(folder: Path, generation: int) -> Path:

@@ -5,6 +5,11 @@ The SDK's own arguments work: --test_input JSON, --rp_serve_api, --rp_api_port a
 
 from __future__ import annotations
 
+from volume.stops import hear_stops, ignore_stops, leave_stops_to_the_kernel
+
+if __name__ == "__main__":  # before the imports below, which take seconds on a volume
+    hear_stops()
+
 import asyncio
 import gc
 import logging
@@ -19,7 +24,13 @@ from typing import TYPE_CHECKING, Any
 from volume.layout import Layout, LayoutError, locked_wheel
 from worker import sdk
 from worker.errors import SetupError, device_failure
-from worker.lifecycle import Concurrency, RunningJobs, host_memory_free, sweep_scratch
+from worker.lifecycle import (
+    Concurrency,
+    RunningJobs,
+    end_forks_with_this_process,
+    host_memory_free,
+    sweep_scratch,
+)
 from worker.observe import event, log, set_up_logging
 from worker.settings import Settings, load_settings
 from worker.speech.checkpoint import Checkpoint
@@ -94,6 +105,8 @@ def _serve(settings: Settings) -> int:
     )
     model = Layout(settings.runpod_volume).model(settings.spark_model)
     for check in (
+        # At SIGINT the SDK would raise SystemExit, which may be raised where nobody gets it.
+        leave_stops_to_the_kernel,
         fitness.named("gpu_memory", check_gpu_memory),
         fitness.named("model", partial(fitness.check_model, model)),
         fitness.named("storage", partial(fitness.check_storage, parts)),
@@ -124,6 +137,7 @@ def _serve(settings: Settings) -> int:
     except asyncio.CancelledError:  # how a drain ends the SDK's loop
         if running.reason is None:
             raise
+        ignore_stops()
     event(logging.INFO, "worker ends", reason=running.reason)
     return 1 if running.broken else 0
 
@@ -170,4 +184,5 @@ def _secrets(settings: Settings) -> list[str]:
 
 
 if __name__ == "__main__":
+    end_forks_with_this_process()
     sys.exit(main())

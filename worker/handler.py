@@ -169,6 +169,9 @@ def _worker_threads(
     manifests = Manifests(parts.storage, parts.keys) if service.remembers else None
 
     async def work(order: _Order) -> Answer:
+        if not isinstance(order.job.get("id"), str):
+            # The SDK puts it into a header of all its requests, none of which can then be sent.
+            service.running.give_up("the platform gave a job whose id is no text")
         try:
             return await asyncio.get_running_loop().run_in_executor(
                 threads, partial(_answer, order, parts, service, manifests)

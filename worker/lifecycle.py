@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from worker.observe import event
 SHORT = 0.10  # share of free memory below which fewer jobs are taken
 PLENTY = 0.25  # and above which there are as many as before
 FORCED_END_SECONDS = 10.0  # after the drain, for what does not listen
+PR_SET_PDEATHSIG = 1  # prctl(2)
 _SCRATCH = "spark-tts-"
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -73,6 +75,10 @@ class RunningJobs:
             self._stop_taking = lambda: _call(theirs)
         for name in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(name, self._end, signal.Signals(name).name)
+        # One that came between the SDK's handler and ours has told the SDK alone.
+        alive = getattr(getattr(theirs, "__self__", None), "is_alive", None)
+        if alive is not None and not alive():
+            self._end(signal.SIGTERM.name)
 
     def give_up(self, reason: str) -> None:
         """End the worker since it cannot go on; from any thread."""
@@ -155,6 +161,21 @@ def host_memory_free() -> float:
             cached = int(dict(line.split() for line in stat)[reclaimable])
             shares.append((most - now + cached) / most)
     return max(min(shares), 0.0)
+
+
+def end_forks_with_this_process() -> None:
+    """Have the kernel end what is forked from here, such as the SDK's pings, when this is killed.
+
+    Pings that went on would name the killed worker's jobs, and RunPod would wait for them.
+    """
+    ours, libc = os.getpid(), ctypes.CDLL(None)
+
+    def in_child() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != ours:  # it has been killed before that
+            os._exit(1)
+
+    os.register_at_fork(after_in_child=in_child)
 
 
 def scratch_prefix() -> str:

@@ -1,7 +1,12 @@
-"""The image's root under bubblewrap, as RunPod starts it: a volume, a port, nothing of the host."""
+"""The image's root under bubblewrap, as RunPod starts it: a volume, a port, nothing of the host.
+
+The entry point is process 1, as under a container runtime: the kernel spares that one signals.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +14,7 @@ from pathlib import Path
 
 from tests.nix.host import tool
 from tests.nix.image_files import Image
+from tests.support.first_process import first_process
 
 HOSTS = b"127.0.0.1 localhost\n"
 
@@ -30,7 +36,7 @@ class Container:
         """Return the whole command line."""
         command = [tool("bwrap"), "--tmpfs", "/", *self.root()]
         command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp"]
-        command += ["--die-with-parent", "--unshare-pid"]
+        command += ["--die-with-parent", "--unshare-pid", "--as-pid-1"]
         command += ["--unshare-user", "--uid", str(self.user), "--gid", str(self.user)]
         if isinstance(self.volume, Path):
             command += ["--bind", str(self.volume), "/runpod-volume"]
@@ -71,6 +77,16 @@ class Container:
         process.stdin.write(HOSTS)
         process.stdin.close()
         return process
+
+    @staticmethod
+    def stop(started: subprocess.Popen[bytes], seconds: float) -> int:
+        """Send it SIGTERM, as a container runtime does; the exit status, within so many seconds."""
+        try:
+            os.kill(first_process(started.pid), signal.SIGTERM)
+            return started.wait(seconds)
+        finally:
+            started.kill()
+            started.wait()
 
     def run(self, *arguments: str) -> tuple[int, str]:
         """Run it to its end: its exit status and what it printed."""

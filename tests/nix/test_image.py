@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import time
 import wave
@@ -24,10 +25,12 @@ from tests.nix.own_wheels import installed, top_folders, wheel_of
 from tests.nix.workshop import REPOSITORY, Workshop, copy_tree
 from tests.support.index_server import index_of, write_locks
 from tests.support.worker_process import LOOPBACK_ONLY, free_port, post, wait_until_up
+from volume.lease import is_free, newest_claim
 
 pytestmark = pytest.mark.image
 
 SIZE_MAX = 100_000_000  # bytes, compressed
+STOPPED = 128 + signal.SIGTERM
 Report = Callable[[str, object], None]
 
 
@@ -174,8 +177,8 @@ def answer(container: Container, log: Path) -> tuple[dict[str, Any], float]:
         text = {"text": "They bought a new car.", "prompt_speech_url": "demo.wav"}
         return post(f"{url}/runsync", {"input": text}), seconds
     finally:
-        process.terminate()
-        process.wait(timeout=30)
+        # The SDK's server, when it has ended well, ends as the signal would have ended it.
+        assert container.stop(process, seconds=30) == STOPPED, log.read_text()
 
 
 def spoken(done: dict[str, Any], container: Container) -> float:
@@ -201,6 +204,27 @@ def test_an_empty_volume_becomes_a_worker(
     report("second start: seconds", f"{second:.1f}")
     assert "installing" not in (place / "second.log").read_text()
     assert files == {path: path.stat().st_mtime_ns for path in installed_files(container)}
+
+
+@pytest.mark.parametrize("moment", ["", "environment: installing"])
+def test_a_stop_during_the_install_is_heard(
+    container: Container, tmp_path: Path, moment: str
+) -> None:
+    """At once after the start too; the lease is released, and nothing half is left in place."""
+    started = replace(container, volume=tmp_path, user=0)
+    log = tmp_path.with_suffix(".log")
+    process = started.start(log=log)
+    deadline = time.monotonic() + 60
+    uses = tmp_path / "SparkTTS-serverless" / "uses"  # the first that it writes
+    while not (uses.exists() and moment in log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert started.stop(process, seconds=10) == STOPPED, log.read_text()
+    assert "stopped by SIGTERM" in log.read_text()
+    leases = tmp_path / "SparkTTS-serverless" / "locks"
+    for lease in leases.glob("*"):
+        held = f"{sorted(path.name for path in lease.iterdir())}: {log.read_text()}"
+        assert is_free(lease, newest_claim(lease)), held
+    assert not list(installed_files(started))
 
 
 def installed_files(container: Container) -> list[Path]:

@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,9 +67,11 @@ class World:
             "NO_PROXY": "127.0.0.1",
         }
 
-    def start(self, *arguments: str, locks: Path | None = None) -> subprocess.Popen[str]:
-        """Start `python -m volume` with short lease times."""
-        command = [sys.executable, "-m", "volume", "--locks", str(locks or self.locks)]
+    def start(
+        self, *arguments: str, locks: Path | None = None, around: Sequence[str] = ()
+    ) -> subprocess.Popen[str]:
+        """Start `python -m volume` with short lease times; `around` is a command that runs it."""
+        command = [*around, sys.executable, "-m", "volume", "--locks", str(locks or self.locks)]
         command += [
             "--heartbeat",
             "0.2",

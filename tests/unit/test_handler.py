@@ -438,6 +438,17 @@ class Broken(RunningJobs):
         self.reasons.append(reason)
 
 
+@pytest.mark.parametrize("job_id", [5, None])
+def test_an_id_that_is_no_text_ends_the_worker_which_could_send_no_answer(
+    small, job_id: object
+) -> None:
+    """The SDK puts it into a header of all its requests from then on."""
+    broken = Broken()
+    answered = answer(small, {**job(), "id": job_id}, Service(running=broken))
+    assert json.loads(answered["error"])["code"] == "invalid_request"
+    assert broken.reasons == ["the platform gave a job whose id is no text"]
+
+
 @pytest.mark.parametrize(
     ("error", "code", "field"),
     [

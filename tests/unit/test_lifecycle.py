@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -383,6 +384,28 @@ def test_an_sdk_without_a_handler_of_its_own(
     assert not theirs
 
 
+def test_a_stop_that_only_the_sdk_has_heard_is_a_stop(
+    last_resort: list[LastResort], theirs: list[tuple[object, ...]]
+) -> None:
+    """It came between the SDK's handler and ours; the SDK would poll once more, and lose a job."""
+
+    class Scaler:
+        alive = True
+
+        def is_alive(self) -> bool:
+            return self.alive
+
+        def handle_shutdown(self, *_given: object) -> None:
+            self.alive = False
+
+    scaler = Scaler()
+    signal.signal(signal.SIGTERM, scaler.handle_shutdown)
+    signal.raise_signal(signal.SIGTERM)
+    sdk = Sdk(RunningJobs(drain_seconds=0))
+    sdk.run([], lambda: None)
+    assert sdk.running.reason == "SIGTERM"
+
+
 def test_by_default_jobs_have_25_seconds_to_end(
     last_resort: list[LastResort], theirs: list[tuple[object, ...]]
 ) -> None:
@@ -428,3 +451,24 @@ def test_what_runs_in_no_task_is_not_counted() -> None:
     asyncio.run(call())
     assert jobs.idle
     assert not cancellation.cancelled
+
+
+def test_what_is_forked_ends_with_a_worker_that_is_killed() -> None:
+    """The SDK's pings would name its jobs for ever, and the platform would wait for them."""
+    script = (
+        "import os, signal, time\n"
+        "from worker.lifecycle import end_forks_with_this_process\n"
+        "end_forks_with_this_process()\n"
+        "if os.fork() == 0:\n"
+        "    time.sleep(20)\n"
+        "    print('still here')\n"
+        "else:\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    # The output ends with the last process that has it.
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2], text=True, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout == ""

@@ -8,6 +8,7 @@ import inspect
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ import pytest
 
 from tests.support.small_parts import TEXT, SmallParts, small_parts
 from volume.layout import locked_wheel
+from volume.stops import STOPS
 from worker import __main__ as worker_main
 from worker import lifecycle
 from worker.errors import SetupError
@@ -107,7 +109,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
     handlers, level, propagate = log.handlers[:], log.level, log.propagate
     interval = sys.getswitchinterval()
+    stops = {stop: signal.getsignal(stop) for stop in STOPS}
     yield world
+    for stop, handler in stops.items():
+        signal.signal(stop, handler)
     sys.setswitchinterval(interval)
     gc.enable()
     log.handlers[:], log.propagate = handlers, propagate
@@ -378,7 +383,7 @@ def test_the_workers_stream_is_the_jobs_default(
 def test_all_is_checked_before_the_first_job(world: World, tmp_path: Path) -> None:
     world.serve()
     assert [check.__name__ for check in world.sdk.checks] == [
-        "gpu_memory", "model", "storage", "speech",
+        "leave_stops_to_the_kernel", "gpu_memory", "model", "storage", "speech",
     ]  # fmt: skip
     by_name = {check.__name__: check for check in world.sdk.checks}
     by_name["storage"]()

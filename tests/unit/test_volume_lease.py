@@ -423,3 +423,22 @@ def test_who_finds_the_volume_full_leaves_the_lease_to_the_next_one(
     third = acquire(tmp_path, is_done=never, timing=Timing())
     assert third is not None
     assert third.generation == 3
+
+
+@pytest.mark.parametrize("stop", ["", "lease.json.dump = lambda *_: sys.exit(1)"])
+def test_a_lease_that_was_taken_and_not_entered_is_released_at_the_exit(
+    tmp_path: Path, stop: str
+) -> None:
+    """A stop may come right after the claim, or in the midst of it."""
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from volume import lease\n"
+        f"{stop}\n"
+        "taken = lease.acquire(Path(sys.argv[1]), is_done=lambda: False, timing=lease.Timing())\n"
+        "sys.exit(taken.generation)\n"
+    )
+    repository = Path(__file__).parents[2]
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    assert subprocess.run(command, cwd=repository, check=False, timeout=60).returncode == 1
+    assert (tmp_path / "00000001.released").exists()

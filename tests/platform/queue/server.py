@@ -23,7 +23,7 @@ import ssl
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -117,6 +117,8 @@ class Queue:
         self.counts: Counter[str] = Counter()  # requests and faults, by name
         self.jobs: dict[str, Job] = {}
         self.workers: dict[str, Worker] = {}
+        # What the next takes are answered with in place of jobs: status, content type, body.
+        self.garbage: deque[tuple[int, str, bytes]] = deque()
         self._hold = hold_seconds
         self._dead_after = dead_after
         self._ping_seconds = ping_seconds
@@ -159,6 +161,13 @@ class Queue:
     def put(self, asked: Any, job_id: str | None = None) -> str:
         """Queue a job with this input; its id."""
         return self._run(self._put(asked, job_id))
+
+    def hand_over(self, asked: Any, job_id: str, workers: Iterable[str]) -> None:
+        """Know a job that workers have got already, by whatever way."""
+        self.jobs[job_id] = Job(job_id, asked, "IN_PROGRESS", put_at=time.monotonic())
+        for worker in workers:
+            self.jobs[job_id].deliveries.append((worker, time.monotonic()))
+            self.workers[worker].jobs.add(job_id)
 
     def cancel(self, job_id: str) -> None:
         """Cancel it, queued or running; nothing happens where it has ended."""
@@ -303,6 +312,9 @@ class Queue:
             raise web.HTTPInternalServerError
         if self._falls("take_garbage"):
             return web.Response(text="{", content_type="application/json")
+        if self.garbage:
+            status, kind, body = self.garbage.popleft()
+            return web.Response(status=status, body=body, headers={"Content-Type": kind})
         batch = "/job-take-batch/" in request.path
         self.counts["take: batch" if batch else "take: single"] += 1
         wanted = int(request.query["batch_size"]) if batch else 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import signal
 import threading
 import time
 import urllib.request
@@ -288,6 +290,20 @@ def test_a_worker_that_is_killed_is_replaced(
     assert not list(Path(env["TMPDIR"]).glob(f"spark-tts-{second.process.pid}-*"))
 
 
+def test_jobs_come_back_of_a_worker_that_the_kernel_kills_alone(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    """As it does where memory is short: the SDK's pings, a process of their own, end with it."""
+    with (
+        Queue(hold_seconds=1.0, dead_after=3.0).running() as own,
+        worker(own, "killed", env, tmp_path) as killed,
+    ):
+        job_id = own.put({**LONG, "text": LONG["text"] * 20, "stream": True})
+        own.wait_until(lambda: bool(own.jobs[job_id].progress), 60, "its first sentence")
+        os.kill(killed.process.pid, signal.SIGKILL)
+        own.wait_until(lambda: own.jobs[job_id].status == "IN_QUEUE", 20, "its return")
+
+
 def check_streamed(job: Job) -> None:
     """The sentences one by one, then the answer; the job's output holds all of them."""
     *segments, answer = job.stream
@@ -312,3 +328,69 @@ def test_running_jobs_are_left_to_the_platform_when_the_time_is_up(
         assert own.jobs[job_id].answers == []
         (drained,) = [e for e in check_log(hasty) if e["event"] == "drained"]
         assert drained["left_to_the_platform"] == 1
+
+
+GARBAGE = {
+    "a web page": (200, "text/html", b"<html>Bad gateway</html>"),
+    "a web page as JSON": (200, "application/json", b"<html>"),
+    "half of it": (200, "application/json", b'[{"id": "half", "inp'),
+    "nothing": (200, "application/json", b""),
+    "no text": (200, "application/json", b"\xff\xfe["),
+    "a number": (200, "application/json", b"5"),
+    "null": (200, "application/json", b"null"),
+    "an empty job": (200, "application/json", b"{}"),
+    "very deep": (200, "application/json", b"[" * 100_000),
+    "unauthorized": (401, "application/json", b"{}"),
+    "not found": (404, "text/html", b"?"),
+    "bad gateway": (502, "text/html", b"?"),
+    "overloaded": (503, "text/plain", b"?"),
+}
+
+
+def test_garbage_from_the_platform_is_survived(queue: Queue, one: WorkerProcess) -> None:
+    queue.garbage.extend(GARBAGE.values())
+    queue.wait_until(lambda: not queue.garbage, 60, "all of it to be taken")
+    assert queue.wait(queue.put(SHORT)).status == "COMPLETED"
+
+
+def test_strange_jobs_are_answered_and_those_beside_them_too(
+    queue: Queue, one: WorkerProcess
+) -> None:
+    strange: dict[str, dict[str, Any]] = {
+        "without-input": {},
+        "null-input": {"input": None},
+        "list-input": {"input": [1, 2]},
+        "enormous-input": {"input": {"text": "a" * 20_000_000}},
+        "more-keys": {"input": SHORT, "webhook": None, "policy": {"ttl": 5}, "status": "IN_QUEUE"},
+        "beside": {"input": SHORT},
+    }
+    for name, job in strange.items():
+        queue.hand_over(job.get("input"), name, ["one"])
+    body = json.dumps([{"id": name, **job} for name, job in strange.items()]).encode()
+    queue.garbage.append((200, "application/json", body))
+    answered = {name: queue.wait(name) for name in strange}
+    assert {name for name, job in answered.items() if job.status == "COMPLETED"} == {
+        "more-keys", "beside",
+    }  # fmt: skip
+    for name in ("without-input", "null-input", "list-input", "enormous-input"):
+        error = answered[name].error or ""
+        assert json.loads(error)["code"] == "invalid_request"
+        assert len(error) < 1_000
+
+
+def test_one_job_twice_at_once_is_one_answer(queue: Queue, one: WorkerProcess, door: Door) -> None:
+    """The platform takes a worker for dead and hands its job out again, here to the same one."""
+    queue.hand_over(LONG, "both", ["one"])
+    job = {"id": "both", "input": {**LONG, "stream": True}}
+    queue.garbage.append((200, "application/json", json.dumps([job, job]).encode()))
+    queue.wait_until(lambda: len(queue.jobs["both"].answers) == 2, 120, "both answers")
+    first, second = (answer["output"] for answer in queue.jobs["both"].answers)
+    assert what_it_says(first) == what_it_says(second)
+    assert length(first["audio_url"]) == pytest.approx(first["duration"], abs=0.01)
+    for segment in second["segments"]:
+        seconds = segment["end"] - segment["start"]
+        assert length(segment["audio_url"]) == pytest.approx(seconds, abs=0.01)
+    listed = s3_client(door.url).list_objects_v2(Bucket=BUCKET, Prefix="output/speech_both")
+    keys = [found["Key"] for found in listed["Contents"]]
+    assert len([key for key in keys if key.endswith(".json")]) == 1
+    assert len(keys) == 2 + len(first["segments"])

@@ -6,10 +6,13 @@ thread. HOW is one of
     12              by chance; the same number makes the same modules late
     a.b:c.d         the module a.b comes when c.d has come, in whatever thread, or has failed
     a.b!            the module a.b cannot be read, the first time
+    a.b#            the module a.b comes by a call of C that keeps Python's lock for a minute, as
+                    the loading of a library does; a line HELD says when
 """
 
 from __future__ import annotations
 
+import ctypes
 import random
 import runpy
 import sys
@@ -30,6 +33,7 @@ PACKAGES = {
     *("whisperx", "transformers", "torch._dynamo", "pandas", "nltk"),  # and the aligner's
 }
 PATIENCE = 60.0  # seconds that a module waits for another one
+HELD = "Python's lock is held"
 
 # Runs a module's code, sooner or later.
 Run = Callable[[Callable[[], None]], None]
@@ -122,11 +126,22 @@ def broken_once(module: str) -> Callable[[str], Run | None]:
     return {module: fail}.get
 
 
+def held(module: str) -> Callable[[str], Run | None]:
+    def hold(load: Callable[[], None]) -> None:
+        print(HELD, flush=True)
+        ctypes.PyDLL(None).sleep(int(PATIENCE))
+        load()
+
+    return {module: hold}.get
+
+
 def parsed(how: str) -> Callable[[str], Run | None]:
     if how.isdecimal():
         return by_chance(how)
     if how.endswith("!"):
         return broken_once(how[:-1])
+    if how.endswith("#"):
+        return held(how[:-1])
     return one_after_the_other(*how.split(":"))
 
 
