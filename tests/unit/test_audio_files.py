@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import struct
 import tracemalloc
 from pathlib import Path
@@ -519,6 +520,23 @@ class TestWrite:
 
         with pytest.raises(JobCancelledError):
             write_blocks(blocks(), RATE, tmp_path / "out.wav", "wav")
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99, 1])
+    @pytest.mark.parametrize("audio_format", FORMATS)
+    def test_a_disk_that_is_full_on_the_way_is_a_storage_error(self, tmp_path, audio_format, share):
+        noise = np.random.default_rng(0).normal(0, 0.1, 20 * RATE).astype(np.float32)
+        path = tmp_path / "out"
+        write(Audio(noise, RATE), path, audio_format)
+        room = int(share * path.stat().st_size) - (share == 1)  # but for one byte
+        path.unlink()
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max(room, 0), hard))
+        try:
+            with pytest.raises(StorageError, match=f"as {audio_format}: File too large"):
+                write(Audio(noise, RATE), path, audio_format)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert not list(tmp_path.iterdir())
 
     def test_a_full_disk_is_a_storage_error_that_says_so(self, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 import soundfile
 
 from tests.conftest import DEMO_VOICE
+from worker.cancellation import Cancellation
 from worker.handler import Service, make_handler
 from worker.keys import Keys
 from worker.parts import Parts
@@ -38,13 +39,13 @@ JOBS = (
     {"text": "Hello.", "output_format": "ogg", "prompt_speech_url": "demo.wav", **COMMON},
 )
 SIZES = {  # kB, of disks by pages; 0: not even a name
-    "scratch": (0, 20, 48),
+    "scratch": (0, 48, 400),
     "output": (0, 48),
     "cache": (0,),
-    "files": (0, 32),
+    "files": (0, 32, 400),
 }
 if os.environ.get("HOSTILE") == "full":
-    SIZES = dict.fromkeys(SIZES, (*range(0, 64, 4), 200))
+    SIZES = dict.fromkeys(SIZES, (*range(0, 64, 4), 100, 200, 400))
 
 
 @contextmanager
@@ -77,14 +78,14 @@ def main(root: Path, model: Path, places: list[str]) -> None:
         folder.mkdir()
     tempfile.tempdir = str(scratch)
 
-    def fetch(url: str, into: Path) -> Path:
+    def fetch(url: str, into: Path, _cancellation: Cancellation) -> Path:
         return fetch_reference(url, storage, KEYS, into)
 
     for place in places:
         folder = {"scratch": scratch, "output": output, "cache": cache}.get(place)
         for size in SIZES[place]:
             voices = Voices(engine, storage, KEYS, cache / f"tiny@{size}")
-            parts = Parts(engine, voices, storage, KEYS, 60, fetch)
+            parts = Parts(engine, voices, storage, KEYS, 60, 7200, fetch)
             for number, job in enumerate(JOBS):
                 handle = make_handler(parts, Service(remembers=True))
                 asked = {"id": f"{place}-{size}-{number}", "input": job}
