@@ -295,7 +295,7 @@ def test_a_short_memory_anywhere_is_the_jobs_failure_alone(
 def test_a_sentence_that_cannot_be_stored_ends_a_streamed_job(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **_named: object) -> None:
         raise StorageError("the bucket is full")
 
     monkeypatch.setattr(desk.storage, "put", refuse)
