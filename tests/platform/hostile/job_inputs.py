@@ -160,6 +160,9 @@ TEXTS = [
     "...",
     "🙂",
     "<" * 300 + "a",
+    "a\n" * 10_000,  # three hours of sentences
+    "00:00:00.000 and 09:00:00.000 on a line\n42",
+    "a" + "\u2060" * 5_000,
 ]
 
 NUMBERS: list[Any] = [
