@@ -19,7 +19,7 @@ DATA_BYTES = 3 << 30  # that the worker may have at all, as in a small container
 LINES = {"text": "a\n" * 600, "multi_sentence_gap": 5, "max_length": 64, "temperature": 0}
 PROSE = (
     "It was a bright cold day in April, and the clocks were striking thirteen. The hallway smelt "
-    "of boiled cabbage and old rag mats. " * 160
+    "of boiled cabbage and old rag mats. " * 150
 )
 JOBS: list[dict[str, Any]] = [
     {**LINES, "stream": True, "output_name": "x" * 64},
