@@ -50,7 +50,7 @@ lock-dev: install  ## resolve pyproject.toml into requirements/, by hash
 # The demo model, on a volume of its own below this folder.
 speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TEXT="...")
 	@$(BIN)/python -m volume install --model demo
-	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(TEXT))' SEED='$(SEED)' $(BIN)/python scripts/speak.py
+	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(value TEXT))' SEED='$(SEED)' $(BIN)/python scripts/speak.py
 
 # In three runs side by side, for many tests wait for processes. What two of them print comes at the
 # end; `env` lets these hear Ctrl-C, to which the shell makes its background jobs deaf.

@@ -180,8 +180,19 @@ $answer
 
 With `stream`, each sentence is stored by itself, as output/NAME_JOBID.NNNN.FORMAT, and told of as
 soon as it is ready. On an ordinary endpoint, RunPod's `/status` shows a Progress while the job
-runs. Where the worker's `STREAM` is set, `/stream` gives a SpokenSegment for each sentence and,
-last, the answer; the job's output is then the list of all of them. The answer is the same in both.
+runs: the last update alone, with the sentences that are new in it, so that a client which asks less
+often than sentences come sees some of them in the answer only. Where the worker's `STREAM` is set
+(the field alone does not do it), `/stream` gives a SpokenSegment for each sentence and, last, the
+answer; the job's output is then the list of all of them. The answer is the same in both.
+
+## Long texts
+
+A job may have two hours of audio, gaps included; the operator can change that (`MAX_JOB_SECONDS`).
+Before anything is spoken the text is weighed at an ordinary pace: half a second for each sentence
+and 0.07 s for each letter (thrice that for a digit or a Chinese character), or `max_length` if that
+is less, divided by `speed_shift`, and the gaps between the sentences. More is `invalid_request`; a
+model that says twice as much as a job may have ends as `synthesis_failed`. With `stream` a job may
+have 1,000 sentences. Neighbours that are too short to stand alone ("Hi. Hi.") are one sentence.
 
 ## Delivered again
 
@@ -277,6 +288,7 @@ def _output_table(model: type[BaseModel]) -> str:
 def _error_rows() -> Iterator[tuple[str, ...]]:
     for error in _subclasses(WorkerError):
         what, _, advice = (inspect.getdoc(error) or "").partition("\n\n")
+        advice = " ".join(advice.split())
         yield f"`{error.code}`", what, advice
     yield "`internal_error`", "A fault of the worker's own.", "Report it, with the worker's log."
 

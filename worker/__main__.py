@@ -15,6 +15,8 @@ import gc
 import logging
 import os
 import sys
+import tempfile
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
@@ -55,6 +57,7 @@ def main() -> int:
         set_up_logging(settings.log_level, _secrets(settings))
         # Asked here already: the imports below take seconds, and a bad start is paid for.
         Layout(settings.runpod_volume).model(settings.spark_model)
+        _check_scratch()
         return _serve(settings)
     except (SetupError, LayoutError) as error:
         event(logging.ERROR, "setup failed", error=str(error))
@@ -81,9 +84,7 @@ def _serve(settings: Settings) -> int:
     from runpod.http_client import AsyncClientSession  # noqa: PLC0415
     from runpod.serverless.modules.rp_http import send_result  # noqa: PLC0415
 
-    from worker import fitness  # noqa: PLC0415
     from worker.handler import Service, make_handler, make_stream_handler  # noqa: PLC0415
-    from worker.speech.gpu import check_gpu_memory  # noqa: PLC0415
 
     async def send(job: dict[str, Any], progress: dict[str, Any]) -> None:
         # The SDK's progress_update sends each in a thread of its own, so that they overtake each
@@ -104,15 +105,9 @@ def _serve(settings: Settings) -> int:
         running=running,
     )
     model = Layout(settings.runpod_volume).model(settings.spark_model)
-    for check in (
-        # At SIGINT the SDK would raise SystemExit, which may be raised where nobody gets it.
-        leave_stops_to_the_kernel,
-        fitness.named("gpu_memory", check_gpu_memory),
-        fitness.named("model", partial(fitness.check_model, model)),
-        fitness.named("storage", partial(fitness.check_storage, parts)),
-        fitness.named("speech", partial(fitness.check_speech, parts)),
-    ):
-        runpod.serverless.register_fitness_check(check)
+    _check(parts, model, runpod.serverless.register_fitness_check if queued else None)
+    if queued and not settings.s3_bucket_name:
+        event(logging.WARNING, "no bucket")
 
     def free() -> float:
         try:
@@ -140,6 +135,39 @@ def _serve(settings: Settings) -> int:
         ignore_stops()
     event(logging.INFO, "worker ends", reason=running.reason)
     return 1 if running.broken else 0
+
+
+def _check(
+    parts: Parts, model: Path, register: Callable[[Callable[[], None]], object] | None
+) -> None:
+    """Have the SDK check what must hold before the first job.
+
+    Where it takes no jobs from the platform it checks nothing: the storage is asked here then.
+    """
+    from worker import fitness  # noqa: PLC0415
+    from worker.speech.gpu import check_gpu_memory  # noqa: PLC0415
+
+    storage = fitness.named("storage", partial(fitness.check_storage, parts))
+    if register is None:
+        storage()
+        return
+    # At SIGINT the SDK would raise SystemExit, which may be raised where nobody gets it.
+    register(leave_stops_to_the_kernel)
+    register(fitness.named("gpu_memory", check_gpu_memory))
+    register(fitness.named("model", partial(fitness.check_model, model)))
+    register(storage)
+    register(fitness.named("speech", partial(fitness.check_speech, parts)))
+
+
+def _check_scratch() -> None:
+    """Raise SetupError where TMPDIR is no use: Python would take another folder without a word."""
+    wanted = os.environ.get("TMPDIR")
+    try:
+        found = tempfile.gettempdir()
+    except OSError:
+        raise SetupError("no folder for temporary files can be written; set TMPDIR") from None
+    if wanted and Path(found) != Path(os.path.abspath(wanted)):  # noqa: PTH100 - as it is found
+        raise SetupError("TMPDIR is no folder that can be written, or its disk is full")
 
 
 def _load(settings: Settings) -> Parts:

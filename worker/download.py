@@ -21,6 +21,7 @@ from yarl import URL
 
 from worker.addresses import is_public, literal_address
 from worker.atomic import replacing
+from worker.cancellation import Cancellation
 from worker.errors import DownloadError
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -137,10 +138,36 @@ async def fetch(
 
 
 def fetch_blocking(
-    url: str, into: Path, limits: Limits | None = None, *, field: str | None = None
+    url: str,
+    into: Path,
+    limits: Limits | None = None,
+    *,
+    field: str | None = None,
+    cancellation: Cancellation | None = None,
 ) -> Path:
-    """As `fetch`, from where no event loop runs."""
-    return asyncio.run(fetch(url, into, limits, field=field))
+    """As `fetch`, from where no event loop runs; also ends when the job is cancelled.
+
+    Raises JobCancelledError then.
+    """
+
+    async def run() -> Path:
+        fetching = asyncio.ensure_future(fetch(url, into, limits, field=field))
+        if cancellation is None:
+            return await fetching
+        loop = asyncio.get_running_loop()
+
+        def cancel() -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(fetching.cancel)
+
+        cancellation.call(cancel)
+        try:
+            return await fetching
+        except asyncio.CancelledError:
+            cancellation.check()
+            raise
+
+    return asyncio.run(run())
 
 
 class _CheckedResolver(AbstractResolver):

@@ -260,7 +260,7 @@ def _respond(
     response = pipeline.speak(asked, job)
     if manifests is not None:
         with watch("storage"):
-            manifests.keep(request, order.id, response, folder)
+            manifests.keep(request, order.id, response, folder, order.cancellation)
     return response, False
 
 

@@ -102,9 +102,17 @@ class Manifests:
         return keys.sign(SpeechResponse.model_validate(dict(found.response)), url)
 
     def keep(
-        self, request: SpeechRequest, job_id: str, response: SpeechResponse, folder: Path
+        self,
+        request: SpeechRequest,
+        job_id: str,
+        response: SpeechResponse,
+        folder: Path,
+        cancellation: Cancellation | None = None,
     ) -> None:
-        """Write down that the job was answered so. The answer counts even where this fails."""
+        """Write down that the job was answered so.
+
+        The answer counts even where this fails, or where nobody waits for it any more.
+        """
         asked = digest(request)
         keys = ResultKeys.of(request, job_id, self._keys)
         file = folder / "manifest.json"
@@ -112,7 +120,9 @@ class Manifests:
             bare = keys.sign(response, lambda _key: UNSIGNED)
             record = Manifest(job=job_id, request=asked, response=bare).model_dump_json()
             file.write_bytes(record.encode())
-            self._storage.put(file, keys.manifest(asked), "application/json")
+            self._storage.put(
+                file, keys.manifest(asked), "application/json", cancellation=cancellation
+            )
         except Exception as error:  # whatever it is: the job is answered
             event(logging.WARNING, "record of the job cannot be written", error=_reason(error))
 

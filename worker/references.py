@@ -30,7 +30,7 @@ def fetch_reference(
     into = folder / "reference"
     found = keys.resolve_reference(reference)
     if not isinstance(found, StoredReference):
-        return fetch_blocking(found.url, into, limits, field=field)
+        return fetch_blocking(found.url, into, limits, field=field, cancellation=cancellation)
     try:
         return storage.get(found.key, into, max_bytes=limits.max_bytes, cancellation=cancellation)
     except NotFoundError:

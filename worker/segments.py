@@ -9,8 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from worker import audio
-from worker.audio import Clip, Format, Spool
+from worker.audio import Audio, Clip, Format, Spool
 from worker.observe import event
 from worker.response import SpokenSegment
 
@@ -81,7 +83,10 @@ class Segments:
 
     def _tell(self, index: int, text: str, clip: Clip, start: float, end: float) -> str:
         file = self._folder / f"segment-{index}.{self._kind}"
-        audio.write(audio.limit_peak(self._spool.read(clip)), file, self._kind)
+        spoken = self._spool.read(clip)
+        if not clip.length:  # a silent sentence has a URL as the others have
+            spoken = Audio(np.zeros(clip.sample_rate // 20, np.float32), clip.sample_rate)
+        audio.write(audio.limit_peak(spoken), file, self._kind)
         try:
             url = self._store(file, index)
         finally:

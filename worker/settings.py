@@ -89,8 +89,9 @@ class Settings(BaseSettings):
         7200,
         ge=1,
         le=86_400,
-        description="Seconds of audio that one job may make, its gaps included. A longer text is "
-        "refused before anything is spoken.",
+        description="Seconds of audio that one job may have at an ordinary pace, gaps included. A "
+        "longer text is refused before anything is spoken; a model that says twice as much is "
+        "ended.",
     )
     stream: bool = Field(
         False,

@@ -12,13 +12,13 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import Any, get_args
 
 from tqdm import tqdm
 
 from worker.audio import CONTENT_TYPES, Format
-from worker.errors import RequestError, WorkerError
+from worker.errors import RequestError, StorageError, WorkerError
 from worker.observe import set_up_logging
 from worker.request import SpeechRequest, parse_request
 from worker.response import SpeechResponse
@@ -118,6 +118,7 @@ def _speak(
     from worker import pipeline  # noqa: PLC0415
     from worker.parts import Parts  # noqa: PLC0415
 
+    _check_place(options.out)
     parts = Parts.load(settings)
     with TemporaryDirectory(prefix="spark-tts-") as name:
         folder = Path(name)
@@ -133,13 +134,27 @@ def _speak(
                 bar.update(done - bar.n)
 
             response = pipeline.speak(request, pipeline.Job("local", here, folder, progress=show))
-        options.out.parent.mkdir(parents=True, exist_ok=True)
         for ending in _endings(request):
             (result,) = (folder / "storage").rglob(f"*.{ending}")
             # The speech under the very name that was asked for: a.WAV too.
             speech = ending == request.output_format
-            shutil.move(result, options.out if speech else options.out.with_suffix(f".{ending}"))
+            into = options.out if speech else options.out.with_suffix(f".{ending}")
+            try:
+                shutil.move(result, into)
+            except OSError as error:
+                into.unlink(missing_ok=True)
+                raise StorageError(f"{into} cannot be written: {error.strerror}") from None
     return response
+
+
+def _check_place(out: Path) -> None:
+    """Raise StorageError where nothing can be written there: before all is computed."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=out.parent, prefix=".part-") as probe:
+            probe.write(b"x")
+    except OSError as error:
+        raise StorageError(f"{out} cannot be written: {error.strerror}") from None
 
 
 def _endings(request: SpeechRequest) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -25,7 +26,7 @@ from volume.layout import locked_wheel
 from volume.stops import STOPS
 from worker import __main__ as worker_main
 from worker import lifecycle
-from worker.errors import SetupError
+from worker.errors import SetupError, StorageError
 from worker.observe import log
 from worker.parts import Parts
 from worker.settings import Settings, load_settings
@@ -380,7 +381,54 @@ def test_the_workers_stream_is_the_jobs_default(
     assert len(world.small.storage.put_keys) == (4 if stream == "true" else 1)
 
 
-def test_all_is_checked_before_the_first_job(world: World, tmp_path: Path) -> None:
+def test_without_a_platform_the_storage_alone_is_asked_and_a_bad_one_ends_the_start(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK checks nothing then, and a job would fail when all is spoken."""
+
+    def refuse() -> None:
+        raise StorageError("the bucket does not exist")
+
+    monkeypatch.setattr(world.small.storage, "check", refuse)
+    served: list[bool] = []
+    world.sdk.serve = lambda _config: served.append(True)
+    assert worker_main.main() == 1
+    assert served == world.sdk.checks == []
+
+
+@pytest.mark.parametrize(("bucket", "told"), [("", ["no bucket"]), ("speech", [])])
+def test_a_worker_of_the_platform_without_a_bucket_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    bucket: str, told: list[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("RUNPOD_WEBHOOK_GET_JOB", "http://queue")
+    monkeypatch.setenv("S3_BUCKET_NAME", bucket)
+    world.serve()
+    assert [r.message for r in caplog.records if r.levelname == "WARNING"] == told
+
+
+@pytest.mark.parametrize("place", ["missing", "a file", "read-only"])
+def test_a_tmpdir_that_is_no_use_is_refused_and_not_passed_over(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    folder = tmp_path / place
+    if place == "a file":
+        folder.write_text("x")
+    elif place == "read-only":
+        folder = Path("/proc")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(folder))
+    assert worker_main.main() == 1
+    assert world.loaded == []
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", f"{tmp_path}/.")
+    assert worker_main.main() == 0
+
+
+def test_all_is_checked_before_the_first_job(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNPOD_WEBHOOK_GET_JOB", "http://queue")
     world.serve()
     assert [check.__name__ for check in world.sdk.checks] == [
         "leave_stops_to_the_kernel", "gpu_memory", "model", "storage", "speech",
@@ -441,7 +489,8 @@ def test_an_sdk_that_comes_back_is_a_good_end(
 ) -> None:
     caplog.set_level(logging.INFO, "worker")
     assert world.serve() == 0
-    begins, ends = caplog.records
+    fit, begins, ends = caplog.records
+    assert (fit.message, fit.fields["check"]) == ("fit", "storage")
     assert begins.fields == {"model": "mine@1", "jobs": 8, "slots": 16}
     assert (ends.message, ends.fields) == ("worker ends", {"reason": None})
     assert gc.isenabled()

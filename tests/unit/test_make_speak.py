@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from scripts import speak
+from tests.support.worker_process import REPOSITORY
 
 VARIABLES = ("TEXT", "VOICE", "FORMAT", "SEED", "SUBTITLES", "JOB_ID")
 
@@ -116,6 +119,18 @@ def test_with_subtitles_the_timings_are_kept_beside_the_audio(
     assert "café" in timings.read_text(encoding="utf-8")
     expected = [str(tmp_path / name) for name in ("a b.wav", "a b.ass", "a b.words.json")]
     assert capsys.readouterr().out.splitlines()[-3:] == expected
+
+
+@pytest.mark.parametrize("text", ["It's $5 and $43,000, $(shell false) really.", "100 % `sure`"])
+def test_make_passes_the_text_on_as_it_is(text: str) -> None:
+    """To make a dollar sign begins a variable."""
+    asked = subprocess.run(
+        ["make", "-n", "speak", f"TEXT={text}"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (line,) = (line for line in asked.stdout.splitlines() if "scripts/speak.py" in line)
+    given = shlex.split(line.partition("TEXT=")[2])[0]
+    assert given == text
 
 
 @pytest.mark.parametrize(

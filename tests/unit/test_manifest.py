@@ -37,8 +37,10 @@ class Bucket(LocalStorage):
         self.refused: set[str] = set()
         self.types: dict[str, str] = {}
 
-    def put(self, path: Path, key: str, content_type: str) -> None:
-        self._check("put")
+    def put(
+        self, path: Path, key: str, content_type: str, *, cancellation: Cancellation | None = None
+    ) -> None:
+        self._check("put", cancellation)
         self.types[key] = content_type
         super().put(path, key, content_type)
 
@@ -135,6 +137,15 @@ def test_a_job_that_is_cancelled_meanwhile_is_not_looked_for_any_longer(world: W
     cancellation.cancel()
     with pytest.raises(JobCancelledError):
         world.recall(cancellation=cancellation)
+
+
+def test_the_record_of_a_job_that_nobody_waits_for_is_given_up_and_no_error(world: World) -> None:
+    """The worker is about to end: it waits for no bucket."""
+    world.store()
+    cancellation = Cancellation()
+    cancellation.cancel()
+    world.manifests.keep(world.request, "job-1", ANSWER, world.folder, cancellation)
+    assert world.recall() is None
 
 
 def test_another_job_or_request_is_not_it(world: World) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,14 @@ from aiohttp import web
 from tests.support.https import HttpsServer, https_server
 from worker.cancellation import Cancellation
 from worker.download import Limits
-from worker.errors import DownloadError, NotFoundError, RequestError, StorageError, VoiceError
+from worker.errors import (
+    DownloadError,
+    JobCancelledError,
+    NotFoundError,
+    RequestError,
+    StorageError,
+    VoiceError,
+)
 from worker.keys import Keys
 from worker.references import fetch_reference
 from worker.storage import LocalStorage
@@ -125,6 +134,25 @@ def test_the_storage_hears_of_the_jobs_cancellation(bucket: Bucket, folder: Path
     cancellation = Cancellation()
     fetch_reference("team/alice.wav", bucket, KEYS, folder, cancellation=cancellation)
     assert bucket.cancellations == [cancellation]
+
+
+def test_a_download_ends_when_its_job_is_cancelled(bucket: Bucket, folder: Path) -> None:
+    cancellation = Cancellation()
+
+    async def slow(_host: str) -> list[str]:
+        cancellation.cancel()
+        await asyncio.sleep(60)
+        return []
+
+    limits = Limits(resolve=slow, seconds=50)
+    begun = time.monotonic()
+    for _ in range(2):  # and when it was before
+        with pytest.raises(JobCancelledError):
+            fetch_reference(
+                "https://voice.example/x", bucket, KEYS, folder, limits, cancellation=cancellation
+            )
+    assert time.monotonic() - begun < 30
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("reference", ["../output/x.wav", "ftp://a.example/x", "s3://other/x"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 import tempfile
@@ -160,6 +161,30 @@ def test_a_wrong_option_is_refused_before_anything_is_loaded(
     assert written.err.startswith("error: ")
     assert said.replace("'", "") in written.err.replace("'", "").replace('"', "")
     assert not written.out
+
+
+@pytest.mark.parametrize("place", ["file/a.wav", "/proc/x/a.wav"])
+def test_a_place_that_cannot_be_written_is_told_before_all_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(Parts, "load", lambda _settings: pytest.fail("it is loaded"))
+    assert call("--out", tmp_path / place) == 1
+    assert re.match(r"error: .*a\.wav cannot be written: [A-Z]", capsys.readouterr().err)
+
+
+def test_a_disk_that_is_full_in_the_end_is_told_and_leaves_no_half_file(
+    small: SmallParts, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def full(_source: object, into: Path) -> None:
+        into.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(speak.shutil, "move", full)
+    assert call("--out", tmp_path / "a.wav") == 1
+    assert "a.wav cannot be written: No space left on device" in capsys.readouterr().err
+    assert not (tmp_path / "a.wav").exists()
 
 
 def test_a_failure_is_told_and_leaves_nothing(

@@ -178,6 +178,44 @@ def test_a_cancelled_job_gets_its_thread_back(name: str, folder: Path) -> None:
         assert isinstance(error, JobCancelledError)
 
 
+@pytest.mark.parametrize("name", ["put", "put in parts", "get"])
+def test_the_end_of_the_process_waits_for_no_thread_of_a_bucket_that_hangs(
+    name: str, folder: Path
+) -> None:
+    cancellation = Cancellation()
+    with raw_server(lambda _connection, _number: cancellation.cancel()) as server:
+        bucket = storage(server.url, PATIENT)
+        ends(lambda: CALLS[name](bucket, folder, cancellation), 20)
+        left = [t for t in threading.enumerate() if t.name.startswith("storage")]
+        assert left
+        assert all(thread.daemon for thread in left)
+
+
+@pytest.mark.parametrize("kind", ["whole", "one byte more", "cut"])
+def test_a_body_without_a_length_is_read_and_bounded(folder: Path, kind: str) -> None:
+    """A proxy may send what it gets in pieces."""
+    size = {"one byte more": 1 + (1 << 20)}.get(kind, 1 << 20)
+
+    def chunked(connection: socket.socket, _number: int) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"%x\r\n%s\r\n" % (size, b"x" * size))
+        connection.sendall(b"" if kind == "cut" else b"0\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+
+    limits = S3Limits(attempts=2, pause_seconds=0.01)
+    with raw_server(chunked) as server:
+        bucket = storage(server.url, limits)
+        if kind == "whole":
+            assert bucket.read_bytes("k") == b"x" * size
+            assert bucket.get("k", folder / "into", max_bytes=size).stat().st_size == size
+            return
+        with pytest.raises(StorageError):
+            bucket.read_bytes("k")
+        with pytest.raises(StorageError):
+            bucket.get("k", folder / "into", max_bytes=1 << 20)
+    assert not (folder / "into").exists()
+
+
 def test_what_was_left_ends_by_itself_and_asks_no_more(folder: Path) -> None:
     def storing() -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread.name == "storage"]

@@ -162,13 +162,14 @@ def test_check_finds_a_folder_that_cannot_be_written(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(tmp_path))
 
-    for call in ("touch", "replace", "mkdir"):
+    for call in ("write_bytes", "replace", "mkdir"):
         with monkeypatch.context() as patch:
             patch.setattr(Path, call, refuse)
             with pytest.raises(StorageError) as caught:
                 storage.check()
         assert caught.value.message == (
-            "the folder of LOCAL_STORAGE_DIR cannot be written: Read-only file system"
+            "the folder of LOCAL_STORAGE_DIR, by default SparkTTS-serverless/local on the volume, "
+            "cannot be written: Read-only file system; for a bucket set S3_BUCKET_NAME"
         )
     storage.check()
 

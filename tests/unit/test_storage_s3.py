@@ -462,7 +462,7 @@ class TestWords:
         error = boto.EndpointConnectionError(endpoint_url="https://speech.s3.us-wset-1.x")
         assert "check AWS_REGION and the network" in str(in_words("x", error, Place("us-wset-1")))
         other = Place("x", endpoint="https://h")
-        assert "check AWS_ENDPOINT_URL and the network" in str(in_words("x", error, other))
+        assert "check AWS_ENDPOINT_URL (S3_ADDRESSING_STYLE" in str(in_words("x", error, other))
 
     def test_only_a_look_may_find_nothing(self) -> None:
         for operation in ("GetObject", "HeadObject", "HeadBucket"):

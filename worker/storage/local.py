@@ -16,6 +16,8 @@ from worker.errors import NotFoundError, StorageError
 from worker.keys import checked_key
 from worker.storage.contract import READ_BYTES_MAX, small, too_large
 
+_CHECK_BYTES = 1 << 16  # that the start writes: a full disk takes a name, and no content
+
 
 class LocalStorage:
     """A folder that stands in for the bucket; its URLs are file:// and do not expire."""
@@ -79,11 +81,12 @@ class LocalStorage:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with replacing(self._folder / ".check") as part:
-                part.touch()
+                part.write_bytes(bytes(_CHECK_BYTES))
             (self._folder / ".check").unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(
-                f"the folder of LOCAL_STORAGE_DIR cannot be written: {error.strerror}"
+                f"the folder of LOCAL_STORAGE_DIR, by default SparkTTS-serverless/local on the "
+                f"volume, cannot be written: {error.strerror}; for a bucket set S3_BUCKET_NAME"
             ) from None
 
     def _path(self, key: str) -> Path:

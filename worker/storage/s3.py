@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -102,14 +102,19 @@ class S3Storage:
             def attempt() -> None:
                 nonlocal allowed
                 answer = self._client.get_object(Bucket=self._bucket, Key=key)
-                size = answer["ContentLength"]
-                if max_bytes is not None and size > max_bytes:
+                size = answer.get("ContentLength")  # a proxy may send it in pieces, without one
+                if size is not None and max_bytes is not None and size > max_bytes:
                     answer["Body"].close()
                     raise too_large(key, size, max_bytes)
                 if not allowed:
-                    call.allow(size / self._limits.bytes_per_second)
+                    expected = (max_bytes or 0) if size is None else size
+                    call.allow(expected / self._limits.bytes_per_second)
                     allowed = True
-                _download(answer, part, call)
+                with part.open("wb") as file:
+                    for chunk in _chunks(answer, call, max_bytes):
+                        file.write(chunk)
+                    if max_bytes is not None and file.tell() > max_bytes:
+                        raise too_large(key, file.tell(), max_bytes)
 
             with replacing(into) as part:
                 self._tried(call, attempt)
@@ -272,9 +277,8 @@ class S3Storage:
             return self._tried(call, attempt)
 
         numbers = range(1, -(-size // self._limits.part_bytes) + 1)
-        threads = ThreadPoolExecutor(self._limits.threads, "storage-part")
         try:
-            parts = list(threads.map(send, numbers))
+            parts = _side_by_side(send, numbers, self._limits.threads)
             self._tried(
                 call,
                 lambda: client.complete_multipart_upload(
@@ -282,14 +286,11 @@ class S3Storage:
                 ),
             )
         except BaseException as error:
-            threads.shutdown(cancel_futures=True)
             if self._is_whole(error, key, size):
                 return
             with suppress(Exception):  # the bucket's lifecycle rule does it else
                 client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
             raise
-        finally:
-            threads.shutdown()
 
     def _is_whole(self, error: BaseException, key: str, size: int) -> bool:
         """Whether an upload that is not known any more is complete: the answer to that was lost."""
@@ -307,6 +308,35 @@ class S3Storage:
         return in_words(what, error, self._place) or error
 
 
+def _side_by_side(work: Callable[[int], T], numbers: Iterable[int], threads: int) -> list[T]:
+    """What `work` makes of each number, in order; raises what failed first.
+
+    In threads that the end of the process does not wait for, as it does for those of a pool.
+    """
+    left, done, failed = iter(numbers), dict[int, T](), list[BaseException]()
+    lock = Lock()
+
+    def run() -> None:
+        while not failed:
+            with lock:
+                number = next(left, None)
+            if number is None:
+                return
+            try:
+                done[number] = work(number)
+            except BaseException as error:
+                failed.append(error)
+
+    crew = [Thread(target=run, name="storage-part", daemon=True) for _ in range(threads)]
+    for thread in crew:
+        thread.start()
+    for thread in crew:
+        thread.join()
+    if failed:
+        raise failed[0]
+    return [done[number] for number in sorted(done)]
+
+
 class _BusyError(Exception):
     """A plain client was told to come again."""
 
@@ -316,19 +346,23 @@ class _BusyError(Exception):
 
 
 def _read(answer: GetObjectOutputTypeDef, key: str, call: Call) -> bytes:
-    if answer["ContentLength"] > READ_BYTES_MAX:
+    if answer.get("ContentLength", 0) > READ_BYTES_MAX:
         answer["Body"].close()
         raise not_small(key)
-    chunks = []
+    content = b"".join(_chunks(answer, call, READ_BYTES_MAX))
+    if len(content) > READ_BYTES_MAX:
+        raise not_small(key)
+    return content
+
+
+def _chunks(answer: GetObjectOutputTypeDef, call: Call, most: int | None) -> Iterator[bytes]:
+    """The body in pieces, until more than `most` bytes have come."""
+    read = 0
     # Unlike read() of a number of bytes, this raises where the body is shorter than it says.
     for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
-        chunks.append(chunk)
+        yield chunk
         call.check()
-    return b"".join(chunks)
-
-
-def _download(answer: GetObjectOutputTypeDef, part: Path, call: Call) -> None:
-    with part.open("wb") as file:
-        for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
-            file.write(chunk)
-            call.check()
+        read += len(chunk)
+        if most is not None and read > most:
+            answer["Body"].close()
+            return

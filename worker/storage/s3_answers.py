@@ -229,7 +229,8 @@ def _failure(error: Exception, place: Place) -> str | None:  # noqa: PLR0911 - a
     if isinstance(error, boto.ProxyConnectionError):
         return "the proxy cannot be reached; check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
     if isinstance(error, _NETWORK):
-        check = "AWS_ENDPOINT_URL" if place.endpoint else "AWS_REGION"
+        check = "AWS_ENDPOINT_URL (S3_ADDRESSING_STYLE too, if it is virtual)"
+        check = check if place.endpoint else "AWS_REGION"
         return (
             f"the storage cannot be reached ({type(cause).__name__}); check {check} and the network"
         )

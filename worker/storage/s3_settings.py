@@ -45,7 +45,9 @@ def _check_bucket(bucket: str) -> None:
 
 def _check_endpoint(endpoint: str, bucket: str) -> None:
     if not endpoint.lower().startswith(("https://", "http://")):
-        raise SetupError("AWS_ENDPOINT_URL must begin with https://")
+        raise SetupError(
+            "AWS_ENDPOINT_URL must begin with https:// (or, in a network of your own, http://)"
+        )
     try:
         parts = urlsplit(endpoint)
         host, _ = parts.hostname, parts.port
