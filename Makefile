@@ -54,7 +54,7 @@ speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TE
 
 # In three runs side by side, for many tests wait for processes. What two of them print comes at the
 # end; `env` lets these hear Ctrl-C, to which the shell makes its background jobs deaf.
-SPEECH := tests/e2e tests/bench
+SPEECH := tests/e2e tests/bench tests/platform/s3
 PARTS := tests/unit tests/parity
 PYTEST := env --default-signal=INT $(BIN)/python -m pytest
 test: $(STAMP) system  ## every test, against the real parts, on this machine alone
