@@ -221,7 +221,8 @@ class Int8Head:
 
 def _untouched(shape: tuple[int, ...]) -> NDArray[np.int16]:
     """Zeros of which only what is used takes memory: torch's and huge pages are taken whole."""
-    memory = mmap.mmap(-1, np.dtype(np.int16).itemsize * math.prod(shape))
+    size = np.dtype(np.int16).itemsize * math.prod(shape)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):  # a kernel without huge pages does not know them
         memory.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(memory, np.int16).reshape(shape)
