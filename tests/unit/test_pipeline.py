@@ -6,7 +6,7 @@ import re
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -700,13 +700,24 @@ def test_half_an_hour_takes_less_than_40_mb(world: World, asked: dict[str, Any])
     assert peak < 40_000_000  # a sentence is 30 s
 
 
-def test_a_job_that_is_cancelled_while_the_whole_is_written_ends(world: World) -> None:
+def test_a_job_that_is_cancelled_while_the_whole_is_written_writes_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = world.job()
-    job.spool.blocks = lambda *_: iter(  # type: ignore[method-assign]
-        [np.ones(10, np.float32), job.cancellation.cancel() or np.ones(10, np.float32)]
-    )
+    read: list[int] = []  # blocks, at each time that the whole is read: for its peak, for its file
+
+    def blocks(*_: object) -> Iterator[np.ndarray]:
+        read.append(0)
+        for _ in range(100):
+            read[-1] += 1
+            if len(read) == 2:
+                job.cancellation.cancel()
+            yield np.ones(10, np.float32)
+
+    monkeypatch.setattr(job.spool, "blocks", blocks)
     with pytest.raises(JobCancelledError):
         world.speak(job)
+    assert read == [100, 1]
     assert not world.keys()
 
 
