@@ -24,16 +24,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volume.layout import Layout, LayoutError, locked_wheel
-from worker import sdk
 from worker.errors import SetupError, device_failure
-from worker.lifecycle import (
+from worker.observe import event, log, set_up_logging
+from worker.serve import sdk_import
+from worker.serve.shutdown import (
     Concurrency,
     RunningJobs,
     end_forks_with_this_process,
     host_memory_free,
     sweep_scratch,
 )
-from worker.observe import event, log, set_up_logging
 from worker.settings import Settings, load_settings
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.int8_weights import read_ahead
@@ -84,7 +84,7 @@ def _serve(settings: Settings) -> int:
     from runpod.http_client import AsyncClientSession  # noqa: PLC0415
     from runpod.serverless.modules.rp_http import send_result  # noqa: PLC0415
 
-    from worker.handler import Service, make_handler, make_stream_handler  # noqa: PLC0415
+    from worker.serve.runpod_handler import Service, make_handler, make_stream_handler  # noqa: PLC0415
 
     async def send(job: dict[str, Any], progress: dict[str, Any]) -> None:
         # The SDK's progress_update sends each in a thread of its own, so that they overtake each
@@ -144,19 +144,19 @@ def _check(
 
     Where it takes no jobs from the platform it checks nothing: the storage is asked here then.
     """
-    from worker import fitness  # noqa: PLC0415
+    from worker.serve import fitness_checks  # noqa: PLC0415
     from worker.speech.gpu import check_gpu_memory  # noqa: PLC0415
 
-    storage = fitness.named("storage", partial(fitness.check_storage, parts))
+    storage = fitness_checks.named("storage", partial(fitness_checks.check_storage, parts))
     if register is None:
         storage()
         return
     # At SIGINT the SDK would raise SystemExit, which may be raised where nobody gets it.
     register(leave_stops_to_the_kernel)
-    register(fitness.named("gpu_memory", check_gpu_memory))
-    register(fitness.named("model", partial(fitness.check_model, model)))
+    register(fitness_checks.named("gpu_memory", check_gpu_memory))
+    register(fitness_checks.named("model", partial(fitness_checks.check_model, model)))
     register(storage)
-    register(fitness.named("speech", partial(fitness.check_speech, parts)))
+    register(fitness_checks.named("speech", partial(fitness_checks.check_speech, parts)))
 
 
 def _check_scratch() -> None:
@@ -175,7 +175,7 @@ def _load(settings: Settings) -> Parts:
 
     What fails first is raised, and at once: other threads that are not through may fail by it.
     """
-    sdk.lighten()
+    sdk_import.lighten()
     model = Layout(settings.runpod_volume).model(settings.spark_model)
     beside = ThreadPoolExecutor(3)
     try:

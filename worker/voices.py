@@ -24,9 +24,9 @@ from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, VoiceError
 from worker.fields import MAX_PROMPT_TEXT
 from worker.keys import Keys
-from worker.lifecycle import scratch_prefix
 from worker.observe import event
 from worker.read_back import check_json
+from worker.serve.shutdown import scratch_prefix
 from worker.speech.engine import Engine
 from worker.speech.prompt import Voice
 from worker.storage import Storage

@@ -19,10 +19,10 @@ import torch
 from tests.conftest import DEMO_VOICE
 from worker.cancellation import Cancellation
 from worker.errors import DeviceError, StorageError
-from worker.handler import make_handler
 from worker.keys import Keys
 from worker.parts import Parts
 from worker.references import fetch_reference
+from worker.serve.runpod_handler import make_handler
 from worker.speech.engine import Engine
 from worker.speech.sampling import Sampling
 from worker.storage import LocalStorage

@@ -1,4 +1,4 @@
-"""The checks before the first job (worker/fitness.py): what each lets pass, refuses and logs."""
+"""The checks before the first job (worker/serve/fitness_checks.py): what each lets pass, refuses and logs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from tests.support.small_parts import SmallParts, small_parts
-from worker import fitness
 from worker.errors import DeviceError, SetupError, StorageError
-from worker.fitness import check_model, check_speech, check_storage, named
+from worker.serve import fitness_checks
+from worker.serve.fitness_checks import check_model, check_speech, check_storage, named
 
 LOCKED = {
     "mine": {
@@ -29,7 +29,7 @@ LOCKED = {
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lock = tmp_path / "models.json"
     lock.write_text(json.dumps({"models": LOCKED}))
-    monkeypatch.setattr(fitness, "MODEL_LOCK", lock)
+    monkeypatch.setattr(fitness_checks, "MODEL_LOCK", lock)
     folder = tmp_path / "mine@1"
     (folder / "a").mkdir(parents=True)
     (folder / "a" / "weights").write_bytes(b"1234")

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from tests.support.small_parts import KEYS, TEXT, SmallParts, small_parts
-from worker import handler
 from worker.errors import (
     BusyError,
     DeviceError,
@@ -28,11 +27,12 @@ from worker.errors import (
     SynthesisError,
     VoiceError,
 )
-from worker.handler import Service, make_handler, make_stream_handler
-from worker.lifecycle import RunningJobs, scratch_prefix
 from worker.manifest import settled_seed
 from worker.observe import log, set_up_logging
 from worker.request import parse_request
+from worker.serve import runpod_handler
+from worker.serve.runpod_handler import Service, make_handler, make_stream_handler
+from worker.serve.shutdown import RunningJobs, scratch_prefix
 
 LONG = 20.0  # seconds after which a test that waits has failed
 
@@ -187,7 +187,7 @@ def test_an_update_that_fails_neither_fails_the_job_nor_stops_the_next(
 def test_an_update_that_hangs_does_not_hold_the_answer(
     small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handler, "ANNOUNCING_SECONDS", 0.01)
+    monkeypatch.setattr(runpod_handler, "ANNOUNCING_SECONDS", 0.01)
     begun: list[int] = []
 
     async def send(_job: dict[str, Any], progress: dict[str, Any]) -> None:
@@ -220,7 +220,7 @@ def test_the_answer_waits_for_an_update_under_way(small, lines) -> None:
 
     asyncio.run(run())
     assert order[-2:] == ["told of 3", "answered"]
-    assert handler.ANNOUNCING_SECONDS == 5  # and for so long at most
+    assert runpod_handler.ANNOUNCING_SECONDS == 5  # and for so long at most
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from worker import lifecycle
 from worker.cancellation import Cancellation
-from worker.lifecycle import (
+from worker.serve import shutdown
+from worker.serve.shutdown import (
     Concurrency,
     RunningJobs,
     host_memory_free,
@@ -170,7 +170,7 @@ def test_a_change_is_told_and_no_change_is_not(caplog: pytest.LogCaptureFixture)
 def test_the_machines_memory_is_asked_where_nothing_else_is_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lifecycle, "host_memory_free", lambda: 0.01)
+    monkeypatch.setattr(shutdown, "host_memory_free", lambda: 0.01)
 
     async def number() -> int:
         return Concurrency(8, RunningJobs())(6)
@@ -181,7 +181,7 @@ def test_the_machines_memory_is_asked_where_nothing_else_is_given(
 @pytest.fixture
 def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "memory").mkdir()
-    monkeypatch.setattr(lifecycle, "_CGROUP", tmp_path)
+    monkeypatch.setattr(shutdown, "_CGROUP", tmp_path)
     return tmp_path
 
 
@@ -240,7 +240,7 @@ class LastResort:
 @pytest.fixture
 def last_resort(monkeypatch: pytest.MonkeyPatch) -> list[LastResort]:
     monkeypatch.setattr(LastResort, "made", [])
-    monkeypatch.setattr("worker.lifecycle.threading.Timer", LastResort)
+    monkeypatch.setattr("worker.serve.shutdown.threading.Timer", LastResort)
     return LastResort.made
 
 
@@ -308,7 +308,7 @@ def test_at_a_signal_no_job_is_taken_and_those_that_run_are_waited_for(
     assert sdk.running.reason == name
     assert not sdk.running.broken
     (last,) = last_resort
-    assert (last.seconds, last.then, last.started) == (40, lifecycle._leave_at_once, True)
+    assert (last.seconds, last.then, last.started) == (40, shutdown._leave_at_once, True)
 
 
 def test_a_job_that_was_taken_before_the_signal_and_begins_after_it_is_waited_for(
@@ -423,9 +423,11 @@ def test_what_does_not_listen_is_ended_by_force_with_its_children(
         def terminate(self) -> None:
             order.append("child")
 
-    monkeypatch.setattr("worker.lifecycle.multiprocessing.active_children", lambda: [Child()] * 2)
-    monkeypatch.setattr("worker.lifecycle.os._exit", order.append)
-    lifecycle._leave_at_once()
+    monkeypatch.setattr(
+        "worker.serve.shutdown.multiprocessing.active_children", lambda: [Child()] * 2
+    )
+    monkeypatch.setattr("worker.serve.shutdown.os._exit", order.append)
+    shutdown._leave_at_once()
     assert order == ["child", "child", 1]
 
 
@@ -457,7 +459,7 @@ def test_what_is_forked_ends_with_a_worker_that_is_killed() -> None:
     """The SDK's pings would name its jobs for ever, and the platform would wait for them."""
     script = (
         "import os, signal, time\n"
-        "from worker.lifecycle import end_forks_with_this_process\n"
+        "from worker.serve.shutdown import end_forks_with_this_process\n"
         "end_forks_with_this_process()\n"
         "if os.fork() == 0:\n"
         "    time.sleep(20)\n"

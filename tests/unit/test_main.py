@@ -25,10 +25,10 @@ from tests.support.small_parts import TEXT, SmallParts, small_parts
 from volume.layout import locked_wheel
 from volume.stops import STOPS
 from worker import __main__ as worker_main
-from worker import lifecycle
 from worker.errors import SetupError, StorageError
 from worker.observe import log
 from worker.parts import Parts
+from worker.serve import shutdown
 from worker.settings import Settings, load_settings
 from worker.speech.engine import Occupancy
 
@@ -299,7 +299,7 @@ def test_as_many_jobs_as_the_operator_says_and_else_eight_or_the_slots(
     seen: list[int] = []
 
     async def first() -> None:
-        monkeypatch.setattr(lifecycle.RunningJobs, "listen_for_the_end", lambda _self: None)
+        monkeypatch.setattr(shutdown.RunningJobs, "listen_for_the_end", lambda _self: None)
         seen.append(world.sdk.config["concurrency_modifier"](1))
 
     world.sdk.serve = lambda _config: asyncio.run(first())
@@ -455,7 +455,7 @@ def test_the_shorter_of_both_memories_counts(
     expected: int,
 ) -> None:
     monkeypatch.setattr(worker_main, "host_memory_free", lambda: host)
-    monkeypatch.setattr(lifecycle.RunningJobs, "listen_for_the_end", lambda _self: None)
+    monkeypatch.setattr(shutdown.RunningJobs, "listen_for_the_end", lambda _self: None)
     world.small.engine.free = gpu
     world.serve()
     assert world.sdk.config["concurrency_modifier"](8) == expected
@@ -465,8 +465,8 @@ def test_a_gpu_that_is_found_broken_between_jobs_ends_the_worker(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reasons: list[str] = []
-    monkeypatch.setattr(lifecycle.RunningJobs, "listen_for_the_end", lambda _self: None)
-    monkeypatch.setattr(lifecycle.RunningJobs, "give_up", lambda _s, why: reasons.append(why))
+    monkeypatch.setattr(shutdown.RunningJobs, "listen_for_the_end", lambda _self: None)
+    monkeypatch.setattr(shutdown.RunningJobs, "give_up", lambda _s, why: reasons.append(why))
     world.small.engine.broken = RuntimeError("CUDA error: device-side assert triggered")
     world.serve()
     assert world.sdk.config["concurrency_modifier"](8) == 4
@@ -480,7 +480,7 @@ def test_a_gpu_that_is_found_broken_between_jobs_ends_the_worker(
 # --- the end
 
 
-def running(config: dict[str, Any]) -> lifecycle.RunningJobs:
+def running(config: dict[str, Any]) -> shutdown.RunningJobs:
     return config["concurrency_modifier"]._running
 
 

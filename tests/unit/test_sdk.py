@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker import sdk
+from worker.serve import sdk_import
 
 PROBE = """
 import sys
@@ -40,7 +40,7 @@ def test_the_sdk_has_all_that_it_had() -> None:
 
 def test_a_module_is_imported_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
-    later = sdk._later("colorsys")
+    later = sdk_import._later("colorsys")
     assert later.__name__ == "colorsys"
     assert "colorsys" not in sys.modules
     assert later.rgb_to_hsv(0, 0, 1)[2] == 1
@@ -66,4 +66,4 @@ def test_the_processor_is_named_as_linux_names_it(
         return lines
 
     monkeypatch.setattr(Path, "read_text", read)
-    assert sdk._cpuinfo().get_cpu_info() == named
+    assert sdk_import._cpuinfo().get_cpu_info() == named

@@ -32,8 +32,8 @@ from worker.errors import (
 )
 from worker.fields import MAX_PROMPT_TEXT
 from worker.keys import Keys
-from worker.lifecycle import scratch_prefix
 from worker.observe import log
+from worker.serve.shutdown import scratch_prefix
 from worker.settings import Settings
 from worker.speech.engine import Engine
 from worker.speech.prompt import Voice

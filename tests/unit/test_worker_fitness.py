@@ -12,7 +12,7 @@ import pytest
 
 from volume.layout import MODEL_LOCK, locked_revision
 from worker.errors import SetupError
-from worker.fitness import check_model, named
+from worker.serve.fitness_checks import check_model, named
 
 
 @pytest.fixture

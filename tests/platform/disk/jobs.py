@@ -23,10 +23,10 @@ import soundfile
 
 from tests.conftest import DEMO_VOICE
 from worker.cancellation import Cancellation
-from worker.handler import Service, make_handler
 from worker.keys import Keys
 from worker.parts import Parts
 from worker.references import fetch_reference
+from worker.serve.runpod_handler import Service, make_handler
 from worker.speech.engine import Engine
 from worker.storage import LocalStorage
 from worker.voices import Voices

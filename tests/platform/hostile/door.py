@@ -15,10 +15,10 @@ from tests.platform.hostile.watch import Seen, Watch
 from worker import errors
 from worker.download import Limits
 from worker.errors import WorkerError
-from worker.handler import make_handler
 from worker.keys import Keys
 from worker.parts import Parts
 from worker.references import fetch_reference
+from worker.serve.runpod_handler import make_handler
 from worker.speech.engine import Engine
 from worker.storage import LocalStorage
 from worker.voices import Voices

@@ -10,7 +10,8 @@ import pytest
 
 from tests.platform.hostile.door import Door
 from tests.platform.hostile.job_inputs import LENGTH, PATHS
-from worker import handler, pipeline
+from worker import pipeline
+from worker.serve import runpod_handler
 
 SAY = {"text": "Hello.", **LENGTH}
 
@@ -65,7 +66,7 @@ def test_paths_as_the_jobs_id_are_refused_before_anything_is_spoken(
 ) -> None:
     before = files(door.folder)
     monkeypatch.setattr(pipeline, "speak", lambda *_: pytest.fail("it was spoken"))
-    monkeypatch.setattr(handler, "parse_request", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(runpod_handler, "parse_request", lambda *_: pytest.fail("it was read"))
     refused, _ = door.refuse(SAY, job_id)
     assert (refused.code, refused.field) == ("invalid_request", "id")
     assert "id: " in refused.message

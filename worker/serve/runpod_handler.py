@@ -31,13 +31,13 @@ from worker.errors import (
     short_of_memory,
 )
 from worker.keys import Keys
-from worker.lifecycle import RunningJobs, scratch_prefix
 from worker.manifest import Manifests, settled_seed
 from worker.observe import Stopwatch, event, lines_of, log
 from worker.parts import Parts
 from worker.request import parse_request
 from worker.response import PROGRESS_SEGMENTS, Progress, SpeechResponse, SpokenSegment
 from worker.segments import Announce
+from worker.serve.shutdown import RunningJobs, scratch_prefix
 
 RunPodJob = dict[str, Any]  # {"id": ..., "input": ...}
 Answer = dict[str, Any]
