@@ -22,10 +22,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from docs import memory
-from worker.errors import WorkerError
-from worker.fields import allowed, names
-from worker.request import STYLE_FIELDS, SpeechRequest
-from worker.response import (
+from worker.api.field_types import allowed, names
+from worker.api.request import STYLE_FIELDS, SpeechRequest
+from worker.api.response import (
     Metrics,
     Progress,
     Segment,
@@ -34,6 +33,7 @@ from worker.response import (
     VoiceUsed,
     WordTiming,
 )
+from worker.errors import WorkerError
 from worker.settings import Settings
 from worker.subtitles import SubtitleStyle
 

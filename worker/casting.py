@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from worker.api.request import SpeechRequest
+from worker.api.response import VoiceUsed
 from worker.cancellation import Cancellation
 from worker.errors import VoiceError
-from worker.request import SpeechRequest
-from worker.response import VoiceUsed
 from worker.speech.engine import Engine
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling

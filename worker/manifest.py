@@ -16,14 +16,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from worker.api.field_types import MAX_TEXT
+from worker.api.request import SpeechRequest
+from worker.api.response import Segment, SpeechResponse, WordTiming
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, StorageError
-from worker.fields import MAX_TEXT
 from worker.keys import Keys
 from worker.observe import event
 from worker.read_back import check_json
-from worker.request import SpeechRequest
-from worker.response import Segment, SpeechResponse, WordTiming
 from worker.results import ResultKeys
 from worker.storage import Storage
 

@@ -16,7 +16,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from worker import audio, response, subtitles
+from worker import audio, subtitles
+from worker.api import response
+from worker.api.request import SpeechRequest
+from worker.api.response import Metrics, Segment, SpeechResponse
 from worker.audio import Audio, Samples, Span, Spool
 from worker.cancellation import Cancellation
 from worker.casting import Chosen, choose_voice
@@ -24,8 +27,6 @@ from worker.errors import NotAvailableError, RequestError, SynthesisError
 from worker.observe import Stopwatch
 from worker.parts import Parts
 from worker.quality import Verdict, judge
-from worker.request import SpeechRequest
-from worker.response import Metrics, Segment, SpeechResponse
 from worker.results import ResultKeys
 from worker.segments import Announce, Segments
 from worker.speech.engine import Utterance

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
+from worker.api.request import SpeechRequest
+from worker.api.response import SpeechResponse
 from worker.keys import Keys
-from worker.request import SpeechRequest
-from worker.response import SpeechResponse
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import Self
 import numpy as np
 
 from worker import audio
+from worker.api.response import SpokenSegment
 from worker.audio import Audio, Clip, Format, Spool
 from worker.observe import event
-from worker.response import SpokenSegment
 
 Announce = Callable[[SpokenSegment], None]
 

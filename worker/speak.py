@@ -17,11 +17,11 @@ from typing import Any, get_args
 
 from tqdm import tqdm
 
+from worker.api.request import SpeechRequest, parse_request
+from worker.api.response import SpeechResponse
 from worker.audio import CONTENT_TYPES, Format
 from worker.errors import RequestError, StorageError, WorkerError
 from worker.observe import set_up_logging
-from worker.request import SpeechRequest, parse_request
-from worker.response import SpeechResponse
 from worker.settings import Settings, load_settings
 from worker.storage import LocalStorage
 

@@ -20,9 +20,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from worker import audio
+from worker.api.field_types import MAX_PROMPT_TEXT
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, VoiceError
-from worker.fields import MAX_PROMPT_TEXT
 from worker.keys import Keys
 from worker.observe import event
 from worker.read_back import check_json

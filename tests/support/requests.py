@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from worker.api.request import parse_request
 from worker.errors import RequestError
-from worker.request import parse_request
 
 
 def refused(job: object) -> RequestError:

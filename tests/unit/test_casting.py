@@ -8,11 +8,11 @@ from typing import cast
 
 import pytest
 
+from worker.api.request import parse_request
+from worker.api.response import VoiceUsed
 from worker.cancellation import Cancellation
 from worker.casting import Chosen, choose_voice
 from worker.errors import VoiceError
-from worker.request import parse_request
-from worker.response import VoiceUsed
 from worker.speech.engine import Designed, Engine
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling

@@ -11,10 +11,10 @@ import pytest
 
 from docs import generate, memory
 from tests.support.random_checkpoint import FULL
+from worker.api.field_types import names
+from worker.api.request import SpeechRequest, parse_request
+from worker.api.response import SpeechResponse
 from worker.errors import WorkerError
-from worker.fields import names
-from worker.request import SpeechRequest, parse_request
-from worker.response import SpeechResponse
 from worker.settings import Settings
 
 API = generate.FOLDER / "API.md"

@@ -8,8 +8,8 @@ import pytest
 from pydantic import AliasChoices, BaseModel, Field
 
 from tests.support.requests import refused
-from worker.fields import Allowed, Reference, Temperature, allowed, names
-from worker.request import parse_request
+from worker.api.field_types import Allowed, Reference, Temperature, allowed, names
+from worker.api.request import parse_request
 
 
 class Rules(BaseModel):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.small_parts import KEYS, TEXT, SmallParts, small_parts
+from worker.api.request import parse_request
 from worker.errors import (
     BusyError,
     DeviceError,
@@ -29,7 +30,6 @@ from worker.errors import (
 )
 from worker.manifest import settled_seed
 from worker.observe import log, set_up_logging
-from worker.request import parse_request
 from worker.serve import runpod_handler
 from worker.serve.runpod_handler import Service, make_handler, make_stream_handler
 from worker.serve.shutdown import RunningJobs, scratch_prefix

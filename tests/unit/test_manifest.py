@@ -14,14 +14,14 @@ import pytest
 
 from docs.generate import ANSWER
 from worker import manifest
+from worker.api.field_types import MAX_TEXT
+from worker.api.request import SpeechRequest, parse_request
+from worker.api.response import SpeechResponse, WordTiming
 from worker.cancellation import Cancellation
 from worker.errors import JobCancelledError, StorageError
-from worker.fields import MAX_TEXT
 from worker.keys import Keys
 from worker.manifest import Manifests, digest, settled_seed
 from worker.observe import log
-from worker.request import SpeechRequest, parse_request
-from worker.response import SpeechResponse, WordTiming
 from worker.results import ResultKeys
 from worker.storage import LocalStorage
 

@@ -11,13 +11,13 @@ from scripts.scaling.inputs import HERE, MEASURED
 from tests.support.s3 import s3_client, s3_server
 from tests.support.worker_process import REPOSITORY
 from worker import errors
+from worker.api.request import parse_request
+from worker.api.response import Metrics
 from worker.audio.files import REFERENCE_SECONDS_MAX, REFERENCE_SECONDS_MIN
 from worker.download import Limits
 from worker.errors import WorkerError
 from worker.keys import Keys
 from worker.manifest import digest
-from worker.request import parse_request
-from worker.response import Metrics
 from worker.results import ResultKeys
 from worker.settings import Settings
 

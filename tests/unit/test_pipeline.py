@@ -27,6 +27,8 @@ from tests.support.small_parts import (
 )
 from tests.support.sounds import tone
 from worker import audio, pipeline
+from worker.api.request import parse_request
+from worker.api.response import SpeechResponse, SpokenSegment
 from worker.audio import Audio
 from worker.errors import (
     JobCancelledError,
@@ -37,8 +39,6 @@ from worker.errors import (
 )
 from worker.observe import Stopwatch
 from worker.pipeline import Job
-from worker.request import parse_request
-from worker.response import SpeechResponse, SpokenSegment
 from worker.settings import Settings
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling

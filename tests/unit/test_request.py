@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.support.requests import refused
+from worker.api.field_types import names
+from worker.api.request import MAX_FAULTS, SpeechRequest, parse_request
 from worker.errors import RequestError
-from worker.fields import names
 from worker.quote import LENGTH, quote
-from worker.request import MAX_FAULTS, SpeechRequest, parse_request
 from worker.style import Style
 from worker.subtitles import SubtitleStyle
 

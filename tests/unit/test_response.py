@@ -8,7 +8,7 @@ import math
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from worker.response import (
+from worker.api.response import (
     Metrics,
     Progress,
     Segment,

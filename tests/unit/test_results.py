@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from docs.generate import ANSWER
+from worker.api.request import parse_request
+from worker.api.response import SpeechResponse
 from worker.errors import RequestError
 from worker.keys import Keys
-from worker.request import parse_request
-from worker.response import SpeechResponse
 from worker.results import ResultKeys
 
 KEYS = Keys(voices="voices/", output="out/", bucket=None)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tests.support.worker_process import REPOSITORY
 from volume.locks import load_environment_lock
-from worker.request import parse_request
+from worker.api.request import parse_request
 from worker.settings import Settings
 
 HUB = REPOSITORY / ".runpod"

@@ -12,9 +12,9 @@ import pytest
 import soundfile
 
 from tests.support.sounds import tone
+from worker.api.response import SpokenSegment
 from worker.audio import Audio, Clip, Spool
 from worker.errors import StorageError
-from worker.response import SpokenSegment
 from worker.segments import Segments
 
 RATE = 16_000

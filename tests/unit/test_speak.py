@@ -17,11 +17,11 @@ import soundfile
 from tests.support.small_parts import HEARD, TEXT, EvenAligner, SmallParts, small_parts
 from tests.support.sounds import tone
 from worker import audio, speak
+from worker.api.request import SpeechRequest
 from worker.audio import Audio
 from worker.errors import DeviceError
 from worker.observe import log
 from worker.parts import Parts
-from worker.request import SpeechRequest
 from worker.settings import Settings
 
 

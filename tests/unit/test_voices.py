@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, s3_server
 from worker import voices as module
+from worker.api.field_types import MAX_PROMPT_TEXT
 from worker.cancellation import Cancellation
 from worker.errors import (
     JobCancelledError,
@@ -30,7 +31,6 @@ from worker.errors import (
     StorageError,
     VoiceError,
 )
-from worker.fields import MAX_PROMPT_TEXT
 from worker.keys import Keys
 from worker.observe import log
 from worker.serve.shutdown import scratch_prefix

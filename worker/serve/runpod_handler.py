@@ -20,6 +20,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from worker import pipeline
+from worker.api.request import parse_request
+from worker.api.response import PROGRESS_SEGMENTS, Progress, SpeechResponse, SpokenSegment
 from worker.cancellation import Cancellation
 from worker.errors import (
     DeviceError,
@@ -34,8 +36,6 @@ from worker.keys import Keys
 from worker.manifest import Manifests, settled_seed
 from worker.observe import Stopwatch, event, lines_of, log
 from worker.parts import Parts
-from worker.request import parse_request
-from worker.response import PROGRESS_SEGMENTS, Progress, SpeechResponse, SpokenSegment
 from worker.segments import Announce
 from worker.serve.shutdown import RunningJobs, scratch_prefix
 

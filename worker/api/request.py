@@ -16,8 +16,7 @@ from typing import Literal, Self
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from worker.errors import RequestError
-from worker.fields import (
+from worker.api.field_types import (
     REASON,
     LookOfSubtitles,
     Name,
@@ -28,6 +27,7 @@ from worker.fields import (
     allowed,
     names,
 )
+from worker.errors import RequestError
 from worker.quote import quote
 from worker.style import Gender, Level, Style
 from worker.subtitles import Format

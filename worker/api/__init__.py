@@ -1,0 +1,1 @@
+"""What a job may ask and what it answers: docs/API.md is made from here."""
