@@ -115,7 +115,7 @@ def _speak(
 ) -> SpeechResponse:
     """Do it with the pipeline, in a folder of its own, and move the result into place."""
     # Takes seconds to import: --help and a wrong option are answered before.
-    from worker import pipeline  # noqa: PLC0415
+    from worker.job import pipeline  # noqa: PLC0415
     from worker.parts import Parts  # noqa: PLC0415
 
     _check_place(options.out)

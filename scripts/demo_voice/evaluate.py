@@ -25,7 +25,7 @@ from scripts.demo_voice.progress import Progress
 from scripts.demo_voice.sentences import sections
 from tests.support.judge import hear, load_judge
 from tests.support.truth import edge_errors
-from worker.quality import judge
+from worker.job.speech_check import judge
 from worker.speech.batcher import Sampling
 from worker.speech.engine import Engine, Utterance
 from worker.speech.prompt import GENDERS, LEVELS, Voice

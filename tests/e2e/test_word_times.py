@@ -13,7 +13,7 @@ from tests.conftest import DEMO_VOICE
 from tests.support.spoken_words import SAMPLE_RATE, Pasted, paste
 from tests.support.truth import edge_errors
 from tests.support.word_aligner import CHINESE, ENGLISH, train
-from worker.quality import judge
+from worker.job.speech_check import judge
 from worker.speech.engine import Engine, Utterance
 from worker.speech.sampling import Sampling
 from worker.timing import Aligner

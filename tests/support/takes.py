@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from worker.audio import Clip
-from worker.quality import Verdict
+from worker.job.retakes import Take
+from worker.job.speech_check import Verdict
 from worker.speech.engine import Utterance
-from worker.takes import Take
 
 
 def take(text: str, wrong: float) -> Take:

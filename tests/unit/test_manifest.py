@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 
 from docs.generate import ANSWER
-from worker import manifest
 from worker.api.field_types import MAX_TEXT
 from worker.api.request import SpeechRequest, parse_request
 from worker.api.response import SpeechResponse, WordTiming
 from worker.cancellation import Cancellation
 from worker.errors import JobCancelledError, StorageError
+from worker.job import answer_record
+from worker.job.answer_record import Manifests, digest, settled_seed
+from worker.job.result_keys import ResultKeys
 from worker.keys import Keys
-from worker.manifest import Manifests, digest, settled_seed
 from worker.observe import log
-from worker.results import ResultKeys
 from worker.storage import LocalStorage
 
 KEYS = Keys(voices="voices/", output="output/", bucket=None)
@@ -284,9 +284,9 @@ def test_a_record_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> N
     world.store()
     world.keep()
     size = len(world.storage.read_bytes(world.keys.manifest(digest(world.request))))
-    monkeypatch.setattr(manifest, "BYTES_MAX", size)
+    monkeypatch.setattr(answer_record, "BYTES_MAX", size)
     assert world.recall() is not None
-    monkeypatch.setattr(manifest, "BYTES_MAX", size - 1)
+    monkeypatch.setattr(answer_record, "BYTES_MAX", size - 1)
     assert world.recall() is None
 
 
@@ -396,7 +396,7 @@ HOSTILE = """
 import resource, sys
 from pathlib import Path
 from tests.unit.test_manifest import World
-from worker.manifest import digest
+from worker.job.answer_record import digest
 
 world = World(Path(sys.argv[1]))
 world.store()

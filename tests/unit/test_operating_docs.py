@@ -16,9 +16,9 @@ from worker.api.response import Metrics
 from worker.audio.files import REFERENCE_SECONDS_MAX, REFERENCE_SECONDS_MIN
 from worker.download import Limits
 from worker.errors import WorkerError
+from worker.job.answer_record import digest
+from worker.job.result_keys import ResultKeys
 from worker.keys import Keys
-from worker.manifest import digest
-from worker.results import ResultKeys
 from worker.settings import Settings
 
 DEPLOY, OPERATIONS, SCALING = (

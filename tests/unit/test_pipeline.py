@@ -26,7 +26,7 @@ from tests.support.small_parts import (
     small_parts,
 )
 from tests.support.sounds import tone
-from worker import audio, pipeline
+from worker import audio
 from worker.api.request import parse_request
 from worker.api.response import SpeechResponse, SpokenSegment
 from worker.audio import Audio
@@ -37,8 +37,9 @@ from worker.errors import (
     StorageError,
     SynthesisError,
 )
+from worker.job import pipeline
+from worker.job.pipeline import Job
 from worker.observe import Stopwatch
-from worker.pipeline import Job
 from worker.settings import Settings
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling

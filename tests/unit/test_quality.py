@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from tests.support.takes import take
-from worker.quality import Verdict, judge
-from worker.takes import Take, choose_takes
+from worker.job.retakes import Take, choose_takes
+from worker.job.speech_check import Verdict, judge
 from worker.words import SentenceSpan, WordTiming
 
 Timed = tuple[str, float, float, float | None]

@@ -8,8 +8,8 @@ from docs.generate import ANSWER
 from worker.api.request import parse_request
 from worker.api.response import SpeechResponse
 from worker.errors import RequestError
+from worker.job.result_keys import ResultKeys
 from worker.keys import Keys
-from worker.results import ResultKeys
 
 KEYS = Keys(voices="voices/", output="out/", bucket=None)
 

@@ -15,7 +15,7 @@ from tests.support.sounds import tone
 from worker.api.response import SpokenSegment
 from worker.audio import Audio, Clip, Spool
 from worker.errors import StorageError
-from worker.segments import Segments
+from worker.job.sentence_stream import Segments
 
 RATE = 16_000
 LONG = 20.0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.support.takes import take
-from worker.takes import Take, choose_takes
+from worker.job.retakes import Take, choose_takes
 
 
 def texts(takes: Sequence[Take]) -> list[str]:

@@ -19,7 +19,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from worker import pipeline
 from worker.api.request import parse_request
 from worker.api.response import PROGRESS_SEGMENTS, Progress, SpeechResponse, SpokenSegment
 from worker.cancellation import Cancellation
@@ -32,11 +31,12 @@ from worker.errors import (
     disk_failure,
     short_of_memory,
 )
+from worker.job import pipeline
+from worker.job.answer_record import Manifests, settled_seed
+from worker.job.sentence_stream import Announce
 from worker.keys import Keys
-from worker.manifest import Manifests, settled_seed
 from worker.observe import Stopwatch, event, lines_of, log
 from worker.parts import Parts
-from worker.segments import Announce
 from worker.serve.shutdown import RunningJobs, scratch_prefix
 
 RunPodJob = dict[str, Any]  # {"id": ..., "input": ...}

@@ -10,7 +10,7 @@ import pytest
 
 from tests.platform.hostile.door import Door
 from tests.platform.hostile.job_inputs import LENGTH, PATHS
-from worker import pipeline
+from worker.job import pipeline
 from worker.serve import runpod_handler
 
 SAY = {"text": "Hello.", **LENGTH}

@@ -24,16 +24,16 @@ from worker.audio import Audio, Samples, Span, Spool
 from worker.cancellation import Cancellation
 from worker.casting import Chosen, choose_voice
 from worker.errors import NotAvailableError, RequestError, SynthesisError
+from worker.job.result_keys import ResultKeys
+from worker.job.retakes import Take, Takes, choose_takes
+from worker.job.sentence_stream import Announce, Segments
+from worker.job.speech_check import Verdict, judge
 from worker.observe import Stopwatch
 from worker.parts import Parts
-from worker.quality import Verdict, judge
-from worker.results import ResultKeys
-from worker.segments import Announce, Segments
 from worker.speech.engine import Utterance
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
 from worker.subtitles import SubtitleStyle
-from worker.takes import Take, Takes, choose_takes
 from worker.text import split, weigh
 from worker.words import SentenceSpan, WordTiming, language_of
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from worker.audio import Clip
-from worker.quality import Verdict
+from worker.job.speech_check import Verdict
 from worker.speech.engine import Utterance
 from worker.words import WordTiming
 

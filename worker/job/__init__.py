@@ -1,0 +1,1 @@
+"""One job from its request to its answer: `pipeline` is the order of its stages."""
