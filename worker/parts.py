@@ -13,13 +13,13 @@ from volume.layout import Layout, LayoutError, locked_wheel
 from worker.cancellation import Cancellation
 from worker.errors import SetupError
 from worker.keys import Keys, keys_of
-from worker.references import fetch_reference
 from worker.settings import Settings
 from worker.speech.engine import Engine
 from worker.speech.fitness import check_hardware
 from worker.storage import Storage, open_storage
 from worker.timing import Aligner, find_folders
-from worker.voices import Voices
+from worker.voices.reference import fetch_reference
+from worker.voices.saved import Voices
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tests.bench.sides import Sides
 from worker.keys import keys_of
 from worker.settings import Settings
 from worker.storage import LocalStorage
-from worker.voices import Voices
+from worker.voices.saved import Voices
 
 TOKENS_A_SECOND = 50
 

@@ -21,12 +21,12 @@ from worker.cancellation import Cancellation
 from worker.errors import DeviceError, StorageError
 from worker.keys import Keys
 from worker.parts import Parts
-from worker.references import fetch_reference
 from worker.serve.runpod_handler import make_handler
 from worker.speech.engine import Engine
 from worker.speech.sampling import Sampling
 from worker.storage import LocalStorage
-from worker.voices import Voices
+from worker.voices.reference import fetch_reference
+from worker.voices.saved import Voices
 
 KEYS = Keys(voices="voices/", output="output/", bucket=None)
 TEXT = "One short sentence. And another one!"

@@ -11,13 +11,13 @@ import pytest
 from worker.api.request import parse_request
 from worker.api.response import VoiceUsed
 from worker.cancellation import Cancellation
-from worker.casting import Chosen, choose_voice
 from worker.errors import VoiceError
 from worker.speech.engine import Designed, Engine
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
 from worker.style import Style
-from worker.voices import Voices
+from worker.voices.choose import Chosen, choose_voice
+from worker.voices.saved import Voices
 
 SAMPLING = Sampling(seed=7)
 TIMBRE = Voice((1, 2), (3, 4))

@@ -22,8 +22,8 @@ from worker.errors import (
     VoiceError,
 )
 from worker.keys import Keys
-from worker.references import fetch_reference
 from worker.storage import LocalStorage
+from worker.voices.reference import fetch_reference
 
 FIELD = "prompt_speech_url"
 KEYS = Keys(voices="voices/", output="output/", bucket="speech")

@@ -21,7 +21,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, s3_server
-from worker import voices as module
 from worker.api.field_types import MAX_PROMPT_TEXT
 from worker.cancellation import Cancellation
 from worker.errors import (
@@ -39,7 +38,8 @@ from worker.speech.engine import Engine
 from worker.speech.prompt import Voice
 from worker.storage import LocalStorage, S3Limits, S3Storage
 from worker.style import Style
-from worker.voices import Voices
+from worker.voices.saved import Voices
+from worker.voices.saved import saved as module
 
 KEYS = Keys(voices="voices/", output="output/", bucket=None)
 Make = Callable[[Engine], Voices]

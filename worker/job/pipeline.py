@@ -22,7 +22,6 @@ from worker.api.request import SpeechRequest
 from worker.api.response import Metrics, Segment, SpeechResponse
 from worker.audio import Audio, Samples, Span, Spool
 from worker.cancellation import Cancellation
-from worker.casting import Chosen, choose_voice
 from worker.errors import NotAvailableError, RequestError, SynthesisError
 from worker.job.result_keys import ResultKeys
 from worker.job.retakes import Take, Takes, choose_takes
@@ -35,6 +34,7 @@ from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
 from worker.subtitles import SubtitleStyle
 from worker.text import split, weigh
+from worker.voices.choose import Chosen, choose_voice
 from worker.words import SentenceSpan, WordTiming, language_of
 
 Progress = Callable[[int, int], None]  # sentences spoken, sentences in all

@@ -25,11 +25,11 @@ from tests.conftest import DEMO_VOICE
 from worker.cancellation import Cancellation
 from worker.keys import Keys
 from worker.parts import Parts
-from worker.references import fetch_reference
 from worker.serve.runpod_handler import Service, make_handler
 from worker.speech.engine import Engine
 from worker.storage import LocalStorage
-from worker.voices import Voices
+from worker.voices.reference import fetch_reference
+from worker.voices.saved import Voices
 
 KEYS = Keys(voices="voices/", output="output/", bucket=None)
 COMMON = {"max_length": 64, "seed": 1}

@@ -17,11 +17,11 @@ from worker.download import Limits
 from worker.errors import WorkerError
 from worker.keys import Keys
 from worker.parts import Parts
-from worker.references import fetch_reference
 from worker.serve.runpod_handler import make_handler
 from worker.speech.engine import Engine
 from worker.storage import LocalStorage
-from worker.voices import Voices
+from worker.voices.reference import fetch_reference
+from worker.voices.saved import Voices
 
 KEYS = Keys(voices="voices/", output="output/", bucket=None)
 CODES = {

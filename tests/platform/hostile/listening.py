@@ -18,7 +18,7 @@ from worker.errors import WorkerError
 from worker.keys import Keys
 from worker.speech.engine import Engine
 from worker.storage import LocalStorage
-from worker.voices import Voices
+from worker.voices.saved import Voices
 
 
 def main(checkpoint: Path, folder: Path, first: int, count: int) -> None:

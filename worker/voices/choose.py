@@ -13,7 +13,7 @@ from worker.errors import VoiceError
 from worker.speech.engine import Engine
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
-from worker.voices import Voices
+from worker.voices.saved import Voices
 
 
 @dataclass(frozen=True)

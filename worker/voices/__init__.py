@@ -1,0 +1,1 @@
+"""Which voice a job speaks with, and where voices are kept."""
