@@ -12,8 +12,8 @@ from tests.bench.cases import TOKENS_A_SECOND
 from tests.bench.measure import Work, peak_of, seconds
 from tests.bench.sentences import sentences
 from tests.bench.sides import Sides
+from worker.text.words import SentenceSpan
 from worker.timing import Aligner
-from worker.words import SentenceSpan
 
 SPAN = 10  # seconds of a sentence that is aligned, at most
 

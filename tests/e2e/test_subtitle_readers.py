@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scripts.burn import ffmpeg
 from tests.support.texts import TEXTS
 from worker.subtitles import Cue, Format, SubtitleStyle, cues, write
-from worker.words import SentenceSpan, WordTiming, split_words
+from worker.text.words import SentenceSpan, WordTiming, split_words
 
 JOINER = "\u2060"
 Shown = list[tuple[int, int, str]]  # start and end in centiseconds, the lines

@@ -16,8 +16,8 @@ from tests.support.word_aligner import CHINESE, ENGLISH, train
 from worker.job.speech_check import judge
 from worker.speech.engine import Engine, Utterance
 from worker.speech.sampling import Sampling
+from worker.text.words import SentenceSpan, WordTiming
 from worker.timing import Aligner
-from worker.words import SentenceSpan, WordTiming
 
 SENTENCES = (
     "The boy walked to the river.",

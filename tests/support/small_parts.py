@@ -17,8 +17,8 @@ from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
 from worker.storage import LocalStorage
 from worker.style import Style
+from worker.text.words import SentenceSpan, WordTiming
 from worker.voices.saved import Voices
-from worker.words import SentenceSpan, WordTiming
 
 KEYS = Keys(voices="voices/", output="output/", bucket=None)
 RATE = 16_000

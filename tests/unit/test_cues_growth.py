@@ -24,7 +24,7 @@ from worker.subtitles.cues import (
     _line_ends,
     _width,
 )
-from worker.words import SentenceSpan, WordTiming, split_words
+from worker.text.words import SentenceSpan, WordTiming, split_words
 
 
 def ends_by_looking_at_all(words: list[CueWord], ends: list[bool], limit: int) -> list[int]:

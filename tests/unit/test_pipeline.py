@@ -43,7 +43,7 @@ from worker.observe import Stopwatch
 from worker.settings import Settings
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
-from worker.text import split
+from worker.text.sentences import split
 
 SENTENCES = ("One.", "Two two.", "Three three three.")
 GAP = 0.3  # the API's default

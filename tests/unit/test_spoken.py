@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.texts import TEXTS
-from worker.spoken import MAX_READINGS, readings
+from worker.text.spoken_forms import MAX_READINGS, readings
 
 NINES = "九千九百九十九"
 

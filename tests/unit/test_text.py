@@ -7,7 +7,7 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.text import HEAVY, MAX_MARKS, MAX_WEIGHT, split
+from worker.text.sentences import HEAVY, MAX_MARKS, MAX_WEIGHT, split
 
 # "|" stands where a text is cut. Pieces are long enough not to be joined to their neighbours.
 SENTENCES = """

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.texts import TEXTS
-from worker.words import has_han, language_of, split_words
+from worker.text.words import has_han, language_of, split_words
 
 
 @settings(deadline=None)  # the first text loads the dictionary

@@ -33,9 +33,9 @@ from worker.speech.engine import Utterance
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
 from worker.subtitles import SubtitleStyle
-from worker.text import split, weigh
+from worker.text.sentences import split, weigh
+from worker.text.words import SentenceSpan, WordTiming, language_of
 from worker.voices.choose import Chosen, choose_voice
-from worker.words import SentenceSpan, WordTiming, language_of
 
 Progress = Callable[[int, int], None]  # sentences spoken, sentences in all
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.words import SentenceSpan, WordTiming, has_han
+from worker.text.words import SentenceSpan, WordTiming, has_han
 
 # Fast speech has some 15 letters a second; a forced place for a word not said has 25 to 50.
 SQUEEZED_SECONDS = 0.03  # a letter

@@ -13,7 +13,7 @@ from itertools import product
 
 from num2words import num2words
 
-from worker.words import has_han
+from worker.text.words import has_han
 
 MAX_READINGS = 6  # of one word; the aligner tries each of them
 _MAX_DIGITS = 15  # a longer number is read digit by digit
