@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.addresses import is_public, literal_address
+from worker.net.public_addresses import is_public, literal_address
 
 
 @pytest.mark.parametrize(

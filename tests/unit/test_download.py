@@ -13,9 +13,9 @@ import pytest
 from aiohttp import web
 
 from tests.support.https import HttpsServer, https_server
-from worker.addresses import is_public
-from worker.download import Limits, fetch, fetch_blocking, resolve
 from worker.errors import DownloadError
+from worker.net.download import Limits, fetch, fetch_blocking, resolve
+from worker.net.public_addresses import is_public
 
 CONTENT = bytes(range(256)) * 400
 FIELD = "prompt_speech_url"

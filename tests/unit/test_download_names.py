@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from worker import download
-from worker.download import LOOKUPS, Limits, fetch_blocking, resolve
 from worker.errors import DownloadError
+from worker.net import download
+from worker.net.download import LOOKUPS, Limits, fetch_blocking, resolve
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +39,7 @@ for server in servers:
     silent.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     silent[-1].bind((server, 53))
 
-from worker.download import Limits, fetch_blocking
+from worker.net.download import Limits, fetch_blocking
 from worker.errors import DownloadError
 
 begun = time.monotonic()

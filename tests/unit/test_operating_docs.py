@@ -14,11 +14,11 @@ from worker import errors
 from worker.api.request import parse_request
 from worker.api.response import Metrics
 from worker.audio.files import REFERENCE_SECONDS_MAX, REFERENCE_SECONDS_MIN
-from worker.download import Limits
 from worker.errors import WorkerError
 from worker.job.answer_record import digest
 from worker.job.result_keys import ResultKeys
 from worker.keys import Keys
+from worker.net.download import Limits
 from worker.settings import Settings
 
 DEPLOY, OPERATIONS, SCALING = (

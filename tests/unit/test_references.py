@@ -12,7 +12,6 @@ from aiohttp import web
 
 from tests.support.https import HttpsServer, https_server
 from worker.cancellation import Cancellation
-from worker.download import Limits
 from worker.errors import (
     DownloadError,
     JobCancelledError,
@@ -22,6 +21,7 @@ from worker.errors import (
     VoiceError,
 )
 from worker.keys import Keys
+from worker.net.download import Limits
 from worker.storage import LocalStorage
 from worker.voices.reference import fetch_reference
 

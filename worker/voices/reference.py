@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from worker.cancellation import Cancellation
-from worker.download import Limits, fetch_blocking
 from worker.errors import NotFoundError, StorageError, VoiceError
 from worker.keys import Keys, StoredReference
+from worker.net.download import Limits, fetch_blocking
 from worker.quote import quote
 from worker.storage import Storage
 

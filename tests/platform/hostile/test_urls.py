@@ -23,9 +23,9 @@ from aiohttp import web
 from tests.conftest import DEMO_VOICE
 from tests.platform.hostile.door import Door
 from tests.support.https import Handler, HttpsServer, https_server
-from worker.addresses import is_public
-from worker.download import Limits, fetch_blocking
 from worker.errors import DownloadError
+from worker.net.download import Limits, fetch_blocking
+from worker.net.public_addresses import is_public
 
 PUBLIC = "127.0.0.1"
 INSIDE = ("127.0.0.2", "::1")

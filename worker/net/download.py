@@ -19,10 +19,10 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from worker.addresses import is_public, literal_address
 from worker.atomic import replacing
 from worker.cancellation import Cancellation
 from worker.errors import DownloadError
+from worker.net.public_addresses import is_public, literal_address
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CHUNK_BYTES = 1 << 16

@@ -1,0 +1,1 @@
+"""Files from the internet: downloads that are bounded, checked and public."""
