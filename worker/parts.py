@@ -12,11 +12,11 @@ from typing import Any, Self
 from volume.layout import Layout, LayoutError, locked_wheel
 from worker.cancellation import Cancellation
 from worker.errors import SetupError
-from worker.keys import Keys, keys_of
 from worker.settings import Settings
 from worker.speech.engine import Engine
 from worker.speech.fitness import check_hardware
 from worker.storage import Storage, open_storage
+from worker.storage.keys import Keys, keys_of
 from worker.timing import Aligner, find_folders
 from worker.voices.reference import fetch_reference
 from worker.voices.saved import Voices

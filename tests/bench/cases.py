@@ -10,9 +10,9 @@ from tests.bench.material import MODEL, TRANSCRIPT
 from tests.bench.measure import beside_parts, side_by_side
 from tests.bench.sentences import sentences
 from tests.bench.sides import Sides
-from worker.keys import keys_of
 from worker.settings import Settings
 from worker.storage import LocalStorage
+from worker.storage.keys import keys_of
 from worker.voices.saved import Voices
 
 TOKENS_A_SECOND = 50

@@ -19,12 +19,12 @@ import torch
 from tests.conftest import DEMO_VOICE
 from worker.cancellation import Cancellation
 from worker.errors import DeviceError, StorageError
-from worker.keys import Keys
 from worker.parts import Parts
 from worker.serve.runpod_handler import make_handler
 from worker.speech.engine import Engine
 from worker.speech.sampling import Sampling
 from worker.storage import LocalStorage
+from worker.storage.keys import Keys
 from worker.voices.reference import fetch_reference
 from worker.voices.saved import Voices
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from tests.support.sounds import tone
 from worker.cancellation import Cancellation
-from worker.keys import Keys
 from worker.parts import Parts
 from worker.speech.engine import Designed, Occupancy, Utterance
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
 from worker.storage import LocalStorage
+from worker.storage.keys import Keys
 from worker.style import Style
 from worker.text.words import SentenceSpan, WordTiming
 from worker.voices.saved import Voices

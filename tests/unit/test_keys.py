@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import RequestError, SetupError
-from worker.keys import Keys, RemoteReference, StoredReference, checked_key, keys_of
 from worker.settings import Settings
+from worker.storage.keys import Keys, RemoteReference, StoredReference, checked_key, keys_of
 
 KEYS = Keys(voices="voices/", output="output/", bucket="speech")
 

@@ -21,9 +21,9 @@ from worker.errors import JobCancelledError, StorageError
 from worker.job import answer_record
 from worker.job.answer_record import Manifests, digest, settled_seed
 from worker.job.result_keys import ResultKeys
-from worker.keys import Keys
 from worker.observe import log
 from worker.storage import LocalStorage
+from worker.storage.keys import Keys
 
 KEYS = Keys(voices="voices/", output="output/", bucket=None)
 ASKED = {"text": "Hello.", "output_name": "hi", "enable_subtitles": True}

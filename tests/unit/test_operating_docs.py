@@ -17,9 +17,9 @@ from worker.audio.files import REFERENCE_SECONDS_MAX, REFERENCE_SECONDS_MIN
 from worker.errors import WorkerError
 from worker.job.answer_record import digest
 from worker.job.result_keys import ResultKeys
-from worker.keys import Keys
 from worker.net.download import Limits
 from worker.settings import Settings
+from worker.storage.keys import Keys
 
 DEPLOY, OPERATIONS, SCALING = (
     (REPOSITORY / "docs" / f"{name}.md").read_text() for name in ("DEPLOY", "OPERATIONS", "SCALING")

@@ -20,9 +20,9 @@ from worker.errors import (
     StorageError,
     VoiceError,
 )
-from worker.keys import Keys
 from worker.net.download import Limits
 from worker.storage import LocalStorage
+from worker.storage.keys import Keys
 from worker.voices.reference import fetch_reference
 
 FIELD = "prompt_speech_url"

@@ -9,7 +9,7 @@ from worker.api.request import parse_request
 from worker.api.response import SpeechResponse
 from worker.errors import RequestError
 from worker.job.result_keys import ResultKeys
-from worker.keys import Keys
+from worker.storage.keys import Keys
 
 KEYS = Keys(voices="voices/", output="out/", bucket=None)
 

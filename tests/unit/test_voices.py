@@ -30,13 +30,13 @@ from worker.errors import (
     StorageError,
     VoiceError,
 )
-from worker.keys import Keys
 from worker.observe import log
 from worker.serve.shutdown import scratch_prefix
 from worker.settings import Settings
 from worker.speech.engine import Engine
 from worker.speech.prompt import Voice
 from worker.storage import LocalStorage, S3Limits, S3Storage
+from worker.storage.keys import Keys
 from worker.style import Style
 from worker.voices.saved import Voices
 from worker.voices.saved import saved as module

@@ -22,10 +22,10 @@ from worker.api.response import Segment, SpeechResponse, WordTiming
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, StorageError
 from worker.job.result_keys import ResultKeys
-from worker.keys import Keys
 from worker.observe import event
 from worker.read_back import check_json
 from worker.storage import Storage
+from worker.storage.keys import Keys
 
 # Of a text in which each character is a sentence and a word, and a fault too; four bytes each.
 BYTES_MAX = 16 << 20

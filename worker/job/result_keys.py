@@ -8,7 +8,7 @@ from typing import Self
 
 from worker.api.request import SpeechRequest
 from worker.api.response import SpeechResponse
-from worker.keys import Keys
+from worker.storage.keys import Keys
 
 
 @dataclass(frozen=True)

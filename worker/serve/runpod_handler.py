@@ -34,10 +34,10 @@ from worker.errors import (
 from worker.job import pipeline
 from worker.job.answer_record import Manifests, settled_seed
 from worker.job.sentence_stream import Announce
-from worker.keys import Keys
 from worker.observe import Stopwatch, event, lines_of, log
 from worker.parts import Parts
 from worker.serve.shutdown import RunningJobs, scratch_prefix
+from worker.storage.keys import Keys
 
 RunPodJob = dict[str, Any]  # {"id": ..., "input": ...}
 Answer = dict[str, Any]

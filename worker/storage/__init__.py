@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from volume.layout import Layout
 from worker.settings import Settings
-from worker.storage.contract import READ_BYTES_MAX, Storage
+from worker.storage.base import READ_BYTES_MAX, Storage
 from worker.storage.local import LocalStorage
 from worker.storage.s3 import S3Storage
 from worker.storage.s3_client import S3Limits

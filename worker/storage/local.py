@@ -13,8 +13,8 @@ from pathlib import Path
 from worker.atomic import replacing
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, StorageError
-from worker.keys import checked_key
-from worker.storage.contract import READ_BYTES_MAX, small, too_large
+from worker.storage.base import READ_BYTES_MAX, small, too_large
+from worker.storage.keys import checked_key
 
 _CHECK_BYTES = 1 << 16  # that the start writes: a full disk takes a name, and no content
 

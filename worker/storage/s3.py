@@ -19,10 +19,10 @@ from botocore.httpsession import get_cert_path
 from worker.atomic import replacing
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, StorageError
-from worker.keys import checked_key, keys_of
 from worker.settings import Settings
+from worker.storage.base import READ_BYTES_MAX, not_small, too_large
 from worker.storage.call import Call
-from worker.storage.contract import READ_BYTES_MAX, not_small, too_large
+from worker.storage.keys import checked_key, keys_of
 from worker.storage.s3_answers import Place, busy, in_words, passes
 from worker.storage.s3_check import UNREADABLE, Answer, check_bucket, fetch
 from worker.storage.s3_client import S3Limits, connect

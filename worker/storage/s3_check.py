@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from worker.errors import NotFoundError, StorageError
-from worker.storage.contract import Storage
+from worker.storage.base import Storage
 from worker.storage.s3_answers import DeniedError, Place, refusal
 
 FOLDER = "worker-check/"  # below the output prefix; a result's name has a "_", so none is there

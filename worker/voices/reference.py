@@ -6,10 +6,10 @@ from pathlib import Path
 
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, StorageError, VoiceError
-from worker.keys import Keys, StoredReference
 from worker.net.download import Limits, fetch_blocking
 from worker.quote import quote
 from worker.storage import Storage
+from worker.storage.keys import Keys, StoredReference
 
 
 def fetch_reference(

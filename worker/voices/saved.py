@@ -23,13 +23,13 @@ from worker import audio
 from worker.api.field_types import MAX_PROMPT_TEXT
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, VoiceError
-from worker.keys import Keys
 from worker.observe import event
 from worker.read_back import check_json
 from worker.serve.shutdown import scratch_prefix
 from worker.speech.engine import Engine
 from worker.speech.prompt import Voice
 from worker.storage import Storage
+from worker.storage.keys import Keys
 from worker.style import Style
 
 FORMAT = 1

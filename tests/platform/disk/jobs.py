@@ -23,11 +23,11 @@ import soundfile
 
 from tests.conftest import DEMO_VOICE
 from worker.cancellation import Cancellation
-from worker.keys import Keys
 from worker.parts import Parts
 from worker.serve.runpod_handler import Service, make_handler
 from worker.speech.engine import Engine
 from worker.storage import LocalStorage
+from worker.storage.keys import Keys
 from worker.voices.reference import fetch_reference
 from worker.voices.saved import Voices
 

@@ -14,12 +14,12 @@ from tests.conftest import DEMO_VOICE
 from tests.platform.hostile.watch import Seen, Watch
 from worker import errors
 from worker.errors import WorkerError
-from worker.keys import Keys
 from worker.net.download import Limits
 from worker.parts import Parts
 from worker.serve.runpod_handler import make_handler
 from worker.speech.engine import Engine
 from worker.storage import LocalStorage
+from worker.storage.keys import Keys
 from worker.voices.reference import fetch_reference
 from worker.voices.saved import Voices
 
