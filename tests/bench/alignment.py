@@ -14,7 +14,7 @@ from whisperx.alignment import align
 
 from worker.text.words import SentenceSpan
 from worker.timing import Aligner
-from worker.timing.model import load_model
+from worker.timing.ctc_model import load_model
 
 ALPHABET = ("<pad>", "<s>", "</s>", "<unk>", "|", *ascii_uppercase, "'")  # of the model aligner-en
 TEXT = "the quick brown fox jumps over the lazy dog and runs along the river to the old mill"

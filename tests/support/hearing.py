@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import torch
 
-from worker.timing.model import CtcModel
+from worker.timing.ctc_model import CtcModel
 
 ENGLISH = ("<pad>", "|", *ascii_lowercase, "'")
 CHINESE = ("<pad>", *"今天去看书一二三")

@@ -19,7 +19,7 @@ from tests.support.texts import TEXTS
 from worker.errors import SetupError
 from worker.text.words import SentenceSpan, WordTiming
 from worker.timing import Aligner
-from worker.timing.model import CtcModel, load_model
+from worker.timing.ctc_model import CtcModel, load_model
 from worker.timing.search import Hit, search
 
 ENGLISH = ("<pad>", "|", *ascii_lowercase, "'")

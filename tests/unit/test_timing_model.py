@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from worker.errors import SetupError
-from worker.timing.model import CtcModel, load_model
+from worker.timing.ctc_model import CtcModel, load_model
 
 
 def heard_of(window: np.ndarray, *, normalise: bool) -> torch.Tensor:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from worker.errors import SetupError
 from worker.text.spoken_forms import readings
 from worker.text.words import SentenceSpan, WordTiming, has_han, language_of, split_words
-from worker.timing.model import FRAME_SECONDS, SAMPLE_RATE, CtcModel, load_model
+from worker.timing.ctc_model import FRAME_SECONDS, SAMPLE_RATE, CtcModel, load_model
 from worker.timing.search import Hit, search
 
 _FRAME = round(FRAME_SECONDS * SAMPLE_RATE)  # samples

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worker.timing.model import FRAME_SECONDS, SAMPLE_RATE, CtcModel
+from worker.timing.ctc_model import FRAME_SECONDS, SAMPLE_RATE, CtcModel
 
 _WILDCARD = "\ue000"  # in no alphabet; WhisperX lets it match any character
 _VOWELS = re.compile("[aeiouy]+")
