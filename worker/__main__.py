@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from volume.layout import Layout, LayoutError, locked_wheel
 from worker.errors import SetupError, device_failure
-from worker.observe import event, log, set_up_logging
+from worker.logs import event, log, set_up_logging
 from worker.serve import sdk_import
 from worker.serve.shutdown import (
     Concurrency,
@@ -39,7 +39,7 @@ from worker.speech.checkpoint import Checkpoint
 from worker.speech.int8_weights import read_ahead
 
 if TYPE_CHECKING:
-    from worker.parts import Parts
+    from worker.components import Parts
     from worker.speech.engine import Engine
     from worker.speech.int8_weights import Weights
 
@@ -187,7 +187,7 @@ def _load(settings: Settings) -> Parts:
         import_module("runpod")
         sweep_scratch()
         libraries.result()  # or torch, half imported, would be imported again below
-        loaded: Parts = import_module("worker.parts").Parts.load(settings, engine.result)
+        loaded: Parts = import_module("worker.components").Parts.load(settings, engine.result)
         return loaded
     finally:
         beside.shutdown(wait=False)

@@ -21,7 +21,7 @@ from worker.api.request import SpeechRequest, parse_request
 from worker.api.response import SpeechResponse
 from worker.audio import CONTENT_TYPES, Format
 from worker.errors import RequestError, StorageError, WorkerError
-from worker.observe import set_up_logging
+from worker.logs import set_up_logging
 from worker.settings import Settings, load_settings
 from worker.storage import LocalStorage
 
@@ -115,8 +115,8 @@ def _speak(
 ) -> SpeechResponse:
     """Do it with the pipeline, in a folder of its own, and move the result into place."""
     # Takes seconds to import: --help and a wrong option are answered before.
+    from worker.components import Parts  # noqa: PLC0415
     from worker.job import pipeline  # noqa: PLC0415
-    from worker.parts import Parts  # noqa: PLC0415
 
     _check_place(options.out)
     parts = Parts.load(settings)

@@ -18,8 +18,8 @@ import torch
 
 from tests.conftest import DEMO_VOICE
 from worker.cancellation import Cancellation
+from worker.components import Parts
 from worker.errors import DeviceError, StorageError
-from worker.parts import Parts
 from worker.serve.runpod_handler import make_handler
 from worker.speech.engine import Engine
 from worker.speech.sampling import Sampling

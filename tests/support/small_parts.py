@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.support.sounds import tone
 from worker.cancellation import Cancellation
-from worker.parts import Parts
+from worker.components import Parts
 from worker.speech.engine import Designed, Occupancy, Utterance
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.atomic import replacing
+from worker.atomic_write import replacing
 
 
 @pytest.fixture

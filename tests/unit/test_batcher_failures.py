@@ -12,7 +12,7 @@ import torch
 
 from tests.support.toy_decoder import EVERYTHING, SumCache, ToyDecoder, expected
 from worker.errors import MemoryShortError
-from worker.observe import log
+from worker.logs import log
 from worker.speech import batcher as module
 from worker.speech.batcher import Answering, Batcher, Row
 from worker.speech.device import PLENTY

@@ -29,7 +29,7 @@ from worker.errors import (
     VoiceError,
 )
 from worker.job.answer_record import settled_seed
-from worker.observe import log, set_up_logging
+from worker.logs import log, set_up_logging
 from worker.serve import runpod_handler
 from worker.serve.runpod_handler import Service, make_handler, make_stream_handler
 from worker.serve.shutdown import RunningJobs, scratch_prefix

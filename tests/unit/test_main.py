@@ -25,9 +25,9 @@ from tests.support.small_parts import TEXT, SmallParts, small_parts
 from volume.layout import locked_wheel
 from volume.stops import STOPS
 from worker import __main__ as worker_main
+from worker.components import Parts
 from worker.errors import SetupError, StorageError
-from worker.observe import log
-from worker.parts import Parts
+from worker.logs import log
 from worker.serve import shutdown
 from worker.settings import Settings, load_settings
 from worker.speech.engine import Occupancy

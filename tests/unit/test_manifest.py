@@ -21,7 +21,7 @@ from worker.errors import JobCancelledError, StorageError
 from worker.job import answer_record
 from worker.job.answer_record import Manifests, digest, settled_seed
 from worker.job.result_keys import ResultKeys
-from worker.observe import log
+from worker.logs import log
 from worker.storage import LocalStorage
 from worker.storage.keys import Keys
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from worker.observe import TEXT_MAX, JsonLines, Stopwatch, event, lines_of, log, set_up_logging
+from worker.logs import TEXT_MAX, JsonLines, Stopwatch, event, lines_of, log, set_up_logging
 
 SECRET = "wJalrXUtnFEMI-secret"
 URL = "https://b.example/output/a.wav?X-Amz-Signature=abc&X-Amz-Credential=k"
@@ -181,7 +181,7 @@ def test_a_traceback_is_shown_with_its_error(lines) -> None:
 
 def test_a_stage_that_fails_has_its_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [10.0]
-    monkeypatch.setattr("worker.observe.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("worker.logs.time.perf_counter", lambda: now[0])
     watch = Stopwatch()
     now[0] = 11.0
 
@@ -202,7 +202,7 @@ def test_a_stage_that_fails_has_its_time_too(monkeypatch: pytest.MonkeyPatch) ->
 
 UNREAD = """
 import io, os, sys
-from worker.observe import event, set_up_logging
+from worker.logs import event, set_up_logging
 
 how = sys.argv[1]
 if how == "full":

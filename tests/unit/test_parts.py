@@ -10,10 +10,10 @@ import pytest
 
 from tests.support.small_parts import ToneEngine
 from volume.layout import locked_wheel
-from worker import parts as module
+from worker import components as module
 from worker.cancellation import Cancellation
+from worker.components import Parts
 from worker.errors import SetupError
-from worker.parts import Parts
 from worker.settings import Settings
 from worker.speech.engine import Engine
 from worker.storage import LocalStorage

@@ -39,7 +39,7 @@ from worker.errors import (
 )
 from worker.job import pipeline
 from worker.job.pipeline import Job
-from worker.observe import Stopwatch
+from worker.logs import Stopwatch
 from worker.settings import Settings
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling
@@ -524,7 +524,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr("worker.observe.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("worker.logs.time.perf_counter", lambda: self.now)
 
     def passes(self, seconds: float) -> None:
         self.now += seconds

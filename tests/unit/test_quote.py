@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.quote import quote
+from worker.redaction import quote
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.read_back import LISTS, QUOTES, check_json
+from worker.bounded_json import LISTS, QUOTES, check_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),

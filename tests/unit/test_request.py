@@ -13,7 +13,7 @@ from tests.support.requests import refused
 from worker.api.field_types import names
 from worker.api.request import MAX_FAULTS, SpeechRequest, parse_request
 from worker.errors import RequestError
-from worker.quote import LENGTH, quote
+from worker.redaction import LENGTH, quote
 from worker.style import Style
 from worker.subtitles import SubtitleStyle
 

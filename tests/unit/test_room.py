@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from worker.errors import DeviceError, MemoryShortError
-from worker.observe import log
+from worker.logs import log
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import Codec
 from worker.speech.device import PLENTY

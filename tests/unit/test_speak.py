@@ -19,9 +19,9 @@ from tests.support.sounds import tone
 from worker import audio, speak
 from worker.api.request import SpeechRequest
 from worker.audio import Audio
+from worker.components import Parts
 from worker.errors import DeviceError
-from worker.observe import log
-from worker.parts import Parts
+from worker.logs import log
 from worker.settings import Settings
 
 

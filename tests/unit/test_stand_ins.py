@@ -1,4 +1,4 @@
-"""What a package gets in the place of modules (worker/imports.py), and that nobody else gets it."""
+"""What a package gets in the place of modules (worker/stand_ins.py), and that nobody else gets it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from worker.imports import StandIns
+from worker.stand_ins import StandIns
 
 CODE = {
     "__init__": "loaded = True",

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from worker.errors import SetupError
-from worker.imports import StandIns
 from worker.speech import upstream as upstream_module
 from worker.speech.upstream import PACKAGES, _get_at, find_upstream
+from worker.stand_ins import StandIns
 
 PARTS = {
     "models/bicodec.py": "BiCodec",

@@ -30,7 +30,7 @@ from worker.errors import (
     StorageError,
     VoiceError,
 )
-from worker.observe import log
+from worker.logs import log
 from worker.serve.shutdown import scratch_prefix
 from worker.settings import Settings
 from worker.speech.engine import Engine

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, AliasChoices, PlainValidator, ValidationErr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from worker.quote import MAX_URL, quote
+from worker.redaction import MAX_URL, quote
 from worker.subtitles.style import MODES, SubtitleStyle
 
 MAX_TEXT = 20_000  # characters, about half an hour of English

@@ -28,7 +28,7 @@ from worker.api.field_types import (
     names,
 )
 from worker.errors import RequestError
-from worker.quote import quote
+from worker.redaction import quote
 from worker.style import Gender, Level, Style
 from worker.subtitles import Format
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
-from worker.atomic import replacing
+from worker.atomic_write import replacing
 from worker.audio.waveform import Audio, Samples, amplitude_to_db, check_finite, window_rms
 from worker.errors import StorageError, SynthesisError, VoiceError, WorkerError
 

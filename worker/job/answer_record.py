@@ -19,11 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from worker.api.field_types import MAX_TEXT
 from worker.api.request import SpeechRequest
 from worker.api.response import Segment, SpeechResponse, WordTiming
+from worker.bounded_json import check_json
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, StorageError
 from worker.job.result_keys import ResultKeys
-from worker.observe import event
-from worker.read_back import check_json
+from worker.logs import event
 from worker.storage import Storage
 from worker.storage.keys import Keys
 

@@ -22,13 +22,13 @@ from worker.api.request import SpeechRequest
 from worker.api.response import Metrics, Segment, SpeechResponse
 from worker.audio import Audio, Samples, Span, Spool
 from worker.cancellation import Cancellation
+from worker.components import Parts
 from worker.errors import NotAvailableError, RequestError, SynthesisError
 from worker.job.result_keys import ResultKeys
 from worker.job.retakes import Take, Takes, choose_takes
 from worker.job.sentence_stream import Announce, Segments
 from worker.job.speech_check import Verdict, judge
-from worker.observe import Stopwatch
-from worker.parts import Parts
+from worker.logs import Stopwatch
 from worker.speech.engine import Utterance
 from worker.speech.prompt import Voice
 from worker.speech.sampling import Sampling

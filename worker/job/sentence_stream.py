@@ -14,7 +14,7 @@ import numpy as np
 from worker import audio
 from worker.api.response import SpokenSegment
 from worker.audio import Audio, Clip, Format, Spool
-from worker.observe import event
+from worker.logs import event
 
 Announce = Callable[[SpokenSegment], None]
 

@@ -19,7 +19,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from worker.atomic import replacing
+from worker.atomic_write import replacing
 from worker.cancellation import Cancellation
 from worker.errors import DownloadError
 from worker.net.public_addresses import is_public, literal_address

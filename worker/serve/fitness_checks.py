@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from volume.layout import MODEL_LOCK
+from worker.components import Parts
 from worker.errors import SetupError, WorkerError
-from worker.observe import Stopwatch, event
-from worker.parts import Parts
+from worker.logs import Stopwatch, event
 
 REPAIR = "python -m volume verify --repair"
 

@@ -22,6 +22,7 @@ from typing import Any
 from worker.api.request import parse_request
 from worker.api.response import PROGRESS_SEGMENTS, Progress, SpeechResponse, SpokenSegment
 from worker.cancellation import Cancellation
+from worker.components import Parts
 from worker.errors import (
     DeviceError,
     JobCancelledError,
@@ -34,8 +35,7 @@ from worker.errors import (
 from worker.job import pipeline
 from worker.job.answer_record import Manifests, settled_seed
 from worker.job.sentence_stream import Announce
-from worker.observe import Stopwatch, event, lines_of, log
-from worker.parts import Parts
+from worker.logs import Stopwatch, event, lines_of, log
 from worker.serve.shutdown import RunningJobs, scratch_prefix
 from worker.storage.keys import Keys
 

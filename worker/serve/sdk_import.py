@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from worker.imports import StandIns
+from worker.stand_ins import StandIns
 
 
 def lighten() -> None:

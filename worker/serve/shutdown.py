@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from worker.cancellation import Cancellation
-from worker.observe import event
+from worker.logs import event
 
 SHORT = 0.10  # share of free memory below which fewer jobs are taken
 PLENTY = 0.25  # and above which there are as many as before

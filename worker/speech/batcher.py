@@ -32,7 +32,7 @@ from worker.errors import (
     failure_of,
     short_of_memory,
 )
-from worker.observe import log
+from worker.logs import log
 from worker.speech.decoder import Decoder
 from worker.speech.device import (
     FIRST,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from worker.errors import SetupError, SynthesisError
-from worker.observe import log
+from worker.logs import log
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.features import FEATURE_LAYERS, Features
 from worker.speech.native import cpu_has_bfloat16

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from volume.layout import PREPARED
 from worker.cancellation import Cancellation
 from worker.errors import MemoryShortError, SetupError, SynthesisError
-from worker.observe import log
+from worker.logs import log
 from worker.speech.batcher import Answering, Batcher, Row
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import Codec

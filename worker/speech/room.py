@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from worker.errors import Failure, failure_of, short_of_memory
-from worker.observe import log
+from worker.logs import log
 from worker.speech.device import alone_and_failed, empty_cache
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from worker.errors import short_of_memory
-from worker.observe import log
+from worker.logs import log
 from worker.speech.decoder import Cache, Decoder
 from worker.speech.device import on_device
 from worker.speech.graphs import Graphs

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from worker.errors import SetupError
-from worker.imports import StandIns
+from worker.stand_ins import StandIns
 
 PACKAGES = ("sparktts", "spark_tts_lib")
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.errors import short_of_memory
-from worker.observe import log
+from worker.logs import log
 from worker.speech.device import empty_cache
 
 _Mark = tuple[Tensor | None, int, int]

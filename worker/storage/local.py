@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from worker.atomic import replacing
+from worker.atomic_write import replacing
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, StorageError
 from worker.storage.base import READ_BYTES_MAX, small, too_large

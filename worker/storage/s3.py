@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from botocore import exceptions as boto
 from botocore.httpsession import get_cert_path
 
-from worker.atomic import replacing
+from worker.atomic_write import replacing
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, StorageError
 from worker.settings import Settings

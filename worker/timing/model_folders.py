@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from volume.layout import Layout, LayoutError
-from worker.observe import event
+from worker.logs import event
 
 
 def find_folders(layout: Layout, checkpoint: Path, languages: str) -> dict[str, Path]:

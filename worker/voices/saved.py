@@ -21,10 +21,10 @@ from safetensors.torch import save_file
 
 from worker import audio
 from worker.api.field_types import MAX_PROMPT_TEXT
+from worker.bounded_json import check_json
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, VoiceError
-from worker.observe import event
-from worker.read_back import check_json
+from worker.logs import event
 from worker.serve.shutdown import scratch_prefix
 from worker.speech.engine import Engine
 from worker.speech.prompt import Voice

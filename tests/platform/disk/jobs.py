@@ -23,7 +23,7 @@ import soundfile
 
 from tests.conftest import DEMO_VOICE
 from worker.cancellation import Cancellation
-from worker.parts import Parts
+from worker.components import Parts
 from worker.serve.runpod_handler import Service, make_handler
 from worker.speech.engine import Engine
 from worker.storage import LocalStorage

@@ -13,9 +13,9 @@ from typing import Any
 from tests.conftest import DEMO_VOICE
 from tests.platform.hostile.watch import Seen, Watch
 from worker import errors
+from worker.components import Parts
 from worker.errors import WorkerError
 from worker.net.download import Limits
-from worker.parts import Parts
 from worker.serve.runpod_handler import make_handler
 from worker.speech.engine import Engine
 from worker.storage import LocalStorage

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import DEMO
 from tests.platform.hostile.door import Door
 from tests.platform.hostile.job_inputs import FIELD_NAMES, IDS, LENGTH, PLACES, STYLES, TEXTS
-from worker.observe import log, set_up_logging
+from worker.logs import log, set_up_logging
 from worker.timing import Aligner
 
 KARAOKE = re.compile(r"(?<!\\)\{\\k\d+\}")

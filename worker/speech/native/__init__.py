@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-from worker.observe import log
+from worker.logs import log
 
 SOURCES = Path(__file__).parent
 BASELINE = "x86_64_v4"  # the AVX512 that all server CPUs since 2017 share
