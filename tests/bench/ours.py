@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine, Utterance
 from worker.speech.prompt import Voice
-from worker.speech.sampling import Sampling
 from worker.style import Style
 
 STYLE = Style("female", "moderate", "moderate", pitch_value=200, speed_value=4)

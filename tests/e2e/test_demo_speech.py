@@ -21,9 +21,9 @@ from scripts.demo_voice.styles import mel
 from tests.conftest import DEMO_VOICE
 from tests.support.judge import hear
 from tests.support.truth import edge_errors
+from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine, Utterance
 from worker.speech.prompt import LEVELS, Voice
-from worker.speech.sampling import Sampling
 from worker.style import Style
 from worker.timing import Aligner
 

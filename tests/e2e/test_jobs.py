@@ -21,8 +21,8 @@ from worker.cancellation import Cancellation
 from worker.components import Parts
 from worker.errors import DeviceError, StorageError
 from worker.serve.runpod_handler import make_handler
+from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
-from worker.speech.sampling import Sampling
 from worker.storage import LocalStorage
 from worker.storage.keys import Keys
 from worker.voices.reference import fetch_reference

@@ -14,8 +14,8 @@ from tests.support.spoken_words import SAMPLE_RATE, Pasted, paste
 from tests.support.truth import edge_errors
 from tests.support.word_aligner import CHINESE, ENGLISH, train
 from worker.job.speech_check import judge
+from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine, Utterance
-from worker.speech.sampling import Sampling
 from worker.text.words import SentenceSpan, WordTiming
 from worker.timing import Aligner
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 from transformers import Qwen2ForCausalLM
 
-from worker.speech.batcher import Row, answer
+from worker.speech.batch.sampling import Sampling
+from worker.speech.batch.scheduler import Row, answer
 from worker.speech.decoder import Decoder
 from worker.speech.int8 import Int8LanguageModel, Kernel, fits
 from worker.speech.lm import LanguageModel, LMConfig
 from worker.speech.plan import Plan
-from worker.speech.sampling import Sampling
 
 CPU = torch.device("cpu")
 GREEDY = Sampling(temperature=0)

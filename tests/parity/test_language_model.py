@@ -16,9 +16,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from worker.speech.batcher import Plan, Row, answer
+from worker.speech.batch.sampling import Sampling, candidates
+from worker.speech.batch.scheduler import Plan, Row, answer
 from worker.speech.lm import LanguageModel
-from worker.speech.sampling import Sampling, candidates
 
 CPU = torch.device("cpu")
 STEPS, FULL_SIZE_STEPS = 200, 50

@@ -11,9 +11,9 @@ import numpy as np
 from tests.support.sounds import tone
 from worker.cancellation import Cancellation
 from worker.components import Parts
+from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Designed, Occupancy, Utterance
 from worker.speech.prompt import Voice
-from worker.speech.sampling import Sampling
 from worker.storage import LocalStorage
 from worker.storage.keys import Keys
 from worker.style import Style

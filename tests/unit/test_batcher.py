@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from tests.support.toy_decoder import EVERYTHING, POSITIONS, VOCABULARY, ToyDecoder, expected
 from worker.cancellation import Cancellation
 from worker.errors import BusyError, JobCancelledError, SynthesisError
-from worker.speech import batcher as module
-from worker.speech import rows as rows_module
-from worker.speech.batcher import Answer, Answering, Batcher, Row, answer
+from worker.speech.batch import device_batch as rows_module
+from worker.speech.batch import scheduler as module
+from worker.speech.batch.device_batch import NARROW, RowState
+from worker.speech.batch.sampling import Sampling
+from worker.speech.batch.scheduler import Answer, Answering, Batcher, Row, answer
 from worker.speech.plan import Head, Plan, Route
-from worker.speech.rows import NARROW, RowState
-from worker.speech.sampling import Sampling
 from worker.speech.turns import Turns
 
 OPEN = Plan((EVERYTHING,) * 4000)  # as long as the row's limit lets it be

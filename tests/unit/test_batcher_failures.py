@@ -13,12 +13,12 @@ import torch
 from tests.support.toy_decoder import EVERYTHING, SumCache, ToyDecoder, expected
 from worker.errors import MemoryShortError
 from worker.logs import log
-from worker.speech import batcher as module
-from worker.speech.batcher import Answering, Batcher, Row
+from worker.speech.batch import scheduler as module
+from worker.speech.batch.device_batch import RowState
+from worker.speech.batch.sampling import Sampling
+from worker.speech.batch.scheduler import Answering, Batcher, Row
 from worker.speech.device import PLENTY
 from worker.speech.plan import Plan
-from worker.speech.rows import RowState
-from worker.speech.sampling import Sampling
 from worker.speech.turns import Turns
 
 OPEN = Plan((EVERYTHING,) * 4000)  # as long as the row's limit lets it be

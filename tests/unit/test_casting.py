@@ -12,9 +12,9 @@ from worker.api.request import parse_request
 from worker.api.response import VoiceUsed
 from worker.cancellation import Cancellation
 from worker.errors import VoiceError
+from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Designed, Engine
 from worker.speech.prompt import Voice
-from worker.speech.sampling import Sampling
 from worker.style import Style
 from worker.voices.choose import Chosen, choose_voice
 from worker.voices.saved import Voices

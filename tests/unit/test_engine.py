@@ -17,11 +17,11 @@ from tests.support.checkpoints import make_checkpoint
 from tests.support.random_checkpoint import Sizes
 from worker.cancellation import Cancellation
 from worker.errors import JobCancelledError, NotAvailableError, SetupError, SynthesisError
-from worker.speech.batcher import Plan, Row, answer
+from worker.speech.batch.sampling import Sampling
+from worker.speech.batch.scheduler import Plan, Row, answer
 from worker.speech.engine import Engine
 from worker.speech.lm import LanguageModel
 from worker.speech.prompt import Voice
-from worker.speech.sampling import Sampling
 from worker.style import Style
 
 VOICE = Voice(global_tokens=(3, 0, 15, 7, 7))

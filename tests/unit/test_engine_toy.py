@@ -23,6 +23,7 @@ from worker.cancellation import Cancellation
 from worker.errors import JobCancelledError, MemoryShortError, SetupError, SynthesisError
 from worker.speech import device as device_module
 from worker.speech import engine as engine_module
+from worker.speech.batch.sampling import Sampling
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import AudioParameters, Codec
 from worker.speech.device import Lane
@@ -32,7 +33,6 @@ from worker.speech.int8_weights import Kernel
 from worker.speech.lm import LanguageModel
 from worker.speech.lm_config import LMConfig
 from worker.speech.prompt import CodecSizes, Prompter, Voice
-from worker.speech.sampling import Sampling
 from worker.style import Style
 
 CPU = torch.device("cpu")

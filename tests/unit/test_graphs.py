@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from worker.speech import device
-from worker.speech.graphs import LENGTHS, SIZES, Graphs, holding, up_to
+from worker.speech.batch.cuda_graphs import LENGTHS, SIZES, Graphs, holding, up_to
 
 
 class Captured:

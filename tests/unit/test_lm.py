@@ -19,11 +19,11 @@ from tests.support.language_model import (
     write_model,
 )
 from worker.errors import SetupError
-from worker.speech.batcher import Batcher, Row
+from worker.speech.batch.sampling import Sampling
+from worker.speech.batch.scheduler import Batcher, Row
 from worker.speech.lm import KVCache, LanguageModel, RMSNorm, rotary
 from worker.speech.lm_config import LMConfig
 from worker.speech.plan import Plan
-from worker.speech.sampling import Sampling
 
 CPU = torch.device("cpu")
 CONFIG, TENSORS = config_of(), make_tensors()

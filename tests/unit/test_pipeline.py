@@ -41,8 +41,8 @@ from worker.job import pipeline
 from worker.job.pipeline import Job
 from worker.logs import Stopwatch
 from worker.settings import Settings
+from worker.speech.batch.sampling import Sampling
 from worker.speech.prompt import Voice
-from worker.speech.sampling import Sampling
 from worker.text.sentences import split
 
 SENTENCES = ("One.", "Two two.", "Three three three.")

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from tests.support.toy_decoder import VOCABULARY, ToyDecoder
-from worker.speech import rows as rows_module
+from worker.speech.batch import device_batch as rows_module
+from worker.speech.batch.device_batch import ALL, NARROW, NOTHING, Places, RowState, width
+from worker.speech.batch.sampling import Sampling
 from worker.speech.lm import LanguageModel
 from worker.speech.plan import Head
-from worker.speech.rows import ALL, NARROW, NOTHING, Places, RowState, width
-from worker.speech.sampling import Sampling
 
 CPU = torch.device("cpu")
 PROMPTS = [(5, 6, 7, 8), (9,), (10, 11, 12)]

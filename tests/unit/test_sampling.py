@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from worker.speech.sampling import Cuts, Sampling, candidates, cuts, draw, row_uniforms
+from worker.speech.batch.sampling import Cuts, Sampling, candidates, cuts, draw, row_uniforms
 
 UNCUT = Sampling(temperature=1.0, top_k=0, top_p=1.0)
 

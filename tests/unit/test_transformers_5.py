@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tests.support.checkpoints import make_checkpoint
 from tests.support.transformers_5 import FILES, SIZES, save_as_5
 from volume.layout import PREPARED
+from worker.speech.batch.sampling import Sampling
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import Codec
 from worker.speech.engine import Engine, Utterance
@@ -21,7 +22,6 @@ from worker.speech.int8_weights import Kernel
 from worker.speech.lm_config import LMConfig
 from worker.speech.prepare import prepare
 from worker.speech.prompt import Prompter, Voice
-from worker.speech.sampling import Sampling
 from worker.speech.upstream import find_upstream
 
 CPU = torch.device("cpu")

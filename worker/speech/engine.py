@@ -21,7 +21,8 @@ from volume.layout import PREPARED
 from worker.cancellation import Cancellation
 from worker.errors import MemoryShortError, SetupError, SynthesisError
 from worker.logs import log
-from worker.speech.batcher import Answering, Batcher, Row
+from worker.speech.batch.sampling import Sampling
+from worker.speech.batch.scheduler import Answering, Batcher, Row
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import Codec
 from worker.speech.decoder import Decoder
@@ -35,7 +36,6 @@ from worker.speech.native import cpu_has_bfloat16
 from worker.speech.plan import Plan
 from worker.speech.prompt import Prompter, Voice
 from worker.speech.room import Room
-from worker.speech.sampling import Sampling
 from worker.speech.turns import Turns
 from worker.speech.upstream import find_upstream
 from worker.style import Style

@@ -10,9 +10,9 @@ from worker.api.request import SpeechRequest
 from worker.api.response import VoiceUsed
 from worker.cancellation import Cancellation
 from worker.errors import VoiceError
+from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
 from worker.speech.prompt import Voice
-from worker.speech.sampling import Sampling
 from worker.voices.saved import Voices
 
 

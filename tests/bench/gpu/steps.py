@@ -10,8 +10,8 @@ import torch
 from tests.bench.gpu import inside
 from tests.bench.gpu.bench import Bench, Found
 from tests.bench.ours import Ours
+from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
-from worker.speech.sampling import Sampling
 
 GREEDY, SAMPLED = Sampling(temperature=0), Sampling(seed=3)
 

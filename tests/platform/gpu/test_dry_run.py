@@ -21,11 +21,12 @@ from torch import Tensor
 from tests.bench.gpu import steps as steps_of_the_check
 from tests.support.dry_gpu import Gpu, SynchronisedError
 from tests.support.dry_gpu.engine import loaded, replays, unsynchronised
-from worker.speech import attention, lm, sampling
-from worker.speech.batcher import Batcher
+from worker.speech import attention, lm
+from worker.speech.batch import sampling
+from worker.speech.batch.sampling import Sampling
+from worker.speech.batch.scheduler import Batcher
 from worker.speech.engine import Engine
 from worker.speech.gpu import FREE_BYTES
-from worker.speech.sampling import Sampling
 from worker.style import Style
 
 TEXTS = ["The boy walked to the river.", "It was cold."]

@@ -11,8 +11,8 @@ import soundfile
 
 from tests.support.dry_gpu import Gpu
 from tests.support.dry_gpu.engine import loaded, replays, unsynchronised
+from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
-from worker.speech.sampling import Sampling
 
 TEXTS = ["The boy walked to the river.", "It was cold."]
 HOW = Sampling(max_tokens=14, min_tokens=8, seed=3)

@@ -33,6 +33,8 @@ from worker.errors import (
     short_of_memory,
 )
 from worker.logs import log
+from worker.speech.batch.device_batch import NOTHING, RowState, width
+from worker.speech.batch.sampling import Sampling
 from worker.speech.decoder import Decoder
 from worker.speech.device import (
     FIRST,
@@ -43,8 +45,6 @@ from worker.speech.device import (
     stream_on,
 )
 from worker.speech.plan import Plan, Route, Routes
-from worker.speech.rows import NOTHING, RowState, width
-from worker.speech.sampling import Sampling
 from worker.speech.turns import Turns
 
 LINGER = 0.25  # seconds that the thread waits for more before it ends

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from worker.errors import short_of_memory
 from worker.logs import log
+from worker.speech.batch.cuda_graphs import Graphs
+from worker.speech.batch.sampling import Cuts, Sampling, cuts, draw, row_uniforms
 from worker.speech.decoder import Cache, Decoder
 from worker.speech.device import on_device
-from worker.speech.graphs import Graphs
 from worker.speech.plan import Head
-from worker.speech.sampling import Cuts, Sampling, cuts, draw, row_uniforms
 
 Places = slice | list[int]
 ALL = 1 << 30  # a top_k that cuts nothing

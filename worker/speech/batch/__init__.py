@@ -1,0 +1,1 @@
+"""Continuous batching: the sequences that run at the same time, step by step."""
