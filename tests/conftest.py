@@ -21,7 +21,7 @@ from tests.support.loopback_only import sitecustomize  # noqa: F401 - guards thi
 from tests.support.random_checkpoint import FULL
 from tests.support.worker_process import environment, run
 from worker.speech.engine import Engine
-from worker.speech.int8_weights import EXTENSIONS, Kernel
+from worker.speech.lm.int8_weights import EXTENSIONS, Kernel
 from worker.speech.native import cpu_flags
 
 if TYPE_CHECKING:  # the judge is in the development environment alone; unit tests run without it

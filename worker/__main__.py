@@ -36,12 +36,12 @@ from worker.serve.shutdown import (
 )
 from worker.settings import Settings, load_settings
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.int8_weights import read_ahead
+from worker.speech.lm.int8_weights import read_ahead
 
 if TYPE_CHECKING:
     from worker.components import Parts
     from worker.speech.engine import Engine
-    from worker.speech.int8_weights import Weights
+    from worker.speech.lm.int8_weights import Weights
 
 JOBS = 8  # at once, where the operator does not say
 

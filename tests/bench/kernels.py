@@ -20,8 +20,8 @@ from tests.bench.measure import Work, seconds
 from tests.bench.ours import Ours
 from tests.bench.scale import SCALES
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.int8_weights import Kernel, Weights, cores
-from worker.speech.lm_config import LMConfig
+from worker.speech.lm.config import LMConfig
+from worker.speech.lm.int8_weights import Kernel, Weights, cores
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "bench"
 PROMPTS = (60, 300, 560)

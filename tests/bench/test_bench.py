@@ -30,8 +30,8 @@ from tests.bench.sides import Sides
 from tests.support.worker_process import REPOSITORY, environment
 from worker.speech.codec import SpeechStream
 from worker.speech.engine import PIECE, Piece, Utterance
-from worker.speech.int8_weights import Kernel, packed_size
-from worker.speech.lm import LanguageModel, LMConfig
+from worker.speech.lm.int8_weights import Kernel, packed_size
+from worker.speech.lm.torch_model import LanguageModel, LMConfig
 
 ELSEWHERE = ("start", "memory")  # measured by processes of their own, so beside the others
 

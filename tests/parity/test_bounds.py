@@ -14,9 +14,9 @@ from transformers import Qwen2ForCausalLM
 
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Row, answer
-from worker.speech.decoder import Decoder
-from worker.speech.int8 import Int8LanguageModel, Kernel, fits
-from worker.speech.lm import LanguageModel, LMConfig
+from worker.speech.lm.int8_model import Int8LanguageModel, Kernel, fits
+from worker.speech.lm.interface import Decoder
+from worker.speech.lm.torch_model import LanguageModel, LMConfig
 from worker.speech.plan import Plan
 
 CPU = torch.device("cpu")

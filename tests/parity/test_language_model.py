@@ -18,7 +18,7 @@ from transformers import (
 
 from worker.speech.batch.sampling import Sampling, candidates
 from worker.speech.batch.scheduler import Plan, Row, answer
-from worker.speech.lm import LanguageModel
+from worker.speech.lm.torch_model import LanguageModel
 
 CPU = torch.device("cpu")
 STEPS, FULL_SIZE_STEPS = 200, 50

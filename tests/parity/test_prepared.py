@@ -16,7 +16,7 @@ from volume.layout import PREPARED
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import FEATURE_LAYERS, Codec, is_weight_normed
 from worker.speech.engine import Engine
-from worker.speech.lm import LanguageModel
+from worker.speech.lm.torch_model import LanguageModel
 from worker.speech.prepare import LAYERS_USED, prepare
 from worker.speech.upstream import find_upstream
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
-from worker.speech.lm_config import LMConfig
+from worker.speech.lm.config import LMConfig
 
 SMALL: dict[str, Any] = {
     "model_type": "qwen2", "vocab_size": 40, "hidden_size": 64, "intermediate_size": 96,

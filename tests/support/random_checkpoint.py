@@ -19,7 +19,7 @@ from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
 from worker.speech.features import FeatureConfig, _shapes
-from worker.speech.lm import LanguageModel, LMConfig
+from worker.speech.lm.torch_model import LanguageModel, LMConfig
 from worker.speech.upstream import find_upstream
 from worker.speech.weight_norm import built_folded
 

@@ -20,7 +20,7 @@ from worker.errors import JobCancelledError, NotAvailableError, SetupError, Synt
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Plan, Row, answer
 from worker.speech.engine import Engine
-from worker.speech.lm import LanguageModel
+from worker.speech.lm.torch_model import LanguageModel
 from worker.speech.prompt import Voice
 from worker.style import Style
 

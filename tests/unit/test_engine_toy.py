@@ -28,10 +28,10 @@ from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import AudioParameters, Codec
 from worker.speech.device import Lane
 from worker.speech.engine import Engine, Piece, Utterance
-from worker.speech.int8 import Int8LanguageModel
-from worker.speech.int8_weights import Kernel
-from worker.speech.lm import LanguageModel
-from worker.speech.lm_config import LMConfig
+from worker.speech.lm.config import LMConfig
+from worker.speech.lm.int8_model import Int8LanguageModel
+from worker.speech.lm.int8_weights import Kernel
+from worker.speech.lm.torch_model import LanguageModel
 from worker.speech.prompt import CodecSizes, Prompter, Voice
 from worker.style import Style
 

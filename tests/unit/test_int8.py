@@ -24,12 +24,12 @@ from tests.support.checkpoints import make_checkpoint
 from tests.support.language_model import config_of, hidden_states, make_tensors, write_model
 from tests.support.random_checkpoint import Sizes
 from worker.errors import SetupError
-from worker.speech import int8_weights, native
+from worker.speech import native
 from worker.speech.checkpoint import Place, find_tensors
 from worker.speech.engine import Engine
-from worker.speech.int8 import GROUP, Int8Head, Int8LanguageModel, Kernel, Packed
-from worker.speech.int8_weights import EXTENSIONS, Weights, cores, fits, packed_size, read_ahead
-from worker.speech.lm import LanguageModel
+from worker.speech.lm.int8_model import GROUP, Int8Head, Int8LanguageModel, Kernel, Packed
+from worker.speech.lm.int8_weights import EXTENSIONS, Weights, cores, fits, packed_size, read_ahead
+from worker.speech.lm.torch_model import LanguageModel, int8_weights
 
 
 @pytest.fixture(scope="module")
@@ -600,7 +600,11 @@ def test_a_machine_without_the_instructions_runs_on_torch(monkeypatch: pytest.Mo
 def test_processes_that_build_at_once_leave_one_library_the_same_as_ever(
     tmp_path: Path, at_home: Kernel
 ) -> None:
-    command = [sys.executable, "-c", "from worker.speech.int8 import Kernel; assert Kernel.open(1)"]
+    command = [
+        sys.executable,
+        "-c",
+        "from worker.speech.lm.int8_model import Kernel; assert Kernel.open(1)",
+    ]
     env = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     running = [subprocess.Popen(command, env=env) for _ in range(2)]
     assert [process.wait(120) for process in running] == [0, 0]

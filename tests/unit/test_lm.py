@@ -21,8 +21,8 @@ from tests.support.language_model import (
 from worker.errors import SetupError
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Batcher, Row
-from worker.speech.lm import KVCache, LanguageModel, RMSNorm, rotary
-from worker.speech.lm_config import LMConfig
+from worker.speech.lm.config import LMConfig
+from worker.speech.lm.torch_model import KVCache, LanguageModel, RMSNorm, rotary
 from worker.speech.plan import Plan
 
 CPU = torch.device("cpu")

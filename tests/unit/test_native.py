@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from tests.support import any_cpu
-from worker.speech import int8, native
+from worker.speech import native
+from worker.speech.lm.torch_model import int8_model
 from worker.speech.native import Kernel, cpu_flags, cpu_has_bfloat16, open_library
 
 VNNI = ("avx512_vnni",)
@@ -341,9 +342,9 @@ def test_no_memory_for_a_team_is_an_error() -> None:
 def test_jobs_of_many_threads_share_a_team() -> None:
     """One call at a time: products of two threads are each their own."""
     with any_cpu.kernels("avx512_vnni"):
-        kernel = int8.Kernel.open(2)
+        kernel = int8_model.Kernel.open(2)
     assert kernel is not None
-    packed = int8.Packed(kernel, 64, 32)
+    packed = int8_model.Packed(kernel, 64, 32)
     packed.fill(torch.randn(64, 32, generator=torch.Generator().manual_seed(1)))
     inputs = [torch.full((3, 32), float(i + 1)) for i in range(4)]
     expected = [packed(x) for x in inputs]

@@ -15,7 +15,7 @@ from tests.support.toy_decoder import VOCABULARY, ToyDecoder
 from worker.speech.batch import device_batch as rows_module
 from worker.speech.batch.device_batch import ALL, NARROW, NOTHING, Places, RowState, width
 from worker.speech.batch.sampling import Sampling
-from worker.speech.lm import LanguageModel
+from worker.speech.lm.torch_model import LanguageModel
 from worker.speech.plan import Head
 
 CPU = torch.device("cpu")

@@ -18,8 +18,8 @@ from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import Codec
 from worker.speech.engine import Engine, Utterance
 from worker.speech.features import FeatureConfig
-from worker.speech.int8_weights import Kernel
-from worker.speech.lm_config import LMConfig
+from worker.speech.lm.config import LMConfig
+from worker.speech.lm.int8_weights import Kernel
 from worker.speech.prepare import prepare
 from worker.speech.prompt import Prompter, Voice
 from worker.speech.upstream import find_upstream

@@ -25,13 +25,13 @@ from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Answering, Batcher, Row
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import Codec
-from worker.speech.decoder import Decoder
 from worker.speech.device import Lane, empty_cache
 from worker.speech.gpu import FREE_BYTES
-from worker.speech.int8 import Int8LanguageModel
-from worker.speech.int8_weights import Kernel, Weights, fits
-from worker.speech.lm import LanguageModel
-from worker.speech.lm_config import LMConfig
+from worker.speech.lm.config import LMConfig
+from worker.speech.lm.int8_model import Int8LanguageModel
+from worker.speech.lm.int8_weights import Kernel, Weights, fits
+from worker.speech.lm.interface import Decoder
+from worker.speech.lm.torch_model import LanguageModel
 from worker.speech.native import cpu_has_bfloat16
 from worker.speech.plan import Plan
 from worker.speech.prompt import Prompter, Voice

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from worker.speech.decoder import Decoder, Logits
 from worker.speech.device import on_device
+from worker.speech.lm.interface import Decoder, Logits
 
 KEPT = 64  # plans, and heads, that are kept for the next job
 

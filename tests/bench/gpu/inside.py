@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worker.speech.attention import Attend, Sight, _flash_attention, see, torch_attention
 from worker.speech.batch.device_batch import RowState
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Answering, Batcher, Row
 from worker.speech.device import on
 from worker.speech.engine import Engine
+from worker.speech.lm.attention import Attend, Sight, _flash_attention, see, torch_attention
 from worker.speech.plan import Head
 from worker.speech.prompt import Voice
 

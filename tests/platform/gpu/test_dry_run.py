@@ -21,12 +21,12 @@ from torch import Tensor
 from tests.bench.gpu import steps as steps_of_the_check
 from tests.support.dry_gpu import Gpu, SynchronisedError
 from tests.support.dry_gpu.engine import loaded, replays, unsynchronised
-from worker.speech import attention, lm
 from worker.speech.batch import sampling
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Batcher
 from worker.speech.engine import Engine
 from worker.speech.gpu import FREE_BYTES
+from worker.speech.lm.torch_model import attention, torch_model
 from worker.style import Style
 
 TEXTS = ["The boy walked to the river.", "It was cold."]
@@ -118,7 +118,7 @@ def test_a_voice_that_is_designed_beside_speech_makes_no_step_wait(
 def test_prompts_wait_for_nothing_but_their_tokens(fast: tuple[Gpu, Engine]) -> None:
     gpu, engine = fast
     lm = engine._lm
-    layers = lm.layers[0].forward
+    layers = torch_model.layers[0].forward
     waits: list[int] = []
 
     def guarded(*args: Any) -> Tensor:
@@ -126,13 +126,13 @@ def test_prompts_wait_for_nothing_but_their_tokens(fast: tuple[Gpu, Engine]) -> 
         with gpu.unsynchronised():
             return layers(*args)
 
-    lm.layers[0].forward = guarded
+    torch_model.layers[0].forward = guarded
     try:
         with torch.inference_mode():
-            hidden = lm.prefill([[5, 6, 7], [8, 9]], lm.new_cache(2, 16))
+            hidden = torch_model.prefill([[5, 6, 7], [8, 9]], torch_model.new_cache(2, 16))
     finally:
-        del lm.layers[0].forward
-    assert hidden.shape == (2, lm.config.hidden_size)
+        del torch_model.layers[0].forward
+    assert hidden.shape == (2, torch_model.config.hidden_size)
     assert len(gpu.waits) == waits[0]  # none after the first layer
 
 
@@ -174,12 +174,12 @@ def on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read_in_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """A layer asks how long the rows are."""
-    rotate = lm.rotate
+    rotate = torch_model.rotate
 
     def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         return rotate(x, cos, sin) if float(cos.abs().max()) < 2 else x
 
-    monkeypatch.setattr(lm, "rotate", rotated)
+    monkeypatch.setattr(torch_model, "rotate", rotated)
 
 
 def long_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def long_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     def seen(positions: Tensor, *more: Any, **options: Any) -> attention.Sight:
         return replace(see(positions, *more, **options), before=positions[:, 0])
 
-    monkeypatch.setattr(lm, "see", seen)
+    monkeypatch.setattr(torch_model, "see", seen)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ import torch
 
 from worker import __main__ as worker
 from worker.speech.codec import Codec
-from worker.speech.int8 import Int8LanguageModel
-from worker.speech.lm import LanguageModel
+from worker.speech.lm.int8_model import Int8LanguageModel
+from worker.speech.lm.torch_model import LanguageModel
 
 BROKEN = RuntimeError("""CUDA error: an illegal memory access was encountered
 CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace \

@@ -15,8 +15,8 @@ from worker.errors import short_of_memory
 from worker.logs import log
 from worker.speech.batch.cuda_graphs import Graphs
 from worker.speech.batch.sampling import Cuts, Sampling, cuts, draw, row_uniforms
-from worker.speech.decoder import Cache, Decoder
 from worker.speech.device import on_device
+from worker.speech.lm.interface import Cache, Decoder
 from worker.speech.plan import Head
 
 Places = slice | list[int]

@@ -35,7 +35,6 @@ from worker.errors import (
 from worker.logs import log
 from worker.speech.batch.device_batch import NOTHING, RowState, width
 from worker.speech.batch.sampling import Sampling
-from worker.speech.decoder import Decoder
 from worker.speech.device import (
     FIRST,
     alone_and_failed,
@@ -44,6 +43,7 @@ from worker.speech.device import (
     on_device,
     stream_on,
 )
+from worker.speech.lm.interface import Decoder
 from worker.speech.plan import Plan, Route, Routes
 from worker.speech.turns import Turns
 

@@ -18,9 +18,9 @@ from torch.nn import functional as F  # noqa: N812 - the field's name for it
 from torch.nn.utils.rnn import pad_sequence
 
 from worker.errors import SetupError
-from worker.speech.attention import Attend, Kernel, Sight, attention_for, see
 from worker.speech.device import on_device
-from worker.speech.lm_config import LMConfig
+from worker.speech.lm.attention import Attend, Kernel, Sight, attention_for, see
+from worker.speech.lm.config import LMConfig
 from worker.speech.tensors import Uninitialised, read_tensors
 
 __all__ = ["Head", "KVCache", "LMConfig", "LanguageModel", "rotary"]

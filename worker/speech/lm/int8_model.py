@@ -21,9 +21,18 @@ from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 from worker.errors import SetupError
 from worker.speech.checkpoint import Place
-from worker.speech.int8_weights import BLOCK, GROUP, WEIGHTS, Kernel, Layer, Matrix, Weights, fits
-from worker.speech.lm import rotary
-from worker.speech.lm_config import LMConfig
+from worker.speech.lm.config import LMConfig
+from worker.speech.lm.int8_weights import (
+    BLOCK,
+    GROUP,
+    WEIGHTS,
+    Kernel,
+    Layer,
+    Matrix,
+    Weights,
+    fits,
+)
+from worker.speech.lm.torch_model import rotary
 from worker.speech.tensors import map_tensors
 
 __all__ = ["GROUP", "Int8Cache", "Int8Head", "Int8LanguageModel", "Kernel", "Packed", "fits"]

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from worker.speech.lm_config import LMConfig
+from worker.speech.lm.config import LMConfig
 
 Logits = Callable[[Tensor], Tensor]  # hidden states [B, D] -> logits [B, n] of n chosen tokens
 

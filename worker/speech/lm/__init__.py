@@ -1,0 +1,1 @@
+"""The language model: `interface` says what the batch needs, two models give it."""
