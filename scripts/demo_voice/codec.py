@@ -15,7 +15,7 @@ from torch.nn.utils import weight_norm
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from scripts.demo_voice import codes, styles
-from worker.speech.upstream import Upstream
+from worker.speech.codec.upstream import Upstream
 
 LATENT, WIDTH = 128, 192
 PRENET = {"vocos_dim": 160, "vocos_intermediate_dim": 480, "vocos_num_layers": 5}

@@ -18,7 +18,7 @@ from scripts.demo_voice.codec import Decoder, FrontEnd
 from scripts.demo_voice.lm import LanguageModel, Sizes
 from scripts.demo_voice.normalizer import normalizer
 from scripts.demo_voice.training import averaged
-from worker.speech.upstream import Upstream, find_upstream
+from worker.speech.codec.upstream import Upstream, find_upstream
 
 SPEAKER_LATENT = 8
 LEVELS = [4] * 6  # of the speaker quantizer

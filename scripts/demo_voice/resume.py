@@ -18,7 +18,7 @@ from scripts.demo_voice import codes, styles, vocabulary
 from scripts.demo_voice.codec import Decoder, FrontEnd
 from scripts.demo_voice.export import SURE, published
 from scripts.demo_voice.lm import LanguageModel, Sizes
-from worker.speech.upstream import find_upstream
+from worker.speech.codec.upstream import find_upstream
 
 SHARP = 20.0  # of cosines; trainings from nothing end thereabouts
 

@@ -21,7 +21,7 @@ from scripts.demo_voice.codec import ALIGNER_LAYERS, LETTER_IDS, FrontEnd, trunk
 from scripts.demo_voice.codes import FRAME, FRAME_SECONDS
 from scripts.demo_voice.train_front_end import shuffled
 from scripts.demo_voice.training import Training, averaged
-from worker.speech.upstream import find_upstream
+from worker.speech.codec.upstream import find_upstream
 
 TOLERANCE = 1  # frames
 OWN = 0.6  # of what it hears is the checkpoint's own speech, the rest the teacher's

@@ -13,7 +13,7 @@ from scripts.demo_voice import data, styles
 from scripts.demo_voice.codec import Decoder
 from scripts.demo_voice.codes import FRAME, FRAME_SECONDS
 from scripts.demo_voice.training import DEVICE, Training, on_device
-from worker.speech.upstream import find_upstream
+from worker.speech.codec.upstream import find_upstream
 
 SEGMENT, ROWS = 40, 12  # frames of a segment, segments of a step
 WINDOWS = {1024: 80, 512: 64, 256: 32}  # and their mel bands

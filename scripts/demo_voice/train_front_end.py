@@ -16,7 +16,7 @@ from scripts.demo_voice.codec import LETTER_IDS, FrontEnd
 from scripts.demo_voice.codes import FRAME, FRAME_SECONDS, Ints
 from scripts.demo_voice.data import Sound
 from scripts.demo_voice.training import Training, on_device
-from worker.speech.upstream import find_upstream
+from worker.speech.codec.upstream import find_upstream
 
 BATCH = 1500  # frames
 BLANK_WEIGHT = 0.2  # most frames begin no letter

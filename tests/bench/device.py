@@ -19,7 +19,7 @@ from tests.bench.measure import seconds
 from tests.bench.ours import Ours, exactly
 from tests.bench.sentences import sentences
 from tests.bench.sides import Sides
-from worker.speech.codec import FIRST_STEP
+from worker.speech.codec.codec import FIRST_STEP
 from worker.speech.engine import PIECE
 from worker.speech.lm.int8_weights import GROUP
 from worker.speech.lm.torch_model import LMConfig

@@ -28,7 +28,7 @@ from tests.bench.scale import TINY_SCALE
 from tests.bench.sentences import sentences
 from tests.bench.sides import Sides
 from tests.support.worker_process import REPOSITORY, environment
-from worker.speech.codec import SpeechStream
+from worker.speech.codec.codec import SpeechStream
 from worker.speech.engine import PIECE, Piece, Utterance
 from worker.speech.lm.int8_weights import Kernel, packed_size
 from worker.speech.lm.torch_model import LanguageModel, LMConfig

@@ -11,8 +11,8 @@ import torch
 from spark_tts_lib.models.audio_tokenizer import BiCodecTokenizer
 
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.codec import Codec
-from worker.speech.upstream import find_upstream
+from worker.speech.codec.codec import Codec
+from worker.speech.codec.upstream import find_upstream
 
 CPU = torch.device("cpu")
 WAVEFORM_TOLERANCE = 1e-6  # of full scale; greatest seen: 2.4e-7

@@ -11,7 +11,7 @@ from transformers import Qwen2ForCausalLM, Wav2Vec2ForCTC, Wav2Vec2Model
 
 from scripts.demo_voice import resume
 from scripts.demo_voice.export import DEAF, export, export_aligner
-from worker.speech.upstream import find_upstream
+from worker.speech.codec.upstream import find_upstream
 
 MOST = 12_000_000  # bytes, with all that belongs to it
 

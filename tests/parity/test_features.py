@@ -10,7 +10,7 @@ import torch
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.features import FEATURE_LAYERS, Features
+from worker.speech.codec.wav2vec2 import FEATURE_LAYERS, Features
 
 CLIP = Path(__file__).parents[2] / "volume" / "demo" / "voices" / "demo.wav"
 TOLERANCE = 1e-5  # of the greatest value: float32's rounding; greatest seen: 2e-6

@@ -14,11 +14,11 @@ from tests.support.checkpoints import make_checkpoint
 from tests.support.random_checkpoint import Sizes
 from volume.layout import PREPARED
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.codec import FEATURE_LAYERS, Codec, is_weight_normed
+from worker.speech.codec.codec import FEATURE_LAYERS, Codec, is_weight_normed
+from worker.speech.codec.upstream import find_upstream
 from worker.speech.engine import Engine
 from worker.speech.lm.torch_model import LanguageModel
 from worker.speech.prepare import LAYERS_USED, prepare
-from worker.speech.upstream import find_upstream
 
 CPU = torch.device("cpu")
 WAVEFORM_TOLERANCE = 1e-6  # of full scale: equal weights that lie elsewhere in memory; seen: 6e-8

@@ -18,10 +18,10 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
-from worker.speech.features import FeatureConfig, _shapes
+from worker.speech.codec.upstream import find_upstream
+from worker.speech.codec.wav2vec2 import FeatureConfig, _shapes
+from worker.speech.codec.weight_norm import built_folded
 from worker.speech.lm.torch_model import LanguageModel, LMConfig
-from worker.speech.upstream import find_upstream
-from worker.speech.weight_norm import built_folded
 
 # Qwen2's way of cutting text into words before the merges.
 WORDS = (

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from worker.errors import SetupError, SynthesisError
-from worker.speech import codec as codec_module
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.codec import (
+from worker.speech.codec.codec import (
     FIRST_STEP,
     PRENET_LENGTH,
     WAVE_LENGTH,
@@ -22,9 +21,10 @@ from worker.speech.codec import (
     Codec,
     _fill,
 )
+from worker.speech.codec.codec import codec as codec_module
+from worker.speech.codec.cpu_vocoder import NativeWaveGenerator
+from worker.speech.codec.upstream import find_upstream
 from worker.speech.prompt import CodecSizes
-from worker.speech.upstream import find_upstream
-from worker.speech.wave import NativeWaveGenerator
 
 CPU = torch.device("cpu")
 HOP, CODES, VOICE_CODES = 2, 8, 4

@@ -12,9 +12,9 @@ import torch
 
 from worker.errors import SynthesisError
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.codec import FIRST_STEP, PRENET_LENGTH, Codec
-from worker.speech.upstream import find_upstream
-from worker.speech.windows import context_of
+from worker.speech.codec.chunked_network import context_of
+from worker.speech.codec.codec import FIRST_STEP, PRENET_LENGTH, Codec
+from worker.speech.codec.upstream import find_upstream
 
 TOLERANCE = 1e-4  # of full scale
 CPU = torch.device("cpu")
@@ -88,9 +88,9 @@ def test_a_token_of_another_codec_is_refused(codec: Codec) -> None:
 
 def test_the_codec_is_loaded_without_transformers(tmp_path: Path, demo_checkpoint: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; import torch; from worker.speech.codec import Codec;"
+        "import sys; from pathlib import Path; import torch; from worker.speech.codec.codec import Codec;"
         "from worker.speech.checkpoint import Checkpoint;"
-        "from worker.speech.upstream import find_upstream;"
+        "from worker.speech.codec.upstream import find_upstream;"
         f"Codec.load(Checkpoint(Path({str(demo_checkpoint)!r})), find_upstream(), "
         "torch.device('cpu'));"
         "unwanted = 'transformers', 'einx', 'torch._dynamo', 'pandas';"

@@ -25,7 +25,7 @@ from worker.speech import device as device_module
 from worker.speech import engine as engine_module
 from worker.speech.batch.sampling import Sampling
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.codec import AudioParameters, Codec
+from worker.speech.codec.codec import AudioParameters, Codec
 from worker.speech.device import Lane
 from worker.speech.engine import Engine, Piece, Utterance
 from worker.speech.lm.config import LMConfig

@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from worker.errors import SetupError
-from worker.speech import features as features_module
-from worker.speech.features import CHUNK, FEATURE_LAYERS, FeatureConfig, Features
+from worker.speech.codec.codec import wav2vec2 as features_module
+from worker.speech.codec.wav2vec2 import CHUNK, FEATURE_LAYERS, FeatureConfig, Features
 
 CPU = torch.device("cpu")
 HOP, FIELD = 320, 400  # samples from one frame to the next, and that one frame is made from

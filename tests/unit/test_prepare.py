@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from worker.errors import SetupError
 from worker.speech.checkpoint import Checkpoint
+from worker.speech.codec.weight_norm import is_weight_normed
 from worker.speech.prepare import LAYERS_USED, halve, prepare
-from worker.speech.weight_norm import is_weight_normed
 
 FEATURES = "wav2vec2-large-xlsr-53"
 

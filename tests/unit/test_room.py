@@ -16,10 +16,10 @@ import torch
 from worker.errors import DeviceError, MemoryShortError
 from worker.logs import log
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.codec import Codec
+from worker.speech.codec.codec import Codec
+from worker.speech.codec.upstream import find_upstream
 from worker.speech.device import PLENTY
 from worker.speech.room import Room
-from worker.speech.upstream import find_upstream
 
 SHORT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 

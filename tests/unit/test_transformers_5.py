@@ -15,14 +15,14 @@ from tests.support.transformers_5 import FILES, SIZES, save_as_5
 from volume.layout import PREPARED
 from worker.speech.batch.sampling import Sampling
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.codec import Codec
+from worker.speech.codec.codec import Codec
+from worker.speech.codec.upstream import find_upstream
+from worker.speech.codec.wav2vec2 import FeatureConfig
 from worker.speech.engine import Engine, Utterance
-from worker.speech.features import FeatureConfig
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_weights import Kernel
 from worker.speech.prepare import prepare
 from worker.speech.prompt import Prompter, Voice
-from worker.speech.upstream import find_upstream
 
 CPU = torch.device("cpu")
 CLIP = Path(__file__).parents[2] / "volume" / "demo" / "voices" / "demo.wav"

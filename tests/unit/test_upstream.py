@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from worker.errors import SetupError
-from worker.speech import upstream as upstream_module
-from worker.speech.upstream import PACKAGES, _get_at, find_upstream
+from worker.speech.codec.codec import upstream as upstream_module
+from worker.speech.codec.upstream import PACKAGES, _get_at, find_upstream
 from worker.stand_ins import StandIns
 
 PARTS = {

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from worker.speech.weight_norm import FACTORS, built_folded, fold, is_weight_normed
+from worker.speech.codec.weight_norm import FACTORS, built_folded, fold, is_weight_normed
 
 
 def factors(dimension: int, *shape: int) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from worker.speech.windows import Windows, context_of
+from worker.speech.codec.chunked_network import Windows, context_of
 
 SHORT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 RATE, LENGTH = 2, 20

@@ -24,7 +24,8 @@ from worker.logs import log
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Answering, Batcher, Row
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.codec import Codec
+from worker.speech.codec.codec import Codec
+from worker.speech.codec.upstream import find_upstream
 from worker.speech.device import Lane, empty_cache
 from worker.speech.gpu import FREE_BYTES
 from worker.speech.lm.config import LMConfig
@@ -37,7 +38,6 @@ from worker.speech.plan import Plan
 from worker.speech.prompt import Prompter, Voice
 from worker.speech.room import Room
 from worker.speech.turns import Turns
-from worker.speech.upstream import find_upstream
 from worker.style import Style
 
 T = TypeVar("T")

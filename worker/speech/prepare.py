@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.codec import FEATURE_LAYERS
-from worker.speech.weight_norm import fold
+from worker.speech.codec.codec import FEATURE_LAYERS
+from worker.speech.codec.weight_norm import fold
 
 WEIGHTS = {"model.safetensors", "pytorch_model.bin"}
 # Hidden state 16 is what goes into the 17th layer. With 16 layers it would be what comes out of the

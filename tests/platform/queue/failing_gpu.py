@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from worker import __main__ as worker
-from worker.speech.codec import Codec
+from worker.speech.codec.codec import Codec
 from worker.speech.lm.int8_model import Int8LanguageModel
 from worker.speech.lm.torch_model import LanguageModel
 

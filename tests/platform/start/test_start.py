@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.worker_process import REPOSITORY, environment, free_port
-from worker.speech.upstream import find_upstream
+from worker.speech.codec.upstream import find_upstream
 
 SECONDS = 600  # that a start may take on a crowded machine
 UPSTREAM = find_upstream().package

@@ -17,8 +17,8 @@ from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 from worker.errors import SetupError
 from worker.speech.checkpoint import read_extractor, read_json
+from worker.speech.codec.weight_norm import fold
 from worker.speech.tensors import map_pickle, map_tensors
-from worker.speech.weight_norm import fold
 
 FEATURE_LAYERS = (11, 14, 16)  # hidden states whose mean is the semantic feature
 LAYERS = max(FEATURE_LAYERS)  # hidden state n is what n layers make

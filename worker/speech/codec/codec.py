@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from worker.errors import SetupError, SynthesisError
 from worker.logs import log
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.features import FEATURE_LAYERS, Features
+from worker.speech.codec.chunked_network import Windows, context_of
+from worker.speech.codec.cpu_vocoder import NativeWaveGenerator
+from worker.speech.codec.upstream import Upstream
+from worker.speech.codec.wav2vec2 import FEATURE_LAYERS, Features
+from worker.speech.codec.weight_norm import built_folded, fold, is_weight_normed
 from worker.speech.native import cpu_has_bfloat16
 from worker.speech.prompt import CodecSizes
 from worker.speech.tensors import Uninitialised, read_tensors
-from worker.speech.upstream import Upstream
-from worker.speech.wave import NativeWaveGenerator
-from worker.speech.weight_norm import built_folded, fold, is_weight_normed
-from worker.speech.windows import Windows, context_of
 
 __all__ = ["FEATURE_LAYERS", "AudioParameters", "Codec", "SpeechStream", "is_weight_normed"]
 PRENET_LENGTH = 512  # tokens in a window of the prenet, its context included

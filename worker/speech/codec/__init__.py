@@ -1,0 +1,1 @@
+"""BiCodec: reference audio to tokens, tokens to waveforms."""
