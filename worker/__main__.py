@@ -145,7 +145,7 @@ def _check(
     Where it takes no jobs from the platform it checks nothing: the storage is asked here then.
     """
     from worker.serve import fitness_checks  # noqa: PLC0415
-    from worker.speech.gpu import check_gpu_memory  # noqa: PLC0415
+    from worker.speech.device_checks import check_gpu_memory  # noqa: PLC0415
 
     storage = fitness_checks.named("storage", partial(fitness_checks.check_storage, parts))
     if register is None:

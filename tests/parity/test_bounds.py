@@ -14,10 +14,10 @@ from transformers import Qwen2ForCausalLM
 
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Row, answer
+from worker.speech.grammar import Plan
 from worker.speech.lm.int8_model import Int8LanguageModel, Kernel, fits
 from worker.speech.lm.interface import Decoder
 from worker.speech.lm.torch_model import LanguageModel, LMConfig
-from worker.speech.plan import Plan
 
 CPU = torch.device("cpu")
 GREEDY = Sampling(temperature=0)

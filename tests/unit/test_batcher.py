@@ -20,8 +20,8 @@ from worker.speech.batch import scheduler as module
 from worker.speech.batch.device_batch import NARROW, RowState
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Answer, Answering, Batcher, Row, answer
-from worker.speech.plan import Head, Plan, Route
-from worker.speech.turns import Turns
+from worker.speech.fair_lock import Turns
+from worker.speech.grammar import Head, Plan, Route
 
 OPEN = Plan((EVERYTHING,) * 4000)  # as long as the row's limit lets it be
 GREEDY = Sampling(temperature=0)

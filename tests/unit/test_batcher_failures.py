@@ -18,8 +18,8 @@ from worker.speech.batch.device_batch import RowState
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Answering, Batcher, Row
 from worker.speech.device import PLENTY
-from worker.speech.plan import Plan
-from worker.speech.turns import Turns
+from worker.speech.fair_lock import Turns
+from worker.speech.grammar import Plan
 
 OPEN = Plan((EVERYTHING,) * 4000)  # as long as the row's limit lets it be
 GREEDY = Sampling(temperature=0)

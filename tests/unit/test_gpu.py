@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from worker.errors import SetupError
-from worker.speech.gpu import check_gpu, check_gpu_memory, has_kernels
+from worker.speech.device_checks import check_gpu, check_gpu_memory, has_kernels
 
 GIB = 1 << 30
 CU126 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]  # torch 2.6.0+cu126's

@@ -21,9 +21,9 @@ from tests.support.language_model import (
 from worker.errors import SetupError
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Batcher, Row
+from worker.speech.grammar import Plan
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.torch_model import KVCache, LanguageModel, RMSNorm, rotary
-from worker.speech.plan import Plan
 
 CPU = torch.device("cpu")
 CONFIG, TENSORS = config_of(), make_tensors()

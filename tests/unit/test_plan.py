@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.support.toy_decoder import VOCABULARY, ToyDecoder
-from worker.speech.plan import KEPT, Plan, Route, Routes
+from worker.speech.grammar import KEPT, Plan, Route, Routes
 
 
 def plan(*steps: set[int], end: int | None = None) -> Plan:

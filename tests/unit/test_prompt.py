@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from tests.support.random_checkpoint import Sizes, make_tokenizer
 from worker.errors import NotAvailableError, RequestError, SetupError
-from worker.speech.plan import Route
+from worker.speech.grammar import Route
 from worker.speech.prompt import GENDERS, LEVELS, CodecSizes, Prompter, Voice
 from worker.style import Style
 

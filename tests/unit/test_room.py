@@ -19,7 +19,7 @@ from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.codec import Codec
 from worker.speech.codec.upstream import find_upstream
 from worker.speech.device import PLENTY
-from worker.speech.room import Room
+from worker.speech.memory_retry import Room
 
 SHORT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 

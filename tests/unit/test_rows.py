@@ -15,8 +15,8 @@ from tests.support.toy_decoder import VOCABULARY, ToyDecoder
 from worker.speech.batch import device_batch as rows_module
 from worker.speech.batch.device_batch import ALL, NARROW, NOTHING, Places, RowState, width
 from worker.speech.batch.sampling import Sampling
+from worker.speech.grammar import Head
 from worker.speech.lm.torch_model import LanguageModel
-from worker.speech.plan import Head
 
 CPU = torch.device("cpu")
 PROMPTS = [(5, 6, 7, 8), (9,), (10, 11, 12)]

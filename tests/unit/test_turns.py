@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from worker.speech.turns import Turns
+from worker.speech.fair_lock import Turns
 
 
 def until(condition: Callable[[], object], seconds: float = 10) -> None:

@@ -27,17 +27,17 @@ from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.codec import Codec
 from worker.speech.codec.upstream import find_upstream
 from worker.speech.device import Lane, empty_cache
-from worker.speech.gpu import FREE_BYTES
+from worker.speech.device_checks import FREE_BYTES
+from worker.speech.fair_lock import Turns
+from worker.speech.grammar import Plan
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_model import Int8LanguageModel
 from worker.speech.lm.int8_weights import Kernel, Weights, fits
 from worker.speech.lm.interface import Decoder
 from worker.speech.lm.torch_model import LanguageModel
+from worker.speech.memory_retry import Room
 from worker.speech.native import cpu_has_bfloat16
-from worker.speech.plan import Plan
 from worker.speech.prompt import Prompter, Voice
-from worker.speech.room import Room
-from worker.speech.turns import Turns
 from worker.style import Style
 
 T = TypeVar("T")

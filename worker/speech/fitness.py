@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import torch
 
 from worker.errors import SetupError
-from worker.speech.gpu import check_gpu
+from worker.speech.device_checks import check_gpu
 
 
 def check_hardware(flash_attention: str | None) -> None:

@@ -31,7 +31,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from worker.errors import NotAvailableError, RequestError, SetupError
-from worker.speech.plan import Plan
+from worker.speech.grammar import Plan
 from worker.style import Gender, Level, Style
 
 GENDERS: tuple[Gender, ...] = ("female", "male")  # the order is the number in <|gender_0|>

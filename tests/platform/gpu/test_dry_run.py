@@ -24,8 +24,8 @@ from tests.support.dry_gpu.engine import loaded, replays, unsynchronised
 from worker.speech.batch import sampling
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Batcher
+from worker.speech.device_checks import FREE_BYTES
 from worker.speech.engine import Engine
-from worker.speech.gpu import FREE_BYTES
 from worker.speech.lm.torch_model import attention, torch_model
 from worker.style import Style
 

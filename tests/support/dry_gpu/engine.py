@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.support.dry_gpu import Gpu, dry_gpu, flash_attention
+from worker.speech.device_checks import FREE_BYTES
 from worker.speech.engine import Engine
-from worker.speech.gpu import FREE_BYTES
 
 FREE = FREE_BYTES + (5 << 19)  # bytes: beside what jobs need, the keys of six rows or so
 

@@ -16,8 +16,8 @@ from worker.logs import log
 from worker.speech.batch.cuda_graphs import Graphs
 from worker.speech.batch.sampling import Cuts, Sampling, cuts, draw, row_uniforms
 from worker.speech.device import on_device
+from worker.speech.grammar import Head
 from worker.speech.lm.interface import Cache, Decoder
-from worker.speech.plan import Head
 
 Places = slice | list[int]
 ALL = 1 << 30  # a top_k that cuts nothing

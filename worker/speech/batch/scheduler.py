@@ -43,9 +43,9 @@ from worker.speech.device import (
     on_device,
     stream_on,
 )
+from worker.speech.fair_lock import Turns
+from worker.speech.grammar import Plan, Route, Routes
 from worker.speech.lm.interface import Decoder
-from worker.speech.plan import Plan, Route, Routes
-from worker.speech.turns import Turns
 
 LINGER = 0.25  # seconds that the thread waits for more before it ends
 # Prompt tokens that join between two steps, but always one row. On a GPU a prompt of one costs what
