@@ -22,7 +22,7 @@ from tests.support.random_checkpoint import FULL
 from tests.support.worker_process import environment, run
 from worker.speech.engine import Engine
 from worker.speech.lm.int8_weights import EXTENSIONS, Kernel
-from worker.speech.native import cpu_flags
+from worker.speech.native.build import cpu_flags
 
 if TYPE_CHECKING:  # the judge is in the development environment alone; unit tests run without it
     from faster_whisper import WhisperModel

@@ -24,12 +24,12 @@ from tests.support.checkpoints import make_checkpoint
 from tests.support.language_model import config_of, hidden_states, make_tensors, write_model
 from tests.support.random_checkpoint import Sizes
 from worker.errors import SetupError
-from worker.speech import native
 from worker.speech.checkpoint import Place, find_tensors
 from worker.speech.engine import Engine
 from worker.speech.lm.int8_model import GROUP, Int8Head, Int8LanguageModel, Kernel, Packed
 from worker.speech.lm.int8_weights import EXTENSIONS, Weights, cores, fits, packed_size, read_ahead
 from worker.speech.lm.torch_model import LanguageModel, int8_weights
+from worker.speech.native.build import build
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def opens(kernel: Kernel) -> Iterator[None]:
 @pytest.fixture
 def at_home(kernel: Kernel) -> Kernel:
     """The kernel in this CPU's instructions."""
-    lacking = set(EXTENSIONS) - native.cpu_flags()
+    lacking = set(EXTENSIONS) - build.cpu_flags()
     if lacking:
         pytest.skip(f"this CPU lacks {', '.join(sorted(lacking))}")
     return kernel
@@ -518,7 +518,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def stop(threads: int | None = None) -> None:
         raise AskedError(threads)
 
-    monkeypatch.setattr(native, "cpu_flags", lambda: any_cpu.FLAGS)
+    monkeypatch.setattr(build, "cpu_flags", lambda: any_cpu.FLAGS)
     monkeypatch.setattr(int8_weights, "GPU", tmp_path / "none")
     monkeypatch.setattr(Kernel, "open", stop)
 
@@ -542,7 +542,7 @@ def test_nothing_is_read_ahead_that_is_not_going_to_be_used(
         assert read_ahead(tmp_path / "not even looked at", dtype) is None
     odd = write_model(tmp_path / "odd", make_tensors(), intermediate_size=80)
     assert read_ahead(odd, "auto") is None
-    monkeypatch.setattr(native, "cpu_flags", lambda: any_cpu.FLAGS - {"avx512_vnni"})
+    monkeypatch.setattr(build, "cpu_flags", lambda: any_cpu.FLAGS - {"avx512_vnni"})
     assert read_ahead(tmp_path / "not even looked at", "auto") is None
 
 
@@ -573,7 +573,7 @@ def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_a_machine_without_a_compiler_runs_on_torch(
     demo_checkpoint: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(native, "find_spec", lambda _name: None)
+    monkeypatch.setattr(build, "find_spec", lambda _name: None)
     monkeypatch.setenv("PATH", "")
     assert Kernel.open() is None
     assert isinstance(Engine.load(demo_checkpoint, device="cpu")._lm, LanguageModel)
@@ -584,16 +584,16 @@ def test_a_compiler_that_fails_is_told_and_torch_serves(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(native, "cpu_flags", lambda: any_cpu.FLAGS)
-    monkeypatch.setattr(native, "_compiler", lambda _e: [sys.executable, "-c", "exit('broken')"])
-    monkeypatch.setattr(native.log, "propagate", True)
+    monkeypatch.setattr(build, "cpu_flags", lambda: any_cpu.FLAGS)
+    monkeypatch.setattr(build, "_compiler", lambda _e: [sys.executable, "-c", "exit('broken')"])
+    monkeypatch.setattr(build.log, "propagate", True)
     assert Kernel.open() is None
     assert "broken" in caplog.text
     assert not list(empty_cache.rglob("*.so"))
 
 
 def test_a_machine_without_the_instructions_runs_on_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "cpu_flags", lambda: {"avx2", "fma"})
+    monkeypatch.setattr(build, "cpu_flags", lambda: {"avx2", "fma"})
     assert Kernel.open() is None
 
 
@@ -617,8 +617,8 @@ def test_the_library_is_the_same_bytes_whatever_folder_holds_its_sources(
 ) -> None:
     for folder in (tmp_path / "a", tmp_path / "a_folder" / "of_a_longer_name"):
         sources = folder / "native"
-        shutil.copytree(native.SOURCES, sources)
-        monkeypatch.setattr(native, "SOURCES", sources)
+        shutil.copytree(build.SOURCES, sources)
+        monkeypatch.setattr(build, "SOURCES", sources)
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         assert Kernel.open(1)
         (built,) = (path for path in (folder / "cache").rglob("*") if path.is_file())

@@ -14,9 +14,8 @@ import pytest
 import torch
 
 from tests.support import any_cpu
-from worker.speech import native
 from worker.speech.lm.torch_model import int8_model
-from worker.speech.native import Kernel, cpu_flags, cpu_has_bfloat16, open_library
+from worker.speech.native.build import Kernel, build, cpu_flags, cpu_has_bfloat16, open_library
 
 VNNI = ("avx512_vnni",)
 # Instead of a compiler: notes how it was called and writes so many bytes into the file after -o.
@@ -52,12 +51,12 @@ class Compiler:
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty cache on a machine whose CPU has all that is needed."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(native, "cpu_flags", lambda: any_cpu.FLAGS)
+    monkeypatch.setattr(build, "cpu_flags", lambda: any_cpu.FLAGS)
     return tmp_path / "cache"
 
 
 def use(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
-    monkeypatch.setattr(native, "_compiler", lambda _extensions: command)
+    monkeypatch.setattr(build, "_compiler", lambda _extensions: command)
 
 
 def files(folder: Path) -> list[Path]:
@@ -93,7 +92,7 @@ def test_a_library_is_built_once_and_then_only_opened(
     assert built.parent.name == "spark-tts-serverless"
     assert built.name.startswith("lm-")
     assert built.read_bytes() == b"made"
-    sources = [str(native.SOURCES / name) for name in ("lm.c", "pool.c")]
+    sources = [str(build.SOURCES / name) for name in ("lm.c", "pool.c")]
     assert call[1:3] == sources
     assert call[-3:-1] == ["-lm", "-lpthread"]
     made = Path(call[call.index("-o") + 1])
@@ -122,8 +121,8 @@ def test_another_source_or_another_way_to_build_it_is_another_library(
     sources = tmp_path / "sources"
     sources.mkdir()
     for name in ("lm.c", "wave.c", "pool.c", "pool.h"):
-        (sources / name).write_bytes((native.SOURCES / name).read_bytes())
-    monkeypatch.setattr(native, "SOURCES", sources)
+        (sources / name).write_bytes((build.SOURCES / name).read_bytes())
+    monkeypatch.setattr(build, "SOURCES", sources)
     command = Compiler(tmp_path).command
     use(monkeypatch, command)
     assert open_library("lm", VNNI)
@@ -136,7 +135,7 @@ def test_another_source_or_another_way_to_build_it_is_another_library(
 
 
 def test_where_the_compiler_lies_makes_no_other_library() -> None:
-    assert native._digest("lm", ["/here/cc", "-O3"]) == native._digest("lm", ["/there/cc", "-O3"])
+    assert build._digest("lm", ["/here/cc", "-O3"]) == build._digest("lm", ["/there/cc", "-O3"])
 
 
 # Where it cannot be built
@@ -160,7 +159,7 @@ def test_a_compiler_that_fails_leaves_nothing_behind(
 def test_a_compiler_that_says_nothing_and_makes_nothing_is_a_failure(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(native.log, "propagate", True)
+    monkeypatch.setattr(build.log, "propagate", True)
     for says, told in (("pass", "No such file"), ("exit(1)", "said nothing")):
         use(monkeypatch, [sys.executable, "-c", says])
         assert open_library("lm", VNNI) is None
@@ -170,8 +169,8 @@ def test_a_compiler_that_says_nothing_and_makes_nothing_is_a_failure(
 def test_a_compiler_that_hangs_is_given_up(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(native.log, "propagate", True)
-    monkeypatch.setattr(native, "SECONDS", 0.2)
+    monkeypatch.setattr(build.log, "propagate", True)
+    monkeypatch.setattr(build, "SECONDS", 0.2)
     use(monkeypatch, [sys.executable, "-c", "import time; time.sleep(60)"])
     assert open_library("lm", VNNI) is None
     assert "could not be built" in caplog.text
@@ -181,7 +180,7 @@ def test_a_compiler_that_hangs_is_given_up(
 def test_without_a_compiler_torchs_kernels_serve(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(native, "_compiler", lambda _extensions: None)
+    monkeypatch.setattr(build, "_compiler", lambda _extensions: None)
     assert open_library("lm", VNNI) is None
     assert not cache.exists()
 
@@ -194,7 +193,7 @@ def test_a_compiler_that_is_gone_is_told(cache: Path, monkeypatch: pytest.Monkey
 def test_a_cache_that_cannot_be_written_is_told(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(native.log, "propagate", True)
+    monkeypatch.setattr(build.log, "propagate", True)
     compiler = Compiler(tmp_path)
     use(monkeypatch, compiler.command)
     cache.write_text("a file where the folder should be")
@@ -207,7 +206,7 @@ def test_a_user_without_a_home_gets_torchs_kernels_and_is_told(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As in a container whose user id is in no /etc/passwd: pathlib asks there."""
-    monkeypatch.setattr(native.log, "propagate", True)
+    monkeypatch.setattr(build.log, "propagate", True)
     compiler = Compiler(tmp_path)
     use(monkeypatch, compiler.command)
     monkeypatch.delenv("XDG_CACHE_HOME")
@@ -236,9 +235,9 @@ def test_a_cpu_that_lacks_any_instruction_builds_and_opens_nothing(
 ) -> None:
     compiler = Compiler(tmp_path)
     use(monkeypatch, compiler.command)
-    monkeypatch.setattr(native, "cpu_flags", lambda: any_cpu.FLAGS - {lacking})
+    monkeypatch.setattr(build, "cpu_flags", lambda: any_cpu.FLAGS - {lacking})
     assert open_library("lm", VNNI) is None
-    monkeypatch.setattr(native, "cpu_flags", lambda: any_cpu.FLAGS - {"avx512_vnni"})
+    monkeypatch.setattr(build, "cpu_flags", lambda: any_cpu.FLAGS - {"avx512_vnni"})
     assert open_library("lm", VNNI) is None
     assert compiler.calls == []
     assert opened == []
@@ -251,32 +250,32 @@ def test_a_cpu_that_lacks_any_instruction_builds_and_opens_nothing(
 def test_ziglang_is_taken_where_it_is_else_the_systems(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(native, "find_spec", lambda name: name == "ziglang")
-    command = native._compiler(VNNI)
+    monkeypatch.setattr(build, "find_spec", lambda name: name == "ziglang")
+    command = build._compiler(VNNI)
     assert command is not None
     assert command[:4] == [sys.executable, "-m", "ziglang", "cc"]
     assert command[-3:] == ["-target", "x86_64-linux-gnu.2.28", "-mcpu=x86_64_v4+avx512vnni"]
-    monkeypatch.setattr(native, "find_spec", lambda _name: None)
+    monkeypatch.setattr(build, "find_spec", lambda _name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert native._compiler(VNNI) is None
+    assert build._compiler(VNNI) is None
     (tmp_path / "cc").write_text("#!/bin/sh\n")
     (tmp_path / "cc").chmod(stat.S_IRWXU)
-    command = native._compiler(("avx512_bf16",))
+    command = build._compiler(("avx512_bf16",))
     assert command is not None
     assert command[0] == str(tmp_path / "cc")
     assert command[-2:] == ["-march=x86-64-v4", "-mavx512bf16"]
-    for options in (command, native._compiler(VNNI) or []):
+    for options in (command, build._compiler(VNNI) or []):
         assert {"-O3", "-shared", "-fPIC", "-g0", "-s"} <= set(options)
 
 
 def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert native._user_cache() == tmp_path / "spark-tts-serverless"
+    assert build._user_cache() == tmp_path / "spark-tts-serverless"
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for unset in (lambda: monkeypatch.setenv("XDG_CACHE_HOME", ""),
                   lambda: monkeypatch.delenv("XDG_CACHE_HOME")):  # fmt: skip
         unset()
-        assert native._user_cache() == tmp_path / "home" / ".cache" / "spark-tts-serverless"
+        assert build._user_cache() == tmp_path / "home" / ".cache" / "spark-tts-serverless"
 
 
 # The CPU
@@ -308,7 +307,7 @@ def test_flags_are_those_of_the_first_cpu(monkeypatch: pytest.MonkeyPatch) -> No
 def test_bfloat16_is_of_either_kind(
     monkeypatch: pytest.MonkeyPatch, flags: set[str], has: bool
 ) -> None:
-    monkeypatch.setattr(native, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(build, "cpu_flags", lambda: flags)
     assert cpu_has_bfloat16() is has
 
 

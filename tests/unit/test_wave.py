@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from tests.support import any_cpu
-from worker.speech import native
 from worker.speech.codec.cpu_vocoder import EXTENSIONS, NativeWaveGenerator
 from worker.speech.codec.upstream import find_upstream
 from worker.speech.codec.weight_norm import built_folded
+from worker.speech.native.build import build
 
 RATES, KERNELS = [8, 5, 4, 2], [16, 11, 8, 4]  # the published model's
 SNR = 40  # dB; seen: 42.9 and more
-AT_HOME = native.cpu_flags() >= {"avx512f", *EXTENSIONS}
+AT_HOME = build.cpu_flags() >= {"avx512f", *EXTENSIONS}
 LENGTHS = (1, 2, 5, 13, 40, 113) if AT_HOME else (1, 2, 7)  # in plain C each takes its time
 
 
@@ -123,6 +123,6 @@ def test_a_window_without_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_where_there_is_no_kernel_there_is_no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(native.Kernel, "of", lambda *more: asked.append(more))
+    monkeypatch.setattr(build.Kernel, "of", lambda *more: asked.append(more))
     assert NativeWaveGenerator.open(generator(32, 16)) is None
     assert asked == [("wave", ("avx512_bf16",), torch.get_num_threads())]

@@ -36,7 +36,7 @@ from worker.speech.lm.int8_weights import Kernel, Weights, fits
 from worker.speech.lm.interface import Decoder
 from worker.speech.lm.torch_model import LanguageModel
 from worker.speech.memory_retry import Room
-from worker.speech.native import cpu_has_bfloat16
+from worker.speech.native.build import cpu_has_bfloat16
 from worker.speech.prompt import Prompter, Voice
 from worker.style import Style
 

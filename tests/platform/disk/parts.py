@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.platform.disk.jobs import small_disk
 from volume.__main__ import main as volume
-from worker.speech.native import open_library
+from worker.speech.native.build import open_library
 
 
 def kernel(folder: Path) -> object:

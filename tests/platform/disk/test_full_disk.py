@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from worker.speech.native import cpu_flags
+from worker.speech.native.build import cpu_flags
 
 ROOT = Path(__file__).parents[3]
 NAMESPACES = (["unshare", "-m"], ["unshare", "-r", "-m"])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.speech import native
+from worker.speech.native.build import build
 
 HERE = Path(__file__).parent
 FLAGS = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma", "f16c"} | {
@@ -39,7 +39,7 @@ def compiler(_extensions: tuple[str, ...] = ()) -> list[str]:
 def kernels(*extensions: str) -> Iterator[None]:
     """Within it a kernel that needs these of the CPU can be opened, whatever the CPU."""
     with pytest.MonkeyPatch.context() as patch:
-        if not native.cpu_flags() >= FLAGS - {"avx512_vnni", "avx512_bf16"} | set(extensions):
-            patch.setattr(native, "cpu_flags", lambda: FLAGS)
-            patch.setattr(native, "_compiler", compiler)
+        if not build.cpu_flags() >= FLAGS - {"avx512_vnni", "avx512_bf16"} | set(extensions):
+            patch.setattr(build, "cpu_flags", lambda: FLAGS)
+            patch.setattr(build, "_compiler", compiler)
         yield

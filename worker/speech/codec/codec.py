@@ -28,7 +28,7 @@ from worker.speech.codec.cpu_vocoder import NativeWaveGenerator
 from worker.speech.codec.upstream import Upstream
 from worker.speech.codec.wav2vec2 import FEATURE_LAYERS, Features
 from worker.speech.codec.weight_norm import built_folded, fold, is_weight_normed
-from worker.speech.native import cpu_has_bfloat16
+from worker.speech.native.build import cpu_has_bfloat16
 from worker.speech.prompt import CodecSizes
 from worker.speech.tensors import Uninitialised, read_tensors
 

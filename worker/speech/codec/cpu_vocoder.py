@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
-from worker.speech import native
+from worker.speech.native.build import build
 
 EXTENSIONS = ("avx512_bf16",)
 BLOCK, MARGIN = 16, 32  # as in native/wave.c
@@ -54,7 +54,7 @@ class _Packed:
     phase: int = 0
 
     @classmethod
-    def of(cls, kernel: native.Kernel, weight: Tensor, bias: Tensor, **place: int) -> _Packed:
+    def of(cls, kernel: build.Kernel, weight: Tensor, bias: Tensor, **place: int) -> _Packed:
         """Of weights float32 [outputs, inputs, taps] and bias, padded to blocks of 16."""
         outputs, inputs, taps = weight.shape
         blocks, pairs = -(-outputs // BLOCK), -(-inputs // BLOCK) * BLOCK // 2
@@ -88,7 +88,7 @@ class _Packed:
 class NativeWaveGenerator:
     """Tokens' vectors to samples, in bfloat16 with float32 sums."""
 
-    def __init__(self, kernel: native.Kernel, generator: Any) -> None:
+    def __init__(self, kernel: build.Kernel, generator: Any) -> None:
         """`generator` is upstream's, folded. Raises ValueError where it is built otherwise."""
         self._kernel = kernel
         layers = list(_walk(kernel, list(generator.model)))
@@ -107,7 +107,7 @@ class NativeWaveGenerator:
     @classmethod
     def open(cls, generator: Any) -> NativeWaveGenerator | None:
         """None where this machine cannot run it."""
-        kernel = native.Kernel.of("wave", EXTENSIONS, torch.get_num_threads())
+        kernel = build.Kernel.of("wave", EXTENSIONS, torch.get_num_threads())
         return None if kernel is None else cls(kernel, generator)
 
     def __call__(self, vectors: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class NativeWaveGenerator:
         return samples[None, None]
 
 
-def _walk(kernel: native.Kernel, modules: list[Any]) -> list[tuple[int, list[_Packed], Tensor]]:
+def _walk(kernel: build.Kernel, modules: list[Any]) -> list[tuple[int, list[_Packed], Tensor]]:
     """The convolutions in order: what becomes of each, its parts, and the snake that follows.
 
     Upstream's order: a convolution; blocks of a snake, a transposed convolution and residual units
@@ -153,7 +153,7 @@ def _walk(kernel: native.Kernel, modules: list[Any]) -> list[tuple[int, list[_Pa
     return walked
 
 
-def _parts(kernel: native.Kernel, module: Any) -> list[_Packed]:
+def _parts(kernel: build.Kernel, module: Any) -> list[_Packed]:
     """A convolution as one part; a transposed one as a part for each of its phases."""
     weight, bias = module.weight, module.bias
     taps, stride, padding = module.kernel_size[0], module.stride[0], int(module.padding[0])

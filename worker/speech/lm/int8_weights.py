@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import SetupError
-from worker.speech import native
 from worker.speech.checkpoint import Place, find_tensors
 from worker.speech.lm.config import LMConfig
+from worker.speech.native.build import build
 
 GROUP, BLOCK = 32, 16  # as in native/lm.c
 EXTENSIONS = ("avx512_vnni",)
@@ -27,7 +27,7 @@ LARGE_PAGE = 1 << 21
 GPU = Path("/dev/nvidiactl")
 
 
-class Kernel(native.Kernel):
+class Kernel(build.Kernel):
     """native/lm.c."""
 
     @classmethod
@@ -225,7 +225,7 @@ def read_ahead(folder: Path, dtype: str) -> Weights | None:
     For a thread beside torch's import: all cores but one. None where there is a GPU, or where
     this machine or these sizes are none of the kernel's. Raises SetupError as `Weights.read`.
     """
-    if dtype not in {"auto", "int8"} or GPU.exists() or set(EXTENSIONS) - native.cpu_flags():
+    if dtype not in {"auto", "int8"} or GPU.exists() or set(EXTENSIONS) - build.cpu_flags():
         return None
     config = LMConfig.read(folder / "config.json")
     if fits(config):
