@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from volume.cleanup import collect
 from volume.environment import install_environment
 from volume.errors import DamagedError, NotMountedError, VolumeError, explain
-from volume.gc import collect
-from volume.installing import Installer
+from volume.installer import Installer
 from volume.layout import PREPARED, Layout
 from volume.lease import Timing
 from volume.locks import (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from volume.errors import DamagedError, DownloadError, LockError, VolumeError
 from volume.fitness import check_abi
-from volume.installing import Installer
+from volume.installer import Installer
 from volume.lease import Lease
 from volume.locks import EnvironmentLock, WheelLock
 from volume.manifest import FileEntry, scan, write_manifest

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from volume.errors import DownloadError
-from volume.installing import Installer, environment_variables
+from volume.installer import Installer, environment_variables
 from volume.lease import Lease
 from volume.locks import ModelLock
 from volume.manifest import CHUNK, FileEntry, damaged_files, sha256_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from volume.errors import DamagedError, PreparationError
 from volume.hub import NOTES, fetch_files
-from volume.installing import Installer, environment_variables
+from volume.installer import Installer, environment_variables
 from volume.layout import PREPARED
 from volume.lease import Lease
 from volume.locks import EMBEDDED, ModelLock

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from volume.environment import install_environment
-from volume.installing import Installer, environment_variables
+from volume.in_use import announce, keep_announcing
+from volume.installer import Installer, environment_variables
 from volume.locks import EnvironmentLock, ModelLock
 from volume.models import install_model
-from volume.uses import announce, keep_announcing
 
 
 def run(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from volume.environment import install_wheels, recorded
 from volume.errors import DamagedError, explain
-from volume.installing import Installer, take_over
+from volume.installer import Installer, take_over
 from volume.layout import PREPARED
 from volume.lease import Lease, acquire
 from volume.locks import EnvironmentLock, ModelLock, WheelLock

@@ -19,7 +19,7 @@ from tests.support.hub_server import git_blob, hub_lock
 from tests.support.index_server import Wheel, index_of, make_wheel, write_locks
 from tests.support.volume_world import REPOSITORY, some_wheels
 from volume.hub import METADATA
-from volume.installing import Installer
+from volume.installer import Installer
 from volume.layout import Layout
 from volume.lease import Lease, Process, Timing, acquire
 from volume.locks import EnvironmentLock, ModelLock, load_environment_lock, load_model_lock

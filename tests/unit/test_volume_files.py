@@ -20,7 +20,7 @@ from tests.support.volume_parts import with_free_bytes
 from volume import __main__ as cli
 from volume.errors import FullError, LockError, NotMountedError, NotWritableError, explain
 from volume.hub import METADATA, has_etag, recorded_etag, wrong_files
-from volume.installing import take_over
+from volume.installer import take_over
 from volume.layout import Layout
 from volume.locks import (
     EnvironmentLock,

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.volume_parts import QUICK, claim_of, elsewhere
-from volume import gc
-from volume.gc import Removal, candidates, collect
+from volume import cleanup
+from volume.cleanup import Removal, candidates, collect
+from volume.in_use import announce, in_use
 from volume.layout import PREPARED, Layout
 from volume.lease import is_free, newest_claim
-from volume.uses import announce, in_use
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
         for act in happens:
             act()
 
-    monkeypatch.setattr(gc, "in_use", partial(in_use, sleep=wait))
+    monkeypatch.setattr(cleanup, "in_use", partial(in_use, sleep=wait))
     return happens
 
 
@@ -116,7 +116,7 @@ def test_a_user_that_comes_after_the_look_keeps_its_files(
         announce(uses, ["m@1"])
         return set()
 
-    monkeypatch.setattr(gc, "in_use", look_and_then_it_comes)
+    monkeypatch.setattr(cleanup, "in_use", look_and_then_it_comes)
     assert run(layout, *([model] if below else [])) == []
     assert (model / below / "file").read_bytes() == b"x" * 10
     assert list(layout.cache.iterdir()) == []
@@ -141,7 +141,7 @@ def test_what_its_user_installed_anew_meanwhile_stands_and_the_others_still_go(
             put(old, 40)
         return moved
 
-    monkeypatch.setattr(gc, "in_use", lambda uses, patience: set())
+    monkeypatch.setattr(cleanup, "in_use", lambda uses, patience: set())
     monkeypatch.setattr(Path, "rename", renamed_and_then_it_comes)
     assert run(layout) == [Removal("other", 20)]
     assert (old / "file").stat().st_size == 40
@@ -161,7 +161,7 @@ def test_any_other_failure_to_put_a_used_thing_back_is_told(
         announce(layout.uses, ["old"])
         return rename(self, target)
 
-    monkeypatch.setattr(gc, "in_use", lambda uses, patience: set())
+    monkeypatch.setattr(cleanup, "in_use", lambda uses, patience: set())
     monkeypatch.setattr(Path, "rename", refused)
     with pytest.raises(OSError, match="I/O error"):
         run(layout)
@@ -327,13 +327,13 @@ def test_work_that_somebody_takes_up_just_then_is_left_and_not_told(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = put(layout.cache / "m@1")
-    acquire = gc.acquire
+    acquire = cleanup.acquire
 
     def another_was_first(folder: Path, **options: object) -> object:
         claim_of(folder, 1, elsewhere())
         return acquire(folder, **options)
 
-    monkeypatch.setattr(gc, "acquire", another_was_first)
+    monkeypatch.setattr(cleanup, "acquire", another_was_first)
     assert run(layout) == []
     assert (work / "file").exists()
 

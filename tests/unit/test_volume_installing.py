@@ -15,9 +15,9 @@ from tests.support.volume_parts import (
     elsewhere,
     take_over_the_lease,
 )
-from volume import installing
+from volume import installer
 from volume.errors import DownloadError, FullError, LeaseLostError, NotWritableError, VolumeError
-from volume.installing import Installer, environment_variables, take_over
+from volume.installer import Installer, environment_variables, take_over
 from volume.layout import Layout
 from volume.lease import Lease, Timing, is_free, newest_claim
 from volume.locks import load_environment_lock
@@ -99,7 +99,7 @@ def test_who_waits_says_for_whom_and_takes_what_the_other_built(
 def test_who_gets_the_lease_after_another_built_does_not_build_again(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    acquire = installing.acquire
+    acquire = installer.acquire
 
     def just_after_another(folder: Path, **options: object) -> Lease | None:
         lease = acquire(folder, **options)
@@ -107,7 +107,7 @@ def test_who_gets_the_lease_after_another_built_does_not_build_again(
         (here.cache / "00000000").mkdir(parents=True)
         return lease
 
-    monkeypatch.setattr(installing, "acquire", just_after_another)
+    monkeypatch.setattr(installer, "acquire", just_after_another)
     assert here.ensure() == here.final
     assert here.built == []
     assert not here.cache.exists()
@@ -167,7 +167,7 @@ def test_a_volume_on_which_no_lease_can_be_taken_is_told(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(installing, "acquire", refuse)
+    monkeypatch.setattr(installer, "acquire", refuse)
     with pytest.raises(NotWritableError, match="mount it for writing once"):
         here.ensure()
 

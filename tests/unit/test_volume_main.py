@@ -14,8 +14,8 @@ import pytest
 
 from tests.support.volume_parts import FILES, UNKNOWN, Parts, parts
 from volume import __main__ as cli
+from volume.cleanup import Removal
 from volume.errors import DamagedError, LockError, NotMountedError
-from volume.gc import Removal
 from volume.layout import PREPARED, Layout
 from volume.lease import Timing
 from volume.locks import LOCKS

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from volume.uses import announce, in_use
+from volume.in_use import announce, in_use
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +65,7 @@ def test_without_users_nobody_waits(tmp_path: Path) -> None:
 def test_a_process_counts_for_its_user_and_tidies_up_after_it(tmp_path: Path) -> None:
     files = announce(tmp_path, ["env", "m@1"])
     program = (
-        "import sys; from pathlib import Path; from volume.uses import keep_announcing\n"
+        "import sys; from pathlib import Path; from volume.in_use import keep_announcing\n"
         "keep_announcing([Path(name) for name in sys.argv[1:]], 0.005); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, *map(str, files)]

@@ -8,10 +8,10 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from volume.in_use import in_use
 from volume.layout import PREPARED, Layout
 from volume.lease import Lease, Timing, acquire, is_free, newest_beat, newest_claim
 from volume.space import bytes_below
-from volume.uses import in_use
 
 
 @dataclass(frozen=True)
