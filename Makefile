@@ -99,11 +99,11 @@ hostile: $(STAMP)  ## hostile input in full: URLs, 1,000 audio files, 10,000 job
 load: $(STAMP)  ## 1,000 jobs on workers that are killed, beside a bucket that fails; prints a table
 	$(BIN)/python -m tests.platform.load.load --out docs/scaling/load.json
 
-lock: $(STAMP)  ## resolve volume/locks/environment.toml and hash the demo model, into volume/locks/
-	$(BIN)/python -m volume.locking --uv $(abspath $(BIN)/uv)
+lock: $(STAMP)  ## resolve volume/pins/environment.toml and hash the demo model, into volume/pins/
+	$(BIN)/python -m volume.pinning --uv $(abspath $(BIN)/uv)
 
 lock-model: $(STAMP)  ## lock MODEL=Spark-TTS-0.5B at REVISION=main of its hub, every file by sha256
-	$(BIN)/python -m volume.locking --model "$(MODEL)" --revision "$(or $(REVISION),main)"
+	$(BIN)/python -m volume.pinning --model "$(MODEL)" --revision "$(or $(REVISION),main)"
 
 parity-full: $(STAMP)  ## parity with upstream on random weights of the published model's size
 	$(BIN)/python -m pytest tests/parity -m full_size -rP

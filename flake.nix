@@ -22,12 +22,12 @@
       inherit (lib.importTOML ./pyproject.toml) project;
 
       # The lock that the volume's installer reads too.
-      lock = lib.importJSON ./volume/locks/environment.json;
+      lock = lib.importJSON ./volume/pins/environment.json;
       python =
         if pkgs.python311.pythonVersion == lock.python then
           pkgs.python311
         else
-          throw "volume/locks/environment.json is for Python ${lock.python}, nixpkgs' python311 is ${pkgs.python311.pythonVersion}";
+          throw "volume/pins/environment.json is for Python ${lock.python}, nixpkgs' python311 is ${pkgs.python311.pythonVersion}";
 
       # What wheels for manylinux expect of the system.
       libraries = lib.makeLibraryPath [

@@ -12,7 +12,7 @@ pkgs.runCommand "spark-tts-worker" { PYTHONHASHSEED = 0; } ''
   cp ${spark-tts}/LICENSE $out/sparktts/LICENSE
   chmod -R u+w $out
   # Made the locks, read by nothing that runs.
-  rm -r $out/volume/locking $out/volume/locks/environment.toml
+  rm -r $out/volume/pinning $out/volume/pins/environment.toml
   # The image's root may be read-only, and a start costs money.
   ${python.interpreter} -m compileall -q --invalidation-mode unchecked-hash $out
 ''

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-LOCK = Path("volume/locks/environment.json")
+LOCK = Path("volume/pins/environment.json")
 
 
 def main() -> int:

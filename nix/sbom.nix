@@ -8,5 +8,5 @@
 }:
 pkgs.runCommand "${project.name}-${project.version}.cdx.json" { } ''
   ${python.interpreter} ${../scripts/sbom.py} --name ${project.name} --version ${project.version} \
-    --upstream ${spark-tts.rev or "not-from-git"} --image ${image.conf} --locks ${../volume/locks} > $out
+    --upstream ${spark-tts.rev or "not-from-git"} --image ${image.conf} --locks ${../volume/pins} > $out
 ''

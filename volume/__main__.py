@@ -25,14 +25,8 @@ from volume.errors import DamagedError, NotMountedError, VolumeError, explain
 from volume.installer import Installer
 from volume.layout import PREPARED, Layout
 from volume.lease import Timing
-from volume.locks import (
-    LOCKS,
-    ModelLock,
-    load_environment_lock,
-    load_model_lock,
-    model_names,
-)
 from volume.models import install_model
+from volume.pins import LOCKS, ModelLock, load_environment_lock, load_model_lock, model_names
 from volume.progress import gigabytes
 from volume.run import run
 from volume.status import report, survey, table

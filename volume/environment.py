@@ -15,8 +15,8 @@ from volume.errors import DamagedError, DownloadError, LockError, VolumeError
 from volume.fitness import check_abi
 from volume.installer import Installer
 from volume.lease import Lease
-from volume.locks import EnvironmentLock, WheelLock
 from volume.manifest import FileEntry, scan, write_manifest
+from volume.pins import EnvironmentLock, WheelLock
 from volume.process import run_child
 from volume.progress import Progress
 from volume.space import bytes_below, missing_bytes, require_space

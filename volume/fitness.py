@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from volume.errors import DamagedError, LockError
-from volume.locks import WheelLock
+from volume.pins import WheelLock
 from volume.process import run_child
 
 # The C++ ABI that a wheel beside torch was built for, as flash-attn's file names say it.

@@ -16,8 +16,8 @@ from pathlib import Path
 from volume.errors import DownloadError
 from volume.installer import Installer, environment_variables
 from volume.lease import Lease
-from volume.locks import ModelLock
 from volume.manifest import CHUNK, FileEntry, damaged_files, sha256_of
+from volume.pins import ModelLock
 from volume.process import run_child
 from volume.progress import Progress
 from volume.space import bytes_below, require_space

@@ -11,7 +11,7 @@ from pathlib import Path
 from volume.errors import VolumeError, explain
 from volume.layout import Layout
 from volume.lease import Lease, Timing, acquire, newest_claim
-from volume.locks import LOCKS, load_environment_lock
+from volume.pins import LOCKS, load_environment_lock
 from volume.publish import publish_folder, remove_folder
 
 

@@ -22,8 +22,8 @@ from pathlib import Path
 ROOT = "SparkTTS-serverless"
 # The number is that of the recipe: whoever changes what is written there gives it a new one.
 PREPARED = "prepared-1"
-MODEL_LOCK = Path(__file__).parent / "locks" / "models.json"
-WHEEL_LOCK = Path(__file__).parent / "locks" / "environment.json"
+MODEL_LOCK = Path(__file__).parent / "pins" / "models.json"
+WHEEL_LOCK = Path(__file__).parent / "pins" / "environment.json"
 
 
 class LayoutError(LookupError):
@@ -108,13 +108,13 @@ class Layout:
 
 
 def locked_revision(name: str) -> str | None:
-    """Return the revision that locks/models.json gives the model, or None where it names none."""
+    """Return the revision that pins/models.json gives the model, or None where it names none."""
     models = json.loads(MODEL_LOCK.read_text())["models"]
     entry = models.get(name)
     return str(entry["revision"]) if entry else None
 
 
 def locked_wheel(name: str) -> str | None:
-    """Return the file name that locks/environment.json gives the wheel, or None for no such one."""
+    """Return the file name that pins/environment.json gives the wheel, or None for no such one."""
     wheels = json.loads(WHEEL_LOCK.read_text())["wheels"]
     return next((str(wheel["file"]) for wheel in wheels if wheel["name"] == name), None)

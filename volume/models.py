@@ -11,8 +11,8 @@ from volume.hub import NOTES, fetch_files
 from volume.installer import Installer, environment_variables
 from volume.layout import PREPARED
 from volume.lease import Lease
-from volume.locks import EMBEDDED, ModelLock
 from volume.manifest import FileEntry, damaged_files, scan, write_manifest
+from volume.pins import EMBEDDED, ModelLock
 from volume.process import run_child
 from volume.progress import Progress
 from volume.publish import publish_file_if_absent

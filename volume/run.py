@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from volume.environment import install_environment
 from volume.in_use import announce, keep_announcing
 from volume.installer import Installer, environment_variables
-from volume.locks import EnvironmentLock, ModelLock
 from volume.models import install_model
+from volume.pins import EnvironmentLock, ModelLock
 
 
 def run(

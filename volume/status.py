@@ -9,8 +9,8 @@ from typing import Any
 
 from volume.layout import PREPARED, Layout
 from volume.lease import describe, is_free, newest_claim
-from volume.locks import LOCKS, load_environment_lock, load_model_lock, model_names
 from volume.manifest import intact_manifest
+from volume.pins import LOCKS, load_environment_lock, load_model_lock, model_names
 from volume.progress import gigabytes
 
 

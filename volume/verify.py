@@ -12,7 +12,6 @@ from volume.errors import DamagedError, explain
 from volume.installer import Installer, take_over
 from volume.layout import PREPARED
 from volume.lease import Lease, acquire
-from volume.locks import EnvironmentLock, ModelLock, WheelLock
 from volume.manifest import (
     MANIFEST,
     TWIN,
@@ -25,6 +24,7 @@ from volume.manifest import (
     write_manifest,
 )
 from volume.models import convert, obtain
+from volume.pins import EnvironmentLock, ModelLock, WheelLock
 from volume.publish import remove_folder, replace_file
 
 SITE = "site-packages"

@@ -16,7 +16,7 @@ NOTES_OF_INSTALLS = {"RECORD", "WHEEL", "METADATA", "INSTALLER", "REQUESTED", "d
 
 def installed() -> tuple[list[Distribution], list[Distribution]]:
     """Return what is installed of the production lock: the small ones, and the large ones."""
-    lock = json.loads((REPOSITORY / "volume" / "locks" / "environment.json").read_text())
+    lock = json.loads((REPOSITORY / "volume" / "pins" / "environment.json").read_text())
     names = [wheel["name"] for wheel in lock["wheels"]]
     large = [name for name in names if name.startswith(LARGE)]
     return found(set(names) - set(large)), found(set(large))

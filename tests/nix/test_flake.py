@@ -30,7 +30,7 @@ def workshop(new_workshop: NewWorkshop) -> Workshop:
 def changed(tree: Path, folder: Path, change: dict[str, Any]) -> Path:
     """Copy the tree, with some top-level entries of the environment's lock replaced."""
     shutil.copytree(tree, folder)
-    lock = folder / "volume" / "locks" / "environment.json"
+    lock = folder / "volume" / "pins" / "environment.json"
     lock.write_text(json.dumps(json.loads(lock.read_text()) | change))
     return folder
 

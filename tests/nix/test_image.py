@@ -116,7 +116,7 @@ def test_it_is_small(builds: list[Build], place: Path, report: Report) -> None:
 def test_it_holds_no_heavy_package(image: Image) -> None:
     names = {path.name for path in image.root.rglob("*")}
     assert {"worker", "volume", "sparktts", "uv", "ca-bundle.crt"} <= names
-    assert not {"torch", "nvidia", "transformers", "numpy", "pip", "locking"} & names
+    assert not {"torch", "nvidia", "transformers", "numpy", "pip", "pinning"} & names
 
 
 def test_the_bill_of_materials_names_what_is_in_it(builds: list[Build], image: Image) -> None:
@@ -124,7 +124,7 @@ def test_the_bill_of_materials_names_what_is_in_it(builds: list[Build], image: I
     components = {component["bom-ref"]: component for component in bill["components"]}
     stored = {f"/nix/store/{path.name}" for path in (image.root / "nix" / "store").iterdir()}
     assert stored == {name for name in components if name.startswith("/nix/store/")}
-    lock = json.loads((REPOSITORY / "volume" / "locks" / "environment.json").read_text())
+    lock = json.loads((REPOSITORY / "volume" / "pins" / "environment.json").read_text())
     hashes = {
         component["hashes"][0]["content"]
         for component in components.values()
@@ -144,7 +144,7 @@ def container(image: Image, place: Path) -> Iterator[Container]:
         write_locks(place / "locks", index, wheels, [], {})
         beside = "/beside"
         mounts = {
-            f"{image.app}/volume/locks/environment.json": place / "locks" / "environment.json",
+            f"{image.app}/volume/pins/environment.json": place / "locks" / "environment.json",
             "/loopback-only": LOOPBACK_ONLY,
             **{f"{beside}/{name}": path for name, path in top_folders(large).items()},
         }

@@ -52,7 +52,7 @@ def small_tree(tree: Path, folder: Path, wheels: Sequence[Wheel]) -> Path:
         for wheel in wheels
     ]
     lock = {"python": "3.11", "platform": "any", "wheels": entries}
-    (folder / "volume" / "locks" / "environment.json").write_text(json.dumps(lock))
+    (folder / "volume" / "pins" / "environment.json").write_text(json.dumps(lock))
     return folder
 
 

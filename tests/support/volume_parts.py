@@ -22,7 +22,7 @@ from volume.hub import METADATA
 from volume.installer import Installer
 from volume.layout import Layout
 from volume.lease import Lease, Process, Timing, acquire
-from volume.locks import EnvironmentLock, ModelLock, load_environment_lock, load_model_lock
+from volume.pins import EnvironmentLock, ModelLock, load_environment_lock, load_model_lock
 from volume.process import Outcome
 
 QUICK = Timing(heartbeat=0.01, takeover=0.2, poll=0.005)

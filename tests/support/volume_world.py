@@ -15,7 +15,7 @@ from tests.support.faulty_http import FaultyServer
 from tests.support.hub_server import hub_lock, hub_of
 from tests.support.index_server import Wheel, index_of, make_wheel, write_locks
 from volume.layout import Layout
-from volume.locks import EnvironmentLock, ModelLock, load_environment_lock, load_model_lock
+from volume.pins import EnvironmentLock, ModelLock, load_environment_lock, load_model_lock
 
 REPOSITORY = "someone/small"
 ROOT = Path(__file__).parents[2]

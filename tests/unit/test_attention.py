@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from worker.speech.lm import attention
 from worker.speech.lm.attention import Kernel, attention_for, see, torch_attention
-from worker.speech.lm.torch_model import attention
 
 ROWS, POSITIONS, HEADS, SHARED, DIM = 3, 9, 6, 2, 4  # of the heads, 3 share each key
 

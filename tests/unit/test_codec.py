@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from worker.errors import SetupError, SynthesisError
 from worker.speech.checkpoint import Checkpoint
+from worker.speech.codec import codec as codec_module
 from worker.speech.codec.codec import (
     FIRST_STEP,
     PRENET_LENGTH,
@@ -21,7 +22,6 @@ from worker.speech.codec.codec import (
     Codec,
     _fill,
 )
-from worker.speech.codec.codec import codec as codec_module
 from worker.speech.codec.cpu_vocoder import NativeWaveGenerator
 from worker.speech.codec.upstream import find_upstream
 from worker.speech.prompt import CodecSizes

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from worker.errors import SetupError
-from worker.speech.codec.codec import wav2vec2 as features_module
+from worker.speech.codec import wav2vec2 as features_module
 from worker.speech.codec.wav2vec2 import CHUNK, FEATURE_LAYERS, FeatureConfig, Features
 
 CPU = torch.device("cpu")

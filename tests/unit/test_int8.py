@@ -26,10 +26,11 @@ from tests.support.random_checkpoint import Sizes
 from worker.errors import SetupError
 from worker.speech.checkpoint import Place, find_tensors
 from worker.speech.engine import Engine
+from worker.speech.lm import int8_weights
 from worker.speech.lm.int8_model import GROUP, Int8Head, Int8LanguageModel, Kernel, Packed
 from worker.speech.lm.int8_weights import EXTENSIONS, Weights, cores, fits, packed_size, read_ahead
-from worker.speech.lm.torch_model import LanguageModel, int8_weights
-from worker.speech.native.build import build
+from worker.speech.lm.torch_model import LanguageModel
+from worker.speech.native import build
 
 
 @pytest.fixture(scope="module")

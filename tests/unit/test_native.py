@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from tests.support import any_cpu
-from worker.speech.lm.torch_model import int8_model
-from worker.speech.native.build import Kernel, build, cpu_flags, cpu_has_bfloat16, open_library
+from worker.speech.lm import int8_model
+from worker.speech.native import build
+from worker.speech.native.build import Kernel, cpu_flags, cpu_has_bfloat16, open_library
 
 VNNI = ("avx512_vnni",)
 # Instead of a compiler: notes how it was called and writes so many bytes into the file after -o.

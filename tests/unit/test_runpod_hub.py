@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tests.support.worker_process import REPOSITORY
-from volume.locks import load_environment_lock
+from volume.pins import load_environment_lock
 from worker.api.request import parse_request
 from worker.settings import Settings
 

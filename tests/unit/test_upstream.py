@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from worker.errors import SetupError
-from worker.speech.codec.codec import upstream as upstream_module
+from worker.speech.codec import upstream as upstream_module
 from worker.speech.codec.upstream import PACKAGES, _get_at, find_upstream
 from worker.stand_ins import StandIns
 

@@ -38,8 +38,8 @@ from worker.speech.prompt import Voice
 from worker.storage import LocalStorage, S3Limits, S3Storage
 from worker.storage.keys import Keys
 from worker.style import Style
+from worker.voices import saved as module
 from worker.voices.saved import Voices
-from worker.voices.saved import saved as module
 
 KEYS = Keys(voices="voices/", output="output/", bucket=None)
 Make = Callable[[Engine], Voices]

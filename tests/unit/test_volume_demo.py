@@ -7,9 +7,9 @@ import pytest
 
 from volume.__main__ import main
 from volume.layout import MODEL_LOCK, Layout, LayoutError
-from volume.locking.demo import demo_entry
-from volume.locks import load_model_lock
 from volume.manifest import scan
+from volume.pinning.demo import demo_entry
+from volume.pins import load_model_lock
 
 
 @pytest.fixture

@@ -22,14 +22,6 @@ from volume.errors import FullError, LockError, NotMountedError, NotWritableErro
 from volume.hub import METADATA, has_etag, recorded_etag, wrong_files
 from volume.installer import take_over
 from volume.layout import Layout
-from volume.locks import (
-    EnvironmentLock,
-    ModelLock,
-    WheelLock,
-    load_environment_lock,
-    load_model_lock,
-    model_names,
-)
 from volume.manifest import (
     MANIFEST,
     TWIN,
@@ -41,6 +33,14 @@ from volume.manifest import (
     read_manifest,
     scan,
     write_manifest,
+)
+from volume.pins import (
+    EnvironmentLock,
+    ModelLock,
+    WheelLock,
+    load_environment_lock,
+    load_model_lock,
+    model_names,
 )
 from volume.process import run_child
 from volume.progress import Progress, gigabytes

@@ -8,7 +8,7 @@ import pytest
 
 from volume.errors import DamagedError, LockError
 from volume.fitness import check_abi
-from volume.locks import WheelLock, load_environment_lock
+from volume.pins import WheelLock, load_environment_lock
 
 
 def wheel(abi: str) -> WheelLock:

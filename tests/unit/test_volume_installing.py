@@ -20,7 +20,7 @@ from volume.errors import DownloadError, FullError, LeaseLostError, NotWritableE
 from volume.installer import Installer, environment_variables, take_over
 from volume.layout import Layout
 from volume.lease import Lease, Timing, is_free, newest_claim
-from volume.locks import load_environment_lock
+from volume.pins import load_environment_lock
 
 ROOT = Path(__file__).parents[2]
 

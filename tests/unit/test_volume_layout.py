@@ -9,7 +9,7 @@ import pytest
 
 from volume import layout as module
 from volume.layout import PREPARED, Layout, LayoutError, locked_revision, locked_wheel
-from volume.locks import load_environment_lock, load_model_lock
+from volume.pins import load_environment_lock, load_model_lock
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from volume.environment import requirement
-from volume.locking.environment import SOURCE, best_wheel
-from volume.locks import ENVIRONMENT_LOCK, load_environment_lock
+from volume.pinning.environment import SOURCE, best_wheel
+from volume.pins import ENVIRONMENT_LOCK, load_environment_lock
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 # The image: CPython 3.11 on x86-64 Linux (PEP 508 names).

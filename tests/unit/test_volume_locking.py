@@ -19,10 +19,10 @@ import pytest
 from tests.support.faulty_http import Answer, FaultyServer, sha256
 from tests.support.index_server import Wheel, index_of, make_wheel
 from volume.errors import DownloadError
-from volume.locking import __main__ as cli
-from volume.locking import demo
-from volume.locking import environment as locking
-from volume.locking.environment import (
+from volume.pinning import __main__ as cli
+from volume.pinning import demo
+from volume.pinning import environment as locking
+from volume.pinning.environment import (
     best_wheel,
     file_name,
     index_entry,
@@ -31,7 +31,7 @@ from volume.locking.environment import (
     write_environment_lock,
     write_stub,
 )
-from volume.locking.remote_wheel import RangeReader, content_length, facts_of, read_wheel
+from volume.pinning.remote_wheel import RangeReader, content_length, facts_of, read_wheel
 
 SOURCE = """
 python = "3.11"
@@ -365,7 +365,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
 def test_each_command_writes_its_own_locks_alone(
     done: list, monkeypatch: pytest.MonkeyPatch, arguments: list[str], calls: list
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["volume.locking", *arguments])
+    monkeypatch.setattr(sys, "argv", ["volume.pinning", *arguments])
     cli.main()
     assert done == calls
 

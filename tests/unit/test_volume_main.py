@@ -18,7 +18,7 @@ from volume.cleanup import Removal
 from volume.errors import DamagedError, LockError, NotMountedError
 from volume.layout import PREPARED, Layout
 from volume.lease import Timing
-from volume.locks import LOCKS
+from volume.pins import LOCKS
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from volume import models
 from volume.errors import DamagedError, FullError, LeaseLostError, PreparationError
 from volume.hub import NOTES
 from volume.layout import PREPARED
-from volume.locks import EMBEDDED, load_model_lock
 from volume.manifest import MANIFEST, TWIN, read_manifest, scan
 from volume.models import convert, install_model, prepare_model
+from volume.pins import EMBEDDED, load_model_lock
 from volume.process import Outcome
 
 

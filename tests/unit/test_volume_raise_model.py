@@ -16,8 +16,8 @@ import pytest
 from tests.support.faulty_http import sha256
 from tests.support.hub_server import LARGE, REVISION, hub_of
 from volume.errors import DownloadError, LockError
-from volume.locking.model import TokenStaysHome, raise_model
-from volume.locks import load_model_lock
+from volume.pinning.model import TokenStaysHome, raise_model
+from volume.pins import load_model_lock
 
 REPOSITORY = "someone/model"
 FILES = {"config.json": b"{}", "LLM/weights.bin": bytes(range(256)) * (LARGE // 100), "more": b"-"}

@@ -15,7 +15,7 @@ from tests.support import any_cpu
 from worker.speech.codec.cpu_vocoder import EXTENSIONS, NativeWaveGenerator
 from worker.speech.codec.upstream import find_upstream
 from worker.speech.codec.weight_norm import built_folded
-from worker.speech.native.build import build
+from worker.speech.native import build
 
 RATES, KERNELS = [8, 5, 4, 2], [16, 11, 8, 4]  # the published model's
 SNR = 40  # dB; seen: 42.9 and more

@@ -26,7 +26,7 @@ from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Batcher
 from worker.speech.device_checks import FREE_BYTES
 from worker.speech.engine import Engine
-from worker.speech.lm.torch_model import attention, torch_model
+from worker.speech.lm import attention, torch_model
 from worker.style import Style
 
 TEXTS = ["The boy walked to the river.", "It was cold."]
@@ -118,7 +118,7 @@ def test_a_voice_that_is_designed_beside_speech_makes_no_step_wait(
 def test_prompts_wait_for_nothing_but_their_tokens(fast: tuple[Gpu, Engine]) -> None:
     gpu, engine = fast
     lm = engine._lm
-    layers = torch_model.layers[0].forward
+    layers = lm.layers[0].forward
     waits: list[int] = []
 
     def guarded(*args: Any) -> Tensor:
@@ -126,13 +126,13 @@ def test_prompts_wait_for_nothing_but_their_tokens(fast: tuple[Gpu, Engine]) -> 
         with gpu.unsynchronised():
             return layers(*args)
 
-    torch_model.layers[0].forward = guarded
+    lm.layers[0].forward = guarded
     try:
         with torch.inference_mode():
-            hidden = torch_model.prefill([[5, 6, 7], [8, 9]], torch_model.new_cache(2, 16))
+            hidden = lm.prefill([[5, 6, 7], [8, 9]], lm.new_cache(2, 16))
     finally:
-        del torch_model.layers[0].forward
-    assert hidden.shape == (2, torch_model.config.hidden_size)
+        del lm.layers[0].forward
+    assert hidden.shape == (2, lm.config.hidden_size)
     assert len(gpu.waits) == waits[0]  # none after the first layer
 
 

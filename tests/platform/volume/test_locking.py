@@ -10,7 +10,7 @@ from tests.support.faulty_http import sha256
 from tests.support.index_server import index_of, make_wheel
 from tests.support.volume_world import World
 from volume.__main__ import find_uv
-from volume.locking.environment import write_environment_lock
+from volume.pinning.environment import write_environment_lock
 
 SOURCE = """
 python = "3.11"

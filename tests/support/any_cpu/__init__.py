@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.speech.native.build import build
+from worker.speech.native import build
 
 HERE = Path(__file__).parent
 FLAGS = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma", "f16c"} | {

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
-from worker.speech.native.build import build
+from worker.speech.native import build
 
 EXTENSIONS = ("avx512_bf16",)
 BLOCK, MARGIN = 16, 32  # as in native/wave.c

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from worker.errors import SetupError
 from worker.speech.checkpoint import Place, find_tensors
 from worker.speech.lm.config import LMConfig
-from worker.speech.native.build import build
+from worker.speech.native import build
 
 GROUP, BLOCK = 32, 16  # as in native/lm.c
 EXTENSIONS = ("avx512_vnni",)

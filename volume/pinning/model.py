@@ -1,4 +1,4 @@
-"""A model of a hub -> its entry in volume/locks/models.json: a revision, files by sha256."""
+"""A model of a hub -> its entry in volume/pins/models.json: a revision, files by sha256."""
 
 from __future__ import annotations
 

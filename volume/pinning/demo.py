@@ -1,4 +1,4 @@
-"""The embedded demo checkpoint -> its entry in volume/locks/models.json."""
+"""The embedded demo checkpoint -> its entry in volume/pins/models.json."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from volume.layout import MODEL_LOCK
-from volume.locks import EMBEDDED
 from volume.manifest import digest_of, scan
+from volume.pins import EMBEDDED
 
 
 def demo_entry() -> dict[str, Any]:

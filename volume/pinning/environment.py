@@ -1,4 +1,4 @@
-"""volume/locks/environment.toml -> environment.json: every wheel of the production environment.
+"""volume/pins/environment.toml -> environment.json: every wheel of the production environment.
 
 uv resolves against whatever package index it is set to. The wheels that no index has stand in for
 themselves as stubs that carry their stated metadata. What an index serves is recorded by the path
@@ -17,8 +17,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from volume.locking.remote_wheel import content_length, read_wheel
-from volume.locks import ENVIRONMENT_LOCK
+from volume.pinning.remote_wheel import content_length, read_wheel
+from volume.pins import ENVIRONMENT_LOCK
 
 SOURCE = ENVIRONMENT_LOCK.with_suffix(".toml")
 

@@ -1,1 +1,0 @@
-"""Makes the files of volume/locks/: `make lock`. The worker's image needs none of this."""

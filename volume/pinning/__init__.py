@@ -1,0 +1,1 @@
+"""Makes the files of volume/pins/: `make lock`. The worker's image needs none of this."""
