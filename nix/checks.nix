@@ -48,7 +48,7 @@ in
       mypy --python-executable ${python-env}/bin/python --cache-dir $TMPDIR/mypy
   '';
 
-  lock = check "lock" [ pkgs.uv ] (pytest "tests/unit/test_volume_lock.py");
+  lock = check "lock" [ pkgs.uv ] (pytest "tests/unit/volume/test_pins.py");
 
   # Without those that hear espeak-ng speak or have a certificate authority of their own.
   unit-tests = check "unit-tests" [ pkgs.uv ] (

@@ -24,7 +24,7 @@ LINE = re.compile(r"^(?:\$ )?(python -m volume [^\n]*?)(?:  .*)?$", re.MULTILINE
 # "": drawings; console: commands that need what is not here, and something in its place.
 KNOWN = {"bash", "json", "console", ""}
 CONSOLE = {
-    "aws": "tests/unit/test_aws_commands.py",
+    "aws": "tests/unit/docs/test_aws_commands.py",
     "b2": "tests/e2e/test_b2_commands.py",
     "curl": "tests/platform/queue/test_first_job.py",
     "nix": "tests/nix/test_flake.py",

@@ -1,6 +1,6 @@
 """The worker's way of speech on a GPU, run dry: prompts, steps of every kind, the codec, listening.
 
-tests/support/dry_gpu says what that can and cannot see; tests/unit/test_dry_gpu.py, that it does.
+tests/support/dry_gpu says what that can and cannot see; tests/unit/support/test_dry_gpu.py, that it does.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The worker's own `download` and `keys` run unchanged. Of the loopback, 127.0.0.1 alone counts as
 the public internet; on the same port of 127.0.0.2 and ::1 stand servers that must never hear
 anything: a request that went astray would be accepted there, so it would be seen. The resolver
-lies. tests/unit/test_download.py has what is refused by the URL's form alone.
+lies. tests/unit/worker/net/test_download.py has what is refused by the URL's form alone.
 """
 
 from __future__ import annotations

@@ -395,7 +395,7 @@ def test_an_answer_counts_whatever_keeps_its_record_from_being_kept(
 HOSTILE = """
 import resource, sys
 from pathlib import Path
-from tests.unit.test_manifest import World
+from tests.unit.worker.job.test_answer_record import World
 from worker.job.answer_record import digest
 
 world = World(Path(sys.argv[1]))

@@ -66,17 +66,18 @@ class TestTheList:
 
 class TestNearest:
     def test_the_tests_that_import_the_module_the_nearest_first(self):
-        assert nearest("worker/subtitles/cues.py")[0] == "tests/unit/test_cues.py"
-        assert "tests/unit/test_text.py" not in nearest("worker/subtitles/cues.py")
+        assert nearest("worker/subtitles/cues.py")[0] == "tests/unit/worker/subtitles/test_cues.py"
+        assert "tests/unit/worker/text/test_sentences.py" not in nearest("worker/subtitles/cues.py")
 
     def test_what_a_package_hands_on_counts(self):
         # test_waveform imports worker.audio.waveform, test_quality only worker.audio's Audio.
-        assert "tests/unit/test_quality.py" in nearest("worker/audio/waveform.py")
+        assert "tests/unit/worker/job/test_speech_check.py" in nearest("worker/audio/waveform.py")
 
     def test_c_is_tested_by_who_imports_its_callers(self):
-        assert {"tests/unit/test_int8.py", "tests/unit/test_wave.py"} <= {
-            *nearest("worker/speech/native/lm.c")
-        }
+        assert {
+            "tests/unit/worker/speech/lm/test_int8.py",
+            "tests/unit/worker/speech/codec/test_cpu_vocoder.py",
+        } <= {*nearest("worker/speech/native/lm.c")}
 
 
 class TestATrial:
