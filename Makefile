@@ -97,7 +97,7 @@ hostile: $(STAMP)  ## hostile input in full: URLs, 1,000 audio files, 10,000 job
 	HOSTILE=full $(BIN)/python -m pytest tests/platform/hostile tests/platform/disk -rA --durations=5
 
 load: $(STAMP)  ## 1,000 jobs on workers that are killed, beside a bucket that fails; prints a table
-	$(BIN)/python -m tests.platform.load.load --out docs/scaling/load.json
+	$(BIN)/python -m bench.endpoint_load --out docs/scaling/load.json
 
 lock: $(STAMP)  ## resolve volume/pins/environment.toml and hash the demo model, into volume/pins/
 	$(BIN)/python -m volume.pinning --uv $(abspath $(BIN)/uv)
@@ -110,7 +110,7 @@ parity-full: $(STAMP)  ## parity with upstream on random weights of the publishe
 
 # llama.cpp, once `make llama` was run, is the third column. ONLY measures some cases anew.
 bench: $(STAMP)  ## ours beside upstream's own inference, on random full-size weights (ONLY=sentence,start)
-	$(BIN)/python -m tests.bench.bench $(if $(ONLY),--only $(ONLY)) \
+	$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(wildcard $(LLAMA)/bin/python),--llama $(LLAMA)/bin/python)
 	$(BIN)/python -m docs.generate
 
@@ -119,7 +119,7 @@ GPU_OWN := $(filter-out file default,$(origin PYTHON))
 GPU_PACKAGES := .gpu/packages
 gpu-check: $(if $(GPU_OWN),,$(STAMP)) $(if $(WHEELS),$(GPU_PACKAGES)/.installed)  ## what only a GPU shows: stages, marks, a table (SCALE=tiny DEVICE=cpu; GPU.md)
 	$(if $(WHEELS),PYTHONPATH=$(CURDIR)/$(GPU_PACKAGES)) $(if $(GPU_OWN),$(PYTHON),$(BIN)/python) \
-	  -m tests.bench.gpu $(if $(SCALE),--scale $(SCALE)) $(if $(DEVICE),--device $(DEVICE)) \
+	  -m bench.gpu $(if $(SCALE),--scale $(SCALE)) $(if $(DEVICE),--device $(DEVICE)) \
 	  $(if $(ONLY),--only $(ONLY)) $(if $(DEADLINE),--deadline $(DEADLINE)) $(if $(OUT),--out $(OUT))
 
 $(GPU_PACKAGES)/.installed: requirements/gpu-check.txt

@@ -54,10 +54,10 @@ in
   unit-tests = check "unit-tests" [ pkgs.uv ] (
     pytest (
       "tests/unit"
-      + lib.concatMapStrings (name: " --ignore=tests/unit/test_${name}.py") [
-        "audio_files"
-        "download"
-        "waveform"
+      + lib.concatMapStrings (name: " --ignore=tests/unit/worker/${name}.py") [
+        "audio/test_files"
+        "audio/test_waveform"
+        "net/test_download"
       ]
     )
   );

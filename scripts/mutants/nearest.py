@@ -28,7 +28,7 @@ def nearest(file: str) -> list[str]:
             if package in _imports(path)
         }
         wanted = {package, *importers}
-    tests = [path for path in UNIT_TESTS.glob("test_*.py") if wanted & imported(path)]
+    tests = [path for path in UNIT_TESTS.rglob("test_*.py") if wanted & imported(path)]
     name = Path(file).stem.strip("_")
     tests.sort(key=lambda path: (name not in path.stem, len(imported(path)), path.name))
     return [str(path.relative_to(REPOSITORY)) for path in tests]

@@ -18,10 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bench.endpoint_load.endpoint import SENTENCES, Endpoint, endpoint, work_of
 from scripts.scaling.compare import SHARES
 from scripts.scaling.inputs import HERE, MEASURED
 from scripts.scaling.simulation import percentile
-from tests.platform.load.endpoint import SENTENCES, Endpoint, endpoint, work_of
 from tests.support.worker_process import environment, run
 
 ROUNDS = HERE / "rounds.json"

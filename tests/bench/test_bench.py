@@ -16,17 +16,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.bench import accuracy, device, kernels
-from tests.bench.bench import CASES
-from tests.bench.device import step_bytes
-from tests.bench.material import Material
-from tests.bench.measure import seconds
-from tests.bench.ours import Ours, exactly
-from tests.bench.processes import compiling
-from tests.bench.report import ROWS, Bound, failures, included, look, table, verdict
-from tests.bench.scale import TINY_SCALE
-from tests.bench.sentences import sentences
-from tests.bench.sides import Sides
+from bench import accuracy, device, kernels
+from bench.__main__ import CASES
+from bench.device import step_bytes
+from bench.material import Material
+from bench.measure import seconds
+from bench.ours import Ours, exactly
+from bench.processes import compiling
+from bench.report import ROWS, Bound, failures, included, look, table, verdict
+from bench.scale import TINY_SCALE
+from bench.sentences import sentences
+from bench.sides import Sides
 from tests.support.worker_process import REPOSITORY, environment
 from worker.speech.codec.codec import SpeechStream
 from worker.speech.engine import PIECE, Piece, Utterance
@@ -54,7 +54,7 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
     parts = [[name for name in CASES if name not in ELSEWHERE], list(ELSEWHERE)]
     started = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.bench", "--sizes", "tiny", "--only", ",".join(part),
+            [sys.executable, "-m", "bench", "--sizes", "tiny", "--only", ",".join(part),
              "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / part[0])],
             env=compiling(environment(tmp_path)), cwd=REPOSITORY, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -1,6 +1,7 @@
 """The worker's way of speech on a GPU, run dry: prompts, steps of every kind, the codec, listening.
 
-tests/support/dry_gpu says what that can and cannot see; tests/unit/support/test_dry_gpu.py, that it does.
+tests/support/dry_gpu says what that can and cannot see; tests/unit/support/test_dry_gpu.py, that it
+does.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from tests.bench.gpu import steps as steps_of_the_check
+from bench.gpu import steps as steps_of_the_check
 from tests.support.dry_gpu import Gpu, SynchronisedError
 from tests.support.dry_gpu.engine import loaded, replays, unsynchronised
 from worker.speech.batch import sampling

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from bench.endpoint_load.__main__ import Load, Size
 from scripts.scaling.compare import compare
 from scripts.scaling.inputs import Worker
-from tests.platform.load.load import Load, Size
 
 
 def test_nothing_is_lost_doubled_or_leaked(demo_volume: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a package gets in the place of modules (worker/stand_ins.py), and that nobody else gets it."""
+"""What a package gets in the place of modules, and that nobody else gets it."""
 
 from __future__ import annotations
 

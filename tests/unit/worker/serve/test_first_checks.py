@@ -1,4 +1,4 @@
-"""The checks before the first job (worker/serve/fitness_checks.py): what each lets pass, refuses and logs."""
+"""The checks before the first job: what each lets pass, refuses and logs."""
 
 from __future__ import annotations
 

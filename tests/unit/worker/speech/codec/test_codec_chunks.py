@@ -88,7 +88,8 @@ def test_a_token_of_another_codec_is_refused(codec: Codec) -> None:
 
 def test_the_codec_is_loaded_without_transformers(tmp_path: Path, demo_checkpoint: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; import torch; from worker.speech.codec.codec import Codec;"
+        "import sys; from pathlib import Path; import torch;"
+        "from worker.speech.codec.codec import Codec;"
         "from worker.speech.checkpoint import Checkpoint;"
         "from worker.speech.codec.upstream import find_upstream;"
         f"Codec.load(Checkpoint(Path({str(demo_checkpoint)!r})), find_upstream(), "

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from tests.bench.gpu import inside
-from tests.bench.gpu.bench import Bench, Found
-from tests.bench.ours import Ours
+from bench.gpu import inside
+from bench.gpu.bench import Bench, Found
+from bench.ours import Ours
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
 

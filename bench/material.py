@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from tests.bench.scale import Scale
+from bench.scale import Scale
 from tests.support.checkpoints import make_checkpoint
 from volume.layout import PREPARED, Layout
 from worker.speech.prepare import prepare

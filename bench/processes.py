@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from typing import Any
 
-from tests.bench.material import MODEL
-from tests.bench.sides import Sides
+from bench.material import MODEL
+from bench.sides import Sides
 from tests.support.worker_process import REPOSITORY, environment, run
 
 PATIENCE = 300  # seconds for a worker to come up
@@ -24,7 +24,7 @@ def start(sides: Sides) -> dict[str, Any]:
     """(e) From the start of the process to the first request for a job; page cache warm."""
     sides.unload()
     commands = {
-        "theirs": ["tests.bench.their_worker", str(sides.material.checkpoint)],
+        "theirs": ["bench.their_worker", str(sides.material.checkpoint)],
         "ours": ["worker"],
     }
     taken: dict[str, list[float]] = {side: [] for side in commands}
@@ -49,7 +49,7 @@ def memory(sides: Sides) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for side in ("theirs", "ours"):
         done = run(
-            *("-m", "tests.bench.speaker", side, str(material.checkpoint)),
+            *("-m", "bench.speaker", side, str(material.checkpoint)),
             *(str(material.reference), str(scale.long_tokens), sides.device, sides.dtype),
             env=compiling(environment(material.volume)),
         )

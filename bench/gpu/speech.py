@@ -13,10 +13,10 @@ import numpy as np
 import soundfile
 import torch
 
-from tests.bench.gpu import inside
-from tests.bench.gpu.bench import Bench, Found
-from tests.bench.ours import exactly
-from tests.bench.sentences import sentences
+from bench.gpu import inside
+from bench.gpu.bench import Bench, Found
+from bench.ours import exactly
+from bench.sentences import sentences
 from tests.support.random_checkpoint import Sizes, make_random_checkpoint
 from tests.support.worker_process import REPOSITORY
 from worker.speech.batch.sampling import Sampling

@@ -1,6 +1,6 @@
 """`make bench`: our engine beside upstream's, on the same random weights, in one run.
 
-    python -m tests.bench.bench [--only CASE,CASE] [--llama PYTHON] [--out docs/bench]
+    python -m bench [--only CASE,CASE] [--llama PYTHON] [--out docs/bench]
 
 Both sides make the same numbers of tokens, in turn; medians count. On a noisy machine only figures
 of one run may be compared, and every ratio in the table is of one run. `--only` measures some cases
@@ -26,12 +26,12 @@ from typing import Any
 import torch
 import transformers
 
-from tests.bench import accuracy, cases, device, growth, load, processes
-from tests.bench.material import Material
-from tests.bench.plots import draw
-from tests.bench.report import failures, included, table
-from tests.bench.scale import SCALES
-from tests.bench.sides import Sides
+from bench import accuracy, cases, device, growth, load, processes
+from bench.material import Material
+from bench.plots import draw
+from bench.report import failures, included, table
+from bench.scale import SCALES
+from bench.sides import Sides
 from tests.support.worker_process import REPOSITORY
 
 Case = Callable[[Sides], dict[str, Any]]

@@ -1,6 +1,6 @@
 """The CPU's own kernels by themselves, on the benchmark's random weights of the full size.
 
-python -m tests.bench.kernels
+python -m bench.kernels
 
 Least and median of some calls: a prompt of so many tokens, a step of so many rows with its head,
 the codec's waveform of so many tokens, the reading of the weights.
@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from tests.bench.material import Material
-from tests.bench.measure import Work, seconds
-from tests.bench.ours import Ours
-from tests.bench.scale import SCALES
+from bench.material import Material
+from bench.measure import Work, seconds
+from bench.ours import Ours
+from bench.scale import SCALES
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_weights import Kernel, Weights, cores

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from tests.platform.load.endpoint import SENTENCES, endpoint
+from bench.endpoint_load.endpoint import SENTENCES, endpoint
 from tests.platform.queue.server import Faults, Job
 from tests.platform.queue.workers import Usage
 from tests.support.s3 import SECRET_KEY, Order, Refusal

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tests.bench.gpu.inside import flash_version
+from bench.gpu.inside import flash_version
 from tests.support.worker_process import REPOSITORY
 
 Results = Mapping[str, Any]
@@ -34,7 +34,7 @@ def machine(device: str) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "commit": commit(),
         "changed": "COMMIT" not in os.environ
-        and bool(_said("git", "status", "--porcelain", "--", "worker", "tests/bench")),
+        and bool(_said("git", "status", "--porcelain", "--", "worker", "bench")),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
     }
     if device == "cuda":

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from tests.bench.alignment import TEXT, make_aligner
-from tests.bench.cases import TOKENS_A_SECOND
-from tests.bench.measure import Work, peak_of, seconds
-from tests.bench.sentences import sentences
-from tests.bench.sides import Sides
+from bench.alignment import TEXT, make_aligner
+from bench.cases import TOKENS_A_SECOND
+from bench.measure import Work, peak_of, seconds
+from bench.sentences import sentences
+from bench.sides import Sides
 from worker.text.words import SentenceSpan
 from worker.timing import Aligner
 

@@ -6,10 +6,10 @@ import gc
 from dataclasses import dataclass
 from functools import cached_property
 
-from tests.bench.material import Material
-from tests.bench.ours import Ours
-from tests.bench.scale import Scale
-from tests.bench.theirs import Theirs
+from bench.material import Material
+from bench.ours import Ours
+from bench.scale import Scale
+from bench.theirs import Theirs
 
 
 @dataclass

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from tests.bench.gpu import inside
-from tests.bench.gpu.bench import Bench, Found
+from bench.gpu import inside
+from bench.gpu.bench import Bench, Found
 
 NODES = 1000  # of the graph whose launch is timed
 

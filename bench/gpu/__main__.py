@@ -1,6 +1,6 @@
 """The GPU check: stages one after the other, each apart from the others; see the package.
 
-    python -m tests.bench.gpu [--scale full|tiny] [--device cuda|cpu] [--only STAGE,STAGE]
+    python -m bench.gpu [--scale full|tiny] [--device cuda|cpu] [--only STAGE,STAGE]
                               [--deadline SECONDS] [--out docs/bench/gpu]
 
 A stage that fails is told of, and the next one goes on; after the deadline none is begun. The
@@ -23,10 +23,10 @@ STARTED = time.perf_counter()  # before torch's import, which the deadline count
 
 import torch  # noqa: E402
 
-from tests.bench.gpu import device, failures, report, speech, steps  # noqa: E402
-from tests.bench.gpu.bench import Bench, Found  # noqa: E402
-from tests.bench.gpu.marks import FULL, GPU, MARKS, MISSED  # noqa: E402
-from tests.bench.gpu.scale import SCALES  # noqa: E402
+from bench.gpu import device, failures, report, speech, steps  # noqa: E402
+from bench.gpu.bench import Bench, Found  # noqa: E402
+from bench.gpu.marks import FULL, GPU, MARKS, MISSED  # noqa: E402
+from bench.gpu.scale import SCALES  # noqa: E402
 from tests.support.worker_process import REPOSITORY  # noqa: E402
 
 Stage = Callable[[Bench], Found]

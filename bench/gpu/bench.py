@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from tests.bench.gpu.scale import Scale
-from tests.bench.ours import Ours
+from bench.gpu.scale import Scale
+from bench.ours import Ours
 from tests.support.random_checkpoint import make_random_checkpoint
 
 Work = Callable[[], object]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from tests.bench.gpu import inside
-from tests.bench.gpu.bench import Bench, Found
-from tests.bench.ours import exactly
-from tests.bench.sentences import sentences
+from bench.gpu import inside
+from bench.gpu.bench import Bench, Found
+from bench.ours import exactly
+from bench.sentences import sentences
 
 LEFT = (2 << 30, 256 << 20)  # bytes: as on a GPU of 16 GB, then nearly nothing
 

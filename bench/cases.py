@@ -6,10 +6,10 @@ import shutil
 from functools import partial
 from typing import Any
 
-from tests.bench.material import MODEL, TRANSCRIPT
-from tests.bench.measure import beside_parts, side_by_side
-from tests.bench.sentences import sentences
-from tests.bench.sides import Sides
+from bench.material import MODEL, TRANSCRIPT
+from bench.measure import beside_parts, side_by_side
+from bench.sentences import sentences
+from bench.sides import Sides
 from worker.settings import Settings
 from worker.storage import LocalStorage
 from worker.storage.keys import keys_of

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench.cases import TOKENS_A_SECOND
-from tests.bench.measure import seconds
-from tests.bench.ours import Ours, exactly
-from tests.bench.scale import Scale
-from tests.bench.sentences import sentences
-from tests.bench.sides import Sides
+from bench.cases import TOKENS_A_SECOND
+from bench.measure import seconds
+from bench.ours import Ours, exactly
+from bench.scale import Scale
+from bench.sentences import sentences
+from bench.sides import Sides
 
 FEW = 8  # rows, up to which several rounds are worth their time
 

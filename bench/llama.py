@@ -1,6 +1,6 @@
 """llama.cpp on the same language model: its speed and its logits. Run by a Python of its own.
 
-PYTHON tests/bench/llama.py < REQUEST        needs llama_cpp and gguf; prints JSON
+PYTHON bench/llama.py < REQUEST        needs llama_cpp and gguf; prints JSON
 
 Request: {"lm": folder with config.json and model.safetensors, "out": folder for GGUF files,
 "threads", "rows": [1, 8], "steps", "rounds", "prompt": ids, "answer": ids, "greedy": count,

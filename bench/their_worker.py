@@ -1,6 +1,6 @@
 """The least that makes a RunPod worker of upstream: load its model, hand it the jobs.
 
-python -m tests.bench.their_worker MODEL_DIR
+python -m bench.their_worker MODEL_DIR
 """
 
 from __future__ import annotations

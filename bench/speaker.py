@@ -1,6 +1,6 @@
 """A process that loads one side and speaks one cloned sentence; it prints its memory as JSON.
 
-python -m tests.bench.speaker theirs|ours CHECKPOINT REFERENCE TOKENS DEVICE DTYPE
+python -m bench.speaker theirs|ours CHECKPOINT REFERENCE TOKENS DEVICE DTYPE
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from tests.bench.material import TRANSCRIPT
-from tests.bench.measure import resident
-from tests.bench.sentences import sentences
+from bench.material import TRANSCRIPT
+from bench.measure import resident
+from bench.sentences import sentences
 
 
 def main() -> None:
@@ -22,11 +22,11 @@ def main() -> None:
     checkpoint, reference, tokens, device, dtype = rest
     (text,) = sentences(1)
     if side == "theirs":
-        from tests.bench.theirs import Theirs
+        from bench.theirs import Theirs
 
         Theirs(Path(checkpoint), device).speak(text, int(tokens), Path(reference), TRANSCRIPT)
     else:
-        from tests.bench.ours import Ours
+        from bench.ours import Ours
 
         ours = Ours(Path(checkpoint), dtype, device)
         ours.speak([text], int(tokens), ours.engine.listen(Path(reference), TRANSCRIPT))

@@ -11,11 +11,11 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.bench.gpu import __main__ as check
-from tests.bench.gpu import report
-from tests.bench.gpu.bench import Bench, Found
-from tests.bench.gpu.marks import FULL, GPU, MARKS, MET, MISSED, NOT_JUDGED, Mark
-from tests.bench.gpu.scale import SCALES
+from bench.gpu import __main__ as check
+from bench.gpu import report
+from bench.gpu.bench import Bench, Found
+from bench.gpu.marks import FULL, GPU, MARKS, MET, MISSED, NOT_JUDGED, Mark
+from bench.gpu.scale import SCALES
 from tests.support.worker_process import REPOSITORY, environment
 
 # A Python that has neither, as a machine with torch alone.

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
 
-from tests.bench.load import lm_rate
-from tests.bench.ours import Ours
-from tests.bench.sentences import sentences
-from tests.bench.sides import Sides
+from bench.load import lm_rate
+from bench.ours import Ours
+from bench.sentences import sentences
+from bench.sides import Sides
 from tests.support.worker_process import REPOSITORY
 from worker.errors import SetupError
 from worker.settings import Settings

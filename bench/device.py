@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from tests.bench.cases import TOKENS_A_SECOND
-from tests.bench.load import lm_rate
-from tests.bench.measure import seconds
-from tests.bench.ours import Ours, exactly
-from tests.bench.sentences import sentences
-from tests.bench.sides import Sides
+from bench.cases import TOKENS_A_SECOND
+from bench.load import lm_rate
+from bench.measure import seconds
+from bench.ours import Ours, exactly
+from bench.sentences import sentences
+from bench.sides import Sides
 from worker.speech.codec.codec import FIRST_STEP
 from worker.speech.engine import PIECE
 from worker.speech.lm.int8_weights import GROUP

@@ -1,0 +1,1 @@
+"""The load test: many jobs on workers that are killed, beside a bucket that fails."""
