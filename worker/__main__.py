@@ -27,16 +27,12 @@ from volume.layout import Layout, LayoutError, locked_wheel
 from worker.errors import SetupError, device_failure
 from worker.logs import event, log, set_up_logging
 from worker.serve import sdk_import
-from worker.serve.shutdown import (
-    Concurrency,
-    RunningJobs,
-    end_forks_with_this_process,
-    host_memory_free,
-    sweep_scratch,
-)
+from worker.serve.concurrency import Concurrency, host_memory_free
+from worker.serve.shutdown import RunningJobs, end_forks_with_this_process
 from worker.settings import Settings, load_settings
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.lm.int8_weights import read_ahead
+from worker.temp_folders import sweep_scratch
 
 if TYPE_CHECKING:
     from worker.components import Parts

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from worker.api.request import parse_request
-from worker.api.response import PROGRESS_SEGMENTS, Progress, SpeechResponse, SpokenSegment
+from worker.api.response import SpeechResponse, SpokenSegment
 from worker.cancellation import Cancellation
 from worker.components import Parts
 from worker.errors import (
@@ -36,20 +35,14 @@ from worker.job import pipeline
 from worker.job.answer_record import Manifests, settled_seed
 from worker.job.sentence_stream import Announce
 from worker.logs import Stopwatch, event, lines_of, log
-from worker.serve.shutdown import RunningJobs, scratch_prefix
+from worker.serve.progress import Answer, RunPodJob, Send, hand_over, send_progress, send_to_nobody
+from worker.serve.shutdown import RunningJobs
 from worker.storage.keys import Keys
+from worker.temp_folders import scratch_prefix
 
-RunPodJob = dict[str, Any]  # {"id": ..., "input": ...}
-Answer = dict[str, Any]
 Handler = Callable[[RunPodJob], Awaitable[Answer]]
-# Sends a progress update, and gives back when RunPod has it.
-Send = Callable[[RunPodJob, Answer], Awaitable[None]]
 
 ANNOUNCING_SECONDS = 5.0  # that an answer waits for progress updates still under way
-
-
-async def _to_nobody(_job: RunPodJob, _progress: Answer) -> None:
-    """Where there is no platform."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,7 @@ class Service:
     max_jobs: int = 8  # at the same time
     streams: bool = False  # whether a job is streamed that does not say
     remembers: bool = False  # whether a job may be delivered again, and is then answered as before
-    send: Send = _to_nobody
+    send: Send = send_to_nobody
     running: RunningJobs = field(default_factory=RunningJobs)
 
 
@@ -86,9 +79,9 @@ def make_handler(parts: Parts, service: Service | None = None) -> Handler:
     async def handle(job: RunPodJob) -> Answer:
         segments: asyncio.Queue[SpokenSegment | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
-        order = _Order(job, lambda s: _hand_over(loop, segments, s))
+        order = _Order(job, lambda s: hand_over(loop, segments, s))
         service.running.enter(order.cancellation)
-        telling = asyncio.create_task(_tell(job, segments, service.send))
+        telling = asyncio.create_task(send_progress(job, segments, service.send))
         try:
             answer = await work(order)
             # Before the answer, so that no update comes after it.
@@ -111,7 +104,7 @@ def make_stream_handler(
     async def stream(job: RunPodJob) -> AsyncGenerator[Answer, None]:
         segments: asyncio.Queue[SpokenSegment | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
-        order = _Order(job, lambda s: _hand_over(loop, segments, s))
+        order = _Order(job, lambda s: hand_over(loop, segments, s))
         service.running.enter(order.cancellation)
         answering = asyncio.create_task(work(order))
         answering.add_done_callback(lambda _done: segments.put_nowait(None))
@@ -124,40 +117,6 @@ def make_stream_handler(
             answering.cancel()
 
     return stream
-
-
-def _hand_over(
-    loop: asyncio.AbstractEventLoop,
-    segments: asyncio.Queue[SpokenSegment | None],
-    segment: SpokenSegment,
-) -> None:
-    """From the job's thread to the event loop. Raises RuntimeError where that is closed."""
-    loop.call_soon_threadsafe(segments.put_nowait, segment)
-
-
-async def _tell(job: RunPodJob, segments: asyncio.Queue[SpokenSegment | None], send: Send) -> None:
-    """Send progress updates, one at a time and in order, each with the sentences that are new.
-
-    What is ready while one is sent goes into the next, and what one may not hold into those after.
-    """
-    done, over = 0, False
-    new: deque[SpokenSegment] = deque()
-    while not over or new:
-        while not over and not (new and segments.empty()):
-            segment = await segments.get()
-            if segment is None:
-                over = True
-            else:
-                new.append(segment)
-        if not new:
-            return
-        told = tuple(new.popleft() for _ in range(min(len(new), PROGRESS_SEGMENTS)))
-        done += len(told)
-        progress = Progress(done=done, total=told[-1].total, segments=told)
-        try:
-            await send(job, progress.to_json())
-        except Exception as error:
-            event(logging.WARNING, "progress cannot be sent", error=repr(error))
 
 
 def _worker_threads(

@@ -25,12 +25,12 @@ from worker.bounded_json import check_json
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, VoiceError
 from worker.logs import event
-from worker.serve.shutdown import scratch_prefix
 from worker.speech.engine import Engine
 from worker.speech.prompt import Voice
 from worker.storage import Storage
 from worker.storage.keys import Keys
 from worker.style import Style
+from worker.temp_folders import scratch_prefix
 
 FORMAT = 1
 LONGEST = 4_096  # tokens: the 60 s that a reference may have, and some

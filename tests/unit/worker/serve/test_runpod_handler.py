@@ -32,7 +32,8 @@ from worker.job.answer_record import settled_seed
 from worker.logs import log, set_up_logging
 from worker.serve import runpod_handler
 from worker.serve.runpod_handler import Service, make_handler, make_stream_handler
-from worker.serve.shutdown import RunningJobs, scratch_prefix
+from worker.serve.shutdown import RunningJobs
+from worker.temp_folders import scratch_prefix
 
 LONG = 20.0  # seconds after which a test that waits has failed
 

@@ -17,14 +17,11 @@ from typing import Any, ClassVar
 import pytest
 
 from worker.cancellation import Cancellation
+from worker.serve import concurrency as concurrency_module
 from worker.serve import shutdown
-from worker.serve.shutdown import (
-    Concurrency,
-    RunningJobs,
-    host_memory_free,
-    scratch_prefix,
-    sweep_scratch,
-)
+from worker.serve.concurrency import Concurrency, host_memory_free
+from worker.serve.shutdown import RunningJobs
+from worker.temp_folders import scratch_prefix, sweep_scratch
 
 
 class Memory:
@@ -170,7 +167,7 @@ def test_a_change_is_told_and_no_change_is_not(caplog: pytest.LogCaptureFixture)
 def test_the_machines_memory_is_asked_where_nothing_else_is_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shutdown, "host_memory_free", lambda: 0.01)
+    monkeypatch.setattr(concurrency_module, "host_memory_free", lambda: 0.01)
 
     async def number() -> int:
         return Concurrency(8, RunningJobs())(6)
@@ -181,7 +178,7 @@ def test_the_machines_memory_is_asked_where_nothing_else_is_given(
 @pytest.fixture
 def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "memory").mkdir()
-    monkeypatch.setattr(shutdown, "_CGROUP", tmp_path)
+    monkeypatch.setattr(concurrency_module, "_CGROUP", tmp_path)
     return tmp_path
 
 

@@ -31,13 +31,13 @@ from worker.errors import (
     VoiceError,
 )
 from worker.logs import log
-from worker.serve.shutdown import scratch_prefix
 from worker.settings import Settings
 from worker.speech.engine import Engine
 from worker.speech.prompt import Voice
 from worker.storage import LocalStorage, S3Limits, S3Storage
 from worker.storage.keys import Keys
 from worker.style import Style
+from worker.temp_folders import scratch_prefix
 from worker.voices import saved as module
 from worker.voices.saved import Voices
 
