@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,12 +13,13 @@ from typing import TextIO
 
 from pydantic import JsonValue
 
+from worker.redaction import redact_after_scheme
+
 log = logging.getLogger("worker")
 
 TEXT_MAX = 4_096  # characters of one text in a line
 
 _job: ContextVar[str | None] = ContextVar("job", default=None)
-_END_OF_URL = re.compile(r"[\s\"'<>]")
 
 
 def set_up_logging(level: str, secrets: Sequence[str] = ()) -> None:
@@ -88,50 +87,6 @@ class JsonLines(logging.Formatter):
         for secret in self._secrets:
             text = text.replace(secret, "...")
         first, *others = text.split("://")
-        text = "://".join([first, *map(_bare, others)])
+        text = "://".join([first, *map(redact_after_scheme, others)])
         # The end of a traceback says what went wrong.
         return text if len(text) <= TEXT_MAX else f"...{text[-TEXT_MAX:]}"
-
-
-def _bare(after_scheme: str) -> str:
-    """What follows `://`, without user and query.
-
-    The query of a pre-signed URL is a key to the file, and a password may stand before a host.
-    """
-    end = _END_OF_URL.search(after_scheme)
-    size = end.start() if end else len(after_scheme)
-    place, mark, _ = after_scheme[:size].partition("?")
-    host, slash, path = place.partition("/")
-    _, at, host = host.rpartition("@")
-    shown = f"{'...@' if at else ''}{host}{slash}{path}{'?...' if mark else ''}"
-    return shown + after_scheme[size:]
-
-
-class Stopwatch:
-    """Wall time of a job's stages: `with watch("audio"): ...`."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self.seconds: dict[str, float] = {}  # by stage
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Add the time of the block to the stage's."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(stage, time.perf_counter() - started)
-
-    def add(self, stage: str, seconds: float) -> None:
-        """Add so many seconds to the stage's."""
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-
-    def mark(self, stage: str) -> None:
-        """Note how long it took from the start until the stage was first reached."""
-        self.seconds.setdefault(stage, self.total)
-
-    @property
-    def total(self) -> float:
-        """Seconds since the watch was made."""
-        return time.perf_counter() - self._started

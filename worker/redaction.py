@@ -9,7 +9,7 @@ LENGTH = 80  # characters
 MAX_URL = 2_048  # of a text, what is looked at
 
 
-def quote(value: object) -> str:
+def redact(value: object) -> str:
     """Give a JSON value in at most 80 printable characters, a URL without user and query."""
     text = _Quoting().repr(value)
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -43,3 +43,20 @@ def _without_secrets(text: str) -> str:
         return text
     place, mark, _ = text.partition("?")
     return re.sub(r"(?<=://)[^/]*@", "...@", place) + (mark and "?...")
+
+
+_END_OF_URL = re.compile(r"[\s\"'<>]")
+
+
+def redact_after_scheme(after_scheme: str) -> str:
+    """What follows `://`, without user and query.
+
+    The query of a pre-signed URL is a key to the file, and a password may stand before a host.
+    """
+    end = _END_OF_URL.search(after_scheme)
+    size = end.start() if end else len(after_scheme)
+    place, mark, _ = after_scheme[:size].partition("?")
+    host, slash, path = place.partition("/")
+    _, at, host = host.rpartition("@")
+    shown = f"{'...@' if at else ''}{host}{slash}{path}{'?...' if mark else ''}"
+    return shown + after_scheme[size:]

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, AliasChoices, PlainValidator, ValidationErr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from worker.redaction import MAX_URL, quote
+from worker.redaction import MAX_URL, redact
 from worker.subtitles.style import MODES, SubtitleStyle
 
 MAX_TEXT = 20_000  # characters, about half an hour of English
@@ -162,7 +162,7 @@ def _look(given: object) -> SubtitleStyle:
         return SubtitleStyle.model_validate(given)
     except ValidationError as error:
         fault = error.errors()[0]
-        setting = quote(fault["loc"][0]).strip("'")
+        setting = redact(fault["loc"][0]).strip("'")
         if fault["type"] == "extra_forbidden":
             raise _reason(f"has {setting}, which is no setting") from None
         raise _reason(f"has {setting} {quote(fault['input'])}: {fault['msg']}") from None

@@ -28,7 +28,7 @@ from worker.api.field_types import (
     names,
 )
 from worker.errors import RequestError
-from worker.redaction import quote
+from worker.redaction import redact
 from worker.style import Gender, Level, Style
 from worker.subtitles import Format
 
@@ -280,7 +280,7 @@ def _fields() -> dict[str, str]:
 def _unknown(name: object, fields: dict[str, str]) -> tuple[str, str]:
     near = difflib.get_close_matches(name[:64], fields, n=1) if isinstance(name, str) else []
     hint = f"did you mean {near[0]}?" if near else "docs/API.md lists them all"
-    shown = name if isinstance(name, str) and re.fullmatch(r"\w{1,64}", name) else quote(name)
+    shown = name if isinstance(name, str) and re.fullmatch(r"\w{1,64}", name) else redact(name)
     return shown, f"{shown} is not a field of a job; {hint}"
 
 

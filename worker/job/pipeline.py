@@ -28,10 +28,10 @@ from worker.job.result_keys import ResultKeys
 from worker.job.retakes import Take, Takes, choose_takes
 from worker.job.sentence_stream import Announce, Segments
 from worker.job.speech_check import Verdict, judge
-from worker.logs import Stopwatch
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Utterance
 from worker.speech.prompt import Voice
+from worker.stopwatch import Stopwatch
 from worker.subtitles import SubtitleStyle
 from worker.text.sentences import split, weigh
 from worker.text.words import SentenceSpan, WordTiming, language_of

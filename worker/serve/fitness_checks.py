@@ -12,7 +12,8 @@ import numpy as np
 from volume.layout import MODEL_LOCK
 from worker.components import Parts
 from worker.errors import SetupError, WorkerError
-from worker.logs import Stopwatch, event
+from worker.logs import event
+from worker.stopwatch import Stopwatch
 
 REPAIR = "python -m volume verify --repair"
 

@@ -34,9 +34,10 @@ from worker.errors import (
 from worker.job import pipeline
 from worker.job.answer_record import Manifests, settled_seed
 from worker.job.sentence_stream import Announce
-from worker.logs import Stopwatch, event, lines_of, log
+from worker.logs import event, lines_of, log
 from worker.serve.progress import Answer, RunPodJob, Send, hand_over, send_progress, send_to_nobody
 from worker.serve.shutdown import RunningJobs
+from worker.stopwatch import Stopwatch
 from worker.storage.keys import Keys
 from worker.temp_folders import scratch_prefix
 

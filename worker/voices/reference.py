@@ -7,7 +7,6 @@ from pathlib import Path
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, StorageError, VoiceError
 from worker.net.download import Limits, fetch_blocking
-from worker.redaction import quote
 from worker.storage import Storage
 from worker.storage.keys import Keys, StoredReference
 

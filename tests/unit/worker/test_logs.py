@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from worker.logs import TEXT_MAX, JsonLines, Stopwatch, event, lines_of, log, set_up_logging
+from worker.logs import TEXT_MAX, JsonLines, event, lines_of, log, set_up_logging
+from worker.stopwatch import Stopwatch
 
 SECRET = "wJalrXUtnFEMI-secret"
 URL = "https://b.example/output/a.wav?X-Amz-Signature=abc&X-Amz-Credential=k"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.redaction import quote
+from worker.redaction import redact
 
 
 @pytest.mark.parametrize(
@@ -24,19 +24,19 @@ from worker.redaction import quote
     ],
 )
 def test_values_are_shown_in_the_words_of_json(value: object, shown: str) -> None:
-    assert quote(value) == shown
+    assert redact(value) == shown
 
 
 def test_eighty_characters_are_shown_and_of_more_the_first() -> None:
     """The quotation marks are two of them."""
-    assert quote("x" * 78) == f"'{'x' * 78}'"
-    assert quote("x" * 79) == f"'{'x' * 76}..."
+    assert redact("x" * 78) == f"'{'x' * 78}'"
+    assert redact("x" * 79) == f"'{'x' * 76}..."
 
 
 def test_integers_are_shown_up_to_256_bits() -> None:
-    assert quote(2**256 - 1) == str(2**256 - 1)
-    assert quote(-(2**256 - 1)) == str(-(2**256 - 1))
-    assert quote(2**256) == "an integer of more than 77 digits"
+    assert redact(2**256 - 1) == str(2**256 - 1)
+    assert redact(-(2**256 - 1)) == str(-(2**256 - 1))
+    assert redact(2**256) == "an integer of more than 77 digits"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,6 @@ def test_integers_are_shown_up_to_256_bits() -> None:
     ],
 )
 def test_a_url_is_shown_without_its_user_and_query(url: str, shown: str) -> None:
-    assert quote(url) == f"'{shown}'"
-    assert quote([url]) == f"['{shown}']"
-    assert quote({url: 1}) == f"{{'{shown}': 1}}"
+    assert redact(url) == f"'{shown}'"
+    assert redact([url]) == f"['{shown}']"
+    assert redact({url: 1}) == f"{{'{shown}': 1}}"

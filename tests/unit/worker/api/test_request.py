@@ -13,7 +13,7 @@ from tests.support.requests import refused
 from worker.api.field_types import names
 from worker.api.request import MAX_FAULTS, SpeechRequest, parse_request
 from worker.errors import RequestError
-from worker.redaction import LENGTH, quote
+from worker.redaction import LENGTH, redact
 from worker.style import Style
 from worker.subtitles import SubtitleStyle
 
@@ -117,7 +117,7 @@ def test_a_temperature_that_float32_cannot_divide_by_is_refused() -> None:
 def test_only_a_number_is_a_number(field: str, value: object) -> None:
     error = refused({"text": "x", field: value})
     assert error.field == field
-    assert quote(value) in error.message
+    assert redact(value) in error.message
 
 
 @pytest.mark.parametrize("value", [1.0, 50.5])
@@ -647,8 +647,8 @@ def test_nearly_valid_jobs_are_answered(
 @settings(max_examples=300, deadline=None)
 @given(SCALARS | ANYTHING)
 def test_quotes_are_short_and_printable(value: object) -> None:
-    assert len(quote(value)) <= LENGTH
-    assert quote(value).isprintable()
+    assert len(redact(value)) <= LENGTH
+    assert redact(value).isprintable()
 
 
 def test_a_request_that_is_no_object_is_refused() -> None:

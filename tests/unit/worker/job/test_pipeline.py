@@ -39,10 +39,10 @@ from worker.errors import (
 )
 from worker.job import pipeline
 from worker.job.pipeline import Job
-from worker.logs import Stopwatch
 from worker.settings import Settings
 from worker.speech.batch.sampling import Sampling
 from worker.speech.prompt import Voice
+from worker.stopwatch import Stopwatch
 from worker.text.sentences import split
 
 SENTENCES = ("One.", "Two two.", "Three three three.")

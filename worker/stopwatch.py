@@ -1,0 +1,37 @@
+"""Wall time of a job's stages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Stopwatch:
+    """Wall time of a job's stages: `with watch("audio"): ...`."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self.seconds: dict[str, float] = {}  # by stage
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Add the time of the block to the stage's."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(stage, time.perf_counter() - started)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add so many seconds to the stage's."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    def mark(self, stage: str) -> None:
+        """Note how long it took from the start until the stage was first reached."""
+        self.seconds.setdefault(stage, self.total)
+
+    @property
+    def total(self) -> float:
+        """Seconds since the watch was made."""
+        return time.perf_counter() - self._started
