@@ -12,9 +12,9 @@ import torch
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 from whisperx.alignment import align
 
-from worker.text.words import SentenceSpan
 from worker.timing import Aligner
 from worker.timing.ctc_model import load_model
+from worker.timing.word_timing import SentenceSpan
 
 ALPHABET = ("<pad>", "<s>", "</s>", "<unk>", "|", *ascii_uppercase, "'")  # of the model aligner-en
 TEXT = "the quick brown fox jumps over the lazy dog and runs along the river to the old mill"

@@ -30,8 +30,8 @@ from worker.speech.batch.scheduler import Sampling
 from worker.speech.engine import Engine, Utterance
 from worker.speech.prompt import GENDERS, LEVELS, Voice
 from worker.style import Style
-from worker.text.words import SentenceSpan
 from worker.timing import Aligner
+from worker.timing.word_timing import SentenceSpan
 
 SAMPLING = Sampling(temperature=0.8, top_k=50, top_p=0.95, max_tokens=1000, seed=7)
 TIMED = "The children were playing in the garden."  # some two seconds

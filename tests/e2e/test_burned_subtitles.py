@@ -10,7 +10,8 @@ import pytest
 
 from scripts.burn import BACKGROUND, FONT, burn, ffmpeg
 from worker.subtitles import Cue, SubtitleStyle, cues, write
-from worker.text.words import SentenceSpan, WordTiming, split_words
+from worker.text.words import split_words
+from worker.timing.word_timing import SentenceSpan, WordTiming
 
 SIZE = (640, 360)
 SPOKEN = np.array((255, 215, 0))

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from scripts.burn import ffmpeg
 from tests.support.texts import TEXTS
 from worker.subtitles import Cue, Format, SubtitleStyle, cues, write
-from worker.text.words import SentenceSpan, WordTiming, split_words
+from worker.text.words import split_words
+from worker.timing.word_timing import SentenceSpan, WordTiming
 
 JOINER = "\u2060"
 Shown = list[tuple[int, int, str]]  # start and end in centiseconds, the lines

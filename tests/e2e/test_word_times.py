@@ -16,8 +16,8 @@ from tests.support.word_aligner import CHINESE, ENGLISH, train
 from worker.job.speech_check import judge
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine, Utterance
-from worker.text.words import SentenceSpan, WordTiming
 from worker.timing import Aligner
+from worker.timing.word_timing import SentenceSpan, WordTiming
 
 SENTENCES = (
     "The boy walked to the river.",

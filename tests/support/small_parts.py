@@ -17,7 +17,7 @@ from worker.speech.prompt import Voice
 from worker.storage import LocalStorage
 from worker.storage.keys import Keys
 from worker.style import Style
-from worker.text.words import SentenceSpan, WordTiming
+from worker.timing.word_timing import SentenceSpan, WordTiming
 from worker.voices.saved import Voices
 
 KEYS = Keys(voices="voices/", output="output/", bucket=None)

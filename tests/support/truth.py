@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.speech.engine import Utterance
-from worker.text.words import SentenceSpan
 from worker.timing import Aligner
+from worker.timing.word_timing import SentenceSpan
 
 TOKEN_SECONDS = 0.02
 

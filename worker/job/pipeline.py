@@ -34,7 +34,8 @@ from worker.speech.prompt import Voice
 from worker.stopwatch import Stopwatch
 from worker.subtitles import SubtitleStyle
 from worker.text.sentences import split, weigh
-from worker.text.words import SentenceSpan, WordTiming, language_of
+from worker.text.words import language_of
+from worker.timing.word_timing import SentenceSpan, WordTiming
 from worker.voices.choose import Chosen, choose_voice
 
 Progress = Callable[[int, int], None]  # sentences spoken, sentences in all

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from worker.audio import Clip
 from worker.job.speech_check import Verdict
 from worker.speech.engine import Utterance
-from worker.text.words import WordTiming
+from worker.timing.word_timing import WordTiming
 
 
 @dataclass(frozen=True)

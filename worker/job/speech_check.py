@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.text.words import SentenceSpan, WordTiming, has_han
+from worker.text.words import has_han
+from worker.timing.word_timing import SentenceSpan, WordTiming
 
 # Fast speech has some 15 letters a second; a forced place for a word not said has 25 to 50.
 SQUEEZED_SECONDS = 0.03  # a letter

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import regex
 
 from worker.subtitles.style import SubtitleStyle
-from worker.text.words import SentenceSpan, WordTiming
+from worker.timing.word_timing import SentenceSpan, WordTiming
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -28,32 +28,6 @@ _OPENS = frozenset({"Ps", "Pi", "Sc"})  # brackets, quotes and currency signs be
 
 
 @dataclass(frozen=True)
-class SentenceSpan:
-    """A sentence and where it lies in the audio, in seconds."""
-
-    text: str
-    start: float
-    end: float
-
-
-@dataclass(frozen=True)
-class WordTiming:
-    """When a word, as written, is spoken.
-
-    `start` and `end` are seconds into the audio, inside of the word's sentence, whose index is
-    `sentence`. `score` is between 0 and 1, None where the word itself was not measured; such a
-    word's times come from what surrounds it, and `estimated` says so.
-    """
-
-    word: str
-    start: float
-    end: float
-    score: float | None
-    sentence: int
-    estimated: bool
-
-
-@dataclass(frozen=True)
 class Word:
     """A word as written, at `text[start:end]` of the text that it was split from."""
 

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from worker.errors import SetupError
 from worker.text.spoken_forms import readings
-from worker.text.words import SentenceSpan, WordTiming, has_han, language_of, split_words
+from worker.text.words import has_han, language_of, split_words
 from worker.timing.ctc_model import FRAME_SECONDS, SAMPLE_RATE, CtcModel, load_model
 from worker.timing.search import Hit, search
+from worker.timing.word_timing import SentenceSpan, WordTiming
 
 _FRAME = round(FRAME_SECONDS * SAMPLE_RATE)  # samples
 _SOUND_FLOOR = 0.01  # of the loudest frame, -40 dB: below it there is no voice

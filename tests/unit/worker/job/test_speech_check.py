@@ -9,7 +9,7 @@ import pytest
 from tests.support.takes import take
 from worker.job.retakes import Take, choose_takes
 from worker.job.speech_check import Verdict, judge
-from worker.text.words import SentenceSpan, WordTiming
+from worker.timing.word_timing import SentenceSpan, WordTiming
 
 Timed = tuple[str, float, float, float | None]
 GOOD: list[Timed] = [("She", 0.1, 0.3, 0.8), ("opened", 0.35, 0.7, 0.6), ("it.", 0.75, 0.9, 0.7)]

@@ -6,7 +6,7 @@ import pytest
 
 from worker.subtitles import Cue, SubtitleStyle, cues
 from worker.subtitles.cues import columns
-from worker.text.words import SentenceSpan, WordTiming
+from worker.timing.word_timing import SentenceSpan, WordTiming
 
 
 def spoken(*words: tuple[str, float, float], sentence: int = 0) -> list[WordTiming]:

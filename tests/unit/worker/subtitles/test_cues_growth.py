@@ -24,7 +24,8 @@ from worker.subtitles.cues import (
     _line_ends,
     _width,
 )
-from worker.text.words import SentenceSpan, WordTiming, split_words
+from worker.text.words import split_words
+from worker.timing.word_timing import SentenceSpan, WordTiming
 
 
 def ends_by_looking_at_all(words: list[CueWord], ends: list[bool], limit: int) -> list[int]:

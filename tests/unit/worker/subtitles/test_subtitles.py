@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from tests.support.texts import TEXTS
 from worker.subtitles import Cue, SubtitleStyle, cues, write
 from worker.subtitles.cues import MAX_SECONDS, columns
-from worker.text.words import SentenceSpan, WordTiming, has_han, split_words
+from worker.text.words import has_han, split_words
+from worker.timing.word_timing import SentenceSpan, WordTiming
 
 # The tags that the writer makes; any other unescaped brace would be an override from the text.
 KARAOKE = re.compile(r"(?<!\\)\{\\k(\d+)\}")

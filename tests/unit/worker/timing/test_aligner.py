@@ -17,10 +17,10 @@ from tests.support import hearing as ears
 from tests.support.hearing import hearing
 from tests.support.texts import TEXTS
 from worker.errors import SetupError
-from worker.text.words import SentenceSpan, WordTiming
 from worker.timing import Aligner
 from worker.timing.ctc_model import CtcModel, load_model
 from worker.timing.search import Hit, search
+from worker.timing.word_timing import SentenceSpan, WordTiming
 
 ENGLISH = ("<pad>", "|", *ascii_lowercase, "'")
 CHINESE = ("<pad>", *"今天气很好我们去图书馆你一九年百分之点零二三四五六七八十千万")
