@@ -3,15 +3,8 @@
 `spool` keeps what a job has spoken until it is written.
 """
 
-from worker.audio.files import (
-    CONTENT_TYPES,
-    Format,
-    check_reference,
-    read,
-    write,
-    write_blocks,
-    write_samples,
-)
+from worker.audio.files import check_reference, read, write, write_blocks, write_samples
+from worker.audio.formats import CONTENT_TYPES, Format
 from worker.audio.spool import Clip, Spool, laid_out
 from worker.audio.waveform import (
     Audio,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
 from worker.atomic_write import replacing
+from worker.audio.formats import ENCODINGS, Format
 from worker.audio.waveform import Audio, Samples, amplitude_to_db, check_finite, window_rms
 from worker.errors import StorageError, SynthesisError, VoiceError, WorkerError
 
@@ -26,20 +26,6 @@ CHANNELS_MAX = 8
 _BLOCK_FRAMES = 4_096
 _SHORTFALL = 0.1  # an MP3 header without an exact count estimates; more missing than this is a cut
 _STREAMED_WAV_BYTES = 0x7FFF_0000  # recorders that stream promise about this much or twice it
-
-Format = Literal["wav", "flac", "mp3", "ogg"]
-
-CONTENT_TYPES: Mapping[Format, str] = MappingProxyType(
-    {"wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg", "ogg": "audio/ogg"}
-)
-_ENCODINGS: Mapping[Format, tuple[str, str]] = MappingProxyType(
-    {
-        "wav": ("WAV", "PCM_16"),
-        "flac": ("FLAC", "PCM_16"),
-        "mp3": ("MP3", "MPEG_LAYER_III"),
-        "ogg": ("OGG", "VORBIS"),
-    }
-)
 
 
 def read(path: Path, *, longest: float = REFERENCE_SECONDS_MAX, field: str | None = None) -> Audio:
@@ -106,7 +92,7 @@ def write_blocks(
     Raises SynthesisError for audio that is empty or not finite, StorageError where it cannot
     be written.
     """
-    container, encoding = _ENCODINGS[format]
+    container, encoding = ENCODINGS[format]
     written = 0
     try:
         with replacing(path) as part, _File(part) as file:
