@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volume.layout import Layout, LayoutError, locked_wheel
-from worker.errors import SetupError, device_failure
+from worker.errors import SetupError
 from worker.logs import event, log, set_up_logging
 from worker.serve import sdk_import
 from worker.serve.concurrency import Concurrency, host_memory_free
 from worker.serve.shutdown import RunningJobs, end_forks_with_this_process
 from worker.settings import Settings, load_settings
 from worker.speech.checkpoint import Checkpoint
+from worker.speech.device_errors import device_failure
 from worker.speech.lm.int8_weights import read_ahead
 from worker.temp_folders import sweep_scratch
 

@@ -27,9 +27,7 @@ from worker.errors import (
     JobCancelledError,
     MemoryShortError,
     WorkerError,
-    device_failure,
     disk_failure,
-    short_of_memory,
 )
 from worker.job import pipeline
 from worker.job.answer_record import Manifests, settled_seed
@@ -37,6 +35,7 @@ from worker.job.sentence_stream import Announce
 from worker.logs import event, lines_of, log
 from worker.serve.progress import Answer, RunPodJob, Send, hand_over, send_progress, send_to_nobody
 from worker.serve.shutdown import RunningJobs
+from worker.speech.device_errors import device_failure, short_of_memory
 from worker.stopwatch import Stopwatch
 from worker.storage.keys import Keys
 from worker.temp_folders import scratch_prefix

@@ -14,7 +14,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from worker.errors import DeviceError, Failure, MemoryShortError, broken_device
+from worker.errors import DeviceError, MemoryShortError
+from worker.speech.device_errors import Failure, broken_device
 
 T = TypeVar("T")
 FIRST = -1  # priority of a stream whose work goes before that of others

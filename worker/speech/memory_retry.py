@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from worker.errors import Failure, failure_of, short_of_memory
 from worker.logs import log
 from worker.speech.device import alone_and_failed, empty_cache
+from worker.speech.device_errors import Failure, failure_of, short_of_memory
 
 T = TypeVar("T")
 

@@ -12,14 +12,8 @@ import pytest
 import torch
 
 from worker import errors
-from worker.errors import (
-    Failure,
-    WorkerError,
-    device_failure,
-    disk_failure,
-    failure_of,
-    short_of_memory,
-)
+from worker.errors import WorkerError, disk_failure
+from worker.speech.device_errors import Failure, device_failure, failure_of, short_of_memory
 
 CODES = {
     "RequestError": "invalid_request",

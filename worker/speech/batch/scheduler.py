@@ -23,15 +23,7 @@ import torch
 from torch import Tensor
 
 from worker.cancellation import Cancellation
-from worker.errors import (
-    BusyError,
-    Failure,
-    JobCancelledError,
-    SynthesisError,
-    device_failure,
-    failure_of,
-    short_of_memory,
-)
+from worker.errors import BusyError, JobCancelledError, SynthesisError
 from worker.logs import log
 from worker.speech.batch.device_batch import NOTHING, RowState, width
 from worker.speech.batch.sampling import Sampling
@@ -43,6 +35,7 @@ from worker.speech.device import (
     on_device,
     stream_on,
 )
+from worker.speech.device_errors import Failure, device_failure, failure_of, short_of_memory
 from worker.speech.fair_lock import Turns
 from worker.speech.grammar import Plan, Route, Routes
 from worker.speech.lm.interface import Decoder

@@ -19,9 +19,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from worker.errors import short_of_memory
 from worker.logs import log
 from worker.speech.device import empty_cache
+from worker.speech.device_errors import short_of_memory
 
 _Mark = tuple[Tensor | None, int, int]
 
