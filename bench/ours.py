@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine, Utterance
-from worker.speech.prompt import Voice
-from worker.style import Style
+from worker.speech.voice import Style, Voice
 
 STYLE = Style("female", "moderate", "moderate", pitch_value=200, speed_value=4)
 

@@ -26,7 +26,7 @@ from worker.speech.device import on
 from worker.speech.engine import Engine
 from worker.speech.grammar import Head
 from worker.speech.lm.attention import Attend, Sight, _flash_attention, see, torch_attention
-from worker.speech.prompt import Voice
+from worker.speech.voice import Voice
 
 PROMPT = 40  # tokens of the rows that `begin` makes, and up to 4 more
 

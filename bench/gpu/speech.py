@@ -21,7 +21,7 @@ from tests.support.random_checkpoint import Sizes, make_random_checkpoint
 from tests.support.worker_process import REPOSITORY
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine, Utterance
-from worker.speech.prompt import Voice
+from worker.speech.voice import Voice
 
 WORKERS_INTERVAL = 0.0003  # seconds after which a thread that waits for Python's lock is let in
 PYTHONS_INTERVAL = 0.005  # what Python itself begins with

@@ -10,7 +10,7 @@ import soundfile
 from scripts.demo_voice import styles
 from worker.speech.batch.scheduler import Sampling
 from worker.speech.engine import Engine
-from worker.speech.prompt import Voice
+from worker.speech.voice import Voice
 
 TEXT = "The children were playing in the garden when the rain began."
 

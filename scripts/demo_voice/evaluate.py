@@ -28,8 +28,8 @@ from tests.support.truth import edge_errors
 from worker.job.speech_check import judge
 from worker.speech.batch.scheduler import Sampling
 from worker.speech.engine import Engine, Utterance
-from worker.speech.prompt import GENDERS, LEVELS, Voice
-from worker.style import Style
+from worker.speech.prompt import GENDERS, LEVELS
+from worker.speech.voice import Style, Voice
 from worker.timing import Aligner
 from worker.timing.word_timing import SentenceSpan
 

@@ -9,8 +9,8 @@ import torch
 from spark_tts_lib.SparkTTS import SparkTTS
 from transformers import AutoTokenizer
 
-from worker.speech.prompt import LEVELS, CodecSizes, Prompter, Voice
-from worker.style import Style
+from worker.speech.prompt import LEVELS, Prompter
+from worker.speech.voice import CodecSizes, Style, Voice
 
 TEXTS = [
     "Hello.",

@@ -30,7 +30,7 @@ from worker.job.sentence_stream import Announce, Segments
 from worker.job.speech_check import Verdict, judge
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Utterance
-from worker.speech.prompt import Voice
+from worker.speech.voice import Voice
 from worker.stopwatch import Stopwatch
 from worker.subtitles import SubtitleStyle
 from worker.text.sentences import split, weigh

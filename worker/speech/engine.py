@@ -37,8 +37,8 @@ from worker.speech.lm.interface import Decoder
 from worker.speech.lm.torch_model import LanguageModel
 from worker.speech.memory_retry import Room
 from worker.speech.native.build import cpu_has_bfloat16
-from worker.speech.prompt import Prompter, Voice
-from worker.style import Style
+from worker.speech.prompt import Prompter
+from worker.speech.voice import Style, Voice
 
 T = TypeVar("T")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -32,36 +32,13 @@ from tokenizers import Tokenizer
 
 from worker.errors import NotAvailableError, RequestError, SetupError
 from worker.speech.grammar import Plan
-from worker.style import Gender, Level, Style
+from worker.speech.spelling import plain_form
+from worker.speech.voice import CodecSizes, Gender, Level, Style, Voice
 
 GENDERS: tuple[Gender, ...] = ("female", "male")  # the order is the number in <|gender_0|>
 LEVELS: tuple[Level, ...] = ("very_low", "low", "moderate", "high", "very_high")
 PITCH_VALUES = range(1001)  # mel
 SPEED_VALUES = range(11)
-
-
-@dataclass(frozen=True)
-class Voice:
-    """A voice in the model's own terms.
-
-    A reference voice has `global_tokens` and, where its transcript is known, `transcript` and
-    `semantic_tokens` of the reference audio. A designed voice has `global_tokens` and a `style`
-    with both values set.
-    """
-
-    global_tokens: tuple[int, ...]
-    semantic_tokens: tuple[int, ...] = ()
-    transcript: str | None = None
-    style: Style | None = None
-
-
-@dataclass(frozen=True)
-class CodecSizes:
-    """What the codec's config fixes: how many codes there are, and how many make a voice."""
-
-    voice_length: int  # global tokens of one voice
-    global_codes: int
-    semantic_codes: int
 
 
 class Prompter:
@@ -260,7 +237,7 @@ class Prompter:
         plain form (a curly quote by a straight one, an accented letter by its base), one that has
         no sound of its own is left out, and a letter or digit that cannot be spelled is an error.
         """
-        lost = {c: _plain(c) for c in set(text) if not self._has(c)}
+        lost = {c: plain_form(c) for c in set(text) if not self._has(c)}
         unspeakable = sorted(
             c
             for c, plain in lost.items()
@@ -285,18 +262,6 @@ class Prompter:
         normal = self._tokenizer.normalizer
         wanted = normal.normalize_str(character) if normal else character
         return bool(self._tokenizer.decode(ids, skip_special_tokens=False) == wanted)
-
-
-_PLAIN = str.maketrans({
-    "\u2018": "'", "\u2019": "'", "\u201c": "", "\u201d": "", '"': "",
-    "\u2013": "-", "\u2014": ",", "\u2026": "...", "\u3002": ".", "\uff0c": ",", "\u3001": ",",
-})  # fmt: skip
-
-
-def _plain(character: str) -> str:
-    """A character's plainest form: compatibility decomposed, without combining marks."""
-    forms = unicodedata.normalize("NFKD", character.translate(_PLAIN))
-    return "".join(c for c in forms if not unicodedata.combining(c))
 
 
 def _number(name: str) -> int:

@@ -12,7 +12,7 @@ from worker.cancellation import Cancellation
 from worker.errors import VoiceError
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
-from worker.speech.prompt import Voice
+from worker.speech.voice import Voice
 from worker.voices.saved import Voices
 
 

@@ -26,10 +26,9 @@ from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, VoiceError
 from worker.logs import event
 from worker.speech.engine import Engine
-from worker.speech.prompt import Voice
+from worker.speech.voice import Style, Voice
 from worker.storage import Storage
 from worker.storage.keys import Keys
-from worker.style import Style
 from worker.temp_folders import scratch_prefix
 
 FORMAT = 1

@@ -28,7 +28,7 @@ from worker.speech.batch.scheduler import Batcher
 from worker.speech.device_checks import FREE_BYTES
 from worker.speech.engine import Engine
 from worker.speech.lm import attention, torch_model
-from worker.style import Style
+from worker.speech.voice import Style
 
 TEXTS = ["The boy walked to the river.", "It was cold."]
 FREE = FREE_BYTES + (5 << 19)  # bytes: beside what jobs need, the keys of six rows or so

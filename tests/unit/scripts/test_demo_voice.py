@@ -23,8 +23,8 @@ from scripts.demo_voice.sentences import sections
 from scripts.demo_voice.train_aligner import distance
 from scripts.demo_voice.train_front_end import letter_frames
 from worker.errors import RequestError
-from worker.speech.prompt import LEVELS, CodecSizes, Prompter, Voice
-from worker.style import Style
+from worker.speech.prompt import LEVELS, Prompter
+from worker.speech.voice import CodecSizes, Style, Voice
 
 READ = normalizer()
 

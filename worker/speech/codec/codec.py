@@ -29,8 +29,8 @@ from worker.speech.codec.upstream import Upstream
 from worker.speech.codec.wav2vec2 import FEATURE_LAYERS, Features
 from worker.speech.codec.weight_norm import built_folded, fold, is_weight_normed
 from worker.speech.native.build import cpu_has_bfloat16
-from worker.speech.prompt import CodecSizes
 from worker.speech.tensors import Uninitialised, read_tensors
+from worker.speech.voice import CodecSizes
 
 __all__ = ["FEATURE_LAYERS", "AudioParameters", "Codec", "SpeechStream", "is_weight_normed"]
 PRENET_LENGTH = 512  # tokens in a window of the prenet, its context included

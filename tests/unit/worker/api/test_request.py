@@ -14,7 +14,7 @@ from worker.api.field_types import names
 from worker.api.request import MAX_FAULTS, SpeechRequest, parse_request
 from worker.errors import RequestError
 from worker.redaction import LENGTH, redact
-from worker.style import Style
+from worker.speech.voice import Style
 from worker.subtitles import SubtitleStyle
 
 REFERENCE = "https://example.com/alice.wav"

@@ -41,7 +41,7 @@ from worker.job import pipeline
 from worker.job.pipeline import Job
 from worker.settings import Settings
 from worker.speech.batch.sampling import Sampling
-from worker.speech.prompt import Voice
+from worker.speech.voice import Voice
 from worker.stopwatch import Stopwatch
 from worker.text.sentences import split
 

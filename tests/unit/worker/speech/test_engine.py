@@ -21,8 +21,7 @@ from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Plan, Row, answer
 from worker.speech.engine import Engine
 from worker.speech.lm.torch_model import LanguageModel
-from worker.speech.prompt import Voice
-from worker.style import Style
+from worker.speech.voice import Style, Voice
 
 VOICE = Voice(global_tokens=(3, 0, 15, 7, 7))
 SHORT = Sampling(max_tokens=64, seed=5)

@@ -32,8 +32,8 @@ from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_model import Int8LanguageModel
 from worker.speech.lm.int8_weights import Kernel
 from worker.speech.lm.torch_model import LanguageModel
-from worker.speech.prompt import CodecSizes, Prompter, Voice
-from worker.style import Style
+from worker.speech.prompt import Prompter
+from worker.speech.voice import CodecSizes, Style, Voice
 
 CPU = torch.device("cpu")
 SIZES = CodecSizes(voice_length=5, global_codes=16, semantic_codes=96)

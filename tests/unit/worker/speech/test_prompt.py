@@ -13,8 +13,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from tests.support.random_checkpoint import Sizes, make_tokenizer
 from worker.errors import NotAvailableError, RequestError, SetupError
 from worker.speech.grammar import Route
-from worker.speech.prompt import GENDERS, LEVELS, CodecSizes, Prompter, Voice
-from worker.style import Style
+from worker.speech.prompt import GENDERS, LEVELS, Prompter
+from worker.speech.voice import CodecSizes, Style, Voice
 
 SIZES = CodecSizes(voice_length=5, global_codes=16, semantic_codes=96)
 

@@ -22,7 +22,8 @@ from worker.speech.engine import Engine, Utterance
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_weights import Kernel
 from worker.speech.prepare import prepare
-from worker.speech.prompt import Prompter, Voice
+from worker.speech.prompt import Prompter
+from worker.speech.voice import Voice
 
 CPU = torch.device("cpu")
 CLIP = Path(__file__).parents[2] / "volume" / "demo" / "voices" / "demo.wav"

@@ -14,8 +14,7 @@ from worker.cancellation import Cancellation
 from worker.errors import VoiceError
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Designed, Engine
-from worker.speech.prompt import Voice
-from worker.style import Style
+from worker.speech.voice import Style, Voice
 from worker.voices.choose import Chosen, choose_voice
 from worker.voices.saved import Voices
 

@@ -33,10 +33,9 @@ from worker.errors import (
 from worker.logs import log
 from worker.settings import Settings
 from worker.speech.engine import Engine
-from worker.speech.prompt import Voice
+from worker.speech.voice import Style, Voice
 from worker.storage import LocalStorage, S3Limits, S3Storage
 from worker.storage.keys import Keys
-from worker.style import Style
 from worker.temp_folders import scratch_prefix
 from worker.voices import saved as module
 from worker.voices.saved import Voices

@@ -24,7 +24,7 @@ from worker.speech.codec.codec import (
 )
 from worker.speech.codec.cpu_vocoder import NativeWaveGenerator
 from worker.speech.codec.upstream import find_upstream
-from worker.speech.prompt import CodecSizes
+from worker.speech.voice import CodecSizes
 
 CPU = torch.device("cpu")
 HOP, CODES, VOICE_CODES = 2, 8, 4
