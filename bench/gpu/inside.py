@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.speech.batch.device_batch import RowState
+from worker.speech.batch.output_head import Head
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Answering, Batcher, Row
+from worker.speech.batch.scheduler import Batcher
+from worker.speech.batch.sequence import Answering, Row
 from worker.speech.device import on
 from worker.speech.engine import Engine
-from worker.speech.grammar import Head
 from worker.speech.lm.attention import Attend, Sight, _flash_attention, see, torch_attention
 from worker.speech.voice import Voice
 

@@ -13,7 +13,8 @@ import torch
 from transformers import Qwen2ForCausalLM
 
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Row, answer
+from worker.speech.batch.scheduler import answer
+from worker.speech.batch.sequence import Row
 from worker.speech.grammar import Plan
 from worker.speech.lm.int8_model import Int8LanguageModel, Kernel, fits
 from worker.speech.lm.interface import Decoder

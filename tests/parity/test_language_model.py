@@ -17,7 +17,8 @@ from transformers import (
 )
 
 from worker.speech.batch.sampling import Sampling, candidates
-from worker.speech.batch.scheduler import Plan, Row, answer
+from worker.speech.batch.scheduler import Plan, answer
+from worker.speech.batch.sequence import Row
 from worker.speech.lm.torch_model import LanguageModel
 
 CPU = torch.device("cpu")

@@ -22,7 +22,8 @@ from worker.cancellation import Cancellation
 from worker.errors import MemoryShortError, SetupError, SynthesisError
 from worker.logs import log
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Answering, Batcher, Row
+from worker.speech.batch.scheduler import Batcher
+from worker.speech.batch.sequence import Answering, Row
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.codec import Codec
 from worker.speech.codec.upstream import find_upstream

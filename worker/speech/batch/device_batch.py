@@ -13,10 +13,10 @@ from torch import Tensor
 
 from worker.logs import log
 from worker.speech.batch.cuda_graphs import Graphs
+from worker.speech.batch.output_head import Head
 from worker.speech.batch.sampling import Cuts, Sampling, cuts, draw, row_uniforms
 from worker.speech.device import on_device
 from worker.speech.device_errors import short_of_memory
-from worker.speech.grammar import Head
 from worker.speech.lm.interface import Cache, Decoder
 
 Places = slice | list[int]

@@ -18,7 +18,8 @@ from tests.support.random_checkpoint import Sizes
 from worker.cancellation import Cancellation
 from worker.errors import JobCancelledError, NotAvailableError, SetupError, SynthesisError
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Plan, Row, answer
+from worker.speech.batch.scheduler import Plan, answer
+from worker.speech.batch.sequence import Row
 from worker.speech.engine import Engine
 from worker.speech.lm.torch_model import LanguageModel
 from worker.speech.voice import Style, Voice

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.support.toy_decoder import VOCABULARY, ToyDecoder
-from worker.speech.grammar import KEPT, Plan, Route, Routes
+from worker.speech.batch.output_head import KEPT, Route, Routes
+from worker.speech.grammar import Plan
 
 
 def plan(*steps: set[int], end: int | None = None) -> Plan:

@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from tests.support.random_checkpoint import Sizes, make_tokenizer
 from worker.errors import NotAvailableError, RequestError, SetupError
-from worker.speech.grammar import Route
+from worker.speech.batch.output_head import Route
 from worker.speech.prompt import GENDERS, LEVELS, Prompter
 from worker.speech.voice import CodecSizes, Style, Voice
 

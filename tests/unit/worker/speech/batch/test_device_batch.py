@@ -14,8 +14,8 @@ from torch import Tensor
 from tests.support.toy_decoder import VOCABULARY, ToyDecoder
 from worker.speech.batch import device_batch as rows_module
 from worker.speech.batch.device_batch import ALL, NARROW, NOTHING, Places, RowState, width
+from worker.speech.batch.output_head import Head
 from worker.speech.batch.sampling import Sampling
-from worker.speech.grammar import Head
 from worker.speech.lm.torch_model import LanguageModel
 
 CPU = torch.device("cpu")

@@ -18,10 +18,12 @@ from worker.errors import BusyError, JobCancelledError, SynthesisError
 from worker.speech.batch import device_batch as rows_module
 from worker.speech.batch import scheduler as module
 from worker.speech.batch.device_batch import NARROW, RowState
+from worker.speech.batch.output_head import Head, Route
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Answer, Answering, Batcher, Row, answer
+from worker.speech.batch.scheduler import Batcher, answer
+from worker.speech.batch.sequence import Answer, Answering, Row
 from worker.speech.fair_lock import Turns
-from worker.speech.grammar import Head, Plan, Route
+from worker.speech.grammar import Plan
 
 OPEN = Plan((EVERYTHING,) * 4000)  # as long as the row's limit lets it be
 GREEDY = Sampling(temperature=0)

@@ -14,9 +14,11 @@ from tests.support.toy_decoder import EVERYTHING, SumCache, ToyDecoder, expected
 from worker.errors import MemoryShortError
 from worker.logs import log
 from worker.speech.batch import scheduler as module
+from worker.speech.batch import sequence
 from worker.speech.batch.device_batch import RowState
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Answering, Batcher, Row
+from worker.speech.batch.scheduler import Batcher
+from worker.speech.batch.sequence import Answering, Row
 from worker.speech.device import PLENTY
 from worker.speech.fair_lock import Turns
 from worker.speech.grammar import Plan
@@ -410,7 +412,7 @@ def test_a_row_that_has_left_fails_when_its_tokens_cannot_be_read(
     batcher = Batcher(ToyDecoder(), 2)
     batcher._lag = 1
     with monkeypatch.context() as patched:
-        patched.setattr(module._Drawn, "read", broken)
+        patched.setattr(sequence.Drawn, "read", broken)
         asked = batcher.submit([row(1, limit=1), row(2, limit=30)], OPEN, GREEDY)
         assert failures(asked) == ["DeviceError: the GPU failed; the worker starts anew"] * 2
     assert told(batcher.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]

@@ -20,7 +20,8 @@ from tests.support.language_model import (
 )
 from worker.errors import SetupError
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Batcher, Row
+from worker.speech.batch.scheduler import Batcher
+from worker.speech.batch.sequence import Row
 from worker.speech.grammar import Plan
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.torch_model import KVCache, LanguageModel, RMSNorm, rotary
