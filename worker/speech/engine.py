@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from volume.layout import PREPARED
 from worker.cancellation import Cancellation
-from worker.errors import MemoryShortError, SetupError, SynthesisError
+from worker.errors import MemoryShortError, SynthesisError
 from worker.logs import log
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Batcher
@@ -32,18 +32,14 @@ from worker.speech.device_checks import FREE_BYTES
 from worker.speech.fair_lock import Turns
 from worker.speech.grammar import Plan
 from worker.speech.lm.config import LMConfig
-from worker.speech.lm.int8_model import Int8LanguageModel
-from worker.speech.lm.int8_weights import Kernel, Weights, fits
+from worker.speech.lm.int8_weights import Weights
 from worker.speech.lm.interface import Decoder
-from worker.speech.lm.torch_model import LanguageModel
+from worker.speech.lm.loading import load_language_model
 from worker.speech.memory_retry import Room
-from worker.speech.native.build import cpu_has_bfloat16
 from worker.speech.prompt import Prompter
 from worker.speech.voice import Style, Voice
 
 T = TypeVar("T")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-INT8 = "int8"
 SLOTS = 16  # sentences at once on a CPU
 MOST_SLOTS = 64  # on a GPU, memory permitting
 WARM_PROMPTS = (64, 128, 256, 512, 1024)  # tokens
@@ -134,7 +130,7 @@ class Engine:
         # A job that asks for float32 to the last bit has it in the codec too.
         wave = torch.float32 if dtype == "float32" else torch.bfloat16
         codec = Codec.load(checkpoint, find_upstream(), where, wave)
-        lm = _load_lm(checkpoint, published, dtype, where, int8_weights)
+        lm = load_language_model(checkpoint, published, dtype, where, int8_weights)
         prompter = Prompter.load(checkpoint.language_model / "tokenizer.json", codec.sizes)
         engine = cls(lm, codec, prompter, _slots(lm.config, where, lm.dtype))
         engine.prepare()
@@ -423,37 +419,6 @@ class _Sentence:
     text: str
     voice: Voice
     asked: Answering
-
-
-def _load_lm(
-    checkpoint: Checkpoint,
-    published: Checkpoint,
-    dtype: str,
-    device: torch.device,
-    int8_weights: Callable[[], Weights | None],
-) -> Decoder:
-    """The language model on the fastest kernels that `dtype` and the device leave."""
-    if dtype == INT8 or (dtype == "auto" and device.type == "cpu"):
-        unfit = "it needs a CPU" if device.type != "cpu" else None
-        unfit = unfit or fits(LMConfig.read(published.language_model / "config.json"))
-        weights = None if unfit else int8_weights()
-        kernel = None if unfit else Kernel.open(torch.get_num_threads())
-        if kernel is not None:
-            return Int8LanguageModel.load(published.language_model, kernel, weights)
-        why = unfit or "see the line above"
-        if dtype == INT8:
-            raise SetupError(f"SPARK_DTYPE=int8 cannot be had here ({why}); use auto")
-        log.info("the language model does not run in int8: %s", why)
-    precision = DTYPES.get(dtype) or (torch.bfloat16 if _has_bfloat16(device) else torch.float32)
-    folder = (checkpoint if precision is torch.bfloat16 else published).language_model
-    return LanguageModel.load(folder, precision, device)
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 faster than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return cpu_has_bfloat16()
 
 
 def _slots(config: LMConfig, device: torch.device, dtype: torch.dtype) -> int:

@@ -27,7 +27,7 @@ from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Batcher
 from worker.speech.device_checks import FREE_BYTES
 from worker.speech.engine import Engine
-from worker.speech.lm import attention, torch_model
+from worker.speech.lm import attention, rotary, torch_model
 from worker.speech.voice import Style
 
 TEXTS = ["The boy walked to the river.", "It was cold."]
@@ -175,12 +175,12 @@ def on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read_in_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """A layer asks how long the rows are."""
-    rotate = torch_model.rotate
+    rotate = rotary.rotate
 
     def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         return rotate(x, cos, sin) if float(cos.abs().max()) < 2 else x
 
-    monkeypatch.setattr(torch_model, "rotate", rotated)
+    monkeypatch.setattr(rotary, "rotate", rotated)
 
 
 def long_lengths(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ from worker.speech.lm.int8_weights import (
     Weights,
     fits,
 )
-from worker.speech.lm.torch_model import rotary
+from worker.speech.lm.rotary import rotary
 from worker.speech.tensors import map_tensors
 
 __all__ = ["GROUP", "Int8Cache", "Int8Head", "Int8LanguageModel", "Kernel", "Packed", "fits"]

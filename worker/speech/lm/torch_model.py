@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
@@ -21,53 +20,12 @@ from worker.errors import SetupError
 from worker.speech.device import on_device
 from worker.speech.lm.attention import Attend, Kernel, Sight, attention_for, see
 from worker.speech.lm.config import LMConfig
+from worker.speech.lm.kv_cache import KVCache
+from worker.speech.lm.rotary import rotary, rotate
 from worker.speech.tensors import Uninitialised, read_tensors
 
 __all__ = ["Head", "KVCache", "LMConfig", "LanguageModel", "rotary"]
 Head = Callable[[Tensor], Tensor]  # hidden states [B, D] -> logits [B, n] of n chosen tokens
-
-
-class KVCache:
-    """Keys and values of every layer: [layers, rows, P, kv heads, head_dim] each, all at once.
-
-    Zeros, not garbage: a masked key still meets the softmax's arithmetic, and 0 * NaN is NaN.
-    """
-
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        self.keys = keys
-        self.values = values
-
-    @classmethod
-    def empty(cls, config: LMConfig, rows: int, positions: int, like: Tensor) -> KVCache:
-        """Of the dtype and on the device of `like`."""
-        shape = (
-            config.num_hidden_layers,
-            rows,
-            positions,
-            config.num_key_value_heads,
-            config.head_dim,
-        )
-        return cls(_zeros(shape, like), _zeros(shape, like))
-
-    @property
-    def positions(self) -> int:
-        """That a row has room for."""
-        return self.keys.shape[2]
-
-    def rows(self, first: int, count: int) -> KVCache:
-        """`count` rows from `first` on, in the same memory."""
-        rows = slice(first, first + count)
-        return KVCache(self.keys[:, rows], self.values[:, rows])
-
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Make row `target` what row `source` is, of which `length` positions count."""
-        for part in (self.keys, self.values):
-            part[:, target, :length] = part[:, source, :length]
-
-    def scrub(self) -> None:
-        """Replace all that is NaN or infinite."""
-        for layer in (*self.keys, *self.values):
-            layer.nan_to_num_(0.0, 0.0, 0.0)
 
 
 class Attention(nn.Module):
@@ -185,20 +143,6 @@ class View:
     sin: Tensor
     sight: Sight
     attend: Attend
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions on x [B, S, heads, head_dim], in Qwen2's half-split form."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
-
-
-def rotary(config: LMConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [..., head_dim / 2] of positions [...], in float32."""
-    steps = torch.arange(0, config.head_dim, 2, device=positions.device, dtype=torch.float32)
-    frequencies = 1.0 / config.rope_theta ** (steps / config.head_dim)
-    angles = positions[..., None].float() * frequencies
-    return angles.cos(), angles.sin()
 
 
 class LanguageModel(nn.Module):
@@ -333,11 +277,3 @@ def _has_own_head(tensors: Mapping[str, Tensor]) -> bool:
     """
     embedding, head = (tensors.get(f"{name}.weight") for name in ("embed_tokens", "lm_head"))
     return embedding is None or (head is not None and not head.equal(embedding))
-
-
-def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Zeros of like's dtype and device; on a CPU, pages that are only taken when written."""
-    if like.device.type != "cpu":
-        return like.new_zeros(shape)
-    words = np.zeros(shape, {2: np.int16, 4: np.int32}[like.element_size()])
-    return torch.from_numpy(words).view(like.dtype)

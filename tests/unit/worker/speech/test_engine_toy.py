@@ -28,6 +28,7 @@ from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.codec import AudioParameters, Codec
 from worker.speech.device import Lane
 from worker.speech.engine import Engine, Piece, Utterance
+from worker.speech.lm import loading
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_model import Int8LanguageModel
 from worker.speech.lm.int8_weights import Kernel
@@ -679,7 +680,7 @@ def test_int8_that_was_asked_for_is_not_given_up_in_silence(
     Engine.load(tmp_path, "auto", "cpu")
     assert loads[-1] == ("lm", tmp_path / "LLM", torch.bfloat16)
     with pytest.raises(SetupError, match=r"\(it needs a CPU\)"):
-        engine_module._load_lm(
+        loading.load_language_model(
             Checkpoint(tmp_path), Checkpoint(tmp_path), "int8", torch.device("cuda"), lambda: None
         )
 
@@ -698,7 +699,7 @@ def test_a_gpu_takes_bfloat16_where_it_has_it(
         lambda including_emulation=True: supported or including_emulation,
     )
     monkeypatch.setattr(engine_module, "cpu_has_bfloat16", lambda: not supported)
-    engine_module._load_lm(
+    loading.load_language_model(
         Checkpoint(tmp_path / PREPARED),
         Checkpoint(tmp_path),
         "auto",

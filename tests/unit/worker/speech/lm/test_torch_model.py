@@ -24,7 +24,9 @@ from worker.speech.batch.scheduler import Batcher
 from worker.speech.batch.sequence import Row
 from worker.speech.grammar import Plan
 from worker.speech.lm.config import LMConfig
-from worker.speech.lm.torch_model import KVCache, LanguageModel, RMSNorm, rotary
+from worker.speech.lm.kv_cache import KVCache
+from worker.speech.lm.rotary import rotary
+from worker.speech.lm.torch_model import LanguageModel, RMSNorm
 
 CPU = torch.device("cpu")
 CONFIG, TENSORS = config_of(), make_tensors()
