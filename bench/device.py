@@ -19,7 +19,7 @@ from bench.measure import seconds
 from bench.ours import Ours, exactly
 from bench.sentences import sentences
 from bench.sides import Sides
-from worker.speech.codec.codec import FIRST_STEP
+from worker.speech.codec.speech_stream import FIRST_STEP
 from worker.speech.engine import PIECE
 from worker.speech.lm.int8_weights import GROUP
 from worker.speech.lm.torch_model import LMConfig

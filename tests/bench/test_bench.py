@@ -28,7 +28,7 @@ from bench.scale import TINY_SCALE
 from bench.sentences import sentences
 from bench.sides import Sides
 from tests.support.worker_process import REPOSITORY, environment
-from worker.speech.codec.codec import SpeechStream
+from worker.speech.codec.speech_stream import SpeechStream
 from worker.speech.engine import PIECE, Piece, Utterance
 from worker.speech.lm.int8_weights import Kernel, packed_size
 from worker.speech.lm.torch_model import LanguageModel, LMConfig
