@@ -194,8 +194,8 @@ def _load_engine(
     model: Path, dtype: str, libraries: Future[Any], weights: Future[Weights | None]
 ) -> Engine:
     libraries.result()
+    from worker.speech.device_checks import check_hardware  # noqa: PLC0415
     from worker.speech.engine import Engine  # noqa: PLC0415
-    from worker.speech.fitness import check_hardware  # noqa: PLC0415
 
     check_hardware(locked_wheel("flash-attn"))
     return Engine.load(model, dtype, int8_weights=weights.result)

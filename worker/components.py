@@ -13,8 +13,8 @@ from volume.layout import Layout, LayoutError, locked_wheel
 from worker.cancellation import Cancellation
 from worker.errors import SetupError
 from worker.settings import Settings
+from worker.speech.device_checks import check_hardware
 from worker.speech.engine import Engine
-from worker.speech.fitness import check_hardware
 from worker.storage import Storage, open_storage
 from worker.storage.keys import Keys, keys_of
 from worker.timing import Aligner, find_folders

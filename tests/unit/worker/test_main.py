@@ -252,7 +252,7 @@ def test_hardware_that_cannot_be_used_is_told_before_anything_is_loaded(
         asked.append(wheel)
         raise SetupError("the GPU is too old")
 
-    monkeypatch.setattr("worker.speech.fitness.check_hardware", refuse)
+    monkeypatch.setattr("worker.speech.device_checks.check_hardware", refuse)
     monkeypatch.setattr("worker.speech.engine.Engine.load", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(SetupError, match="too old"):
         worker_main._load_engine(tmp_path, "auto", done("torch"), done(None))

@@ -13,7 +13,7 @@ import torch
 
 from volume.layout import locked_wheel
 from worker.errors import SetupError
-from worker.speech.fitness import check_flash_attention, check_hardware, refuse_other_abi
+from worker.speech.device_checks import check_flash_attention, check_hardware, refuse_other_abi
 
 WHEEL = "flash_attn-2.8.0.post2+cu12torch2.6cxx11abi{}-cp311-cp311-linux_x86_64.whl"
 
