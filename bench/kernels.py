@@ -23,7 +23,7 @@ from worker.speech.checkpoint import Checkpoint
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_weights import Kernel, Weights, cores
 
-CACHE = Path(__file__).resolve().parents[2] / ".cache" / "bench"
+CACHE = Path(__file__).resolve().parents[1] / ".cache" / "bench"
 PROMPTS = (60, 300, 560)
 ROWS = (1, 2, 4, 8, 16)
 WAVES = (60, 250)

@@ -85,7 +85,7 @@ def _speakable(limit: int) -> Callable[[str], str]:
                 raise _reason(f"has the character U+{ord(c):04X} at position {place}")
         # The tokenizer reads these as the model's own tokens, not as text.
         if token := re.search(r"<\|[^|<>\s]{1,64}\|>", text):
-            raise _reason(f"has {quote(token[0])}, a token of the model, at {token.start()}")
+            raise _reason(f"has {redact(token[0])}, a token of the model, at {token.start()}")
         if not any(map(str.isalnum, text)):
             raise _reason("has nothing to say")
         return text
@@ -165,7 +165,7 @@ def _look(given: object) -> SubtitleStyle:
         setting = redact(fault["loc"][0]).strip("'")
         if fault["type"] == "extra_forbidden":
             raise _reason(f"has {setting}, which is no setting") from None
-        raise _reason(f"has {setting} {quote(fault['input'])}: {fault['msg']}") from None
+        raise _reason(f"has {setting} {redact(fault['input'])}: {fault['msg']}") from None
 
 
 def _temperature(temperature: float) -> float:

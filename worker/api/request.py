@@ -245,7 +245,7 @@ def parse_request(job_input: object) -> SpeechRequest:
     """
     if not isinstance(job_input, dict):
         raise RequestError(
-            f"input: {quote(job_input)} is not allowed; it must be an object that has at least "
+            f"input: {redact(job_input)} is not allowed; it must be an object that has at least "
             "the field text",
             field="input",
         )
@@ -295,4 +295,4 @@ def _in_words(error: ErrorDetails, fields: dict[str, str]) -> list[tuple[str, st
     if error["type"] == "missing":
         return [(name, f"{name} is required; it must be {may_be}")]
     reason = error["msg"] if error["type"] == REASON else "is not allowed"
-    return [(name, f"{name}: {quote(error['input'])} {reason}; it must be {may_be}")]
+    return [(name, f"{name}: {redact(error['input'])} {reason}; it must be {may_be}")]

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from worker.errors import SetupError
-from worker.speech.device_checks import check_gpu
 
 # Ampere: cards before it only emulate bfloat16, and flash-attn refuses them.
 CAPABILITY = (8, 0)

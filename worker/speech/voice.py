@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from worker.speech.voice import Gender, Level, Style
-
 
 @dataclass(frozen=True)
 class Voice:

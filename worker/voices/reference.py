@@ -7,6 +7,7 @@ from pathlib import Path
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, StorageError, VoiceError
 from worker.net.download import Limits, fetch_blocking
+from worker.redaction import redact
 from worker.storage import Storage
 from worker.storage.keys import Keys, StoredReference
 
@@ -34,7 +35,7 @@ def fetch_reference(
         return storage.get(found.key, into, max_bytes=limits.max_bytes, cancellation=cancellation)
     except NotFoundError:
         raise VoiceError(
-            f"{field}: there is no {quote(reference)} in the worker's storage; "
+            f"{field}: there is no {redact(reference)} in the worker's storage; "
             "upload it there, or give an https:// URL",
             field=field,
         ) from None

@@ -9,7 +9,7 @@ import volume.errors
 from volume.__main__ import parser
 from volume.layout import PREPARED, Layout
 
-PAGE = (Path(__file__).parents[2] / "docs" / "VOLUME.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "VOLUME.md").read_text()
 
 
 def test_every_command_line_in_it_is_one() -> None:

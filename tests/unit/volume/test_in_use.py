@@ -13,7 +13,7 @@ import pytest
 
 from volume.in_use import announce, in_use
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_each_user_says_so_in_a_file_of_its_own_for_each_thing(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from volume.layout import Layout
 from volume.lease import Lease, Timing, is_free, newest_claim
 from volume.pins import load_environment_lock
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Here:

@@ -121,7 +121,7 @@ def test_a_dead_process_of_this_machine_is_replaced_at_once(tmp_path: Path) -> N
         "import os, sys; from pathlib import Path; from volume.lease import acquire, Timing\n"
         "acquire(Path(sys.argv[1]), is_done=lambda: False, timing=Timing()); os._exit(9)"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     subprocess.run([sys.executable, "-c", program, str(folder)], cwd=root, check=False)
     assert is_free(folder, 1)
     assert take(folder, Timing(takeover=1e6)).generation == 2
@@ -438,7 +438,7 @@ def test_a_lease_that_was_taken_and_not_entered_is_released_at_the_exit(
         "taken = lease.acquire(Path(sys.argv[1]), is_done=lambda: False, timing=lease.Timing())\n"
         "sys.exit(taken.generation)\n"
     )
-    repository = Path(__file__).parents[2]
+    repository = Path(__file__).parents[3]
     command = [sys.executable, "-c", script, str(tmp_path)]
     assert subprocess.run(command, cwd=repository, check=False, timeout=60).returncode == 1
     assert (tmp_path / "00000001.released").exists()

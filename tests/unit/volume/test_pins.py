@@ -19,7 +19,7 @@ from volume.environment import requirement
 from volume.pinning.environment import SOURCE, best_wheel
 from volume.pins import ENVIRONMENT_LOCK, load_environment_lock
 
-PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
 # The image: CPython 3.11 on x86-64 Linux (PEP 508 names).
 IMAGE = {
     "implementation_name": "cpython",

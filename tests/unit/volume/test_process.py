@@ -14,7 +14,7 @@ import pytest
 
 from volume.process import _DIE_WITH_PARENT, OUTPUT_MAX, Outcome, bytes_written, run_child
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PATH = {"PATH": os.environ["PATH"]}
 
 

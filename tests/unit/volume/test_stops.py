@@ -11,7 +11,7 @@ import pytest
 
 from volume.stops import STOPS
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 def run(script: str) -> subprocess.CompletedProcess[str]:

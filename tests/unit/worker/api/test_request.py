@@ -173,7 +173,7 @@ def test_only_true_and_false_are_switches(field: str) -> None:
     for wrong in (0, 1, "true", "", []):
         error = refused({"text": "x", field: wrong})
         assert error.field == field
-        assert f"{field}: {quote(wrong)} is not allowed; it must be true or false" in error.message
+        assert f"{field}: {redact(wrong)} is not allowed; it must be true or false" in error.message
 
 
 def test_an_alias_that_is_null_leaves_the_field_as_it_is() -> None:

@@ -17,7 +17,7 @@ from worker.errors import DownloadError
 from worker.net import download
 from worker.net.download import LOOKUPS, Limits, fetch_blocking, resolve
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 
 # In a network and mount namespace of its own: name servers that take each question and say nothing.
 SILENT_SERVERS = """

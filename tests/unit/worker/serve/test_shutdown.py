@@ -467,7 +467,7 @@ def test_what_is_forked_ends_with_a_worker_that_is_killed() -> None:
     # The output ends with the last process that has it.
     done = subprocess.run(
         [sys.executable, "-c", script],
-        cwd=Path(__file__).parents[2], text=True, capture_output=True, timeout=60, check=False,
+        cwd=Path(__file__).parents[4], text=True, capture_output=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL
     assert done.stdout == ""

@@ -26,7 +26,7 @@ from worker.speech.prompt import Prompter
 from worker.speech.voice import Voice
 
 CPU = torch.device("cpu")
-CLIP = Path(__file__).parents[2] / "volume" / "demo" / "voices" / "demo.wav"
+CLIP = Path(__file__).parents[4] / "volume" / "demo" / "voices" / "demo.wav"
 TEXTS = (
     "They'll walk 12 miles; it's cold.",
     "今天天气很好。",
