@@ -12,7 +12,7 @@ import torch
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 from whisperx.alignment import align
 
-from worker.timing import Aligner
+from worker.timing.aligner import Aligner
 from worker.timing.ctc_model import load_model
 from worker.timing.word_timing import SentenceSpan
 

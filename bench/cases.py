@@ -11,8 +11,8 @@ from bench.measure import beside_parts, side_by_side
 from bench.sentences import sentences
 from bench.sides import Sides
 from worker.settings import Settings
-from worker.storage import LocalStorage
 from worker.storage.keys import keys_of
+from worker.storage.local import LocalStorage
 from worker.voices.saved import Voices
 
 TOKENS_A_SECOND = 50

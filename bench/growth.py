@@ -12,7 +12,7 @@ from bench.cases import TOKENS_A_SECOND
 from bench.measure import Work, peak_of, seconds
 from bench.sentences import sentences
 from bench.sides import Sides
-from worker.timing import Aligner
+from worker.timing.aligner import Aligner
 from worker.timing.word_timing import SentenceSpan
 
 SPAN = 10  # seconds of a sentence that is aligned, at most

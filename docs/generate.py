@@ -35,7 +35,7 @@ from worker.api.response import (
 )
 from worker.errors import WorkerError
 from worker.settings import Settings
-from worker.subtitles import SubtitleStyle
+from worker.subtitles.style import SubtitleStyle
 
 FOLDER = Path(__file__).parent
 DEPLOY = FOLDER / "DEPLOY.md"

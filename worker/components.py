@@ -15,9 +15,11 @@ from worker.errors import SetupError
 from worker.settings import Settings
 from worker.speech.device_checks import check_hardware
 from worker.speech.engine import Engine
-from worker.storage import Storage, open_storage
+from worker.storage.base import Storage
 from worker.storage.keys import Keys, keys_of
-from worker.timing import Aligner, find_folders
+from worker.storage.open import open_storage
+from worker.timing.aligner import Aligner
+from worker.timing.model_folders import find_folders
 from worker.voices.reference import fetch_reference
 from worker.voices.saved import Voices
 

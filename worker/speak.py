@@ -19,11 +19,11 @@ from tqdm import tqdm
 
 from worker.api.request import SpeechRequest, parse_request
 from worker.api.response import SpeechResponse
-from worker.audio import CONTENT_TYPES, Format
+from worker.audio.formats import CONTENT_TYPES, Format
 from worker.errors import RequestError, StorageError, WorkerError
 from worker.logs import set_up_logging
 from worker.settings import Settings, load_settings
-from worker.storage import LocalStorage
+from worker.storage.local import LocalStorage
 
 # Given in other ways: TEXT, --voice-from, --out and its ending; a URL needs no expiry here, and
 # nobody waits for sentences.

@@ -30,7 +30,7 @@ from worker.speech.batch.scheduler import Sampling
 from worker.speech.engine import Engine, Utterance
 from worker.speech.prompt import GENDERS, LEVELS
 from worker.speech.voice import Style, Voice
-from worker.timing import Aligner
+from worker.timing.aligner import Aligner
 from worker.timing.word_timing import SentenceSpan
 
 SAMPLING = Sampling(temperature=0.8, top_k=50, top_p=0.95, max_tokens=1000, seed=7)

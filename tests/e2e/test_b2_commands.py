@@ -14,7 +14,8 @@ from tests.support.s3 import Door, s3_server
 from tests.support.worker_process import REPOSITORY, environment
 from worker.errors import StorageError
 from worker.settings import Settings
-from worker.storage import S3Limits, S3Storage
+from worker.storage.s3 import S3Storage
+from worker.storage.s3_client import S3Limits
 
 BUCKET = "my-speech"
 PART = 5 << 20  # the least that S3 takes

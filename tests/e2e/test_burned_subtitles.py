@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from scripts.burn import BACKGROUND, FONT, burn, ffmpeg
-from worker.subtitles import Cue, SubtitleStyle, cues, write
+from worker.subtitles.cues import Cue, cues
+from worker.subtitles.formats import write
+from worker.subtitles.style import SubtitleStyle
 from worker.text.words import split_words
 from worker.timing.word_timing import SentenceSpan, WordTiming
 

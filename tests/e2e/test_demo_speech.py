@@ -25,7 +25,7 @@ from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine, Utterance
 from worker.speech.prompt import LEVELS
 from worker.speech.voice import Style, Voice
-from worker.timing import Aligner
+from worker.timing.aligner import Aligner
 
 SAMPLING = Sampling(temperature=0.8, seed=7)  # the API's default
 SENTENCES = sections()["everyday"][:5] + sections()["questions"][:2]

@@ -23,8 +23,8 @@ from worker.errors import DeviceError, StorageError
 from worker.serve.runpod_handler import make_handler
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
-from worker.storage import LocalStorage
 from worker.storage.keys import Keys
+from worker.storage.local import LocalStorage
 from worker.voices.reference import fetch_reference
 from worker.voices.saved import Voices
 
@@ -285,7 +285,7 @@ def test_a_short_memory_anywhere_is_the_jobs_failure_alone(
         raise kind
 
     with monkeypatch.context() as patched:
-        patched.setattr("worker.audio.trim", short)
+        patched.setattr("worker.audio.waveform.trim", short)
         answer = desk.answer(CLONE)
     assert set(answer) == {"error"}
     assert json.loads(answer["error"])["code"] == "out_of_memory"

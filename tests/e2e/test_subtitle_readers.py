@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from scripts.burn import ffmpeg
 from tests.support.texts import TEXTS
-from worker.subtitles import Cue, Format, SubtitleStyle, cues, write
+from worker.subtitles.cues import Cue, cues
+from worker.subtitles.formats import Format, write
+from worker.subtitles.style import SubtitleStyle
 from worker.text.words import split_words
 from worker.timing.word_timing import SentenceSpan, WordTiming
 

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import DEMO
 from tests.e2e.test_jobs import Desk
 from worker.speech.engine import Engine
-from worker.timing import Aligner
+from worker.timing.aligner import Aligner
 
 TEXT = "The boy walked to the river. She opened the window and looked at the garden!"
 CLONE = {"text": TEXT, "prompt_speech_url": "demo.wav", "temperature": 0}

@@ -16,7 +16,7 @@ from tests.support.word_aligner import CHINESE, ENGLISH, train
 from worker.job.speech_check import judge
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine, Utterance
-from worker.timing import Aligner
+from worker.timing.aligner import Aligner
 from worker.timing.word_timing import SentenceSpan, WordTiming
 
 SENTENCES = (

@@ -14,8 +14,8 @@ from worker.components import Parts
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Designed, Occupancy, Utterance
 from worker.speech.voice import Style, Voice
-from worker.storage import LocalStorage
 from worker.storage.keys import Keys
+from worker.storage.local import LocalStorage
 from worker.timing.word_timing import SentenceSpan, WordTiming
 from worker.voices.saved import Voices
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from worker.audio import Clip
+from worker.audio.spool import Clip
 from worker.job.retakes import Take
 from worker.job.speech_check import Verdict
 from worker.speech.engine import Utterance

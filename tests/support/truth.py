@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.speech.engine import Utterance
-from worker.timing import Aligner
+from worker.timing.aligner import Aligner
 from worker.timing.word_timing import SentenceSpan
 
 TOKEN_SECONDS = 0.02

@@ -30,7 +30,7 @@ from worker.api.field_types import (
 from worker.errors import RequestError
 from worker.redaction import redact
 from worker.speech.voice import Gender, Level, Style
-from worker.subtitles import Format
+from worker.subtitles.formats import Format
 
 MAX_FAULTS = 10  # told of one job, so that a message stays readable
 

@@ -24,7 +24,7 @@ from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, StorageError
 from worker.job.result_keys import ResultKeys
 from worker.logs import event
-from worker.storage import Storage
+from worker.storage.base import Storage
 from worker.storage.keys import Keys
 
 # Of a text in which each character is a sentence and a word, and a fault too; four bytes each.

@@ -16,11 +16,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from worker import audio, subtitles
 from worker.api import response
 from worker.api.request import SpeechRequest
 from worker.api.response import Metrics, Segment, SpeechResponse
-from worker.audio import Audio, Samples, Span, Spool
+from worker.audio import files, waveform
+from worker.audio import formats as audio_formats
+from worker.audio.spool import Spool, laid_out
+from worker.audio.waveform import Audio, Samples, Span
 from worker.cancellation import Cancellation
 from worker.components import Parts
 from worker.errors import NotAvailableError, RequestError, SynthesisError
@@ -32,7 +34,9 @@ from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Utterance
 from worker.speech.voice import Voice
 from worker.stopwatch import Stopwatch
-from worker.subtitles import SubtitleStyle
+from worker.subtitles import cues
+from worker.subtitles import formats as subtitle_formats
+from worker.subtitles.style import SubtitleStyle
 from worker.text.sentences import split, weigh
 from worker.text.words import language_of
 from worker.timing.word_timing import SentenceSpan, WordTiming
@@ -112,17 +116,19 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
             )
         rate = parts.engine.sample_rate
         gap = round(request.multi_sentence_gap * rate)
-        spans = audio.laid_out(clips, gap)
-        gain = audio.limiting_gain(job.spool.blocks(clips, gap), rate)
+        spans = laid_out(clips, gap)
+        gain = waveform.limiting_gain(job.spool.blocks(clips, gap), rate)
         file = job.folder / f"speech.{request.output_format}"
-        audio.write_blocks(
+        files.write_blocks(
             (block * gain for block in _until_cancelled(job, job.spool.blocks(clips, gap))),
             rate,
             file,
             request.output_format,
         )
     words = _in_whole(takes.kept, spans)
-    results: list[_Result] = [(file, keys.audio, audio.CONTENT_TYPES[request.output_format])]
+    results: list[_Result] = [
+        (file, keys.audio, audio_formats.CONTENT_TYPES[request.output_format])
+    ]
     if keys.subtitles is not None:
         with watch("subtitles"):
             results.append(_write_subtitles(request, takes.kept, spans, words, job.folder, keys))
@@ -254,7 +260,7 @@ def _store_segment(
     file: Path, index: int, request: SpeechRequest, keys: ResultKeys, job: Job
 ) -> str:
     key = keys.segment(index)
-    kind = audio.CONTENT_TYPES[request.output_format]
+    kind = audio_formats.CONTENT_TYPES[request.output_format]
     job.parts.storage.put(file, key, kind, cancellation=job.cancellation)
     return url_of(key, request, job.parts)
 
@@ -362,15 +368,15 @@ def _write_subtitles(
     ]
     style = request.subtitle_style or SubtitleStyle()
     file = folder / f"subtitles.{request.subtitle_format}"
-    shown = subtitles.cues(words, sentences, style)
-    file.write_text(subtitles.write(shown, style, request.subtitle_format), encoding="utf-8")
-    return file, str(keys.subtitles), subtitles.CONTENT_TYPES[request.subtitle_format]
+    shown = cues.cues(words, sentences, style)
+    file.write_text(subtitle_formats.write(shown, style, request.subtitle_format), encoding="utf-8")
+    return file, str(keys.subtitles), subtitle_formats.CONTENT_TYPES[request.subtitle_format]
 
 
 def _finish(utterance: Utterance, sample_rate: int, request: SpeechRequest) -> Audio:
     """One sentence without silence at its ends, in the pitch and tempo that are asked for."""
-    trimmed = audio.trim(Audio(utterance.samples, sample_rate)).audio
-    return audio.shift(trimmed, request.pitch_shift, request.speed_shift)
+    trimmed = waveform.trim(Audio(utterance.samples, sample_rate)).audio
+    return waveform.shift(trimmed, request.pitch_shift, request.speed_shift)
 
 
 def _metrics(watch: Stopwatch, chosen: Chosen, takes: Takes, duration: float) -> Metrics:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from worker.audio import Clip
+from worker.audio.spool import Clip
 from worker.job.speech_check import Verdict
 from worker.speech.engine import Utterance
 from worker.timing.word_timing import WordTiming

@@ -11,9 +11,11 @@ from typing import Self
 
 import numpy as np
 
-from worker import audio
 from worker.api.response import SpokenSegment
-from worker.audio import Audio, Clip, Format, Spool
+from worker.audio import files, waveform
+from worker.audio.formats import Format
+from worker.audio.spool import Clip, Spool
+from worker.audio.waveform import Audio
 from worker.logs import event
 
 Announce = Callable[[SpokenSegment], None]
@@ -86,7 +88,7 @@ class Segments:
         spoken = self._spool.read(clip)
         if not clip.length:  # a silent sentence has a URL as the others have
             spoken = Audio(np.zeros(clip.sample_rate // 20, np.float32), clip.sample_rate)
-        audio.write(audio.limit_peak(spoken), file, self._kind)
+        files.write(waveform.limit_peak(spoken), file, self._kind)
         try:
             url = self._store(file, index)
         finally:

@@ -8,7 +8,7 @@ from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, StorageError, VoiceError
 from worker.net.download import Limits, fetch_blocking
 from worker.redaction import redact
-from worker.storage import Storage
+from worker.storage.base import Storage
 from worker.storage.keys import Keys, StoredReference
 
 

@@ -19,15 +19,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from worker import audio
 from worker.api.field_types import MAX_PROMPT_TEXT
+from worker.audio import files, waveform
 from worker.bounded_json import check_json
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, VoiceError
 from worker.logs import event
 from worker.speech.engine import Engine
 from worker.speech.voice import Style, Voice
-from worker.storage import Storage
+from worker.storage.base import Storage
 from worker.storage.keys import Keys
 from worker.temp_folders import scratch_prefix
 
@@ -73,8 +73,8 @@ class Voices:
 
         Raises VoiceError when the file is not audio, too short or long, or silent.
         """
-        checked = audio.read(path, field=_REFERENCE)
-        audio.check_reference(checked, field=_REFERENCE)
+        checked = files.read(path, field=_REFERENCE)
+        files.check_reference(checked, field=_REFERENCE)
         content = _sha256(path)
         cached = self._cache / f"{content[:PLACE_DIGITS]}.safetensors"
         voice = self._recall(cached, content)
@@ -83,7 +83,7 @@ class Voices:
             _remember(cached, content, voice)
         return Voice(voice.global_tokens, voice.semantic_tokens, transcript)
 
-    def _hear(self, checked: audio.Audio, cancellation: Cancellation | None) -> Voice:
+    def _hear(self, checked: waveform.Audio, cancellation: Cancellation | None) -> Voice:
         """The voice in audio that was checked.
 
         Upstream reads a file, and would decode a stranger's once more, all at once and in its own
@@ -91,7 +91,7 @@ class Voices:
         """
         with TemporaryDirectory(prefix=scratch_prefix(), ignore_cleanup_errors=True) as folder:
             file = Path(folder) / "reference.wav"
-            audio.write_samples(checked, file)
+            files.write_samples(checked, file)
             return self._engine.listen(file, cancellation=cancellation)
 
     def saved(self, name: str, cancellation: Cancellation | None = None) -> Voice:

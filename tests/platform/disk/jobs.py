@@ -26,8 +26,8 @@ from worker.cancellation import Cancellation
 from worker.components import Parts
 from worker.serve.runpod_handler import Service, make_handler
 from worker.speech.engine import Engine
-from worker.storage import LocalStorage
 from worker.storage.keys import Keys
+from worker.storage.local import LocalStorage
 from worker.voices.reference import fetch_reference
 from worker.voices.saved import Voices
 

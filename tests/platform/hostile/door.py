@@ -18,8 +18,8 @@ from worker.errors import WorkerError
 from worker.net.download import Limits
 from worker.serve.runpod_handler import make_handler
 from worker.speech.engine import Engine
-from worker.storage import LocalStorage
 from worker.storage.keys import Keys
+from worker.storage.local import LocalStorage
 from worker.voices.reference import fetch_reference
 from worker.voices.saved import Voices
 

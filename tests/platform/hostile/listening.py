@@ -16,8 +16,8 @@ from pathlib import Path
 from tests.platform.hostile.audio_files import damaged
 from worker.errors import WorkerError
 from worker.speech.engine import Engine
-from worker.storage import LocalStorage
 from worker.storage.keys import Keys
+from worker.storage.local import LocalStorage
 from worker.voices.saved import Voices
 
 

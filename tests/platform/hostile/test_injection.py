@@ -19,7 +19,7 @@ from tests.conftest import DEMO
 from tests.platform.hostile.door import Door
 from tests.platform.hostile.job_inputs import FIELD_NAMES, IDS, LENGTH, PLACES, STYLES, TEXTS
 from worker.logs import log, set_up_logging
-from worker.timing import Aligner
+from worker.timing.aligner import Aligner
 
 KARAOKE = re.compile(r"(?<!\\)\{\\k\d+\}")
 BRACE = re.compile(r"(?<!\\)\{")

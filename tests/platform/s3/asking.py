@@ -13,7 +13,8 @@ from pathlib import Path
 from tests.support import s3_debian, s3_servers
 from tests.support.s3_servers import BUCKET, REGION, Key, S3Server
 from worker.settings import Settings
-from worker.storage import S3Limits, S3Storage
+from worker.storage.s3 import S3Storage
+from worker.storage.s3_client import S3Limits
 
 Start = Callable[[Path], AbstractContextManager[S3Server]]
 IN_WHEELS: dict[str, Start] = {

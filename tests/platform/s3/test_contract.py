@@ -14,7 +14,7 @@ from tests.platform.s3.asking import PART, ask, storage
 from tests.support.s3 import Door, Refusal
 from tests.support.s3_servers import BUCKET, S3Server
 from worker.errors import NotFoundError, StorageError
-from worker.storage import READ_BYTES_MAX
+from worker.storage.base import READ_BYTES_MAX
 
 LISTENS, CONNECTED = "0A", "01"  # states of a socket in /proc/net/tcp
 KEYS = [

@@ -14,7 +14,7 @@ from botocore import exceptions as boto
 from tests.platform.s3.asking import ask, storage
 from tests.support.s3_servers import BUCKET, HELD_PREFIX, Key, S3Server, worker_policy
 from worker.errors import StorageError
-from worker.storage import S3Storage
+from worker.storage.s3 import S3Storage
 
 STORED = "output/stored.wav"
 SPEECH = b"RIFF of some speech"

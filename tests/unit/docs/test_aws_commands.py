@@ -20,7 +20,7 @@ from tests.support.documents import blocks, commands
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, Door, s3_server
 from worker.errors import StorageError
 from worker.settings import Settings
-from worker.storage import open_storage
+from worker.storage.open import open_storage
 
 FILES = dict(
     zip(

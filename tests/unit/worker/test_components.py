@@ -16,7 +16,7 @@ from worker.components import Parts
 from worker.errors import SetupError
 from worker.settings import Settings
 from worker.speech.engine import Engine
-from worker.storage import LocalStorage
+from worker.storage.local import LocalStorage
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ import soundfile
 
 from tests.support.small_parts import HEARD, TEXT, EvenAligner, SmallParts, small_parts
 from tests.support.sounds import tone
-from worker import audio, speak
+from worker import speak
 from worker.api.request import SpeechRequest
-from worker.audio import Audio
+from worker.audio import files
+from worker.audio.waveform import Audio
 from worker.components import Parts
 from worker.errors import DeviceError
 from worker.logs import log
@@ -106,7 +107,7 @@ def test_subtitles_lie_beside_the_audio(
 
 def test_a_recording_is_cloned(small: SmallParts, tmp_path: Path) -> None:
     voice = tmp_path / "ann.wav"
-    audio.write_samples(Audio(tone(300.0, 1.2), 16_000), voice)
+    files.write_samples(Audio(tone(300.0, 1.2), 16_000), voice)
     options = ("--voice-from", voice, "--prompt-text", "So it was.", "--save-voice", "ann")
     assert call("--out", tmp_path / "a.wav", *options) == 0
     assert small.engine.asked[0].voice == replace(HEARD, transcript="So it was.")

@@ -15,7 +15,7 @@ from worker.api.request import MAX_FAULTS, SpeechRequest, parse_request
 from worker.errors import RequestError
 from worker.redaction import LENGTH, redact
 from worker.speech.voice import Style
-from worker.subtitles import SubtitleStyle
+from worker.subtitles.style import SubtitleStyle
 
 REFERENCE = "https://example.com/alice.wav"
 NAMES = [name for field, info in SpeechRequest.model_fields.items() for name in names(field, info)]

@@ -11,18 +11,17 @@ import pytest
 import soundfile as sf
 
 from tests.support.sounds import speech, tone
-from worker.audio import (
-    CONTENT_TYPES,
-    Audio,
-    Format,
+from worker.audio.files import (
+    REFERENCE_SECONDS_MAX,
+    REFERENCE_SECONDS_MIN,
     check_reference,
-    limit_peak,
     read,
     write,
     write_blocks,
     write_samples,
 )
-from worker.audio.files import REFERENCE_SECONDS_MAX, REFERENCE_SECONDS_MIN
+from worker.audio.formats import CONTENT_TYPES, Format
+from worker.audio.waveform import Audio, limit_peak
 from worker.errors import JobCancelledError, StorageError, SynthesisError, VoiceError
 
 RATE = 16_000

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.audio import Audio, Clip, Span, Spool, laid_out
-from worker.audio.spool import BLOCK
+from worker.audio.spool import BLOCK, Clip, Spool, laid_out
+from worker.audio.waveform import Audio, Span
 from worker.errors import StorageError
 
 RATE = 16_000

@@ -6,8 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.sounds import clicks, speech, spoken, tone
-from worker.audio import Audio, limit_peak, limiting_gain, shift, trim
-from worker.audio.waveform import amplitude_to_db, check_finite, db_to_amplitude, window_rms
+from worker.audio.waveform import (
+    Audio,
+    amplitude_to_db,
+    check_finite,
+    db_to_amplitude,
+    limit_peak,
+    limiting_gain,
+    shift,
+    trim,
+    window_rms,
+)
 from worker.errors import SynthesisError
 
 RATE = 16_000

@@ -22,8 +22,8 @@ from worker.job import answer_record
 from worker.job.answer_record import Manifests, digest, settled_seed
 from worker.job.result_keys import ResultKeys
 from worker.logs import log
-from worker.storage import LocalStorage
 from worker.storage.keys import Keys
+from worker.storage.local import LocalStorage
 
 KEYS = Keys(voices="voices/", output="output/", bucket=None)
 ASKED = {"text": "Hello.", "output_name": "hi", "enable_subtitles": True}

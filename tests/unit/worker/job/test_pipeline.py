@@ -26,10 +26,10 @@ from tests.support.small_parts import (
     small_parts,
 )
 from tests.support.sounds import tone
-from worker import audio
 from worker.api.request import parse_request
 from worker.api.response import SpeechResponse, SpokenSegment
-from worker.audio import Audio
+from worker.audio import files, waveform
+from worker.audio.waveform import Audio
 from worker.errors import (
     JobCancelledError,
     NotAvailableError,
@@ -118,7 +118,7 @@ def test_a_result_lies_under_its_key_with_its_type(
 
 def test_the_whole_does_not_clip(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     loud = Audio(tone(400.0, 0.2, RATE, 1.5), RATE)
-    monkeypatch.setattr(audio, "shift", lambda *_: loud)
+    monkeypatch.setattr(waveform, "shift", lambda *_: loud)
     samples, _ = soundfile.read(file_of(world.speak().audio_url))
     assert 0.8 < abs(samples).max() < 0.9  # -1 dBFS is 0.891
 
@@ -165,13 +165,13 @@ def test_tempo_and_pitch_are_applied_to_each_sentence(world: World) -> None:
 
 def test_silence_around_a_sentence_is_cut(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    real = audio.trim
+    real = waveform.trim
 
-    def trim(given: Audio) -> audio.Trimmed:
+    def trim(given: Audio) -> waveform.Trimmed:
         seen.append(len(given.samples))
         return real(Audio(given.samples[:1600], RATE))
 
-    monkeypatch.setattr(audio, "trim", trim)
+    monkeypatch.setattr(waveform, "trim", trim)
     assert world.speak().segments[2].end == pytest.approx(0.1 * 3 + GAP * 2)
     assert seen == [3200, 6400, 9600]
 
@@ -226,7 +226,7 @@ def test_a_job_that_fails_gives_up_what_is_not_yet_spoken(
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(audio, "trim", fail)
+    monkeypatch.setattr(waveform, "trim", fail)
     with pytest.raises(MemoryError) as failed:
         world.speak()
     assert world.engine.closed == 1  # also while somebody looks at the error and its frames
@@ -296,7 +296,7 @@ def test_timings_without_an_alignment_model_are_refused_before_anything_is_spoke
 
 @pytest.fixture
 def reference(tmp_path: Path) -> str:
-    audio.write_samples(Audio(tone(300.0, 1.2), RATE), tmp_path / "ann.wav")
+    files.write_samples(Audio(tone(300.0, 1.2), RATE), tmp_path / "ann.wav")
     return "ann.wav"
 
 
@@ -537,13 +537,13 @@ def test_seconds_go_to_the_stage_that_took_them(
     world.engine.queue_seconds = 0.5
     world.engine.before = lambda _sentence: clock.passes(1.0)
     world.storage.before_put = lambda _key: clock.passes(4.0)
-    real = audio.trim
+    real = waveform.trim
 
-    def trim(given: Audio) -> audio.Trimmed:
+    def trim(given: Audio) -> waveform.Trimmed:
         clock.passes(0.25)
         return real(given)
 
-    monkeypatch.setattr(audio, "trim", trim)
+    monkeypatch.setattr(waveform, "trim", trim)
     job = world.job()
     job.watch.add("queue", 0.125)  # the wait for a thread, before
     answer = world.speak(job)

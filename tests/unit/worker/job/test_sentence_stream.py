@@ -13,7 +13,8 @@ import soundfile
 
 from tests.support.sounds import tone
 from worker.api.response import SpokenSegment
-from worker.audio import Audio, Clip, Spool
+from worker.audio.spool import Clip, Spool
+from worker.audio.waveform import Audio
 from worker.errors import StorageError
 from worker.job.sentence_stream import Segments
 

@@ -24,8 +24,9 @@ from tests.support.s3 import (
 from worker.cancellation import Cancellation
 from worker.errors import JobCancelledError, StorageError
 from worker.settings import Settings
-from worker.storage import S3Limits, S3Storage
 from worker.storage.call import Call
+from worker.storage.s3 import S3Storage
+from worker.storage.s3_client import S3Limits
 
 BUCKET = "speech"
 PART = 5 << 20  # the least that S3 takes

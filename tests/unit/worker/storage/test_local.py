@@ -11,7 +11,10 @@ import pytest
 
 from worker.errors import NotFoundError, StorageError
 from worker.settings import Settings
-from worker.storage import READ_BYTES_MAX, LocalStorage, S3Storage, open_storage
+from worker.storage.base import READ_BYTES_MAX
+from worker.storage.local import LocalStorage
+from worker.storage.open import open_storage
+from worker.storage.s3 import S3Storage
 
 KEY = "output/x.wav"
 

@@ -18,8 +18,11 @@ from botocore import exceptions as boto
 from tests.support.s3 import read_services_once
 from worker.errors import NotFoundError, RequestError, SetupError, StorageError
 from worker.settings import Settings
-from worker.storage import READ_BYTES_MAX, S3Limits, S3Storage, open_storage
+from worker.storage.base import READ_BYTES_MAX
+from worker.storage.open import open_storage
+from worker.storage.s3 import S3Storage
 from worker.storage.s3_answers import Place, in_words, passes
+from worker.storage.s3_client import S3Limits
 
 KEY = "voices/x.json"
 BROKEN = [

@@ -29,8 +29,10 @@ from tests.support.serving import serving
 from tests.support.worker_process import REPOSITORY
 from worker.errors import SetupError, StorageError
 from worker.settings import Settings
-from worker.storage import S3Limits, Storage, open_storage
+from worker.storage.base import Storage
+from worker.storage.open import open_storage
 from worker.storage.s3_check import CONTENT, KEYS
+from worker.storage.s3_client import S3Limits
 
 BUCKET = "speech"
 PAGE = b"<!DOCTYPE html><html><body><h1>Welcome</h1><p>no-dump-of-this</body></html>"

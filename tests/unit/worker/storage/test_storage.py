@@ -20,13 +20,10 @@ from tests.support.s3 import (
 )
 from worker.errors import NotFoundError, RequestError, SetupError, StorageError
 from worker.settings import Settings
-from worker.storage import (
-    READ_BYTES_MAX,
-    LocalStorage,
-    S3Limits,
-    Storage,
-    open_storage,
-)
+from worker.storage.base import READ_BYTES_MAX, Storage
+from worker.storage.local import LocalStorage
+from worker.storage.open import open_storage
+from worker.storage.s3_client import S3Limits
 
 BUCKET = "speech"
 QUICK = S3Limits(connect_seconds=1, read_seconds=5, attempts=4, pause_seconds=0.01)

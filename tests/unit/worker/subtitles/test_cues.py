@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from worker.subtitles import Cue, SubtitleStyle, cues
-from worker.subtitles.cues import columns
+from worker.subtitles.cues import Cue, columns, cues
+from worker.subtitles.style import SubtitleStyle
 from worker.timing.word_timing import SentenceSpan, WordTiming
 
 

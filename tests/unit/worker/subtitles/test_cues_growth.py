@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.texts import TEXTS
-from worker.subtitles import SubtitleStyle, cues
 from worker.subtitles.cues import (
     LONE_WORD,
     MAX_LINES,
@@ -23,7 +22,9 @@ from worker.subtitles.cues import (
     _cue_ends,
     _line_ends,
     _width,
+    cues,
 )
+from worker.subtitles.style import SubtitleStyle
 from worker.text.words import split_words
 from worker.timing.word_timing import SentenceSpan, WordTiming
 

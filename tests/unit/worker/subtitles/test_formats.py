@@ -5,7 +5,9 @@ from __future__ import annotations
 import ass
 import pytest
 
-from worker.subtitles import CONTENT_TYPES, Cue, CueWord, SubtitleStyle, write
+from worker.subtitles.cues import Cue, CueWord
+from worker.subtitles.formats import CONTENT_TYPES, write
+from worker.subtitles.style import SubtitleStyle
 
 KARAOKE = SubtitleStyle(mode="karaoke")
 LINE = SubtitleStyle()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from worker.subtitles import SubtitleStyle
+from worker.subtitles.style import SubtitleStyle
 
 
 def test_the_defaults_are_those_of_the_documents() -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.support.texts import TEXTS
-from worker.subtitles import Cue, SubtitleStyle, cues, write
-from worker.subtitles.cues import MAX_SECONDS, columns
+from worker.subtitles.cues import MAX_SECONDS, Cue, columns, cues
+from worker.subtitles.formats import write
+from worker.subtitles.style import SubtitleStyle
 from worker.text.words import has_han, split_words
 from worker.timing.word_timing import SentenceSpan, WordTiming
 

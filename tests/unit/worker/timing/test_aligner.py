@@ -17,7 +17,7 @@ from tests.support import hearing as ears
 from tests.support.hearing import hearing
 from tests.support.texts import TEXTS
 from worker.errors import SetupError
-from worker.timing import Aligner
+from worker.timing.aligner import Aligner
 from worker.timing.ctc_model import CtcModel, load_model
 from worker.timing.search import Hit, search
 from worker.timing.word_timing import SentenceSpan, WordTiming

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from volume.layout import Layout, locked_revision
-from worker.timing import find_folders
+from worker.timing.model_folders import find_folders
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from worker.errors import (
     VoiceError,
 )
 from worker.net.download import Limits
-from worker.storage import LocalStorage
 from worker.storage.keys import Keys
+from worker.storage.local import LocalStorage
 from worker.voices.reference import fetch_reference
 
 FIELD = "prompt_speech_url"

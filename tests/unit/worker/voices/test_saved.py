@@ -34,8 +34,10 @@ from worker.logs import log
 from worker.settings import Settings
 from worker.speech.engine import Engine
 from worker.speech.voice import Style, Voice
-from worker.storage import LocalStorage, S3Limits, S3Storage
 from worker.storage.keys import Keys
+from worker.storage.local import LocalStorage
+from worker.storage.s3 import S3Storage
+from worker.storage.s3_client import S3Limits
 from worker.temp_folders import scratch_prefix
 from worker.voices import saved as module
 from worker.voices.saved import Voices
