@@ -21,8 +21,8 @@ from bench.sentences import sentences
 from bench.sides import Sides
 from worker.speech.codec.speech_stream import FIRST_STEP
 from worker.speech.engine import PIECE
+from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_weights import GROUP
-from worker.speech.lm.torch_model import LMConfig
 
 # Of a weight; in int8, each group of them has a scale in float16.
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1 + 2 / GROUP}

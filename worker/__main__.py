@@ -36,7 +36,7 @@ from worker.speech.lm.int8_weights import read_ahead
 from worker.temp_folders import sweep_scratch
 
 if TYPE_CHECKING:
-    from worker.components import Parts
+    from worker.components import Components
     from worker.speech.engine import Engine
     from worker.speech.lm.int8_weights import Weights
 
@@ -135,7 +135,7 @@ def _serve(settings: Settings) -> int:
 
 
 def _check(
-    parts: Parts, model: Path, register: Callable[[Callable[[], None]], object] | None
+    parts: Components, model: Path, register: Callable[[Callable[[], None]], object] | None
 ) -> None:
     """Have the SDK check what must hold before the first job.
 
@@ -167,7 +167,7 @@ def _check_scratch() -> None:
         raise SetupError("TMPDIR is no folder that can be written, or its disk is full")
 
 
-def _load(settings: Settings) -> Parts:
+def _load(settings: Settings) -> Components:
     """Load the model while the rest is imported: the imports wait for the volume much of the time.
 
     What fails first is raised, and at once: other threads that are not through may fail by it.
@@ -184,7 +184,7 @@ def _load(settings: Settings) -> Parts:
         import_module("runpod")
         sweep_scratch()
         libraries.result()  # or torch, half imported, would be imported again below
-        loaded: Parts = import_module("worker.components").Parts.load(settings, engine.result)
+        loaded: Components = import_module("worker.components").Parts.load(settings, engine.result)
         return loaded
     finally:
         beside.shutdown(wait=False)

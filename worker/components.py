@@ -25,7 +25,7 @@ from worker.voices.saved import Voices
 
 
 @dataclass(frozen=True)
-class Parts:
+class Components:
     """The model, the aligner, the storage and what stands between them."""
 
     engine: Engine

@@ -115,11 +115,11 @@ def _speak(
 ) -> SpeechResponse:
     """Do it with the pipeline, in a folder of its own, and move the result into place."""
     # Takes seconds to import: --help and a wrong option are answered before.
-    from worker.components import Parts  # noqa: PLC0415
+    from worker.components import Components  # noqa: PLC0415
     from worker.job import pipeline  # noqa: PLC0415
 
     _check_place(options.out)
-    parts = Parts.load(settings)
+    parts = Components.load(settings)
     with TemporaryDirectory(prefix="spark-tts-") as name:
         folder = Path(name)
         here = replace(

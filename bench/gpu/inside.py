@@ -19,14 +19,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worker.speech.batch.device_batch import RowState
-from worker.speech.batch.output_head import Head
+from worker.speech.batch.device_batch import DeviceBatch
+from worker.speech.batch.output_head import OutputHead
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Batcher
-from worker.speech.batch.sequence import Answering, Row
+from worker.speech.batch.scheduler import Scheduler
+from worker.speech.batch.sequence import SequenceRequest, TokenSequence
 from worker.speech.device import on
 from worker.speech.engine import Engine
-from worker.speech.lm.attention import Attend, Sight, _flash_attention, see, torch_attention
+from worker.speech.lm.attention import (
+    Attend,
+    AttentionInputs,
+    _flash_attention,
+    see,
+    torch_attention,
+)
 from worker.speech.voice import Voice
 
 PROMPT = 40  # tokens of the rows that `begin` makes, and up to 4 more
@@ -42,7 +48,7 @@ def its_stream(engine: Engine) -> AbstractContextManager[object]:
     return on(engine._batcher._stream)
 
 
-def main_head(engine: Engine) -> Head:
+def main_head(engine: Engine) -> OutputHead:
     """That of speech, which captured steps draw from."""
     batcher = engine._batcher
     assert batcher._main is not None
@@ -125,11 +131,13 @@ def put_at(engine: Engine, position: int) -> None:
         _rows(engine).at.fill_(position)
 
 
-def submit(engine: Engine, texts: Sequence[str], voice: Voice, how: Sampling) -> list[Answering]:
+def submit(
+    engine: Engine, texts: Sequence[str], voice: Voice, how: Sampling
+) -> list[TokenSequence]:
     """A row for each text, all at once."""
     prompter = engine._prompter
     rows = [
-        Row(prompter.speech_prompt(text, voice), f"sentence {i}", how.max_tokens)
+        SequenceRequest(prompter.speech_prompt(text, voice), f"sentence {i}", how.max_tokens)
         for i, text in enumerate(texts)
     ]
     return engine._batcher.submit(rows, prompter.speech_plan(voice), how)
@@ -140,7 +148,7 @@ def stream_alone(engine: Engine, voice: Voice, codes: Sequence[int]) -> NDArray[
     return engine._in_turn(partial(engine._stream_whole, voice, codes))
 
 
-def poison(engine: Engine, asked: Answering, patience: float = 10) -> None:
+def poison(engine: Engine, asked: TokenSequence, patience: float = 10) -> None:
     """Make the keys of a running row's first position NaN: its next logits are.
 
     Raises RuntimeError where the row does not run within `patience` seconds.
@@ -155,8 +163,8 @@ def poison(engine: Engine, asked: Answering, patience: float = 10) -> None:
         _rows(engine).cache.keys[:, batcher._batch.index(asked), 0] = float("nan")
 
 
-def _rows(engine: Engine) -> RowState:
-    batcher: Batcher = engine._batcher
+def _rows(engine: Engine) -> DeviceBatch:
+    batcher: Scheduler = engine._batcher
     return batcher._rows
 
 
@@ -171,7 +179,7 @@ class Attentions:
     plain: Attend
 
     @staticmethod
-    def see(positions: Tensor, length: int) -> Sight:
+    def see(positions: Tensor, length: int) -> AttentionInputs:
         """What both are told of new tokens at these positions [B, S]."""
         return see(positions, length, torch.bfloat16)
 

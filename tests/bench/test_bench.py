@@ -30,8 +30,9 @@ from bench.sides import Sides
 from tests.support.worker_process import REPOSITORY, environment
 from worker.speech.codec.speech_stream import SpeechStream
 from worker.speech.engine import PIECE, Piece, Utterance
+from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_weights import Kernel, packed_size
-from worker.speech.lm.torch_model import LanguageModel, LMConfig
+from worker.speech.lm.torch_model import LanguageModel
 
 ELSEWHERE = ("start", "memory")  # measured by processes of their own, so beside the others
 

@@ -18,7 +18,7 @@ import torch
 
 from tests.conftest import DEMO_VOICE
 from worker.cancellation import Cancellation
-from worker.components import Parts
+from worker.components import Components
 from worker.errors import DeviceError, StorageError
 from worker.serve.runpod_handler import make_handler
 from worker.speech.batch.sampling import Sampling
@@ -40,7 +40,7 @@ class Desk:
         self.storage = LocalStorage(folder / "storage")
         self.storage.put(DEMO_VOICE, "voices/demo.wav", "audio/wav")
         self.voices = Voices(engine, self.storage, KEYS, folder / "cache")
-        self.parts = Parts(
+        self.parts = Components(
             engine=engine,
             voices=self.voices,
             storage=self.storage,

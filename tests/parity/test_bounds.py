@@ -14,11 +14,13 @@ from transformers import Qwen2ForCausalLM
 
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import answer
-from worker.speech.batch.sequence import Row
-from worker.speech.grammar import Plan
-from worker.speech.lm.int8_model import Int8LanguageModel, Kernel, fits
+from worker.speech.batch.sequence import SequenceRequest
+from worker.speech.grammar import Grammar
+from worker.speech.lm.config import LMConfig
+from worker.speech.lm.int8_model import Int8LanguageModel
+from worker.speech.lm.int8_weights import Kernel, why_unsupported
 from worker.speech.lm.interface import Decoder
-from worker.speech.lm.torch_model import LanguageModel, LMConfig
+from worker.speech.lm.torch_model import LanguageModel
 
 CPU = torch.device("cpu")
 GREEDY = Sampling(temperature=0)
@@ -66,7 +68,7 @@ def test_greedy_tokens_in_float32_are_transformers_for_500_steps(
 ) -> None:
     lm = LanguageModel.load(checkpoint / "LLM", torch.float32, CPU)
     prompt = text(lm.config.vocab_size)[:PROMPT]
-    everything = Plan((frozenset(range(lm.config.vocab_size)),) * STEPS)
+    everything = Grammar((frozenset(range(lm.config.vocab_size)),) * STEPS)
     with torch.inference_mode():
         expected = theirs.generate(
             torch.tensor([prompt]),
@@ -76,7 +78,7 @@ def test_greedy_tokens_in_float32_are_transformers_for_500_steps(
             eos_token_id=None,
             pad_token_id=0,
         )[0, PROMPT:].tolist()
-    (answered,) = answer(lm, [Row(tuple(prompt), "row", STEPS)], everything, GREEDY)
+    (answered,) = answer(lm, [SequenceRequest(tuple(prompt), "row", STEPS)], everything, GREEDY)
     assert list(answered.tokens) == expected
     assert len(expected) == STEPS
 
@@ -91,7 +93,7 @@ def test_int8_is_within_its_bound(
     checkpoint: Path, theirs: Qwen2ForCausalLM, kernel: Kernel
 ) -> None:
     folder = checkpoint / "LLM"
-    unfit = fits(LMConfig.read(folder / "config.json"))
+    unfit = why_unsupported(LMConfig.read(folder / "config.json"))
     if unfit:
         assert checkpoint.name == "tiny", unfit  # the other two are what it is made for
         return

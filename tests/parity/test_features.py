@@ -10,7 +10,7 @@ import torch
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.codec.wav2vec2 import FEATURE_LAYERS, Features
+from worker.speech.codec.wav2vec2 import FEATURE_LAYERS, Wav2Vec2Features
 
 CLIP = Path(__file__).parents[2] / "volume" / "demo" / "voices" / "demo.wav"
 TOLERANCE = 1e-5  # of the greatest value: float32's rounding; greatest seen: 2e-6
@@ -37,7 +37,9 @@ def test_hidden_states_are_transformers(checkpoint: Path, tmp_path: Path, pickle
     inputs = processor(wav, sampling_rate=rate, return_tensors="pt").input_values
     with torch.inference_mode():
         expected = model(inputs, output_hidden_states=True).hidden_states
-        states = Features.load(folder, torch.device("cpu")).hidden_states(torch.from_numpy(wav))
+        states = Wav2Vec2Features.load(folder, torch.device("cpu")).hidden_states(
+            torch.from_numpy(wav)
+        )
     for layer in FEATURE_LAYERS:
         greatest = expected[layer].abs().max().item()
         difference = (states[layer] - expected[layer]).abs().max().item()

@@ -18,7 +18,7 @@ from transformers import (
 
 from worker.speech.batch.sampling import Sampling, candidates
 from worker.speech.batch.scheduler import Plan, answer
-from worker.speech.batch.sequence import Row
+from worker.speech.batch.sequence import SequenceRequest
 from worker.speech.lm.torch_model import LanguageModel
 
 CPU = torch.device("cpu")
@@ -103,7 +103,7 @@ def test_logits_are_transformers(ours: LanguageModel, theirs: Qwen2ForCausalLM) 
 
 def test_greedy_tokens_are_transformers(ours: LanguageModel, theirs: Qwen2ForCausalLM) -> None:
     for prompt in prompts(ours)[:2]:
-        rows = [Row(tuple(prompt), "row", length(ours))]
+        rows = [SequenceRequest(tuple(prompt), "row", length(ours))]
         (answered,) = answer(ours, rows, plan(ours), GREEDY)
         assert list(answered.tokens) == generate(theirs, [prompt], plan(ours), length(ours))[0]
         assert len(answered.tokens) >= 2
@@ -111,7 +111,7 @@ def test_greedy_tokens_are_transformers(ours: LanguageModel, theirs: Qwen2ForCau
 
 def test_greedy_tokens_in_a_padded_batch(ours: LanguageModel, theirs: Qwen2ForCausalLM) -> None:
     batch = prompts(ours)
-    rows = [Row(tuple(p), f"row {i}", length(ours)) for i, p in enumerate(batch)]
+    rows = [SequenceRequest(tuple(p), f"row {i}", length(ours)) for i, p in enumerate(batch)]
     answers = answer(ours, rows, plan(ours), GREEDY)
     assert [list(a.tokens) for a in answers] == generate(theirs, batch, plan(ours), length(ours))
 
@@ -151,7 +151,7 @@ def test_draws_follow_transformers_distribution(
     expected = warpers(None, scores + mask).softmax(-1)[0]
     seen = torch.zeros(len(expected), dtype=torch.float64)
     for start in range(0, count, chunk):
-        rows = [Row(tuple(prompt), f"sentence {start + i}", 1) for i in range(chunk)]
+        rows = [SequenceRequest(tuple(prompt), f"sentence {start + i}", 1) for i in range(chunk)]
         for answered in answer(ours, rows, Plan(steps=(allowed,)), sampling):
             seen[answered.tokens[0]] += 1
     assert seen[expected == 0].sum() == 0

@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.support.sounds import tone
 from worker.cancellation import Cancellation
-from worker.components import Parts
+from worker.components import Components
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Designed, Occupancy, Utterance
 from worker.speech.voice import Style, Voice
@@ -161,7 +161,7 @@ class NotedStorage(LocalStorage):
 class SmallParts:
     """The parts, and each of the small ones that they are made of."""
 
-    parts: Parts
+    parts: Components
     engine: ToneEngine
     storage: NotedStorage
     voices: Voices
@@ -171,7 +171,7 @@ def small_parts(folder: Path, aligner: EvenAligner | None = None) -> SmallParts:
     engine = ToneEngine()
     storage = NotedStorage(folder / "storage")
     voices = Voices(engine, storage, KEYS, folder / "cache")
-    parts = Parts(
+    parts = Components(
         engine=engine,
         voices=voices,
         storage=storage,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from worker.speech.lm.torch_model import LMConfig
+from worker.speech.lm.config import LMConfig
 
 VOCABULARY = 50
 POSITIONS = 4096

@@ -34,7 +34,7 @@ VALUES_MAX = 20 * MAX_TEXT
 UNSIGNED = ""  # in place of URLs, which expire
 
 
-class Manifest(BaseModel):
+class AnswerRecord(BaseModel):
     """What the record holds: the answer without its URLs, and what it answers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,11 +52,11 @@ class _Response(SpeechResponse):
     word_timings: Annotated[tuple[WordTiming, ...], Field(fail_fast=True)] | None = None
 
 
-class _Read(Manifest):
+class _Read(AnswerRecord):
     response: _Response
 
 
-class Manifests:
+class AnswerRecords:
     """Keeps and finds the records of one storage."""
 
     def __init__(self, storage: Storage, keys: Keys) -> None:
@@ -118,7 +118,7 @@ class Manifests:
         file = folder / "manifest.json"
         try:
             bare = keys.sign(response, lambda _key: UNSIGNED)
-            record = Manifest(job=job_id, request=asked, response=bare).model_dump_json()
+            record = AnswerRecord(job=job_id, request=asked, response=bare).model_dump_json()
             file.write_bytes(record.encode())
             self._storage.put(
                 file, keys.manifest(asked), "application/json", cancellation=cancellation

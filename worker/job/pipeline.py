@@ -24,11 +24,11 @@ from worker.audio import formats as audio_formats
 from worker.audio.spool import Spool, laid_out
 from worker.audio.waveform import Audio, Samples, Span
 from worker.cancellation import Cancellation
-from worker.components import Parts
+from worker.components import Components
 from worker.errors import NotAvailableError, RequestError, SynthesisError
 from worker.job.result_keys import ResultKeys
 from worker.job.retakes import Take, Takes, choose_takes
-from worker.job.sentence_stream import Announce, Segments
+from worker.job.sentence_stream import Announce, SentenceStream
 from worker.job.speech_check import Verdict, judge
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Utterance
@@ -40,7 +40,7 @@ from worker.subtitles.style import SubtitleStyle
 from worker.text.sentences import split, weigh
 from worker.text.words import language_of
 from worker.timing.word_timing import SentenceSpan, WordTiming
-from worker.voices.choose import Chosen, choose_voice
+from worker.voices.choose import ChosenVoice, choose_voice
 
 Progress = Callable[[int, int], None]  # sentences spoken, sentences in all
 
@@ -62,7 +62,7 @@ class Job:
     """What the stages of one job share, beside the request: `folder` is for temporary files."""
 
     id: str
-    parts: Parts
+    parts: Components
     folder: Path
     cancellation: Cancellation = field(default_factory=Cancellation)
     watch: Stopwatch = field(default_factory=Stopwatch)
@@ -160,7 +160,7 @@ def _until_cancelled(job: Job, blocks: Iterable[Samples]) -> Iterator[Samples]:
         yield block
 
 
-def url_of(key: str, request: SpeechRequest, parts: Parts) -> str:
+def url_of(key: str, request: SpeechRequest, parts: Components) -> str:
     """URL of a result, which lives as long as the job or the worker says."""
     return parts.storage.url(key, request.url_expiry or parts.url_expiry)
 
@@ -201,7 +201,7 @@ def _spoken(
             takes = choose_takes(first, again, request.max_retries)
             return takes, [None] * len(takes.kept)
         dropped: list[Take] = []
-        with Segments(
+        with SentenceStream(
             job.announce,
             partial(_store_segment, request=request, keys=keys, job=job),
             job.spool,
@@ -265,7 +265,7 @@ def _store_segment(
     return url_of(key, request, job.parts)
 
 
-def _check_timings(request: SpeechRequest, parts: Parts) -> None:
+def _check_timings(request: SpeechRequest, parts: Components) -> None:
     if request.wants_timings and parts.aligner is None:
         field = "enable_whisperx" if request.enable_whisperx else "enable_subtitles"
         raise NotAvailableError(
@@ -379,7 +379,7 @@ def _finish(utterance: Utterance, sample_rate: int, request: SpeechRequest) -> A
     return waveform.shift(trimmed, request.pitch_shift, request.speed_shift)
 
 
-def _metrics(watch: Stopwatch, chosen: Chosen, takes: Takes, duration: float) -> Metrics:
+def _metrics(watch: Stopwatch, chosen: ChosenVoice, takes: Takes, duration: float) -> Metrics:
     kept = [take.utterance for take in takes.kept]
     spoken = kept + [take.utterance for take in takes.dropped]
     codec = sum(utterance.codec_seconds for utterance in spoken)

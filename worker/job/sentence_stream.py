@@ -21,7 +21,7 @@ from worker.logs import event
 Announce = Callable[[SpokenSegment], None]
 
 
-class Segments:
+class SentenceStream:
     """Stores each sentence by itself and announces it, in order, in a thread of its own.
 
     So a slow storage holds up neither the speech nor other jobs, and what waits for it waits on

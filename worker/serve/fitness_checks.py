@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from volume.layout import MODEL_LOCK
-from worker.components import Parts
+from worker.components import Components
 from worker.errors import SetupError, WorkerError
 from worker.logs import event
 from worker.stopwatch import Stopwatch
@@ -58,7 +58,7 @@ def check_model(folder: Path) -> None:
             )
 
 
-def check_storage(parts: Parts) -> None:
+def check_storage(parts: Components) -> None:
     """The bucket, or the folder in its place, answers."""
     try:
         parts.storage.check()
@@ -66,7 +66,7 @@ def check_storage(parts: Parts) -> None:
         raise SetupError(error.message) from None
 
 
-def check_speech(parts: Parts) -> None:
+def check_speech(parts: Components) -> None:
     """A short synthesis; what it runs first is warm for the jobs."""
     try:
         said = parts.engine.try_out()

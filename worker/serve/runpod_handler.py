@@ -21,7 +21,7 @@ from typing import Any
 from worker.api.request import parse_request
 from worker.api.response import SpeechResponse, SpokenSegment
 from worker.cancellation import Cancellation
-from worker.components import Parts
+from worker.components import Components
 from worker.errors import (
     DeviceError,
     JobCancelledError,
@@ -30,7 +30,7 @@ from worker.errors import (
     disk_failure,
 )
 from worker.job import pipeline
-from worker.job.answer_record import Manifests, settled_seed
+from worker.job.answer_record import AnswerRecords, settled_seed
 from worker.job.sentence_stream import Announce
 from worker.logs import event, lines_of, log
 from worker.serve.progress import Answer, RunPodJob, Send, hand_over, send_progress, send_to_nobody
@@ -71,7 +71,7 @@ class _Order:
         return given if isinstance(given, str) else ""
 
 
-def make_handler(parts: Parts, service: Service | None = None) -> Handler:
+def make_handler(parts: Components, service: Service | None = None) -> Handler:
     """The function that RunPod calls with each job of an ordinary endpoint."""
     service = service or Service()
     work = _worker_threads(parts, service)
@@ -96,7 +96,7 @@ def make_handler(parts: Parts, service: Service | None = None) -> Handler:
 
 
 def make_stream_handler(
-    parts: Parts, service: Service
+    parts: Components, service: Service
 ) -> Callable[[RunPodJob], AsyncGenerator[Answer, None]]:
     """The generator that RunPod calls where its /stream is wanted: sentences, then the answer."""
     work = _worker_threads(parts, service)
@@ -120,12 +120,12 @@ def make_stream_handler(
 
 
 def _worker_threads(
-    parts: Parts, service: Service
+    parts: Components, service: Service
 ) -> Callable[[_Order], Coroutine[Any, Any, Answer]]:
     """What does a job in a thread, so that the event loop goes on pinging and listening."""
     # Twice as many as jobs: one that was cancelled may still be on its way out.
     threads = ThreadPoolExecutor(2 * service.max_jobs, "job")
-    manifests = Manifests(parts.storage, parts.keys) if service.remembers else None
+    manifests = AnswerRecords(parts.storage, parts.keys) if service.remembers else None
 
     async def work(order: _Order) -> Answer:
         if not isinstance(order.job.get("id"), str):
@@ -142,7 +142,9 @@ def _worker_threads(
     return work
 
 
-def _answer(order: _Order, parts: Parts, service: Service, manifests: Manifests | None) -> Answer:
+def _answer(
+    order: _Order, parts: Components, service: Service, manifests: AnswerRecords | None
+) -> Answer:
     """Do one job; the answer as RunPod wants it. Never raises; leaves no temporary file."""
     watch = order.watch
     watch.add("queue", watch.total)  # for this thread
@@ -184,9 +186,9 @@ def _answer(order: _Order, parts: Parts, service: Service, manifests: Manifests 
 
 def _respond(
     order: _Order,
-    parts: Parts,
+    parts: Components,
     service: Service,
-    manifests: Manifests | None,
+    manifests: AnswerRecords | None,
     folder: Path,
 ) -> tuple[SpeechResponse, bool]:
     """The answer, and whether it was given before."""

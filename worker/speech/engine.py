@@ -22,20 +22,20 @@ from worker.cancellation import Cancellation
 from worker.errors import MemoryShortError, SynthesisError
 from worker.logs import log
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Batcher
-from worker.speech.batch.sequence import Answering, Row
+from worker.speech.batch.scheduler import Scheduler
+from worker.speech.batch.sequence import SequenceRequest, TokenSequence
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.codec import Codec
 from worker.speech.codec.upstream import find_upstream
 from worker.speech.device import Lane, empty_cache
 from worker.speech.device_checks import FREE_BYTES
-from worker.speech.fair_lock import Turns
-from worker.speech.grammar import Plan
+from worker.speech.fair_lock import FairLock
+from worker.speech.grammar import Grammar
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_weights import Weights
 from worker.speech.lm.interface import Decoder
 from worker.speech.lm.loading import load_language_model
-from worker.speech.memory_retry import Room
+from worker.speech.memory_retry import MemoryRetry
 from worker.speech.prompt import Prompter
 from worker.speech.voice import Style, Voice
 
@@ -99,12 +99,12 @@ class Engine:
         self._prompter = prompter
         # On a CPU the language model and the codec each use all cores: they take turns. A GPU
         # computes for both at once.
-        self._turns = Turns()
+        self._turns = FairLock()
         on_gpu = codec.device.type == "cuda"
         self._speaking = Lane(codec.device, "codec") if on_gpu else None
         self._listening = Lane(codec.device, "listening") if on_gpu else None
-        self._room = Room()  # for the codec, in the memory that the language model leaves
-        self._batcher = Batcher(lm, slots, POSITIONS, turns=None if on_gpu else self._turns)
+        self._room = MemoryRetry()  # for the codec, in the memory that the language model leaves
+        self._batcher = Scheduler(lm, slots, POSITIONS, turns=None if on_gpu else self._turns)
 
     @classmethod
     def load(
@@ -162,7 +162,7 @@ class Engine:
         for length in WARM_PROMPTS:
             prompt = (text * (length // len(text) + 1))[:length]
             if length + 2 <= self._batcher.positions:
-                row = Row(prompt, "warm-up", 2)
+                row = SequenceRequest(prompt, "warm-up", 2)
                 (asked,) = self._batcher.submit([row], plan, Sampling(min_tokens=2))
                 asked.answer()
         codes = (self._prompter.some_code(),) * WARM_TOKENS
@@ -359,17 +359,17 @@ class Engine:
 
     def _submit(
         self,
-        rows: Sequence[Row],
-        plan: Plan,
+        rows: Sequence[SequenceRequest],
+        plan: Grammar,
         sampling: Sampling,
         job: object,
         cancellation: Cancellation | None,
-    ) -> list[Answering]:
+    ) -> list[TokenSequence]:
         if cancellation is not None:
             cancellation.check()
         return self._batcher.submit(rows, plan, sampling, job=job, cancellation=cancellation)
 
-    def _row(self, prompt: tuple[int, ...], name: str, limit: int) -> Row:
+    def _row(self, prompt: tuple[int, ...], name: str, limit: int) -> SequenceRequest:
         room = self._batcher.positions - len(prompt)
         if room < limit and room < 64:
             raise SynthesisError(
@@ -377,7 +377,7 @@ class Engine:
                 f"model no room of {self._batcher.positions}; "
                 "use a shorter reference or a shorter prompt_text"
             )
-        return Row(prompt, name, min(limit, room))
+        return SequenceRequest(prompt, name, min(limit, room))
 
     def _utterance(
         self,
@@ -418,7 +418,7 @@ class _Sentence:
 
     text: str
     voice: Voice
-    asked: Answering
+    asked: TokenSequence
 
 
 def _slots(config: LMConfig, device: torch.device, dtype: torch.dtype) -> int:

@@ -7,7 +7,7 @@ from threading import Lock
 from types import TracebackType
 
 
-class Turns:
+class FairLock:
     """`with turns: ...`: who asked first is let in first, so that nobody starves."""
 
     def __init__(self) -> None:

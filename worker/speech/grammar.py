@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Plan:
+class Grammar:
     """The token ids allowed at each step of an answer; the last set holds for all later steps.
 
     With an `end` the answer goes on until that token is drawn, without one it has exactly

@@ -14,7 +14,7 @@ from worker.speech.device_errors import Failure, failure_of, short_of_memory
 T = TypeVar("T")
 
 
-class Room:
+class MemoryRetry:
     """`room.do(work, what)` does work of many threads side by side.
 
     Work that ran out of memory is done once more, alone: when the others have left, and before

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.codec.codec import FEATURE_LAYERS
+from worker.speech.codec.wav2vec2 import FEATURE_LAYERS
 from worker.speech.codec.weight_norm import fold
 
 WEIGHTS = {"model.safetensors", "pytorch_model.bin"}

@@ -31,7 +31,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from worker.errors import NotAvailableError, RequestError, SetupError
-from worker.speech.grammar import Plan
+from worker.speech.grammar import Grammar
 from worker.speech.spelling import plain_form
 from worker.speech.voice import CodecSizes, Gender, Level, Style, Voice
 
@@ -119,27 +119,27 @@ class Prompter:
 
     # Answers
 
-    def speech_plan(self, voice: Voice) -> Plan:
+    def speech_plan(self, voice: Voice) -> Grammar:
         """What may follow `speech_prompt`: at least one semantic token, then more or the end."""
         # The prompt itself may have opened the semantic tokens.
         opened = voice.style is not None or voice.transcript is not None
         return self._opened_plan if opened else self._whole_plan
 
     @cached_property
-    def _opened_plan(self) -> Plan:
+    def _opened_plan(self) -> Grammar:
         codes = frozenset(self._semantic)
-        return Plan(steps=(codes, codes | {self.end_id}), end=self.end_id)
+        return Grammar(steps=(codes, codes | {self.end_id}), end=self.end_id)
 
     @cached_property
-    def _whole_plan(self) -> Plan:
+    def _whole_plan(self) -> Grammar:
         opening = frozenset(self._names("<|start_semantic_token|>"))
-        return Plan((opening, *self._opened_plan.steps), end=self.end_id)
+        return Grammar((opening, *self._opened_plan.steps), end=self.end_id)
 
     def semantic_codes(self, tokens: Iterable[int]) -> tuple[int, ...]:
         """The codec's codes in an answer to `speech_prompt`."""
         return tuple(self._semantic[token] for token in tokens if token in self._semantic)
 
-    def design_plan(self, style: Style) -> Plan:
+    def design_plan(self, style: Style) -> Grammar:
         """What may follow `design_prompt`, up to the voice's last global token."""
         pitch = PITCH_VALUES if style.pitch_value is None else (style.pitch_value,)
         speed = SPEED_VALUES if style.speed_value is None else (style.speed_value,)
@@ -151,7 +151,7 @@ class Prompter:
             self._names("<|start_global_token|>"),
             *(self._globals for _ in range(self.sizes.voice_length)),
         )
-        return Plan(steps=tuple(frozenset(step) for step in steps))
+        return Grammar(steps=tuple(frozenset(step) for step in steps))
 
     def some_voice(self) -> Voice:
         """A voice in tokens that the model has, whatever it sounds like."""

@@ -17,7 +17,7 @@ from worker.voices.saved import Voices
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenVoice:
     """The voice that a job speaks with, and the one that it keeps with save_voice."""
 
     speaking: Voice
@@ -35,7 +35,7 @@ def choose_voice(
     fetch_reference: Callable[[str, Path, Cancellation], Path],
     folder: Path,
     cancellation: Cancellation,
-) -> Chosen:
+) -> ChosenVoice:
     """The voice that the request names; a style is designed for the `first` sentence.
 
     `fetch_reference` brings reference audio into `folder`. Raises VoiceError, DownloadError and
@@ -44,7 +44,7 @@ def choose_voice(
     if request.style is not None:
         designed = engine.design(request.style, first, sampling, cancellation)
         used = VoiceUsed(source="style", name=request.save_voice)
-        return Chosen(designed.voice, designed.voice, used, designed.tokens)
+        return ChosenVoice(designed.voice, designed.voice, used, designed.tokens)
     if request.prompt_speech_url is not None:
         file = fetch_reference(request.prompt_speech_url, folder, cancellation)
         whole = voices.listen(file, request.prompt_text, cancellation)
@@ -60,4 +60,4 @@ def choose_voice(
                 field="voice",
             )
     speaking = whole if request.uses_transcript else replace(whole, transcript=None)
-    return Chosen(speaking, whole, used)
+    return ChosenVoice(speaking, whole, used)

@@ -23,7 +23,7 @@ import soundfile
 
 from tests.conftest import DEMO_VOICE
 from worker.cancellation import Cancellation
-from worker.components import Parts
+from worker.components import Components
 from worker.serve.runpod_handler import Service, make_handler
 from worker.speech.engine import Engine
 from worker.storage.keys import Keys
@@ -85,7 +85,7 @@ def main(root: Path, model: Path, places: list[str]) -> None:
         folder = {"scratch": scratch, "output": output, "cache": cache}.get(place)
         for size in SIZES[place]:
             voices = Voices(engine, storage, KEYS, cache / f"tiny@{size}")
-            parts = Parts(engine, voices, storage, KEYS, 60, 7200, fetch)
+            parts = Components(engine, voices, storage, KEYS, 60, 7200, fetch)
             for number, job in enumerate(JOBS):
                 handle = make_handler(parts, Service(remembers=True))
                 asked = {"id": f"{place}-{size}-{number}", "input": job}

@@ -24,7 +24,7 @@ from tests.support.dry_gpu import Gpu, SynchronisedError
 from tests.support.dry_gpu.engine import loaded, replays, unsynchronised
 from worker.speech.batch import sampling
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Batcher
+from worker.speech.batch.scheduler import Scheduler
 from worker.speech.device_checks import FREE_BYTES
 from worker.speech.engine import Engine
 from worker.speech.lm import attention, rotary, torch_model
@@ -49,14 +49,14 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[Gpu], list[int]]:
 
     def guard(gpu: Gpu) -> list[int]:
         rows: list[int] = []
-        step = Batcher._step
+        step = Scheduler._step
 
-        def guarded(batcher: Batcher) -> None:
+        def guarded(batcher: Scheduler) -> None:
             rows.append(len(batcher._batch))
             with gpu.unsynchronised():
                 step(batcher)
 
-        monkeypatch.setattr(Batcher, "_step", guarded)
+        monkeypatch.setattr(Scheduler, "_step", guarded)
         return rows
 
     return guard
@@ -187,7 +187,7 @@ def long_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     """flash-attn is told lengths of 64 bits."""
     see = attention.see
 
-    def seen(positions: Tensor, *more: Any, **options: Any) -> attention.Sight:
+    def seen(positions: Tensor, *more: Any, **options: Any) -> attention.AttentionInputs:
         return replace(see(positions, *more, **options), before=positions[:, 0])
 
     monkeypatch.setattr(torch_model, "see", seen)

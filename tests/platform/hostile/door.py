@@ -13,7 +13,7 @@ from typing import Any
 from tests.conftest import DEMO_VOICE
 from tests.platform.hostile.watch import Seen, Watch
 from worker import errors
-from worker.components import Parts
+from worker.components import Components
 from worker.errors import WorkerError
 from worker.net.download import Limits
 from worker.serve.runpod_handler import make_handler
@@ -70,7 +70,7 @@ class Door:
         (self.private / "secret.wav").write_bytes(DEMO_VOICE.read_bytes())
         self._watch = watch
         self._runner = asyncio.Runner()
-        parts = Parts(
+        parts = Components(
             engine=engine,
             voices=Voices(engine, self.storage, KEYS, folder / "cache"),
             storage=self.storage,
@@ -81,7 +81,7 @@ class Door:
         )
         self.serve_with(parts)
 
-    def serve_with(self, parts: Parts) -> None:
+    def serve_with(self, parts: Components) -> None:
         """Answer the next jobs with these parts."""
         self.parts = parts
         self._handle = make_handler(parts)

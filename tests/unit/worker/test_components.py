@@ -12,7 +12,7 @@ from tests.support.small_parts import ToneEngine
 from volume.layout import locked_wheel
 from worker import components as module
 from worker.cancellation import Cancellation
-from worker.components import Parts
+from worker.components import Components
 from worker.errors import SetupError
 from worker.settings import Settings
 from worker.speech.engine import Engine
@@ -30,8 +30,8 @@ def settings(volume: Path, **more: Any) -> Settings:
     return Settings(**given)
 
 
-def load(volume: Path, engine: Any = None, **more: Any) -> Parts:
-    return Parts.load(settings(volume, **more), lambda: engine or ToneEngine())
+def load(volume: Path, engine: Any = None, **more: Any) -> Components:
+    return Components.load(settings(volume, **more), lambda: engine or ToneEngine())
 
 
 def test_all_is_of_the_settings(volume: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_model_that_is_not_there_is_a_setup_error_before_anything_is_loaded(
         pytest.fail("it is loaded")
 
     with pytest.raises(SetupError, match="volume install --model other"):
-        Parts.load(settings(volume, spark_model="other"), loading)
+        Components.load(settings(volume, spark_model="other"), loading)
 
 
 def test_the_engine_is_loaded_here_where_no_other_thread_does(
@@ -86,7 +86,7 @@ def test_the_engine_is_loaded_here_where_no_other_thread_does(
 
     monkeypatch.setattr(module.Engine, "load", load_engine)
     monkeypatch.setattr(module, "check_hardware", seen.append)
-    Parts.load(settings(volume, spark_dtype="float32"))
+    Components.load(settings(volume, spark_dtype="float32"))
     model = volume / "SparkTTS-serverless" / "models" / "mine@1"
     assert seen == [locked_wheel("flash-attn"), (model, "float32")]
 
@@ -100,7 +100,7 @@ def test_hardware_that_cannot_be_used_is_told_before_the_engine_is_loaded(
     monkeypatch.setattr(module.Engine, "load", lambda *_given: pytest.fail("it is loaded"))
     monkeypatch.setattr(module, "check_hardware", refuse)
     with pytest.raises(SetupError, match="too old"):
-        Parts.load(settings(volume))
+        Components.load(settings(volume))
 
 
 def test_the_aligner_is_of_the_languages_that_are_installed(
@@ -143,7 +143,7 @@ def test_what_fails_first_is_told_and_not_what_follows_from_it(
     (volume / "SparkTTS-serverless" / "models" / "mine@1" / "aligner").mkdir()
     monkeypatch.setattr(module.Aligner, "load", lambda _folders: fail("aligner"))
     with pytest.raises(SetupError, match=f"the {first} is damaged"):
-        Parts.load(settings(volume), lambda: fail("engine"))
+        Components.load(settings(volume), lambda: fail("engine"))
 
 
 @pytest.mark.parametrize("broken", ["engine", "aligner"])
@@ -160,6 +160,6 @@ def test_a_failure_is_told_while_the_other_is_not_through(
     (volume / "SparkTTS-serverless" / "models" / "mine@1" / "aligner").mkdir()
     monkeypatch.setattr(module.Aligner, "load", lambda _folders: load("aligner"))
     with pytest.raises(SetupError, match=f"the {broken} is damaged"):
-        Parts.load(settings(volume), lambda: load("engine"))
+        Components.load(settings(volume), lambda: load("engine"))
     assert not told.is_set()
     told.set()

@@ -25,7 +25,7 @@ from tests.support.small_parts import TEXT, SmallParts, small_parts
 from volume.layout import locked_wheel
 from volume.stops import STOPS
 from worker import __main__ as worker_main
-from worker.components import Parts
+from worker.components import Components
 from worker.errors import SetupError, StorageError
 from worker.logs import log
 from worker.serve import shutdown
@@ -97,12 +97,12 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         monkeypatch.setitem(sys.modules, name, module)
     world = World(small, sdk)
 
-    def load(settings: Settings, loading: Callable[[], Any]) -> Parts:
+    def load(settings: Settings, loading: Callable[[], Any]) -> Components:
         world.loaded.append(settings)
         assert loading() is small.engine
         return small.parts
 
-    monkeypatch.setattr(Parts, "load", load)
+    monkeypatch.setattr(Components, "load", load)
     monkeypatch.setattr(worker_main, "_load_engine", lambda *_given: small.engine)
     monkeypatch.setattr(worker_main.gc, "freeze", lambda: None)  # not for all tests after this
     monkeypatch.setattr(worker_main, "sweep_scratch", lambda: world.swept.append(True))
@@ -204,7 +204,7 @@ def test_parts_that_cannot_be_loaded_are_told(
     def fail(*_: object) -> None:
         raise SetupError("the weights are damaged")
 
-    monkeypatch.setattr(Parts, "load", fail)
+    monkeypatch.setattr(Components, "load", fail)
     assert worker_main.main() == 1
     assert "the weights are damaged" in capsys.readouterr().err
     assert not world.sdk.config
@@ -216,7 +216,7 @@ def test_an_error_that_nobody_expected_is_told_in_one_line_with_its_traceback(
     def fail(*_: object) -> None:
         raise RecursionError("too deep\nand more")
 
-    monkeypatch.setattr(Parts, "load", fail)
+    monkeypatch.setattr(Components, "load", fail)
     assert worker_main.main() == 1
     (line,) = capsys.readouterr().err.splitlines()
     told = json.loads(line)
@@ -268,7 +268,7 @@ def test_a_start_that_fails_is_told_while_other_threads_are_not_through(
         raise SetupError("the weights are damaged")
 
     monkeypatch.setattr(worker_main, "_load_engine", lambda *_given: told.wait(60))
-    monkeypatch.setattr(Parts, "load", fail)
+    monkeypatch.setattr(Components, "load", fail)
     assert worker_main.main() == 1
     assert not told.is_set()
     told.set()

@@ -20,7 +20,7 @@ from worker import speak
 from worker.api.request import SpeechRequest
 from worker.audio import files
 from worker.audio.waveform import Audio
-from worker.components import Parts
+from worker.components import Components
 from worker.errors import DeviceError
 from worker.logs import log
 from worker.settings import Settings
@@ -42,7 +42,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _loaded(small: SmallParts, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setattr(Parts, "load", lambda _settings: small.parts)
+    monkeypatch.setattr(Components, "load", lambda _settings: small.parts)
     handlers, level, propagate = log.handlers[:], log.level, log.propagate
     interval = sys.getswitchinterval()
     yield
@@ -152,7 +152,7 @@ def test_a_wrong_option_is_refused_before_anything_is_loaded(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Parts, "load", lambda _settings: pytest.fail("it is loaded"))
+    monkeypatch.setattr(Components, "load", lambda _settings: pytest.fail("it is loaded"))
     if said is None:
         with pytest.raises(SystemExit):
             call(*options)
@@ -169,7 +169,7 @@ def test_a_place_that_cannot_be_written_is_told_before_all_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
     (tmp_path / "file").write_text("x")
-    monkeypatch.setattr(Parts, "load", lambda _settings: pytest.fail("it is loaded"))
+    monkeypatch.setattr(Components, "load", lambda _settings: pytest.fail("it is loaded"))
     assert call("--out", tmp_path / place) == 1
     assert re.match(r"error: .*a\.wav cannot be written: [A-Z]", capsys.readouterr().err)
 

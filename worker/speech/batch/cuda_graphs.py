@@ -34,7 +34,7 @@ def holding(sizes: Sequence[int], wanted: int) -> int:
     return next(size for size in sizes if wanted <= size)
 
 
-class Graphs:
+class CudaGraphs:
     """The captured steps of at most `slots` rows of `positions` positions."""
 
     def __init__(

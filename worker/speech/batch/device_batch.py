@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from worker.logs import log
-from worker.speech.batch.cuda_graphs import Graphs
-from worker.speech.batch.output_head import Head
-from worker.speech.batch.sampling import Cuts, Sampling, cuts, draw, row_uniforms
+from worker.speech.batch.cuda_graphs import CudaGraphs
+from worker.speech.batch.output_head import OutputHead
+from worker.speech.batch.sampling import BatchSampling, Sampling, cuts, draw, row_uniforms
 from worker.speech.device import on_device
 from worker.speech.device_errors import short_of_memory
 from worker.speech.lm.interface import Cache, Decoder
@@ -36,7 +36,7 @@ def width(how: Sampling) -> int:
     return next(width for width in WIDTHS if top_k <= width)
 
 
-class RowState:
+class DeviceBatch:
     """State of `slots` rows of at most `positions` tokens, one tensor a quantity."""
 
     def __init__(self, lm: Decoder, slots: int, positions: int) -> None:
@@ -53,8 +53,8 @@ class RowState:
         self.top_k = torch.ones(slots, 1, dtype=torch.long, device=device)
         self.top_p = torch.ones(slots, 1, device=device)
         self._most = [NARROW] * slots  # the draws' widths
-        self._graphs: Graphs | None = None
-        self._captured: Head | None = None  # the head that the graphs draw from
+        self._graphs: CudaGraphs | None = None
+        self._captured: OutputHead | None = None  # the head that the graphs draw from
         # What the graphs alone use: whose draw counts, and the states that it starts from.
         self._speaking = torch.zeros(slots, dtype=torch.bool, device=device)
         self._speaks = [False] * slots  # the same, where the host can read it
@@ -99,7 +99,7 @@ class RowState:
         """Leave nothing of a row whose states were no numbers, wherever it stands or stood."""
         self.cache.scrub()
 
-    def capture(self, head: Head) -> None:
+    def capture(self, head: OutputHead) -> None:
         """Capture the steps, and the draw from this head; there must be no rows yet.
 
         Where that cannot be, steps run as they are written; but raises what says that the memory
@@ -110,7 +110,7 @@ class RowState:
         states = self._feed(1, 1)
         self._hidden = states.new_zeros(len(self._most), states.shape[1])
         try:
-            self._graphs = Graphs(
+            self._graphs = CudaGraphs(
                 self._advance,
                 lambda count: self._draw_speaking(count, head),
                 len(self._most),
@@ -140,7 +140,7 @@ class RowState:
         self._graphs.advance(count, length)
         return self._hidden[:count]
 
-    def draws_captured(self, head: Head, most: int) -> bool:
+    def draws_captured(self, head: OutputHead, most: int) -> bool:
         """Whether `draw_captured` serves this head and width."""
         return self._graphs is not None and head is self._captured and most == NARROW
 
@@ -157,7 +157,7 @@ class RowState:
         assert self._graphs is not None  # noqa: S101 - the caller has asked draws_captured
         return self._graphs.draw(count)
 
-    def draw(self, hidden: Tensor, places: Places, head: Head) -> Tensor:
+    def draw(self, hidden: Tensor, places: Places, head: OutputHead) -> Tensor:
         """Draw the next token of the rows at `places` from their states [n, D]: ids [n]."""
         found = self._most[places] if isinstance(places, slice) else [
             self._most[place] for place in places
@@ -178,7 +178,7 @@ class RowState:
         assert self._hidden is not None  # noqa: S101 - made before anything is captured
         self._hidden[:count] = self._feed(count, length)
 
-    def _draw_speaking(self, count: int, head: Head) -> Tensor:
+    def _draw_speaking(self, count: int, head: OutputHead) -> Tensor:
         """As `draw`, of the first `count` rows, but nothing changes for those that do not speak."""
         assert self._hidden is not None  # noqa: S101
         tokens = self._next(self._hidden[:count], slice(0, count), head, NARROW)
@@ -191,14 +191,14 @@ class RowState:
         drawn.add_(speaking).clamp_(max=last)
         return tokens
 
-    def _next(self, hidden: Tensor, places: slice | Tensor, head: Head, most: int) -> Tensor:
+    def _next(self, hidden: Tensor, places: slice | Tensor, head: OutputHead, most: int) -> Tensor:
         """The next tokens [n] from states [n, D]; `most` is at least each one's top_k."""
         logits = head.logits(hidden)  # [n, tokens of the head]
         drawn = self.drawn[places]
         if head.end is not None:
             early = drawn < self.end_from[places]
             logits[:, head.end] = logits[:, head.end].masked_fill(early, float("-inf"))
-        how = Cuts(self.temperature[places], self.top_k[places], self.top_p[places], most)
+        how = BatchSampling(self.temperature[places], self.top_k[places], self.top_p[places], most)
         uniform = self.uniforms[places].gather(1, drawn[:, None])[:, 0]
         drawn_at = draw(logits, how, uniform)
         return torch.where(drawn_at < 0, NOTHING, head.ids[drawn_at.clamp(min=0)])

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from worker.speech.device import on_device
-from worker.speech.grammar import Plan
+from worker.speech.grammar import Grammar
 from worker.speech.lm.interface import Decoder, Logits
 
 KEPT = 64  # plans, and heads, that are kept for the next job
 
 
 @dataclass(frozen=True)
-class Route:
+class GrammarRoute:
     """A plan with its steps shared out among few heads.
 
     A step that allows what the last one does, but for the end, uses the last one's head, with the
@@ -30,7 +30,7 @@ class Route:
     length: float  # tokens of the answer; infinite where it has an end
 
     @classmethod
-    def of(cls, plan: Plan) -> Route:
+    def of(cls, plan: Grammar) -> GrammarRoute:
         """Of a plan."""
         last = plan.steps[-1]
         cuts = tuple(
@@ -57,7 +57,7 @@ class Route:
 
 
 @dataclass(frozen=True)
-class Head:
+class OutputHead:
     """The output matrix cut to some tokens, in order of their ids."""
 
     ids: Tensor  # long [n]
@@ -65,24 +65,24 @@ class Head:
     end: int | None  # place of the end token
 
 
-class Routes:
+class OutputHeads:
     """Routes and heads of one decoder, the last ones kept."""
 
     def __init__(self, lm: Decoder) -> None:
         self._lm = lm
-        self._routes: OrderedDict[Plan, Route] = OrderedDict()
-        self._heads: OrderedDict[tuple[frozenset[int], int | None], Head] = OrderedDict()
-        self._lasting: dict[tuple[frozenset[int], int | None], Head] = {}
+        self._routes: OrderedDict[Grammar, GrammarRoute] = OrderedDict()
+        self._heads: OrderedDict[tuple[frozenset[int], int | None], OutputHead] = OrderedDict()
+        self._lasting: dict[tuple[frozenset[int], int | None], OutputHead] = {}
 
-    def find(self, plan: Plan) -> Route:
+    def find(self, plan: Grammar) -> GrammarRoute:
         """The plan's route. Equal cuts of routes that are kept are one object, quick to compare."""
-        route = self._routes.pop(plan, None) or self._shared(Route.of(plan))
+        route = self._routes.pop(plan, None) or self._shared(GrammarRoute.of(plan))
         self._routes[plan] = route
         while len(self._routes) > KEPT:
             self._routes.popitem(last=False)
         return route
 
-    def head(self, cut: frozenset[int], end: int | None) -> Head:
+    def head(self, cut: frozenset[int], end: int | None) -> OutputHead:
         """The head of a cut; `end` is the token that ends an answer, where one does."""
         lasting = self._lasting.get((cut, end))
         if lasting is not None:
@@ -93,17 +93,17 @@ class Routes:
             self._heads.popitem(last=False)
         return head
 
-    def keep(self, cut: frozenset[int], end: int | None) -> Head:
+    def keep(self, cut: frozenset[int], end: int | None) -> OutputHead:
         """The head of a cut, which is never let go."""
         head = self._lasting[cut, end] = self.head(cut, end)
         return head
 
-    def _made(self, cut: frozenset[int], end: int | None) -> Head:
+    def _made(self, cut: frozenset[int], end: int | None) -> OutputHead:
         ids = sorted(cut)
         place = ids.index(end) if end in cut else None
         tokens = torch.tensor(ids)
-        return Head(on_device(tokens, self._lm.device), self._lm.head(tokens), place)
+        return OutputHead(on_device(tokens, self._lm.device), self._lm.head(tokens), place)
 
-    def _shared(self, route: Route) -> Route:
+    def _shared(self, route: GrammarRoute) -> GrammarRoute:
         known = {cut: cut for other in self._routes.values() for cut in other.cuts}
         return replace(route, cuts=tuple(known.setdefault(cut, cut) for cut in route.cuts))

@@ -27,7 +27,7 @@ class Sampling:
 
 
 @dataclass
-class Cuts:
+class BatchSampling:
     """The sampling of each row of a batch, where the logits are: [rows, 1] each."""
 
     temperature: Tensor  # float32, above 0
@@ -50,7 +50,7 @@ def cuts(sampling: Sampling, n: int) -> tuple[float, int, float]:
     return sampling.temperature, min(sampling.top_k or n, n), sampling.top_p
 
 
-def candidates(logits: Tensor, sampling: Sampling | Cuts) -> tuple[Tensor, Tensor]:
+def candidates(logits: Tensor, sampling: Sampling | BatchSampling) -> tuple[Tensor, Tensor]:
     """What may be drawn, most likely first.
 
     `logits` [rows, n] -> probabilities [rows, k] (each row sums to 1, cut tokens have 0) and the
@@ -61,7 +61,7 @@ def candidates(logits: Tensor, sampling: Sampling | Cuts) -> tuple[Tensor, Tenso
     temperature: float | Tensor
     top_k: int | Tensor
     top_p: float | Tensor
-    if isinstance(sampling, Cuts):
+    if isinstance(sampling, BatchSampling):
         temperature, top_k, top_p = sampling.temperature, sampling.top_k, sampling.top_p
         k = min(sampling.most, n)
     else:
@@ -78,7 +78,7 @@ def candidates(logits: Tensor, sampling: Sampling | Cuts) -> tuple[Tensor, Tenso
     return probabilities / probabilities.sum(-1, keepdim=True), positions
 
 
-def draw(logits: Tensor, sampling: Sampling | Cuts, uniform: Tensor) -> Tensor:
+def draw(logits: Tensor, sampling: Sampling | BatchSampling, uniform: Tensor) -> Tensor:
     """One position for each row: logits [rows, n], uniform [rows] -> positions [rows].
 
     A row whose logits leave nothing that could be drawn (NaN among them) gets -1.

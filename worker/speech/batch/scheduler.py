@@ -24,10 +24,10 @@ from torch import Tensor
 from worker.cancellation import Cancellation
 from worker.errors import BusyError, JobCancelledError, SynthesisError
 from worker.logs import log
-from worker.speech.batch.device_batch import NOTHING, RowState
-from worker.speech.batch.output_head import Route, Routes
+from worker.speech.batch.device_batch import NOTHING, DeviceBatch
+from worker.speech.batch.output_head import GrammarRoute, OutputHeads
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.sequence import Answer, Answering, Drawn, Row
+from worker.speech.batch.sequence import Answer, Drawn, SequenceRequest, TokenSequence
 from worker.speech.device import (
     FIRST,
     alone_and_failed,
@@ -37,8 +37,8 @@ from worker.speech.device import (
     stream_on,
 )
 from worker.speech.device_errors import Failure, device_failure, failure_of, short_of_memory
-from worker.speech.fair_lock import Turns
-from worker.speech.grammar import Plan
+from worker.speech.fair_lock import FairLock
+from worker.speech.grammar import Grammar
 from worker.speech.lm.interface import Decoder
 
 LINGER = 0.25  # seconds that the thread waits for more before it ends
@@ -48,7 +48,7 @@ PREFILL = 1024
 PREFILL_PADDED = 8192
 
 
-class Batcher:
+class Scheduler:
     """Runs rows through one decoder; the only one that touches its cache.
 
     At most `slots` rows run at once, at most `positions` tokens long, prompt included, and
@@ -62,7 +62,7 @@ class Batcher:
         slots: int = 16,
         positions: int | None = None,
         max_waiting: int = 4096,
-        turns: Turns | None = None,
+        turns: FairLock | None = None,
     ) -> None:
         self._lm = lm
         self.slots = slots
@@ -70,28 +70,28 @@ class Batcher:
         self._max_waiting = max_waiting
         self._device_turn: AbstractContextManager[object] = turns or nullcontext()
         self._stream = stream_on(lm.device, FIRST)
-        self._routes = Routes(lm)
-        self._main: Route | None = None  # whose steps are captured
+        self._routes = OutputHeads(lm)
+        self._main: GrammarRoute | None = None  # whose steps are captured
         with on(self._stream):
-            self._state: RowState | None = RowState(lm, slots, self.positions)
-        self._batch: list[Answering] = []  # by place
+            self._state: DeviceBatch | None = DeviceBatch(lm, slots, self.positions)
+        self._batch: list[TokenSequence] = []  # by place
         self._turns = 0
         self._unread: deque[Drawn] = deque()
         self._on_gpu = lm.device.type == "cuda"
         self._lag = 1 if self._on_gpu else 0
-        self._waiting: dict[Hashable, deque[Answering]] = {}
+        self._waiting: dict[Hashable, deque[TokenSequence]] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     def submit(
         self,
-        rows: Sequence[Row],
-        plan: Plan,
+        rows: Sequence[SequenceRequest],
+        plan: Grammar,
         sampling: Sampling,
         *,
         job: Hashable = None,
         cancellation: Cancellation | None = None,
-    ) -> list[Answering]:
+    ) -> list[TokenSequence]:
         """Queue rows together; their answers come through the Answerings, in the same order.
 
         Raises SynthesisError when a prompt leaves no room, BusyError when too much waits.
@@ -106,7 +106,7 @@ class Batcher:
             return []
         with self._changed:
             route = self._routes.find(plan)
-            asked = [Answering(row, route, sampling, job) for row in rows]
+            asked = [TokenSequence(row, route, sampling, job) for row in rows]
             if self._queued + len(rows) > self._max_waiting:
                 raise BusyError(
                     f"{self._max_waiting} sentences wait already; try again in a moment"
@@ -121,7 +121,7 @@ class Batcher:
                 cancellation.call(partial(self.cancel, one))
         return asked
 
-    def prepare(self, plan: Plan) -> None:
+    def prepare(self, plan: Grammar) -> None:
         """Make what rows of this plan will need, so that the first one does not wait for it.
 
         To be called before the first row is. Where memory is short, fewer rows run at once.
@@ -142,7 +142,7 @@ class Batcher:
                 self._halve()
         self._main = route
 
-    def cancel(self, asked: Answering) -> None:
+    def cancel(self, asked: TokenSequence) -> None:
         """Give the row up: it waits no longer, and leaves the batch before the next step."""
         asked.finish(JobCancelledError("the job was cancelled"))
 
@@ -152,10 +152,10 @@ class Batcher:
             return len(self._batch), self._queued
 
     @property
-    def _rows(self) -> RowState:
+    def _rows(self) -> DeviceBatch:
         """The batch on the device: after a shrink, made anew by the first row that joins."""
         if self._state is None:
-            self._state = RowState(self._lm, self.slots, self.positions)
+            self._state = DeviceBatch(self._lm, self.slots, self.positions)
             if self._main is not None:
                 self._state.capture(self._routes.head(self._main.cuts[-1], self._main.end))
         return self._state
@@ -251,7 +251,7 @@ class Batcher:
         hidden = self._lm.prefill(prompts, self._rows.cache.rows(first, len(joining)))
         self._choose(hidden, first, joining)
 
-    def _admit(self, free: int) -> Iterator[Answering]:
+    def _admit(self, free: int) -> Iterator[TokenSequence]:
         """The next rows: of the job with the fewest running, within a bound on prompt tokens."""
         running: dict[Hashable, int] = {}
         for asked in self._batch:
@@ -294,7 +294,7 @@ class Batcher:
         self._choose(hidden, 0, self._batch, stepped=True)
 
     def _choose(
-        self, hidden: Tensor, first: int, rows: Sequence[Answering], *, stepped: bool = False
+        self, hidden: Tensor, first: int, rows: Sequence[TokenSequence], *, stepped: bool = False
     ) -> None:
         """Draw a token of each row from its hidden state [rows, D], as its plan has it now.
 
@@ -318,7 +318,7 @@ class Batcher:
             tokens = self._rows.draw(states, places, head)
             self._note([rows[i] for i in members], tokens)
 
-    def _note(self, rows: Sequence[Answering | None], tokens: Tensor) -> None:
+    def _note(self, rows: Sequence[TokenSequence | None], tokens: Tensor) -> None:
         """The rows' next tokens are drawn: read them when they have come."""
         for asked in rows:
             if asked is not None:
@@ -364,7 +364,7 @@ class Batcher:
         if self._on_gpu:
             empty_cache()
 
-    def _requeue(self, rows: Sequence[Answering]) -> None:
+    def _requeue(self, rows: Sequence[TokenSequence]) -> None:
         with self._changed:
             for asked in reversed(rows):
                 queue = self._waiting.pop(asked.job, deque())
@@ -386,8 +386,10 @@ class Batcher:
             asked.finish(error)
 
 
-def answer(lm: Decoder, rows: Sequence[Row], plan: Plan, sampling: Sampling) -> list[Answer]:
+def answer(
+    lm: Decoder, rows: Sequence[SequenceRequest], plan: Grammar, sampling: Sampling
+) -> list[Answer]:
     """The answers of all rows, in order, from one batch of their own."""
     longest = max(len(row.prompt) + row.limit for row in rows)
-    batcher = Batcher(lm, slots=len(rows), positions=longest)
+    batcher = Scheduler(lm, slots=len(rows), positions=longest)
     return [asked.answer() for asked in batcher.submit(rows, plan, sampling)]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from worker.errors import SynthesisError
 from worker.speech.batch.device_batch import NOTHING, width
-from worker.speech.batch.output_head import Route
+from worker.speech.batch.output_head import GrammarRoute
 from worker.speech.batch.sampling import Sampling
 
 
@@ -28,7 +28,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Row:
+class SequenceRequest:
     """One sequence: its prompt, the name that its draws are derived from, and its most tokens."""
 
     prompt: tuple[int, ...]
@@ -41,12 +41,12 @@ class Drawn:
     """Tokens on their way from the device."""
 
     turn: int
-    rows: list[Answering | None]  # None: what stands there was not drawn for anyone
+    rows: list[TokenSequence | None]  # None: what stands there was not drawn for anyone
     tokens: Tensor  # long [rows], in the host's memory once `event` has come
     event: torch.cuda.Event | None
 
     @classmethod
-    def on_its_way(cls, turn: int, rows: list[Answering | None], tokens: Tensor) -> Drawn:
+    def on_its_way(cls, turn: int, rows: list[TokenSequence | None], tokens: Tensor) -> Drawn:
         """Of tokens where they were drawn."""
         if tokens.device.type != "cuda":
             return cls(turn, rows, tokens, None)
@@ -64,11 +64,11 @@ class Drawn:
 
 
 @dataclass(eq=False)
-class Answering:
+class TokenSequence:
     """A row on its way: asked by one thread, answered by the batcher's."""
 
-    row: Row
-    route: Route
+    row: SequenceRequest
+    route: GrammarRoute
     sampling: Sampling
     job: Hashable
     tokens: list[int] = field(default_factory=list)  # read from the device

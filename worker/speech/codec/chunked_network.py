@@ -42,7 +42,7 @@ def context_of(network: nn.Module) -> int:
     return reach
 
 
-class Windows:
+class ChunkedNetwork:
     """Feeds a sequence, as it arrives, through a network; gives each output once it is final."""
 
     def __init__(

@@ -23,17 +23,16 @@ from torch import Tensor, nn
 from worker.errors import SetupError, SynthesisError
 from worker.logs import log
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.codec.chunked_network import Windows, context_of
-from worker.speech.codec.cpu_vocoder import NativeWaveGenerator
+from worker.speech.codec.chunked_network import ChunkedNetwork, context_of
+from worker.speech.codec.cpu_vocoder import CpuVocoder
 from worker.speech.codec.speech_stream import SpeechStream
 from worker.speech.codec.upstream import Upstream
-from worker.speech.codec.wav2vec2 import FEATURE_LAYERS, Features
-from worker.speech.codec.weight_norm import built_folded, fold, is_weight_normed
+from worker.speech.codec.wav2vec2 import Wav2Vec2Features
+from worker.speech.codec.weight_norm import built_folded, fold
 from worker.speech.native.build import cpu_has_bfloat16
 from worker.speech.tensors import Uninitialised, read_tensors
 from worker.speech.voice import CodecSizes
 
-__all__ = ["FEATURE_LAYERS", "AudioParameters", "Codec", "SpeechStream", "is_weight_normed"]
 PRENET_LENGTH = 512  # tokens in a window of the prenet, its context included
 WAVE_LENGTH = 256  # tokens in a window of the wave generator, its context included
 SPEAKER_ENCODER = "speaker_encoder.speaker_encoder."
@@ -56,7 +55,7 @@ class Codec:
         self,
         upstream: Upstream,
         bicodec: Any,  # upstream's class, which is not typed
-        features: Features,
+        features: Wav2Vec2Features,
         audio: AudioParameters,
         sizes: CodecSizes,
         dtype: torch.dtype,
@@ -68,9 +67,9 @@ class Codec:
         self.sizes = sizes
         self.dtype = dtype
         self._contexts = context_of(bicodec.prenet), context_of(bicodec.decoder)
-        self._native: NativeWaveGenerator | None = None
+        self._native: CpuVocoder | None = None
         if dtype == torch.bfloat16 and self.device.type == "cpu":
-            self._native = NativeWaveGenerator.open(bicodec.decoder)
+            self._native = CpuVocoder.open(bicodec.decoder)
         if self._native is not None:
             bicodec.decoder = nn.Identity()  # its weights are packed: these are let go
         else:
@@ -102,7 +101,7 @@ class Codec:
         return cls(
             upstream=upstream,
             bicodec=bicodec,
-            features=Features.load(checkpoint.features, device),
+            features=Wav2Vec2Features.load(checkpoint.features, device),
             dtype=dtype,
             audio=AudioParameters(
                 sample_rate=int(top["sample_rate"]),
@@ -202,7 +201,7 @@ class Codec:
         vectors: Tensor = self._bicodec.quantizer.detokenize(tokens)
         return vectors
 
-    def _prenet(self, condition: Tensor) -> Windows:
+    def _prenet(self, condition: Tensor) -> ChunkedNetwork:
         """From a token's vectors to what the wave generator speaks, in the voice's condition."""
 
         def network(vectors: Tensor) -> Tensor:
@@ -210,9 +209,9 @@ class Codec:
             return spoken + condition.unsqueeze(-1)
 
         fixed = self.device.type == "cuda"  # where cuDNN makes a plan for each new length
-        return Windows(network, 1, self._contexts[0], PRENET_LENGTH, fixed=fixed)
+        return ChunkedNetwork(network, 1, self._contexts[0], PRENET_LENGTH, fixed=fixed)
 
-    def _wave_generator(self) -> Windows:
+    def _wave_generator(self) -> ChunkedNetwork:
         """From there to samples."""
 
         def network(spoken: Tensor) -> Tensor:
@@ -224,7 +223,7 @@ class Codec:
 
         compiled = self._native is None and self.dtype != torch.float32
         fixed = compiled or self.device.type == "cuda"
-        return Windows(network, self.audio.hop, self._contexts[1], WAVE_LENGTH, fixed=fixed)
+        return ChunkedNetwork(network, self.audio.hop, self._contexts[1], WAVE_LENGTH, fixed=fixed)
 
     def _reference_clip(self, wav: NDArray[Any]) -> NDArray[Any]:
         """The first seconds of the reference, repeated when it is shorter (upstream's rule)."""

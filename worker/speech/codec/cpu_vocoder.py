@@ -85,7 +85,7 @@ class _Packed:
         )
 
 
-class NativeWaveGenerator:
+class CpuVocoder:
     """Tokens' vectors to samples, in bfloat16 with float32 sums."""
 
     def __init__(self, kernel: build.Kernel, generator: Any) -> None:
@@ -105,7 +105,7 @@ class NativeWaveGenerator:
         self._layers = (_Layer * len(structures))(*structures)
 
     @classmethod
-    def open(cls, generator: Any) -> NativeWaveGenerator | None:
+    def open(cls, generator: Any) -> CpuVocoder | None:
         """None where this machine cannot run it."""
         kernel = build.Kernel.of("wave", EXTENSIONS, torch.get_num_threads())
         return None if kernel is None else cls(kernel, generator)

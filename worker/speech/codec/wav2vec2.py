@@ -80,7 +80,7 @@ class FeatureConfig:
         )
 
 
-class Features:
+class Wav2Vec2Features:
     """The model: samples at 16 kHz -> semantic features, 50 a second."""
 
     def __init__(self, config: FeatureConfig, tensors: dict[str, Tensor]) -> None:
@@ -88,7 +88,7 @@ class Features:
         self._tensors = tensors
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device) -> Features:
+    def load(cls, folder: Path, device: torch.device) -> Wav2Vec2Features:
         """From a folder in transformers' layout, in float32; on a CPU it stays mapped.
 
         Raises SetupError where the files do not fit.

@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 
 @dataclass(frozen=True)
-class Sight:
+class AttentionInputs:
     """What all layers of one forward share."""
 
     positions: Tensor  # long [B, S]: of the new tokens, one after the other in each row
@@ -29,7 +29,7 @@ class Sight:
 
 # Queries, new keys and values [B, S, H or K, D], the layer's cache of both [B, P, K, D] -> [B, S,
 # H, D]. The new keys and values are in the cache afterwards.
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Sight], Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, AttentionInputs], Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Kernel:
 
 def see(
     positions: Tensor, length: int, dtype: torch.dtype, *, masked: bool = True, whole: bool = False
-) -> Sight:
+) -> AttentionInputs:
     """Each new token sees the positions up to its own.
 
     `masked` is the kernel's; `whole`: the new tokens are all that there is of each row, from
@@ -56,7 +56,7 @@ def see(
         hidden = every > positions[:, :, None]
         bias = torch.zeros(hidden.shape, dtype=dtype, device=device)
         bias = bias.masked_fill(hidden, float("-inf"))[:, None]
-    return Sight(positions, rows, positions[:, 0].to(torch.int32), length, bias)
+    return AttentionInputs(positions, rows, positions[:, 0].to(torch.int32), length, bias)
 
 
 def attention_for(device: torch.device, dtype: torch.dtype) -> Kernel:
@@ -71,7 +71,7 @@ def attention_for(device: torch.device, dtype: torch.dtype) -> Kernel:
 
 
 def torch_attention(
-    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, sight: Sight
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, sight: AttentionInputs
 ) -> Tensor:
     """By scaled_dot_product_attention: heads that share keys are taken for more queries."""
     b, s, heads, d = q.shape
@@ -103,7 +103,7 @@ def _flash_attention() -> Attend:
     with_cache = import_module("flash_attn").flash_attn_with_kvcache
 
     def attend(
-        q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, sight: Sight
+        q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, sight: AttentionInputs
     ) -> Tensor:
         out: Tensor = with_cache(q, keys, values, k, v, cache_seqlens=sight.before, causal=True)
         return out

@@ -24,18 +24,15 @@ from worker.speech.checkpoint import Place
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_weights import (
     BLOCK,
-    GROUP,
     WEIGHTS,
     Kernel,
     Layer,
     Matrix,
     Weights,
-    fits,
 )
 from worker.speech.lm.rotary import rotary
 from worker.speech.tensors import map_tensors
 
-__all__ = ["GROUP", "Int8Cache", "Int8Head", "Int8LanguageModel", "Kernel", "Packed", "fits"]
 _KINDS = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 
 

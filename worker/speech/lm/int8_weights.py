@@ -210,7 +210,7 @@ def _layer_size(config: LMConfig, kernel: Kernel) -> int:
     return sum(packed_size(kernel, *shape) for shape in _shapes(config))
 
 
-def fits(config: LMConfig) -> str | None:
+def why_unsupported(config: LMConfig) -> str | None:
     """Why these sizes are none of the kernel's, or None when they are."""
     if config.head_dim % GROUP or config.head_dim > 128:
         return f"heads of {config.head_dim} channels"
@@ -228,7 +228,7 @@ def read_ahead(folder: Path, dtype: str) -> Weights | None:
     if dtype not in {"auto", "int8"} or GPU.exists() or set(EXTENSIONS) - build.cpu_flags():
         return None
     config = LMConfig.read(folder / "config.json")
-    if fits(config):
+    if why_unsupported(config):
         return None
     kernel = Kernel.open(max(1, cores() - 1))
     return None if kernel is None else Weights.read(folder, config, kernel)

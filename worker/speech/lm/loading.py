@@ -11,7 +11,7 @@ from worker.logs import log
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_model import Int8LanguageModel
-from worker.speech.lm.int8_weights import Kernel, Weights, fits
+from worker.speech.lm.int8_weights import Kernel, Weights, why_unsupported
 from worker.speech.lm.interface import Decoder
 from worker.speech.lm.torch_model import LanguageModel
 from worker.speech.native.build import cpu_has_bfloat16
@@ -30,7 +30,7 @@ def load_language_model(
     """The language model on the fastest kernels that `dtype` and the device leave."""
     if dtype == INT8 or (dtype == "auto" and device.type == "cpu"):
         unfit = "it needs a CPU" if device.type != "cpu" else None
-        unfit = unfit or fits(LMConfig.read(published.language_model / "config.json"))
+        unfit = unfit or why_unsupported(LMConfig.read(published.language_model / "config.json"))
         weights = None if unfit else int8_weights()
         kernel = None if unfit else Kernel.open(torch.get_num_threads())
         if kernel is not None:

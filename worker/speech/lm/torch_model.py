@@ -18,13 +18,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from worker.errors import SetupError
 from worker.speech.device import on_device
-from worker.speech.lm.attention import Attend, Kernel, Sight, attention_for, see
+from worker.speech.lm.attention import Attend, AttentionInputs, Kernel, attention_for, see
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.kv_cache import KVCache
 from worker.speech.lm.rotary import rotary, rotate
 from worker.speech.tensors import Uninitialised, read_tensors
 
-__all__ = ["Head", "KVCache", "LMConfig", "LanguageModel", "rotary"]
 Head = Callable[[Tensor], Tensor]  # hidden states [B, D] -> logits [B, n] of n chosen tokens
 
 
@@ -54,7 +53,7 @@ class Attention(nn.Module):
             return out
         return torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=-1)
 
-    def forward(self, x: Tensor, layer: int, cache: KVCache, view: View) -> Tensor:
+    def forward(self, x: Tensor, layer: int, cache: KVCache, view: LayerInputs) -> Tensor:
         """x [B, S, D] -> [B, S, D]."""
         b, s, _ = x.shape
         qkv = self._project(x).view(b, s, -1, self.head_dim)
@@ -128,7 +127,7 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, layer: int, cache: KVCache, view: View) -> Tensor:
+    def forward(self, x: Tensor, layer: int, cache: KVCache, view: LayerInputs) -> Tensor:
         """x [B, S, D] -> [B, S, D]."""
         x = x + self.self_attn(self.input_layernorm(x), layer, cache, view)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
@@ -136,12 +135,12 @@ class Block(nn.Module):
 
 
 @dataclass(frozen=True)
-class View:
+class LayerInputs:
     """What all layers of one forward share."""
 
     cos: Tensor  # [B, S, 1, head_dim]
     sin: Tensor
-    sight: Sight
+    sight: AttentionInputs
     attend: Attend
 
 
@@ -230,7 +229,7 @@ class LanguageModel(nn.Module):
         )
         length = int(positions.max()) + 1 if length is None else length
         sight = see(positions, length, dtype, masked=self.masked, whole=whole)
-        view = View(cos, sin, sight, self.attention.attend)
+        view = LayerInputs(cos, sin, sight, self.attention.attend)
         x = self.embed_tokens(ids)
         for index, layer in enumerate(self.layers):
             x = layer(x, index, cache, view)

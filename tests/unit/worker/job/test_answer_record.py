@@ -19,7 +19,7 @@ from worker.api.response import SpeechResponse, WordTiming
 from worker.cancellation import Cancellation
 from worker.errors import JobCancelledError, StorageError
 from worker.job import answer_record
-from worker.job.answer_record import Manifests, digest, settled_seed
+from worker.job.answer_record import AnswerRecords, digest, settled_seed
 from worker.job.result_keys import ResultKeys
 from worker.logs import log
 from worker.storage.keys import Keys
@@ -70,7 +70,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.storage = Bucket(folder / "storage")
-        self.manifests = Manifests(self.storage, KEYS)
+        self.manifests = AnswerRecords(self.storage, KEYS)
         self.request = parse_request(ASKED)
         self.keys = ResultKeys.of(self.request, "job-1", KEYS)
 

@@ -16,7 +16,7 @@ from worker.api.response import SpokenSegment
 from worker.audio.spool import Clip, Spool
 from worker.audio.waveform import Audio
 from worker.errors import StorageError
-from worker.job.sentence_stream import Segments
+from worker.job.sentence_stream import SentenceStream
 
 RATE = 16_000
 LONG = 20.0
@@ -55,8 +55,8 @@ class Desk:
         if self.deaf is not None:
             raise self.deaf
 
-    def segments(self, total: int = 3, gap: float = 0.25) -> Segments:
-        return Segments(self.announce, self.store, self.spool, self.folder, "wav", total, gap)
+    def segments(self, total: int = 3, gap: float = 0.25) -> SentenceStream:
+        return SentenceStream(self.announce, self.store, self.spool, self.folder, "wav", total, gap)
 
     def sound(self, seconds: float, amplitude: float = 0.5) -> Clip:
         return self.spool.add(Audio(tone(400.0, seconds, RATE, amplitude), RATE))
@@ -71,7 +71,7 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
 
 
-def add_three(desk: Desk, segments: Segments) -> None:
+def add_three(desk: Desk, segments: SentenceStream) -> None:
     for _ in range(3):
         segments.add("A.", desk.sound(0.1))
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from worker.speech.fair_lock import Turns
+from worker.speech.fair_lock import FairLock
 
 
 def until(condition: Callable[[], object], seconds: float = 10) -> None:
@@ -20,7 +20,7 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
 
 
 def test_who_asked_first_is_let_in_first() -> None:
-    turns, order = Turns(), []
+    turns, order = FairLock(), []
 
     def enter(n: int) -> None:
         with turns:
@@ -39,7 +39,7 @@ def test_who_asked_first_is_let_in_first() -> None:
 
 
 def test_whoever_comes_while_the_turn_is_handed_on_waits() -> None:
-    turns, go, order = Turns(), threading.Event(), []
+    turns, go, order = FairLock(), threading.Event(), []
 
     def second() -> None:
         with turns:
@@ -65,7 +65,7 @@ def test_whoever_comes_while_the_turn_is_handed_on_waits() -> None:
 
 
 def test_never_two_at_once() -> None:
-    turns, inside, most = Turns(), [], []
+    turns, inside, most = FairLock(), [], []
 
     def work() -> None:
         for _ in range(50):
@@ -82,7 +82,7 @@ def test_never_two_at_once() -> None:
 
 
 def test_a_turn_that_failed_is_handed_on_and_its_error_is_told() -> None:
-    turns = Turns()
+    turns = FairLock()
     with pytest.raises(ValueError, match="odd"), turns:
         raise ValueError("odd")
     entered = threading.Event()

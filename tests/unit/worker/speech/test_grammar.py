@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from tests.support.toy_decoder import VOCABULARY, ToyDecoder
-from worker.speech.batch.output_head import KEPT, Route, Routes
-from worker.speech.grammar import Plan
+from worker.speech.batch.output_head import KEPT, GrammarRoute, OutputHeads
+from worker.speech.grammar import Grammar
 
 
-def plan(*steps: set[int], end: int | None = None) -> Plan:
-    return Plan(tuple(frozenset(step) for step in steps), end)
+def plan(*steps: set[int], end: int | None = None) -> Grammar:
+    return Grammar(tuple(frozenset(step) for step in steps), end)
 
 
-def route(*steps: set[int], end: int | None = None) -> Route:
-    return Route.of(plan(*steps, end=end))
+def route(*steps: set[int], end: int | None = None) -> GrammarRoute:
+    return GrammarRoute.of(plan(*steps, end=end))
 
 
 # Routes
@@ -78,7 +78,7 @@ def test_the_last_step_holds_on() -> None:
 
 
 def test_a_head_has_its_tokens_in_order_and_knows_the_place_of_the_end() -> None:
-    routes = Routes(ToyDecoder())
+    routes = OutputHeads(ToyDecoder())
     head = routes.head(frozenset({40, 3, 17}), 17)
     assert head.ids.tolist() == [3, 17, 40]
     assert head.end == 1
@@ -87,19 +87,19 @@ def test_a_head_has_its_tokens_in_order_and_knows_the_place_of_the_end() -> None
 
 
 def test_an_end_that_a_cut_lacks_has_no_place() -> None:
-    routes = Routes(ToyDecoder())
+    routes = OutputHeads(ToyDecoder())
     assert routes.head(frozenset({1, 2}), 3).end is None
     assert routes.head(frozenset({1, 2}), None).end is None
 
 
 def test_the_same_tokens_with_and_without_an_end_are_two_heads() -> None:
-    routes = Routes(ToyDecoder())
+    routes = OutputHeads(ToyDecoder())
     cut = frozenset({1, 2, 3})
     assert [routes.head(cut, end).end for end in (None, 2, 3, None, 2)] == [None, 1, 2, None, 1]
 
 
 def test_heads_and_routes_are_made_once() -> None:
-    routes = Routes(ToyDecoder())
+    routes = OutputHeads(ToyDecoder())
     one = plan({1, 2}, {3, 4})
     assert routes.find(one) is routes.find(plan({1, 2}, {3, 4}))
     assert routes.head(frozenset({1, 2}), 1) is routes.head(frozenset({1, 2}), 1)
@@ -107,7 +107,7 @@ def test_heads_and_routes_are_made_once() -> None:
 
 
 def test_what_is_in_use_is_kept_and_the_longest_unused_is_let_go() -> None:
-    routes = Routes(ToyDecoder())
+    routes = OutputHeads(ToyDecoder())
     finders: list[Callable[[int], object]] = [
         lambda n: routes.find(plan({n, 1000})),
         lambda n: routes.head(frozenset({n // 10, 20 + n % 10, 40}), None),
@@ -126,7 +126,7 @@ def test_what_is_in_use_is_kept_and_the_longest_unused_is_let_go() -> None:
 
 def test_equal_cuts_of_two_plans_are_one_object() -> None:
     """They are compared at each step, and have 8,193 members while the model speaks."""
-    routes = Routes(ToyDecoder())
+    routes = OutputHeads(ToyDecoder())
     one = routes.find(plan({9}, {1, 2}, {1, 2, 0}, end=0))
     other = routes.find(plan({1, 2}, {1, 2, 0}, end=0))
     assert other.cuts[-1] is one.cuts[-1]
@@ -137,7 +137,7 @@ def test_equal_cuts_of_two_plans_are_one_object() -> None:
 def test_a_head_that_is_to_last_outlives_all_others() -> None:
     """The captured steps draw from it: another one of the same tokens would not be theirs."""
     decoder = ToyDecoder()
-    routes = Routes(decoder)
+    routes = OutputHeads(decoder)
     cut = frozenset({1, 2})
     kept = routes.keep(cut, 1)
     for n in range(2 * KEPT):

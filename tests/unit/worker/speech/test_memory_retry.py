@@ -19,7 +19,7 @@ from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.codec import Codec
 from worker.speech.codec.upstream import find_upstream
 from worker.speech.device import PLENTY
-from worker.speech.memory_retry import Room
+from worker.speech.memory_retry import MemoryRetry
 
 SHORT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
@@ -87,7 +87,7 @@ def test_a_stream_that_failed_goes_on_where_it_was(short: tuple[Codec, Memory]) 
 
 
 def test_what_did_not_fit_is_done_again_alone() -> None:
-    room, inside, together = Room(), [0], threading.Barrier(4)
+    room, inside, together = MemoryRetry(), [0], threading.Barrier(4)
     crowds: list[int] = []
     guard = threading.Lock()
 
@@ -118,7 +118,7 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
         time.sleep(0.001)
 
 
-def lets_in(room: Room) -> bool:
+def lets_in(room: MemoryRetry) -> bool:
     """Whether the next work is done, and not waited for without end."""
     done = threading.Event()
     threading.Thread(target=lambda: room.do(done.set, "a test"), daemon=True).start()
@@ -126,7 +126,7 @@ def lets_in(room: Room) -> bool:
 
 
 def test_while_one_waits_to_be_alone_nobody_comes_in_and_then_all_do() -> None:
-    room, order = Room(), []
+    room, order = MemoryRetry(), []
     go, guard, both = threading.Event(), threading.Lock(), threading.Barrier(2)
 
     def note(what: str) -> None:
@@ -167,7 +167,7 @@ def test_while_one_waits_to_be_alone_nobody_comes_in_and_then_all_do() -> None:
 
 @pytest.mark.parametrize("error", [SHORT, MemoryError(), RuntimeError("CUDA error: out of memory")])
 def test_what_is_short_of_memory_is_done_twice_and_no_more(error: Exception) -> None:
-    room, calls = Room(), []
+    room, calls = MemoryRetry(), []
 
     def short() -> None:
         calls.append((room._inside, room._alone))
@@ -180,7 +180,7 @@ def test_what_is_short_of_memory_is_done_twice_and_no_more(error: Exception) -> 
 
 
 def test_what_fits_is_done_once_and_what_fits_alone_twice() -> None:
-    room, calls = Room(), []
+    room, calls = MemoryRetry(), []
 
     def work() -> int:
         calls.append(1)
@@ -197,7 +197,7 @@ def test_what_fits_is_done_once_and_what_fits_alone_twice() -> None:
 
 
 def test_another_failure_of_the_lone_try_is_told_as_it_is() -> None:
-    room, errors = Room(), [torch.OutOfMemoryError(str(SHORT)), ValueError("odd")]
+    room, errors = MemoryRetry(), [torch.OutOfMemoryError(str(SHORT)), ValueError("odd")]
 
     def work() -> None:
         raise errors.pop(0)
@@ -228,12 +228,12 @@ def test_what_was_too_much_is_let_go_and_given_back_before_the_next_try(
 
     monkeypatch.setattr(torch.cuda, "empty_cache", give_back)
     with pytest.raises(MemoryShortError):
-        Room().do(work, "a test")
+        MemoryRetry().do(work, "a test")
     assert events == ["work", [None], "work", [None, None]]
 
 
 def test_what_does_not_fit_alone_is_an_error_and_the_next_one_is_done() -> None:
-    room = Room()
+    room = MemoryRetry()
 
     def never() -> None:
         raise torch.OutOfMemoryError(str(SHORT))
@@ -250,7 +250,7 @@ def test_a_broken_device_is_not_tried_again() -> None:
         calls.append(1)
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    room = Room()
+    room = MemoryRetry()
     with pytest.raises(RuntimeError, match="illegal"):
         room.do(broken, "a test")
     assert calls == [1]
@@ -270,7 +270,7 @@ def test_what_only_sounds_like_short_memory_beside_plenty_is_a_broken_device(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (PLENTY, 80 << 30))
-    room = Room()
+    room = MemoryRetry()
 
     def work() -> None:
         raise RuntimeError(errors.pop(0))

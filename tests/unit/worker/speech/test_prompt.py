@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from tests.support.random_checkpoint import Sizes, make_tokenizer
 from worker.errors import NotAvailableError, RequestError, SetupError
-from worker.speech.batch.output_head import Route
+from worker.speech.batch.output_head import GrammarRoute
 from worker.speech.prompt import GENDERS, LEVELS, Prompter
 from worker.speech.voice import CodecSizes, Style, Voice
 
@@ -193,7 +193,7 @@ def test_an_answer_has_at_least_one_code_then_more_or_the_end(
     expected = [*({name} for name in opening), codes, codes | {"<|im_end|>"}]
     assert [names(tokenizer, step) for step in plan.steps] == expected
     assert plan.end == full.end_id == tokenizer.token_to_id("<|im_end|>")
-    route = Route.of(plan)
+    route = GrammarRoute.of(plan)
     assert route.end_from == len(opening) + 1
     assert [tokenizer.id_to_token(i) for i in route.forced] == opening
 
@@ -223,7 +223,7 @@ def test_a_design_chooses_what_the_style_leaves_open(
     ]
     assert plan.end is None
     forced = 1 if pitch is None else 2 if speed is None else 5
-    assert len(Route.of(plan).forced) == forced
+    assert len(GrammarRoute.of(plan).forced) == forced
 
 
 def test_a_designed_voice_is_what_the_answer_says(full: Prompter, tokenizer: Tokenizer) -> None:

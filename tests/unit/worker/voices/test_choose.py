@@ -15,7 +15,7 @@ from worker.errors import VoiceError
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Designed, Engine
 from worker.speech.voice import Style, Voice
-from worker.voices.choose import Chosen, choose_voice
+from worker.voices.choose import ChosenVoice, choose_voice
 from worker.voices.saved import Voices
 
 SAMPLING = Sampling(seed=7)
@@ -48,7 +48,7 @@ class Stage:
         self.asked.append(("saved", name, *cancellation))
         return self.saved_voice
 
-    def choose(self, **job: object) -> Chosen:
+    def choose(self, **job: object) -> ChosenVoice:
         return choose_voice(
             parse_request({"text": "One. Two."} | job),
             "One.",
@@ -64,7 +64,7 @@ class Stage:
 def test_a_style_is_designed_for_the_first_sentence() -> None:
     stage = Stage()
     chosen = stage.choose(gender="male", save_voice="bob")
-    assert chosen == Chosen(TIMBRE, TIMBRE, VoiceUsed(source="style", name="bob"), 38)
+    assert chosen == ChosenVoice(TIMBRE, TIMBRE, VoiceUsed(source="style", name="bob"), 38)
     assert stage.asked == [("design", Style("male"), "One.", SAMPLING, stage.cancellation)]
 
 
@@ -78,7 +78,7 @@ def test_a_reference_is_fetched_and_heard(words: str | None) -> None:
     stage = Stage()
     chosen = stage.choose(prompt_speech_url=PLACE, prompt_text=words, save_voice="bob")
     whole = Voice((1, 2), (3, 4), words)
-    assert chosen == Chosen(whole, whole, VoiceUsed(source="reference", name="bob"), 0)
+    assert chosen == ChosenVoice(whole, whole, VoiceUsed(source="reference", name="bob"), 0)
     assert stage.asked == [
         ("fetch", PLACE, Path("scratch"), stage.cancellation),
         ("listen", Path("scratch/reference.wav"), words, stage.cancellation),
@@ -87,7 +87,7 @@ def test_a_reference_is_fetched_and_heard(words: str | None) -> None:
 
 def test_a_saved_voice_is_looked_up_by_its_name() -> None:
     stage = Stage()
-    assert stage.choose(voice="bob") == Chosen(
+    assert stage.choose(voice="bob") == ChosenVoice(
         WHOLE, WHOLE, VoiceUsed(source="saved", name="bob"), 0
     )
     assert stage.asked == [("saved", "bob", stage.cancellation)]

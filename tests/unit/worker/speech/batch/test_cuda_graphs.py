@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from worker.speech import device
-from worker.speech.batch.cuda_graphs import LENGTHS, SIZES, Graphs, holding, up_to
+from worker.speech.batch.cuda_graphs import LENGTHS, SIZES, CudaGraphs, holding, up_to
 
 
 class Captured:
@@ -47,14 +47,14 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return events
 
 
-def captured(cuda: list[object], slots: int, positions: int, *, masked: bool = True) -> Graphs:
+def captured(cuda: list[object], slots: int, positions: int, *, masked: bool = True) -> CudaGraphs:
     """Of draws whose tokens say their size and the place."""
 
     def draw(size: int) -> torch.Tensor:
         cuda.append(("draw", size))
         return torch.arange(size) + 1000 * size
 
-    return Graphs(
+    return CudaGraphs(
         lambda size, length: cuda.append(("advance", size, length)),
         draw,
         slots,

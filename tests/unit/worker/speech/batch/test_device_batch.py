@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tests.support.toy_decoder import VOCABULARY, ToyDecoder
 from worker.speech.batch import device_batch as rows_module
-from worker.speech.batch.device_batch import ALL, NARROW, NOTHING, Places, RowState, width
-from worker.speech.batch.output_head import Head
+from worker.speech.batch.device_batch import ALL, NARROW, NOTHING, DeviceBatch, Places, width
+from worker.speech.batch.output_head import OutputHead
 from worker.speech.batch.sampling import Sampling
 from worker.speech.lm.torch_model import LanguageModel
 
@@ -28,10 +28,10 @@ def lm(tiny_checkpoint: Path) -> LanguageModel:
     return LanguageModel.load(tiny_checkpoint / "LLM", torch.float32, CPU)
 
 
-def started(lm: LanguageModel, slots: int) -> tuple[RowState, Head]:
-    rows = RowState(lm, slots, 1024)
+def started(lm: LanguageModel, slots: int) -> tuple[DeviceBatch, OutputHead]:
+    rows = DeviceBatch(lm, slots, 1024)
     ids = torch.arange(20, 400)
-    head = Head(ids, lm.head(ids), end=7)
+    head = OutputHead(ids, lm.head(ids), end=7)
     hidden = lm.prefill(PROMPTS, rows.cache.rows(0, len(PROMPTS)))
     for place, (prompt, how) in enumerate(zip(PROMPTS, SAMPLINGS, strict=True)):
         rows.set(place, f"row {place}", 50, len(prompt), 0, 1, how)
@@ -39,7 +39,7 @@ def started(lm: LanguageModel, slots: int) -> tuple[RowState, Head]:
     return rows, head
 
 
-def turn(rows: RowState, count: int, length: int, head: Head) -> Tensor:
+def turn(rows: DeviceBatch, count: int, length: int, head: OutputHead) -> Tensor:
     """A step of the first rows: their tokens."""
     return rows.draw(rows.advance(count, length), slice(0, count), head)
 
@@ -98,9 +98,9 @@ END = 11
 STEPS = 14
 
 
-def toy(slots: int, positions: int = 64) -> tuple[RowState, Head]:
+def toy(slots: int, positions: int = 64) -> tuple[DeviceBatch, OutputHead]:
     decoder = ToyDecoder()
-    return RowState(decoder, slots, positions), Head(TOKENS, decoder.head(TOKENS), END)
+    return DeviceBatch(decoder, slots, positions), OutputHead(TOKENS, decoder.head(TOKENS), END)
 
 
 def states(seed: int, rows: int) -> Tensor:
@@ -110,7 +110,7 @@ def states(seed: int, rows: int) -> Tensor:
     return made
 
 
-def begin(rows: RowState, place: int, which: int, drawn: int = 0) -> None:
+def begin(rows: DeviceBatch, place: int, which: int, drawn: int = 0) -> None:
     rows.set(place, f"row {which}", 50, 5 + which, drawn, which % 3, EACH[which])
 
 
@@ -285,8 +285,8 @@ def test_a_step_feeds_each_row_its_last_token_at_its_place() -> None:
             return super().step(ids, positions, cache, length)
 
     decoder = Decoder()
-    rows = RowState(decoder, 4, 64)
-    head = Head(TOKENS, decoder.head(TOKENS), None)
+    rows = DeviceBatch(decoder, 4, 64)
+    head = OutputHead(TOKENS, decoder.head(TOKENS), None)
     for place, fed_before in enumerate((5, 9)):
         rows.set(place, "row", 20, fed_before, 0, 0, Sampling(temperature=0))
     sums = torch.tensor([3, 30])  # of what each was fed before
@@ -336,11 +336,11 @@ def test_a_wide_row_beside_narrow_ones_looks_at_all_that_it_may(
 ) -> None:
     """Of 380 tokens that are equally likely; the rows that stand first look at 64."""
     ids = torch.arange(20, 400)
-    head = Head(ids, lm.head(ids), end=None)
+    head = OutputHead(ids, lm.head(ids), end=None)
     states = torch.zeros(1, lm.config.hidden_size)
     how, drawn = Sampling(top_k=0, top_p=1.0, seed=6), []
     for slots, where in ((3, places), (1, slice(0, 1))):
-        rows = RowState(lm, slots, 64)
+        rows = DeviceBatch(lm, slots, 64)
         for place in range(slots):
             wide = place == slots - 1
             rows.set(place, "row", 50, 3, 0, 0, how if wide else Sampling(top_k=5))
@@ -381,11 +381,11 @@ class Eager:
 
 
 @pytest.fixture
-def captured(monkeypatch: pytest.MonkeyPatch) -> Callable[[RowState, Head], Eager]:
+def captured(monkeypatch: pytest.MonkeyPatch) -> Callable[[DeviceBatch, OutputHead], Eager]:
     """Captures as on a GPU, which is a name here."""
     monkeypatch.setattr(rows_module, "Graphs", Eager)
 
-    def capture(rows: RowState, head: Head) -> Eager:
+    def capture(rows: DeviceBatch, head: OutputHead) -> Eager:
         rows._lm.device = torch.device("cuda")
         rows.capture(head)
         rows._lm.device = CPU
@@ -406,7 +406,7 @@ def test_nothing_is_captured_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_captured_holds_all_slots_and_leaves_the_rows_as_new(
-    captured: Callable[[RowState, Head], Eager],
+    captured: Callable[[DeviceBatch, OutputHead], Eager],
 ) -> None:
     rows, head = toy(3)
     graphs = captured(rows, head)
@@ -452,7 +452,7 @@ def test_where_steps_cannot_be_captured_they_run_as_they_are_written(
 
 
 def test_the_captured_draw_is_of_one_head_and_of_narrow_rows(
-    captured: Callable[[RowState, Head], Eager],
+    captured: Callable[[DeviceBatch, OutputHead], Eager],
 ) -> None:
     rows, head = toy(2)
     assert not rows.draws_captured(head, NARROW)
@@ -464,7 +464,7 @@ def test_the_captured_draw_is_of_one_head_and_of_narrow_rows(
 
 @pytest.mark.parametrize("speaking", [[0, 1, 2], [0, 2], [1], [2, 1], []])
 def test_a_captured_draw_is_that_of_the_rows_that_speak_and_leaves_the_others(
-    captured: Callable[[RowState, Head], Eager], speaking: list[int]
+    captured: Callable[[DeviceBatch, OutputHead], Eager], speaking: list[int]
 ) -> None:
     """Whether they spoke the last time or not; the places past the batch run along."""
     (plain, head), (rows, _) = toy(4), toy(4)
@@ -490,7 +490,7 @@ def test_a_captured_draw_is_that_of_the_rows_that_speak_and_leaves_the_others(
 
 
 def test_counters_of_captured_rows_stay_where_there_is_room(
-    captured: Callable[[RowState, Head], Eager],
+    captured: Callable[[DeviceBatch, OutputHead], Eager],
 ) -> None:
     rows, head = toy(2, positions=8)
     captured(rows, head)
@@ -504,7 +504,7 @@ def test_counters_of_captured_rows_stay_where_there_is_room(
 
 
 def test_a_captured_row_without_numbers_draws_nothing(
-    captured: Callable[[RowState, Head], Eager],
+    captured: Callable[[DeviceBatch, OutputHead], Eager],
 ) -> None:
     rows, head = toy(2)
     captured(rows, head)

@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from worker.speech.batch.sampling import Cuts, Sampling, candidates, cuts, draw, row_uniforms
+from worker.speech.batch.sampling import (
+    BatchSampling,
+    Sampling,
+    candidates,
+    cuts,
+    draw,
+    row_uniforms,
+)
 
 UNCUT = Sampling(temperature=1.0, top_k=0, top_p=1.0)
 
@@ -54,7 +61,7 @@ def test_top_p_1_leaves_nothing_out() -> None:
     """Next to a token of nearly 1 the mass before the others is rounded to just 1."""
     found, _ = candidates(torch.tensor([[0.0, -25.0, -26.0]]), UNCUT)
     assert (found > 0).all()
-    alone = Cuts(torch.ones(1, 1), torch.full((1, 1), 3), torch.ones(1, 1), 3)
+    alone = BatchSampling(torch.ones(1, 1), torch.full((1, 1), 3), torch.ones(1, 1), 3)
     found, _ = candidates(torch.tensor([[0.0, -25.0, -26.0]]), alone)
     assert (found > 0).all()
 
@@ -131,9 +138,9 @@ SAMPLINGS = [
 ]
 
 
-def together(samplings: list[Sampling]) -> Cuts:
+def together(samplings: list[Sampling]) -> BatchSampling:
     each = [cuts(sampling, 1 << 30) for sampling in samplings]
-    return Cuts(
+    return BatchSampling(
         torch.tensor([[t] for t, _, _ in each]),
         torch.tensor([[k] for _, k, _ in each]),
         torch.tensor([[p] for _, _, p in each]),

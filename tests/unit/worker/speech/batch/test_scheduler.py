@@ -17,20 +17,20 @@ from worker.cancellation import Cancellation
 from worker.errors import BusyError, JobCancelledError, SynthesisError
 from worker.speech.batch import device_batch as rows_module
 from worker.speech.batch import scheduler as module
-from worker.speech.batch.device_batch import NARROW, RowState
-from worker.speech.batch.output_head import Head, Route
+from worker.speech.batch.device_batch import NARROW, DeviceBatch
+from worker.speech.batch.output_head import GrammarRoute, OutputHead
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Batcher, answer
-from worker.speech.batch.sequence import Answer, Answering, Row
-from worker.speech.fair_lock import Turns
-from worker.speech.grammar import Plan
+from worker.speech.batch.scheduler import Scheduler, answer
+from worker.speech.batch.sequence import Answer, SequenceRequest, TokenSequence
+from worker.speech.fair_lock import FairLock
+from worker.speech.grammar import Grammar
 
-OPEN = Plan((EVERYTHING,) * 4000)  # as long as the row's limit lets it be
+OPEN = Grammar((EVERYTHING,) * 4000)  # as long as the row's limit lets it be
 GREEDY = Sampling(temperature=0)
 
 
-def row(*prompt: int, limit: int = 10) -> Row:
-    return Row(prompt, f"{prompt}", limit)
+def row(*prompt: int, limit: int = 10) -> SequenceRequest:
+    return SequenceRequest(prompt, f"{prompt}", limit)
 
 
 def until(condition: object, seconds: float = 10) -> None:
@@ -40,13 +40,13 @@ def until(condition: object, seconds: float = 10) -> None:
         time.sleep(0.001)
 
 
-def answers(asked: Sequence[Answering]) -> list[Answer]:
+def answers(asked: Sequence[TokenSequence]) -> list[Answer]:
     """All answers; a failure where one does not come, in place of a wait without end."""
     until(lambda: all(one.done for one in asked), 30)
     return [one.answer() for one in asked]
 
 
-def told(asked: Sequence[Answering]) -> list[list[int]]:
+def told(asked: Sequence[TokenSequence]) -> list[list[int]]:
     """The tokens of all answers."""
     return [list(one.tokens) for one in answers(asked)]
 
@@ -72,15 +72,15 @@ def test_rows_join_and_leave_and_are_never_mixed_up(
     asked: list[tuple[list[int], int]], slots: int
 ) -> None:
     decoder = ToyDecoder()
-    batcher = Batcher(decoder, slots)
-    rows = [Row(tuple(prompt), "row", limit) for prompt, limit in asked]
+    batcher = Scheduler(decoder, slots)
+    rows = [SequenceRequest(tuple(prompt), "row", limit) for prompt, limit in asked]
     assert told(batcher.submit(rows, OPEN, GREEDY)) == [expected(*one) for one in asked]
     assert max(decoder.batches, default=0) <= slots
 
 
 def test_a_row_joins_a_running_batch(held: tuple[ToyDecoder, threading.Event]) -> None:
     decoder, go = held
-    batcher = Batcher(decoder, 4)
+    batcher = Scheduler(decoder, 4)
     (first,) = batcher.submit([row(1, limit=500)], OPEN, GREEDY)
     until(lambda: batcher.occupancy() == (1, 0))
     (second,) = batcher.submit([row(2, limit=5)], OPEN, GREEDY)
@@ -95,7 +95,7 @@ def test_a_free_place_goes_to_the_job_with_the_fewest_rows(
     held: tuple[ToyDecoder, threading.Event],
 ) -> None:
     decoder, go = held
-    batcher = Batcher(decoder, 2)
+    batcher = Scheduler(decoder, 2)
     many = batcher.submit([row(n, limit=20) for n in range(1, 21)], OPEN, GREEDY, job="long")
     until(lambda: batcher.occupancy()[0] == 2)
     (one,) = batcher.submit([row(30, limit=20)], OPEN, GREEDY, job="short")
@@ -108,12 +108,12 @@ def test_a_free_place_goes_to_the_job_with_the_fewest_rows(
 
 
 def test_an_answer_tells_of_its_wait_and_its_company() -> None:
-    batcher = Batcher(ToyDecoder(), 2)
+    batcher = Scheduler(ToyDecoder(), 2)
     found = answers(batcher.submit([row(1), row(2), row(3)], OPEN, GREEDY))
     assert [a.occupancy for a in found] == [2, 2, 1]
     assert found[2].queue_seconds > found[0].queue_seconds
-    turns = Turns()
-    batcher = Batcher(ToyDecoder(), 2, turns=turns)
+    turns = FairLock()
+    batcher = Scheduler(ToyDecoder(), 2, turns=turns)
     with turns:
         asked = batcher.submit([row(1, limit=3), row(2, limit=10)], OPEN, GREEDY)
     assert [a.occupancy for a in answers(asked)] == [2, (2 * 2 + 7) / 9]
@@ -121,7 +121,7 @@ def test_an_answer_tells_of_its_wait_and_its_company() -> None:
 
 def test_a_cancelled_row_frees_its_place(held: tuple[ToyDecoder, threading.Event]) -> None:
     decoder, go = held
-    batcher = Batcher(decoder, 1)
+    batcher = Scheduler(decoder, 1)
     cancellation = Cancellation()
     (running,) = batcher.submit(
         [row(1, limit=4000)], OPEN, GREEDY, job="a", cancellation=cancellation
@@ -138,7 +138,7 @@ def test_a_cancelled_row_frees_its_place(held: tuple[ToyDecoder, threading.Event
 
 def test_a_row_that_waits_can_be_cancelled_too(held: tuple[ToyDecoder, threading.Event]) -> None:
     decoder, go = held
-    batcher = Batcher(decoder, 1)
+    batcher = Scheduler(decoder, 1)
     (first,) = batcher.submit([row(1)], OPEN, GREEDY)
     until(lambda: batcher.occupancy() == (1, 0))
     cancellation = Cancellation()
@@ -152,7 +152,7 @@ def test_a_row_that_waits_can_be_cancelled_too(held: tuple[ToyDecoder, threading
 
 
 def test_what_was_cancelled_before_is_not_run() -> None:
-    batcher = Batcher(ToyDecoder(), 1)
+    batcher = Scheduler(ToyDecoder(), 1)
     cancellation = Cancellation()
     cancellation.cancel()
     (asked,) = batcher.submit([row(1)], OPEN, GREEDY, cancellation=cancellation)
@@ -162,7 +162,7 @@ def test_what_was_cancelled_before_is_not_run() -> None:
 
 def test_too_much_waiting_is_refused(held: tuple[ToyDecoder, threading.Event]) -> None:
     decoder, go = held
-    batcher = Batcher(decoder, 1, max_waiting=2)
+    batcher = Scheduler(decoder, 1, max_waiting=2)
     batcher.submit([row(1)], OPEN, GREEDY)
     until(lambda: batcher.occupancy() == (1, 0))
     (second,) = batcher.submit([row(2)], OPEN, GREEDY)
@@ -174,12 +174,12 @@ def test_too_much_waiting_is_refused(held: tuple[ToyDecoder, threading.Event]) -
 
 def test_a_row_that_has_no_room_is_refused() -> None:
     with pytest.raises(SynthesisError, match="positions"):
-        Batcher(ToyDecoder(), 1, positions=100).submit([row(1, limit=100)], OPEN, GREEDY)
+        Scheduler(ToyDecoder(), 1, positions=100).submit([row(1, limit=100)], OPEN, GREEDY)
 
 
 def test_tokens_can_be_watched_as_they_come(held: tuple[ToyDecoder, threading.Event]) -> None:
     _decoder, go = held
-    (asked,) = Batcher(ToyDecoder(), 1).submit([row(1, limit=40)], OPEN, GREEDY)
+    (asked,) = Scheduler(ToyDecoder(), 1).submit([row(1, limit=40)], OPEN, GREEDY)
     go.set()
     seen = 0
     for count in (1, 15, 30, 60):
@@ -193,8 +193,8 @@ def test_tokens_can_be_watched_as_they_come(held: tuple[ToyDecoder, threading.Ev
 def test_an_end_ends_and_is_no_token() -> None:
     end = expected([7], 6)[5]
     first = expected([7], 6).index(end)
-    plan = Plan((EVERYTHING - {end}, EVERYTHING), end=end)
-    (asked,) = Batcher(ToyDecoder(), 1).submit([row(7, limit=100)], plan, GREEDY)
+    plan = Grammar((EVERYTHING - {end}, EVERYTHING), end=end)
+    (asked,) = Scheduler(ToyDecoder(), 1).submit([row(7, limit=100)], plan, GREEDY)
     answer = asked.answer()
     assert answer.ended
     assert list(answer.tokens) == expected([7], first)
@@ -202,23 +202,23 @@ def test_an_end_ends_and_is_no_token() -> None:
 
 def test_an_answer_does_not_end_before_its_least_length() -> None:
     generous = Sampling(temperature=5.0, top_k=0, top_p=1.0, min_tokens=30)
-    plan = Plan((EVERYTHING,), end=3)
+    plan = Grammar((EVERYTHING,), end=3)
     rows = [row(n, limit=2000) for n in range(1, 9)]
-    found = answers(Batcher(ToyDecoder(), 3).submit(rows, plan, generous))
+    found = answers(Scheduler(ToyDecoder(), 3).submit(rows, plan, generous))
     assert min(len(a.tokens) for a in found) >= 30
     assert all(a.ended for a in found)
 
 
 def test_what_has_no_choice_takes_no_step() -> None:
     decoder = ToyDecoder()
-    plan = Plan((frozenset({5}), frozenset({6}), EVERYTHING, EVERYTHING))
-    (asked,) = Batcher(decoder, 1).submit([row(1)], plan, GREEDY)
+    plan = Grammar((frozenset({5}), frozenset({6}), EVERYTHING, EVERYTHING))
+    (asked,) = Scheduler(decoder, 1).submit([row(1)], plan, GREEDY)
     assert list(asked.answer().tokens) == [5, 6, *expected([1, 5, 6], 2)]
     assert len(decoder.batches) == 1
 
 
 def test_the_thread_ends_when_nothing_is_left_and_comes_back() -> None:
-    batcher = Batcher(ToyDecoder(), 1)
+    batcher = Scheduler(ToyDecoder(), 1)
     for _ in range(2):
         (asked,) = batcher.submit([row(1)], OPEN, GREEDY)
         asked.answer()
@@ -227,7 +227,7 @@ def test_the_thread_ends_when_nothing_is_left_and_comes_back() -> None:
 
 def test_many_threads_share_a_batch() -> None:
     decoder = ToyDecoder()
-    batcher = Batcher(decoder, 8)
+    batcher = Scheduler(decoder, 8)
     answers: dict[int, list[int]] = {}
 
     def job(n: int) -> None:
@@ -249,12 +249,12 @@ def test_many_threads_share_a_batch() -> None:
 # Whose turn it is. The prompts tell who joined, and when.
 
 
-def one_token(*prompt: int) -> Row:
+def one_token(*prompt: int) -> SequenceRequest:
     """Answered by what its prompt gives, without a step."""
     return row(*prompt, limit=1)
 
 
-def long_prompt(length: int, first: int, limit: int = 1) -> Row:
+def long_prompt(length: int, first: int, limit: int = 1) -> SequenceRequest:
     return row(first, *[0] * (length - 1), limit=limit)
 
 
@@ -267,7 +267,7 @@ def test_free_places_go_to_the_job_that_has_the_fewest_rows_those_just_admitted_
     held: tuple[ToyDecoder, threading.Event],
 ) -> None:
     decoder, go = held
-    batcher = Batcher(decoder, 6)
+    batcher = Scheduler(decoder, 6)
     running = batcher.submit([row(1), row(2)], OPEN, GREEDY, job="long")
     until(lambda: decoder.prompts)
     more = batcher.submit([row(n) for n in range(3, 9)], OPEN, GREEDY, job="long")
@@ -281,7 +281,7 @@ def test_a_place_that_one_row_frees_goes_to_the_job_with_fewer_rows(
     held: tuple[ToyDecoder, threading.Event],
 ) -> None:
     decoder, go = held
-    batcher = Batcher(decoder, 2)
+    batcher = Scheduler(decoder, 2)
     many = batcher.submit(
         [row(1, limit=3), row(2, limit=40), *(row(n, limit=3) for n in range(3, 9))],
         OPEN,
@@ -296,8 +296,8 @@ def test_a_place_that_one_row_frees_goes_to_the_job_with_fewer_rows(
 
 
 def test_jobs_with_as_many_rows_take_turns() -> None:
-    decoder, turns = ToyDecoder(), Turns()
-    batcher = Batcher(decoder, 1, turns=turns)
+    decoder, turns = ToyDecoder(), FairLock()
+    batcher = Scheduler(decoder, 1, turns=turns)
     with turns:
         asked = [
             *batcher.submit([one_token(n) for n in (1, 2, 3)], OPEN, GREEDY, job="a"),
@@ -324,8 +324,8 @@ def test_jobs_with_as_many_rows_take_turns() -> None:
 def test_prompts_join_up_to_a_bound_but_always_one(
     lengths: tuple[int, ...], together: list[int]
 ) -> None:
-    decoder, turns = ToyDecoder(), Turns()
-    batcher = Batcher(decoder, 8, turns=turns)
+    decoder, turns = ToyDecoder(), FairLock()
+    batcher = Scheduler(decoder, 8, turns=turns)
     with turns:
         asked = batcher.submit([long_prompt(n, 1) for n in lengths], OPEN, GREEDY)
     answers(asked)
@@ -333,8 +333,8 @@ def test_prompts_join_up_to_a_bound_but_always_one(
 
 
 def test_a_row_that_was_held_back_is_the_next() -> None:
-    decoder, turns = ToyDecoder(), Turns()
-    batcher = Batcher(decoder, 8, turns=turns)
+    decoder, turns = ToyDecoder(), FairLock()
+    batcher = Scheduler(decoder, 8, turns=turns)
     with turns:
         asked = [
             *batcher.submit([long_prompt(600, 1)], OPEN, GREEDY, job="a"),
@@ -346,8 +346,8 @@ def test_a_row_that_was_held_back_is_the_next() -> None:
 
 
 def test_cancelled_rows_take_no_place_and_no_part_of_the_bound() -> None:
-    decoder, turns = ToyDecoder(), Turns()
-    batcher = Batcher(decoder, 2, turns=turns)
+    decoder, turns = ToyDecoder(), FairLock()
+    batcher = Scheduler(decoder, 2, turns=turns)
     cancellation = Cancellation()
     with turns:
         gone = batcher.submit(
@@ -366,8 +366,8 @@ def test_cancelled_rows_take_no_place_and_no_part_of_the_bound() -> None:
 
 
 def test_rows_run_beside_each_other_up_to_the_slots() -> None:
-    decoder, turns = ToyDecoder(), Turns()
-    batcher = Batcher(decoder, 3, turns=turns)
+    decoder, turns = ToyDecoder(), FairLock()
+    batcher = Scheduler(decoder, 3, turns=turns)
     with turns:
         asked = batcher.submit([row(n) for n in range(1, 8)], OPEN, GREEDY)
         assert batcher.occupancy() == (0, 7)
@@ -380,14 +380,14 @@ def test_rows_run_beside_each_other_up_to_the_slots() -> None:
 EVEN = frozenset(range(0, VOCABULARY, 2))
 MIXED = [
     OPEN,
-    Plan((EVEN, EVERYTHING) * 20),
-    Plan((frozenset({5}), frozenset({6}), EVEN, EVERYTHING, EVERYTHING)),
-    Plan((EVERYTHING - {3}, EVERYTHING), end=3),
-    Plan((frozenset({9}), EVERYTHING - {8}, EVERYTHING - {8}, EVERYTHING), end=8),
+    Grammar((EVEN, EVERYTHING) * 20),
+    Grammar((frozenset({5}), frozenset({6}), EVEN, EVERYTHING, EVERYTHING)),
+    Grammar((EVERYTHING - {3}, EVERYTHING), end=3),
+    Grammar((frozenset({9}), EVERYTHING - {8}, EVERYTHING - {8}, EVERYTHING), end=8),
 ]
 
 
-def mixed(batcher: Batcher, sampling: Sampling) -> list[Answering]:
+def mixed(batcher: Scheduler, sampling: Sampling) -> list[TokenSequence]:
     """Rows of all plans, of lengths that let them join and leave at many steps."""
     return [
         asked
@@ -401,7 +401,7 @@ def mixed(batcher: Batcher, sampling: Sampling) -> list[Answering]:
 @pytest.mark.parametrize("lag", [0, 1])
 @pytest.mark.parametrize("slots", [1, 3, 4, 16])
 def test_rows_of_many_plans_share_a_batch_and_each_keeps_to_its_own(slots: int, lag: int) -> None:
-    batcher = Batcher(ToyDecoder(), slots)
+    batcher = Scheduler(ToyDecoder(), slots)
     batcher._lag = lag  # 1 is what a GPU has: tokens are read when the next ones are drawn
     asked = mixed(batcher, GREEDY)
     plans = [plan for plan in MIXED * 3 for _ in range(2)]
@@ -424,7 +424,7 @@ def test_rows_of_many_plans_share_a_batch_and_each_keeps_to_its_own(slots: int, 
 @pytest.mark.parametrize("lag", [0, 1])
 def test_drawn_tokens_are_what_a_row_alone_draws(lag: int) -> None:
     how = Sampling(temperature=3.0, top_k=20, top_p=0.9, seed=11)
-    batcher = Batcher(ToyDecoder(), 5)
+    batcher = Scheduler(ToyDecoder(), 5)
     batcher._lag = lag
     asked = mixed(batcher, how)
     plans = [plan for plan in MIXED * 3 for _ in range(2)]
@@ -438,13 +438,13 @@ def test_drawn_tokens_are_what_a_row_alone_draws(lag: int) -> None:
 
 def test_each_row_of_a_batch_has_its_own_sampling_seed_and_name() -> None:
     hot = Sampling(temperature=50.0, top_k=0, top_p=1.0, seed=1)
-    turns = Turns()
-    batcher = Batcher(ToyDecoder(), 8, turns=turns)
+    turns = FairLock()
+    batcher = Scheduler(ToyDecoder(), 8, turns=turns)
     with turns:
         asked = [
             *batcher.submit([row(1, limit=30)], OPEN, GREEDY, job=1),
             *batcher.submit([row(1, limit=30)], OPEN, hot, job=2),
-            *batcher.submit([Row((1,), "another", 30)], OPEN, hot, job=3),
+            *batcher.submit([SequenceRequest((1,), "another", 30)], OPEN, hot, job=3),
             *batcher.submit([row(1, limit=30)], OPEN, Sampling(50.0, 0, 1.0, seed=2), job=4),
             *batcher.submit([row(1, limit=30)], OPEN, hot, job=5),
         ]
@@ -464,11 +464,11 @@ def test_an_answer_has_the_rows_of_its_own_batch_in_order() -> None:
 
 
 def test_the_end_is_not_drawn_before_the_plan_lets_it() -> None:
-    plan = Plan((EVERYTHING - {7}, EVERYTHING - {7}, EVERYTHING), end=7)
+    plan = Grammar((EVERYTHING - {7}, EVERYTHING - {7}, EVERYTHING), end=7)
     (found,) = answer(ToyDecoder(), [row(7, limit=30)], plan, GREEDY)
     assert list(found.tokens) == expected([7], 30, plan.steps, 7)
     assert found.tokens[0] == 8  # the sum is 7, which is not to be said yet
-    (found,) = answer(ToyDecoder(), [row(7)], Plan((EVERYTHING,), end=7), GREEDY)
+    (found,) = answer(ToyDecoder(), [row(7)], Grammar((EVERYTHING,), end=7), GREEDY)
     assert found == Answer((), True, found.queue_seconds, 1.0)
 
 
@@ -478,13 +478,13 @@ def test_the_end_is_not_drawn_before_the_plan_lets_it() -> None:
 def test_an_answer_of_a_fixed_length_is_whole_unless_its_limit_cuts_it(
     steps: int, limit: int, count: int, ended: bool
 ) -> None:
-    (found,) = answer(ToyDecoder(), [row(1, limit=limit)], Plan((EVERYTHING,) * steps), GREEDY)
+    (found,) = answer(ToyDecoder(), [row(1, limit=limit)], Grammar((EVERYTHING,) * steps), GREEDY)
     assert (list(found.tokens), found.ended) == (expected([1], count), ended)
 
 
 def test_an_answer_with_an_end_that_its_limit_cuts_is_not_whole() -> None:
     tokens = expected([1], 6)
-    plan = Plan((EVERYTHING,), end=tokens[5])
+    plan = Grammar((EVERYTHING,), end=tokens[5])
     assert tokens[5] not in tokens[:5]
     cut, just, whole = answer(ToyDecoder(), [row(1, limit=n) for n in (4, 5, 6)], plan, GREEDY)
     assert (list(cut.tokens), cut.ended) == (tokens[:4], False)
@@ -494,8 +494,8 @@ def test_an_answer_with_an_end_that_its_limit_cuts_is_not_whole() -> None:
 
 def test_an_opening_longer_than_the_limit_is_cut() -> None:
     decoder = ToyDecoder()
-    plan = Plan((frozenset({5}), frozenset({6}), frozenset({7}), EVERYTHING), end=9)
-    (asked,) = Batcher(decoder, 1).submit([row(1, limit=2)], plan, GREEDY)
+    plan = Grammar((frozenset({5}), frozenset({6}), frozenset({7}), EVERYTHING), end=9)
+    (asked,) = Scheduler(decoder, 1).submit([row(1, limit=2)], plan, GREEDY)
     assert told([asked]) == [[5, 6]]
     assert not asked.ended
     assert decoder.batches == []
@@ -503,7 +503,7 @@ def test_an_opening_longer_than_the_limit_is_cut() -> None:
 
 def test_a_row_whose_first_token_is_its_last_takes_no_step() -> None:
     decoder = ToyDecoder()
-    (found,) = answers(Batcher(decoder, 2).submit([one_token(4)], OPEN, GREEDY))
+    (found,) = answers(Scheduler(decoder, 2).submit([one_token(4)], OPEN, GREEDY))
     assert (found.tokens, found.occupancy) == ((4,), 1.0)
     assert decoder.batches == []
 
@@ -512,20 +512,20 @@ def test_a_row_whose_first_token_is_its_last_takes_no_step() -> None:
 def test_a_row_leaves_as_soon_as_its_end_is_read(lag: int, steps: int) -> None:
     decoder = ToyDecoder()
     tokens = expected([1], 6)
-    batcher = Batcher(decoder, 1)
+    batcher = Scheduler(decoder, 1)
     if lag:  # 0 is what a CPU has
         batcher._lag = lag
-    asked = batcher.submit([row(1, limit=100)], Plan((EVERYTHING,), end=tokens[5]), GREEDY)
+    asked = batcher.submit([row(1, limit=100)], Grammar((EVERYTHING,), end=tokens[5]), GREEDY)
     assert told(asked) == [tokens[:5]]
     until(lambda: batcher.occupancy() == (0, 0))
     assert len(decoder.batches) == steps
 
 
 @pytest.mark.parametrize("lag", [0, 1])
-@pytest.mark.parametrize(("plan", "limit"), [(OPEN, 6), (Plan((EVERYTHING,) * 6), 40)])
-def test_a_row_runs_no_step_past_its_limit(plan: Plan, limit: int, lag: int) -> None:
+@pytest.mark.parametrize(("plan", "limit"), [(OPEN, 6), (Grammar((EVERYTHING,) * 6), 40)])
+def test_a_row_runs_no_step_past_its_limit(plan: Grammar, limit: int, lag: int) -> None:
     decoder = ToyDecoder()
-    batcher = Batcher(decoder, 1)
+    batcher = Scheduler(decoder, 1)
     batcher._lag = lag
     assert told(batcher.submit([row(1, limit=limit)], plan, GREEDY)) == [expected([1], 6)]
     until(lambda: batcher.occupancy() == (0, 0))
@@ -541,7 +541,7 @@ def test_tokens_are_read_while_the_row_runs(lag: int, read: int) -> None:
         asked_for.append(rows)
         steps.acquire(timeout=10)
 
-    batcher = Batcher(ToyDecoder(step), 1)
+    batcher = Scheduler(ToyDecoder(step), 1)
     if lag:
         batcher._lag = lag
     (asked,) = batcher.submit([row(1, limit=9)], OPEN, GREEDY)
@@ -551,10 +551,10 @@ def test_tokens_are_read_while_the_row_runs(lag: int, read: int) -> None:
     assert told([asked]) == [expected([1], 9)]
 
 
-def asking(end: int | None = None, limit: int = 10) -> Answering:
+def asking(end: int | None = None, limit: int = 10) -> TokenSequence:
     """A row that no batcher knows."""
-    plan = Plan((EVERYTHING,) * (1 if end is not None else 40), end=end)
-    return Answering(row(1, limit=limit), Route.of(plan), GREEDY, None)
+    plan = Grammar((EVERYTHING,) * (1 if end is not None else 40), end=end)
+    return TokenSequence(row(1, limit=limit), GrammarRoute.of(plan), GREEDY, None)
 
 
 def test_tokens_drawn_after_the_end_are_not_taken() -> None:
@@ -612,8 +612,8 @@ def test_who_waits_is_told_of_an_end_before_the_tokens_it_waits_for() -> None:
 
 
 def test_as_many_rows_wait_as_may() -> None:
-    turns = Turns()
-    batcher = Batcher(ToyDecoder(), 1, max_waiting=3, turns=turns)
+    turns = FairLock()
+    batcher = Scheduler(ToyDecoder(), 1, max_waiting=3, turns=turns)
     with turns:
         asked = batcher.submit([row(1), row(2)], OPEN, GREEDY, job=1)
         asked += batcher.submit([row(3)], OPEN, GREEDY, job=2)
@@ -626,8 +626,8 @@ def test_as_many_rows_wait_as_may() -> None:
 
 
 def test_rows_that_were_given_up_wait_no_longer() -> None:
-    turns = Turns()
-    batcher = Batcher(ToyDecoder(), 1, max_waiting=2, turns=turns)
+    turns = FairLock()
+    batcher = Scheduler(ToyDecoder(), 1, max_waiting=2, turns=turns)
     with turns:
         gone, kept = batcher.submit([row(1), row(2)], OPEN, GREEDY)
         batcher.cancel(gone)
@@ -637,8 +637,8 @@ def test_rows_that_were_given_up_wait_no_longer() -> None:
 
 
 def test_what_a_batcher_takes_where_nothing_is_said() -> None:
-    turns = Turns()
-    batcher = Batcher(ToyDecoder(), turns=turns)
+    turns = FairLock()
+    batcher = Scheduler(ToyDecoder(), turns=turns)
     assert (batcher.slots, batcher.positions) == (16, POSITIONS)
     with turns:
         asked = batcher.submit([row(1)] * 4096, OPEN, GREEDY)
@@ -649,10 +649,10 @@ def test_what_a_batcher_takes_where_nothing_is_said() -> None:
 
 
 def test_a_row_may_fill_its_positions_and_no_more() -> None:
-    batcher = Batcher(ToyDecoder(), 1, positions=20)
+    batcher = Scheduler(ToyDecoder(), 1, positions=20)
     assert told(batcher.submit([row(1, 2, limit=18)], OPEN, GREEDY)) == [expected([1, 2], 18)]
-    turns = Turns()
-    batcher = Batcher(ToyDecoder(), 1, positions=20, turns=turns)
+    turns = FairLock()
+    batcher = Scheduler(ToyDecoder(), 1, positions=20, turns=turns)
     with turns:
         with pytest.raises(SynthesisError, match=r"2 tokens and an answer of 19 .* 20 positions"):
             batcher.submit([row(1), row(1, 2, limit=19)], OPEN, GREEDY)
@@ -661,12 +661,12 @@ def test_a_row_may_fill_its_positions_and_no_more() -> None:
 
 @pytest.mark.parametrize(("asked", "found"), [(None, 4096), (100, 100), (4096, 4096), (9000, 4096)])
 def test_a_row_has_no_more_positions_than_the_model(asked: int | None, found: int) -> None:
-    assert Batcher(ToyDecoder(), 1, positions=asked).positions == found
+    assert Scheduler(ToyDecoder(), 1, positions=asked).positions == found
 
 
 def test_no_rows_have_no_answers_and_harm_nobody(held: tuple[ToyDecoder, threading.Event]) -> None:
     decoder, go = held
-    batcher = Batcher(decoder, 2)
+    batcher = Scheduler(decoder, 2)
     asked = batcher.submit([row(1)], OPEN, GREEDY, job=1)
     until(lambda: decoder.prompts)
     assert batcher.submit([], OPEN, GREEDY, job=2) == []
@@ -681,7 +681,7 @@ def test_all_rows_of_a_cancelled_job_leave_and_their_neighbours_go_on(
     held: tuple[ToyDecoder, threading.Event],
 ) -> None:
     decoder, go = held
-    batcher = Batcher(decoder, 4)
+    batcher = Scheduler(decoder, 4)
     cancellation = Cancellation()
     gone = batcher.submit(
         [row(1, limit=4000), row(2, limit=4000)], OPEN, GREEDY, job=1, cancellation=cancellation
@@ -702,7 +702,7 @@ def test_a_cancelled_row_counts_no_more_for_its_jobs_share(
     held: tuple[ToyDecoder, threading.Event],
 ) -> None:
     decoder, go = held
-    batcher = Batcher(decoder, 2)
+    batcher = Scheduler(decoder, 2)
     first, second = batcher.submit([row(1, limit=50), row(2, limit=50)], OPEN, GREEDY, job="a")
     until(lambda: decoder.prompts)
     more = batcher.submit([row(3), row(4)], OPEN, GREEDY, job="a")
@@ -716,7 +716,7 @@ def test_a_cancelled_row_counts_no_more_for_its_jobs_share(
 
 @pytest.mark.parametrize("lag", [0, 1])
 def test_rows_that_are_given_up_at_any_step_harm_no_other(lag: int) -> None:
-    asked: list[Answering] = []
+    asked: list[TokenSequence] = []
     goes = iter(range(0, 30, 3))
 
     def step(_rows: int) -> None:
@@ -724,8 +724,8 @@ def test_rows_that_are_given_up_at_any_step_harm_no_other(lag: int) -> None:
         if one is not None:
             batcher.cancel(asked[one])
 
-    turns = Turns()
-    batcher = Batcher(ToyDecoder(step), 4, turns=turns)
+    turns = FairLock()
+    batcher = Scheduler(ToyDecoder(step), 4, turns=turns)
     batcher._lag = lag
     with turns:
         asked += batcher.submit([row(n + 1, limit=2 + n % 7) for n in range(30)], OPEN, GREEDY)
@@ -740,7 +740,7 @@ def test_rows_that_are_given_up_at_any_step_harm_no_other(lag: int) -> None:
 
 def test_the_wait_for_a_place_is_measured(held: tuple[ToyDecoder, threading.Event]) -> None:
     decoder, go = held
-    batcher = Batcher(decoder, 1)
+    batcher = Scheduler(decoder, 1)
     begun = time.perf_counter()
     (first,) = batcher.submit([row(1)], OPEN, GREEDY)
     until(lambda: decoder.prompts)
@@ -765,8 +765,8 @@ def test_a_row_that_never_ran_waited_for_nothing_in_nobodys_company() -> None:
 def test_a_step_waits_for_its_turn_and_others_get_theirs_between_two() -> None:
     steps = threading.Semaphore(0)
     decoder = ToyDecoder(before_step=lambda _rows: steps.acquire(timeout=10) and None)
-    turns = Turns()
-    batcher = Batcher(decoder, 1, turns=turns)
+    turns = FairLock()
+    batcher = Scheduler(decoder, 1, turns=turns)
     with turns:
         (asked,) = batcher.submit([row(1, limit=30)], OPEN, GREEDY)
         time.sleep(0.02)
@@ -790,8 +790,8 @@ def test_a_step_waits_for_its_turn_and_others_get_theirs_between_two() -> None:
 
 def test_what_was_prepared_is_not_made_again() -> None:
     decoder = ToyDecoder()
-    batcher = Batcher(decoder, 2)
-    plan = Plan((frozenset({5}), EVEN, EVERYTHING - {3}, EVERYTHING), end=3)
+    batcher = Scheduler(decoder, 2)
+    plan = Grammar((frozenset({5}), EVEN, EVERYTHING - {3}, EVERYTHING), end=3)
     batcher.prepare(plan)
     assert len(decoder.heads) == len(set(decoder.heads)) == 3
     assert decoder.prompts == []
@@ -825,8 +825,8 @@ def test_a_row_that_draws_otherwise_leaves_the_others_in_their_captured_steps(
 ) -> None:
     """A voice being designed, and a wide top_k, beside rows that speak; the GPU is a name here."""
     monkeypatch.setattr(rows_module, "Graphs", Counting)
-    speech = Plan((EVEN, EVERYTHING - {3}, EVERYTHING), end=3)
-    design = Plan((frozenset({5}), EVEN, frozenset({8}), *(EVERYTHING - EVEN,) * 9))
+    speech = Grammar((EVEN, EVERYTHING - {3}, EVERYTHING), end=3)
+    design = Grammar((frozenset({5}), EVEN, frozenset({8}), *(EVERYTHING - EVEN,) * 9))
     wide = Sampling(seed=8, top_k=0, top_p=1.0)
     jobs = [
         ([row(1, limit=25), row(2, limit=14)], speech, Sampling(seed=1)),
@@ -837,7 +837,7 @@ def test_a_row_that_draws_otherwise_leaves_the_others_in_their_captured_steps(
     seen = []
     for captured in (False, True):
         decoder = ToyDecoder()
-        batcher = Batcher(decoder, 6)
+        batcher = Scheduler(decoder, 6)
         if captured:
             head = batcher._routes.keep(EVERYTHING, 3)
             decoder.device = torch.device("cuda")
@@ -854,25 +854,25 @@ def test_a_row_that_draws_otherwise_leaves_the_others_in_their_captured_steps(
 
 
 def test_the_steps_of_speech_are_those_that_were_captured(monkeypatch: pytest.MonkeyPatch) -> None:
-    captured: list[tuple[int, Head]] = []
-    asked: list[tuple[Head, int]] = []
+    captured: list[tuple[int, OutputHead]] = []
+    asked: list[tuple[OutputHead, int]] = []
 
-    def draws(_rows: RowState, head: Head, most: int) -> bool:
+    def draws(_rows: DeviceBatch, head: OutputHead, most: int) -> bool:
         asked.append((head, most))
         return False
 
     monkeypatch.setattr(
-        RowState, "capture", lambda rows, head: captured.append((len(rows.ids), head))
+        DeviceBatch, "capture", lambda rows, head: captured.append((len(rows.ids), head))
     )
-    monkeypatch.setattr(RowState, "draws_captured", draws)
+    monkeypatch.setattr(DeviceBatch, "draws_captured", draws)
     short = iter([False, False, True])
 
     def step(_rows: int) -> None:
         if next(short, False):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    batcher = Batcher(ToyDecoder(step), 2)
-    plan = Plan((EVEN, EVERYTHING - {3}, EVERYTHING), end=3)
+    batcher = Scheduler(ToyDecoder(step), 2)
+    plan = Grammar((EVEN, EVERYTHING - {3}, EVERYTHING), end=3)
     batcher.prepare(plan)
     told(batcher.submit([row(1), row(2)], plan, GREEDY))
     assert [slots for slots, _head in captured] == [2, 1]  # and again with what fits
@@ -886,7 +886,7 @@ def test_a_batch_has_one_thread_that_keeps_nobody_from_leaving(
 ) -> None:
     decoder, go = held
     before = set(threading.enumerate())
-    batcher = Batcher(decoder, 4)
+    batcher = Scheduler(decoder, 4)
     asked = [one for n in (1, 2, 3) for one in batcher.submit([row(n)], OPEN, GREEDY)]
     threads = [t for t in threading.enumerate() if t not in before]
     assert [(t.name, t.daemon) for t in threads] == [("batcher", True)]
@@ -897,14 +897,14 @@ def test_a_batch_has_one_thread_that_keeps_nobody_from_leaving(
 def test_steps_keep_nothing_for_gradients() -> None:
     modes: list[bool] = []
     decoder = ToyDecoder(before_step=lambda _rows: modes.append(torch.is_inference_mode_enabled()))
-    told(Batcher(decoder, 1).submit([row(1)], OPEN, GREEDY))
+    told(Scheduler(decoder, 1).submit([row(1)], OPEN, GREEDY))
     assert set(modes) == {True}
 
 
 def test_a_row_that_comes_while_the_thread_lingers_runs_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    batcher = Batcher(ToyDecoder(), 1)
+    batcher = Scheduler(ToyDecoder(), 1)
     monkeypatch.setattr(module, "LINGER", 20)
     assert told(batcher.submit([row(1)], OPEN, GREEDY)) == [expected([1], 10)]
     until(lambda: batcher.occupancy() == (0, 0))
@@ -933,7 +933,7 @@ def test_on_a_gpu_the_padding_counts_for_the_bound_on_prompts(
     """A long reference must not make a thousand short prompts as long."""
     monkeypatch.setattr(module, "PREFILL_PADDED", 40)
     decoder = ToyDecoder()
-    batcher = Batcher(decoder, 8)
+    batcher = Scheduler(decoder, 8)
     batcher._on_gpu = True
     rows = [row(*range(1, length + 1), limit=30) for length in lengths]
     told(batcher.submit(rows, OPEN, GREEDY))

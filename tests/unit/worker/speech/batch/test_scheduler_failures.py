@@ -15,21 +15,21 @@ from worker.errors import MemoryShortError
 from worker.logs import log
 from worker.speech.batch import scheduler as module
 from worker.speech.batch import sequence
-from worker.speech.batch.device_batch import RowState
+from worker.speech.batch.device_batch import DeviceBatch
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Batcher
-from worker.speech.batch.sequence import Answering, Row
+from worker.speech.batch.scheduler import Scheduler
+from worker.speech.batch.sequence import SequenceRequest, TokenSequence
 from worker.speech.device import PLENTY
-from worker.speech.fair_lock import Turns
-from worker.speech.grammar import Plan
+from worker.speech.fair_lock import FairLock
+from worker.speech.grammar import Grammar
 
-OPEN = Plan((EVERYTHING,) * 4000)  # as long as the row's limit lets it be
+OPEN = Grammar((EVERYTHING,) * 4000)  # as long as the row's limit lets it be
 GREEDY = Sampling(temperature=0)
 ALONE = "MemoryShortError: the memory does not suffice for a sentence, even alone; use shorter ones"
 
 
-def row(*prompt: int, limit: int = 10) -> Row:
-    return Row(prompt, f"{prompt}", limit)
+def row(*prompt: int, limit: int = 10) -> SequenceRequest:
+    return SequenceRequest(prompt, f"{prompt}", limit)
 
 
 def until(condition: Callable[[], object], seconds: float = 10) -> None:
@@ -39,13 +39,13 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
         time.sleep(0.001)
 
 
-def told(asked: Sequence[Answering]) -> list[list[int]]:
+def told(asked: Sequence[TokenSequence]) -> list[list[int]]:
     """The tokens of all answers; a failure where one does not come."""
     until(lambda: all(one.done for one in asked), 30)
     return [list(one.answer().tokens) for one in asked]
 
 
-def failures(asked: Sequence[Answering]) -> list[str]:
+def failures(asked: Sequence[TokenSequence]) -> list[str]:
     """What each row failed with: its type and words."""
     until(lambda: all(one.done for one in asked), 30)
     found = []
@@ -69,7 +69,7 @@ class Small:
 
 def test_where_memory_is_short_the_batch_is_halved_and_nothing_is_lost() -> None:
     decoder = ToyDecoder(before_step=Small(3))
-    batcher = Batcher(decoder, 16)
+    batcher = Scheduler(decoder, 16)
     rows = [row(n, limit=20 + n) for n in range(1, 21)]
     assert told(batcher.submit(rows, OPEN, GREEDY)) == [expected(r.prompt, r.limit) for r in rows]
     assert batcher.slots == 2
@@ -79,14 +79,14 @@ def test_where_memory_is_short_the_batch_is_halved_and_nothing_is_lost() -> None
 def test_memory_that_runs_short_later_costs_no_token() -> None:
     small = Small(8)
     decoder = ToyDecoder(before_step=small)
-    batcher = Batcher(decoder, 8)
-    seen: list[Answering] = batcher.submit(
+    batcher = Scheduler(decoder, 8)
+    seen: list[TokenSequence] = batcher.submit(
         [row(n, limit=300) for n in range(1, 9)], OPEN, Sampling(seed=4)
     )
     seen[0].wait(50)
     small.rows = 3
     shrunk = told(seen)
-    whole = Batcher(ToyDecoder(), 8).submit(
+    whole = Scheduler(ToyDecoder(), 8).submit(
         [row(n, limit=300) for n in range(1, 9)], OPEN, Sampling(seed=4)
     )
     assert shrunk == told(whole)
@@ -94,7 +94,7 @@ def test_memory_that_runs_short_later_costs_no_token() -> None:
 
 def test_a_row_that_does_not_fit_alone_is_an_error_and_the_next_one_runs() -> None:
     small = Small(0)
-    batcher = Batcher(ToyDecoder(before_step=small), 4)
+    batcher = Scheduler(ToyDecoder(before_step=small), 4)
     (asked,) = batcher.submit([row(1)], OPEN, GREEDY)
     with pytest.raises(MemoryShortError, match="even alone; use shorter ones"):
         asked.answer()
@@ -117,14 +117,14 @@ class FailsAt:
 
 
 def test_rows_that_fit_one_at_a_time_are_all_answered() -> None:
-    batcher = Batcher(ToyDecoder(before_step=Small(1)), 2)
+    batcher = Scheduler(ToyDecoder(before_step=Small(1)), 2)
     asked = batcher.submit([row(1), row(2), row(3)], OPEN, GREEDY)
     assert told(asked) == [expected([n], 10) for n in (1, 2, 3)]
     assert batcher.slots == 1
 
 
 def test_of_one_place_only_the_row_that_had_it_fails() -> None:
-    batcher = Batcher(ToyDecoder(before_step=FailsAt(3)), 1)
+    batcher = Scheduler(ToyDecoder(before_step=FailsAt(3)), 1)
     first, second = batcher.submit([row(1), row(2)], OPEN, GREEDY)
     assert failures([first]) == [ALONE]
     assert told([second]) == [expected([2], 10)]
@@ -142,7 +142,7 @@ def test_of_one_place_only_the_row_that_had_it_fails() -> None:
     ],
 )
 def test_all_ways_of_being_short_of_memory_halve_the_batch(error: Exception) -> None:
-    batcher = Batcher(ToyDecoder(before_step=FailsAt(2, error)), 4)
+    batcher = Scheduler(ToyDecoder(before_step=FailsAt(2, error)), 4)
     asked = batcher.submit([row(1), row(2)], OPEN, GREEDY)
     assert told(asked) == [expected([1], 10), expected([2], 10)]
     assert batcher.slots == 2
@@ -171,7 +171,7 @@ def test_what_only_sounds_like_short_memory_ends_a_worker_that_has_plenty(
     def step(_rows: int) -> None:
         raise DOUBTFUL
 
-    batcher = Batcher(ToyDecoder(before_step=step), 2)
+    batcher = Scheduler(ToyDecoder(before_step=step), 2)
     asked = batcher.submit([row(1)], OPEN, GREEDY)
     assert failures(asked) == [words]
     assert batcher.slots == 1  # less was tried before
@@ -180,7 +180,7 @@ def test_what_only_sounds_like_short_memory_ends_a_worker_that_has_plenty(
 def test_a_true_want_of_memory_never_breaks_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the time that it is asked for, others may have given theirs back."""
     has_memory(monkeypatch, 80 << 30)
-    batcher = Batcher(ToyDecoder(before_step=Small(0)), 1)
+    batcher = Scheduler(ToyDecoder(before_step=Small(0)), 1)
     assert failures(batcher.submit([row(1)], OPEN, GREEDY)) == [ALONE]
 
 
@@ -214,7 +214,7 @@ class NoRoom(ToyDecoder):
 
 def test_where_half_a_cache_does_not_fit_either_a_quarter_is_tried() -> None:
     decoder = NoRoom(2)
-    batcher = Batcher(decoder, 8)
+    batcher = Scheduler(decoder, 8)
     asked = batcher.submit([row(1), row(2), row(3)], OPEN, GREEDY)
     assert told(asked) == [expected([n], 10) for n in (1, 2, 3)]
     assert decoder.caches == [8, 4, 2]
@@ -222,24 +222,26 @@ def test_where_half_a_cache_does_not_fit_either_a_quarter_is_tried() -> None:
 
 def test_where_no_cache_fits_the_rows_fail_and_later_ones_are_answered() -> None:
     decoder = NoRoom(2, 3)
-    batcher = Batcher(decoder, 2)
+    batcher = Scheduler(decoder, 2)
     asked = batcher.submit([row(1), row(2)], OPEN, GREEDY)
     assert failures(asked) == [ALONE] * 2
     assert told(batcher.submit([row(3)], OPEN, GREEDY)) == [expected([3], 10)]
     assert decoder.caches == [2, 1, 1, 1]
 
 
-OPENED = Plan((frozenset({5}), frozenset({6}), EVERYTHING - {3}, EVERYTHING), end=3)
+OPENED = Grammar((frozenset({5}), frozenset({6}), EVERYTHING - {3}, EVERYTHING), end=3)
 
 
 @pytest.mark.parametrize("lag", [0, 1])
 @pytest.mark.parametrize("plan", [OPEN, OPENED])
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 7])
-def test_after_a_shrink_each_row_goes_on_from_its_tokens(plan: Plan, number: int, lag: int) -> None:
+def test_after_a_shrink_each_row_goes_on_from_its_tokens(
+    plan: Grammar, number: int, lag: int
+) -> None:
     how = Sampling(temperature=3.0, seed=4)
     rows = [row(n, limit=3 + n) for n in range(1, 7)]
-    whole = told(Batcher(ToyDecoder(), 4).submit(rows, plan, how))
-    batcher = Batcher(ToyDecoder(before_step=FailsAt(number)), 4)
+    whole = told(Scheduler(ToyDecoder(), 4).submit(rows, plan, how))
+    batcher = Scheduler(ToyDecoder(before_step=FailsAt(number)), 4)
     batcher._lag = lag  # 1 is what a GPU has: tokens are read when the next ones are drawn
     batcher.prepare(plan)
     assert told(batcher.submit(rows, plan, how)) == whole
@@ -249,7 +251,7 @@ def test_after_a_shrink_each_row_goes_on_from_its_tokens(plan: Plan, number: int
 @pytest.mark.parametrize("lag", [0, 1])
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_prompts_that_do_not_fit_are_read_again(number: int, lag: int) -> None:
-    batcher = Batcher(ToyDecoder(before_prefill=FailsAt(number)), 4)
+    batcher = Scheduler(ToyDecoder(before_prefill=FailsAt(number)), 4)
     batcher._lag = lag
     rows = [row(n, limit=3 + n) for n in range(1, 10)]
     assert told(batcher.submit(rows, OPEN, GREEDY)) == [expected(r.prompt, r.limit) for r in rows]
@@ -257,8 +259,8 @@ def test_prompts_that_do_not_fit_are_read_again(number: int, lag: int) -> None:
 
 
 def test_rows_that_lost_their_place_come_before_those_that_wait() -> None:
-    decoder, turns = ToyDecoder(before_step=FailsAt(3)), Turns()
-    batcher = Batcher(decoder, 4, turns=turns)
+    decoder, turns = ToyDecoder(before_step=FailsAt(3)), FairLock()
+    batcher = Scheduler(decoder, 4, turns=turns)
     with turns:
         asked = batcher.submit([row(n) for n in range(1, 7)], OPEN, GREEDY)
     assert told(asked) == [expected([n], 10) for n in range(1, 7)]
@@ -272,8 +274,8 @@ def test_rows_that_lost_their_place_come_before_those_that_wait() -> None:
 
 
 def test_jobs_that_were_running_come_before_those_that_were_not() -> None:
-    decoder, turns = ToyDecoder(before_step=FailsAt(3)), Turns()
-    batcher = Batcher(decoder, 4, turns=turns)
+    decoder, turns = ToyDecoder(before_step=FailsAt(3)), FairLock()
+    batcher = Scheduler(decoder, 4, turns=turns)
     with turns:
         asked = batcher.submit([row(1), row(2)], OPEN, GREEDY, job="a")
         asked += batcher.submit([row(11), row(12)], OPEN, GREEDY, job="b")
@@ -289,7 +291,7 @@ def test_jobs_that_were_running_come_before_those_that_were_not() -> None:
 def test_what_was_spoken_counts_for_the_bound_on_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PREFILL", 20)
     decoder = ToyDecoder(before_step=FailsAt(15))
-    asked = Batcher(decoder, 4).submit([row(n, limit=40) for n in range(1, 5)], OPEN, GREEDY)
+    asked = Scheduler(decoder, 4).submit([row(n, limit=40) for n in range(1, 5)], OPEN, GREEDY)
     assert told(asked) == [expected([n], 40) for n in range(1, 5)]
     assert [len(prompts) for prompts in decoder.prompts[:3]] == [4, 1, 1]
     assert {len(prompt) for prompts in decoder.prompts[1:] for prompt in prompts} == {16}
@@ -305,7 +307,7 @@ def test_a_row_that_lost_its_place_did_not_wait_while_it_spoke() -> None:
 
     fails = FailsAt(1)
     decoder = ToyDecoder(slow, before_prefill=lambda _rows: joined.append(time.perf_counter()))
-    asked = Batcher(decoder, 2).submit([row(1, limit=3), row(2, limit=3)], OPEN, GREEDY)
+    asked = Scheduler(decoder, 2).submit([row(1, limit=3), row(2, limit=3)], OPEN, GREEDY)
     told(asked)
     assert len(joined) == 3
     assert all(one.answer().queue_seconds <= joined[0] - begun for one in asked)
@@ -339,15 +341,17 @@ def test_the_memory_that_was_too_much_is_free_before_the_next_is_asked_for(
         small(rows)
 
     decoder = Watched(step)
-    asked = Batcher(decoder, 8).submit([row(n) for n in range(1, 9)], OPEN, GREEDY)
+    asked = Scheduler(decoder, 8).submit([row(n) for n in range(1, 9)], OPEN, GREEDY)
     assert told(asked) == [expected([n], 10) for n in range(1, 9)]
     assert decoder.kept == [0, 0, 0]  # at 8, 4 and 2 slots
 
 
-@pytest.mark.parametrize("turns", [None, Turns()])
-def test_a_broken_device_fails_all_rows_in_words_and_the_next_ones_run(turns: Turns | None) -> None:
+@pytest.mark.parametrize("turns", [None, FairLock()])
+def test_a_broken_device_fails_all_rows_in_words_and_the_next_ones_run(
+    turns: FairLock | None,
+) -> None:
     error = RuntimeError("CUDA error: an illegal memory access was encountered")
-    batcher = Batcher(ToyDecoder(before_step=FailsAt(2, error)), 2, turns=turns)
+    batcher = Scheduler(ToyDecoder(before_step=FailsAt(2, error)), 2, turns=turns)
     asked = batcher.submit([row(n) for n in range(1, 4)], OPEN, GREEDY, job="a")
     asked += batcher.submit([row(n) for n in range(4, 6)], OPEN, GREEDY, job="b")
     words = "DeviceError: the GPU failed; the worker starts anew"
@@ -361,8 +365,8 @@ def test_a_broken_device_fails_all_rows_in_words_and_the_next_ones_run(turns: Tu
     "error", [ValueError("CUDA, but odd"), RuntimeError("shapes do not fit"), KeyError("x")]
 )
 def test_any_other_failure_is_told_as_it_is(error: Exception) -> None:
-    turns = Turns()
-    batcher = Batcher(ToyDecoder(before_step=FailsAt(2, error)), 1, turns=turns)
+    turns = FairLock()
+    batcher = Scheduler(ToyDecoder(before_step=FailsAt(2, error)), 1, turns=turns)
     with turns:
         asked = batcher.submit([row(1), row(2)], OPEN, GREEDY, job="a")
         asked += batcher.submit([row(3)], OPEN, GREEDY, job="b")
@@ -376,7 +380,7 @@ def test_where_prompts_cannot_be_read_those_that_run_and_join_and_wait_all_fail(
         before_step=lambda _rows: go.wait(10) and None,
         before_prefill=FailsAt(2, RuntimeError("odd")),
     )
-    batcher = Batcher(decoder, 2)
+    batcher = Scheduler(decoder, 2)
     asked = batcher.submit([row(1, limit=100)], OPEN, GREEDY)
     until(lambda: decoder.prompts)
     asked += batcher.submit([row(2), row(3)], OPEN, GREEDY)
@@ -389,7 +393,7 @@ def test_where_prompts_cannot_be_read_those_that_run_and_join_and_wait_all_fail(
 
 
 def test_a_row_that_has_left_is_answered_though_memory_runs_short() -> None:
-    batcher = Batcher(ToyDecoder(before_step=FailsAt(3)), 2)
+    batcher = Scheduler(ToyDecoder(before_step=FailsAt(3)), 2)
     batcher._lag = 1
     asked = batcher.submit([row(1, limit=3), row(2, limit=30)], OPEN, GREEDY)
     assert told(asked) == [expected([1], 3), expected([2], 30)]
@@ -397,7 +401,7 @@ def test_a_row_that_has_left_is_answered_though_memory_runs_short() -> None:
 
 def test_a_row_that_has_left_fails_with_the_device() -> None:
     error = RuntimeError("CUDA error: an illegal memory access was encountered")
-    batcher = Batcher(ToyDecoder(before_step=FailsAt(3, error)), 2)
+    batcher = Scheduler(ToyDecoder(before_step=FailsAt(3, error)), 2)
     batcher._lag = 1
     asked = batcher.submit([row(1, limit=3), row(2, limit=30)], OPEN, GREEDY)
     assert failures(asked) == ["DeviceError: the GPU failed; the worker starts anew"] * 2
@@ -409,7 +413,7 @@ def test_a_row_that_has_left_fails_when_its_tokens_cannot_be_read(
     def broken(_drawn: object) -> list[int]:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    batcher = Batcher(ToyDecoder(), 2)
+    batcher = Scheduler(ToyDecoder(), 2)
     batcher._lag = 1
     with monkeypatch.context() as patched:
         patched.setattr(sequence.Drawn, "read", broken)
@@ -454,7 +458,7 @@ class Poisoned(ToyDecoder):
 def test_a_row_without_numbers_fails_alone_and_nothing_of_it_stays(lag: int) -> None:
     """With a lag as on a GPU it is fed once more before anyone knows."""
     decoder = Poisoned()
-    batcher = Batcher(decoder, 3)
+    batcher = Scheduler(decoder, 3)
     batcher._lag = lag
     before, bad, behind = batcher.submit([row(1), row(7), row(9)], OPEN, GREEDY)
     assert failures([bad]) == [
@@ -473,13 +477,13 @@ def test_where_the_steps_of_all_rows_cannot_be_captured_fewer_run(
 ) -> None:
     tried: list[int] = []
 
-    def capture(rows: RowState, _head: object) -> None:
+    def capture(rows: DeviceBatch, _head: object) -> None:
         tried.append(len(rows.ids))
         if len(rows.ids) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(RowState, "capture", capture)
-    batcher = Batcher(ToyDecoder(), 12)
+    monkeypatch.setattr(DeviceBatch, "capture", capture)
+    batcher = Scheduler(ToyDecoder(), 12)
     batcher.prepare(OPEN)
     assert tried == [12, 6, 3]
     assert batcher.slots == 3
@@ -494,11 +498,11 @@ def test_where_the_steps_of_all_rows_cannot_be_captured_fewer_run(
 def test_a_start_that_cannot_be_is_told(
     monkeypatch: pytest.MonkeyPatch, error: RuntimeError
 ) -> None:
-    def capture(_rows: RowState, _head: object) -> None:
+    def capture(_rows: DeviceBatch, _head: object) -> None:
         raise error
 
-    monkeypatch.setattr(RowState, "capture", capture)
-    batcher = Batcher(ToyDecoder(), 2)
+    monkeypatch.setattr(DeviceBatch, "capture", capture)
+    batcher = Scheduler(ToyDecoder(), 2)
     with pytest.raises(type(error), match=str(error)):
         batcher.prepare(OPEN)
     assert batcher.slots == (1 if isinstance(error, torch.OutOfMemoryError) else 2)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from worker.speech.codec.chunked_network import Windows, context_of
+from worker.speech.codec.chunked_network import ChunkedNetwork, context_of
 
 SHORT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 RATE, LENGTH = 2, 20
@@ -48,7 +48,7 @@ def sequence(length: int) -> Tensor:
     return torch.randn(1, 1, length, generator=generator, dtype=torch.float64)
 
 
-def fed(windows: Windows, inputs: Tensor, piece: int) -> list[Tensor]:
+def fed(windows: ChunkedNetwork, inputs: Tensor, piece: int) -> list[Tensor]:
     """All outputs of a sequence that is fed in pieces."""
     length = inputs.shape[-1]
     return [
@@ -115,14 +115,16 @@ def test_a_context_is_what_an_output_depends_on(
 )
 def test_windows_give_the_whole(length: int, piece: int, fixed: bool) -> None:
     watched, inputs = Watched(), sequence(length)
-    assert same(fed(Windows(watched, RATE, CONTEXT, LENGTH, fixed=fixed), inputs, piece), inputs)
+    assert same(
+        fed(ChunkedNetwork(watched, RATE, CONTEXT, LENGTH, fixed=fixed), inputs, piece), inputs
+    )
     assert max(watched.asked) <= LENGTH
 
 
 @pytest.mark.parametrize("piece", [1, 3, LENGTH, 1000])
 def test_fixed_windows_are_all_of_one_length(piece: int) -> None:
     watched, inputs = Watched(), sequence(71)
-    fed(Windows(watched, RATE, CONTEXT, LENGTH, fixed=True), inputs, piece)
+    fed(ChunkedNetwork(watched, RATE, CONTEXT, LENGTH, fixed=True), inputs, piece)
     asked = watched.asked
     whole = next(i for i, length in enumerate(asked) if length == LENGTH)
     assert set(asked[whole:]) == {LENGTH}  # as soon as the sequence is that long
@@ -134,12 +136,12 @@ def test_as_few_windows_as_their_length_allows() -> None:
     """Each keeps all but its context: the first and the last see an end of the sequence."""
     watched, inner = Watched(), LENGTH - 2 * CONTEXT
     length = (LENGTH - CONTEXT) + 3 * inner + (LENGTH - CONTEXT)
-    fed(Windows(watched, RATE, CONTEXT, LENGTH), sequence(length), length)
+    fed(ChunkedNetwork(watched, RATE, CONTEXT, LENGTH), sequence(length), length)
     assert watched.asked == [LENGTH] * 5
 
 
 def test_an_output_is_given_once_its_context_is_there() -> None:
-    windows, inputs = Windows(Watched(), RATE, CONTEXT, LENGTH), sequence(50)
+    windows, inputs = ChunkedNetwork(Watched(), RATE, CONTEXT, LENGTH), sequence(50)
     given = 0
     for length in range(1, 50):
         given += sum(o.shape[-1] for o in windows.feed(inputs[..., length - 1 : length]))
@@ -150,12 +152,12 @@ def test_an_output_is_given_once_its_context_is_there() -> None:
 
 def test_a_length_that_leaves_nothing_to_keep_is_made_longer() -> None:
     watched, inputs = Watched(), sequence(40)
-    assert same(fed(Windows(watched, RATE, CONTEXT, 1), inputs, 7), inputs)
+    assert same(fed(ChunkedNetwork(watched, RATE, CONTEXT, 1), inputs, 7), inputs)
     assert max(watched.asked) == 2 * CONTEXT + 1
 
 
 def test_what_was_fed_may_be_overwritten_and_is_not_all_kept() -> None:
-    windows, inputs = Windows(Watched(), RATE, CONTEXT, LENGTH), sequence(80)
+    windows, inputs = ChunkedNetwork(Watched(), RATE, CONTEXT, LENGTH), sequence(80)
     buffer = inputs[..., :60].clone()
     outputs = windows.feed(buffer)
     buffer.zero_()
@@ -170,7 +172,7 @@ def test_what_was_fed_may_be_overwritten_and_is_not_all_kept() -> None:
 
 @pytest.mark.parametrize("fixed", [False, True])
 def test_what_was_fed_since_a_mark_may_be_fed_again(fixed: bool) -> None:
-    windows, inputs = Windows(Watched(), RATE, CONTEXT, LENGTH, fixed=fixed), sequence(60)
+    windows, inputs = ChunkedNetwork(Watched(), RATE, CONTEXT, LENGTH, fixed=fixed), sequence(60)
     start = windows.mark()
     windows.feed(inputs[..., 5:25])
     windows.go_back(start)
@@ -191,7 +193,7 @@ def test_what_was_fed_since_a_mark_may_be_fed_again(fixed: bool) -> None:
 def test_where_memory_is_short_windows_are_halved_and_stay_so(piece: int, fixed: bool) -> None:
     length, room = 8 * CONTEXT, 4 * CONTEXT
     watched, inputs = Watched(room), sequence(20 * CONTEXT)
-    windows = Windows(watched, RATE, CONTEXT, length, fixed=fixed)
+    windows = ChunkedNetwork(watched, RATE, CONTEXT, length, fixed=fixed)
     assert same(fed(windows, inputs, piece), inputs)
     too_long = [asked for asked in watched.asked if asked > room]
     assert len(too_long) <= 1
@@ -202,12 +204,12 @@ def test_where_memory_is_short_windows_are_halved_and_stay_so(piece: int, fixed:
 def test_the_shortest_window_keeps_one_position_and_then_it_fails() -> None:
     shortest = 2 * CONTEXT + 1
     watched, inputs = Watched(shortest), sequence(5 * CONTEXT)
-    windows = Windows(watched, RATE, CONTEXT, 3 * CONTEXT)
+    windows = ChunkedNetwork(watched, RATE, CONTEXT, 3 * CONTEXT)
     assert same(fed(windows, inputs, 1000), inputs)
     assert watched.asked[:2] == [3 * CONTEXT, shortest]
     watched = Watched(shortest - 1)
     with pytest.raises(torch.OutOfMemoryError):
-        fed(Windows(watched, RATE, CONTEXT, 3 * CONTEXT), inputs, 1000)
+        fed(ChunkedNetwork(watched, RATE, CONTEXT, 3 * CONTEXT), inputs, 1000)
     assert watched.asked == [3 * CONTEXT, shortest]
 
 
@@ -220,7 +222,7 @@ def test_another_error_is_no_short_memory(error: Exception) -> None:
         raise error
 
     with pytest.raises(type(error)) as raised:
-        fed(Windows(broken, RATE, CONTEXT, LENGTH), sequence(40), 1000)
+        fed(ChunkedNetwork(broken, RATE, CONTEXT, LENGTH), sequence(40), 1000)
     assert raised.value is error
     assert asked == [LENGTH]
 
@@ -233,4 +235,4 @@ def test_the_hosts_memory_counts_too() -> None:
         return made
 
     inputs = sequence(40)
-    assert same(fed(Windows(short, RATE, CONTEXT, LENGTH), inputs, 1000), inputs)
+    assert same(fed(ChunkedNetwork(short, RATE, CONTEXT, LENGTH), inputs, 1000), inputs)

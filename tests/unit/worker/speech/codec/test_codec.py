@@ -15,7 +15,7 @@ from worker.errors import SetupError, SynthesisError
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import codec as codec_module
 from worker.speech.codec.codec import PRENET_LENGTH, WAVE_LENGTH, AudioParameters, Codec, _fill
-from worker.speech.codec.cpu_vocoder import NativeWaveGenerator
+from worker.speech.codec.cpu_vocoder import CpuVocoder
 from worker.speech.codec.speech_stream import FIRST_STEP
 from worker.speech.codec.upstream import find_upstream
 from worker.speech.voice import CodecSizes
@@ -267,7 +267,7 @@ def test_one_dnn_is_off_while_float32_is_decoded_and_on_again_afterwards() -> No
 def test_bfloat16_on_a_cpu_without_the_kernel_has_windows_of_one_length(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(NativeWaveGenerator, "open", lambda _generator: None)
+    monkeypatch.setattr(CpuVocoder, "open", lambda _generator: None)
     toy, codes = Toy(), tokens(700)
     codec = make(toy, torch.bfloat16)
     assert toy.decoder.model[0].weight.dtype == torch.bfloat16
@@ -288,7 +288,7 @@ def test_bfloat16_on_a_cpu_is_the_kernels_where_it_can_be_had(
         asked.append(generator)
         return opened
 
-    monkeypatch.setattr(NativeWaveGenerator, "open", found)
+    monkeypatch.setattr(CpuVocoder, "open", found)
     generator = toy.decoder
     assert close(make(toy, torch.bfloat16).decode(VOICE, codes), codes)
     assert asked == [generator]
@@ -297,7 +297,7 @@ def test_bfloat16_on_a_cpu_is_the_kernels_where_it_can_be_had(
 
 
 def test_float32_asks_for_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(NativeWaveGenerator, "open", lambda _generator: pytest.fail("asked"))
+    monkeypatch.setattr(CpuVocoder, "open", lambda _generator: pytest.fail("asked"))
     assert make().dtype == torch.float32
 
 
@@ -306,7 +306,7 @@ def test_a_cpu_without_bfloat16_takes_float32(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
     monkeypatch.setattr(codec_module, "cpu_has_bfloat16", lambda: there)
-    monkeypatch.setattr(NativeWaveGenerator, "open", lambda _generator: None)
+    monkeypatch.setattr(CpuVocoder, "open", lambda _generator: None)
     codec = Codec.load(Checkpoint(tiny_checkpoint), find_upstream(), CPU, torch.bfloat16)
     assert codec.dtype == (torch.bfloat16 if there else torch.float32)
     assert codec._bicodec.decoder.model[0].weight.dtype == codec.dtype

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tests.support import any_cpu
-from worker.speech.codec.cpu_vocoder import EXTENSIONS, NativeWaveGenerator
+from worker.speech.codec.cpu_vocoder import EXTENSIONS, CpuVocoder
 from worker.speech.codec.upstream import find_upstream
 from worker.speech.codec.weight_norm import built_folded
 from worker.speech.native import build
@@ -37,10 +37,10 @@ def generator(channels: int, inputs: int) -> Any:
     return made.eval().requires_grad_(requires_grad=False)
 
 
-def opened(made: Any) -> NativeWaveGenerator:
+def opened(made: Any) -> CpuVocoder:
     """It must be there on every machine: a lost compiler is a failure."""
     with any_cpu.kernels(*EXTENSIONS):
-        found = NativeWaveGenerator.open(made)
+        found = CpuVocoder.open(made)
     assert found
     return found
 
@@ -124,5 +124,5 @@ def test_a_window_without_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_where_there_is_no_kernel_there_is_no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(build.Kernel, "of", lambda *more: asked.append(more))
-    assert NativeWaveGenerator.open(generator(32, 16)) is None
+    assert CpuVocoder.open(generator(32, 16)) is None
     assert asked == [("wave", ("avx512_bf16",), torch.get_num_threads())]

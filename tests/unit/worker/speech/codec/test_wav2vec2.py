@@ -14,7 +14,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from worker.errors import SetupError
 from worker.speech.codec import wav2vec2 as features_module
-from worker.speech.codec.wav2vec2 import CHUNK, FEATURE_LAYERS, FeatureConfig, Features
+from worker.speech.codec.wav2vec2 import CHUNK, FEATURE_LAYERS, FeatureConfig, Wav2Vec2Features
 
 CPU = torch.device("cpu")
 HOP, FIELD = 320, 400  # samples from one frame to the next, and that one frame is made from
@@ -75,7 +75,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_the_feature_is_the_mean_of_transformers_hidden_states(folder: Path) -> None:
     samples = sound(9)
     expected = theirs(folder, samples)
-    features = Features.load(folder, CPU)
+    features = Wav2Vec2Features.load(folder, CPU)
     states = features.hidden_states(samples)
     assert list(states) == list(FEATURE_LAYERS) == [11, 14, 16]
     for layer, state in states.items():
@@ -89,7 +89,7 @@ def test_frames_made_some_at_a_time_are_the_same(
     folder: Path, monkeypatch: pytest.MonkeyPatch, frames: int, more: int
 ) -> None:
     """Below, at and above a whole number of chunks, and with samples that make no frame."""
-    features, samples = Features.load(folder, CPU), sound(frames, more)
+    features, samples = Wav2Vec2Features.load(folder, CPU), sound(frames, more)
     at_once = features(samples)
     assert frames < CHUNK
     assert at_once.shape == (1, frames, 16)
@@ -100,14 +100,14 @@ def test_frames_made_some_at_a_time_are_the_same(
 def test_convolutions_make_a_bounded_number_of_frames_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    features, made = Features.load(make(tmp_path), CPU), []
-    convolve = Features._convolve
+    features, made = Wav2Vec2Features.load(make(tmp_path), CPU), []
+    convolve = Wav2Vec2Features._convolve
 
-    def watched(self: Features, samples: Tensor) -> Tensor:
+    def watched(self: Wav2Vec2Features, samples: Tensor) -> Tensor:
         made.append(len(convolve(self, samples)))
         return convolve(self, samples)
 
-    monkeypatch.setattr(Features, "_convolve", watched)
+    monkeypatch.setattr(Wav2Vec2Features, "_convolve", watched)
     features(sound(2 * CHUNK + 1))
     assert made == [CHUNK, CHUNK, 1]
 
@@ -117,7 +117,7 @@ def test_a_louder_clip_is_the_same_where_the_processor_normalises(
     tmp_path: Path, normalize: bool | None, same: bool
 ) -> None:
     folder = make(tmp_path, normalize)
-    features, samples = Features.load(folder, CPU), sound(5)
+    features, samples = Wav2Vec2Features.load(folder, CPU), sound(5)
     quiet, loud = features(samples), features(3 * samples + 0.2)
     assert torch.allclose(quiet, loud, rtol=1e-2, atol=1e-2) is same
     torch.testing.assert_close(
@@ -126,11 +126,11 @@ def test_a_louder_clip_is_the_same_where_the_processor_normalises(
 
 
 def test_silence_gives_numbers(tmp_path: Path) -> None:
-    assert Features.load(make(tmp_path), CPU)(torch.zeros(4 * HOP)).isfinite().all()
+    assert Wav2Vec2Features.load(make(tmp_path), CPU)(torch.zeros(4 * HOP)).isfinite().all()
 
 
 def test_only_what_the_features_depend_on_is_loaded(tmp_path: Path) -> None:
-    names = set(Features.load(make(tmp_path, num_hidden_layers=18), CPU)._tensors)
+    names = set(Wav2Vec2Features.load(make(tmp_path, num_hidden_layers=18), CPU)._tensors)
     assert any(name.startswith("encoder.layers.15.") for name in names)
     assert not any(name.startswith(("encoder.layers.16.", "masked")) for name in names)
 
@@ -138,7 +138,7 @@ def test_only_what_the_features_depend_on_is_loaded(tmp_path: Path) -> None:
 def test_files_of_a_larger_model_and_of_torch_are_taken(tmp_path: Path) -> None:
     """Names with a prefix and weight norm in its older form, in halves, as a pickle."""
     folder = make(tmp_path)
-    samples, expected = sound(4), Features.load(folder, CPU)(sound(4))
+    samples, expected = sound(4), Wav2Vec2Features.load(folder, CPU)(sound(4))
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     old = {".parametrizations.weight.original0": ".weight_g"} | {
@@ -150,12 +150,12 @@ def test_files_of_a_larger_model_and_of_torch_are_taken(tmp_path: Path) -> None:
             name = name.replace(new, older)  # noqa: PLW2901 - one of two, or neither
         renamed[f"wav2vec2.{name}"] = tensor
     torch.save(renamed, folder / "pytorch_model.bin")
-    assert torch.equal(Features.load(folder, CPU)(samples), expected)
+    assert torch.equal(Wav2Vec2Features.load(folder, CPU)(samples), expected)
     torch.save({name: t.double() for name, t in renamed.items()}, folder / "pytorch_model.bin")
-    assert torch.equal(Features.load(folder, CPU)(samples), expected)
+    assert torch.equal(Wav2Vec2Features.load(folder, CPU)(samples), expected)
     save_file(tensors, folder / "model.safetensors")  # which comes before the pickle
     (folder / "pytorch_model.bin").write_bytes(b"")
-    assert torch.equal(Features.load(folder, CPU)(samples), expected)
+    assert torch.equal(Wav2Vec2Features.load(folder, CPU)(samples), expected)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_a_model_of_another_shape_is_refused(
     FeatureConfig.read(just[0])
     (folder / "config.json").write_text(json.dumps(raw | changes))
     with pytest.raises(SetupError, match=words):
-        Features.load(folder, CPU)
+        Wav2Vec2Features.load(folder, CPU)
 
 
 @pytest.mark.parametrize(
@@ -208,8 +208,8 @@ def test_a_tensor_that_is_missing_or_of_another_shape_is_named(
     less = {other: tensor for other, tensor in tensors.items() if other != name}
     save_file(less, folder / "model.safetensors")
     with pytest.raises(SetupError, match=f"{name} is missing"):
-        Features.load(folder, CPU)
+        Wav2Vec2Features.load(folder, CPU)
     twice = {name: torch.cat([tensors[name]] * 2)}
     save_file(tensors | twice, folder / "model.safetensors")
     with pytest.raises(SetupError, match=rf"{name} is \(.*\), not \("):
-        Features.load(folder, CPU)
+        Wav2Vec2Features.load(folder, CPU)

@@ -27,8 +27,17 @@ from worker.errors import SetupError
 from worker.speech.checkpoint import Place, find_tensors
 from worker.speech.engine import Engine
 from worker.speech.lm import int8_weights
-from worker.speech.lm.int8_model import GROUP, Int8Head, Int8LanguageModel, Kernel, Packed
-from worker.speech.lm.int8_weights import EXTENSIONS, Weights, cores, fits, packed_size, read_ahead
+from worker.speech.lm.int8_model import Int8Head, Int8LanguageModel, Packed
+from worker.speech.lm.int8_weights import (
+    EXTENSIONS,
+    GROUP,
+    Kernel,
+    Weights,
+    cores,
+    packed_size,
+    read_ahead,
+    why_unsupported,
+)
 from worker.speech.lm.torch_model import LanguageModel
 from worker.speech.native import build
 
@@ -489,7 +498,7 @@ def test_what_does_not_fit_is_named(
 def test_sizes_are_the_kernels_or_it_is_said_why_not(
     sizes: dict[str, Any], words: str | None
 ) -> None:
-    assert fits(config_of(**sizes)) == words
+    assert why_unsupported(config_of(**sizes)) == words
 
 
 def test_matrices_lie_one_after_the_other_on_a_large_page(kernel: Kernel, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from tests.support.language_model import (
 )
 from worker.errors import SetupError
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Batcher
-from worker.speech.batch.sequence import Row
-from worker.speech.grammar import Plan
+from worker.speech.batch.scheduler import Scheduler
+from worker.speech.batch.sequence import SequenceRequest
+from worker.speech.grammar import Grammar
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.kv_cache import KVCache
 from worker.speech.lm.rotary import rotary
@@ -319,13 +319,15 @@ def test_a_scrubbed_cache_has_all_that_was_a_number() -> None:
 def test_a_seed_says_the_same_whatever_top_k_a_neighbour_has(tiny_checkpoint: Path) -> None:
     """In bfloat16, where logits would tie: the head is in float32."""
     lm = LanguageModel.load(tiny_checkpoint / "LLM", torch.bfloat16, CPU)
-    everything = Plan((frozenset(range(20, 700)),) * 200)
-    mine = Row((5, 6, 7, 8), "mine", 120)
+    everything = Grammar((frozenset(range(20, 700)),) * 200)
+    mine = SequenceRequest((5, 6, 7, 8), "mine", 120)
     said = []
     for top_k in (50, 1, 63, 64, 65, 0):
-        batcher = Batcher(lm, 2, 512)
+        batcher = Scheduler(lm, 2, 512)
         (asked,) = batcher.submit([mine], everything, Sampling(seed=3))
-        batcher.submit([Row((9, 9), "other", 150)], everything, Sampling(seed=4, top_k=top_k))
+        batcher.submit(
+            [SequenceRequest((9, 9), "other", 150)], everything, Sampling(seed=4, top_k=top_k)
+        )
         said.append(asked.answer().tokens)
     assert len(said[0]) == 120
     assert all(tokens == said[0] for tokens in said)

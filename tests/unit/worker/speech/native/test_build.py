@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.support import any_cpu
-from worker.speech.lm import int8_model
+from worker.speech.lm import int8_model, int8_weights
 from worker.speech.native import build
 from worker.speech.native.build import Kernel, cpu_flags, cpu_has_bfloat16, open_library
 
@@ -342,7 +342,7 @@ def test_no_memory_for_a_team_is_an_error() -> None:
 def test_jobs_of_many_threads_share_a_team() -> None:
     """One call at a time: products of two threads are each their own."""
     with any_cpu.kernels("avx512_vnni"):
-        kernel = int8_model.Kernel.open(2)
+        kernel = int8_weights.Kernel.open(2)
     assert kernel is not None
     packed = int8_model.Packed(kernel, 64, 32)
     packed.fill(torch.randn(64, 32, generator=torch.Generator().manual_seed(1)))
