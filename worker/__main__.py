@@ -69,7 +69,7 @@ def _serve(settings: Settings) -> int:
     # Hundreds of thousands of objects are made until the first job, none of them garbage.
     gc.disable()
     try:
-        parts = _load(settings)
+        components = _load(settings)
     except (SetupError, LayoutError):
         raise
     except Exception as error:
@@ -89,7 +89,7 @@ def _serve(settings: Settings) -> int:
         async with AsyncClientSession() as session:
             await send_result(session, {"status": "IN_PROGRESS", "output": progress}, job)
 
-    slots = parts.engine.occupancy().slots
+    slots = components.engine.occupancy().slots
     config: dict[str, Any] = {"return_aggregate_stream": True}
     # With this the SDK asks for a fresh worker in each answer, of a generator too.
     running = RunningJobs(settings.drain_seconds, lambda: config.update(refresh_worker=True))
@@ -102,13 +102,13 @@ def _serve(settings: Settings) -> int:
         running=running,
     )
     model = Layout(settings.runpod_volume).model(settings.spark_model)
-    _check(parts, model, runpod.serverless.register_fitness_check if queued else None)
+    _check(components, model, runpod.serverless.register_fitness_check if queued else None)
     if queued and not settings.s3_bucket_name:
         event(logging.WARNING, "no bucket")
 
     def free() -> float:
         try:
-            on_gpu = parts.engine.free_memory()
+            on_gpu = components.engine.free_memory()
         except RuntimeError as error:
             if (broken := device_failure(error)) is None:
                 raise
@@ -122,7 +122,7 @@ def _serve(settings: Settings) -> int:
     # The SDK calls a generator for --test_input too, and does not listen to it.
     one_job = any(argument.startswith("--test_input") for argument in sys.argv)
     make = make_stream_handler if settings.stream and not one_job else make_handler
-    config["handler"] = make(parts, service)
+    config["handler"] = make(components, service)
     config["concurrency_modifier"] = Concurrency(service.max_jobs, running, free)
     try:
         runpod.serverless.start(config)
@@ -135,7 +135,7 @@ def _serve(settings: Settings) -> int:
 
 
 def _check(
-    parts: Components, model: Path, register: Callable[[Callable[[], None]], object] | None
+    components: Components, model: Path, register: Callable[[Callable[[], None]], object] | None
 ) -> None:
     """Have the SDK check what must hold before the first job.
 
@@ -144,7 +144,7 @@ def _check(
     from worker.serve import fitness_checks  # noqa: PLC0415
     from worker.speech.device_checks import check_gpu_memory  # noqa: PLC0415
 
-    storage = fitness_checks.named("storage", partial(fitness_checks.check_storage, parts))
+    storage = fitness_checks.named("storage", partial(fitness_checks.check_storage, components))
     if register is None:
         storage()
         return
@@ -153,7 +153,7 @@ def _check(
     register(fitness_checks.named("gpu_memory", check_gpu_memory))
     register(fitness_checks.named("model", partial(fitness_checks.check_model, model)))
     register(storage)
-    register(fitness_checks.named("speech", partial(fitness_checks.check_speech, parts)))
+    register(fitness_checks.named("speech", partial(fitness_checks.check_speech, components)))
 
 
 def _check_scratch() -> None:

@@ -119,11 +119,11 @@ def _speak(
     from worker.job import pipeline  # noqa: PLC0415
 
     _check_place(options.out)
-    parts = Components.load(settings)
+    components = Components.load(settings)
     with TemporaryDirectory(prefix="spark-tts-") as name:
         folder = Path(name)
         here = replace(
-            parts,
+            components,
             storage=LocalStorage(folder / "storage"),
             fetch_reference=lambda _url, _folder, _cancellation: options.voice_from,
         )

@@ -40,7 +40,7 @@ class Desk:
         self.storage = LocalStorage(folder / "storage")
         self.storage.put(DEMO_VOICE, "voices/demo.wav", "audio/wav")
         self.voices = Voices(engine, self.storage, KEYS, folder / "cache")
-        self.parts = Components(
+        self.components = Components(
             engine=engine,
             voices=self.voices,
             storage=self.storage,
@@ -51,7 +51,7 @@ class Desk:
         )
 
     def answer(self, asked: Any, job_id: str = "job-1") -> dict[str, Any]:
-        return asyncio.run(make_handler(self.parts)({"id": job_id, "input": asked}))
+        return asyncio.run(make_handler(self.components)({"id": job_id, "input": asked}))
 
     def succeed(self, asked: dict[str, Any], job_id: str = "job-1") -> dict[str, Any]:
         answer = self.answer(asked, job_id)
@@ -184,9 +184,9 @@ def test_a_sentence_cut_short_is_counted(desk: Desk) -> None:
     cut = answer["metrics"]["truncated_sentences"]
     assert cut == sum(
         not u.complete
-        for u in desk.parts.engine.speak(
+        for u in desk.components.engine.speak(
             ["One short sentence.", "And another one!"],
-            desk.parts.engine.listen(DEMO_VOICE),
+            desk.components.engine.listen(DEMO_VOICE),
             Sampling(temperature=0, max_tokens=64),
         )
     )
@@ -228,7 +228,7 @@ def test_an_unknown_failure_is_answered_and_keeps_its_secrets(desk: Desk) -> Non
     def explode(_url: str, _folder: Path, _cancellation: Cancellation) -> Path:
         raise ValueError("secret-of-the-house")
 
-    desk.parts = replace(desk.parts, fetch_reference=explode)
+    desk.components = replace(desk.components, fetch_reference=explode)
     error = desk.fail(CLONE)
     assert error["code"] == "internal_error"
     assert "secret" not in error["message"]
@@ -236,7 +236,7 @@ def test_an_unknown_failure_is_answered_and_keeps_its_secrets(desk: Desk) -> Non
 
 
 def test_nothing_but_silence_is_an_error(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    codec = desk.parts.engine._codec
+    codec = desk.components.engine._codec
     monkeypatch.setattr(codec, "decode", lambda _v, codes: np.zeros(320 * len(codes), np.float32))
     assert desk.fail(CLONE)["code"] == "synthesis_failed"
     assert not desk.storage.exists("output/speech_job-1.wav")
@@ -245,7 +245,7 @@ def test_nothing_but_silence_is_an_error(desk: Desk, monkeypatch: pytest.MonkeyP
 def test_jobs_at_once_do_not_mix(desk: Desk) -> None:
     asked = [{**CLONE, "seed": seed} for seed in range(4)]
     alone = [samples(desk.succeed(a, f"alone-{i}")) for i, a in enumerate(asked)]
-    handle = make_handler(desk.parts)
+    handle = make_handler(desk.components)
 
     async def together() -> list[dict[str, Any]]:
         jobs = ({"id": f"at-once-{i}", "input": a} for i, a in enumerate(asked))
@@ -257,7 +257,7 @@ def test_jobs_at_once_do_not_mix(desk: Desk) -> None:
 
 def test_one_voice_for_all_sentences(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """In controlled mode, the first sentence's global tokens are those of all the others."""
-    codec = desk.parts.engine._codec
+    codec = desk.components.engine._codec
     decode, voices = codec.decode, []
     monkeypatch.setattr(codec, "decode", lambda v, codes: voices.append(v) or decode(v, codes))
     desk.succeed({"text": TEXT + " A third. And a fourth one.", "max_length": 64, "seed": 2})
@@ -271,7 +271,7 @@ def test_a_broken_device_asks_for_a_fresh_worker(
     def broken(*_: object, **__: object) -> None:
         raise DeviceError("the GPU's context is broken; the worker starts anew")
 
-    monkeypatch.setattr(desk.parts.engine, "speak", broken)
+    monkeypatch.setattr(desk.components.engine, "speak", broken)
     answer = desk.answer(CLONE)
     assert answer["refresh_worker"] is True
     assert json.loads(answer["error"])["code"] == "device_failed"

@@ -19,7 +19,7 @@ from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
 from worker.speech.codec.upstream import find_upstream
-from worker.speech.codec.wav2vec2 import Wav2Vec2Config, _shapes
+from worker.speech.codec.wav2vec2 import FeatureConfig, _shapes
 from worker.speech.codec.weight_norm import built_folded
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.torch_model import LanguageModel
@@ -291,7 +291,7 @@ def _features(folder: Path, sizes: Sizes, device: str) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": True}))
     weights = {
         name: _drawn(name, shape, device)
-        for name, shape in _shapes(Wav2Vec2Config.read(folder)).items()
+        for name, shape in _shapes(FeatureConfig.read(folder)).items()
     }
     save_file(weights, folder / "model.safetensors")
 

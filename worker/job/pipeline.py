@@ -62,7 +62,7 @@ class Job:
     """What the stages of one job share, beside the request: `folder` is for temporary files."""
 
     id: str
-    parts: Components
+    components: Components
     folder: Path
     cancellation: Cancellation = field(default_factory=Cancellation)
     watch: Stopwatch = field(default_factory=Stopwatch)
@@ -81,14 +81,14 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
     Raises the WorkerError that says what went wrong; JobCancelledError when it was cancelled. The
     answer's results are stored then in part or not at all.
     """
-    parts, watch = job.parts, job.watch
-    _check_timings(request, parts)
-    keys = ResultKeys.of(request, job.id, parts.keys)
+    components, watch = job.components, job.watch
+    _check_timings(request, components)
+    keys = ResultKeys.of(request, job.id, components.keys)
     seed = secrets.randbits(53) if request.seed is None else request.seed
     sampling = Sampling(request.temperature, request.top_k, request.top_p, request.max_length, seed)
     with watch("text"):
         sentences = split(request.text)
-        _check_length(request, sentences, parts.max_job_seconds)
+        _check_length(request, sentences, components.max_job_seconds)
         if job.announce is not None and len(sentences) > _MOST_STREAMED:
             raise RequestError(
                 f"text: it has {len(sentences)} sentences; with stream, where each is stored and "
@@ -101,9 +101,9 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
             request,
             sentences[0],
             sampling,
-            parts.engine,
-            parts.voices,
-            parts.fetch_reference,
+            components.engine,
+            components.voices,
+            components.fetch_reference,
             job.folder,
             job.cancellation,
         )
@@ -114,7 +114,7 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
             raise SynthesisError(
                 "the model gave only silence; try another seed, or a temperature nearer to 0.8"
             )
-        rate = parts.engine.sample_rate
+        rate = components.engine.sample_rate
         gap = round(request.multi_sentence_gap * rate)
         spans = laid_out(clips, gap)
         gain = waveform.limiting_gain(job.spool.blocks(clips, gap), rate)
@@ -135,9 +135,9 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
     job.cancellation.check()
     with watch("storage"):
         for result, key, content_type in results:
-            parts.storage.put(result, key, content_type, cancellation=job.cancellation)
+            components.storage.put(result, key, content_type, cancellation=job.cancellation)
         if request.save_voice is not None:
-            parts.voices.save(request.save_voice, chosen.whole, job.cancellation)
+            components.voices.save(request.save_voice, chosen.whole, job.cancellation)
     response = SpeechResponse(
         audio_url="",
         sample_rate=rate,
@@ -151,7 +151,7 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
         seed=seed,
         metrics=_metrics(watch, chosen, takes, spans[-1].end),
     )
-    return keys.sign(response, partial(url_of, request=request, parts=parts))
+    return keys.sign(response, partial(url_of, request=request, components=components))
 
 
 def _until_cancelled(job: Job, blocks: Iterable[Samples]) -> Iterator[Samples]:
@@ -160,9 +160,9 @@ def _until_cancelled(job: Job, blocks: Iterable[Samples]) -> Iterator[Samples]:
         yield block
 
 
-def url_of(key: str, request: SpeechRequest, parts: Components) -> str:
+def url_of(key: str, request: SpeechRequest, components: Components) -> str:
     """URL of a result, which lives as long as the job or the worker says."""
-    return parts.storage.url(key, request.url_expiry or parts.url_expiry)
+    return components.storage.url(key, request.url_expiry or components.url_expiry)
 
 
 def _spoken(
@@ -229,7 +229,7 @@ def _first_takes(
     """The sentences in order, each finished and timed as soon as it is spoken."""
     watch = job.watch
     made = 0.0
-    spoken = job.parts.engine.speak(
+    spoken = job.components.engine.speak(
         sentences, voice, sampling, chain=request.goes_on, cancellation=job.cancellation
     )
     try:
@@ -243,7 +243,7 @@ def _first_takes(
             take = _take(utterance, request, job)
             watch.mark("first_audio")
             made += take.clip.duration + request.multi_sentence_gap
-            most = _MOST_TIMES * job.parts.max_job_seconds
+            most = _MOST_TIMES * job.components.max_job_seconds
             if made - request.multi_sentence_gap > most:
                 raise SynthesisError(
                     f"the model said more than {most} s, twice what a job may have; try another "
@@ -261,12 +261,12 @@ def _store_segment(
 ) -> str:
     key = keys.segment(index)
     kind = audio_formats.CONTENT_TYPES[request.output_format]
-    job.parts.storage.put(file, key, kind, cancellation=job.cancellation)
-    return url_of(key, request, job.parts)
+    job.components.storage.put(file, key, kind, cancellation=job.cancellation)
+    return url_of(key, request, job.components)
 
 
-def _check_timings(request: SpeechRequest, parts: Components) -> None:
-    if request.wants_timings and parts.aligner is None:
+def _check_timings(request: SpeechRequest, components: Components) -> None:
+    if request.wants_timings and components.aligner is None:
         field = "enable_whisperx" if request.enable_whisperx else "enable_subtitles"
         raise NotAvailableError(
             f"{field}: this worker has no alignment model; its operator can install one with: "
@@ -293,16 +293,16 @@ def _check_length(request: SpeechRequest, sentences: Sequence[str], most: int) -
 
 def _take(utterance: Utterance, request: SpeechRequest, job: Job) -> Take:
     """The sentence finished, kept and, where timings are wanted, timed and judged."""
-    parts, watch = job.parts, job.watch
+    components, watch = job.components, job.watch
     with watch("audio"):
-        finished = _finish(utterance, parts.engine.sample_rate, request)
+        finished = _finish(utterance, components.engine.sample_rate, request)
         clip = job.spool.add(finished)
         utterance = replace(utterance, samples=finished.samples[:0].copy())
-    if not request.wants_timings or parts.aligner is None:
+    if not request.wants_timings or components.aligner is None:
         return Take(utterance, clip, (), Verdict((), 0.0))
     with watch("timing"):
         span = SentenceSpan(utterance.text, 0.0, finished.duration)
-        words = parts.aligner.align(
+        words = components.aligner.align(
             finished.samples, finished.sample_rate, [span], default=language_of(request.text)
         )
         return Take(utterance, clip, tuple(words), judge(words, span, request.speed_shift))
@@ -318,7 +318,7 @@ def _spoken_again(
     job: Job,
 ) -> Generator[Utterance, None, None]:
     """Speak the sentences takes[offset + i] for i in `bad` again, each as it was spoken before."""
-    engine, cancellation = job.parts.engine, job.cancellation
+    engine, cancellation = job.components.engine, job.cancellation
     places = [offset + i for i in bad]
     texts = [takes[place].utterance.text for place in places]
     if not request.goes_on:

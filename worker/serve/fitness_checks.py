@@ -58,18 +58,18 @@ def check_model(folder: Path) -> None:
             )
 
 
-def check_storage(parts: Components) -> None:
+def check_storage(components: Components) -> None:
     """The bucket, or the folder in its place, answers."""
     try:
-        parts.storage.check()
+        components.storage.check()
     except WorkerError as error:
         raise SetupError(error.message) from None
 
 
-def check_speech(parts: Components) -> None:
+def check_speech(components: Components) -> None:
     """A short synthesis; what it runs first is warm for the jobs."""
     try:
-        said = parts.engine.try_out()
+        said = components.engine.try_out()
     except Exception as error:
         raise SetupError(f"a short synthesis failed ({_in_one_line(error)})") from None
     if not np.isfinite(said.samples).all():

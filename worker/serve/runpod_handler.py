@@ -71,10 +71,10 @@ class _Order:
         return given if isinstance(given, str) else ""
 
 
-def make_handler(parts: Components, service: Service | None = None) -> Handler:
+def make_handler(components: Components, service: Service | None = None) -> Handler:
     """The function that RunPod calls with each job of an ordinary endpoint."""
     service = service or Service()
-    work = _worker_threads(parts, service)
+    work = _worker_threads(components, service)
 
     async def handle(job: RunPodJob) -> Answer:
         segments: asyncio.Queue[SpokenSegment | None] = asyncio.Queue()
@@ -96,10 +96,10 @@ def make_handler(parts: Components, service: Service | None = None) -> Handler:
 
 
 def make_stream_handler(
-    parts: Components, service: Service
+    components: Components, service: Service
 ) -> Callable[[RunPodJob], AsyncGenerator[Answer, None]]:
     """The generator that RunPod calls where its /stream is wanted: sentences, then the answer."""
-    work = _worker_threads(parts, service)
+    work = _worker_threads(components, service)
 
     async def stream(job: RunPodJob) -> AsyncGenerator[Answer, None]:
         segments: asyncio.Queue[SpokenSegment | None] = asyncio.Queue()
@@ -120,12 +120,12 @@ def make_stream_handler(
 
 
 def _worker_threads(
-    parts: Components, service: Service
+    components: Components, service: Service
 ) -> Callable[[_Order], Coroutine[Any, Any, Answer]]:
     """What does a job in a thread, so that the event loop goes on pinging and listening."""
     # Twice as many as jobs: one that was cancelled may still be on its way out.
     threads = ThreadPoolExecutor(2 * service.max_jobs, "job")
-    manifests = AnswerRecords(parts.storage, parts.keys) if service.remembers else None
+    manifests = AnswerRecords(components.storage, components.keys) if service.remembers else None
 
     async def work(order: _Order) -> Answer:
         if not isinstance(order.job.get("id"), str):
@@ -133,7 +133,7 @@ def _worker_threads(
             service.running.give_up("the platform gave a job whose id is no text")
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                threads, partial(_answer, order, parts, service, manifests)
+                threads, partial(_answer, order, components, service, manifests)
             )
         except asyncio.CancelledError:  # how the SDK says that the platform cancelled the job
             order.cancellation.cancel()
@@ -143,7 +143,7 @@ def _worker_threads(
 
 
 def _answer(
-    order: _Order, parts: Components, service: Service, manifests: AnswerRecords | None
+    order: _Order, components: Components, service: Service, manifests: AnswerRecords | None
 ) -> Answer:
     """Do one job; the answer as RunPod wants it. Never raises; leaves no temporary file."""
     watch = order.watch
@@ -153,7 +153,7 @@ def _answer(
             event(logging.DEBUG, "job begun")
             # What cannot be removed is swept by the next worker: the answer counts.
             with TemporaryDirectory(prefix=scratch_prefix(), ignore_cleanup_errors=True) as folder:
-                response, again = _respond(order, parts, service, manifests, Path(folder))
+                response, again = _respond(order, components, service, manifests, Path(folder))
         except JobCancelledError as error:
             event(logging.INFO, "job cancelled", seconds=watch.total)
             return _failure(error.code, error.message, error.field)
@@ -186,7 +186,7 @@ def _answer(
 
 def _respond(
     order: _Order,
-    parts: Components,
+    components: Components,
     service: Service,
     manifests: AnswerRecords | None,
     folder: Path,
@@ -202,7 +202,7 @@ def _respond(
                 request,
                 order.id,
                 folder,
-                partial(pipeline.url_of, request=request, parts=parts),
+                partial(pipeline.url_of, request=request, components=components),
                 order.cancellation,
             )
         if known is not None:
@@ -212,7 +212,7 @@ def _respond(
         asked = request.model_copy(update={"seed": settled_seed(request, order.id)})
     job = pipeline.Job(
         order.id,
-        parts,
+        components,
         folder,
         order.cancellation,
         watch,

@@ -85,9 +85,9 @@ def main(root: Path, model: Path, places: list[str]) -> None:
         folder = {"scratch": scratch, "output": output, "cache": cache}.get(place)
         for size in SIZES[place]:
             voices = Voices(engine, storage, KEYS, cache / f"tiny@{size}")
-            parts = Components(engine, voices, storage, KEYS, 60, 7200, fetch)
+            components = Components(engine, voices, storage, KEYS, 60, 7200, fetch)
             for number, job in enumerate(JOBS):
-                handle = make_handler(parts, Service(remembers=True))
+                handle = make_handler(components, Service(remembers=True))
                 asked = {"id": f"{place}-{size}-{number}", "input": job}
                 with small_disk(folder, size) if folder else small_files(size):
                     answer = asyncio.run(handle(asked))

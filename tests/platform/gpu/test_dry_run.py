@@ -180,7 +180,7 @@ def read_in_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         return rotate(x, cos, sin) if float(cos.abs().max()) < 2 else x
 
-    monkeypatch.setattr(rotary, "rotate", rotated)
+    monkeypatch.setattr(torch_model, "rotate", rotated)
 
 
 def long_lengths(monkeypatch: pytest.MonkeyPatch) -> None:

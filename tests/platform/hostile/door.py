@@ -70,7 +70,7 @@ class Door:
         (self.private / "secret.wav").write_bytes(DEMO_VOICE.read_bytes())
         self._watch = watch
         self._runner = asyncio.Runner()
-        parts = Components(
+        components = Components(
             engine=engine,
             voices=Voices(engine, self.storage, KEYS, folder / "cache"),
             storage=self.storage,
@@ -79,12 +79,12 @@ class Door:
             max_job_seconds=7200,
             fetch_reference=self._fetch(Limits()),
         )
-        self.serve_with(parts)
+        self.serve_with(components)
 
-    def serve_with(self, parts: Components) -> None:
+    def serve_with(self, components: Components) -> None:
         """Answer the next jobs with these parts."""
-        self.parts = parts
-        self._handle = make_handler(parts)
+        self.components = components
+        self._handle = make_handler(components)
 
     def close(self) -> None:
         """End the event loop."""
@@ -95,7 +95,7 @@ class Door:
 
     def download_with(self, limits: Limits) -> None:
         """Let references be fetched with these limits, which name the test's own servers."""
-        self.serve_with(replace(self.parts, fetch_reference=self._fetch(limits)))
+        self.serve_with(replace(self.components, fetch_reference=self._fetch(limits)))
 
     def submit(self, asked: Any, job_id: Any = "job-1") -> Outcome:
         """Do the job; assert what every answer must keep, whatever was asked."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.small_parts import ToneEngine
+from tests.support.small_components import ToneEngine
 from volume.layout import locked_wheel
 from worker import components as module
 from worker.cancellation import Cancellation
@@ -36,31 +36,33 @@ def load(volume: Path, engine: Any = None, **more: Any) -> Components:
 
 def test_all_is_of_the_settings(volume: Path) -> None:
     engine = ToneEngine()
-    parts = load(volume, engine, s3_url_expiry=99, s3_voices_prefix="v/", s3_output_prefix="o/")
-    assert parts.engine is engine
-    assert parts.url_expiry == 99
-    assert (parts.keys.voices, parts.keys.output) == ("v/", "o/")
-    assert parts.aligner is None
-    assert isinstance(parts.storage, LocalStorage)
+    components = load(
+        volume, engine, s3_url_expiry=99, s3_voices_prefix="v/", s3_output_prefix="o/"
+    )
+    assert components.engine is engine
+    assert components.url_expiry == 99
+    assert (components.keys.voices, components.keys.output) == ("v/", "o/")
+    assert components.aligner is None
+    assert isinstance(components.storage, LocalStorage)
     home = volume / "SparkTTS-serverless"
-    assert parts.storage._folder == home / "local"
+    assert components.storage._folder == home / "local"
     # A model's cache is its own: another's tokens are other sounds.
-    assert parts.voices._cache == home / "voices" / "mine@1"
+    assert components.voices._cache == home / "voices" / "mine@1"
 
 
 def test_each_revision_of_a_model_has_a_cache_of_its_own(volume: Path) -> None:
     """SPARK_MODEL may leave the revision out."""
-    parts = load(volume, spark_model="mine")
-    assert parts.voices._cache == volume / "SparkTTS-serverless" / "voices" / "mine@1"
+    components = load(volume, spark_model="mine")
+    assert components.voices._cache == volume / "SparkTTS-serverless" / "voices" / "mine@1"
 
 
 def test_a_reference_of_the_storage_is_fetched_into_the_jobs_folder(
     volume: Path, tmp_path: Path
 ) -> None:
-    parts = load(volume, local_storage_dir=tmp_path / "bucket")
-    parts.storage.write_bytes("voices/ann.wav", b"sound", "audio/wav")
+    components = load(volume, local_storage_dir=tmp_path / "bucket")
+    components.storage.write_bytes("voices/ann.wav", b"sound", "audio/wav")
     (tmp_path / "job").mkdir()
-    found = parts.fetch_reference("ann.wav", tmp_path / "job", Cancellation())
+    found = components.fetch_reference("ann.wav", tmp_path / "job", Cancellation())
     assert found.parent == tmp_path / "job"
     assert found.read_bytes() == b"sound"
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.small_parts import TEXT, SmallParts, small_parts
+from tests.support.small_components import TEXT, SmallParts, small_components
 from volume.layout import locked_wheel
 from volume.stops import STOPS
 from worker import __main__ as worker_main
@@ -92,7 +92,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv("RUNPOD_VOLUME", str(tmp_path))
     monkeypatch.setenv("SPARK_MODEL", "mine@1")
     monkeypatch.setattr(sys, "argv", ["worker"])
-    small, sdk = small_parts(tmp_path), Sdk()
+    small, sdk = small_components(tmp_path), Sdk()
     for name, module in sdk.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
     world = World(small, sdk)
@@ -100,7 +100,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     def load(settings: Settings, loading: Callable[[], Any]) -> Components:
         world.loaded.append(settings)
         assert loading() is small.engine
-        return small.parts
+        return small.components
 
     monkeypatch.setattr(Components, "load", load)
     monkeypatch.setattr(worker_main, "_load_engine", lambda *_given: small.engine)

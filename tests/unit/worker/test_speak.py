@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import soundfile
 
-from tests.support.small_parts import HEARD, TEXT, EvenAligner, SmallParts, small_parts
+from tests.support.small_components import HEARD, TEXT, EvenAligner, SmallParts, small_components
 from tests.support.sounds import tone
 from worker import speak
 from worker.api.request import SpeechRequest
@@ -28,7 +28,7 @@ from worker.settings import Settings
 
 @pytest.fixture
 def small(tmp_path: Path) -> SmallParts:
-    return small_parts(tmp_path, EvenAligner())
+    return small_components(tmp_path, EvenAligner())
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _loaded(small: SmallParts, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setattr(Components, "load", lambda _settings: small.parts)
+    monkeypatch.setattr(Components, "load", lambda _settings: small.components)
     handlers, level, propagate = log.handlers[:], log.level, log.propagate
     interval = sys.getswitchinterval()
     yield

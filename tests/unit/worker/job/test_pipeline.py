@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.support.small_parts import (
+from tests.support.small_components import (
     DESIGNED,
     HEARD,
     RATE,
     TEXT,
     EvenAligner,
     SmallParts,
-    small_parts,
+    small_components,
 )
 from tests.support.sounds import tone
 from worker.api.request import parse_request
@@ -51,7 +51,7 @@ GAP = 0.3  # the API's default
 
 class World:
     def __init__(self, folder: Path, aligner: EvenAligner | None = None) -> None:
-        self.small: SmallParts = small_parts(folder, aligner)
+        self.small: SmallParts = small_components(folder, aligner)
         self.engine, self.storage = self.small.engine, self.small.storage
         self.scratch = folder / "scratch"
         self.scratch.mkdir()
@@ -61,7 +61,7 @@ class World:
     def job(self, streamed: bool = False) -> Job:
         return Job(
             "job-1",
-            self.small.parts,
+            self.small.components,
             self.scratch,
             progress=lambda done, total: self.progress.append((done, total)),
             announce=self.told.append if streamed else None,
@@ -596,7 +596,7 @@ def test_the_codecs_seconds_are_part_of_speech_and_not_the_models(
 
 
 def bounded(world: World, seconds: int) -> Job:
-    return replace(world.job(), parts=replace(world.small.parts, max_job_seconds=seconds))
+    return replace(world.job(), components=replace(world.small.components, max_job_seconds=seconds))
 
 
 @pytest.mark.parametrize(
@@ -684,7 +684,7 @@ def test_a_model_that_goes_on_and_on_is_ended_at_the_bound(world: World, streame
     assert len(spoken) == 3  # 30.6 s
     assert world.engine.closed == 1
     assert all(".000" in key for key, _ in world.storage.put_keys)  # no whole
-    longer = replace(job, parts=replace(job.parts, max_job_seconds=16))
+    longer = replace(job, components=replace(job.components, max_job_seconds=16))
     assert world.speak(longer, "One.\nOne.\nOne.").duration == 30.6
 
 
@@ -739,7 +739,7 @@ def test_sentences_that_are_spoken_again_take_no_memory_either(tmp_path: Path) -
 def test_a_cancelled_job_speaks_no_further_sentence_again(tmp_path: Path) -> None:
     world = World(tmp_path, EvenAligner(weak=lambda _text, _time: True))
     job = world.job()
-    aligner = world.small.parts.aligner
+    aligner = world.small.components.aligner
     assert isinstance(aligner, EvenAligner)
     aligner.weak = lambda _text, time: job.cancellation.cancel() if time else True
     with pytest.raises(JobCancelledError):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.small_parts import SmallParts, small_parts
+from tests.support.small_components import SmallParts, small_components
 from worker.errors import DeviceError, SetupError, StorageError
 from worker.serve import fitness_checks
 from worker.serve.fitness_checks import check_model, check_speech, check_storage, named
@@ -80,12 +80,12 @@ def said(samples: Any) -> Callable[[], Any]:
 
 @pytest.fixture
 def small(tmp_path: Path) -> SmallParts:
-    return small_parts(tmp_path)
+    return small_components(tmp_path)
 
 
 def test_a_synthesis_of_numbers_is_fit(small: SmallParts) -> None:
     small.engine.try_out = said([0.0, 0.5])
-    check_speech(small.parts)
+    check_speech(small.components)
 
 
 @pytest.mark.parametrize("samples", [[np.nan] * 3, [0.5, np.nan], [np.inf, 0.5]])
@@ -94,7 +94,7 @@ def test_a_synthesis_with_a_sample_that_is_none_is_unfit(
 ) -> None:
     small.engine.try_out = said(samples)
     with pytest.raises(SetupError, match="gave no numbers"):
-        check_speech(small.parts)
+        check_speech(small.components)
 
 
 @pytest.mark.parametrize(
@@ -112,20 +112,20 @@ def test_a_synthesis_that_fails_is_told_in_one_line(
 
     small.engine.try_out = fail
     with pytest.raises(SetupError) as refused:
-        check_speech(small.parts)
+        check_speech(small.components)
     assert refused.value.message == f"a short synthesis failed {shown}"
 
 
 def test_a_storage_is_asked(small: SmallParts, tmp_path: Path) -> None:
-    check_storage(small.parts)
+    check_storage(small.components)
 
     class Refusing(type(small.storage)):
         def check(self) -> None:
             raise StorageError("the bucket is gone")
 
-    parts = replace(small.parts, storage=Refusing(tmp_path))
+    components = replace(small.components, storage=Refusing(tmp_path))
     with pytest.raises(SetupError, match="the bucket is gone"):
-        check_storage(parts)
+        check_storage(components)
 
 
 def test_what_a_check_finds_is_logged(caplog: pytest.LogCaptureFixture) -> None:

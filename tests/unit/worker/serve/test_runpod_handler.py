@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.small_parts import KEYS, TEXT, SmallParts, small_parts
+from tests.support.small_components import KEYS, TEXT, SmallParts, small_components
 from worker.api.request import parse_request
 from worker.errors import (
     BusyError,
@@ -40,7 +40,7 @@ LONG = 20.0  # seconds after which a test that waits has failed
 
 @pytest.fixture
 def small(tmp_path: Path) -> SmallParts:
-    return small_parts(tmp_path)
+    return small_components(tmp_path)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def job(asked: Any = None, job_id: Any = "job-1", **more: Any) -> dict[str, Any]
 
 
 def answer(small: SmallParts, given: dict[str, Any], service: Service | None = None) -> Any:
-    return asyncio.run(make_handler(small.parts, service)(given))
+    return asyncio.run(make_handler(small.components, service)(given))
 
 
 def code_of(answered: dict[str, Any]) -> str:
@@ -196,7 +196,7 @@ def test_an_update_that_hangs_does_not_hold_the_answer(
         await asyncio.sleep(60)
 
     async def run() -> tuple[dict[str, Any], set[asyncio.Task[Any]]]:
-        answered = await make_handler(small.parts, Service(send=send))(job(stream=True))
+        answered = await make_handler(small.components, Service(send=send))(job(stream=True))
         return answered, await left_over()
 
     answered, left = asyncio.run(run())
@@ -215,7 +215,7 @@ def test_the_answer_waits_for_an_update_under_way(small, lines) -> None:
         order.append(f"told of {progress['done']}")
 
     async def run() -> None:
-        await make_handler(small.parts, Service(send=send))(job(stream=True))
+        await make_handler(small.components, Service(send=send))(job(stream=True))
         order.append("answered")
         await left_over()
 
@@ -256,7 +256,7 @@ def test_without_a_platform_there_is_nobody_to_tell(small) -> None:
 
 def streamed(small: SmallParts, given: dict[str, Any]) -> list[dict[str, Any]]:
     async def run() -> list[dict[str, Any]]:
-        stream = make_stream_handler(small.parts, Service(streams=True))
+        stream = make_stream_handler(small.components, Service(streams=True))
         return [part async for part in stream(given)]
 
     return asyncio.run(run())
@@ -298,7 +298,7 @@ def test_a_stream_that_is_closed_cancels_its_job(small, lines) -> None:
     small.engine.before = wait
 
     async def run() -> set[asyncio.Task[Any]]:
-        stream = make_stream_handler(small.parts, Service(streams=True))(job())
+        stream = make_stream_handler(small.components, Service(streams=True))(job())
         assert (await anext(stream))["index"] == 0
         assert not small.engine.asked[0].cancellation.cancelled
         await stream.aclose()
@@ -353,7 +353,7 @@ def test_a_cancelled_task_cancels_its_job_and_leaves_nothing(small, scratch: Pat
 
     async def as_the_sdk_does() -> None:
         try:
-            await make_handler(small.parts)(job())
+            await make_handler(small.components)(job())
         except asyncio.CancelledError:
             seen.append(small.engine.asked[0].cancellation.cancelled)  # at once
             raise
@@ -383,7 +383,7 @@ def test_a_job_need_not_wait_for_one_that_was_cancelled(small, lines) -> None:
     held = Held(small)
 
     async def run() -> dict[str, Any]:
-        handle = make_handler(small.parts, Service(max_jobs=1))
+        handle = make_handler(small.components, Service(max_jobs=1))
         first = asyncio.create_task(handle(job()))
         await held.begun()
         first.cancel()
@@ -409,10 +409,10 @@ def test_a_job_is_counted_while_it_runs(small) -> None:
 
             async def one(stream: bool = stream, service: Service = service) -> None:
                 if stream:
-                    async for _ in make_stream_handler(small.parts, service)(job()):
+                    async for _ in make_stream_handler(small.components, service)(job()):
                         pass
                 else:
-                    await make_handler(small.parts, service)(job())
+                    await make_handler(small.components, service)(job())
 
             assert running.idle
             task = asyncio.create_task(one())
@@ -605,7 +605,7 @@ def test_the_wait_for_a_thread_is_queueing(small) -> None:
     held = Held(small)
 
     async def run() -> dict[str, Any]:
-        handle = make_handler(small.parts, Service(max_jobs=1))
+        handle = make_handler(small.components, Service(max_jobs=1))
         others = [asyncio.create_task(handle(job(job_id=f"other-{i}"))) for i in range(2)]
         await until(lambda: len(small.engine.asked) == 2)
         third = asyncio.create_task(handle(job()))

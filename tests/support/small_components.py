@@ -161,17 +161,17 @@ class NotedStorage(LocalStorage):
 class SmallParts:
     """The parts, and each of the small ones that they are made of."""
 
-    parts: Components
+    components: Components
     engine: ToneEngine
     storage: NotedStorage
     voices: Voices
 
 
-def small_parts(folder: Path, aligner: EvenAligner | None = None) -> SmallParts:
+def small_components(folder: Path, aligner: EvenAligner | None = None) -> SmallParts:
     engine = ToneEngine()
     storage = NotedStorage(folder / "storage")
     voices = Voices(engine, storage, KEYS, folder / "cache")
-    parts = Components(
+    components = Components(
         engine=engine,
         voices=voices,
         storage=storage,
@@ -181,4 +181,4 @@ def small_parts(folder: Path, aligner: EvenAligner | None = None) -> SmallParts:
         fetch_reference=lambda url, _folder, _cancellation: folder / url,
         aligner=aligner,
     )
-    return SmallParts(parts, engine, storage, voices)
+    return SmallParts(components, engine, storage, voices)
