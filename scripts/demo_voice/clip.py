@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 
 from scripts.demo_voice import styles
-from worker.speech.batch.scheduler import Sampling
+from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
 from worker.speech.voice import Voice
 

@@ -26,7 +26,7 @@ from scripts.demo_voice.sentences import sections
 from tests.support.judge import hear, load_judge
 from tests.support.truth import edge_errors
 from worker.job.speech_check import judge
-from worker.speech.batch.scheduler import Sampling
+from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine, Utterance
 from worker.speech.prompt import GENDERS, LEVELS
 from worker.speech.voice import Style, Voice

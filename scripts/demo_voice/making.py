@@ -18,7 +18,7 @@ from scripts.demo_voice.plan import trimmed
 from scripts.demo_voice.progress import Progress
 from scripts.demo_voice.prose import Prose
 from scripts.demo_voice.teacher import FORMANTS, Teacher
-from worker.speech.batch.scheduler import Sampling
+from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
 from worker.speech.prompt import LEVELS
 from worker.speech.voice import Style, Voice

@@ -17,8 +17,9 @@ from transformers import (
 )
 
 from worker.speech.batch.sampling import Sampling, candidates
-from worker.speech.batch.scheduler import Plan, answer
+from worker.speech.batch.scheduler import answer
 from worker.speech.batch.sequence import SequenceRequest
+from worker.speech.grammar import Grammar
 from worker.speech.lm.torch_model import LanguageModel
 
 CPU = torch.device("cpu")
@@ -31,7 +32,7 @@ PROMPT_LENGTHS = (7, 31, 2, 18, 31)
 class Allowed(LogitsProcessor):
     """The same grammar as a plan's, in transformers' terms."""
 
-    def __init__(self, plan: Plan, prompt_length: int) -> None:
+    def __init__(self, plan: Grammar, prompt_length: int) -> None:
         self.plan = plan
         self.prompt_length = prompt_length
 
@@ -58,11 +59,11 @@ def prompts(lm: LanguageModel) -> list[list[int]]:
     return [torch.randint(size, (n,), generator=generator).tolist() for n in PROMPT_LENGTHS]
 
 
-def plan(lm: LanguageModel) -> Plan:
+def plan(lm: LanguageModel) -> Grammar:
     """A forced token, then a third of the vocabulary, then that and an end."""
     some = frozenset(range(5, lm.config.vocab_size, 3))
     end = 4
-    return Plan(steps=(frozenset({6}), some, some | {end}), end=end)
+    return Grammar(steps=(frozenset({6}), some, some | {end}), end=end)
 
 
 def length(lm: LanguageModel) -> int:
@@ -71,7 +72,7 @@ def length(lm: LanguageModel) -> int:
 
 
 def generate(
-    model: Qwen2ForCausalLM, batch: list[list[int]], plan: Plan, steps: int
+    model: Qwen2ForCausalLM, batch: list[list[int]], plan: Grammar, steps: int
 ) -> list[list[int]]:
     """Transformers' greedy answers to a batch, padded on the left."""
     longest = max(map(len, batch))
@@ -152,7 +153,7 @@ def test_draws_follow_transformers_distribution(
     seen = torch.zeros(len(expected), dtype=torch.float64)
     for start in range(0, count, chunk):
         rows = [SequenceRequest(tuple(prompt), f"sentence {start + i}", 1) for i in range(chunk)]
-        for answered in answer(ours, rows, Plan(steps=(allowed,)), sampling):
+        for answered in answer(ours, rows, Grammar(steps=(allowed,)), sampling):
             seen[answered.tokens[0]] += 1
     assert seen[expected == 0].sum() == 0
     likely = expected > 0

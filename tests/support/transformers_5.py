@@ -21,7 +21,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.support.checkpoints import Sizes
+from tests.support.random_checkpoint import Sizes
 
 FILES = Path(__file__).parent / "transformers_5_files"
 # Heads of 32 channels, which the int8 kernel has; few tokens, so that their file is small.

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from bench.gpu import steps as steps_of_the_check
-from tests.support.dry_gpu import Gpu, SynchronisedError
 from tests.support.dry_gpu.engine import loaded, replays, unsynchronised
+from tests.support.dry_gpu.streams import Gpu, SynchronisedError
 from worker.speech.batch import sampling
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Scheduler

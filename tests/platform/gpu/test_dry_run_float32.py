@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.support.dry_gpu import Gpu
 from tests.support.dry_gpu.engine import loaded, replays, unsynchronised
+from tests.support.dry_gpu.streams import Gpu
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
 

@@ -42,8 +42,8 @@ from unittest.mock import patch
 import torch
 
 from tests.support.dry_gpu.flash import flash_attention
-from tests.support.dry_gpu.streams import Gpu, RaceError
-from tests.support.dry_gpu.tensors import Functions, OnDevice, Operations, SynchronisedError
+from tests.support.dry_gpu.streams import Gpu, RaceError, SynchronisedError
+from tests.support.dry_gpu.tensors import Functions, OnDevice, Operations
 
 __all__ = ["Gpu", "OnDevice", "RaceError", "SynchronisedError", "dry_gpu", "flash_attention"]
 

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.dry_gpu import Gpu, dry_gpu, flash_attention
+from tests.support.dry_gpu import dry_gpu
+from tests.support.dry_gpu.flash import flash_attention
+from tests.support.dry_gpu.streams import Gpu
 from worker.speech.device_checks import FREE_BYTES
 from worker.speech.engine import Engine
 

@@ -14,14 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
-from tests.support.dry_gpu import (
-    Gpu,
-    OnDevice,
-    RaceError,
-    SynchronisedError,
-    dry_gpu,
-)
+from tests.support.dry_gpu import dry_gpu
 from tests.support.dry_gpu.flash import with_kvcache
+from tests.support.dry_gpu.streams import Gpu, RaceError, SynchronisedError
+from tests.support.dry_gpu.tensors import OnDevice
 
 
 @pytest.fixture

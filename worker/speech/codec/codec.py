@@ -25,7 +25,7 @@ from worker.logs import log
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.chunked_network import ChunkedNetwork, context_of
 from worker.speech.codec.cpu_vocoder import CpuVocoder
-from worker.speech.codec.speech_stream import SpeechStream
+from worker.speech.codec.speech_stream import WAVE_LENGTH, SpeechStream
 from worker.speech.codec.upstream import Upstream
 from worker.speech.codec.wav2vec2 import Wav2Vec2Features
 from worker.speech.codec.weight_norm import built_folded, fold
@@ -34,7 +34,6 @@ from worker.speech.tensors import Uninitialised, read_tensors
 from worker.speech.voice import CodecSizes
 
 PRENET_LENGTH = 512  # tokens in a window of the prenet, its context included
-WAVE_LENGTH = 256  # tokens in a window of the wave generator, its context included
 SPEAKER_ENCODER = "speaker_encoder.speaker_encoder."
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worker.speech.codec.codec import WAVE_LENGTH, Codec
+if TYPE_CHECKING:
+    from worker.speech.codec.codec import Codec
 
+WAVE_LENGTH = 256  # tokens in a window of the wave generator, its context included
 FIRST_STEP = (
     8  # tokens of new audio that a stream waits for at first; later twice as many each time
 )

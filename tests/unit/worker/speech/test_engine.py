@@ -18,9 +18,10 @@ from tests.support.random_checkpoint import Sizes
 from worker.cancellation import Cancellation
 from worker.errors import JobCancelledError, NotAvailableError, SetupError, SynthesisError
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Plan, answer
+from worker.speech.batch.scheduler import answer
 from worker.speech.batch.sequence import SequenceRequest
 from worker.speech.engine import Engine
+from worker.speech.grammar import Grammar
 from worker.speech.lm.torch_model import LanguageModel
 from worker.speech.voice import Style, Voice
 
@@ -185,7 +186,7 @@ def test_a_reference_that_fills_the_model_is_refused(tiny_engine: Engine) -> Non
 @pytest.mark.parametrize("seed", range(10))
 def test_answers_keep_to_the_plan(tiny_engine: Engine, seed: int) -> None:
     lm = tiny_engine._lm
-    plan = Plan(tuple(frozenset(s) for s in [{9}, {1, 2}, {1, 2}, {3, 4}]), end=4)
+    plan = Grammar(tuple(frozenset(s) for s in [{9}, {1, 2}, {1, 2}, {3, 4}]), end=4)
     rows = [SequenceRequest((7,) * n, f"row {n}", 20) for n in (1, 5, 3)]
     for answered in answer(lm, rows, plan, Sampling(temperature=2, top_k=0, top_p=1, seed=seed)):
         head, tail = answered.tokens[:3], answered.tokens[3:]

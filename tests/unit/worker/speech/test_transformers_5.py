@@ -17,7 +17,7 @@ from worker.speech.batch.sampling import Sampling
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.codec import Codec
 from worker.speech.codec.upstream import find_upstream
-from worker.speech.codec.wav2vec2 import Wav2Vec2Config
+from worker.speech.codec.wav2vec2 import FeatureConfig
 from worker.speech.engine import Engine, Utterance
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_weights import Kernel
@@ -70,7 +70,7 @@ def test_the_files_are_those_of_another_version(pair: tuple[Path, Path]) -> None
 def test_the_same_sizes_are_read(pair: tuple[Path, Path]) -> None:
     models, features = zip(
         *(
-            (LMConfig.read(c.language_model / "config.json"), Wav2Vec2Config.read(c.features))
+            (LMConfig.read(c.language_model / "config.json"), FeatureConfig.read(c.features))
             for c in map(Checkpoint, pair)
         ),
         strict=True,
