@@ -20,10 +20,15 @@ class Block:
     text: str
 
 
+def texts() -> dict[Path, str]:
+    """All documents, in their order."""
+    files = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+    return {file: file.read_text() for file in files}
+
+
 def blocks() -> list[Block]:
     """All blocks of all documents, in their order."""
-    files = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-    return [Block(file, *found) for file in files for found in _BLOCK.findall(file.read_text())]
+    return [Block(file, *found) for file, text in texts().items() for found in _BLOCK.findall(text)]
 
 
 def commands(name: str, language: str = "console") -> list[str]:

@@ -19,6 +19,7 @@ from tests.support.sounds import tone
 from worker import audio, speak
 from worker.audio import Audio
 from worker.errors import DeviceError
+from worker.fields import names
 from worker.observe import log
 from worker.parts import Parts
 from worker.request import SpeechRequest
@@ -227,4 +228,10 @@ def test_every_field_is_an_option_but_those_that_are_given_otherwise() -> None:
     # Nobody waits for sentences here.
     assert set(SpeechRequest.model_fields) - set(options) == (elsewhere | {"stream"}) - {"text"}
     assert options["multi_sentence_gap"].option_strings == ["--multi-sentence-gap"]
+    for field in set(SpeechRequest.model_fields) & set(options) - {"text"}:
+        called = [
+            f"--{n.replace('_', '-')}" for n in names(field, SpeechRequest.model_fields[field])
+        ]
+        assert options[field].option_strings == called
+    assert "--gender" in options["speaker_gender"].option_strings
     assert options["out"].default == Path("speech.wav")
