@@ -31,10 +31,12 @@ class Settings(BaseSettings):
     s3_bucket_name: str | None = Field(
         None, description="Bucket for results and voices. Without it, a local folder is used."
     )
-    aws_access_key_id: str | None = Field(None, description="Key of the bucket's user.")
-    aws_secret_access_key: SecretStr | None = Field(None, description="Its secret.")
+    aws_access_key_id: str | None = Field(None, description="Id of the access key of the bucket's user.")
+    aws_secret_access_key: SecretStr | None = Field(
+        None, description="Secret of the access key of the bucket's user."
+    )
     aws_session_token: SecretStr | None = Field(
-        None, description="Its session token, where the key is a temporary one."
+        None, description="Session token of the access key, where it is a temporary one."
     )
     aws_region: str | None = Field(None, description="Region of the bucket.")
     aws_endpoint_url: str | None = Field(
