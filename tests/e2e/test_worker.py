@@ -242,7 +242,7 @@ def test_the_embedded_model_speaks_without_a_reference(demo_volume: Path, tmp_pa
     ],
 )
 def test_the_command_line_refuses_in_words(
-    demo_volume: Path, tmp_path: Path, arguments: list[str], said: str
+    demo_volume: Path, arguments: list[str], said: str
 ) -> None:
     done = run("-m", "worker.speak", *arguments, env=environment(demo_volume))
     assert done.returncode == 1
