@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from docs import generate, memory
 from tests.support.documents import tables, texts
@@ -18,6 +19,8 @@ from worker.fields import names
 from worker.request import SpeechRequest, parse_request
 from worker.response import SpeechResponse
 from worker.settings import Settings
+from worker.speech import engine
+from worker.speech.lm import LMConfig
 from worker.subtitles import SubtitleStyle
 
 API = generate.FOLDER / "API.md"
@@ -36,6 +39,18 @@ def test_the_memory_figures_are_those_of_the_benchmark_and_of_the_published_mode
     assert f"needs {bench['memory']['ours']} MB at most" in found
     assert (FULL.layers, FULL.kv_heads) == (memory.LAYERS, memory.KEY_VALUE_HEADS)
     assert FULL.hidden // FULL.heads == memory.HEAD_DIM
+
+
+@pytest.mark.parametrize("free", [0, 1 << 30, 2 << 30, 7 << 30, 12 << 30, 40 << 30])
+def test_the_estimate_for_a_gpu_is_the_engines_own_rule(
+    monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    layers, heads, channels = memory.LAYERS, memory.KEY_VALUE_HEADS, memory.HEAD_DIM
+    config = LMConfig(1, 14 * channels, 1, layers, 14, heads, 32_768, 1e-6, 1e6, True)
+    row = layers * 2 * heads * channels * engine.POSITIONS * memory.BFLOAT16
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, 80 << 30))
+    slots = engine._slots(config, torch.device("cuda"), torch.bfloat16)
+    assert memory._slots(free, row) == slots
 
 
 @pytest.mark.parametrize("scale", ["full", "tiny"])

@@ -14,7 +14,7 @@ from scripts.scaling.inputs import HERE, MEASURED
 from tests.support.documents import tables
 from tests.support.s3 import s3_client, s3_server
 from tests.support.worker_process import REPOSITORY
-from worker import errors
+from worker import errors, lifecycle
 from worker.audio.files import REFERENCE_SECONDS_MAX, REFERENCE_SECONDS_MIN
 from worker.download import Limits
 from worker.errors import WorkerError
@@ -24,6 +24,7 @@ from worker.request import parse_request
 from worker.response import Metrics
 from worker.results import ResultKeys
 from worker.settings import Settings
+from worker.speech import gpu
 
 DEPLOY, OPERATIONS, SCALING = (
     (REPOSITORY / "docs" / f"{name}.md").read_text() for name in ("DEPLOY", "OPERATIONS", "SCALING")
@@ -56,6 +57,29 @@ def test_the_limits_in_the_table_are_the_codes() -> None:
     limits = Limits()
     assert f"within {limits.seconds:g} s with at most {limits.max_bytes // 10**6} MB" in OPERATIONS
     assert f"{REFERENCE_SECONDS_MIN:g} to {REFERENCE_SECONDS_MAX:g} s of clear" in OPERATIONS
+
+
+def test_the_gpus_that_are_refused_are_those_of_the_check() -> None:
+    section = DEPLOY[DEPLOY.index("## 4. Which GPU") :]
+    assert f"below {gpu.CAPABILITY[0]}.{gpu.CAPABILITY[1]} | refused" in section
+    assert f"any with less than {gpu.LOAD_BYTES >> 30} GiB free" in section
+    assert f"After the load {gpu.FREE_BYTES >> 30} GiB must be left" in section
+    # What the locked torch, that of CUDA 12.6, has kernels for.
+    kernels = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
+    for capability, taken in (((8, 0), True), ((8, 9), True), ((9, 0), True), ((10, 0), False)):
+        assert gpu.has_kernels(capability, kernels) is taken
+    assert "8.0 to 9.0 | taken" in section
+    assert "10.0 and above | refused" in section
+
+
+def test_the_memory_and_the_seconds_of_a_workers_end_are_those_of_the_code() -> None:
+    architecture = " ".join((REPOSITORY / "docs" / "ARCHITECTURE.md").read_text().split())
+    assert (lifecycle.SHORT, lifecycle.PLENTY) == (0.1, 0.25)
+    assert "less than a tenth of the memory is free" in architecture
+    assert "when nothing runs and a quarter is free" in architecture
+    assert lifecycle.FORCED_END_SECONDS == 10
+    assert "ended by force ten seconds after the drain" in architecture
+    assert "did not listen 10 s after the drain" in OPERATIONS
 
 
 def test_the_policy_allows_what_the_storage_calls_and_nothing_else() -> None:
