@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from urllib.parse import quote
 
 from tests.support.volume_world import World
 from volume.lease import newest_claim
@@ -28,13 +29,14 @@ def test_eight_installers_some_of_them_killed_share_one_install(
     assert [p.name for p in here.layout.environments.iterdir()] == [here.environment.digest]
     assert [p.name for p in here.layout.models.iterdir()] == [here.model.resource]
     assert list(here.layout.cache.iterdir()) == []
-    sizes = {f"/files/{wheel.path}": len(wheel.data) for wheel in here.wheels}
-    for path, sent in here.index.sent.items():
-        if path in sizes:
-            assert sent <= sizes[path] * (1 + kills), path
-    for path, sent in here.hub.sent.items():
-        if path.startswith("/cdn/"):
-            assert sent <= len(here.hub.find(path).body) * (1 + kills), path
+    sizes = {quote(f"/files/{wheel.path}"): len(wheel.data) for wheel in here.wheels}
+    assert sizes.keys() <= here.index.sent.keys()
+    for path, size in sizes.items():
+        assert here.index.sent[path] <= size * (1 + kills), path
+    blobs = {path: sent for path, sent in here.hub.sent.items() if path.startswith("/cdn/")}
+    assert blobs
+    for path, sent in blobs.items():
+        assert sent <= len(here.hub.find(path).body) * (1 + kills), path
 
 
 def test_an_installer_that_stood_still_is_replaced_and_harms_nothing_when_it_wakes(

@@ -87,7 +87,7 @@ def test_a_token_of_another_codec_is_refused(codec: Codec) -> None:
         codec.stream((*voice, 0))
 
 
-def test_the_codec_is_loaded_without_transformers(tmp_path: Path, demo_checkpoint: Path) -> None:
+def test_the_codec_is_loaded_without_transformers(demo_checkpoint: Path) -> None:
     script = (
         "import sys; from pathlib import Path; import torch;"
         "from worker.speech.codec.codec import Codec;"
