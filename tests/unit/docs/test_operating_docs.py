@@ -159,7 +159,7 @@ class Written:
             if not isinstance(node, ast.Call):
                 continue
             owner, _, called = ast.unparse(node.func).rpartition(".")
-            if called == "event" and owner in {"", "observe"}:
+            if called == "event" and owner in {"", "logs"}:
                 level, given = node.args[:2]
                 levels = {ast.unparse(one).removeprefix("logging.") for one in either(level)}
             elif called in METHODS and owner.rpartition(".")[2] in {"log", "logger", "logging"}:
