@@ -103,7 +103,8 @@ class Metrics(_Answer):
     seconds: dict[str, Seconds] = Field(
         description="Wall time of each stage, by its name. Among them queue (the wait for a place "
         "on the worker and in the batch), codec (part of speech), first_audio (from the start to "
-        "the first finished sentence), overhead (what no stage and no wait accounts for) and total."
+        "the first finished sentence), overhead (the worker's own: text, and what no stage and no "
+        "wait accounts for) and total."
     )
     sentences: Count = Field(description="Number of sentences that the text was split into.")
     tokens: Count = Field(description="Number of tokens that the language model made.")
