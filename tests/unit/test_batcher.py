@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.toy_decoder import EVERYTHING, POSITIONS, VOCABULARY, ToyDecoder, expected
+from tests.support.waiting import until
 from worker.cancellation import Cancellation
 from worker.errors import BusyError, JobCancelledError, SynthesisError
 from worker.speech import batcher as module
@@ -29,13 +30,6 @@ GREEDY = Sampling(temperature=0)
 
 def row(*prompt: int, limit: int = 10) -> Row:
     return Row(prompt, f"{prompt}", limit)
-
-
-def until(condition: object, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def answers(asked: Sequence[Answering]) -> list[Answer]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 import soundfile
 
 from tests.support.sounds import tone
+from tests.support.waiting import until
 from worker.audio import Audio, Clip, Spool
 from worker.errors import StorageError
 from worker.response import SpokenSegment
@@ -116,8 +116,7 @@ def test_a_sentence_that_cannot_be_stored_ends_the_job_at_the_next(desk: Desk) -
     with desk.segments() as segments:
         segments.add("One.", desk.sound(0.1))
         assert desk.begun.wait(LONG)
-        while not segments._urls[0].done():
-            time.sleep(0.001)
+        until(lambda: segments._urls[0].done())
         with pytest.raises(StorageError, match="no room for 0"):
             segments.add("Two.", desk.sound(0.1))
     assert 0 not in [segment.index for segment in desk.told]

@@ -6,23 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import until
 from volume.process import _DIE_WITH_PARENT, OUTPUT_MAX, Outcome, bytes_written, run_child
 
 ROOT = Path(__file__).parents[2]
 PATH = {"PATH": os.environ["PATH"]}
-
-
-def until(is_so: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def is_running(pid: int) -> bool:

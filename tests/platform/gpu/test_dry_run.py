@@ -5,7 +5,6 @@ tests/support/dry_gpu says what that can and cannot see; tests/unit/test_dry_gpu
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,6 +20,7 @@ from torch import Tensor
 from tests.bench.gpu import steps as steps_of_the_check
 from tests.support.dry_gpu import Gpu, SynchronisedError
 from tests.support.dry_gpu.engine import loaded, replays, unsynchronised
+from tests.support.waiting import until
 from worker.speech import attention, lm, sampling
 from worker.speech.batcher import Batcher
 from worker.speech.engine import Engine
@@ -58,11 +58,6 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[Gpu], list[int]]:
         return rows
 
     return guard
-
-
-def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.001)
 
 
 def test_a_step_of_speech_is_replayed_and_waits_for_nothing(
