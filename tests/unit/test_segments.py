@@ -116,7 +116,7 @@ def test_a_sentence_that_cannot_be_stored_ends_the_job_at_the_next(desk: Desk) -
     with desk.segments() as segments:
         segments.add("One.", desk.sound(0.1))
         assert desk.begun.wait(LONG)
-        until(lambda: segments._urls[0].done())
+        until(segments._urls[0].done)
         with pytest.raises(StorageError, match="no room for 0"):
             segments.add("Two.", desk.sound(0.1))
     assert 0 not in [segment.index for segment in desk.told]
