@@ -55,7 +55,7 @@ speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TE
 # In two processes, for many tests wait for others. The tests of a file stay in one of them; what
 # both need they make once (tests/conftest.py). ONLY=tests/e2e tries some.
 PYTEST := $(BIN)/python -m pytest
-IN_TWO := -n 2 --dist loadgroup --no-loadscope-reorder
+IN_TWO := -n 2 --no-loadscope-reorder
 test: $(STAMP) system  ## every test, against the real parts, on this machine alone
 	$(PYTEST) $(IN_TWO) $(ONLY)
 

@@ -15,11 +15,13 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.loopback_only import sitecustomize  # noqa: F401 - guards this process
 from tests.support.shared import Shared
-from tests.support.tiers import QuickWatch, group, is_slow, place
+from tests.support.tiers import QuickWatch, is_slow, place
 from tests.support.worker_process import environment, run
 
 if TYPE_CHECKING:  # the judge is in the development environment alone; unit tests run without it
     from faster_whisper import WhisperModel
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
 
     from worker.speech.engine import Engine
     from worker.speech.int8_weights import Kernel
@@ -45,14 +47,22 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(QuickWatch())
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what is slow."""
+    if is_slow(item):
+        item.add_marker("slow")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Have the tests of a file, or of a folder whose servers they share, run by one process."""
+    from tests.support.in_two import Together
+
+    return Together(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow, and say what stays together where two processes share the tests."""
-    for item in items:
-        if is_slow(item):
-            item.add_marker("slow")
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(group(item)))
+    """Those with the longest tests first."""
     items.sort(key=place)
 
 
@@ -64,7 +74,7 @@ def _two_threads() -> None:
 
 
 @pytest.fixture(scope="session")
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+def made_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shared:
     """What a session makes once, whatever the number of its processes."""
     base = tmp_path_factory.getbasetemp()
     return Shared((base.parent if hasattr(request.config, "workerinput") else base) / "shared")
@@ -77,20 +87,20 @@ def demo_checkpoint() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(shared: Shared) -> Path:
+def tiny_checkpoint(made_once: Shared) -> Path:
     """A tiny random checkpoint with every token: it babbles, in all modes."""
     from tests.support.checkpoints import make_checkpoint
 
-    return shared.folder("tiny", make_checkpoint)
+    return made_once.folder("tiny", make_checkpoint)
 
 
 @pytest.fixture(scope="session")
-def full_checkpoint(shared: Shared) -> Path:
+def full_checkpoint(made_once: Shared) -> Path:
     """A random checkpoint of the published model's size: 4 GB."""
     from tests.support.checkpoints import make_checkpoint
     from tests.support.random_checkpoint import FULL
 
-    return shared.folder("full", lambda folder: make_checkpoint(folder, FULL))
+    return made_once.folder("full", lambda folder: make_checkpoint(folder, FULL))
 
 
 @pytest.fixture(
@@ -119,14 +129,14 @@ def tiny_engine(tiny_checkpoint: Path) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def demo_volume(shared: Shared) -> Path:
+def demo_volume(made_once: Shared) -> Path:
     """A volume on which `python -m volume install --model demo` was run."""
 
     def install(volume: Path) -> None:
         done = run("-m", "volume", "install", "--model", "demo", env=environment(volume))
         assert done.returncode == 0, done.stderr
 
-    return shared.folder("volume", install)
+    return made_once.folder("volume", install)
 
 
 @pytest.fixture(scope="session")

@@ -42,17 +42,6 @@ def is_slow(item: pytest.Item) -> bool:
 _ORDER = ("nix", "platform", "bench", "e2e", "parity", "unit")
 
 
-def group(item: pytest.Item) -> str:
-    """The tests that one process runs, one after the other: a file's, which share its fixtures.
-
-    Where a server is shared by several files, all tests on it.
-    """
-    callspec = getattr(item, "callspec", None)
-    if callspec is not None and "server" in callspec.params:
-        return f"server-{callspec.params['server']}"
-    return str(item.path.relative_to(item.config.rootpath))
-
-
 def place(item: pytest.Item) -> int:
     """Where a test stands in the order of a session."""
     folders = item.path.relative_to(item.config.rootpath).parts

@@ -86,6 +86,7 @@ def test_a_token_of_another_codec_is_refused(codec: Codec) -> None:
         codec.stream((*voice, 0))
 
 
+@pytest.mark.slow("starts a process")
 def test_the_codec_is_loaded_without_transformers(tmp_path: Path, demo_checkpoint: Path) -> None:
     script = (
         "import sys; from pathlib import Path; import torch; from worker.speech.codec import Codec;"

@@ -79,6 +79,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 # Built, and only opened the next time
 
 
+@pytest.mark.slow("starts a process")
 def test_a_library_is_built_once_and_then_only_opened(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: list[str]
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_library_is_built_once_and_then_only_opened(
     assert Path(call[-1]).parent == made.parent  # what the compiler keeps goes with it
 
 
+@pytest.mark.slow("starts a process")
 def test_each_kernel_has_a_library_of_its_own(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: list[str]
 ) -> None:
@@ -110,6 +112,7 @@ def test_each_kernel_has_a_library_of_its_own(
     assert sorted(path.name.split("-")[0] for path in files(cache)) == ["lm", "wave"]
 
 
+@pytest.mark.slow("starts a process")
 @pytest.mark.parametrize("changed", ["lm.c", "pool.c", "pool.h", "options", "nothing", "wave.c"])
 def test_another_source_or_another_way_to_build_it_is_another_library(
     cache: Path,
@@ -141,6 +144,7 @@ def test_where_the_compiler_lies_makes_no_other_library() -> None:
 # Where it cannot be built
 
 
+@pytest.mark.slow("starts a process")
 @pytest.mark.parametrize("then", ["sys.exit('no such option')", "os.kill(os.getpid(), 9)"])
 def test_a_compiler_that_fails_leaves_nothing_behind(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: list[str], then: str
@@ -156,6 +160,7 @@ def test_a_compiler_that_fails_leaves_nothing_behind(
     assert open_library("lm", VNNI)
 
 
+@pytest.mark.slow("starts a process")
 def test_a_compiler_that_says_nothing_and_makes_nothing_is_a_failure(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -166,6 +171,7 @@ def test_a_compiler_that_says_nothing_and_makes_nothing_is_a_failure(
         assert told in caplog.text
 
 
+@pytest.mark.slow("starts a process")
 def test_a_compiler_that_hangs_is_given_up(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -185,6 +191,7 @@ def test_without_a_compiler_torchs_kernels_serve(
     assert not cache.exists()
 
 
+@pytest.mark.slow("starts a process")
 def test_a_compiler_that_is_gone_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, [str(cache / "cc")])
     assert open_library("lm", VNNI) is None
@@ -217,6 +224,7 @@ def test_a_user_without_a_home_gets_torchs_kernels_and_is_told(
     assert compiler.calls == []
 
 
+@pytest.mark.slow("starts a process")
 def test_a_file_that_is_no_library_is_told(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +233,7 @@ def test_a_file_that_is_no_library_is_told(
     assert Kernel.of("lm", VNNI, 2) is None
 
 
+@pytest.mark.slow("starts a process")
 @pytest.mark.parametrize("lacking", ["avx512f", "avx512bw", "avx512dq", "avx512vl", "fma", "f16c"])
 def test_a_cpu_that_lacks_any_instruction_builds_and_opens_nothing(
     cache: Path,
@@ -318,6 +327,7 @@ def threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
 
+@pytest.mark.slow("compiles C")
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system has no /proc")
 def test_a_kernel_has_a_team_that_goes_home_with_it() -> None:
     with any_cpu.kernels("avx512_vnni"):

@@ -62,6 +62,7 @@ def test_without_users_nobody_waits(tmp_path: Path) -> None:
     assert in_use(tmp_path / "uses", 60, lambda _: pytest.fail("waited")) == set()
 
 
+@pytest.mark.slow("starts a process")
 def test_a_process_counts_for_its_user_and_tidies_up_after_it(tmp_path: Path) -> None:
     files = announce(tmp_path, ["env", "m@1"])
     program = (

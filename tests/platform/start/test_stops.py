@@ -23,10 +23,9 @@ from tests.platform.start.late_imports import HELD
 from tests.support.first_process import AS_FIRST, first_process
 from tests.support.volume_world import world
 from tests.support.waiting import until
-from tests.support.worker_process import REPOSITORY, environment
+from tests.support.worker_process import NO_ALIGNER, REPOSITORY, environment
 from volume.lease import is_free, newest_claim
 
-NO_ALIGNER = {"WHISPERX_LANGUAGES": "zh"}  # the slowest part of a start
 PROMPTLY = 5.0  # seconds, on a crowded machine; alone it takes some 0.1
 UP = 300.0  # seconds that a start may take there
 
