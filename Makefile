@@ -86,10 +86,10 @@ test-s3: $(STAMP) system  ## the bucket on five S3 servers, Ceph's radosgw and O
 	$(PYTEST) tests/platform/s3 -m 's3_debian or not s3_debian' -rA
 
 faults: $(STAMP)  ## the volume and the start under every fault: a hundred kills, 300 late starts
-	FAULTS=full $(PYTEST) tests/platform/volume tests/platform/start -rA --durations=0
+	FULL=1 $(PYTEST) tests/platform/volume tests/platform/start -rA --durations=0
 
 hostile: $(STAMP)  ## hostile input in full: URLs, 1,000 audio files, 10,000 jobs, names, injections
-	HOSTILE=full $(PYTEST) tests/platform/hostile tests/platform/disk -rA --durations=5
+	FULL=1 $(PYTEST) tests/platform/hostile tests/platform/disk -rA --durations=5
 
 load: $(STAMP)  ## 1,000 jobs on workers that are killed, beside a bucket that fails; prints a table
 	$(BIN)/python -m tests.platform.load.load --out docs/scaling/load.json

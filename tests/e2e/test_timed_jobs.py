@@ -11,7 +11,7 @@ import ass
 import pytest
 
 from tests.conftest import DEMO
-from tests.e2e.test_jobs import Desk
+from tests.support.desk import Desk
 from worker.speech.engine import Engine
 from worker.timing import Aligner
 

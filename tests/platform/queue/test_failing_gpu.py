@@ -18,7 +18,7 @@ from tests.support.worker_process import NO_ALIGNER, environment
 
 LONG = {
     "text": "My sister bought a green car last year. She opened the window and looked at the "
-    "garden. Please read this book to the children. " * 20,
+    "garden. Please read this book to the children. " * 10,
     "prompt_speech_url": "demo.wav",
     "stream": True,  # its first sentence tells that it is being spoken
 }
