@@ -59,11 +59,8 @@ IN_TWO := -n 2 --no-loadscope-reorder
 test: $(STAMP) system  ## every test, against the real parts, on this machine alone
 	$(PYTEST) $(IN_TWO) $(ONLY)
 
-# With an empty cache of compiled C: a test that needs some is not one of these, and fails.
 check: lint  ## lint, and the tests that start no process, compile and train nothing: at every edit
-	cache=$$(mktemp -d)
-	trap 'rm -rf "$$cache"' EXIT
-	XDG_CACHE_HOME=$$cache $(PYTEST) $(IN_TWO) tests/unit tests/parity -m 'not slow and not full_size'
+	$(PYTEST) $(IN_TWO) tests/unit tests/parity -m 'not slow and not full_size'
 
 # Each fault against the unit tests that import its module. MUTANTS="volume batcher/NAME" tries some.
 mutants: $(STAMP)  ## faults put into the code on purpose: which ones no test sees; a table

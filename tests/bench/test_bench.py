@@ -16,7 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.bench import accuracy, device, kernels
+from tests.bench import accuracy, bench, device, kernels
 from tests.bench.bench import CASES
 from tests.bench.device import step_bytes
 from tests.bench.material import Material
@@ -27,6 +27,7 @@ from tests.bench.report import ROWS, Bound, failures, included, look, table, ver
 from tests.bench.scale import TINY_SCALE
 from tests.bench.sentences import sentences
 from tests.bench.sides import Sides
+from tests.support.in_process import in_process
 from tests.support.worker_process import REPOSITORY, environment
 from worker.speech.codec import SpeechStream
 from worker.speech.engine import PIECE, Piece, Utterance
@@ -49,22 +50,28 @@ def test_the_kernels_are_timed_by_themselves(
     assert all(float(line.split(": ")[1].split()[0]) > 0 for line in lines)
 
 
-def test_the_benchmark_runs(tmp_path: Path) -> None:
+def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Material.make(tmp_path / "cache", TINY_SCALE)
     parts = [[name for name in CASES if name not in ELSEWHERE], list(ELSEWHERE)]
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.bench", "--sizes", "tiny", "--only", ",".join(part),
-             "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / part[0])],
-            env=compiling(environment(tmp_path)), cwd=REPOSITORY, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
+    env = compiling(environment(tmp_path))
+    here, elsewhere = (
+        ["--sizes", "tiny", "--only", ",".join(part), "--cache", str(tmp_path / "cache"),
+         "--out", str(tmp_path / part[0])]
         for part in parts
-    ]  # fmt: skip
-    for process in started:
+    )  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.bench", *elsewhere],
+        env=env, cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        with in_process(env, "bench", *here):
+            assert bench.main() == 0
         out, log = process.communicate(timeout=300)
-        assert process.returncode == 0, log
-        assert out.startswith(("AMD", "Intel", "unknown")) or "threads" in out
+    finally:
+        process.kill()
+    assert process.returncode == 0, log
+    for printed in (capsys.readouterr().out, out):
+        assert printed.startswith(("AMD", "Intel", "unknown")) or "threads" in printed
     files = [tmp_path / part[0] / "bench.json" for part in parts]
     results = json.loads(files[0].read_text()) | json.loads(files[1].read_text())
     assert set(CASES) <= set(results)

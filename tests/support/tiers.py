@@ -1,9 +1,9 @@
 """The two tiers of the tests: what is marked `slow`, and a watch that keeps the rest quick.
 
-A quick test starts no process, runs no compiler and trains nothing: `make check` runs it at every
-edit. All that lies outside QUICK_FOLDERS is slow, and so is what asks for one of SLOW_FIXTURES;
-any other slow test has the mark `slow`, with the reason. QuickWatch fails an unmarked test that
-does one of these things all the same.
+A quick test starts no process, needs no compiled C and trains nothing: `make check` runs it at
+every edit. All that lies outside QUICK_FOLDERS is slow, and so is what asks for one of
+SLOW_FIXTURES; any other slow test has the mark `slow`, with the reason. QuickWatch fails an
+unmarked test that does one of these things all the same.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _PROCESSES = {
     *("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"),
     "os.exec",
 }
+_KERNELS = "/spark-tts-serverless/"  # the folder of compiled kernels in a user's cache
 
 
 def is_slow(item: pytest.Item) -> bool:
@@ -49,7 +50,7 @@ def place(item: pytest.Item) -> int:
 
 
 class QuickWatch:
-    """Plugin of pytest: fails each quick test that starts a process, or trains."""
+    """Plugin of pytest: fails a quick test that starts a process, opens compiled C or trains."""
 
     def __init__(self) -> None:
         self._seen: list[str] | None = None
@@ -92,7 +93,8 @@ class QuickWatch:
             self._hears_torch = True
 
     def _note(self, event: str, args: tuple[Any, ...]) -> None:
-        if event in _PROCESSES:
+        # Compiled C is in the user's cache as a rule, so that its use is what tells of a compiler.
+        if event in _PROCESSES or (event == "ctypes.dlopen" and _KERNELS in str(args[0])):
             self._add(f"{event}{args[:2]!r}")
 
     def _add(self, what: str) -> None:

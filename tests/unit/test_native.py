@@ -348,6 +348,7 @@ def test_no_memory_for_a_team_is_an_error() -> None:
         Kernel(library, 2)
 
 
+@pytest.mark.slow("compiles C")
 def test_jobs_of_many_threads_share_a_team() -> None:
     """One call at a time: products of two threads are each their own."""
     with any_cpu.kernels("avx512_vnni"):
