@@ -17,8 +17,6 @@ from tests.support.loopback_only import sitecustomize  # noqa: F401 - guards thi
 from tests.support.shared import Shared
 from tests.support.tiers import QuickWatch, is_slow, place
 from tests.support.worker_process import environment, run
-from worker.speech.engine import Engine
-from worker.speech.lm.int8_weights import Kernel
 
 if TYPE_CHECKING:  # the judge is in the development environment alone; unit tests run without it
     from faster_whisper import WhisperModel
