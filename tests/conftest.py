@@ -20,9 +20,9 @@ from tests.support.checkpoints import make_checkpoint
 from tests.support.loopback_only import sitecustomize  # noqa: F401 - guards this process
 from tests.support.random_checkpoint import FULL
 from tests.support.worker_process import environment, run
+from worker import cpu_info
 from worker.speech.engine import Engine
-from worker.speech.lm.int8_weights import EXTENSIONS, Kernel
-from worker.speech.native.build import cpu_flags
+from worker.speech.native.lm import LmKernel
 
 if TYPE_CHECKING:  # the judge is in the development environment alone; unit tests run without it
     from faster_whisper import WhisperModel
@@ -104,11 +104,11 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> WhisperModel:
 
 
 @pytest.fixture(scope="session")
-def kernel() -> Kernel:
+def kernel() -> LmKernel:
     """The kernel must be there where the CPU can run it: a lost compiler is a failure."""
-    found = Kernel.open()
+    found = LmKernel.open()
     if found is None:
-        lacking = set(EXTENSIONS) - cpu_flags()
+        lacking = {*LmKernel.interface.extensions} - cpu_info.flags()
         assert lacking, "this CPU can run the kernel, and it was not built"
         pytest.skip(f"this CPU lacks {', '.join(sorted(lacking))}")
     return found

@@ -29,7 +29,7 @@ from worker.speech.codec.speech_stream import WAVE_LENGTH, SpeechStream
 from worker.speech.codec.upstream import Upstream
 from worker.speech.codec.wav2vec2 import Wav2Vec2Features
 from worker.speech.codec.weight_norm import built_folded, fold
-from worker.speech.native.build import cpu_has_bfloat16
+from worker.speech.device import has_fast_bfloat16
 from worker.speech.tensors import Uninitialised, read_tensors
 from worker.speech.voice import CodecSizes
 
@@ -95,7 +95,7 @@ class Codec:
         tensors = read_tensors(checkpoint.codec / "model.safetensors", torch.float32, device)
         _fill(bicodec, fold(tensors))
         bicodec = bicodec.to(device).eval().requires_grad_(requires_grad=False)
-        if device.type == "cpu" and not cpu_has_bfloat16():
+        if device.type == "cpu" and not has_fast_bfloat16(device):
             dtype = torch.float32
         return cls(
             upstream=upstream,

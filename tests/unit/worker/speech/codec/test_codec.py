@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from worker import cpu_info
 from worker.errors import SetupError, SynthesisError
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import codec as codec_module
@@ -305,7 +306,7 @@ def test_float32_asks_for_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cpu_without_bfloat16_takes_float32(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
-    monkeypatch.setattr(codec_module, "cpu_has_bfloat16", lambda: there)
+    monkeypatch.setattr(cpu_info, "flags", lambda: {"amx_bf16"} if there else set())
     monkeypatch.setattr(CpuVocoder, "open", lambda _generator: None)
     codec = Codec.load(Checkpoint(tiny_checkpoint), find_upstream(), CPU, torch.bfloat16)
     assert codec.dtype == (torch.bfloat16 if there else torch.float32)
