@@ -76,16 +76,16 @@ class Int8Cache:
         return self.tensor.shape[-1] // self._head_dim
 
     def rows(self, first: int, _count: int) -> Int8Cache:
-        """The rows from `first` on."""
+        """View the rows from `first` on."""
         return Int8Cache(self.tensor, self.first + first, self._head_dim)
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Make row `target` what row `source` is, of which `length` positions count."""
+        """Copy the first `length` positions of row `source` to row `target`."""
         used = -(-length // BLOCK) * BLOCK * self._head_dim
         self.tensor[target, ..., :used] = self.tensor[source, ..., :used]
 
     def scrub(self) -> None:
-        """Replace all that is NaN; memory that no row has touched stays untouched."""
+        """Replace each NaN by zero; memory that no row has touched stays untouched."""
         for part in self.tensor.view(torch.float16).flatten(0, 1):
             part[part.isnan()] = 0
 
@@ -140,7 +140,7 @@ class Int8LanguageModel:
         return Int8Cache(torch.from_numpy(_untouched(shape)), 0, c.head_dim)
 
     def prefill(self, prompts: Sequence[Sequence[int]], cache: Int8Cache) -> Tensor:
-        """Run each prompt into a row of the cache; the hidden states [rows, D] after their ends."""
+        """Run each prompt into a row of the cache: the hidden states [rows, D] after their ends."""
         ids = torch.tensor([token for prompt in prompts for token in prompt])
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         rows = torch.repeat_interleave(torch.arange(len(prompts)), lengths)
@@ -148,7 +148,7 @@ class Int8LanguageModel:
         return self._run(ids, rows, at, cache, lengths.cumsum(0) - 1)
 
     def step(self, ids: Tensor, positions: Tensor, cache: Int8Cache, _length: int) -> Tensor:
-        """One more token ids [B] of each row, at positions [B]: its hidden states [B, D]."""
+        """Run one more token of each row, ids [B] at positions [B]: hidden states [B, D]."""
         each = torch.arange(len(ids))
         return self._run(ids, each, positions, cache, each)
 
@@ -159,7 +159,7 @@ class Int8LanguageModel:
     def _run(
         self, ids: Tensor, rows: Tensor, at: Tensor, cache: Int8Cache, wanted: Tensor
     ) -> Tensor:
-        """Tokens [n] of the cache's rows [n] at positions [n] -> hidden states of those wanted [m].
+        """Run tokens [n] of rows [n] at positions [n]: the hidden states of those wanted [m].
 
         `wanted` are indices among the n, ascending.
         """
@@ -191,7 +191,7 @@ class Int8LanguageModel:
 
 
 class Int8Head:
-    """The output matrix of some tokens."""
+    """The output matrix, cut to some tokens."""
 
     def __init__(self, kernel: LmKernel, weight: Tensor) -> None:
         self._count = len(weight)
@@ -205,7 +205,7 @@ class Int8Head:
 
 
 def _untouched(shape: tuple[int, ...]) -> NDArray[np.int16]:
-    """Zeros of which only what is used takes memory: torch's and huge pages are taken whole."""
+    """Make zeros that take memory only where used; torch's and huge pages are taken whole."""
     size = np.dtype(np.int16).itemsize * math.prod(shape)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):  # a kernel without huge pages does not know them

@@ -485,11 +485,11 @@ def test_what_does_not_fit_is_named(
         ({}, None),
         ({"hidden_size": 896, "num_attention_heads": 14, "intermediate_size": 4864}, None),
         ({"hidden_size": 128, "num_attention_heads": 1}, None),
-        ({"hidden_size": 160, "num_attention_heads": 1}, "heads of 160 channels"),
-        ({"num_attention_heads": 4}, "heads of 16 channels"),
-        ({"intermediate_size": 80}, "widths of 64 and 80"),
-        ({"hidden_size": 72}, "heads of 36 channels"),
-        ({"hidden_size": 65}, "widths of 65 and 96"),
+        ({"hidden_size": 160, "num_attention_heads": 1}, "its attention heads have 160 channels"),
+        ({"num_attention_heads": 4}, "its attention heads have 16 channels"),
+        ({"intermediate_size": 80}, "its widths 64 and 80 are not both multiples of 32"),
+        ({"hidden_size": 72}, "its attention heads have 36 channels"),
+        ({"hidden_size": 65}, "its widths 65 and 96 are not both multiples of 32"),
     ],
 )
 def test_sizes_are_the_kernels_or_it_is_said_why_not(
