@@ -40,7 +40,7 @@ class _Packed:
 
     @classmethod
     def of(cls, kernel: WaveKernel, weight: Tensor, bias: Tensor, **place: int) -> _Packed:
-        """Of weights float32 [outputs, inputs, taps] and bias, padded to blocks of 16."""
+        """Pack weights float32 [outputs, inputs, taps] and their bias, padded to blocks of 16."""
         outputs, inputs, taps = weight.shape
         blocks, pairs = -(-outputs // BLOCK), -(-inputs // BLOCK) * BLOCK // 2
         packed = torch.empty(blocks, taps, pairs, BLOCK, 2, dtype=torch.bfloat16)
@@ -72,7 +72,7 @@ class _Packed:
 
 
 class CpuVocoder:
-    """Turns tokens' vectors into samples, in bfloat16 with float32 sums."""
+    """Turns features into samples, in bfloat16 with float32 sums."""
 
     def __init__(self, kernel: WaveKernel, generator: Any) -> None:
         """`generator` is upstream's, folded. Raises ValueError where it is built otherwise."""
@@ -96,11 +96,11 @@ class CpuVocoder:
         kernel = WaveKernel.open(torch.get_num_threads())
         return None if kernel is None else cls(kernel, generator)
 
-    def __call__(self, vectors: Tensor) -> Tensor:
-        """vectors float32 [1, C, n] -> samples float32 [1, 1, rate * n] between -1 and 1."""
-        _, channels, count = vectors.shape
+    def __call__(self, features: Tensor) -> Tensor:
+        """Turn features [1, C, n] into samples [1, 1, rate * n] within -1 and 1, both float32."""
+        _, channels, count = features.shape
         x = torch.zeros(count + 2 * MARGIN, channels + -channels % BLOCK, dtype=torch.bfloat16)
-        x[MARGIN : MARGIN + count, :channels] = vectors[0].T
+        x[MARGIN : MARGIN + count, :channels] = features[0].T
         samples = torch.empty(self._rate * count)
         failed = self._kernel.library.wave_speak(
             self._kernel.pool,
@@ -114,7 +114,7 @@ class CpuVocoder:
 
 
 def _walk(kernel: WaveKernel, modules: list[Any]) -> list[tuple[int, list[_Packed], Tensor]]:
-    """The convolutions in order: what becomes of each, its parts, and the snake that follows.
+    """List the convolutions in order: what becomes of each, its parts, and the snake behind it.
 
     Upstream's order: a convolution; blocks of a snake, a transposed convolution and residual units
     of (snake, convolution, snake, convolution); a snake, a convolution, a hyperbolic tangent.
@@ -140,7 +140,7 @@ def _walk(kernel: WaveKernel, modules: list[Any]) -> list[tuple[int, list[_Packe
 
 
 def _parts(kernel: WaveKernel, module: Any) -> list[_Packed]:
-    """A convolution as one part; a transposed one as a part for each of its phases."""
+    """Pack a convolution as one part; a transposed one as a part for each of its phases."""
     weight, bias = module.weight, module.bias
     taps, stride, padding = module.kernel_size[0], module.stride[0], int(module.padding[0])
     if isinstance(module, nn.ConvTranspose1d):

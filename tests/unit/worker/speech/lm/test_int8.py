@@ -21,11 +21,11 @@ from safetensors.torch import save_file
 
 from tests.support import any_cpu
 from tests.support.checkpoints import make_checkpoint
+from tests.support.events import Events
 from tests.support.language_model import config_of, hidden_states, make_tensors, write_model
 from tests.support.random_checkpoint import Sizes
 from worker import cpu_info
 from worker.errors import SetupError
-from worker.logs import log
 from worker.speech.checkpoint import Place, find_tensors
 from worker.speech.engine import Engine
 from worker.speech.lm import int8_weights
@@ -239,9 +239,13 @@ def test_an_engine_on_a_cpu_takes_it(demo_checkpoint: Path, opens: None) -> None
     assert isinstance(Engine.load(demo_checkpoint, device="cpu")._lm, Int8LanguageModel)
 
 
-def test_sizes_that_the_kernel_has_not_run_on_torch(tmp_path: Path, opens: None) -> None:
+def test_sizes_that_the_kernel_has_not_run_on_torch(
+    tmp_path: Path, opens: None, events: Events
+) -> None:
     odd = make_checkpoint(tmp_path / "odd", Sizes(hidden=36))
     assert isinstance(Engine.load(odd, device="cpu")._lm, LanguageModel)
+    reason = "its attention heads have 6 channels"
+    assert ("int8 is not possible", {"reason": reason}) in events()
     with pytest.raises(SetupError, match=r"its attention heads have 6 channels.*use auto"):
         Engine.load(odd, "int8", device="cpu")
 
@@ -590,13 +594,12 @@ def test_a_machine_without_a_compiler_runs_on_torch(
 def test_a_compiler_that_fails_is_told_and_torch_serves(
     empty_cache: Path,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    events: Events,
 ) -> None:
     monkeypatch.setattr(cpu_info, "flags", lambda: any_cpu.FLAGS)
     monkeypatch.setattr(build, "_compiler", lambda _e: [sys.executable, "-c", "exit('broken')"])
-    monkeypatch.setattr(log, "propagate", True)
     assert LmKernel.open() is None
-    assert [record.fields["error"] for record in caplog.records] == ["broken"]
+    assert events() == [("kernel could not be built", {"kernel": "lm", "error": "broken"})]
     assert not list(empty_cache.rglob("*.so"))
 
 

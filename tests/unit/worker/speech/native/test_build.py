@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from tests.support import any_cpu
+from tests.support.events import Events
 from worker import cpu_info
-from worker.logs import log
 from worker.speech.lm.int8_model import Packed
 from worker.speech.native import build
 from worker.speech.native.build import Interface, open_library
@@ -26,7 +26,6 @@ from worker.speech.native.lm import LmKernel
 from worker.speech.native.wave import WaveKernel
 
 LM, WAVE = LmKernel.interface, WaveKernel.interface
-Events = Callable[[], list[tuple[str, dict[str, Any]]]]
 # Instead of a compiler: notes how it was called and writes so many bytes into the file after -o.
 STAND_IN = """
 import os, sys
@@ -62,14 +61,6 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(cpu_info, "flags", lambda: any_cpu.FLAGS)
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def events(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Events:
-    """Gives the events so far: each one's name and fields."""
-    monkeypatch.setattr(log, "propagate", True)
-    caplog.set_level("INFO", log.name)
-    return lambda: [(record.getMessage(), record.fields) for record in caplog.records]
 
 
 def use(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
