@@ -96,7 +96,8 @@ def test_logits_are_transformers(ours: LanguageModel, theirs: Qwen2ForCausalLM) 
     positions = torch.arange(ids.shape[1])[None]
     with torch.inference_mode():
         head = ours.head(torch.arange(ours.config.vocab_size))
-        logits = head(ours(ids, positions, ours.new_cache(1), ids.shape[1]))
+        length = ids.shape[1]
+        logits = head(ours(ids, positions, ours.new_cache(1, length), length))
         expected = theirs(ids).logits
     difference = (logits - expected).abs().max().item()
     print(f"greatest logit difference {difference:.2e} of {expected.abs().max().item():.1f}")

@@ -21,7 +21,7 @@ CHOICE = "choose an Ampere, Ada or Hopper GPU (RTX A4000, RTX 3090, L4, RTX 4090
 
 
 def check_gpu(devices: Path = Path("/dev")) -> None:
-    """Raise SetupError where a GPU is there and cannot be used. Without one, the CPU speaks."""
+    """Raise SetupError where there is a GPU that cannot be used. Without one, the CPU is used."""
     if not torch.cuda.is_available():
         if (devices / "nvidiactl").exists():
             raise SetupError(

@@ -130,10 +130,10 @@ class Int8LanguageModel:
         except KeyError as error:
             raise SetupError(f"LLM/{WEIGHTS} does not fit config.json: {error}") from None
 
-    def new_cache(self, rows: int, positions: int | None = None) -> Int8Cache:
-        """Make a cache for `rows` sequences of `positions` tokens, by default the model's most."""
+    def new_cache(self, rows: int, positions: int) -> Int8Cache:
+        """Make a cache for `rows` sequences of at most `positions` tokens."""
         c = self.config
-        room = -(-(positions or c.max_position_embeddings) // BLOCK) * BLOCK
+        room = -(-positions // BLOCK) * BLOCK
         shape = (rows, c.num_hidden_layers, 2, c.num_key_value_heads, room * c.head_dim)
         if len(self._rotary[0]) < room:
             self._rotary = rotary(c, torch.arange(room))

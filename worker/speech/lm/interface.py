@@ -45,8 +45,8 @@ class Decoder(Protocol):
     def masked(self) -> bool:
         """Whether a step's work grows with its `length`, whatever the rows' own lengths."""
 
-    def new_cache(self, rows: int, positions: int | None = None) -> Any:
-        """Make a Cache for `rows` sequences of `positions` tokens, by default the model's most."""
+    def new_cache(self, rows: int, positions: int) -> Any:
+        """Make a Cache for `rows` sequences of at most `positions` tokens."""
 
     def prefill(self, prompts: Sequence[Sequence[int]], cache: Any) -> Tensor:
         """Run each prompt into a row of the cache: the hidden states [rows, D] after their ends."""

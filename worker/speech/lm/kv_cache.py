@@ -31,11 +31,6 @@ class KVCache:
         )
         return cls(zeros_like_rows(shape, like), zeros_like_rows(shape, like))
 
-    @property
-    def positions(self) -> int:
-        """How many positions a row has room for."""
-        return self.keys.shape[2]
-
     def rows(self, first: int, count: int) -> KVCache:
         """View `count` rows from `first` on, in the same memory."""
         rows = slice(first, first + count)

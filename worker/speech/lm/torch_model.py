@@ -207,10 +207,9 @@ class LanguageModel(nn.Module):
         """Whether a step's work grows with its `length`, whatever the rows' own lengths."""
         return self.attention.masked
 
-    def new_cache(self, rows: int, positions: int | None = None) -> KVCache:
-        """Make a cache for `rows` sequences of `positions` tokens, by default the model's most."""
-        room = positions or self.config.max_position_embeddings
-        return KVCache.empty(self.config, rows, room, self.norm.weight)
+    def new_cache(self, rows: int, positions: int) -> KVCache:
+        """Make a cache for `rows` sequences of at most `positions` tokens."""
+        return KVCache.empty(self.config, rows, positions, self.norm.weight)
 
     def forward(
         self,

@@ -209,7 +209,7 @@ def resident() -> int:
 
 def test_a_cache_takes_memory_only_as_far_as_its_sequences_go(lm: Int8LanguageModel) -> None:
     """Huge pages would be taken whole, and a row's keys and values lie all over the cache."""
-    cache = lm.new_cache(64)
+    cache = lm.new_cache(64, lm.config.max_position_embeddings)
     assert cache.tensor.nbytes > 512 << 20
     before = resident()
     for row in range(64):
@@ -331,7 +331,7 @@ def test_rows_of_different_lengths_end_and_go_on_each_in_its_own_state(
 ) -> None:
     tensors = {name: tensor.to(dtype) for name, tensor in make_tensors().items()}
     lm = Int8LanguageModel.load(write_model(tmp_path, tensors), kernel)
-    cache, rows = lm.new_cache(4), [list(prompt) for prompt in PROMPTS]
+    cache, rows = lm.new_cache(4, 40), [list(prompt) for prompt in PROMPTS]
     states = lm.prefill(PROMPTS, cache)
     for step in range(4):
         assert states.shape == (4, 64)
@@ -364,7 +364,7 @@ def test_heads_of_any_number_share_keys_and_an_output_in_the_file_is_the_models(
     sizes = sizes | {"tie_word_embeddings": tied}
     config = config_of(**sizes)
     lm = Int8LanguageModel.load(write_model(tmp_path, tensors, **sizes), kernel)
-    state = lm.prefill([PROMPTS[0]], lm.new_cache(1))
+    state = lm.prefill([PROMPTS[0]], lm.new_cache(1, 40))
     assert near(state[0], hidden_states(tensors, config, PROMPTS[0])[-1])
     chosen = torch.tensor([7, 0, 39])
     logits = lm.head(chosen)(state)
@@ -374,14 +374,14 @@ def test_heads_of_any_number_share_keys_and_an_output_in_the_file_is_the_models(
 
 
 @pytest.mark.parametrize(
-    ("asked", "room"), [(1, 16), (15, 16), (16, 16), (17, 32), (32, 32), (None, 48)]
+    ("asked", "room"), [(1, 16), (15, 16), (16, 16), (17, 32), (32, 32), (40, 48)]
 )
 def test_a_cache_has_room_for_all_that_is_asked_in_whole_blocks(
-    small: Int8LanguageModel, asked: int | None, room: int
+    small: Int8LanguageModel, asked: int, room: int
 ) -> None:
     cache = small.new_cache(2, asked)
     assert cache.positions == room
-    last = (asked or 40) - 1
+    last = asked - 1
     small.step(torch.tensor([1]), torch.tensor([last]), cache, last + 1)
     assert cache.tensor[0].any()
     assert not cache.tensor[1].any()  # nothing is written past the row's end
@@ -641,7 +641,7 @@ def test_the_library_is_the_same_bytes_whatever_folder_holds_its_sources(
 
 def test_a_scrubbed_cache_has_all_that_was_a_number(kernel: LmKernel, tmp_path: Path) -> None:
     lm = Int8LanguageModel.load(write_model(tmp_path, make_tensors()), kernel)
-    cache = lm.new_cache(len(PROMPTS))
+    cache = lm.new_cache(len(PROMPTS), 40)
     lm.prefill(PROMPTS, cache)
     halves = cache.tensor.view(torch.float16)
     kept = halves.clone()
