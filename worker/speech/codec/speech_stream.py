@@ -14,9 +14,8 @@ from worker.errors import SynthesisError
 from worker.speech.codec.chunked_network import ChunkedNetwork
 
 WAVE_LENGTH = 256  # tokens in a chunk of the wave generator, its context included
-FIRST_STEP = (
-    8  # tokens of new audio that a stream waits for at first; later each time twice as many
-)
+# Tokens of new audio that a stream waits for at first; each later time for twice as many.
+FIRST_STEP = 8
 
 
 class SpeechStream:

@@ -140,11 +140,11 @@ class Wav2Vec2Features:
             return self._convolve(samples)
         field, hop = _receptive_field(self.config), _hop(self.config)
         count = (len(samples) - field) // hop + 1
-        parts = [
+        chunks = [
             self._convolve(samples[start * hop : (min(start + CHUNK, count) - 1) * hop + field])
             for start in range(0, count, CHUNK)
         ]
-        return torch.cat(parts)
+        return torch.cat(chunks)
 
     def _convolve(self, samples: Tensor) -> Tensor:
         config = self.config
@@ -176,13 +176,13 @@ class Wav2Vec2Features:
         groups, kernel = self.config.position_groups, weight.shape[2]
         width = len(weight) // groups
         padded = F.pad(x.T, (kernel // 2, kernel // 2 - (1 - kernel % 2)))  # [hidden, frames + ..]
-        parts = []
+        made = []
         for group in range(groups):
             rows = slice(group * width, (group + 1) * width)
             views = padded[rows].unfold(1, kernel, 1)  # [group, frames, kernel]
             views = views.transpose(0, 1).reshape(len(x), -1)
-            parts.append(F.linear(views, weight[rows].reshape(width, -1), bias[rows]))
-        return F.gelu(torch.cat(parts, 1))
+            made.append(F.linear(views, weight[rows].reshape(width, -1), bias[rows]))
+        return F.gelu(torch.cat(made, 1))
 
     def _layer(self, name: str, x: Tensor) -> Tensor:
         """Run one transformer layer over x [frames, hidden]."""
