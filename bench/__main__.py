@@ -33,6 +33,7 @@ from bench.report import failures, included, table
 from bench.scale import SCALES
 from bench.sides import Sides
 from tests.support.worker_process import REPOSITORY
+from worker import cpu_info
 
 Case = Callable[[Sides], dict[str, Any]]
 CASES: dict[str, Case] = {
@@ -107,10 +108,8 @@ def _names(text: str) -> list[str]:
 
 
 def _machine(where: str) -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return {
-        "processor": next(names, "unknown processor"),
+        "processor": cpu_info.model_name() or "unknown processor",
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if where == "cuda" else "no GPU",

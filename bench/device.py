@@ -22,7 +22,7 @@ from bench.sides import Sides
 from worker.speech.codec.speech_stream import FIRST_STEP
 from worker.speech.engine import PIECE
 from worker.speech.lm.config import LMConfig
-from worker.speech.lm.int8_weights import GROUP
+from worker.speech.native.lm import GROUP
 
 # Of a weight; in int8, each group of them has a scale in float16.
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1 + 2 / GROUP}

@@ -12,6 +12,7 @@ from bench.cases import TOKENS_A_SECOND
 from bench.measure import Work, peak_of, seconds
 from bench.sentences import sentences
 from bench.sides import Sides
+from worker.speech.device import Lane
 from worker.timing.aligner import Aligner
 from worker.timing.word_timing import SentenceSpan
 
@@ -31,7 +32,7 @@ def growth(sides: Sides) -> dict[str, Any]:
     noise = noise.astype(np.float32)
     full = scale.name == "full"
     folder = make_aligner(sides.material.scratch / "aligner", full=full)
-    aligner = Aligner.load({"en": folder}, sides.device)
+    aligner = Aligner.load({"en": folder}, sides.device, Lane)
     recording = sides.material.scratch / "recording.wav"
 
     def listen(length: int) -> Work:

@@ -21,7 +21,9 @@ from bench.ours import Ours
 from bench.scale import SCALES
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.lm.config import LMConfig
-from worker.speech.lm.int8_weights import Kernel, Weights, cores
+from worker.speech.lm.int8_weights import Weights
+from worker.speech.native.build import cores
+from worker.speech.native.lm import LmKernel
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "bench"
 PROMPTS = (60, 300, 560)
@@ -40,7 +42,7 @@ def main() -> None:
     folder = Checkpoint(material.checkpoint).language_model
     config = LMConfig.read(folder / "config.json")
     for threads in (1, cores()):
-        kernel = Kernel.open(threads)
+        kernel = LmKernel.open(threads)
         if kernel is None:
             raise SystemExit("this machine cannot run the kernels")
         _say(f"weights read, {threads} threads", partial(Weights.read, folder, config, kernel), 3)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+
+from volume.layout import why_unloadable
 
 LOCK = Path("volume/pins/environment.json")
 
@@ -22,12 +23,9 @@ def main() -> int:
         # flash-attn's metadata has the version without its local part.
         if found not in {wheel["version"], wheel["version"].partition("+")[0]}:
             faults.append(f"{wheel['name']}: the lock has {wheel['version']}, installed is {found}")
-        tag = re.search(r"cxx11abi(TRUE|FALSE)", wheel["file"])
-        if tag and (tag[1] == "TRUE") != torch._C._GLIBCXX_USE_CXX11_ABI:  # noqa: SLF001
-            faults.append(
-                f"{wheel['file']} cannot be loaded beside torch {torch.__version__}, whose "
-                f"_GLIBCXX_USE_CXX11_ABI is {torch._C._GLIBCXX_USE_CXX11_ABI}"  # noqa: SLF001
-            )
+        new_abi = bool(torch._C._GLIBCXX_USE_CXX11_ABI)  # noqa: SLF001 - it has no public name
+        if why := why_unloadable(wheel["file"], new_abi=new_abi):
+            faults.append(why)
     print("\n".join(faults) or f"{len(wheels)} wheels, as locked")
     return 1 if faults else 0
 

@@ -64,7 +64,7 @@ in
 
   # flash-attn loads beside a torch of the same C++ ABI alone.
   environment = check "environment" [ ] ''
-    ${python-env}/bin/python ${./check_environment.py}
+    PYTHONPATH=. ${python-env}/bin/python ${./check_environment.py}
   '';
 
   # The embedded model, heard by nobody: the command line, the installer, every stage.

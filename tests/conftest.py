@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the judge is in the development environment alone; unit tes
     from xdist.scheduler import LoadScopeScheduling
 
     from worker.speech.engine import Engine
-    from worker.speech.lm.int8_weights import Kernel
+    from worker.speech.native.lm import LmKernel
 
 # Both are read when torch is imported. Threads that wait sleep, so that two runs side by side on
 # few cores do not slow each other down tenfold; and the arithmetic is the same on every machine.
@@ -148,14 +148,14 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> WhisperModel:
 
 
 @pytest.fixture(scope="session")
-def kernel() -> Kernel:
+def kernel() -> LmKernel:
     """The kernel must be there where the CPU can run it: a lost compiler is a failure."""
-    from worker.speech.lm.int8_weights import EXTENSIONS, Kernel
-    from worker.speech.native.build import cpu_flags
+    from worker import cpu_info
+    from worker.speech.native.lm import LmKernel
 
-    found = Kernel.open()
+    found = LmKernel.open()
     if found is None:
-        lacking = set(EXTENSIONS) - cpu_flags()
+        lacking = {*LmKernel.interface.extensions} - cpu_info.flags()
         assert lacking, "this CPU can run the kernel, and it was not built"
         pytest.skip(f"this CPU lacks {', '.join(sorted(lacking))}")
     return found

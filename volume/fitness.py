@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from volume.errors import DamagedError, LockError
+from volume.layout import wheel_abi, why_unloadable
 from volume.pins import WheelLock
 from volume.process import run_child
-
-# The C++ ABI that a wheel beside torch was built for, as flash-attn's file names say it.
-ABI = re.compile(r"cxx11abi(TRUE|FALSE)", re.IGNORECASE)
 
 
 def check_abi(wheels: Iterable[WheelLock], site: Path) -> None:
@@ -22,7 +19,7 @@ def check_abi(wheels: Iterable[WheelLock], site: Path) -> None:
     Such a wheel installs and then cannot be imported: torch 2.6's builds differ in their ABI.
     DamagedError when torch itself cannot be imported. Without such wheels torch is not asked.
     """
-    tagged = [(wheel, tag[1].upper()) for wheel in wheels if (tag := ABI.search(wheel.file))]
+    tagged = [wheel.file for wheel in wheels if wheel_abi(wheel.file) is not None]
     if not tagged:
         return
     outcome = run_child(
@@ -31,11 +28,7 @@ def check_abi(wheels: Iterable[WheelLock], site: Path) -> None:
     )
     if outcome.status:
         raise DamagedError(f"torch cannot be imported after its install:\n{outcome.last_lines}")
-    own = outcome.output.split()[-1].upper()
-    for wheel, built_for in tagged:
-        if built_for != own:
-            raise LockError(
-                f"{wheel.file} cannot be loaded beside the locked torch, whose "
-                f"_GLIBCXX_USE_CXX11_ABI is {own.capitalize()}: lock the build of {wheel.name} "
-                f"with cxx11abi{own} in its name"
-            )
+    new_abi = outcome.output.split()[-1] == "True"
+    for file in tagged:
+        if why := why_unloadable(file, new_abi=new_abi):
+            raise LockError(why)

@@ -16,6 +16,7 @@ This is the one module of `volume` that `worker` may import.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,25 @@ WHEEL_LOCK = Path(__file__).parent / "pins" / "environment.json"
 
 class LayoutError(LookupError):
     """Something that should be on the volume is not there; the message says what to do."""
+
+
+def wheel_abi(file: str) -> bool | None:
+    """Whether a wheel is built for torch's new C++ ABI, by its file name; None where it is silent.
+
+    flash-attn's names say it, and torch's builds differ in it.
+    """
+    tag = re.search(r"cxx11abi(TRUE|FALSE)", file, re.IGNORECASE)
+    return tag[1].upper() == "TRUE" if tag else None
+
+
+def why_unloadable(file: str, *, new_abi: bool) -> str | None:
+    """Why a wheel cannot be loaded beside a torch of this C++ ABI; None where it can."""
+    if wheel_abi(file) in {None, new_abi}:
+        return None
+    return (
+        f"{file} cannot be loaded beside this torch, whose _GLIBCXX_USE_CXX11_ABI is {new_abi}: "
+        f"pin the build with cxx11abi{str(new_abi).upper()} in its name"
+    )
 
 
 @dataclass(frozen=True)

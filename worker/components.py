@@ -13,6 +13,7 @@ from volume.layout import Layout, LayoutError, locked_wheel
 from worker.cancellation import Cancellation
 from worker.errors import SetupError
 from worker.settings import Settings
+from worker.speech.device import Lane
 from worker.speech.device_checks import check_hardware
 from worker.speech.engine import Engine
 from worker.storage.base import Storage
@@ -55,7 +56,8 @@ class Components:
         beside = ThreadPoolExecutor(2)
         try:
             engine_loads = beside.submit(loading)
-            aligner_loads = beside.submit(Aligner.load, aligners) if aligners else None
+            load_aligner = partial(Aligner.load, aligners, open_lane=Lane)
+            aligner_loads = beside.submit(load_aligner) if aligners else None
             _raise_first_failure([engine_loads, *([aligner_loads] if aligner_loads else [])])
         finally:
             beside.shutdown(wait=False)

@@ -30,7 +30,7 @@ from worker.speech.lm.attention import (
     Attend,
     AttentionInputs,
     _flash_attention,
-    see,
+    causal_inputs,
     torch_attention,
 )
 from worker.speech.voice import Voice
@@ -179,9 +179,9 @@ class Attentions:
     plain: Attend
 
     @staticmethod
-    def see(positions: Tensor, length: int) -> AttentionInputs:
+    def inputs(positions: Tensor, length: int) -> AttentionInputs:
         """What both are told of new tokens at these positions [B, S]."""
-        return see(positions, length, torch.bfloat16)
+        return causal_inputs(positions, length, torch.bfloat16)
 
 
 def flash_version() -> str | None:

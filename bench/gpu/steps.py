@@ -97,10 +97,10 @@ def attention(bench: Bench) -> Found:
         keys, values = (some(rows, before + new + 70, shared, width) for _ in range(2))
         begins = torch.arange(rows, device="cuda")[:, None] % 7 + max(0, before - 7)
         positions = begins * (before > 0) + torch.arange(new, device="cuda")
-        sight = both.see(positions, before + new + 1)
+        inputs = both.inputs(positions, before + new + 1)
         caches = [(keys.clone(), values.clone()) for _ in range(2)]
         flash, plain = (
-            attend(q, k, v, *cache, sight)
+            attend(q, k, v, *cache, inputs)
             for attend, cache in zip((both.flash, both.plain), caches, strict=True)
         )
         found[f"{rows} rows, {new} new after {before}"] = {

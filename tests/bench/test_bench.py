@@ -34,8 +34,8 @@ from tests.support.worker_process import REPOSITORY, environment
 from worker.speech.codec.speech_stream import SpeechStream
 from worker.speech.engine import PIECE, Piece, Utterance
 from worker.speech.lm.config import LMConfig
-from worker.speech.lm.int8_weights import Kernel, packed_size
 from worker.speech.lm.torch_model import LanguageModel
+from worker.speech.native.lm import LmKernel
 
 ELSEWHERE = ("start", "memory")  # measured by processes of their own, so beside the others
 
@@ -250,10 +250,10 @@ def test_the_memory_is_read_as_often_as_is_counted(monkeypatch: pytest.MonkeyPat
     assert sums == [4096] * 11 * device.READS
 
 
-def test_int8_weights_are_counted_with_their_scales(kernel: Kernel) -> None:
+def test_int8_weights_are_counted_with_their_scales(kernel: LmKernel) -> None:
     config = LMConfig(8193, 896, 4864, 24, 14, 2, 32_768, 1e-6, 1e6, tie_word_embeddings=True)
-    packed = packed_size(kernel, 8208, 896) + config.num_hidden_layers * sum(
-        packed_size(kernel, *shape)
+    packed = kernel.packed_size(8208, 896) + config.num_hidden_layers * sum(
+        kernel.packed_size(*shape)
         for shape in ((1152, 896), (896, 896), (2 * 4864, 896), (896, 4864))
     )
     assert device.step_bytes(config, 8208, device.BYTES["int8"]) == packed

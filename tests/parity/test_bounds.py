@@ -18,9 +18,10 @@ from worker.speech.batch.sequence import SequenceRequest
 from worker.speech.grammar import Grammar
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_model import Int8LanguageModel
-from worker.speech.lm.int8_weights import Kernel, why_unsupported
+from worker.speech.lm.int8_weights import why_unsupported
 from worker.speech.lm.interface import Decoder
 from worker.speech.lm.torch_model import LanguageModel
+from worker.speech.native.lm import LmKernel
 
 CPU = torch.device("cpu")
 GREEDY = Sampling(temperature=0)
@@ -94,7 +95,7 @@ def test_bfloat16_is_within_its_bound(checkpoint: Path, theirs: Qwen2ForCausalLM
     "checkpoint", ["demo", pytest.param("full", marks=pytest.mark.full_size)], indirect=True
 )
 def test_int8_is_within_its_bound(
-    checkpoint: Path, theirs: Qwen2ForCausalLM, kernel: Kernel
+    checkpoint: Path, theirs: Qwen2ForCausalLM, kernel: LmKernel
 ) -> None:
     folder = checkpoint / "LLM"
     rms, same = distance(Int8LanguageModel.load(folder, kernel), theirs)

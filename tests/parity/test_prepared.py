@@ -12,12 +12,12 @@ from transformers import Wav2Vec2Model
 
 from tests.support.checkpoints import make_checkpoint
 from tests.support.random_checkpoint import Sizes
+from tests.support.weight_norm import is_weight_normed
 from volume.layout import PREPARED
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.codec import Codec
 from worker.speech.codec.upstream import find_upstream
 from worker.speech.codec.wav2vec2 import FEATURE_LAYERS
-from worker.speech.codec.weight_norm import is_weight_normed
 from worker.speech.engine import Engine
 from worker.speech.lm.torch_model import LanguageModel
 from worker.speech.prepare import LAYERS_USED, prepare

@@ -1,6 +1,6 @@
-"""Files of a checkpoint -> configurations, and where its tensors lie. Knows the layout, not models.
+"""A checkpoint's files: the published layout, its configurations, and where its tensors lie.
 
-Nor does it know torch, whose import takes longer than the reading of the files.
+It knows neither the models nor torch, whose import takes longer than the reading of the files.
 
 <folder>/config.yaml                                     audio parameters
 <folder>/LLM/{config.json, tokenizer.json, model.safetensors}
@@ -34,17 +34,17 @@ class Checkpoint:
 
     @property
     def language_model(self) -> Path:
-        """The Qwen2 decoder and its tokenizer."""
+        """The folder of the Qwen2 decoder and its tokenizer."""
         return self.folder / "LLM"
 
     @property
     def codec(self) -> Path:
-        """BiCodec."""
+        """The folder of BiCodec."""
         return self.folder / "BiCodec"
 
     @property
     def features(self) -> Path:
-        """wav2vec2, which turns reference audio into semantic features."""
+        """The folder of wav2vec2, which turns reference audio into semantic features."""
         return self.folder / "wav2vec2-large-xlsr-53"
 
     def check(self) -> None:
@@ -76,7 +76,7 @@ class Checkpoint:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises SetupError naming the file when it is none."""
+    """Read a JSON object from a file. Raises SetupError naming the file when it is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -87,7 +87,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_extractor(folder: Path) -> dict[str, Any]:
-    """How wav2vec2 wants its samples; of the two files, the one that transformers 5 would take.
+    """Read how wav2vec2 wants its samples: of the two files, the one that transformers 5 takes.
 
     Raises SetupError where there is none that says it.
     """
@@ -108,7 +108,7 @@ class Place:
 
 
 def find_tensors(path: Path) -> dict[str, Place]:
-    """The tensors of a safetensors file, by name.
+    """Find the tensors of a safetensors file, by name.
 
     The format: https://github.com/huggingface/safetensors#format. Raises SetupError naming the
     file when it is missing, cut short or not safetensors.

@@ -1,6 +1,6 @@
-"""What all of a process shares of a GPU: its streams, its one allocator, copies to it.
+"""What a whole process shares of its GPU: streams, the one allocator, copies to it.
 
-Nothing here waits for the GPU. On a CPU each of these does what is left of it there.
+Nothing here waits for the GPU. On a CPU each of these does what is left to do there.
 """
 
 from __future__ import annotations
@@ -14,21 +14,27 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from worker import cpu_info
 from worker.errors import DeviceError, MemoryShortError
 from worker.speech.device_errors import Failure, broken_device
 
 T = TypeVar("T")
 FIRST = -1  # priority of a stream whose work goes before that of others
-
-PLENTY = (
-    4 << 30
-)  # bytes; where so much is free, nothing that is asked for alone fails for want of it
+# Bytes: where so much is free, nothing that is asked for alone fails for want of memory.
+PLENTY = 4 << 30
 
 _allocator = Lock()  # held while a graph is captured, and while memory is given back
 
 
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 faster than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpu_info.flags())
+
+
 def stream_on(device: torch.device, priority: int = 0) -> torch.cuda.Stream | None:
-    """A stream whose work begins after all that the current one has so far; None on a CPU."""
+    """Make a stream that begins after all work queued on the current one; None on a CPU."""
     if device.type != "cuda":
         return None
     stream = torch.cuda.Stream(device, priority=priority)  # type: ignore[no-untyped-call]  # torch's
@@ -37,12 +43,12 @@ def stream_on(device: torch.device, priority: int = 0) -> torch.cuda.Stream | No
 
 
 def on(stream: torch.cuda.Stream | None) -> AbstractContextManager[object]:
-    """Work of this thread goes to the stream meanwhile."""
+    """Send the work of this thread to the stream within the block."""
     return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
 def on_device(numbers: Tensor | Sequence[int], device: torch.device) -> Tensor:
-    """A tensor of the host's memory, or a long one of numbers, on the device."""
+    """Copy a tensor in the host's memory, or numbers as a long one, to the device."""
     host = numbers if isinstance(numbers, Tensor) else torch.tensor(numbers, dtype=torch.long)
     if device.type == "cuda":
         # From pinned memory, which torch keeps until the copy is done.
@@ -52,7 +58,7 @@ def on_device(numbers: Tensor | Sequence[int], device: torch.device) -> Tensor:
 
 @contextmanager
 def capturing() -> Iterator[None]:
-    """Meanwhile no thread gives memory back, which would break a capture for good."""
+    """Keep all threads from giving memory back, which would break a capture for good."""
     with _allocator:
         yield
 
@@ -64,9 +70,9 @@ def empty_cache() -> None:
 
 
 def alone_and_failed(failure: Failure | None, message: str) -> MemoryShortError | DeviceError:
-    """The error of what was short of memory, or said so, with the device to itself.
+    """The error to raise for work that failed, for want of memory or so it said, while alone.
 
-    To be asked when what it held was given back.
+    To be called when the memory that the work held was given back.
     """
     if failure is Failure.SHORT_OR_BROKEN and _has_plenty():
         return broken_device()
@@ -84,7 +90,7 @@ def _has_plenty() -> bool:
 
 
 class Lane:
-    """Work of many threads on a GPU, one after the other, in one thread and on one stream.
+    """Runs work of many threads on a GPU, one after the other, in one thread and on one stream.
 
     cuDNN's plans, which take longer to make than to run, and cuBLAS' workspaces are kept for each
     thread anew.
@@ -95,7 +101,7 @@ class Lane:
         self._thread = ThreadPoolExecutor(1, name)
 
     def do(self, work: Callable[[], T]) -> T:
-        """What `work` gives, in its turn."""
+        """Run `work` when all work before it is done, and give its result."""
         return self._thread.submit(self._do, work).result()
 
     def _do(self, work: Callable[[], T]) -> T:

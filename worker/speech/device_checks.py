@@ -1,4 +1,4 @@
-"""Whether the GPU and its driver can run this torch: asked before anything is loaded."""
+"""Checks that the GPU, its driver and flash-attn can run the model, before it is loaded."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from volume.layout import why_unloadable
 from worker.errors import SetupError
 
 # Ampere: cards before it only emulate bfloat16, and flash-attn refuses them.
@@ -20,7 +21,7 @@ CHOICE = "choose an Ampere, Ada or Hopper GPU (RTX A4000, RTX 3090, L4, RTX 4090
 
 
 def check_gpu(devices: Path = Path("/dev")) -> None:
-    """Raise SetupError where a GPU is there and cannot be used. Without one, the CPU speaks."""
+    """Raise SetupError where there is a GPU that cannot be used. Without one, the CPU is used."""
     if not torch.cuda.is_available():
         if (devices / "nvidiactl").exists():
             raise SetupError(
@@ -93,9 +94,9 @@ def _dotted(capability: tuple[int, int]) -> str:
 
 
 def check_hardware(flash_attention: str | None) -> None:
-    """Raise SetupError where a model could not run: by the GPU, its driver or flash-attn.
+    """Raise SetupError where the GPU, its driver or flash-attn could not run a model.
 
-    `flash_attention` is the file name of the locked wheel.
+    `flash_attention` is the file name of the pinned wheel.
     """
     check_gpu()
     check_flash_attention(flash_attention)
@@ -104,13 +105,14 @@ def check_hardware(flash_attention: str | None) -> None:
 def check_flash_attention(wheel: str | None) -> None:
     """Raise SetupError when flash-attn is there for a GPU and cannot be loaded beside torch.
 
-    `wheel` is the file name of the locked flash-attn wheel. Without CUDA, or without flash-attn,
+    `wheel` is the file name of the pinned flash-attn wheel. Without CUDA, or without flash-attn,
     torch's own attention is used and there is nothing to check.
     """
     if not torch.cuda.is_available() or not find_spec("flash_attn"):
         return
-    if wheel is not None:
-        refuse_other_abi(wheel, new_abi=bool(torch._C._GLIBCXX_USE_CXX11_ABI))  # noqa: SLF001
+    new_abi = bool(torch._C._GLIBCXX_USE_CXX11_ABI)  # noqa: SLF001 - it has no public name
+    if wheel is not None and (why := why_unloadable(wheel, new_abi=new_abi)):
+        raise SetupError(f"{why}, and install again")
     try:
         import_module("flash_attn")
     except (ImportError, OSError) as error:  # an undefined symbol, a library that is not there
@@ -120,14 +122,3 @@ def check_flash_attention(wheel: str | None) -> None:
             f"({reason}): it was built for another torch, CUDA or Python; run: "
             "python -m volume verify --repair"
         ) from error
-
-
-def refuse_other_abi(wheel: str, *, new_abi: bool) -> None:
-    """Raise SetupError when the wheel's name says another C++ ABI than torch's `new_abi`."""
-    tag = re.search(r"cxx11abi(TRUE|FALSE)", wheel, re.IGNORECASE)
-    if tag and (tag[1].upper() == "TRUE") != new_abi:
-        raise SetupError(
-            f"{wheel} cannot be loaded beside this torch, whose _GLIBCXX_USE_CXX11_ABI is "
-            f"{new_abi}: lock the build of flash-attn with cxx11abi{str(new_abi).upper()} in its "
-            "name, and install again"
-        )

@@ -1,4 +1,4 @@
-"""A published checkpoint -> the same model in files that load faster.
+"""Writes a published checkpoint anew, as files that load faster.
 
 python -m worker.speech.prepare PUBLISHED PREPARED
 
@@ -26,13 +26,13 @@ from worker.speech.codec.wav2vec2 import FEATURE_LAYERS
 from worker.speech.codec.weight_norm import fold
 
 WEIGHTS = {"model.safetensors", "pytorch_model.bin"}
-# Hidden state 16 is what goes into the 17th layer. With 16 layers it would be what comes out of the
-# model, after a normalisation that the published model's hidden state 16 has not seen.
+# Hidden state 16 is the input of the 17th layer. In a model of 16 layers it would be the model's
+# output, after a normalisation that the published model's hidden state 16 has not seen.
 LAYERS_USED = max(FEATURE_LAYERS) + 1
 
 
 def prepare(published: Path, prepared: Path) -> None:
-    """Write the new folder `prepared`. Raises SetupError when the published one is incomplete."""
+    """Write the new folder `prepared`. Raises SetupError when `published` is incomplete."""
     source, target = Checkpoint(published), Checkpoint(prepared)
     source.check()
     for path in (source.language_model, source.codec, source.features):
@@ -58,7 +58,7 @@ def prepare(published: Path, prepared: Path) -> None:
 
 
 def halve(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """float32 tensors as bfloat16, the others as they are."""
+    """Round float32 tensors to bfloat16; the others stay as they are."""
     return {
         name: tensor.to(torch.bfloat16) if tensor.dtype == torch.float32 else tensor
         for name, tensor in tensors.items()

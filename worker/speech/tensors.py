@@ -1,4 +1,4 @@
-"""Files of tensors -> torch's tensors, mapped or copied; and modules that are built for them."""
+"""Reads files of tensors, mapped or copied, and builds modules to put them into."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker.errors import SetupError
 
 
 def read_tensors(path: Path, dtype: torch.dtype, device: torch.device) -> dict[str, torch.Tensor]:
-    """All tensors of a safetensors file, floating ones as `dtype`, on `device`.
+    """Read all tensors of a safetensors file, floating ones as `dtype`, to `device`.
 
     Raises SetupError naming the file when it is missing, cut short or not safetensors.
     """
@@ -27,7 +27,7 @@ def read_tensors(path: Path, dtype: torch.dtype, device: torch.device) -> dict[s
 
 
 def map_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a safetensors file as they lie in it: mapped, read when they are used.
+    """Map all tensors of a safetensors file, as they lie in it: each is read when it is used.
 
     Raises SetupError naming the file when it is missing, cut short or not safetensors.
     """
@@ -38,7 +38,7 @@ def map_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def map_pickle(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of torch's own format, mapped as those of `map_tensors`; no code of it is run.
+    """Map all tensors of a file in torch's own format; no code in it is run.
 
     Raises SetupError naming the file when it is missing, cut short or of another kind.
     """
@@ -49,10 +49,11 @@ def map_pickle(path: Path) -> dict[str, torch.Tensor]:
 
 
 class Uninitialised(TorchFunctionMode):
-    """`with Uninitialised(): model = ...`: weights are whatever memory holds; files bring them.
+    """Builds modules without initialising their weights, which files bring.
 
-    Memory that nobody writes is never taken. torch's meta device would do the same, but its
-    functions import sympy, which takes two seconds.
+    `with Uninitialised(): model = ...` leaves weights as whatever memory holds. Memory that nobody
+    writes is never taken. torch's meta device would do the same, but its functions import sympy,
+    which takes two seconds.
     """
 
     def __torch_function__(
@@ -62,7 +63,7 @@ class Uninitialised(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run the function, or give the weight back as it is; buffers are computed as ever."""
+        """Run the function, or give a weight back unfilled; buffers are computed as ever."""
         filled = args[0] if args else (kwargs or {}).get("tensor")
         if func in _FILLERS and isinstance(filled, torch.Tensor) and filled.requires_grad:
             return filled

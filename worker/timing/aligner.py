@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from worker.errors import SetupError
 from worker.text.spoken_forms import readings
 from worker.text.words import has_han, language_of, split_words
-from worker.timing.ctc_model import FRAME_SECONDS, SAMPLE_RATE, CtcModel, load_model
+from worker.timing.ctc_model import FRAME_SECONDS, SAMPLE_RATE, CtcModel, OpenLane, load_model
 from worker.timing.search import Hit, search
 from worker.timing.word_timing import SentenceSpan, WordTiming
 
@@ -50,15 +50,23 @@ class Aligner:
         self._models = dict(models)
 
     @classmethod
-    def load(cls, folders: Mapping[str, Path], device: str | None = None) -> Aligner:
+    def load(
+        cls,
+        folders: Mapping[str, Path],
+        device: str | None = None,
+        open_lane: OpenLane | None = None,
+    ) -> Aligner:
         """Load the model of each language from its folder; on the GPU where there is one.
 
-        Raises SetupError where a folder is not complete.
+        There each model runs on a lane of its own, where `open_lane` gives one. Raises SetupError
+        where a folder is not complete.
         """
         for module in ("whisperx.alignment", "rjieba"):  # seconds: now, not in the first job
             import_module(module)
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls({name: load_model(name, folder, where) for name, folder in folders.items()})
+        return cls(
+            {name: load_model(name, folder, where, open_lane) for name, folder in folders.items()}
+        )
 
     def align(
         self,

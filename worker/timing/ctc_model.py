@@ -6,18 +6,27 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from worker.errors import SetupError
-from worker.speech.device import Lane
 
 SAMPLE_RATE = 16_000  # of wav2vec 2.0, of WhisperX and of Spark-TTS
 FRAME_SECONDS = 0.02  # from one frame of wav2vec 2.0 to the next
 _WINDOW_MIN = 400  # samples that the convolutions need for their first frame
+
+
+class Lane(Protocol):
+    """Runs work of many threads on a GPU, one after the other."""
+
+    def do(self, work: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Run `work` when all work before it is done, and give its result."""
+
+
+OpenLane = Callable[[torch.device, str], Lane]  # a GPU, a name for the thread -> a new lane
 
 
 class CtcModel:
@@ -31,15 +40,18 @@ class CtcModel:
         *,
         normalise: bool,
         device: str,
+        lane: Lane | None = None,
     ) -> None:
-        """`forward` maps samples [1, n] to logits [1, frames, len(alphabet)]."""
+        """`forward` maps samples [1, n] to logits [1, frames, len(alphabet)].
+
+        It runs on `lane`; without one, in the thread that asks for logits.
+        """
         self.language = language
         self.alphabet = dict(alphabet)
         self._forward = forward
         self._normalise = normalise
         self._device = device
-        where = torch.device(device)
-        self._lane = Lane(where, f"aligner-{language}") if where.type == "cuda" else None
+        self._lane = lane
 
     def logits(self, window: NDArray[np.float32]) -> torch.Tensor:
         """Logits [1, frames, characters] of samples [n] at 16 kHz, on the CPU."""
@@ -59,10 +71,13 @@ class CtcModel:
         return char in self.alphabet and (char.isalpha() or char == "'")
 
 
-def load_model(language: str, folder: Path, device: str) -> CtcModel:
+def load_model(
+    language: str, folder: Path, device: str, open_lane: OpenLane | None = None
+) -> CtcModel:
     """Load a Wav2Vec2ForCTC in Transformers' layout, with its vocab.json; nothing is downloaded.
 
-    Raises SetupError where the folder is not complete.
+    On a GPU the model runs on a lane of its own, where `open_lane` gives one. Raises SetupError
+    where the folder is not complete.
     """
     # Five seconds of imports, which a worker without word timings need not wait for.
     from transformers import Wav2Vec2ForCTC  # noqa: PLC0415
@@ -90,7 +105,12 @@ def load_model(language: str, folder: Path, device: str) -> CtcModel:
         logits: torch.Tensor = model(samples).logits
         return logits
 
-    return CtcModel(language, forward, alphabet, normalise=_normalises(folder), device=device)
+    lane = None
+    if open_lane is not None and torch.device(device).type == "cuda":
+        # Only now, for a lane's work begins after what was queued before it: here, the weights.
+        lane = open_lane(torch.device(device), f"aligner-{language}")
+    normalise = _normalises(folder)
+    return CtcModel(language, forward, alphabet, normalise=normalise, device=device, lane=lane)
 
 
 def _normalises(folder: Path) -> bool:

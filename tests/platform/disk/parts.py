@@ -9,17 +9,19 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tests.platform.disk.jobs import small_disk
 from volume.__main__ import main as volume
 from worker.speech.native.build import open_library
+from worker.speech.native.wave import WaveKernel
 
 
 def kernel(folder: Path) -> object:
     """A compiled kernel, whose cache is full; None: torch's serve."""
     os.environ["XDG_CACHE_HOME"] = str(folder)
-    return open_library("wave", ())
+    return open_library(replace(WaveKernel.interface, extensions=()))
 
 
 def install(folder: Path) -> object:

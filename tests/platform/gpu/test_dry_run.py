@@ -180,12 +180,12 @@ def read_in_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def long_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     """flash-attn is told lengths of 64 bits."""
-    see = attention.see
+    causal_inputs = attention.causal_inputs
 
-    def seen(positions: Tensor, *more: Any, **options: Any) -> attention.AttentionInputs:
-        return replace(see(positions, *more, **options), before=positions[:, 0])
+    def changed(positions: Tensor, *more: Any, **options: Any) -> attention.AttentionInputs:
+        return replace(causal_inputs(positions, *more, **options), before=positions[:, 0])
 
-    monkeypatch.setattr(torch_model, "see", seen)
+    monkeypatch.setattr(torch_model, "causal_inputs", changed)
 
 
 @pytest.mark.parametrize(

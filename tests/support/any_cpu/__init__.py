@@ -15,13 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from worker import cpu_info
 from worker.speech.native import build
 
 HERE = Path(__file__).parent
-FLAGS = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma", "f16c"} | {
-    "avx512_vnni",
-    "avx512_bf16",
-}
+FLAGS = build.BASELINE_FLAGS | {"avx512_vnni", "avx512_bf16"}
 
 
 def compiler(_extensions: tuple[str, ...] = ()) -> list[str]:
@@ -39,7 +37,7 @@ def compiler(_extensions: tuple[str, ...] = ()) -> list[str]:
 def kernels(*extensions: str) -> Iterator[None]:
     """Within it a kernel that needs these of the CPU can be opened, whatever the CPU."""
     with pytest.MonkeyPatch.context() as patch:
-        if not build.cpu_flags() >= FLAGS - {"avx512_vnni", "avx512_bf16"} | set(extensions):
-            patch.setattr(build, "cpu_flags", lambda: FLAGS)
+        if not cpu_info.flags() >= build.BASELINE_FLAGS | set(extensions):
+            patch.setattr(cpu_info, "flags", lambda: FLAGS)
             patch.setattr(build, "_compiler", compiler)
         yield

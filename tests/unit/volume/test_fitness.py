@@ -8,6 +8,7 @@ import pytest
 
 from volume.errors import DamagedError, LockError
 from volume.fitness import check_abi
+from volume.layout import wheel_abi, why_unloadable
 from volume.pins import WheelLock, load_environment_lock
 
 
@@ -63,3 +64,28 @@ def test_each_wheel_is_looked_at_and_its_name_may_be_in_small_letters(site: Path
 def test_what_torch_says_besides_does_not_matter(site: Path) -> None:
     (site / "torch" / "_C.py").write_text("print('FALSE alarm')\n_GLIBCXX_USE_CXX11_ABI = True\n")
     check_abi([wheel("TRUE")], site)
+
+
+FLASH = "flash_attn-2.8.0.post2+cu12torch2.6cxx11abi{}-cp311-cp311-linux_x86_64.whl"
+
+
+@pytest.mark.parametrize(("tag", "new_abi"), [("TRUE", False), ("FALSE", True), ("false", True)])
+def test_why_a_wheel_of_another_abi_cannot_be_loaded(tag: str, new_abi: bool) -> None:
+    why = why_unloadable(FLASH.format(tag), new_abi=new_abi)
+    assert why is not None
+    assert why.startswith(FLASH.format(tag))
+    assert f"pin the build with cxx11abi{str(new_abi).upper()}" in why
+
+
+@pytest.mark.parametrize(
+    ("tag", "new_abi"), [("TRUE", True), ("FALSE", False), ("true", True), ("false", False)]
+)
+def test_a_wheel_of_the_same_abi_can(tag: str, new_abi: bool) -> None:
+    assert why_unloadable(FLASH.format(tag), new_abi=new_abi) is None
+
+
+@pytest.mark.parametrize("new_abi", [True, False])
+def test_a_wheel_whose_name_says_nothing_of_it_can(new_abi: bool) -> None:
+    file = "flash_attn-2.8.0-cp311-cp311-linux_x86_64.whl"
+    assert wheel_abi(file) is None
+    assert why_unloadable(file, new_abi=new_abi) is None

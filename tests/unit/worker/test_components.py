@@ -15,6 +15,7 @@ from worker.cancellation import Cancellation
 from worker.components import Components
 from worker.errors import SetupError
 from worker.settings import Settings
+from worker.speech.device import Lane
 from worker.speech.engine import Engine
 from worker.storage.local import LocalStorage
 
@@ -110,15 +111,16 @@ def test_the_aligner_is_of_the_languages_that_are_installed(
 ) -> None:
     own = volume / "SparkTTS-serverless" / "models" / "mine@1" / "aligner"
     own.mkdir()
-    monkeypatch.setattr(module.Aligner, "load", lambda folders: folders)
-    assert load(volume, whisperx_languages="en").aligner == {"en": own}
+    monkeypatch.setattr(module.Aligner, "load", lambda *given, **named: (given, named))
+    expected = (({"en": own},), {"open_lane": Lane})
+    assert load(volume, whisperx_languages="en").aligner == expected
     assert load(volume, whisperx_languages="zh").aligner is None
 
 
 def test_an_aligner_that_cannot_be_loaded_stops_the_worker(
     volume: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_folders: object) -> None:
+    def fail(*_given: object, **_named: object) -> None:
         raise SetupError("the aligner is damaged")
 
     (volume / "SparkTTS-serverless" / "models" / "mine@1" / "aligner").mkdir()
@@ -143,7 +145,7 @@ def test_what_fails_first_is_told_and_not_what_follows_from_it(
             threading.Timer(0.2, failed.set).start()
 
     (volume / "SparkTTS-serverless" / "models" / "mine@1" / "aligner").mkdir()
-    monkeypatch.setattr(module.Aligner, "load", lambda _folders: fail("aligner"))
+    monkeypatch.setattr(module.Aligner, "load", lambda *_given, **_named: fail("aligner"))
     with pytest.raises(SetupError, match=f"the {first} is damaged"):
         Components.load(settings(volume), lambda: fail("engine"))
 
@@ -160,7 +162,7 @@ def test_a_failure_is_told_while_the_other_is_not_through(
         return told.wait(60)
 
     (volume / "SparkTTS-serverless" / "models" / "mine@1" / "aligner").mkdir()
-    monkeypatch.setattr(module.Aligner, "load", lambda _folders: load("aligner"))
+    monkeypatch.setattr(module.Aligner, "load", lambda *_given, **_named: load("aligner"))
     with pytest.raises(SetupError, match=f"the {broken} is damaged"):
         Components.load(settings(volume), lambda: load("engine"))
     assert not told.is_set()

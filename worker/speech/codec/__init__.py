@@ -1,1 +1,1 @@
-"""BiCodec: reference audio to tokens, tokens to waveforms."""
+"""BiCodec: reference audio to tokens, and tokens to waveforms."""

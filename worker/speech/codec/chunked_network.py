@@ -1,25 +1,26 @@
-"""A network that sees a bounded surrounding, run over a sequence of any length in windows.
+"""Runs a convolutional network over a sequence of any length, in chunks.
 
 What a convolution gives at a place depends on the inputs within its reach, and beyond the
-sequence's two ends it sees zeros. So a window that holds `context` more positions on each side
-than are kept of it gives exactly what the whole sequence would have given, except that a window's
-edge may only be taken for an end where it is one:
+sequence's two ends it sees zeros. So a chunk that holds `context` more positions on each side than
+are kept of it gives exactly what the whole sequence would have given, except that a chunk's edge
+may only be taken for an end where it is one:
 
     sequence    |-------------------------------------------|
-    window              [context|..... kept .....|context]
-    first window|..... kept .....|context]
-    last window                     [context|..... kept ....|
+    chunk               [context|..... kept .....|context]
+    first chunk |..... kept .....|context]
+    last chunk                      [context|..... kept ....|
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from worker.logs import log
+from worker.logs import event
 from worker.speech.device import empty_cache
 from worker.speech.device_errors import short_of_memory
 
@@ -27,7 +28,7 @@ _Mark = tuple[Tensor | None, int, int]
 
 
 def context_of(network: nn.Module) -> int:
-    """Input positions on each side that an output depends on.
+    """Count the input positions on each side that an output depends on.
 
     Walks the convolutions from the output to the input. A transposed one makes `stride` outputs
     of each input, so a reach counted in its outputs shrinks by as much.
@@ -54,11 +55,11 @@ class ChunkedNetwork:
         *,
         fixed: bool = False,
     ) -> None:
-        """`network` maps [1, C, n] to [1, D, rate * n]; no window is longer than `length`.
+        """`network` maps [1, C, n] to [1, D, rate * n]; no chunk is longer than `length`.
 
-        Where the memory does not suffice for such a window, they are shorter from then on.
-        With `fixed`, where a sequence is that long, each window is just as long, the last one too:
-        for kernels that are compiled for a length.
+        Where the memory does not suffice for such a chunk, they are shorter from then on. With
+        `fixed`, where a sequence is that long, each chunk is just as long, the last one too: for
+        kernels that are compiled for a length.
         """
         self._fixed = fixed
         self._network = network
@@ -71,15 +72,15 @@ class ChunkedNetwork:
         self._done = 0  # outputs given, in input positions
 
     def mark(self) -> _Mark:
-        """Where it is now."""
+        """Note the present state, for `go_back`."""
         return self._inputs, self._start, self._done
 
     def go_back(self, mark: _Mark) -> None:
-        """Be where it was: what was fed since may be fed again."""
+        """Return to a state that was noted: what was fed since may be fed again."""
         self._inputs, self._start, self._done = mark
 
     def feed(self, inputs: Tensor, *, last: bool = False) -> list[Tensor]:
-        """The next inputs [1, C, n] -> the outputs [1, D, rate * m] that are final by now."""
+        """Take the next inputs [1, C, n]; give the outputs [1, D, rate * m] that are final now."""
         held = inputs if self._inputs is None else torch.cat([self._inputs, inputs], -1)
         available = self._start + held.shape[-1]
         final = available if last else available - self._context
@@ -90,8 +91,7 @@ class ChunkedNetwork:
             if self._fixed:
                 begin = max(0, min(begin, end - self._length))
             stop = end if last and end == available else end - self._context
-            window = held[..., begin - self._start : end - self._start]
-            made = self._made(window)
+            made = self._run(held[..., begin - self._start : end - self._start])
             if made is None:
                 continue
             first, behind = (self._rate * (place - begin) for place in (self._done, stop))
@@ -104,15 +104,15 @@ class ChunkedNetwork:
         self._start = kept
         return outputs
 
-    def _made(self, window: Tensor) -> Tensor | None:
-        """The network's outputs; None where windows are shorter from now on, since these fail."""
+    def _run(self, chunk: Tensor) -> Tensor | None:
+        """The network's outputs; None where memory was short, and chunks are shorter from now."""
         try:
-            return self._network(window)
+            return self._network(chunk)
         except (RuntimeError, MemoryError) as error:
             if not short_of_memory(error) or self._length == self._shortest:
                 raise
             self._length = max(self._length // 2, self._shortest)
-            log.warning("out of memory: windows of %d tokens from now on", self._length)
+            event(logging.WARNING, "audio is made in shorter chunks", tokens=self._length)
         # Only here, past the handler, has the traceback let go of the tensors that were too many.
         empty_cache()
         return None

@@ -1,13 +1,14 @@
-"""Tokens <-> waveform, with upstream's BiCodec modules.
+"""BiCodec: reference audio to tokens, and tokens to waveforms, with upstream's modules.
 
 Follows upstream's BiCodecTokenizer step by step, so the same audio gives the same tokens. What
 differs: tensors are taken as they are read, without a random initialisation before; weight norm is
-folded into the weights (which changes no weight's value); and waveforms are made in windows
-(windows.py), so that memory is bounded and speech can be heard before its sentence has ended.
+folded into the weights (which changes no weight's value); and waveforms are made in chunks, so
+that memory is bounded and speech can be heard before its sentence has ended.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,25 +22,29 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from worker.errors import SetupError, SynthesisError
-from worker.logs import log
+from worker.logs import event
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.chunked_network import ChunkedNetwork, context_of
 from worker.speech.codec.cpu_vocoder import CpuVocoder
-from worker.speech.codec.speech_stream import WAVE_LENGTH, SpeechStream
+from worker.speech.codec.speech_stream import (
+    WAVE_LENGTH,
+    SpeechStream,
+    check_semantic_tokens,
+)
 from worker.speech.codec.upstream import Upstream
 from worker.speech.codec.wav2vec2 import Wav2Vec2Features
 from worker.speech.codec.weight_norm import built_folded, fold
-from worker.speech.native.build import cpu_has_bfloat16
+from worker.speech.device import has_fast_bfloat16
 from worker.speech.tensors import Uninitialised, read_tensors
 from worker.speech.voice import CodecSizes
 
-PRENET_LENGTH = 512  # tokens in a window of the prenet, its context included
+PRENET_LENGTH = 512  # tokens in a chunk of the prenet, its context included
 SPEAKER_ENCODER = "speaker_encoder.speaker_encoder."
 
 
 @dataclass(frozen=True)
 class AudioParameters:
-    """What config.yaml says of the audio."""
+    """The codec's audio, as config.yaml describes it."""
 
     sample_rate: int  # Hz
     hop: int  # samples of one semantic token
@@ -66,10 +71,10 @@ class Codec:
         self.sizes = sizes
         self.dtype = dtype
         self._contexts = context_of(bicodec.prenet), context_of(bicodec.decoder)
-        self._native: CpuVocoder | None = None
+        self._cpu_vocoder: CpuVocoder | None = None
         if dtype == torch.bfloat16 and self.device.type == "cpu":
-            self._native = CpuVocoder.open(bicodec.decoder)
-        if self._native is not None:
+            self._cpu_vocoder = CpuVocoder.open(bicodec.decoder)
+        if self._cpu_vocoder is not None:
             bicodec.decoder = nn.Identity()  # its weights are packed: these are let go
         else:
             bicodec.decoder.to(dtype)
@@ -82,10 +87,10 @@ class Codec:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
     ) -> Codec:
-        """From the published layout. Raises SetupError for files that do not fit.
+        """Load a checkpoint in the published layout. Raises SetupError for files that do not fit.
 
-        `dtype` is that of the wave generator; all else is in float32. A CPU without instructions
-        for bfloat16 takes float32 instead.
+        `dtype` is that of the wave generator; all else is in float32. A CPU that does not multiply
+        bfloat16 faster takes float32 instead.
         """
         if device.type == "cuda":
             _compute_exactly(dtype)
@@ -95,7 +100,7 @@ class Codec:
         tensors = read_tensors(checkpoint.codec / "model.safetensors", torch.float32, device)
         _fill(bicodec, fold(tensors))
         bicodec = bicodec.to(device).eval().requires_grad_(requires_grad=False)
-        if device.type == "cpu" and not cpu_has_bfloat16():
+        if device.type == "cpu" and not has_fast_bfloat16(device):
             dtype = torch.float32
         return cls(
             upstream=upstream,
@@ -117,12 +122,12 @@ class Codec:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that the weights are on."""
         where: torch.device = next(self._bicodec.parameters()).device
         return where
 
     def tokenize(self, path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """A reference audio file -> its global tokens and its semantic tokens (50 a second).
+        """Turn a reference audio file into global tokens and semantic tokens (50 a second).
 
         The file must have been checked to be audio (see worker.audio); it is read as upstream
         reads it: first channel, resampled, loudness evened out.
@@ -137,7 +142,7 @@ class Codec:
 
     @torch.inference_mode()
     def tokens_of(self, wav: NDArray[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Samples [n] at its rate -> global tokens and semantic tokens (50 a second)."""
+        """Turn samples [n] at the codec's rate into global tokens and semantic tokens."""
         feature = self._features(torch.from_numpy(wav).float().to(self.device))  # [1, T, C]
         clip = torch.from_numpy(self._reference_clip(wav)).float()[None].to(self.device)
         semantic, voice = self._bicodec.tokenize({"feat": feature, "ref_wav": clip})
@@ -147,13 +152,13 @@ class Codec:
     def decode(
         self, global_tokens: tuple[int, ...], semantic_tokens: tuple[int, ...]
     ) -> NDArray[np.float32]:
-        """A voice and semantic tokens -> waveform, float32 [hop * tokens], at most 1 in size.
+        """Turn a voice and semantic tokens into samples, float32 [hop * tokens] within -1 and 1.
 
         Raises SynthesisError when a token is not one of the codec's, before anything runs.
         """
         if not semantic_tokens:
             raise SynthesisError(f"speech needs semantic tokens below {self.sizes.semantic_codes}")
-        self._check(semantic_tokens)
+        check_semantic_tokens(semantic_tokens, self.sizes.semantic_codes)
         stream, count = self.stream(global_tokens), len(semantic_tokens)
         return np.concatenate(
             [
@@ -167,7 +172,7 @@ class Codec:
 
     @property
     def look_ahead(self) -> int:
-        """Semantic tokens that a stream needs beyond those that it makes samples of.
+        """How many semantic tokens a stream needs beyond those that it makes samples of.
 
         What a sample depends on, and one more: only then are these known not to be the last.
         """
@@ -175,57 +180,54 @@ class Codec:
 
     @torch.inference_mode()
     def stream(self, global_tokens: tuple[int, ...]) -> SpeechStream:
-        """A sentence in this voice whose semantic tokens are yet to come.
+        """Begin a sentence in this voice, whose semantic tokens are yet to come.
 
         Raises SynthesisError when a token is not one of the codec's.
         """
         sizes = self.sizes
-        if len(global_tokens) != sizes.voice_length or not _within(
-            global_tokens, sizes.global_codes
-        ):
+        known = all(0 <= token < sizes.global_codes for token in global_tokens)
+        if len(global_tokens) != sizes.voice_length or not known:
             raise SynthesisError(
                 f"a voice has {sizes.voice_length} global tokens below {sizes.global_codes}, "
                 f"not {len(global_tokens)}"
             )
         tokens = torch.tensor([[global_tokens]], device=self.device)
-        return SpeechStream(self, self._bicodec.speaker_encoder.detokenize(tokens))
+        condition = self._bicodec.speaker_encoder.detokenize(tokens)  # [1, C]
+        stages = self._prenet(condition), self._wave_generator()
+        return SpeechStream(self._embed, stages, self.look_ahead, sizes.semantic_codes)
 
-    def _check(self, semantic_tokens: Sequence[int]) -> None:
-        if not _within(semantic_tokens, self.sizes.semantic_codes):
-            raise SynthesisError(f"speech needs semantic tokens below {self.sizes.semantic_codes}")
-
-    def _latents(self, semantic_tokens: Sequence[int]) -> Tensor:
-        """Tokens [n] -> their vectors, float32 [1, C, n]."""
+    def _embed(self, semantic_tokens: Sequence[int]) -> Tensor:
+        """Look up the vectors of tokens [n]: float32 [1, C, n]."""
         tokens = torch.tensor([list(semantic_tokens)], dtype=torch.long, device=self.device)
         vectors: Tensor = self._bicodec.quantizer.detokenize(tokens)
         return vectors
 
     def _prenet(self, condition: Tensor) -> ChunkedNetwork:
-        """From a token's vectors to what the wave generator speaks, in the voice's condition."""
+        """The prenet, in chunks: tokens' vectors to features, in the voice's condition [1, C]."""
 
         def network(vectors: Tensor) -> Tensor:
-            spoken: Tensor = self._bicodec.prenet(vectors, condition)
-            return spoken + condition.unsqueeze(-1)
+            features: Tensor = self._bicodec.prenet(vectors, condition)
+            return features + condition.unsqueeze(-1)
 
         fixed = self.device.type == "cuda"  # where cuDNN makes a plan for each new length
         return ChunkedNetwork(network, 1, self._contexts[0], PRENET_LENGTH, fixed=fixed)
 
     def _wave_generator(self) -> ChunkedNetwork:
-        """From there to samples."""
+        """The wave generator, in chunks: features to samples."""
 
-        def network(spoken: Tensor) -> Tensor:
-            if self._native is not None:
-                return self._native(spoken)
-            with _plain_kernels() if self.dtype == torch.float32 else nullcontext():
-                wav: Tensor = self._bicodec.decoder(spoken.to(self.dtype))
+        def network(features: Tensor) -> Tensor:
+            if self._cpu_vocoder is not None:
+                return self._cpu_vocoder(features)
+            with _without_onednn() if self.dtype == torch.float32 else nullcontext():
+                wav: Tensor = self._bicodec.decoder(features.to(self.dtype))
             return wav.float()
 
-        compiled = self._native is None and self.dtype != torch.float32
+        compiled = self._cpu_vocoder is None and self.dtype != torch.float32
         fixed = compiled or self.device.type == "cuda"
         return ChunkedNetwork(network, self.audio.hop, self._contexts[1], WAVE_LENGTH, fixed=fixed)
 
     def _reference_clip(self, wav: NDArray[Any]) -> NDArray[Any]:
-        """The first seconds of the reference, repeated when it is shorter (upstream's rule)."""
+        """Cut the reference to its first seconds; a shorter one is repeated (upstream's rule)."""
         hop = self.audio.hop
         length = int(self.audio.sample_rate * self.audio.reference_seconds) // hop * hop
         if length > len(wav):
@@ -244,20 +246,16 @@ def _compute_exactly(dtype: torch.dtype) -> None:
     torch.backends.cudnn.deterministic = dtype == torch.float32
 
 
-def _plain_kernels() -> AbstractContextManager[object]:
-    """Without oneDNN, which on a CPU compiles a kernel for each length that it has not seen.
+def _without_onednn() -> AbstractContextManager[object]:
+    """Compute without oneDNN, which compiles a kernel for each length that it has not seen.
 
-    That takes longer than all the rest: the plain kernels are faster until lengths repeat.
+    That takes longer than all the rest: torch's plain kernels are faster until lengths repeat.
     """
     return torch.backends.mkldnn.flags(enabled=False)
 
 
-def _within(tokens: Sequence[int], size: int) -> bool:
-    return all(0 <= token < size for token in tokens)
-
-
 def _build(upstream: Upstream, config: Any) -> nn.Module:
-    """BiCodec's modules without weights.
+    """Build BiCodec's modules without weights.
 
     The mel transformer and the speaker encoder's quantizer compute buffers when they are built.
     """
@@ -286,13 +284,13 @@ def _fill(bicodec: nn.Module, tensors: dict[str, Tensor]) -> None:
     except RuntimeError as error:
         raise SetupError(f"BiCodec/model.safetensors does not fit its config: {error}") from error
     missing = [name for name in missing if not name.startswith("mel_transformer.")]
-    deaf = [name for name in missing if name.startswith(SPEAKER_ENCODER)]
-    if deaf and not any(name.startswith(SPEAKER_ENCODER) for name in tensors):
-        log.warning("the checkpoint has no speaker encoder: every reference gives one voice")
+    unheard = [name for name in missing if name.startswith(SPEAKER_ENCODER)]
+    if unheard and not any(name.startswith(SPEAKER_ENCODER) for name in tensors):
+        event(logging.WARNING, "every reference gives the same voice")
         state = bicodec.state_dict()
-        for name in deaf:
+        for name in unheard:
             state[name].zero_()
-        missing = [name for name in missing if name not in set(deaf)]
+        missing = [name for name in missing if name not in set(unheard)]
     if missing or unexpected:
         raise SetupError(
             f"BiCodec/model.safetensors does not fit its config: "

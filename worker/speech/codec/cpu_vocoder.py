@@ -1,13 +1,12 @@
-"""BiCodec's wave generator on a CPU: native/wave.c behind the face of upstream's module.
+"""BiCodec's wave generator on a CPU, by native/wave.c, in place of upstream's module.
 
-Upstream's module stays the description: its layers are walked, and their weights packed. A window
+Upstream's module stays the description: its layers are walked, and their weights packed. A chunk
 of any length costs the same from the first time on, which torch's convolutions do not give: oneDNN
 compiles a kernel for each length.
 """
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,31 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
-from worker.speech.native import build
-
-EXTENSIONS = ("avx512_bf16",)
-BLOCK, MARGIN = 16, 32  # as in native/wave.c
-SPEAK, START, INSIDE, ADD = range(4)  # what becomes of a convolution's sums
-
-
-class _Convolution(ctypes.Structure):
-    _fields_ = [
-        ("weights", ctypes.c_void_p),
-        ("bias", ctypes.c_void_p),
-        *(
-            (name, ctypes.c_int64)
-            for name in ("inputs", "outputs", "taps", "offset", "step", "stride", "phase")
-        ),
-    ]
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = [
-        ("count", ctypes.c_int64),
-        ("parts", ctypes.c_void_p),
-        ("alpha", ctypes.c_void_p),
-        ("what", ctypes.c_int64),
-    ]
+from worker.speech.native.wave import (
+    ADD,
+    BLOCK,
+    INSIDE,
+    MARGIN,
+    SPEAK,
+    START,
+    Convolution,
+    Layer,
+    WaveKernel,
+)
 
 
 @dataclass(frozen=True)
@@ -54,41 +39,42 @@ class _Packed:
     phase: int = 0
 
     @classmethod
-    def of(cls, kernel: build.Kernel, weight: Tensor, bias: Tensor, **place: int) -> _Packed:
-        """Of weights float32 [outputs, inputs, taps] and bias, padded to blocks of 16."""
+    def of(cls, kernel: WaveKernel, weight: Tensor, bias: Tensor, **place: int) -> _Packed:
+        """Pack weights float32 [outputs, inputs, taps] and their bias, padded to blocks of 16."""
         outputs, inputs, taps = weight.shape
         blocks, pairs = -(-outputs // BLOCK), -(-inputs // BLOCK) * BLOCK // 2
         packed = torch.empty(blocks, taps, pairs, BLOCK, 2, dtype=torch.bfloat16)
         weight = weight.float()
         kernel.library.wave_pack(
             kernel.pool,
-            ctypes.c_void_p(weight.data_ptr()),
-            *map(ctypes.c_int64, (outputs, inputs, taps, *weight.stride())),
-            ctypes.c_void_p(packed.data_ptr()),
+            weight.data_ptr(),
+            *(outputs, inputs, taps),
+            *weight.stride(),
+            packed.data_ptr(),
         )
         return cls(packed, F.pad(bias.float(), (0, -outputs % BLOCK)), **place)
 
     @property
-    def structure(self) -> _Convolution:
-        """For the kernel; the tensors must outlive it."""
+    def structure(self) -> Convolution:
+        """The convolution as the kernel reads it; the tensors must outlive that."""
         blocks, taps, pairs = self.weights.shape[:3]
-        return _Convolution(
-            self.weights.data_ptr(),
-            self.bias.data_ptr(),
-            2 * pairs,
-            BLOCK * blocks,
-            taps,
-            self.offset,
-            self.step,
-            self.stride,
-            self.phase,
+        return Convolution(
+            weights=self.weights.data_ptr(),
+            bias=self.bias.data_ptr(),
+            inputs=2 * pairs,
+            outputs=BLOCK * blocks,
+            taps=taps,
+            offset=self.offset,
+            step=self.step,
+            stride=self.stride,
+            phase=self.phase,
         )
 
 
 class CpuVocoder:
-    """Tokens' vectors to samples, in bfloat16 with float32 sums."""
+    """Turns features into samples, in bfloat16 with float32 sums."""
 
-    def __init__(self, kernel: build.Kernel, generator: Any) -> None:
+    def __init__(self, kernel: WaveKernel, generator: Any) -> None:
         """`generator` is upstream's, folded. Raises ValueError where it is built otherwise."""
         self._kernel = kernel
         layers = list(_walk(kernel, list(generator.model)))
@@ -98,37 +84,37 @@ class CpuVocoder:
         structures = []
         for what, parts, alpha in layers:
             self._rate *= parts[0].stride
-            array = (_Convolution * len(parts))(*(part.structure for part in parts))
+            array = (Convolution * len(parts))(*(part.structure for part in parts))
             padded = F.pad(alpha.flatten().float(), (0, -alpha.numel() % BLOCK), value=1.0)
             self._kept += [parts, array, padded]
-            structures.append(_Layer(len(parts), ctypes.addressof(array), padded.data_ptr(), what))
-        self._layers = (_Layer * len(structures))(*structures)
+            structures.append(Layer(len(parts), array, padded.data_ptr(), what))
+        self._layers = (Layer * len(structures))(*structures)
 
     @classmethod
     def open(cls, generator: Any) -> CpuVocoder | None:
-        """None where this machine cannot run it."""
-        kernel = build.Kernel.of("wave", EXTENSIONS, torch.get_num_threads())
+        """Pack upstream's generator; None where this machine cannot run the kernel."""
+        kernel = WaveKernel.open(torch.get_num_threads())
         return None if kernel is None else cls(kernel, generator)
 
-    def __call__(self, vectors: Tensor) -> Tensor:
-        """vectors float32 [1, C, n] -> samples float32 [1, 1, rate * n] between -1 and 1."""
-        _, channels, count = vectors.shape
+    def __call__(self, features: Tensor) -> Tensor:
+        """Turn features [1, C, n] into samples [1, 1, rate * n] within -1 and 1, both float32."""
+        _, channels, count = features.shape
         x = torch.zeros(count + 2 * MARGIN, channels + -channels % BLOCK, dtype=torch.bfloat16)
-        x[MARGIN : MARGIN + count, :channels] = vectors[0].T
+        x[MARGIN : MARGIN + count, :channels] = features[0].T
         samples = torch.empty(self._rate * count)
         failed = self._kernel.library.wave_speak(
             self._kernel.pool,
             self._layers,
-            *map(ctypes.c_int64, (len(self._layers), count)),
-            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (x, samples)),
+            *(len(self._layers), count),
+            *(x.data_ptr(), samples.data_ptr()),
         )
         if failed:
-            raise torch.OutOfMemoryError("no memory for the waveform of a window")
+            raise torch.OutOfMemoryError("no memory for the waveform of a chunk")
         return samples[None, None]
 
 
-def _walk(kernel: build.Kernel, modules: list[Any]) -> list[tuple[int, list[_Packed], Tensor]]:
-    """The convolutions in order: what becomes of each, its parts, and the snake that follows.
+def _walk(kernel: WaveKernel, modules: list[Any]) -> list[tuple[int, list[_Packed], Tensor]]:
+    """List the convolutions in order: what becomes of each, its parts, and the snake behind it.
 
     Upstream's order: a convolution; blocks of a snake, a transposed convolution and residual units
     of (snake, convolution, snake, convolution); a snake, a convolution, a hyperbolic tangent.
@@ -153,8 +139,8 @@ def _walk(kernel: build.Kernel, modules: list[Any]) -> list[tuple[int, list[_Pac
     return walked
 
 
-def _parts(kernel: build.Kernel, module: Any) -> list[_Packed]:
-    """A convolution as one part; a transposed one as a part for each of its phases."""
+def _parts(kernel: WaveKernel, module: Any) -> list[_Packed]:
+    """Pack a convolution as one part; a transposed one as a part for each of its phases."""
     weight, bias = module.weight, module.bias
     taps, stride, padding = module.kernel_size[0], module.stride[0], int(module.padding[0])
     if isinstance(module, nn.ConvTranspose1d):

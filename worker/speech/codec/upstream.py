@@ -1,4 +1,4 @@
-"""Where upstream's Spark-TTS modules come from: the one place that knows.
+"""Finds upstream's Spark-TTS modules: the one place that knows where they come from.
 
 In the image and under Nix it is the pinned commit of SparkAudio/Spark-TTS (package `sparktts`);
 where only a package index is reachable it is `spark-tts-lib`, the same source renamed. Neither is
@@ -70,7 +70,7 @@ def _as_it_is(operation: object) -> object:
 
 
 def _get_at(expression: str, codebooks: Tensor, indices: Tensor) -> Tensor:
-    """The one expression of einx that upstream uses: codes of each codebook at their indices."""
+    """Compute the one expression of einx that upstream uses: each codebook's codes by index."""
     if expression != "q [c] d, b n q -> q b n d":
         raise SetupError(f"upstream asks einx for an unknown expression: {expression}")
     return torch.stack([book[indices[..., i]] for i, book in enumerate(codebooks)])

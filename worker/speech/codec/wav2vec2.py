@@ -1,4 +1,4 @@
-"""wav2vec2 up to the layers whose hidden states are Spark-TTS's semantic features.
+"""wav2vec 2.0, up to the layers whose hidden states are Spark-TTS's semantic features.
 
 The published weights under their published names. What comes out equals transformers'
 `Wav2Vec2Model` to float rounding; what is left out is what the features do not depend on: the
@@ -27,7 +27,7 @@ CHUNK = 250  # frames of 20 ms that the convolutions make at a time: their memor
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """What config.json and the feature extractor's file say, as far as it matters here."""
+    """The model's sizes, as config.json and the feature extractor's file give them."""
 
     hidden: int
     inner: int  # channels of the feed-forward layers
@@ -45,7 +45,7 @@ class FeatureConfig:
 
     @classmethod
     def read(cls, folder: Path) -> FeatureConfig:
-        """Raises SetupError for a model of another shape."""
+        """Read both files of a folder. Raises SetupError for a model of another architecture."""
         config = read_json(folder / "config.json")
         activations = {config.get("hidden_act", "gelu"), config.get("feat_extract_activation")}
         layers = int(config["num_hidden_layers"])
@@ -81,7 +81,7 @@ class FeatureConfig:
 
 
 class Wav2Vec2Features:
-    """The model: samples at 16 kHz -> semantic features, 50 a second."""
+    """Turns samples at 16 kHz into semantic features, 50 a second."""
 
     def __init__(self, config: FeatureConfig, tensors: dict[str, Tensor]) -> None:
         self.config = config
@@ -89,7 +89,7 @@ class Wav2Vec2Features:
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> Wav2Vec2Features:
-        """From a folder in transformers' layout, in float32; on a CPU it stays mapped.
+        """Load a folder in transformers' layout, in float32; on a CPU the weights stay mapped.
 
         Raises SetupError where the files do not fit.
         """
@@ -109,12 +109,12 @@ class Wav2Vec2Features:
         return cls(config, tensors)
 
     def __call__(self, samples: Tensor) -> Tensor:
-        """Mono samples [n] at 16 kHz -> the mean of the hidden states used, [1, frames, hidden]."""
+        """Turn mono samples [n] at 16 kHz into the mean hidden state, [1, frames, hidden]."""
         states = self.hidden_states(samples)
         return torch.stack([states[layer] for layer in FEATURE_LAYERS]).sum(0) / len(FEATURE_LAYERS)
 
     def hidden_states(self, samples: Tensor) -> dict[int, Tensor]:
-        """Samples [n] -> the hidden states of FEATURE_LAYERS, each [1, frames, hidden]."""
+        """Compute the hidden states of FEATURE_LAYERS of samples [n], each [1, frames, hidden]."""
         config = self.config
         if config.normalize:
             samples = (samples - samples.mean()) / (samples.var(correction=0) + 1e-7).sqrt()
@@ -131,7 +131,7 @@ class Wav2Vec2Features:
         return states
 
     def _frames(self, samples: Tensor) -> Tensor:
-        """Samples [n] -> what the convolutions make of them, [frames, channels].
+        """Run the convolutions over samples [n]: [frames, channels].
 
         A layer norm looks at one frame alone, so that frames can be made some at a time; a group
         norm looks at all of the clip.
@@ -140,11 +140,11 @@ class Wav2Vec2Features:
             return self._convolve(samples)
         field, hop = _receptive_field(self.config), _hop(self.config)
         count = (len(samples) - field) // hop + 1
-        parts = [
+        chunks = [
             self._convolve(samples[start * hop : (min(start + CHUNK, count) - 1) * hop + field])
             for start in range(0, count, CHUNK)
         ]
-        return torch.cat(parts)
+        return torch.cat(chunks)
 
     def _convolve(self, samples: Tensor) -> Tensor:
         config = self.config
@@ -170,22 +170,22 @@ class Wav2Vec2Features:
         return x
 
     def _positions(self, x: Tensor) -> Tensor:
-        """Each frame's surroundings, by a convolution in groups; [frames, hidden] both."""
+        """Embed positions [frames, hidden]: by a grouped convolution over surroundings."""
         weight = self._tensors["encoder.pos_conv_embed.conv.weight"]  # [hidden, group, kernel]
         bias = self._tensors["encoder.pos_conv_embed.conv.bias"]
         groups, kernel = self.config.position_groups, weight.shape[2]
         width = len(weight) // groups
         padded = F.pad(x.T, (kernel // 2, kernel // 2 - (1 - kernel % 2)))  # [hidden, frames + ..]
-        parts = []
+        made = []
         for group in range(groups):
             rows = slice(group * width, (group + 1) * width)
             views = padded[rows].unfold(1, kernel, 1)  # [group, frames, kernel]
             views = views.transpose(0, 1).reshape(len(x), -1)
-            parts.append(F.linear(views, weight[rows].reshape(width, -1), bias[rows]))
-        return F.gelu(torch.cat(parts, 1))
+            made.append(F.linear(views, weight[rows].reshape(width, -1), bias[rows]))
+        return F.gelu(torch.cat(made, 1))
 
     def _layer(self, name: str, x: Tensor) -> Tensor:
-        """One transformer layer, [frames, hidden] both."""
+        """Run one transformer layer over x [frames, hidden]."""
         y = self._norm(name + "layer_norm", x, self.config.epsilon)
         q, k, v = (
             self._linear(f"{name}attention.{what}_proj", y)
@@ -215,7 +215,7 @@ def _is_used(name: str) -> bool:
 
 
 def _receptive_field(config: FeatureConfig) -> int:
-    """Samples that one frame is made from."""
+    """How many samples one frame is made from."""
     field = 1
     for kernel, stride in zip(reversed(config.kernels), reversed(config.strides), strict=True):
         field = (field - 1) * stride + kernel
@@ -223,7 +223,7 @@ def _receptive_field(config: FeatureConfig) -> int:
 
 
 def _hop(config: FeatureConfig) -> int:
-    """Samples from one frame to the next."""
+    """How many samples lie between the begins of two frames."""
     return int(torch.Size(config.strides).numel())
 
 
@@ -240,7 +240,7 @@ def _check(config: FeatureConfig, tensors: dict[str, Tensor]) -> None:
 
 
 def _shapes(config: FeatureConfig) -> dict[str, tuple[int, ...]]:
-    """Of all that the features depend on; convolutions as [kernel, out, in]."""
+    """The shape of each tensor that the features depend on; convolutions as [kernel, out, in]."""
     hidden, inner = config.hidden, config.inner
     shapes: dict[str, tuple[int, ...]] = {}
     channels = (1, *config.channels)

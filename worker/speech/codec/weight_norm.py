@@ -1,4 +1,4 @@
-"""Weight norm: a weight given as magnitude and direction, and as the weight that they stand for."""
+"""Weight norm: folds a weight's magnitude and direction into the weight that they stand for."""
 
 from __future__ import annotations
 
@@ -11,17 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Of a thread: another one may build the same modules with their factors.
+# For one thread alone: another one may build the same modules with their factors.
 _PLAIN: ContextVar[bool] = ContextVar("plain weights are wanted", default=False)
 FACTORS = (  # the names of a weight's magnitude and direction in torch's two forms
     (".weight_g", ".weight_v"),
     (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
 )
-
-
-def is_weight_normed(tensors: dict[str, Tensor]) -> bool:
-    """Whether any weight is given as its factors."""
-    return any(name.endswith(tuple(magnitude for magnitude, _ in FACTORS)) for name in tensors)
 
 
 def fold(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

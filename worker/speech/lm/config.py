@@ -1,4 +1,4 @@
-"""A Qwen2 decoder's sizes, from its config.json."""
+"""A Qwen2 decoder's sizes, and how they are read from its config.json."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LMConfig:
 
     @classmethod
     def read(cls, path: Path) -> LMConfig:
-        """From config.json, as transformers 4 or 5 wrote it.
+        """Read config.json, as transformers 4 or 5 wrote it.
 
         Raises SetupError for another architecture or a missing size.
         """

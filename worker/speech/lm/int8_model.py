@@ -1,4 +1,4 @@
-"""The language model in 8-bit integers on a CPU: native/lm.c behind the face of `lm.LanguageModel`.
+"""The language model in 8-bit integers on a CPU: a Decoder whose steps are native/lm.c's.
 
 A CPU's steps wait for memory, so weights of half the size are twice the speed; and eight rows are
 multiplied while one read of the weights lasts. A row's numbers never depend on its neighbours.
@@ -20,41 +20,20 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 from worker.errors import SetupError
-from worker.speech.checkpoint import Place
+from worker.speech.checkpoint import WEIGHTS, Place
 from worker.speech.lm.config import LMConfig
-from worker.speech.lm.int8_weights import (
-    BLOCK,
-    WEIGHTS,
-    Kernel,
-    Layer,
-    Matrix,
-    Weights,
-)
+from worker.speech.lm.int8_weights import LayerWeights, Matrix, Weights
 from worker.speech.lm.rotary import rotary
+from worker.speech.native.lm import BLOCK, Layer, LmKernel, Sizes
 from worker.speech.tensors import map_tensors
 
 _KINDS = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 
 
-class _Sizes(ctypes.Structure):
-    _fields_ = [
-        *((n, ctypes.c_int64) for n in ("hidden", "inner", "layers", "heads", "kv_heads")),
-        *((n, ctypes.c_int64) for n in ("head_dim", "positions")),
-        ("eps", ctypes.c_float),
-    ]
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_void_p)
-        for name in ("qkv", "out", "gate_up", "down", "qkv_bias", "attention_norm", "mlp_norm")
-    ]
-
-
 class Packed(Matrix):
     """A matrix [outputs, inputs] that multiplies torch's tensors."""
 
-    def __init__(self, kernel: Kernel, outputs: int, inputs: int) -> None:
+    def __init__(self, kernel: LmKernel, outputs: int, inputs: int) -> None:
         super().__init__(kernel, outputs, inputs)
         self._kernel = kernel
 
@@ -71,9 +50,9 @@ class Packed(Matrix):
         y = torch.empty(len(x), self.outputs)
         failed = self._kernel.library.lm_linear(
             self._kernel.pool,
-            ctypes.c_void_p(self.address),
-            *map(ctypes.c_int64, (self.outputs, self.inputs, len(x))),
-            *(ctypes.c_void_p(t.data_ptr()) for t in (x, y)),
+            self.address,
+            *(self.outputs, self.inputs, len(x)),
+            *(x.data_ptr(), y.data_ptr()),
         )
         if failed:
             raise torch.OutOfMemoryError("no memory for the activations of a product")
@@ -93,20 +72,20 @@ class Int8Cache:
 
     @property
     def positions(self) -> int:
-        """That a row has room for."""
+        """How many positions a row has room for."""
         return self.tensor.shape[-1] // self._head_dim
 
     def rows(self, first: int, _count: int) -> Int8Cache:
-        """The rows from `first` on."""
+        """View the rows from `first` on."""
         return Int8Cache(self.tensor, self.first + first, self._head_dim)
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Make row `target` what row `source` is, of which `length` positions count."""
+        """Copy the first `length` positions of row `source` to row `target`."""
         used = -(-length // BLOCK) * BLOCK * self._head_dim
         self.tensor[target, ..., :used] = self.tensor[source, ..., :used]
 
     def scrub(self) -> None:
-        """Replace all that is NaN; memory that no row has touched stays untouched."""
+        """Replace each NaN by zero; memory that no row has touched stays untouched."""
         for part in self.tensor.view(torch.float16).flatten(0, 1):
             part[part.isnan()] = 0
 
@@ -119,7 +98,7 @@ class Int8LanguageModel:
     masked = False
 
     def __init__(
-        self, config: LMConfig, kernel: Kernel, weights: Weights, tensors: dict[str, Tensor]
+        self, config: LMConfig, kernel: LmKernel, weights: Weights, tensors: dict[str, Tensor]
     ) -> None:
         """`tensors` are the file's, mapped: of the embedding, only the rows that occur are read."""
         self.config = config
@@ -133,14 +112,14 @@ class Int8LanguageModel:
         for name, tensor in (("the embedding", self._embedding), ("the output", self._output)):
             if tuple(tensor.shape) != (config.vocab_size, config.hidden_size):
                 raise KeyError(f"{name} is {tuple(tensor.shape)}")
-        self._layers = (_Layer * len(weights.layers))(*(_structure(w) for w in weights.layers))
+        self._layers = (Layer * len(weights.layers))(*map(_addresses, weights.layers))
         self._rotary = rotary(config, torch.zeros(0, dtype=torch.long))
 
     @classmethod
     def load(
-        cls, folder: Path, kernel: Kernel, weights: Weights | None = None
+        cls, folder: Path, kernel: LmKernel, weights: Weights | None = None
     ) -> Int8LanguageModel:
-        """From a published or prepared LLM folder, whose weights may have been read before.
+        """Load a published LLM folder, whose weights may have been read before.
 
         Raises SetupError for one that does not fit.
         """
@@ -151,17 +130,17 @@ class Int8LanguageModel:
         except KeyError as error:
             raise SetupError(f"LLM/{WEIGHTS} does not fit config.json: {error}") from None
 
-    def new_cache(self, rows: int, positions: int | None = None) -> Int8Cache:
-        """For `rows` sequences of at most `positions` tokens, by default the model's most."""
+    def new_cache(self, rows: int, positions: int) -> Int8Cache:
+        """Make a cache for `rows` sequences of at most `positions` tokens."""
         c = self.config
-        room = -(-(positions or c.max_position_embeddings) // BLOCK) * BLOCK
+        room = -(-positions // BLOCK) * BLOCK
         shape = (rows, c.num_hidden_layers, 2, c.num_key_value_heads, room * c.head_dim)
         if len(self._rotary[0]) < room:
             self._rotary = rotary(c, torch.arange(room))
         return Int8Cache(torch.from_numpy(_untouched(shape)), 0, c.head_dim)
 
     def prefill(self, prompts: Sequence[Sequence[int]], cache: Int8Cache) -> Tensor:
-        """Run each prompt into a row of the cache; the hidden states [rows, D] after their ends."""
+        """Run each prompt into a row of the cache: the hidden states [rows, D] after their ends."""
         ids = torch.tensor([token for prompt in prompts for token in prompt])
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         rows = torch.repeat_interleave(torch.arange(len(prompts)), lengths)
@@ -169,31 +148,31 @@ class Int8LanguageModel:
         return self._run(ids, rows, at, cache, lengths.cumsum(0) - 1)
 
     def step(self, ids: Tensor, positions: Tensor, cache: Int8Cache, _length: int) -> Tensor:
-        """One more token ids [B] of each row, at positions [B]: its hidden states [B, D]."""
+        """Run one more token of each row, ids [B] at positions [B]: hidden states [B, D]."""
         each = torch.arange(len(ids))
         return self._run(ids, each, positions, cache, each)
 
     def head(self, ids: Tensor) -> Int8Head:
-        """What gives the logits of these tokens [n] alone."""
+        """Cut the output matrix to these tokens [n]."""
         return Int8Head(self._kernel, self._output[ids])
 
     def _run(
         self, ids: Tensor, rows: Tensor, at: Tensor, cache: Int8Cache, wanted: Tensor
     ) -> Tensor:
-        """Tokens [n] of the cache's rows [n] at positions [n] -> hidden states of those wanted [m].
+        """Run tokens [n] of rows [n] at positions [n]: the hidden states of those wanted [m].
 
         `wanted` are indices among the n, ascending.
         """
         c = self.config
-        sizes = _Sizes(
-            c.hidden_size,
-            c.intermediate_size,
-            c.num_hidden_layers,
-            c.num_attention_heads,
-            c.num_key_value_heads,
-            c.head_dim,
-            cache.positions,
-            c.rms_norm_eps,
+        sizes = Sizes(
+            hidden=c.hidden_size,
+            inner=c.intermediate_size,
+            layers=c.num_hidden_layers,
+            heads=c.num_attention_heads,
+            kv_heads=c.num_key_value_heads,
+            head_dim=c.head_dim,
+            positions=cache.positions,
+            eps=c.rms_norm_eps,
         )
         x = F.embedding(ids, self._embedding).float()
         rows, at = rows + cache.first, at.clone()  # which the kernel uses up
@@ -201,10 +180,10 @@ class Int8LanguageModel:
             self._kernel.pool,
             ctypes.byref(sizes),
             self._layers,
-            ctypes.c_void_p(self._weights.norm.ctypes.data),
-            *(ctypes.c_void_p(t.data_ptr()) for t in self._rotary),
-            *map(ctypes.c_int64, (len(ids), len(wanted))),
-            *(ctypes.c_void_p(t.data_ptr()) for t in (wanted, rows, at, cache.tensor, x)),
+            self._weights.norm.ctypes.data,
+            *(t.data_ptr() for t in self._rotary),
+            *(len(ids), len(wanted)),
+            *(t.data_ptr() for t in (wanted, rows, at, cache.tensor, x)),
         )
         if failed:
             raise torch.OutOfMemoryError("no memory for the activations of a step")
@@ -212,9 +191,9 @@ class Int8LanguageModel:
 
 
 class Int8Head:
-    """The output matrix of some tokens."""
+    """The output matrix, cut to some tokens."""
 
-    def __init__(self, kernel: Kernel, weight: Tensor) -> None:
+    def __init__(self, kernel: LmKernel, weight: Tensor) -> None:
         self._count = len(weight)
         padded = F.pad(weight, (0, 0, 0, -len(weight) % BLOCK))
         self._packed = Packed(kernel, len(padded), padded.shape[1])
@@ -226,7 +205,7 @@ class Int8Head:
 
 
 def _untouched(shape: tuple[int, ...]) -> NDArray[np.int16]:
-    """Zeros of which only what is used takes memory: torch's and huge pages are taken whole."""
+    """Make zeros that take memory only where used; torch's and huge pages are taken whole."""
     size = np.dtype(np.int16).itemsize * math.prod(shape)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):  # a kernel without huge pages does not know them
@@ -234,8 +213,12 @@ def _untouched(shape: tuple[int, ...]) -> NDArray[np.int16]:
     return np.frombuffer(memory, np.int16).reshape(shape)
 
 
-def _structure(layer: Layer) -> _Layer:
-    """For the kernel; the layer must outlive it."""
-    matrices = (layer.qkv, layer.out, layer.gate_up, layer.down)
-    vectors = (layer.qkv_bias, layer.attention_norm, layer.mlp_norm)
-    return _Layer(*(m.address for m in matrices), *(v.ctypes.data for v in vectors))
+def _addresses(layer: LayerWeights) -> Layer:
+    """The layer as the kernel reads it; its weights must outlive that."""
+    matrices = {name: getattr(layer, name).address for name in ("qkv", "out", "gate_up", "down")}
+    return Layer(
+        **matrices,
+        qkv_bias=layer.qkv_bias.ctypes.data,
+        attention_norm=layer.attention_norm.ctypes.data,
+        mlp_norm=layer.mlp_norm.ctypes.data,
+    )

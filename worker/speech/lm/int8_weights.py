@@ -1,12 +1,12 @@
 """The language model's weights in 8 bits, as native/lm.c reads them.
 
-Packed from the file itself, without torch: so it can be done while torch is being imported.
+They are packed from the file itself, without torch: so that can be done while torch is imported.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
+from ctypes import c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -14,33 +14,19 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from worker import cpu_info
 from worker.errors import SetupError
-from worker.speech.checkpoint import Place, find_tensors
+from worker.speech.checkpoint import WEIGHTS, Place, find_tensors
 from worker.speech.lm.config import LMConfig
-from worker.speech.native import build
+from worker.speech.native.build import cores
+from worker.speech.native.lm import BLOCK, GROUP, HEAD_DIM_MAX, KINDS, LmKernel
 
-GROUP, BLOCK = 32, 16  # as in native/lm.c
-EXTENSIONS = ("avx512_vnni",)
-KINDS = {"F32": 0, "BF16": 1, "F16": 2}  # as in native/lm.c, by the names of safetensors
-WEIGHTS = "model.safetensors"
-LARGE_PAGE = 1 << 21
-GPU = Path("/dev/nvidiactl")
-
-
-class Kernel(build.Kernel):
-    """native/lm.c."""
-
-    @classmethod
-    def open(cls, threads: int | None = None) -> Kernel | None:
-        """With so many threads, else one for each core; None where this machine cannot run it."""
-        kernel = cls.of("lm", EXTENSIONS, threads or cores())
-        if kernel is not None:
-            kernel.library.lm_packed_size.restype = ctypes.c_int64
-        return kernel
+LARGE_PAGE = 1 << 21  # bytes
+GPU = Path("/dev/nvidiactl")  # is there where a GPU is
 
 
 class Arena:
-    """Memory for some matrices, one after the other as they are read, at one stretch.
+    """One stretch of memory for some matrices, one after the other as they are read.
 
     Large pages, where the system has them, then hold all of it, and what the processor fetches
     ahead of a matrix's end is the next one.
@@ -53,7 +39,7 @@ class Arena:
         self._free = memory[start : start + size]
 
     def take(self, size: int) -> NDArray[np.uint8]:
-        """The next bytes; all sizes are multiples of a cache line."""
+        """Give the next bytes; all sizes are multiples of a cache line."""
         taken, self._free = self._free[:size], self._free[size:]
         return taken
 
@@ -62,50 +48,48 @@ class Matrix:
     """A matrix [outputs, inputs] in the kernel's own layout."""
 
     def __init__(
-        self, kernel: Kernel, outputs: int, inputs: int, arena: Arena | None = None
+        self, kernel: LmKernel, outputs: int, inputs: int, arena: Arena | None = None
     ) -> None:
         self.outputs, self.inputs = outputs, inputs
-        size = packed_size(kernel, outputs, inputs)
+        size = kernel.packed_size(outputs, inputs)
         self.bytes = (arena or Arena(size)).take(size)
 
     def pack(
         self,
-        kernel: Kernel,
-        source: int | ctypes.c_void_p,
+        kernel: LmKernel,
+        source: BinaryIO | c_void_p,
         place: Place,
         first: int = 0,
         parts: int | None = None,
         step: int = 0,
     ) -> None:
-        """Quantise weights [n, inputs], in memory or in an open file, into blocks of 16 outputs.
+        """Quantise weights [n, inputs], in memory or in a file, into blocks of 16 outputs.
 
         From block `first` on; where `step` is given, `parts` blocks at a time, each time `step`
         blocks further on. Raises OSError where the file ends too soon.
         """
-        in_file = isinstance(source, int)
+        memory, file = (source, -1) if isinstance(source, c_void_p) else (None, source.fileno())
         count = place.shape[0]
         failed = kernel.library.lm_pack(
             kernel.pool,
-            None if in_file else source,
-            ctypes.c_int(source if isinstance(source, int) else -1),
-            ctypes.c_int64(place.offset),
-            ctypes.c_int(KINDS[place.dtype]),
-            *map(ctypes.c_int64, (count, self.inputs, self.outputs)),
-            *map(ctypes.c_int64, (first, parts or count // BLOCK, step)),
-            ctypes.c_void_p(self.bytes.ctypes.data),
+            *(memory, file),
+            *(place.offset, KINDS[place.dtype]),
+            *(count, self.inputs, self.outputs),
+            *(first, parts or count // BLOCK, step),
+            self.address,
         )
         if failed:
             raise OSError(failed, os.strerror(failed))
 
     @property
     def address(self) -> int:
-        """Where the bytes are."""
+        """The address of the bytes."""
         return int(self.bytes.ctypes.data)
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One layer, as native/lm.c names its parts."""
+class LayerWeights:
+    """One layer's weights, named as in native/lm.c."""
 
     qkv: Matrix
     out: Matrix
@@ -118,14 +102,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Weights:
-    """All layers."""
+    """The weights of all layers, and of the norm behind them."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerWeights, ...]
     norm: NDArray[np.float32]
 
     @classmethod
-    def read(cls, folder: Path, config: LMConfig, kernel: Kernel) -> Weights:
-        """From a published LLM folder. Raises SetupError for one that does not fit."""
+    def read(cls, folder: Path, config: LMConfig, kernel: LmKernel) -> Weights:
+        """Read and pack a published LLM folder. Raises SetupError for one that does not fit."""
         path = folder / WEIGHTS
         places = find_tensors(path)
         try:
@@ -147,7 +131,7 @@ class _Reader:
     file: BinaryIO
     places: dict[str, Place]
     config: LMConfig
-    kernel: Kernel
+    kernel: LmKernel
     arena: Arena
 
     def place(self, name: str, *shape: int) -> Place:
@@ -166,8 +150,8 @@ class _Reader:
             return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
         return np.frombuffer(raw, "<f4" if place.dtype == "F32" else "<f2").astype(np.float32)
 
-    def layer(self, index: int) -> Layer:
-        c, name, source = self.config, f"model.layers.{index}.", self.file.fileno()
+    def layer(self, index: int) -> LayerWeights:
+        c, name, source = self.config, f"model.layers.{index}.", self.file
         width = c.num_key_value_heads * c.head_dim
         qkv, out, gate_up, down = (Matrix(self.kernel, *shape, self.arena) for shape in _shapes(c))
         first, biases = 0, []
@@ -184,7 +168,7 @@ class _Reader:
             gate_up.pack(self.kernel, source, place, first=2 * which, parts=2, step=4)
         place = self.place(name + "mlp.down_proj.weight", c.hidden_size, c.intermediate_size)
         down.pack(self.kernel, source, place)
-        return Layer(
+        return LayerWeights(
             qkv,
             out,
             gate_up,
@@ -206,39 +190,34 @@ def _shapes(c: LMConfig) -> tuple[tuple[int, int], ...]:
     )
 
 
-def _layer_size(config: LMConfig, kernel: Kernel) -> int:
-    return sum(packed_size(kernel, *shape) for shape in _shapes(config))
+def _layer_size(config: LMConfig, kernel: LmKernel) -> int:
+    return sum(kernel.packed_size(*shape) for shape in _shapes(config))
 
 
 def why_unsupported(config: LMConfig) -> str | None:
-    """Why these sizes are none of the kernel's, or None when they are."""
-    if config.head_dim % GROUP or config.head_dim > 128:
-        return f"heads of {config.head_dim} channels"
+    """Why the kernel cannot run a model of these sizes; None when it can."""
+    if config.head_dim % GROUP or config.head_dim > HEAD_DIM_MAX:
+        return f"its attention heads have {config.head_dim} channels"
     if config.hidden_size % GROUP or config.intermediate_size % GROUP:
-        return f"widths of {config.hidden_size} and {config.intermediate_size}"
+        return (
+            f"its widths {config.hidden_size} and {config.intermediate_size} are not both "
+            f"multiples of {GROUP}"
+        )
     return None
 
 
 def read_ahead(folder: Path, dtype: str) -> Weights | None:
-    """The weights of a published LLM folder, where an engine of `dtype` is going to want them.
+    """Read the weights of a published LLM folder, where an engine of `dtype` will want them.
 
-    For a thread beside torch's import: all cores but one. None where there is a GPU, or where
-    this machine or these sizes are none of the kernel's. Raises SetupError as `Weights.read`.
+    For a thread beside torch's import: it uses all cores but one. None where there is a GPU, or
+    where this machine or the model's sizes are none of the kernel's. Raises SetupError as
+    `Weights.read`.
     """
-    if dtype not in {"auto", "int8"} or GPU.exists() or set(EXTENSIONS) - build.cpu_flags():
+    lacking = {*LmKernel.interface.extensions} - cpu_info.flags()
+    if dtype not in {"auto", "int8"} or GPU.exists() or lacking:
         return None
     config = LMConfig.read(folder / "config.json")
     if why_unsupported(config):
         return None
-    kernel = Kernel.open(max(1, cores() - 1))
+    kernel = LmKernel.open(max(1, cores() - 1))
     return None if kernel is None else Weights.read(folder, config, kernel)
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def packed_size(kernel: Kernel, outputs: int, inputs: int) -> int:
-    """Bytes of a packed matrix."""
-    return int(kernel.library.lm_packed_size(ctypes.c_int64(outputs), ctypes.c_int64(inputs)))

@@ -1,4 +1,4 @@
-"""Keys and values of every layer, for the rows of a batch."""
+"""The key and value cache of the language model in torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class KVCache:
 
     @classmethod
     def empty(cls, config: LMConfig, rows: int, positions: int, like: Tensor) -> KVCache:
-        """Of the dtype and on the device of `like`."""
+        """Make a cache of zeros, of the dtype and on the device of `like`."""
         shape = (
             config.num_hidden_layers,
             rows,
@@ -31,29 +31,24 @@ class KVCache:
         )
         return cls(zeros_like_rows(shape, like), zeros_like_rows(shape, like))
 
-    @property
-    def positions(self) -> int:
-        """That a row has room for."""
-        return self.keys.shape[2]
-
     def rows(self, first: int, count: int) -> KVCache:
-        """`count` rows from `first` on, in the same memory."""
+        """View `count` rows from `first` on, in the same memory."""
         rows = slice(first, first + count)
         return KVCache(self.keys[:, rows], self.values[:, rows])
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Make row `target` what row `source` is, of which `length` positions count."""
+        """Copy the first `length` positions of row `source` to row `target`."""
         for part in (self.keys, self.values):
             part[:, target, :length] = part[:, source, :length]
 
     def scrub(self) -> None:
-        """Replace all that is NaN or infinite."""
+        """Replace each NaN and each infinity by zero."""
         for layer in (*self.keys, *self.values):
             layer.nan_to_num_(0.0, 0.0, 0.0)
 
 
 def zeros_like_rows(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Zeros of like's dtype and device; on a CPU, pages that are only taken when written."""
+    """Make zeros of like's dtype and device; on a CPU, a page takes memory once it is written."""
     if like.device.type != "cpu":
         return like.new_zeros(shape)
     words = np.zeros(shape, {2: np.int16, 4: np.int32}[like.element_size()])

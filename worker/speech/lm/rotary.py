@@ -9,13 +9,13 @@ from worker.speech.lm.config import LMConfig
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions on x [B, S, heads, head_dim], in Qwen2's half-split form."""
+    """Apply rotary positions to x [B, S, heads, head_dim], in Qwen2's half-split form."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
 def rotary(config: LMConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [..., head_dim / 2] of positions [...], in float32."""
+    """Compute cosines and sines [..., head_dim / 2] of positions [...], in float32."""
     steps = torch.arange(0, config.head_dim, 2, device=positions.device, dtype=torch.float32)
     frequencies = 1.0 / config.rope_theta ** (steps / config.head_dim)
     angles = positions[..., None].float() * frequencies

@@ -7,7 +7,7 @@ attends only to keys at or before its own position, and the row's next real toke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 from worker.errors import SetupError
 from worker.speech.device import on_device
-from worker.speech.lm.attention import Attend, AttentionInputs, Kernel, attention_for, see
+from worker.speech.lm.attention import (
+    Attend,
+    AttentionInputs,
+    AttentionKernel,
+    attention_for,
+    causal_inputs,
+)
 from worker.speech.lm.config import LMConfig
+from worker.speech.lm.interface import Logits
 from worker.speech.lm.kv_cache import KVCache
 from worker.speech.lm.rotary import rotary, rotate
 from worker.speech.tensors import Uninitialised, read_tensors
-
-Head = Callable[[Tensor], Tensor]  # hidden states [B, D] -> logits [B, n] of n chosen tokens
 
 
 class Attention(nn.Module):
@@ -42,31 +47,31 @@ class Attention(nn.Module):
         self.qkv_proj: nn.Linear | None = None  # the three in one, where they are joined
 
     def join(self) -> None:
-        """Make one matrix of three: on a GPU each operation of a step costs its launch."""
+        """Join the three matrices into one: on a GPU each operation of a step costs its launch."""
         self.qkv_proj = joined(self.q_proj, self.k_proj, self.v_proj)
         del self.q_proj, self.k_proj, self.v_proj
 
     def _project(self, x: Tensor) -> Tensor:
-        """x [..., D] -> queries, keys and values of all heads, one after the other."""
+        """Map x [..., D] to queries, keys and values of all heads, one after the other."""
         if self.qkv_proj is not None:
             out: Tensor = self.qkv_proj(x)
             return out
         return torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=-1)
 
-    def forward(self, x: Tensor, layer: int, cache: KVCache, view: LayerInputs) -> Tensor:
-        """x [B, S, D] -> [B, S, D]."""
+    def forward(self, x: Tensor, layer: int, cache: KVCache, shared: LayerInputs) -> Tensor:
+        """Map x [B, S, D] to [B, S, D]."""
         b, s, _ = x.shape
         qkv = self._project(x).view(b, s, -1, self.head_dim)
         queries, keys = self.heads
-        q, k = rotate(qkv[:, :, : queries + keys], view.cos, view.sin).tensor_split([queries], 2)
-        v = qkv[:, :, queries + keys :]
-        y = view.attend(q, k, v, cache.keys[layer], cache.values[layer], view.sight)
+        q_and_k, v = qkv.tensor_split([queries + keys], 2)
+        q, k = rotate(q_and_k, shared.cos, shared.sin).tensor_split([queries], 2)
+        y = shared.attend(q, k, v, cache.keys[layer], cache.values[layer], shared.attention)
         out: Tensor = self.o_proj(y.reshape(b, s, -1))
         return out
 
 
 class FeedForward(nn.Module):
-    """SwiGLU."""
+    """The SwiGLU feed-forward network."""
 
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
@@ -76,12 +81,12 @@ class FeedForward(nn.Module):
         self.gate_up_proj: nn.Linear | None = None  # both in one, where they are joined
 
     def join(self) -> None:
-        """Make one matrix of two."""
+        """Join gate and up into one matrix."""
         self.gate_up_proj = joined(self.gate_proj, self.up_proj)
         del self.gate_proj, self.up_proj
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, S, D] -> [B, S, D]."""
+        """Map x [B, S, D] to [B, S, D]."""
         if self.gate_up_proj is not None:
             gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
         else:
@@ -91,7 +96,7 @@ class FeedForward(nn.Module):
 
 
 def joined(*layers: nn.Linear) -> nn.Linear:
-    """One layer whose outputs are those of all, one after the other."""
+    """Make one layer whose outputs are those of all, one after the other."""
     weight = torch.cat([layer.weight for layer in layers])
     whole = nn.Linear(1, 1, bias=False)
     whole.out_features, whole.in_features = weight.shape
@@ -111,7 +116,7 @@ class RMSNorm(nn.Module):
         self.eps = config.rms_norm_eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., D] -> [..., D]."""
+        """Map x [..., D] to [..., D]."""
         y = x.float()
         y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + self.eps)
         return self.weight * y.to(x.dtype)
@@ -127,9 +132,9 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, layer: int, cache: KVCache, view: LayerInputs) -> Tensor:
-        """x [B, S, D] -> [B, S, D]."""
-        x = x + self.self_attn(self.input_layernorm(x), layer, cache, view)
+    def forward(self, x: Tensor, layer: int, cache: KVCache, shared: LayerInputs) -> Tensor:
+        """Map x [B, S, D] to [B, S, D]."""
+        x = x + self.self_attn(self.input_layernorm(x), layer, cache, shared)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
@@ -140,14 +145,14 @@ class LayerInputs:
 
     cos: Tensor  # [B, S, 1, head_dim]
     sin: Tensor
-    sight: AttentionInputs
+    attention: AttentionInputs
     attend: Attend
 
 
 class LanguageModel(nn.Module):
     """The decoder with its embedding and output head; parameters named as in the published file."""
 
-    attention: Kernel
+    attention: AttentionKernel
 
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
@@ -159,7 +164,7 @@ class LanguageModel(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, dtype: torch.dtype, device: torch.device) -> LanguageModel:
-        """From config.json and model.safetensors in the published layout.
+        """Load config.json and model.safetensors from a folder in the published layout.
 
         Raises SetupError naming tensors that are missing, unexpected or of another shape.
         """
@@ -182,19 +187,19 @@ class LanguageModel(nn.Module):
         return model
 
     def join(self) -> None:
-        """Compute with fewer and larger matrices: the same numbers, but for the last bits."""
+        """Compute with fewer, larger matrices from now on: numbers differ in their last bits."""
         for layer in self.layers:
             layer.self_attn.join()
             layer.mlp.join()
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that the weights are on."""
         return self.norm.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of its keys and values."""
+        """The type of the weights, and of keys and values."""
         return self.norm.weight.dtype
 
     @property
@@ -202,42 +207,39 @@ class LanguageModel(nn.Module):
         """Whether a step's work grows with its `length`, whatever the rows' own lengths."""
         return self.attention.masked
 
-    def new_cache(self, rows: int, positions: int | None = None) -> KVCache:
-        """For `rows` sequences of at most `positions` tokens, by default the model's most."""
-        room = positions or self.config.max_position_embeddings
-        return KVCache.empty(self.config, rows, room, self.norm.weight)
+    def new_cache(self, rows: int, positions: int) -> KVCache:
+        """Make a cache for `rows` sequences of at most `positions` tokens."""
+        return KVCache.empty(self.config, rows, positions, self.norm.weight)
 
     def forward(
         self,
         ids: Tensor,
         positions: Tensor,
         cache: KVCache,
-        length: int | None = None,
+        length: int,
         *,
         whole: bool = False,
     ) -> Tensor:
-        """Hidden states [B, S, D] of ids [B, S] at positions [B, S], both long.
+        """Compute hidden states [B, S, D] of ids [B, S] at positions [B, S], both long.
 
-        `length` is how much of the cache is looked at, more than the greatest position; without
-        it, the device is asked for that. `whole`: the ids are all of each row, from position 0 on.
-        The cache is written as it goes.
+        `length` is how much of the cache is looked at, more than the greatest position. `whole`:
+        the ids are all of each row, from position 0 on. The cache is written as it goes.
         """
         dtype = self.norm.weight.dtype
         cos, sin = (
             torch.cat((half, half), dim=-1)[:, :, None].to(dtype)
             for half in rotary(self.config, positions)
         )
-        length = int(positions.max()) + 1 if length is None else length
-        sight = see(positions, length, dtype, masked=self.masked, whole=whole)
-        view = LayerInputs(cos, sin, sight, self.attention.attend)
+        inputs = causal_inputs(positions, length, dtype, masked=self.masked, whole=whole)
+        shared = LayerInputs(cos, sin, inputs, self.attention.attend)
         x = self.embed_tokens(ids)
         for index, layer in enumerate(self.layers):
-            x = layer(x, index, cache, view)
+            x = layer(x, index, cache, shared)
         out: Tensor = self.norm(x)
         return out
 
     def prefill(self, prompts: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
-        """Run each prompt into a row of the cache; the hidden states [rows, D] after their ends."""
+        """Run each prompt into a row of the cache: the hidden states [rows, D] after their ends."""
         ids = pad_sequence([torch.tensor(p) for p in prompts], batch_first=True)
         count = ids.shape[1]
         last = torch.tensor([[len(prompt) - 1] for prompt in prompts])
@@ -249,23 +251,18 @@ class LanguageModel(nn.Module):
         return hidden[torch.arange(len(prompts), device=self.device), last]
 
     def step(self, ids: Tensor, positions: Tensor, cache: KVCache, length: int) -> Tensor:
-        """One more token ids [B] of each row, at positions [B]: its hidden states [B, D]."""
+        """Run one more token of each row, ids [B] at positions [B]: hidden states [B, D]."""
         hidden: Tensor = self(ids[:, None], positions[:, None], cache, length)
         return hidden[:, 0]
 
-    def head(self, ids: Tensor) -> Head:
-        """What gives the logits of these tokens [n] alone, in float32.
+    def head(self, ids: Tensor) -> Logits:
+        """Cut the output matrix to these tokens [n], in float32.
 
-        In bfloat16 many of them would be equal, and which of these come first depends on how many
+        In bfloat16 many logits would be equal, and which of these come first depends on how many
         are asked for.
         """
         weight = self.lm_head.weight[on_device(ids, self.device)].float()
         return lambda hidden: F.linear(hidden.float(), weight)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Hidden states [..., D] -> logits over the whole vocabulary [..., V]."""
-        out: Tensor = self.lm_head(hidden)
-        return out
 
 
 def _has_own_head(tensors: Mapping[str, Tensor]) -> bool:

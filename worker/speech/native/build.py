@@ -1,90 +1,141 @@
-"""C for CPUs, where torch's own kernels are not the fastest: built once, then only opened.
+"""Builds the C files beside this one at their first use, and opens the libraries.
 
-A machine that cannot run it, or has no compiler, runs torch's kernels. The compiler is the
-`ziglang` package's where that is installed, else the system's. What it makes is kept under a name
-that is the digest of all that it was made from, so another source never meets an old library.
+A machine that cannot run them, or has no compiler, runs torch's kernels. The compiler is the
+`ziglang` package's where that is installed, else the system's. A library is kept in the user's
+cache, and its name holds the digest of all that it was made from, so that another source never
+meets an old library.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
+from typing import Any, ClassVar, Self
 
-from worker.logs import log
+from worker import cpu_info
+from worker.atomic_write import replacing
+from worker.logs import event
 
 SOURCES = Path(__file__).parent
 BASELINE = "x86_64_v4"  # the AVX512 that all server CPUs since 2017 share
+BASELINE_FLAGS = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma", "f16c"})
 SECONDS = 120  # that a compiler may take
+POINTER, INT, INT64 = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+
+# What ctypes takes for a type: simple ones, structures, pointers.
+CType = Any
+# A function's result and its arguments; None for a function without a result.
+Signature = tuple[CType, tuple[CType, ...]]
+POOL_FUNCTIONS: Mapping[str, Signature] = {
+    "pool_open": (POINTER, (INT,)),
+    "pool_close": (None, (POINTER,)),
+}
+
+
+class InterfaceError(Exception):
+    """A library is not what Python was written for; the message says in what."""
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A C file as Python calls it: its functions, and the structs that Python fills for them."""
+
+    name: str  # of the C file
+    extensions: tuple[str, ...]  # of the CPU, beyond BASELINE, as Linux names them (avx512_vnni)
+    functions: Mapping[str, Signature]
+    structs: tuple[type[ctypes.Structure], ...]  # in the order of the C file's NAME_struct_sizes
+
+    def bind(self, library: ctypes.CDLL) -> None:
+        """Give the library's functions their types.
+
+        Raises InterfaceError where it lacks a function, or its structs have other sizes.
+        """
+        sizes = f"{self.name}_struct_sizes"
+        listed = {**self.functions, **POOL_FUNCTIONS, sizes: (ctypes.POINTER(INT64), ())}
+        for function, (result, arguments) in listed.items():
+            try:
+                called = getattr(library, function)
+            except AttributeError:
+                raise InterfaceError(f"it has no function {function}") from None
+            called.restype, called.argtypes = result, arguments
+        theirs = getattr(library, sizes)()  # of each struct, then 0
+        for place, struct in enumerate(self.structs):
+            if theirs[place] != ctypes.sizeof(struct):
+                raise InterfaceError(
+                    f"{struct.__name__} has {theirs[place]} bytes in C and "
+                    f"{ctypes.sizeof(struct)} in Python"
+                )
+        if theirs[len(self.structs)]:
+            raise InterfaceError(f"it has more structs than the {len(self.structs)} of Python")
 
 
 class Kernel:
     """A built library with a team of threads that runs its functions."""
 
+    interface: ClassVar[Interface]
+
     def __init__(self, library: ctypes.CDLL, threads: int) -> None:
+        """`library` has been bound to the interface."""
         self.library = library
-        library.pool_open.restype = ctypes.c_void_p
-        self.pool = ctypes.c_void_p(library.pool_open(threads))
+        self.pool = POINTER(library.pool_open(threads))
         if not self.pool:
             raise MemoryError("no memory for a team of threads")
         # Not at the process's own end: another thread may still be in a call then.
         weakref.finalize(self, library.pool_close, self.pool).atexit = False
 
     @classmethod
-    def of(cls, name: str, extensions: tuple[str, ...], threads: int) -> Self | None:
-        """`name`.c with so many threads; None where this machine cannot run or build it."""
-        library = open_library(name, extensions)
-        return None if library is None else cls(library, threads)
+    def open(cls, threads: int | None = None) -> Self | None:
+        """With so many threads, else one for each core; None where this machine cannot run it."""
+        library = open_library(cls.interface)
+        return None if library is None else cls(library, threads or cores())
 
 
-def open_library(name: str, extensions: tuple[str, ...]) -> ctypes.CDLL | None:
-    """`name`.c as a loaded library; None, and a line in the log, where it cannot be had.
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
-    `extensions` are the CPU's that it needs beyond BASELINE, as Linux names them (avx512_vnni).
-    """
-    flags = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma", "f16c", *extensions}
-    lacking = sorted(flags - cpu_flags())
+
+def open_library(interface: Interface) -> ctypes.CDLL | None:
+    """The interface's library, loaded and bound; None, and an event, where it cannot be had."""
+    name = interface.name
+    lacking = sorted((BASELINE_FLAGS | {*interface.extensions}) - cpu_info.flags())
     if lacking:
-        log.info("torch's kernels serve: this CPU lacks %s", ", ".join(lacking))
+        event(logging.INFO, "CPU lacks what a kernel needs", kernel=name, lacking=[*lacking])
         return None
-    compiler = _compiler(extensions)
+    compiler = _compiler(interface.extensions)
     if compiler is None:
-        log.info("torch's kernels serve: neither ziglang nor cc is there to build %s.c", name)
+        event(logging.INFO, "no compiler for a kernel", kernel=name)
         return None
     try:
-        library = _user_cache() / f"{name}-{_digest(name, compiler)}.so"
-        if not library.exists():
-            _build(name, compiler, library)
-        return ctypes.CDLL(str(library))
+        path = _user_cache() / f"{name}-{_digest(name, compiler)}.so"
+        if not path.exists():
+            _build(name, compiler, path)
+        library = ctypes.CDLL(str(path))
+        interface.bind(library)
+    except subprocess.TimeoutExpired:
+        event(logging.WARNING, "kernel took too long to build", kernel=name, seconds=SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("torch's kernels serve: %s.c could not be built: %s", name, error)
-        return None
-
-
-def cpu_flags() -> set[str]:
-    """What /proc/cpuinfo says that the CPU can; empty where there is none."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return set()
-    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 faster than float32."""
-    return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
+        event(logging.WARNING, "kernel could not be built", kernel=name, error=str(error))
+    except InterfaceError as error:
+        event(logging.WARNING, "kernel does not fit the worker", kernel=name, error=str(error))
+    else:
+        return library
+    return None
 
 
 def _compiler(extensions: tuple[str, ...]) -> list[str] | None:
-    """A C compiler's command with all its options but the files."""
+    """A C compiler's command with all its options but the files; None where there is none."""
     wanted = [e.replace("_", "") for e in extensions]
     # No symbols and nothing for a debugger: they would tell the folder that was built in.
     options = ["-O3", "-std=gnu11", "-shared", "-fPIC", "-g0", "-s"]
@@ -93,12 +144,12 @@ def _compiler(extensions: tuple[str, ...]) -> list[str] | None:
         target = ["-target", "x86_64-linux-gnu.2.28", f"-mcpu={cpu}"]
         return [sys.executable, "-m", "ziglang", "cc", *options, *target]
     found = shutil.which("cc")
-    cpu_options = [f"-march={BASELINE.replace('_', '-', 1)}".replace("_", "-")]
+    cpu_options = [f"-march={BASELINE}".replace("_", "-")]
     return [found, *options, *cpu_options, *(f"-m{e}" for e in wanted)] if found else None
 
 
 def _digest(name: str, compiler: list[str]) -> str:
-    """Of the sources and of how they are built."""
+    """A digest of the sources and of how they are built."""
     files = sorted({SOURCES / f"{name}.c", *SOURCES.glob("pool.*")})
     seen = hashlib.sha256(" ".join(compiler[1:]).encode())
     for file in files:
@@ -107,12 +158,15 @@ def _digest(name: str, compiler: list[str]) -> str:
 
 
 def _build(name: str, compiler: list[str], library: Path) -> None:
-    """Compile beside its place and rename into it: many may do so at once."""
+    """Compile NAME.c into `library`; many processes may do so at once.
+
+    Raises OSError, or TimeoutExpired.
+    """
     library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        made = Path(folder) / library.name
+    # What the compiler itself keeps goes with the second folder.
+    with replacing(library) as made, tempfile.TemporaryDirectory(dir=library.parent) as kept:
         files = [str(SOURCES / f"{name}.c"), str(SOURCES / "pool.c")]
-        caches = {f"ZIG_{what}_CACHE_DIR": f"{folder}/zig" for what in ("GLOBAL", "LOCAL")}
+        caches = {f"ZIG_{what}_CACHE_DIR": kept for what in ("GLOBAL", "LOCAL")}
         done = subprocess.run(  # noqa: S603 - our own sources, no input
             [*compiler, *files, "-o", str(made), "-lm", "-lpthread"],
             env=os.environ | caches,
@@ -122,8 +176,8 @@ def _build(name: str, compiler: list[str], library: Path) -> None:
             check=False,
         )
         if done.returncode:
-            raise OSError(done.stderr.strip().splitlines()[-1:] or "the compiler said nothing")
-        made.replace(library)
+            said = done.stderr.strip().splitlines() or ["the compiler failed and said nothing"]
+            raise OSError(next((line for line in said if "error:" in line), said[-1]))
 
 
 def _user_cache() -> Path:

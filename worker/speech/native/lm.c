@@ -412,7 +412,13 @@ static void forward(Pool *pool, int member, void *argument) {
     normalise(pool, f, f->final_norm, 0);
 }
 
-/* What Python calls */
+/* What Python calls: native/lm.py has the same structs and functions. */
+
+/* The size of each struct that Python fills, then 0. */
+const int64_t *lm_struct_sizes(void) {
+    static const int64_t sizes[] = {sizeof(Sizes), sizeof(Layer), 0};
+    return sizes;
+}
 
 static int allocate(Quantised *q, int64_t tokens, int64_t width) {
     int64_t groups = tokens * (width / GROUP);

@@ -38,7 +38,7 @@ Pool *pool_open(int members) {
     Pool *pool = aligned_alloc(64, (sizeof(Pool) + 63) / 64 * 64);
     if (!pool) return NULL;
     *pool = (Pool){.members = 1};
-    pthread_mutex_init(&pool->turn, NULL);
+    pthread_mutex_init(&pool->busy, NULL);
     pthread_mutex_init(&pool->sleep, NULL);
     pthread_cond_init(&pool->wake, NULL);
     for (; pool->members < members && pool->members < MOST_THREADS; pool->members++) {
@@ -63,7 +63,7 @@ void pool_close(Pool *pool) {
 
 /* Run `work` on every member, the caller being member 0; back when all have ended. */
 void pool_run(Pool *pool, Work work, void *argument) {
-    pthread_mutex_lock(&pool->turn);
+    pthread_mutex_lock(&pool->busy);
     pool->work = work;
     pool->argument = argument;
     atomic_store(&pool->next, 0);
@@ -71,5 +71,5 @@ void pool_run(Pool *pool, Work work, void *argument) {
     if (pool->members > 1) announce(pool, call == 1 << 30 ? 1 : call + 1);
     work(pool, 0, argument);
     pool_meet(pool);
-    pthread_mutex_unlock(&pool->turn);
+    pthread_mutex_unlock(&pool->busy);
 }

@@ -17,7 +17,7 @@ typedef void (*Work)(Pool *pool, int member, void *argument);
 struct Pool {
     int members;
     pthread_t threads[MOST_THREADS];
-    pthread_mutex_t turn;  /* one call at a time */
+    pthread_mutex_t busy;  /* one call at a time */
     pthread_mutex_t sleep; /* guards `call` for those that sleep */
     pthread_cond_t wake;
     atomic_int call; /* counts the calls; negative: go home */

@@ -184,6 +184,14 @@ static void speak(Pool *pool, int member, void *argument) {
     }
 }
 
+/* What Python calls: native/wave.py has the same structs and functions. */
+
+/* The size of each struct that Python fills, then 0. */
+const int64_t *wave_struct_sizes(void) {
+    static const int64_t sizes[] = {sizeof(Convolution), sizeof(Layer), 0};
+    return sizes;
+}
+
 /* The wave of x [rows][inputs] bfloat16 with MARGIN rows of zeros on each side: samples, as many as
    the strides make of the rows. 0, or -1 where memory is short. */
 int wave_speak(Pool *pool, const Layer *layers, int64_t count, int64_t rows, const uint16_t *x,

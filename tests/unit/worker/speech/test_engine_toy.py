@@ -20,6 +20,7 @@ from torch import Tensor
 from tests.support.random_checkpoint import Sizes, make_tokenizer
 from tests.support.waiting import until
 from volume.layout import PREPARED
+from worker import cpu_info
 from worker.cancellation import Cancellation
 from worker.errors import JobCancelledError, MemoryShortError, SetupError, SynthesisError
 from worker.speech import device as device_module
@@ -32,8 +33,8 @@ from worker.speech.engine import Engine, Piece, Utterance
 from worker.speech.lm import loading
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_model import Int8LanguageModel
-from worker.speech.lm.int8_weights import Kernel
 from worker.speech.lm.torch_model import LanguageModel
+from worker.speech.native.lm import LmKernel
 from worker.speech.prompt import Prompter
 from worker.speech.voice import CodecSizes, Style, Voice
 
@@ -582,9 +583,9 @@ def loads(monkeypatch: pytest.MonkeyPatch, prompter: Prompter) -> list[tuple[obj
     monkeypatch.setattr(engine_module, "find_upstream", lambda: None)
     monkeypatch.setattr(Checkpoint, "check", lambda self: seen.append(("check", self.folder)))
     monkeypatch.setattr(LMConfig, "read", lambda _path: CONFIG)
-    monkeypatch.setattr(engine_module, "fits", lambda _config: None)
-    monkeypatch.setattr(Kernel, "open", lambda _threads: "kernel")
-    monkeypatch.setattr(engine_module, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(loading, "why_unsupported", lambda _config: None)
+    monkeypatch.setattr(LmKernel, "open", lambda _threads: "kernel")
+    monkeypatch.setattr(cpu_info, "flags", lambda: {"avx512_bf16"})
     return seen
 
 
@@ -641,7 +642,7 @@ def test_what_is_loaded_from_where(
     used = tmp_path / PREPARED if prepared else tmp_path
     used.mkdir(exist_ok=True)
     if not kernel:
-        monkeypatch.setattr(Kernel, "open", lambda _threads: None)
+        monkeypatch.setattr(LmKernel, "open", lambda _threads: None)
     Engine.load(tmp_path, dtype, "cpu", int8_weights=lambda: "weights")
     model = used if precision is torch.bfloat16 else tmp_path
     assert loads == [
@@ -654,8 +655,8 @@ def test_what_is_loaded_from_where(
 def test_without_bfloat16_a_cpu_takes_float32(
     loads: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(Kernel, "open", lambda _threads: None)
-    monkeypatch.setattr(engine_module, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(LmKernel, "open", lambda _threads: None)
+    monkeypatch.setattr(cpu_info, "flags", frozenset)
     (tmp_path / PREPARED).mkdir()
     Engine.load(tmp_path, "auto", "cpu")
     assert loads[-1] == ("lm", tmp_path / "LLM", torch.float32)
@@ -664,11 +665,11 @@ def test_without_bfloat16_a_cpu_takes_float32(
 def test_int8_that_was_asked_for_is_not_given_up_in_silence(
     loads: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(Kernel, "open", lambda _threads: None)
+    monkeypatch.setattr(LmKernel, "open", lambda _threads: None)
     with pytest.raises(SetupError, match="int8 cannot be had here"):
         Engine.load(tmp_path, "int8", "cpu")
-    monkeypatch.setattr(Kernel, "open", lambda _threads: "kernel")
-    monkeypatch.setattr(engine_module, "fits", lambda _config: "its heads are too narrow")
+    monkeypatch.setattr(LmKernel, "open", lambda _threads: "kernel")
+    monkeypatch.setattr(loading, "why_unsupported", lambda _config: "its heads are too narrow")
     with pytest.raises(SetupError, match=r"\(its heads are too narrow\)"):
         Engine.load(tmp_path, "int8", "cpu")
     Engine.load(tmp_path, "auto", "cpu")
@@ -692,7 +693,7 @@ def test_a_gpu_takes_bfloat16_where_it_has_it(
         "is_bf16_supported",
         lambda including_emulation=True: supported or including_emulation,
     )
-    monkeypatch.setattr(engine_module, "cpu_has_bfloat16", lambda: not supported)
+    monkeypatch.setattr(cpu_info, "flags", lambda: set() if supported else {"avx512_bf16"})
     loading.load_language_model(
         Checkpoint(tmp_path / PREPARED),
         Checkpoint(tmp_path),

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.support.weight_norm import is_weight_normed
 from worker.errors import SetupError
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.codec.weight_norm import is_weight_normed
 from worker.speech.prepare import LAYERS_USED, halve, prepare
 
 FEATURES = "wav2vec2-large-xlsr-53"

@@ -20,7 +20,7 @@ from worker.speech.codec.upstream import find_upstream
 from worker.speech.codec.wav2vec2 import FeatureConfig
 from worker.speech.engine import Engine, Utterance
 from worker.speech.lm.config import LMConfig
-from worker.speech.lm.int8_weights import Kernel
+from worker.speech.native.lm import LmKernel
 from worker.speech.prepare import prepare
 from worker.speech.prompt import Prompter
 from worker.speech.voice import Voice
@@ -103,7 +103,7 @@ def test_the_same_is_said_in_float32(pair: tuple[Path, Path]) -> None:
     assert_equal(by_5, by_4)
 
 
-def test_the_same_is_said_in_int8(pair: tuple[Path, Path], kernel: Kernel) -> None:
+def test_the_same_is_said_in_int8(pair: tuple[Path, Path], kernel: LmKernel) -> None:
     by_4, by_5 = (speak(folder, "int8", "Int8LanguageModel") for folder in pair)
     assert_equal(by_5, by_4)
 

@@ -6,6 +6,7 @@ import json
 from itertools import pairwise
 from pathlib import Path
 from string import ascii_lowercase
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tests.support import hearing as ears
 from tests.support.hearing import hearing
 from tests.support.texts import TEXTS
 from worker.errors import SetupError
+from worker.speech.device import Lane
 from worker.timing.aligner import Aligner
 from worker.timing.ctc_model import CtcModel, load_model
 from worker.timing.search import Hit, search
@@ -410,13 +412,13 @@ def test_without_sentences_there_are_no_words() -> None:
 def test_each_language_s_model_is_loaded_from_its_folder_to_the_device(
     monkeypatch: pytest.MonkeyPatch, device: str | None, gpu: bool, where: str
 ) -> None:
-    loaded: list[tuple[str, Path, str]] = []
+    loaded: list[tuple[Any, ...]] = []
 
-    def load(language: str, folder: Path, device: str) -> CtcModel:
-        loaded.append((language, folder, device))
+    def load(*asked: Any) -> CtcModel:
+        loaded.append(asked)
         return CAT
 
     monkeypatch.setattr("worker.timing.aligner.load_model", load)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    Aligner.load({"en": Path("a"), "zh": Path("b")}, device)
-    assert loaded == [("en", Path("a"), where), ("zh", Path("b"), where)]
+    Aligner.load({"en": Path("a"), "zh": Path("b")}, device, Lane)
+    assert loaded == [("en", Path("a"), where, Lane), ("zh", Path("b"), where, Lane)]

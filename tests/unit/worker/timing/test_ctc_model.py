@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.dry_gpu import dry_gpu
 from worker.errors import SetupError
+from worker.speech.device import Lane
 from worker.timing.ctc_model import CtcModel, load_model
 
 
@@ -137,3 +140,40 @@ def test_the_weights_are_those_that_transformers_loads(demo_checkpoint: Path) ->
     model = load_model("en", folder, "cpu")
     model._normalise = False
     assert torch.equal(model.logits(window), expected)
+
+
+# On a GPU
+
+
+def test_a_models_work_is_done_on_its_lane() -> None:
+    """cuDNN plans for each thread and length anew, so the threads of jobs may not run it."""
+    threads: list[str] = []
+
+    def forward(samples: torch.Tensor) -> torch.Tensor:
+        threads.append(threading.current_thread().name)
+        return torch.zeros(1, 3, 2)
+
+    lane = Lane(torch.device("cpu"), "lane")
+    model = CtcModel("en", forward, {"a": 0}, normalise=True, device="cpu", lane=lane)
+    model.logits(np.zeros(400, np.float32))
+    with ThreadPoolExecutor(1, "job") as job:
+        job.submit(model.logits, np.zeros(400, np.float32)).result()
+    assert len(set(threads)) == 1
+    assert threads[0].startswith("lane")
+
+
+def test_a_loaded_model_has_a_lane_on_a_gpu_alone(demo_checkpoint: Path) -> None:
+    opened: list[tuple[torch.device, str]] = []
+
+    def open_lane(device: torch.device, name: str) -> Lane:
+        opened.append((device, name))
+        return Lane(device, name)
+
+    folder = demo_checkpoint / "aligner"
+    window = np.random.default_rng(4).normal(0, 0.1, 4_000).astype(np.float32)
+    expected = load_model("en", folder, "cpu", open_lane).logits(window)
+    assert opened == []
+    with dry_gpu():
+        logits = load_model("en", folder, "cuda", open_lane).logits(window)
+    assert opened == [(torch.device("cuda"), "aligner-en")]
+    torch.testing.assert_close(logits, expected)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.support.logged import Events
 from worker.speech.codec.chunked_network import ChunkedNetwork, context_of
 
 SHORT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -190,13 +191,17 @@ def test_what_was_fed_since_a_mark_may_be_fed_again(fixed: bool) -> None:
 
 @pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize("piece", [1, 9, 1000])
-def test_where_memory_is_short_windows_are_halved_and_stay_so(piece: int, fixed: bool) -> None:
+def test_where_memory_is_short_windows_are_halved_and_stay_so(
+    piece: int, fixed: bool, events: Events
+) -> None:
     length, room = 8 * CONTEXT, 4 * CONTEXT
     watched, inputs = Watched(room), sequence(20 * CONTEXT)
     windows = ChunkedNetwork(watched, RATE, CONTEXT, length, fixed=fixed)
     assert same(fed(windows, inputs, piece), inputs)
     too_long = [asked for asked in watched.asked if asked > room]
     assert len(too_long) <= 1
+    expected = [("audio is made in shorter chunks", {"tokens": 4 * CONTEXT})]
+    assert events() == (expected if too_long else [])
     if piece == 1000:
         assert watched.asked[:2] == [8 * CONTEXT, 4 * CONTEXT]
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.support.logged import Events
+from worker import cpu_info
 from worker.errors import SetupError, SynthesisError
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import codec as codec_module
@@ -305,7 +307,7 @@ def test_float32_asks_for_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cpu_without_bfloat16_takes_float32(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
-    monkeypatch.setattr(codec_module, "cpu_has_bfloat16", lambda: there)
+    monkeypatch.setattr(cpu_info, "flags", lambda: {"amx_bf16"} if there else set())
     monkeypatch.setattr(CpuVocoder, "open", lambda _generator: None)
     codec = Codec.load(Checkpoint(tiny_checkpoint), find_upstream(), CPU, torch.bfloat16)
     assert codec.dtype == (torch.bfloat16 if there else torch.float32)
@@ -361,19 +363,21 @@ def all_tensors() -> dict[str, Tensor]:
     return {n: torch.ones_like(t) for n, t in state.items() if not n.startswith("mel_")}
 
 
-def test_the_mel_transformers_constants_need_not_be_in_the_file() -> None:
+def test_the_mel_transformers_constants_need_not_be_in_the_file(events: Events) -> None:
     parts = Parts()
     constant = parts.mel_transformer.weight.clone()
     _fill(parts, all_tensors())
     assert torch.equal(parts.mel_transformer.weight, constant)
+    assert events() == []
     assert (parts.decoder.weight == 1).all()
 
 
-def test_a_checkpoint_without_a_speaker_encoder_gets_zeros_there() -> None:
+def test_a_checkpoint_without_a_speaker_encoder_gets_zeros_there(events: Events) -> None:
     parts = Parts()
     _fill(parts, {n: t for n, t in all_tensors().items() if not n.startswith("speaker_")})
     assert not any(tensor.any() for tensor in parts.speaker_encoder.state_dict().values())
     assert (parts.decoder.weight == 1).all()
+    assert events() == [("every reference gives the same voice", {})]
 
 
 @pytest.mark.parametrize(

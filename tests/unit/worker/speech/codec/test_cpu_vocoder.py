@@ -12,14 +12,16 @@ import torch
 from torch import nn
 
 from tests.support import any_cpu
-from worker.speech.codec.cpu_vocoder import EXTENSIONS, CpuVocoder
+from worker import cpu_info
+from worker.speech.codec.cpu_vocoder import CpuVocoder
 from worker.speech.codec.upstream import find_upstream
 from worker.speech.codec.weight_norm import built_folded
-from worker.speech.native import build
+from worker.speech.native.wave import WaveKernel
 
 RATES, KERNELS = [8, 5, 4, 2], [16, 11, 8, 4]  # the published model's
 SNR = 40  # dB; seen: 42.9 and more
-AT_HOME = build.cpu_flags() >= {"avx512f", *EXTENSIONS}
+EXTENSIONS = WaveKernel.interface.extensions
+AT_HOME = cpu_info.flags() >= {"avx512f", *EXTENSIONS}
 LENGTHS = (1, 2, 5, 13, 40, 113) if AT_HOME else (1, 2, 7)  # in plain C each takes its time
 
 
@@ -62,7 +64,7 @@ def test_samples_are_upstreams(channels: int, inputs: int) -> None:
         assert ratio > SNR
 
 
-def test_the_same_rows_give_the_same_bits_in_any_window() -> None:
+def test_the_same_rows_give_the_same_bits_in_any_chunk() -> None:
     channels, inputs = (64, 32) if AT_HOME else (16, 16)
     ours = opened(generator(channels, inputs))
     x = torch.randn(1, inputs, 90, generator=torch.Generator().manual_seed(1))
@@ -114,15 +116,15 @@ def test_a_transposed_convolution_of_another_length_is_refused() -> None:
         opened(made)
 
 
-def test_a_window_without_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_without_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = opened(generator(32, 16))
     monkeypatch.setattr(ours._kernel.library, "wave_speak", lambda *_: -1)
-    with pytest.raises(torch.OutOfMemoryError, match="the waveform of a window"):
+    with pytest.raises(torch.OutOfMemoryError, match="the waveform of a chunk"):
         ours(torch.zeros(1, 16, 3))
 
 
 def test_where_there_is_no_kernel_there_is_no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(build.Kernel, "of", lambda *more: asked.append(more))
+    monkeypatch.setattr(WaveKernel, "open", asked.append)
     assert CpuVocoder.open(generator(32, 16)) is None
-    assert asked == [("wave", ("avx512_bf16",), torch.get_num_threads())]
+    assert asked == [torch.get_num_threads()]

@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 
 from worker.speech.lm import attention
-from worker.speech.lm.attention import Kernel, attention_for, see, torch_attention
+from worker.speech.lm.attention import (
+    AttentionKernel,
+    attention_for,
+    causal_inputs,
+    torch_attention,
+)
 
 ROWS, POSITIONS, HEADS, SHARED, DIM = 3, 9, 6, 2, 4  # of the heads, 3 share each key
 
@@ -42,8 +47,8 @@ def test_each_new_token_sees_its_row_up_to_itself(new: int, length: int) -> None
     k, v = some(ROWS, new, SHARED, DIM, seed=2), some(ROWS, new, SHARED, DIM, seed=3)
     keys, values = (some(ROWS, POSITIONS, SHARED, DIM, seed=seed) for seed in (4, 5))
     before = keys.clone(), values.clone()
-    sight = see(positions, length, torch.float32)
-    out = torch_attention(q, k, v, keys, values, sight)
+    inputs = causal_inputs(positions, length, torch.float32)
+    out = torch_attention(q, k, v, keys, values, inputs)
     for cache, was, fresh in ((keys, before[0], k), (values, before[1], v)):
         for row in range(ROWS):
             was[row, positions[row]] = fresh[row]
@@ -52,18 +57,18 @@ def test_each_new_token_sees_its_row_up_to_itself(new: int, length: int) -> None
 
 
 def test_what_is_seen_is_told_for_each_new_token_of_each_row() -> None:
-    sight = see(torch.tensor([[0, 1], [2, 3]]), 5, torch.bfloat16)
-    assert sight.length == 5
-    assert sight.before.tolist() == [0, 2]
-    assert sight.bias is not None
+    inputs = causal_inputs(torch.tensor([[0, 1], [2, 3]]), 5, torch.bfloat16)
+    assert inputs.length == 5
+    assert inputs.before.tolist() == [0, 2]
+    assert inputs.bias is not None
     assert (
-        sight.bias.dtype == torch.bfloat16
+        inputs.bias.dtype == torch.bfloat16
     )  # that of the queries, else it is turned in each layer
-    assert (sight.bias == 0).tolist() == [
+    assert (inputs.bias == 0).tolist() == [
         [[[True, False, False, False, False], [True, True, False, False, False]]],
         [[[True, True, True, False, False], [True, True, True, True, False]]],
     ]
-    assert set(sight.bias.flatten().tolist()) == {0.0, float("-inf")}
+    assert set(inputs.bias.flatten().tolist()) == {0.0, float("-inf")}
 
 
 def test_a_whole_prompt_sees_what_it_sees_by_its_bias() -> None:
@@ -76,9 +81,9 @@ def test_a_whole_prompt_sees_what_it_sees_by_its_bias() -> None:
         keys, values = (some(ROWS, POSITIONS, SHARED, DIM, seed=seed) for seed in (4, 5))
         if whole:
             keys[:, 5:], values[:, 5:] = float("nan"), float("nan")
-        sight = see(positions, 5, torch.float32, whole=whole)
-        assert (sight.bias is None) is whole
-        made.append(torch_attention(q, k, v, keys, values, sight))
+        inputs = causal_inputs(positions, 5, torch.float32, whole=whole)
+        assert (inputs.bias is None) is whole
+        made.append(torch_attention(q, k, v, keys, values, inputs))
         caches.append((keys[:, :5], values[:, :5]))
     torch.testing.assert_close(made[1], made[0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(made[1], by_hand(q, k, v, positions), rtol=1e-5, atol=1e-5)
@@ -86,7 +91,7 @@ def test_a_whole_prompt_sees_what_it_sees_by_its_bias() -> None:
 
 
 def test_no_bias_is_made_for_a_kernel_that_reads_none() -> None:
-    assert see(torch.tensor([[3]]), 5, torch.bfloat16, masked=False).bias is None
+    assert causal_inputs(torch.tensor([[3]]), 5, torch.bfloat16, masked=False).bias is None
 
 
 @pytest.fixture
@@ -111,8 +116,8 @@ def test_flash_attention_is_told_how_long_each_row_was(flash: list[dict[str, Any
     kernel = attention_for(torch.device("cuda"), torch.bfloat16)
     assert not kernel.masked
     q, k, v, keys, values = (some(2, 3, 1, 4, seed=seed) for seed in range(5))
-    sight = see(torch.tensor([[5, 6, 7], [0, 1, 2]]), 8, torch.bfloat16, masked=False)
-    assert torch.equal(kernel.attend(q, k, v, keys, values, sight), q + 1)
+    inputs = causal_inputs(torch.tensor([[5, 6, 7], [0, 1, 2]]), 8, torch.bfloat16, masked=False)
+    assert torch.equal(kernel.attend(q, k, v, keys, values, inputs), q + 1)
     (asked,) = flash
     assert asked["cache_seqlens"].tolist() == [5, 0]  # before the new ones
     assert asked["cache_seqlens"].dtype == torch.int32
@@ -135,7 +140,9 @@ def test_elsewhere_it_is_torchs(
     monkeypatch: pytest.MonkeyPatch, device: str, dtype: torch.dtype, there: bool
 ) -> None:
     monkeypatch.setattr(attention, "find_spec", lambda _name: there or None)
-    assert attention_for(torch.device(device), dtype) == Kernel(torch_attention, masked=True)
+    assert attention_for(torch.device(device), dtype) == AttentionKernel(
+        torch_attention, masked=True
+    )
 
 
 @pytest.mark.parametrize(("device", "allowed"), [("cpu", True), ("cuda", False)])
@@ -181,8 +188,8 @@ def test_halves_on_a_gpu_share_their_keys_within_the_kernel(
             device = torch.device(where)
 
         keys, values = (torch.zeros(ROWS, 5, SHARED, DIM, dtype=torch.bfloat16) for _ in range(2))
-        sight = see(positions, 5, torch.bfloat16, whole=True)
-        made.append(torch_attention(q.as_subclass(Here), k, v, keys, values, sight))
+        inputs = causal_inputs(positions, 5, torch.bfloat16, whole=True)
+        made.append(torch_attention(q.as_subclass(Here), k, v, keys, values, inputs))
     assert shared == [(HEADS, False), (SHARED, True)]
     torch.testing.assert_close(
         made[0].as_subclass(Tensor), made[1].as_subclass(Tensor), rtol=0.02, atol=0.02

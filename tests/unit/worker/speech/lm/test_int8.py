@@ -22,53 +22,48 @@ from safetensors.torch import save_file
 from tests.support import any_cpu
 from tests.support.checkpoints import make_checkpoint
 from tests.support.language_model import config_of, hidden_states, make_tensors, write_model
+from tests.support.logged import Events
 from tests.support.random_checkpoint import Sizes
+from worker import cpu_info
 from worker.errors import SetupError
 from worker.speech.checkpoint import Place, find_tensors
 from worker.speech.engine import Engine
 from worker.speech.lm import int8_weights
 from worker.speech.lm.int8_model import Int8Head, Int8LanguageModel, Packed
-from worker.speech.lm.int8_weights import (
-    EXTENSIONS,
-    GROUP,
-    Kernel,
-    Weights,
-    cores,
-    packed_size,
-    read_ahead,
-    why_unsupported,
-)
+from worker.speech.lm.int8_weights import Weights, read_ahead, why_unsupported
 from worker.speech.lm.torch_model import LanguageModel
 from worker.speech.native import build
+from worker.speech.native.build import cores
+from worker.speech.native.lm import GROUP, LmKernel
 
 
 @pytest.fixture(scope="module")
-def kernel() -> Kernel:
+def kernel() -> LmKernel:
     """The kernel must be there on every machine: a lost compiler is a failure."""
-    with any_cpu.kernels(*EXTENSIONS):
-        found = Kernel.open()
+    with any_cpu.kernels(*LmKernel.interface.extensions):
+        found = LmKernel.open()
     assert found
     return found
 
 
 @pytest.fixture
-def opens(kernel: Kernel) -> Iterator[None]:
+def opens(kernel: LmKernel) -> Iterator[None]:
     """Whoever opens the kernel in the test gets it."""
-    with any_cpu.kernels(*EXTENSIONS):
+    with any_cpu.kernels(*LmKernel.interface.extensions):
         yield
 
 
 @pytest.fixture
-def at_home(kernel: Kernel) -> Kernel:
+def at_home(kernel: LmKernel) -> LmKernel:
     """The kernel in this CPU's instructions."""
-    lacking = set(EXTENSIONS) - build.cpu_flags()
+    lacking = {*LmKernel.interface.extensions} - cpu_info.flags()
     if lacking:
         pytest.skip(f"this CPU lacks {', '.join(sorted(lacking))}")
     return kernel
 
 
 @pytest.fixture(scope="module")
-def lm(demo_checkpoint: Path, kernel: Kernel) -> Int8LanguageModel:
+def lm(demo_checkpoint: Path, kernel: LmKernel) -> Int8LanguageModel:
     return Int8LanguageModel.load(demo_checkpoint / "LLM", kernel)
 
 
@@ -102,7 +97,7 @@ def unpacked(packed: Packed) -> torch.Tensor:
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9, 12, 16, 17, 21, 24, 29])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_product_is_that_of_the_rounded_numbers(
-    kernel: Kernel, count: int, dtype: torch.dtype
+    kernel: LmKernel, count: int, dtype: torch.dtype
 ) -> None:
     generator = torch.Generator().manual_seed(count)
     weight = torch.randn(48, 96, generator=generator).to(dtype)
@@ -115,7 +110,7 @@ def test_a_product_is_that_of_the_rounded_numbers(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_group_of_weights_loses_the_least(kernel: Kernel, dtype: torch.dtype) -> None:
+def test_a_group_of_weights_loses_the_least(kernel: LmKernel, dtype: torch.dtype) -> None:
     weight = torch.randn(256, 256, generator=torch.Generator().manual_seed(3)).to(dtype)
     packed = Packed(kernel, 256, 256)
     packed.fill(weight)
@@ -127,7 +122,7 @@ def test_a_group_of_weights_loses_the_least(kernel: Kernel, dtype: torch.dtype) 
     assert lost.mean() < 0.9 * (rounded(weight) - weight).square().mean() * GROUP
 
 
-def test_weights_in_a_file_are_those_in_memory(kernel: Kernel, tmp_path: Path) -> None:
+def test_weights_in_a_file_are_those_in_memory(kernel: LmKernel, tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(6)
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         weight = torch.randn(64, 96, generator=generator).to(dtype)
@@ -135,13 +130,13 @@ def test_weights_in_a_file_are_those_in_memory(kernel: Kernel, tmp_path: Path) -
         here, there = Packed(kernel, 64, 96), Packed(kernel, 64, 96)
         here.fill(weight)
         with (tmp_path / "file").open("rb") as file:
-            there.pack(kernel, file.fileno(), find_tensors(tmp_path / "file")["w"])
+            there.pack(kernel, file, find_tensors(tmp_path / "file")["w"])
         assert np.array_equal(here.bytes, there.bytes)
 
 
 @pytest.mark.parametrize("keep", [4, 1000, -1, -100_000])
 def test_a_file_that_is_cut_short_is_refused(
-    demo_checkpoint: Path, tmp_path: Path, kernel: Kernel, keep: int
+    demo_checkpoint: Path, tmp_path: Path, kernel: LmKernel, keep: int
 ) -> None:
     folder = tmp_path / "LLM"
     shutil.copytree(demo_checkpoint / "LLM", folder)
@@ -151,14 +146,14 @@ def test_a_file_that_is_cut_short_is_refused(
         Int8LanguageModel.load(folder, kernel)
 
 
-def test_a_read_that_ends_too_soon_is_an_error(kernel: Kernel, tmp_path: Path) -> None:
+def test_a_read_that_ends_too_soon_is_an_error(kernel: LmKernel, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(100))
     with (tmp_path / "file").open("rb") as file, pytest.raises(OSError, match="Input/output"):
-        Packed(kernel, 16, 32).pack(kernel, file.fileno(), Place("F32", (16, 32), 0))
+        Packed(kernel, 16, 32).pack(kernel, file, Place("F32", (16, 32), 0))
 
 
 def test_weights_that_were_read_ahead_are_the_same(
-    demo_checkpoint: Path, kernel: Kernel, lm: Int8LanguageModel, opens: None
+    demo_checkpoint: Path, kernel: LmKernel, lm: Int8LanguageModel, opens: None
 ) -> None:
     weights = read_ahead(demo_checkpoint / "LLM", "auto")
     assert weights
@@ -177,7 +172,7 @@ def test_nothing_is_read_ahead_beside_a_gpu(
     assert read_ahead(demo_checkpoint / "LLM", "auto") is None
 
 
-def test_a_head_has_any_number_of_tokens(kernel: Kernel) -> None:
+def test_a_head_has_any_number_of_tokens(kernel: LmKernel) -> None:
     weight = torch.randn(21, 64, generator=torch.Generator().manual_seed(1))
     x = torch.randn(3, 64, generator=torch.Generator().manual_seed(2))
     logits = Int8Head(kernel, weight)(x)
@@ -214,7 +209,7 @@ def resident() -> int:
 
 def test_a_cache_takes_memory_only_as_far_as_its_sequences_go(lm: Int8LanguageModel) -> None:
     """Huge pages would be taken whole, and a row's keys and values lie all over the cache."""
-    cache = lm.new_cache(64)
+    cache = lm.new_cache(64, lm.config.max_position_embeddings)
     assert cache.tensor.nbytes > 512 << 20
     before = resident()
     for row in range(64):
@@ -244,15 +239,19 @@ def test_an_engine_on_a_cpu_takes_it(demo_checkpoint: Path, opens: None) -> None
     assert isinstance(Engine.load(demo_checkpoint, device="cpu")._lm, Int8LanguageModel)
 
 
-def test_sizes_that_the_kernel_has_not_run_on_torch(tmp_path: Path, opens: None) -> None:
+def test_sizes_that_the_kernel_has_not_run_on_torch(
+    tmp_path: Path, opens: None, events: Events
+) -> None:
     odd = make_checkpoint(tmp_path / "odd", Sizes(hidden=36))
     assert isinstance(Engine.load(odd, device="cpu")._lm, LanguageModel)
-    with pytest.raises(SetupError, match=r"heads of 6 channels.*use auto"):
+    reason = "its attention heads have 6 channels"
+    assert ("int8 is not possible", {"reason": reason}) in events()
+    with pytest.raises(SetupError, match=r"its attention heads have 6 channels.*use auto"):
         Engine.load(odd, "int8", device="cpu")
 
 
 def test_tensors_of_another_shape_are_refused(
-    demo_checkpoint: Path, tmp_path: Path, kernel: Kernel
+    demo_checkpoint: Path, tmp_path: Path, kernel: LmKernel
 ) -> None:
     folder = tmp_path / "LLM"
     folder.mkdir()
@@ -269,7 +268,7 @@ def test_tensors_of_another_shape_are_refused(
 
 
 def test_activations_of_nothing_give_nothing_and_large_ones_drown_no_other_group(
-    kernel: Kernel,
+    kernel: LmKernel,
 ) -> None:
     packed = Packed(kernel, 16, 64)
     packed.fill(torch.randn(16, 64, generator=torch.Generator().manual_seed(9)))
@@ -284,7 +283,7 @@ def test_activations_of_nothing_give_nothing_and_large_ones_drown_no_other_group
     assert torch.equal(packed(-x), -packed(x))
 
 
-def test_weights_of_another_kind_are_taken_as_float32(kernel: Kernel) -> None:
+def test_weights_of_another_kind_are_taken_as_float32(kernel: LmKernel) -> None:
     weight = torch.randn(16, 32, generator=torch.Generator().manual_seed(9))
     one, other = Packed(kernel, 16, 32), Packed(kernel, 16, 32)
     one.fill(weight)
@@ -292,12 +291,14 @@ def test_weights_of_another_kind_are_taken_as_float32(kernel: Kernel) -> None:
     assert np.array_equal(one.bytes, other.bytes)
 
 
-def test_a_packed_matrix_may_have_more_bytes_than_32_bits_count(kernel: Kernel) -> None:
+def test_a_packed_matrix_may_have_more_bytes_than_32_bits_count(kernel: LmKernel) -> None:
     """A byte a weight, and a scale of two bytes for each group of 32."""
-    assert packed_size(kernel, 1 << 20, 1 << 13) == (1 << 33) + (1 << 33) // 32 * 2
+    assert kernel.packed_size(1 << 20, 1 << 13) == (1 << 33) + (1 << 33) // 32 * 2
 
 
-def test_a_product_without_memory_is_told(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_product_without_memory_is_told(
+    kernel: LmKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     packed = Packed(kernel, 16, 32)
     monkeypatch.setattr(kernel.library, "lm_linear", lambda *_: -1)
     with pytest.raises(torch.OutOfMemoryError, match="a product"):
@@ -318,7 +319,7 @@ def near(ours: torch.Tensor, theirs: np.ndarray) -> bool:
 
 
 @pytest.fixture(scope="module")
-def small(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Int8LanguageModel:
+def small(kernel: LmKernel, tmp_path_factory: pytest.TempPathFactory) -> Int8LanguageModel:
     return Int8LanguageModel.load(
         write_model(tmp_path_factory.mktemp("small"), make_tensors()), kernel
     )
@@ -326,11 +327,11 @@ def small(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Int8Langu
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_rows_of_different_lengths_end_and_go_on_each_in_its_own_state(
-    kernel: Kernel, tmp_path: Path, dtype: torch.dtype
+    kernel: LmKernel, tmp_path: Path, dtype: torch.dtype
 ) -> None:
     tensors = {name: tensor.to(dtype) for name, tensor in make_tensors().items()}
     lm = Int8LanguageModel.load(write_model(tmp_path, tensors), kernel)
-    cache, rows = lm.new_cache(4), [list(prompt) for prompt in PROMPTS]
+    cache, rows = lm.new_cache(4, 40), [list(prompt) for prompt in PROMPTS]
     states = lm.prefill(PROMPTS, cache)
     for step in range(4):
         assert states.shape == (4, 64)
@@ -357,13 +358,13 @@ def test_rows_of_different_lengths_end_and_go_on_each_in_its_own_state(
 )
 @pytest.mark.parametrize("tied", [False, True])
 def test_heads_of_any_number_share_keys_and_an_output_in_the_file_is_the_models(
-    kernel: Kernel, tmp_path: Path, sizes: dict[str, Any], tied: bool
+    kernel: LmKernel, tmp_path: Path, sizes: dict[str, Any], tied: bool
 ) -> None:
     tensors = make_tensors(**sizes, tie_word_embeddings=False)
     sizes = sizes | {"tie_word_embeddings": tied}
     config = config_of(**sizes)
     lm = Int8LanguageModel.load(write_model(tmp_path, tensors, **sizes), kernel)
-    state = lm.prefill([PROMPTS[0]], lm.new_cache(1))
+    state = lm.prefill([PROMPTS[0]], lm.new_cache(1, 40))
     assert near(state[0], hidden_states(tensors, config, PROMPTS[0])[-1])
     chosen = torch.tensor([7, 0, 39])
     logits = lm.head(chosen)(state)
@@ -373,21 +374,21 @@ def test_heads_of_any_number_share_keys_and_an_output_in_the_file_is_the_models(
 
 
 @pytest.mark.parametrize(
-    ("asked", "room"), [(1, 16), (15, 16), (16, 16), (17, 32), (32, 32), (None, 48)]
+    ("asked", "room"), [(1, 16), (15, 16), (16, 16), (17, 32), (32, 32), (40, 48)]
 )
 def test_a_cache_has_room_for_all_that_is_asked_in_whole_blocks(
-    small: Int8LanguageModel, asked: int | None, room: int
+    small: Int8LanguageModel, asked: int, room: int
 ) -> None:
     cache = small.new_cache(2, asked)
     assert cache.positions == room
-    last = (asked or 40) - 1
+    last = asked - 1
     small.step(torch.tensor([1]), torch.tensor([last]), cache, last + 1)
     assert cache.tensor[0].any()
     assert not cache.tensor[1].any()  # nothing is written past the row's end
 
 
 def test_a_larger_cache_after_a_smaller_one_has_its_own_rotations(
-    kernel: Kernel, tmp_path: Path, small: Int8LanguageModel
+    kernel: LmKernel, tmp_path: Path, small: Int8LanguageModel
 ) -> None:
     lm = Int8LanguageModel.load(write_model(tmp_path, make_tensors()), kernel)
     little = lm.new_cache(1, 16)
@@ -433,7 +434,7 @@ def test_what_an_older_row_left_behind_is_not_seen_at_any_length(small: Int8Lang
 
 
 def test_a_step_without_memory_is_told(
-    small: Int8LanguageModel, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+    small: Int8LanguageModel, kernel: LmKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = small.new_cache(1, 16)
     monkeypatch.setattr(kernel.library, "lm_forward", lambda *_: -1)
@@ -448,7 +449,7 @@ def without(name: str) -> dict[str, torch.Tensor]:
     return {other: tensor for other, tensor in make_tensors().items() if other != name}
 
 
-def test_an_output_that_is_not_tied_must_be_in_the_file(kernel: Kernel, tmp_path: Path) -> None:
+def test_an_output_that_is_not_tied_must_be_in_the_file(kernel: LmKernel, tmp_path: Path) -> None:
     folder = write_model(tmp_path, make_tensors(), tie_word_embeddings=False)
     with pytest.raises(SetupError, match=r"does not fit config.json.*lm_head\.weight"):
         Int8LanguageModel.load(folder, kernel)
@@ -476,7 +477,7 @@ def test_an_output_that_is_not_tied_must_be_in_the_file(kernel: Kernel, tmp_path
     ],
 )
 def test_what_does_not_fit_is_named(
-    kernel: Kernel, tmp_path: Path, tensors: dict[str, torch.Tensor], words: str
+    kernel: LmKernel, tmp_path: Path, tensors: dict[str, torch.Tensor], words: str
 ) -> None:
     with pytest.raises(SetupError, match=f"does not fit config.json.*{words}"):
         Int8LanguageModel.load(write_model(tmp_path, tensors), kernel)
@@ -488,11 +489,11 @@ def test_what_does_not_fit_is_named(
         ({}, None),
         ({"hidden_size": 896, "num_attention_heads": 14, "intermediate_size": 4864}, None),
         ({"hidden_size": 128, "num_attention_heads": 1}, None),
-        ({"hidden_size": 160, "num_attention_heads": 1}, "heads of 160 channels"),
-        ({"num_attention_heads": 4}, "heads of 16 channels"),
-        ({"intermediate_size": 80}, "widths of 64 and 80"),
-        ({"hidden_size": 72}, "heads of 36 channels"),
-        ({"hidden_size": 65}, "widths of 65 and 96"),
+        ({"hidden_size": 160, "num_attention_heads": 1}, "its attention heads have 160 channels"),
+        ({"num_attention_heads": 4}, "its attention heads have 16 channels"),
+        ({"intermediate_size": 80}, "its widths 64 and 80 are not both multiples of 32"),
+        ({"hidden_size": 72}, "its attention heads have 36 channels"),
+        ({"hidden_size": 65}, "its widths 65 and 96 are not both multiples of 32"),
     ],
 )
 def test_sizes_are_the_kernels_or_it_is_said_why_not(
@@ -501,7 +502,7 @@ def test_sizes_are_the_kernels_or_it_is_said_why_not(
     assert why_unsupported(config_of(**sizes)) == words
 
 
-def test_matrices_lie_one_after_the_other_on_a_large_page(kernel: Kernel, tmp_path: Path) -> None:
+def test_matrices_lie_one_after_the_other_on_a_large_page(kernel: LmKernel, tmp_path: Path) -> None:
     folder = write_model(tmp_path, make_tensors())
     layers = Weights.read(folder, CONFIG, kernel).layers
     matrices = [m for layer in layers for m in (layer.qkv, layer.out, layer.gate_up, layer.down)]
@@ -528,9 +529,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def stop(threads: int | None = None) -> None:
         raise AskedError(threads)
 
-    monkeypatch.setattr(build, "cpu_flags", lambda: any_cpu.FLAGS)
+    monkeypatch.setattr(cpu_info, "flags", lambda: any_cpu.FLAGS)
     monkeypatch.setattr(int8_weights, "GPU", tmp_path / "none")
-    monkeypatch.setattr(Kernel, "open", stop)
+    monkeypatch.setattr(LmKernel, "open", stop)
 
 
 @pytest.mark.parametrize("dtype", ["auto", "int8"])
@@ -552,14 +553,14 @@ def test_nothing_is_read_ahead_that_is_not_going_to_be_used(
         assert read_ahead(tmp_path / "not even looked at", dtype) is None
     odd = write_model(tmp_path / "odd", make_tensors(), intermediate_size=80)
     assert read_ahead(odd, "auto") is None
-    monkeypatch.setattr(build, "cpu_flags", lambda: any_cpu.FLAGS - {"avx512_vnni"})
+    monkeypatch.setattr(cpu_info, "flags", lambda: any_cpu.FLAGS - {"avx512_vnni"})
     assert read_ahead(tmp_path / "not even looked at", "auto") is None
 
 
 def test_without_a_kernel_nothing_is_read_ahead(
     asked: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Kernel, "open", lambda _threads: None)
+    monkeypatch.setattr(LmKernel, "open", lambda _threads: None)
     assert read_ahead(write_model(tmp_path, make_tensors()), "auto") is None
 
 
@@ -567,10 +568,11 @@ def test_a_kernel_has_a_thread_for_each_core_or_as_many_as_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(Kernel, "of", lambda *more: seen.append(more))
-    assert Kernel.open() is None
-    assert Kernel.open(3) is None
-    assert seen == [("lm", ("avx512_vnni",), n) for n in (len(os.sched_getaffinity(0)), 3)]
+    monkeypatch.setattr(build, "open_library", lambda interface: interface.name)
+    monkeypatch.setattr(LmKernel, "__init__", lambda _self, *given: seen.append(given))
+    LmKernel.open()
+    LmKernel.open(3)
+    assert seen == [("lm", len(os.sched_getaffinity(0))), ("lm", 3)]
     assert cores() == len(os.sched_getaffinity(0))
 
 
@@ -585,7 +587,7 @@ def test_a_machine_without_a_compiler_runs_on_torch(
 ) -> None:
     monkeypatch.setattr(build, "find_spec", lambda _name: None)
     monkeypatch.setenv("PATH", "")
-    assert Kernel.open() is None
+    assert LmKernel.open() is None
     assert isinstance(Engine.load(demo_checkpoint, device="cpu")._lm, LanguageModel)
 
 
@@ -593,28 +595,27 @@ def test_a_machine_without_a_compiler_runs_on_torch(
 def test_a_compiler_that_fails_is_told_and_torch_serves(
     empty_cache: Path,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    events: Events,
 ) -> None:
-    monkeypatch.setattr(build, "cpu_flags", lambda: any_cpu.FLAGS)
+    monkeypatch.setattr(cpu_info, "flags", lambda: any_cpu.FLAGS)
     monkeypatch.setattr(build, "_compiler", lambda _e: [sys.executable, "-c", "exit('broken')"])
-    monkeypatch.setattr(build.log, "propagate", True)
-    assert Kernel.open() is None
-    assert "broken" in caplog.text
+    assert LmKernel.open() is None
+    assert events() == [("kernel could not be built", {"kernel": "lm", "error": "broken"})]
     assert not list(empty_cache.rglob("*.so"))
 
 
 def test_a_machine_without_the_instructions_runs_on_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "cpu_flags", lambda: {"avx2", "fma"})
-    assert Kernel.open() is None
+    monkeypatch.setattr(cpu_info, "flags", lambda: {"avx2", "fma"})
+    assert LmKernel.open() is None
 
 
 def test_processes_that_build_at_once_leave_one_library_the_same_as_ever(
-    tmp_path: Path, at_home: Kernel
+    tmp_path: Path, at_home: LmKernel
 ) -> None:
     command = [
         sys.executable,
         "-c",
-        "from worker.speech.lm.int8_model import Kernel; assert Kernel.open(1)",
+        "from worker.speech.native.lm import LmKernel; assert LmKernel.open(1)",
     ]
     env = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     running = [subprocess.Popen(command, env=env) for _ in range(2)]
@@ -624,14 +625,14 @@ def test_processes_that_build_at_once_leave_one_library_the_same_as_ever(
 
 
 def test_the_library_is_the_same_bytes_whatever_folder_holds_its_sources(
-    tmp_path: Path, at_home: Kernel, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, at_home: LmKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder in (tmp_path / "a", tmp_path / "a_folder" / "of_a_longer_name"):
         sources = folder / "native"
         shutil.copytree(build.SOURCES, sources)
         monkeypatch.setattr(build, "SOURCES", sources)
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        assert Kernel.open(1)
+        assert LmKernel.open(1)
         (built,) = (path for path in (folder / "cache").rglob("*") if path.is_file())
         assert built.read_bytes() == Path(at_home.library._name).read_bytes()
 
@@ -639,9 +640,9 @@ def test_the_library_is_the_same_bytes_whatever_folder_holds_its_sources(
 # Numbers that are none
 
 
-def test_a_scrubbed_cache_has_all_that_was_a_number(kernel: Kernel, tmp_path: Path) -> None:
+def test_a_scrubbed_cache_has_all_that_was_a_number(kernel: LmKernel, tmp_path: Path) -> None:
     lm = Int8LanguageModel.load(write_model(tmp_path, make_tensors()), kernel)
-    cache = lm.new_cache(len(PROMPTS))
+    cache = lm.new_cache(len(PROMPTS), 40)
     lm.prefill(PROMPTS, cache)
     halves = cache.tensor.view(torch.float16)
     kept = halves.clone()

@@ -30,6 +30,7 @@ from worker.speech.lm.torch_model import LanguageModel, RMSNorm
 
 CPU = torch.device("cpu")
 CONFIG, TENSORS = config_of(), make_tensors()
+POSITIONS = CONFIG.max_position_embeddings
 PROMPTS = [[5, 6, 7, 8, 9], [11], [3, 2, 30]]  # of different lengths, the shortest not at an end
 
 
@@ -49,14 +50,14 @@ def close(ours: Tensor, theirs: Tensor) -> bool:
 
 
 def test_each_prompt_of_a_batch_ends_in_its_own_state(lm: LanguageModel) -> None:
-    states = lm.prefill(PROMPTS, lm.new_cache(3))
+    states = lm.prefill(PROMPTS, lm.new_cache(3, POSITIONS))
     assert states.shape == (3, CONFIG.hidden_size)
     for state, prompt in zip(states, PROMPTS, strict=True):
         assert close(state, expected(prompt))
 
 
 def test_a_step_gives_each_row_its_next_token_at_its_own_position(lm: LanguageModel) -> None:
-    cache = lm.new_cache(3)
+    cache = lm.new_cache(3, POSITIONS)
     lm.prefill(PROMPTS, cache)
     rows = [list(prompt) for prompt in PROMPTS]
     for step in range(4):
@@ -72,12 +73,14 @@ def test_all_positions_at_once_and_what_is_looked_at_of_the_cache(lm: LanguageMo
     ids = PROMPTS[0]
     positions = torch.arange(len(ids))[None]
     theirs = torch.from_numpy(hidden_states(TENSORS, CONFIG, ids)).float()
-    for length in (None, len(ids), 32):  # asked of the positions; just enough; more than enough
-        assert close(lm(torch.tensor([ids]), positions, lm.new_cache(1), length)[0], theirs)
+    for length in (len(ids), 32):  # just enough; more than enough
+        assert close(
+            lm(torch.tensor([ids]), positions, lm.new_cache(1, POSITIONS), length)[0], theirs
+        )
 
 
 def test_a_row_does_not_see_what_its_place_held_before(lm: LanguageModel) -> None:
-    cache = lm.new_cache(1)
+    cache = lm.new_cache(1, POSITIONS)
     lm.prefill([list(range(30))], cache)
     assert close(lm.prefill([PROMPTS[0]], cache)[0], expected(PROMPTS[0]))
     state = lm.step(torch.tensor([4]), torch.tensor([5]), cache, 32)
@@ -85,7 +88,7 @@ def test_a_row_does_not_see_what_its_place_held_before(lm: LanguageModel) -> Non
 
 
 def test_some_rows_of_a_cache_leave_the_others_alone(lm: LanguageModel) -> None:
-    cache = lm.new_cache(4)
+    cache = lm.new_cache(4, POSITIONS)
     lm.prefill([PROMPTS[0]], cache.rows(1, 1))
     lm.prefill(PROMPTS[1:], cache.rows(2, 2))
     assert cache.rows(1, 3).keys.shape[1] == 3
@@ -99,7 +102,7 @@ def test_some_rows_of_a_cache_leave_the_others_alone(lm: LanguageModel) -> None:
 def test_a_copied_row_goes_on_as_its_source_and_no_position_more_is_copied(
     lm: LanguageModel,
 ) -> None:
-    cache = lm.new_cache(3)
+    cache = lm.new_cache(3, POSITIONS)
     lm.prefill([PROMPTS[0]], cache.rows(2, 1))
     cache.keys[:, 0] = cache.values[:, 0] = 9
     cache.copy(2, 0, 5)
@@ -117,17 +120,15 @@ def test_a_new_cache_is_zeros_of_the_weights_kind(dtype: torch.dtype) -> None:
         assert part.shape == (2, 3, 7, 1, 32)
         assert part.dtype == dtype
         assert not part.any()
-    assert cache.positions == 7
 
 
-def test_a_cache_has_the_models_most_positions_or_those_asked_for(lm: LanguageModel) -> None:
-    assert lm.new_cache(1).positions == CONFIG.max_position_embeddings == 40
-    assert lm.new_cache(1, 17).positions == 17
+def test_a_cache_has_the_positions_that_are_asked_for(lm: LanguageModel) -> None:
+    assert lm.new_cache(2, 17).keys.shape[1:3] == (2, 17)
 
 
 def test_the_largest_position_can_be_used(lm: LanguageModel) -> None:
     ids = [token % 40 for token in range(40)]
-    cache = lm.new_cache(1)
+    cache = lm.new_cache(1, POSITIONS)
     lm.prefill([ids[:39]], cache)
     state = lm.step(torch.tensor(ids[39:]), torch.tensor([39]), cache, 40)
     assert close(state[0], expected(ids))
@@ -136,7 +137,7 @@ def test_the_largest_position_can_be_used(lm: LanguageModel) -> None:
 def test_logits_are_by_the_embedding_where_it_is_tied(lm: LanguageModel) -> None:
     hidden = torch.randn(2, 64, generator=torch.Generator().manual_seed(1))
     theirs = hidden @ TENSORS["model.embed_tokens.weight"].T
-    assert close(lm.logits(hidden), theirs)
+    assert close(lm.head(torch.arange(40))(hidden), theirs)
     chosen = torch.tensor([7, 0, 39])
     assert close(lm.head(chosen)(hidden), theirs[:, chosen])
 
@@ -149,7 +150,7 @@ def test_logits_are_by_a_head_of_its_own_where_the_file_has_one(tmp_path: Path, 
     lm = LanguageModel.load(folder, torch.float32, CPU)
     hidden = torch.randn(2, 64, generator=torch.Generator().manual_seed(1))
     theirs = hidden @ tensors["lm_head.weight"].T
-    assert close(lm.logits(hidden), theirs)
+    assert close(lm.head(torch.arange(40))(hidden), theirs)
     assert close(lm.head(torch.tensor([3]))(hidden), theirs[:, [3]])
 
 
@@ -202,7 +203,7 @@ def test_weights_are_of_the_kind_asked_for_and_not_to_be_trained(tmp_path: Path)
     assert {parameter.dtype for parameter in lm.parameters()} == {torch.bfloat16}
     assert not any(parameter.requires_grad for parameter in lm.parameters())
     assert not lm.training
-    state = lm.prefill([PROMPTS[0]], lm.new_cache(1))[0]
+    state = lm.prefill([PROMPTS[0]], lm.new_cache(1, POSITIONS))[0]
     assert state.dtype == torch.bfloat16
     assert (state.float() - expected(PROMPTS[0])).abs().mean() < 0.05
 
