@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from worker import cpu_info
 from worker.stand_ins import StandIns
 
 
@@ -31,16 +31,12 @@ def _later(name: str) -> ModuleType:
 
 
 def _cpuinfo() -> ModuleType:
+    """The one function of py-cpuinfo that the SDK calls, with the one value that it reads."""
     module = ModuleType("cpuinfo")
-    module.get_cpu_info = _processor  # type: ignore[attr-defined] # what the SDK calls
+    module.get_cpu_info = _processor  # type: ignore[attr-defined] # a stand-in's own
     return module
 
 
 def _processor() -> dict[str, str]:
-    """The processor as Linux names it, under cpuinfo's name for it; nothing where it has none."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return {}
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {"brand_raw": names[0]} if names else {}
+    name = cpu_info.model_name()
+    return {} if name is None else {"brand_raw": name}

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from worker import cpu_info
 from worker.serve import sdk_import
 
 PROBE = """
 import sys
 from importlib import import_module
-from worker import sdk
-sdk.lighten()
+from worker.serve import sdk_import
+sdk_import.lighten()
 import_module("runpod")
 assert not {"paramiko", "cpuinfo"} & set(sys.modules), "they were imported"
 from runpod.serverless.utils.rp_debugger import PROCESSOR
@@ -49,21 +50,10 @@ def test_a_module_is_imported_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("lines", "named"),
-    [
-        ("processor : 0\nmodel name : A: fast one\nmodel name : B\n", {"brand_raw": "A: fast one"}),
-        ("processor : 0\nBogoMIPS : 50\n", {}),  # as on Arm
-        (None, {}),  # no such file
-    ],
+    ("name", "told"), [("A: fast one", {"brand_raw": "A: fast one"}), (None, {})]
 )
 def test_the_processor_is_named_as_linux_names_it(
-    monkeypatch: pytest.MonkeyPatch, lines: str | None, named: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch, name: str | None, told: dict[str, str]
 ) -> None:
-    def read(path: Path, **_: object) -> str:
-        assert path == Path("/proc/cpuinfo")
-        if lines is None:
-            raise FileNotFoundError
-        return lines
-
-    monkeypatch.setattr(Path, "read_text", read)
-    assert sdk_import._cpuinfo().get_cpu_info() == named
+    monkeypatch.setattr(cpu_info, "model_name", lambda: name)
+    assert sdk_import._cpuinfo().get_cpu_info() == told

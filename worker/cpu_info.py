@@ -1,0 +1,27 @@
+"""What Linux says of this machine's processor in /proc/cpuinfo; nothing on other systems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def flags(path: Path = CPUINFO) -> frozenset[str]:
+    """The processor's extensions by Linux's names (avx512_vnni); empty where they are unknown."""
+    return frozenset((_first("flags", path) or "").split())
+
+
+def model_name(path: Path = CPUINFO) -> str | None:
+    """The processor's name; None where Linux gives none, as on Arm."""
+    return _first("model name", path)
+
+
+def _first(name: str, path: Path) -> str | None:
+    """The first processor's value of that name."""
+    try:
+        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    fields = (line.partition(":") for line in lines)
+    return next((value.strip() for field, _, value in fields if field.strip() == name), None)
