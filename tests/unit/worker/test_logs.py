@@ -160,6 +160,17 @@ def test_secrets_go_wherever_they_stand_and_each_of_them() -> None:
     assert (line["n"], line["no"], line["y"]) == (1, None, True)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_lacks_is_null(lines, number: float) -> None:
+    def refuse(constant: str) -> None:
+        pytest.fail(f"{constant} is not JSON")
+
+    record = logging.LogRecord("worker", logging.INFO, "", 0, "e", None, None)
+    record.fields = {"free": number, "stages": {"speech": [number, 0.5]}}
+    line = json.loads(JsonLines().format(record), parse_constant=refuse)
+    assert (line["free"], line["stages"]) == (None, {"speech": [None, 0.5]})
+
+
 def test_of_a_long_text_the_end_is_kept() -> None:
     assert shown_of("x" * TEXT_MAX) == "x" * TEXT_MAX
     assert shown_of("y" + "x" * TEXT_MAX) == "..." + "x" * TEXT_MAX
@@ -171,8 +182,8 @@ def test_of_a_long_text_the_end_is_kept() -> None:
 def test_a_traceback_is_shown_with_its_error(lines) -> None:
     try:
         int("what went wrong")
-    except ValueError:
-        log.exception("job failed", extra={"fields": {"code": "internal_error"}})
+    except ValueError as error:
+        event(logging.ERROR, "job failed", cause=error, code="internal_error")
     (line,) = lines()
     assert line["code"] == "internal_error"
     assert line["traceback"].splitlines()[-1] == (
@@ -182,7 +193,7 @@ def test_a_traceback_is_shown_with_its_error(lines) -> None:
 
 def test_a_stage_that_fails_has_its_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [10.0]
-    monkeypatch.setattr("worker.logs.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("worker.stopwatch.time.perf_counter", lambda: now[0])
     watch = Stopwatch()
     now[0] = 11.0
 
