@@ -41,7 +41,7 @@ class Concurrency:
             wanted = self._most
         self._begun = True
         if wanted != current:
-            event(logging.INFO, "concurrency", jobs=wanted, memory_free=free)
+            event(logging.INFO, "concurrency changed", jobs=wanted, memory_free=free)
         return min(wanted, self._most)
 
 

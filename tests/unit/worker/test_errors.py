@@ -28,6 +28,7 @@ CODES = {
     "MemoryShortError": "out_of_memory",
     "DeviceError": "device_failed",
     "SetupError": "setup_failed",
+    "InternalError": "internal_error",
 }
 
 

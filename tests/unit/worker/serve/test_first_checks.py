@@ -140,7 +140,7 @@ def test_what_a_check_finds_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         named("model", fail)()
     assert called == [True]
     fit, unfit = caplog.records
-    assert (fit.message, fit.levelname, fit.fields["check"]) == ("fit", "INFO", "gpu")
+    assert (fit.message, fit.levelname, fit.fields["check"]) == ("check passed", "INFO", "gpu")
     assert fit.fields["seconds"] >= 0
-    assert (unfit.message, unfit.levelname) == ("unfit", "ERROR")
+    assert (unfit.message, unfit.levelname) == ("check failed", "ERROR")
     assert unfit.fields == {"check": "model", "error": "OSError: first"}

@@ -33,7 +33,7 @@ from worker.logs import log, set_up_logging
 from worker.serve import runpod_handler
 from worker.serve.runpod_handler import Service, make_handler, make_stream_handler
 from worker.serve.shutdown import RunningJobs
-from worker.temp_folders import scratch_prefix
+from worker.temp_folders import temp_prefix
 
 LONG = 20.0  # seconds after which a test that waits has failed
 
@@ -584,7 +584,7 @@ def test_the_temporary_folder_is_the_workers_and_gone_afterwards(small, scratch:
     small.engine.before = lambda _s: seen.extend(path.name for path in scratch.iterdir())
     assert answer(small, job())["status"] == "success"
     assert len(set(seen)) == 1
-    assert seen[0].startswith(scratch_prefix())
+    assert seen[0].startswith(temp_prefix())
     assert not list(scratch.iterdir())
 
 

@@ -21,7 +21,7 @@ from worker.serve import concurrency as concurrency_module
 from worker.serve import shutdown
 from worker.serve.concurrency import Concurrency, host_memory_free
 from worker.serve.shutdown import RunningJobs
-from worker.temp_folders import scratch_prefix, sweep_scratch
+from worker.temp_folders import remove_abandoned_folders, temp_prefix
 
 
 class Memory:
@@ -100,11 +100,11 @@ def test_folders_of_killed_workers_are_swept_and_no_others(
     gone = subprocess.Popen(["true"])
     gone.wait()
     kept = [f"spark-tts-{os.getppid()}-a", "spark-tts-notes", "other"]
-    swept = [f"spark-tts-{gone.pid}-a", f"{scratch_prefix()}old"]
+    swept = [f"spark-tts-{gone.pid}-a", f"{temp_prefix()}old"]
     for name in kept + swept:
         (tmp_path / name).mkdir()
         (tmp_path / name / "speech.wav").touch()
-    sweep_scratch()
+    remove_abandoned_folders()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
 
 
@@ -160,7 +160,7 @@ def test_after_a_short_start_the_number_is_raised_when_there_is_plenty() -> None
 def test_a_change_is_told_and_no_change_is_not(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "worker")
     concurrency(0.05, 8)
-    told = [record.fields for record in caplog.records if record.message == "concurrency"]
+    told = [record.fields for record in caplog.records if record.message == "concurrency changed"]
     assert told == [{"jobs": 4, "memory_free": 0.05}]
 
 
@@ -434,9 +434,9 @@ def test_a_folder_whose_name_has_no_process_is_kept(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name in ("spark-tts-my-notes", f"other-{os.getpid()}-a"):
         (tmp_path / name).mkdir()
-    sweep_scratch()
+    remove_abandoned_folders()
     assert len(list(tmp_path.iterdir())) == 2
-    assert scratch_prefix() == f"spark-tts-{os.getpid()}-"
+    assert temp_prefix() == f"spark-tts-{os.getpid()}-"
 
 
 def test_what_runs_in_no_task_is_not_counted() -> None:

@@ -1,0 +1,20 @@
+"""python -m worker: load everything, then take RunPod jobs.
+
+The SDK's own arguments work: --test_input JSON, --rp_serve_api, --rp_api_port and the rest.
+"""
+
+from __future__ import annotations
+
+from volume.stops import hear_stops
+
+if __name__ == "__main__":  # before the imports below, which take seconds on a volume
+    hear_stops()
+
+import sys
+
+from worker.serve.shutdown import end_forks_with_this_process
+from worker.serve.startup import main
+
+if __name__ == "__main__":
+    end_forks_with_this_process()
+    sys.exit(main())
