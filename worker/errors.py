@@ -99,7 +99,7 @@ class StorageError(WorkerError):
 class NotFoundError(StorageError):
     """Nothing is stored under that key.
 
-    Check the name; the operator should see what removes files from the bucket.
+    Check the name; the operator should see that nothing deletes the file while it is needed.
     """
 
     code = "not_found"
