@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from worker.logs import TEXT_MAX, JsonLines, event, lines_of, log, set_up_logging
-from worker.stopwatch import Stopwatch
 
 SECRET = "wJalrXUtnFEMI-secret"
 URL = "https://b.example/output/a.wav?X-Amz-Signature=abc&X-Amz-Credential=k"
@@ -63,16 +62,6 @@ def test_neither_signatures_nor_passwords_nor_secrets(lines) -> None:
 def test_a_line_is_bounded() -> None:
     record = logging.LogRecord("worker", logging.INFO, "", 0, "x" * 1_000_000, None, None)
     assert len(JsonLines().format(record)) < TEXT_MAX + 300
-
-
-def test_a_stage_is_reached_once_and_its_time_adds_up() -> None:
-    watch = Stopwatch()
-    watch.mark("first")
-    first = watch.seconds["first"]
-    watch.mark("first")
-    for _ in range(2):
-        watch.add("audio", 1.5)
-    assert watch.seconds == {"first": first, "audio": 3.0}
 
 
 def test_the_line_says_when(lines) -> None:
@@ -189,27 +178,6 @@ def test_a_traceback_is_shown_with_its_error(lines) -> None:
     assert line["traceback"].splitlines()[-1] == (
         "ValueError: invalid literal for int() with base 10: 'what went wrong'"
     )
-
-
-def test_a_stage_that_fails_has_its_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [10.0]
-    monkeypatch.setattr("worker.stopwatch.time.perf_counter", lambda: now[0])
-    watch = Stopwatch()
-    now[0] = 11.0
-
-    def fail() -> None:
-        with watch("audio"):
-            now[0] = 13.0
-            raise ValueError("x")
-
-    with pytest.raises(ValueError, match="x"):
-        fail()
-    with watch("audio"):
-        now[0] = 13.5
-    assert watch.seconds == {"audio": 2.5}
-    assert watch.total == 3.5
-    watch.mark("first")
-    assert watch.seconds["first"] == 3.5
 
 
 UNREAD = """
