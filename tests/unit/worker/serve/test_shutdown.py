@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -128,7 +129,7 @@ def test_at_a_signal_no_job_is_taken_and_those_that_run_are_waited_for(
     assert sdk.running.reason == name
     assert not sdk.running.broken
     (last,) = last_resort
-    assert (last.seconds, last.then, last.started) == (40, shutdown._leave_at_once, True)
+    assert (last.seconds, last.then, last.started) == (40, shutdown._end_by_force, True)
 
 
 def test_a_job_that_was_taken_before_the_signal_and_begins_after_it_is_waited_for(
@@ -247,8 +248,34 @@ def test_what_does_not_listen_is_ended_by_force_with_its_children(
         "worker.serve.shutdown.multiprocessing.active_children", lambda: [Child()] * 2
     )
     monkeypatch.setattr("worker.serve.shutdown.os._exit", order.append)
-    shutdown._leave_at_once()
+    shutdown._end_by_force()
     assert order == ["child", "child", 1]
+
+
+def test_a_process_that_hangs_is_ended_by_force_with_its_children() -> None:
+    """As a thread does that waits for a driver: nothing cancels it, and no handler runs."""
+    script = (
+        "import asyncio, multiprocessing, os, signal, time\n"
+        "from worker.logs import set_up_logging\n"
+        "from worker.serve import shutdown\n"
+        "shutdown.FORCED_END_SECONDS = 0.2\n"
+        "set_up_logging('INFO')\n"
+        "multiprocessing.get_context('fork').Process(target=time.sleep, args=[60]).start()\n"
+        "async def run():\n"
+        "    shutdown.RunningJobs(drain_seconds=0.1).listen_for_the_end()\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    await asyncio.sleep(0.01)\n"
+        "    time.sleep(60)\n"
+        "asyncio.run(run())\n"
+    )
+    # The output ends with the last process that has it, within the child's 60 s.
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[4], text=True, capture_output=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert events == ["draining", "ended by force"]
 
 
 def test_what_runs_in_no_task_is_not_counted() -> None:
