@@ -1,7 +1,7 @@
 """How values and URLs from strangers are shown in messages and in the log.
 
 A URL's query may be a key to the file, as a pre-signed one's is, and a password may stand before
-its host. Neither is shown; where the two cannot be told apart, rather too little is shown.
+its host. Neither is shown; where it is unclear which is which, less is shown rather than more.
 """
 
 from __future__ import annotations

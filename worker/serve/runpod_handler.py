@@ -240,5 +240,5 @@ def _for_the_user(error: Exception, job_id: str) -> WorkerError:
 
 
 def _error_answer(error: WorkerError) -> Answer:
-    told = {"code": error.code, "message": error.message, "field": error.field}
-    return {"error": json.dumps(told)}
+    text = json.dumps({"code": error.code, "message": error.message, "field": error.field})
+    return {"error": text}

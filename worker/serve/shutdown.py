@@ -62,13 +62,13 @@ class RunningJobs:
         if self._loop is not None:
             return
         self._loop = asyncio.get_running_loop()
-        theirs = signal.getsignal(signal.SIGTERM)
-        if callable(theirs):
-            self._stop_taking = lambda: _call(theirs)
+        sdk_handler = signal.getsignal(signal.SIGTERM)
+        if callable(sdk_handler):
+            self._stop_taking = lambda: _call(sdk_handler)
         for name in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(name, self._end, signal.Signals(name).name)
-        # One that came between the SDK's handler and ours has told the SDK alone.
-        alive = getattr(getattr(theirs, "__self__", None), "is_alive", None)
+        # A signal that came after the SDK's handler was set and before ours has reached it alone.
+        alive = getattr(getattr(sdk_handler, "__self__", None), "is_alive", None)
         if alive is not None and not alive():
             self._end(signal.SIGTERM.name)
 
@@ -109,18 +109,18 @@ def end_forks_with_this_process() -> None:
 
     Pings that went on would name the killed worker's jobs, and RunPod would wait for them.
     """
-    ours, libc = os.getpid(), ctypes.CDLL(None)
+    parent, libc = os.getpid(), ctypes.CDLL(None)
 
     def in_child() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != ours:  # it has been killed before that
+        if os.getppid() != parent:  # it has been killed meanwhile
             os._exit(1)
 
     os.register_at_fork(after_in_child=in_child)
 
 
-def _call(theirs: Callable[[int, FrameType | None], object]) -> None:
-    theirs(signal.SIGTERM, None)
+def _call(handler: Callable[[int, FrameType | None], object]) -> None:
+    handler(signal.SIGTERM, None)
 
 
 def _end_by_force() -> None:

@@ -229,9 +229,9 @@ def _has_queue() -> bool:
     return bool(os.environ.get("RUNPOD_WEBHOOK_GET_JOB"))
 
 
-def _set_sdk_log_level(ours: str) -> None:
+def _set_sdk_log_level(log_level: str) -> None:
     """Set the SDK's log level, which it reads when it is imported.
 
     Its own default prints whole answers, and with them signed URLs that anyone may open.
     """
-    os.environ.setdefault("RUNPOD_LOG_LEVEL", _SDK_LEVELS.get(ours, "INFO"))
+    os.environ.setdefault("RUNPOD_LOG_LEVEL", _SDK_LEVELS.get(log_level, "INFO"))
