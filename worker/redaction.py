@@ -62,18 +62,24 @@ def _without_user_and_query(url: str) -> str:
     scheme, mark, rest = url.partition("://")
     if not mark:
         scheme, rest = "", url
-    if _QUERY.search(scheme):
-        return f"{_QUERY.split(scheme, maxsplit=1)[0]}?{_HIDDEN}"
+    shown = _without_query(scheme, certain=False)
+    if shown != scheme:  # the "://" stands within the query
+        return shown
     host = _END_OF_HOST.split(rest, maxsplit=1)[0]
     before, at, after = rest.rpartition("@")
     if at and (":" in host.partition("@")[0] or "://" in rest or (mark and "@" in host)):
         if _QUERY.search(before):
             return f"{scheme}{mark}{_HIDDEN}"
         mark, rest = f"{mark}{_HIDDEN}@", after
-    query = _QUERY.search(rest)
-    if query and (mark or "=" in rest[query.end() :]):
-        rest = f"{rest[: query.start()]}{query[0]}{_HIDDEN}"
-    return f"{scheme}{mark}{rest}"
+    return f"{scheme}{mark}{_without_query(rest, certain=bool(mark))}"
+
+
+def _without_query(text: str, *, certain: bool) -> str:
+    """A text up to its query or fragment; where it is not certain to have one, this needs a "="."""
+    mark = _QUERY.search(text)
+    if mark is None or not (certain or "=" in text[mark.end() :]):
+        return text
+    return f"{text[: mark.start()]}{mark[0]}{_HIDDEN}"
 
 
 class _JsonRepr(reprlib.Repr):

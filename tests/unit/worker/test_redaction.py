@@ -85,6 +85,7 @@ def test_a_url_is_shown_without_its_user_and_query(url: str, shown: str) -> None
         ("//b.s3.amazonaws.com/k?X-Amz-Signature=abc", "//b.s3.amazonaws.com/k?..."),
         ("k?X-Amz-Signature=abc&next=https://example.com/a", "k?..."),
         ("https://a.example/b or https://me:word@c.example", "https://...@c.example"),
+        ("is it #3? see https://a.example/b?c", "is it #3? see https://a.example/b?..."),
     ],
 )
 def test_what_may_be_a_secret_of_a_url_is_hidden(url: str, shown: str) -> None:
