@@ -88,8 +88,9 @@ class Settings(BaseSettings):
     )
     spark_dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
-        description="Precision of the language model. auto: int8 on a CPU with AVX512-VNNI; else "
-        "bfloat16 where the device has it in hardware; else float32.",
+        description="Precision of the language model. auto: bfloat16 on a GPU; on a CPU int8 where "
+        "it has AVX512-VNNI and the kernel can be built, else bfloat16 where it computes in that, "
+        "else float32. int8 is for CPUs alone.",
     )
     whisperx_languages: str = Field(
         "en,zh",

@@ -12,6 +12,7 @@ import pytest
 from worker.temp_folders import remove_abandoned_folders, temp_prefix
 
 
+@pytest.mark.slow("starts a process")
 def test_folders_of_killed_workers_are_swept_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -252,30 +253,42 @@ def test_what_does_not_listen_is_ended_by_force_with_its_children(
     assert order == ["child", "child", 1]
 
 
-def test_a_process_that_hangs_is_ended_by_force_with_its_children() -> None:
-    """As a thread does that waits for a driver: nothing cancels it, and no handler runs."""
-    script = (
-        "import asyncio, multiprocessing, os, signal, time\n"
-        "from worker.logs import set_up_logging\n"
-        "from worker.serve import shutdown\n"
-        "shutdown.FORCED_END_SECONDS = 0.2\n"
-        "set_up_logging('INFO')\n"
-        "multiprocessing.get_context('fork').Process(target=time.sleep, args=[60]).start()\n"
-        "async def run():\n"
-        "    shutdown.RunningJobs(drain_seconds=0.1).listen_for_the_end()\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    await asyncio.sleep(0.01)\n"
-        "    time.sleep(60)\n"
-        "asyncio.run(run())\n"
-    )
-    # The output ends with the last process that has it, within the child's 60 s.
+HANGS = """
+import asyncio, logging, multiprocessing, os, signal, sys, time
+from worker.serve import shutdown
+from worker.serve.shutdown import RunningJobs
+from worker.logs import set_up_logging
+
+def pings():
+    time.sleep(60)
+
+set_up_logging("INFO")
+shutdown.FORCED_END_SECONDS = 0.3
+
+async def loop():
+    multiprocessing.Process(target=pings).start()  # before signals are heard, as the SDK does
+    RunningJobs(drain_seconds=0.2).listen_for_the_end()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.sleep(0.05)
+    time.sleep(60)  # as a call into a driver that does not come back
+
+asyncio.run(loop())
+"""
+
+
+@pytest.mark.slow("starts a process")
+def test_a_worker_that_hangs_is_ended_by_force_after_its_drain() -> None:
+    """The process itself, whose loop no longer runs, and what it has begun."""
+    begun = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", HANGS],
         cwd=Path(__file__).parents[4], text=True, capture_output=True, timeout=30, check=False,
     )  # fmt: skip
-    assert done.returncode == 1
-    events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
-    assert events == ["draining", "ended by force"]
+    assert done.returncode == 1, done.stderr
+    # The output ends with the last process that has it.
+    assert 0.5 <= time.monotonic() - begun < 20
+    names = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert names == ["draining", "ended by force"]
 
 
 def test_what_runs_in_no_task_is_not_counted() -> None:
@@ -291,6 +304,7 @@ def test_what_runs_in_no_task_is_not_counted() -> None:
     assert not cancellation.cancelled
 
 
+@pytest.mark.slow("starts a process")
 def test_what_is_forked_ends_with_a_worker_that_is_killed() -> None:
     """The SDK's pings would name its jobs for ever, and the platform would wait for them."""
     script = (
