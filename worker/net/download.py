@@ -23,10 +23,10 @@ from worker.atomic_write import replacing
 from worker.cancellation import Cancellation
 from worker.errors import DownloadError
 from worker.net.public_addresses import is_public, literal_address
+from worker.redaction import URL_MAX, redact_url
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CHUNK_BYTES = 1 << 16
-_SHOWN_CHARACTERS = 200
 
 
 LOOKUPS = 32  # names that are asked for at once, those included whose download was given up
@@ -114,25 +114,25 @@ async def fetch(
                 await _follow(target, part, limits, field)
     except TimeoutError:
         raise DownloadError(
-            f"{_shown(target)} took longer than {limits.seconds:g} s", field=field
+            f"{redact_url(str(target))} took longer than {limits.seconds:g} s", field=field
         ) from None
     except aiohttp.ClientSSLError:
         raise DownloadError(
-            f"{_shown(target)}: the server's certificate is not trusted", field=field
+            f"{redact_url(str(target))}: the server's certificate is not trusted", field=field
         ) from None
     except aiohttp.ClientConnectorError:
         raise DownloadError(
-            f"{_shown(target)}: the server cannot be reached", field=field
+            f"{redact_url(str(target))}: the server cannot be reached", field=field
         ) from None
     except aiohttp.ClientError as error:
         raise DownloadError(
-            f"{_shown(target)}: the server's answer broke off or cannot be understood "
+            f"{redact_url(str(target))}: the server's answer broke off or cannot be understood "
             f"({type(error).__name__})",
             field=field,
         ) from None
     except OSError as error:
         raise DownloadError(
-            f"{_shown(target)} could not be stored: {error.strerror}", field=field
+            f"{redact_url(str(target))} could not be stored: {error.strerror}", field=field
         ) from None
     return into
 
@@ -241,7 +241,7 @@ def _next_hop(answer: aiohttp.ClientResponse, limits: Limits, field: str | None)
     except ValueError:
         joined = ""
     if not joined or "\\" in location:
-        raise DownloadError(f"{_shown(answer.url)} redirects to no URL", field=field)
+        raise DownloadError(f"{redact_url(str(answer.url))} redirects to no URL", field=field)
     return _checked(joined, limits, field)
 
 
@@ -249,7 +249,7 @@ async def _store(
     answer: aiohttp.ClientResponse, part: Path, limits: Limits, field: str | None
 ) -> None:
     """Write the body to `part`; refuse errors, packed bodies and more than max_bytes."""
-    shown = _shown(answer.url)
+    shown = redact_url(str(answer.url))
     if answer.status != 200:
         raise DownloadError(f"{shown}: the server answered {answer.status}", field=field)
     if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
@@ -297,11 +297,4 @@ def _checked(url: str, limits: Limits, field: str | None) -> URL:
 
 
 def _not_public(host: str, field: str | None) -> DownloadError:
-    return DownloadError(
-        f"the host {host[:_SHOWN_CHARACTERS]} is not on the public internet", field=field
-    )
-
-
-def _shown(url: URL) -> str:
-    """Give the URL without its query, which may hold a signature."""
-    return str(url.with_query(None).with_fragment(None))[:_SHOWN_CHARACTERS]
+    return DownloadError(f"the host {host[:URL_MAX]} is not on the public internet", field=field)

@@ -10,12 +10,12 @@ from http.client import HTTPException
 from types import MappingProxyType
 from typing import Any
 from urllib.error import URLError
-from urllib.parse import urlsplit
 
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from worker.errors import NotFoundError, StorageError
+from worker.redaction import origin
 
 _RIGHTS = "s3:GetObject, s3:PutObject and s3:ListBucket on the bucket of S3_BUCKET_NAME"
 _LATER = "try again later"
@@ -169,7 +169,7 @@ def refusal(
     if elsewhere and region != place.region and re.fullmatch(r"[a-z0-9-]{2,40}", region):
         now = f"not in {place.region}" if place.region_is_set else "and AWS_REGION is not set"
         return StorageError(f"{what}: the bucket is in {region}, {now}; set AWS_REGION={region}")
-    leads = _address(headers.get("location", ""))
+    leads = origin(headers.get("location", ""))
     if 300 <= status < 400 and leads and place.endpoint:
         return StorageError(
             f"{what}: AWS_ENDPOINT_URL is redirected to {leads}; set it to that, or check it and "
@@ -205,18 +205,6 @@ def _code(response: Mapping[str, Any]) -> tuple[str, int]:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", code):
         code = str(status)
     return code, status or (int(code) if code.isdigit() else 0)
-
-
-def _address(location: str) -> str:
-    """Scheme and host of a Location header: no path and no query, which may hold anything."""
-    try:
-        parts = urlsplit(location)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return ""
-    if parts.scheme not in {"http", "https"} or not host or not re.fullmatch(r"[\w.:-]+", host):
-        return ""
-    return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
 
 
 def _failure(error: Exception, place: Place) -> str | None:  # noqa: PLR0911 - a table
