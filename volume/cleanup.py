@@ -1,4 +1,4 @@
-"""Removes environments and models that no current lock names, never one in use."""
+"""Removes environments and models that are not pinned, never one in use."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def candidates(layout: Layout, keep: set[Path]) -> list[Path]:
 
 
 def collect(layout: Layout, keep: set[Path], *, dry_run: bool, timing: Timing) -> list[Removal]:
-    """Remove what no lock names and nobody uses, and what dead installers left behind.
+    """Remove what is not pinned and nobody uses, and what dead installers left behind.
 
     Users are looked for during `timing.takeover` seconds.
 

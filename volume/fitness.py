@@ -8,16 +8,16 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from volume.errors import DamagedError, LockError
-from volume.pins import WheelLock
+from volume.errors import DamagedError, PinError
+from volume.pins import PinnedWheel
 from volume.process import run_child
 
 # The C++ ABI that a wheel beside torch was built for, as flash-attn's file names say it.
 ABI = re.compile(r"cxx11abi(TRUE|FALSE)", re.IGNORECASE)
 
 
-def check_abi(wheels: Iterable[WheelLock], site: Path) -> None:
-    """Raise LockError when a wheel is for another C++ ABI than the torch in `site`.
+def check_abi(wheels: Iterable[PinnedWheel], site: Path) -> None:
+    """Raise PinError when a wheel is for another C++ ABI than the torch in `site`.
 
     Such a wheel installs and then cannot be imported: torch 2.6's builds differ in their ABI.
     DamagedError when torch itself cannot be imported. Without such wheels torch is not asked.
@@ -34,8 +34,8 @@ def check_abi(wheels: Iterable[WheelLock], site: Path) -> None:
     own = outcome.output.split()[-1].upper()
     for wheel, built_for in tagged:
         if built_for != own:
-            raise LockError(
-                f"{wheel.file} cannot be loaded beside the locked torch, whose "
-                f"_GLIBCXX_USE_CXX11_ABI is {own.capitalize()}: lock the build of {wheel.name} "
+            raise PinError(
+                f"{wheel.file} cannot be loaded beside the pinned torch, whose "
+                f"_GLIBCXX_USE_CXX11_ABI is {own.capitalize()}: pin the build of {wheel.name} "
                 f"with cxx11abi{own} in its name"
             )

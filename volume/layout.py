@@ -1,7 +1,7 @@
 """The folders under SparkTTS-serverless/ on the network volume, and nothing about their making.
 
     /runpod-volume/SparkTTS-serverless/
-      envs/<digest of the wheel lock>/site-packages/    installed once, never changed
+      envs/<digest of the pinned wheels>/site-packages/ installed once, never changed
       models/<name>@<revision>/                         as published, every file checked
       models/<name>@<revision>/prepared-<recipe>/       what the worker loads
       voices/<sha256 of audio>.safetensors              token cache
@@ -22,8 +22,8 @@ from pathlib import Path
 ROOT = "SparkTTS-serverless"
 # The number is that of the recipe: whoever changes what is written there gives it a new one.
 PREPARED = "prepared-1"
-MODEL_LOCK = Path(__file__).parent / "pins" / "models.json"
-WHEEL_LOCK = Path(__file__).parent / "pins" / "environment.json"
+MODEL_PINS = Path(__file__).parent / "pins" / "models.json"
+ENVIRONMENT_PINS = Path(__file__).parent / "pins" / "environment.json"
 
 
 class LayoutError(LookupError):
@@ -43,7 +43,7 @@ class Layout:
 
     @property
     def environments(self) -> Path:
-        """One folder for each wheel lock ever installed."""
+        """One folder for each set of pinned wheels ever installed."""
         return self.root / "envs"
 
     @property
@@ -83,16 +83,16 @@ class Layout:
     def model(self, name: str) -> Path:
         """Return the folder of a model, given as NAME or NAME@REVISION.
 
-        NAME alone means the locked revision, or the only one where the lock does not name it.
-        Raises LayoutError when it is not installed, or several are and none is locked.
+        NAME alone means the pinned revision, or the only one where none is pinned.
+        Raises LayoutError when it is not installed, or several are and none is pinned.
         """
         if "@" in name:
             found = [self.models / name]
         else:
-            locked = locked_revision(name)
+            pinned = pinned_revision(name)
             found = (
-                [self.models / f"{name}@{locked}"]
-                if locked
+                [self.models / f"{name}@{pinned}"]
+                if pinned
                 else sorted(p for p in self.models.glob(f"{name}@*") if p.is_dir())
             )
         found = [path for path in found if path.is_dir()]
@@ -107,14 +107,14 @@ class Layout:
         raise LayoutError(f"several revisions of model {name!r} are installed; name one: {names}")
 
 
-def locked_revision(name: str) -> str | None:
+def pinned_revision(name: str) -> str | None:
     """Return the revision that pins/models.json gives the model, or None where it names none."""
-    models = json.loads(MODEL_LOCK.read_text())["models"]
+    models = json.loads(MODEL_PINS.read_text())["models"]
     entry = models.get(name)
     return str(entry["revision"]) if entry else None
 
 
-def locked_wheel(name: str) -> str | None:
+def pinned_wheel(name: str) -> str | None:
     """Return the file name that pins/environment.json gives the wheel, or None for no such one."""
-    wheels = json.loads(WHEEL_LOCK.read_text())["wheels"]
+    wheels = json.loads(ENVIRONMENT_PINS.read_text())["wheels"]
     return next((str(wheel["file"]) for wheel in wheels if wheel["name"] == name), None)

@@ -24,7 +24,7 @@ BYTES_MAX = 64 << 20  # of a manifest: a quarter of a million files
 class FileEntry:
     """One file: `path` below its folder with forward slashes, bytes, and sha256.
 
-    A lock may not know the size or the sha256 of a file; a manifest always does.
+    Pins may not know the size or the sha256 of a file; a manifest always does.
     """
 
     path: str

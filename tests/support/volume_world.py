@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.support.faulty_http import FaultyServer
-from tests.support.hub_server import hub_lock, hub_of
-from tests.support.index_server import Wheel, index_of, make_wheel, write_locks
+from tests.support.hub_server import hub_of, hub_pins
+from tests.support.index_server import Wheel, index_of, make_wheel, write_pins
 from volume.layout import Layout
-from volume.pins import EnvironmentLock, ModelLock, load_environment_lock, load_model_lock
+from volume.pins import PinnedEnvironment, PinnedModel, pinned_environment, pinned_model
 
 REPOSITORY = "someone/small"
 ROOT = Path(__file__).parents[2]
@@ -39,12 +39,12 @@ class World:
         return replace(self, layout=Layout(mount))
 
     @property
-    def environment(self) -> EnvironmentLock:
-        return load_environment_lock(self.locks)
+    def environment(self) -> PinnedEnvironment:
+        return pinned_environment(self.locks)
 
     @property
-    def model(self) -> ModelLock:
-        return load_model_lock("small", self.locks)
+    def model(self) -> PinnedModel:
+        return pinned_model("small", self.locks)
 
     @property
     def environment_folder(self) -> Path:
@@ -143,6 +143,6 @@ def world(folder: Path, mount: Path | None = None, size: int = 60_000) -> Iterat
     mount.mkdir(exist_ok=True)
     index, hub = index_of(wheels, outside), hub_of({REPOSITORY: files})
     with index.running(), hub.running():
-        models = {"small": hub_lock(REPOSITORY, files, unknown=("LLM/tokenizer.json",))}
-        write_locks(folder / "locks", index, wheels, outside, models)
+        models = {"small": hub_pins(REPOSITORY, files, unknown=("LLM/tokenizer.json",))}
+        write_pins(folder / "locks", index, wheels, outside, models)
         yield World(Layout(mount), folder / "locks", index, hub, [*wheels, *outside], files)

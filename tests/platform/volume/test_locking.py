@@ -10,7 +10,7 @@ from tests.support.faulty_http import sha256
 from tests.support.index_server import index_of, make_wheel
 from tests.support.volume_world import World
 from volume.__main__ import find_uv
-from volume.pinning.environment import write_environment_lock
+from volume.pinning.environment import pin_environment
 
 SOURCE = """
 python = "3.11"
@@ -46,7 +46,7 @@ def test_a_lock_is_resolved_read_from_the_wheels_and_installed(
         locks = tmp_path / "made"
         locks.mkdir()
         (locks / "models.json").write_text('{"models": {}}')
-        write_environment_lock(find_uv(), source, locks / "environment.json")
+        pin_environment(find_uv(), source, locks / "environment.json")
 
         lock = {
             w["name"]: w for w in json.loads((locks / "environment.json").read_text())["wheels"]
@@ -74,4 +74,4 @@ def test_a_stated_wheel_that_nothing_asks_for_is_refused(
         text = SOURCE.format(url=index.url, sha256="0" * 64).replace(', "fast==2.0"', "")
         source.write_text(text)
         with pytest.raises(ValueError, match=r"resolved without: fast-2\.0"):
-            write_environment_lock(find_uv(), source, tmp_path / "environment.json")
+            pin_environment(find_uv(), source, tmp_path / "environment.json")

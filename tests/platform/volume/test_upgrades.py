@@ -5,8 +5,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tests.support.hub_server import hub_lock
-from tests.support.index_server import index_of, make_wheel, write_locks
+from tests.support.hub_server import hub_pins
+from tests.support.index_server import index_of, make_wheel, write_pins
 from tests.support.volume_world import REPOSITORY, World
 
 WORKER = b"""
@@ -26,8 +26,8 @@ def release(here: World, folder: Path, version: str):
     files = {"part_late.py": value, "part_later.py": value, "serve.py": WORKER}
     wheel = make_wheel("late", version, files)
     server = index_of([wheel], [])
-    models = {"small": hub_lock(REPOSITORY, here.model_files)}
-    return server, lambda: write_locks(folder, server, [wheel], [], models)
+    models = {"small": hub_pins(REPOSITORY, here.model_files)}
+    return server, lambda: write_pins(folder, server, [wheel], [], models)
 
 
 def test_an_old_worker_goes_on_while_a_new_release_installs_and_gc_waits_for_it(

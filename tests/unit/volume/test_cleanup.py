@@ -1,4 +1,4 @@
-"""gc: what no lock names goes, what anybody uses stays, whenever its user came."""
+"""gc: what is not pinned goes, what anybody uses stays, whenever its user came."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ import pytest
 from tests.support.volume_parts import FILES, UNKNOWN, Parts, parts
 from volume import __main__ as cli
 from volume.cleanup import Removal
-from volume.errors import DamagedError, LockError, NotMountedError
+from volume.errors import DamagedError, NotMountedError, PinError
 from volume.layout import PREPARED, Layout
 from volume.lease import Timing
-from volume.pins import LOCKS
+from volume.pins import PINS
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
 
 
 def volume(here: Parts, *arguments: str) -> int:
-    return cli.main(["--locks", str(here.installer.locks), *arguments])
+    return cli.main(["--locks", str(here.installer.pins), *arguments])
 
 
 def spoil(path: Path) -> None:
@@ -76,11 +76,11 @@ def test_the_options_reach_the_installer(here: Parts, monkeypatch: pytest.Monkey
     assert told.timing == Timing(heartbeat=2.0, takeover=7.0)
     assert told.attempts == 4
     assert told.wheelhouse == Path("house")
-    assert told.locks == here.installer.locks
+    assert told.pins == here.installer.pins
     assert default.timing == Timing(heartbeat=5.0, takeover=60.0, poll=1.0)
     assert default.attempts == 5
     assert default.wheelhouse is None
-    assert default.locks == LOCKS
+    assert default.pins == PINS
     assert default.layout == Layout(here.layout.mount)
 
 
@@ -102,8 +102,8 @@ def three(here: Parts) -> Path:
     small = {"source": "hub", "revision": "1", "licence": "MIT", "files": []}
     big = small | {"aligners": {"en": "ear-en", "zh": "ear-zh"}}
     models = {"Spark-TTS-0.5B": big, "ear-en": small, "ear-zh": small, "small": small}
-    (here.installer.locks / "models.json").write_text(json.dumps({"models": models}))
-    return here.installer.locks
+    (here.installer.pins / "models.json").write_text(json.dumps({"models": models}))
+    return here.installer.pins
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_without_a_name_the_settings_say_which_models(
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    assert [lock.name for lock in cli.asked_models(None, three)] == names
-    assert [lock.name for lock in cli.asked_models(["ear-zh"], three)] == ["ear-zh"]
+    assert [lock.name for lock in cli.models_to_install(None, three)] == names
+    assert [lock.name for lock in cli.models_to_install(["ear-zh"], three)] == ["ear-zh"]
 
 
 # run.
@@ -196,7 +196,7 @@ def test_verify_names_each_bad_file_and_ends_with_6_whatever_comes_last(
 def test_what_is_mended_is_looked_at_again_and_clean(
     here: Parts, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here.change_lock(prepared=True)
+    here.change_pins(prepared=True)
     assert volume(here, "install") == 0
     spoil(here.environment_folder / "site-packages" / "fast.py")
     spoil(here.model_folder / "config.json")
@@ -275,7 +275,7 @@ def test_gc_watches_as_long_as_it_is_told(here: Parts, monkeypatch: pytest.Monke
     ("error", "status"),
     [
         (DamagedError("why"), 6),
-        (LockError("why"), 2),
+        (PinError("why"), 2),
         (OSError(errno.ENOSPC, "No space left"), 5),
         (OSError(errno.EROFS, "Read-only"), 4),
         (OSError(errno.EIO, "I/O error"), 1),

@@ -147,7 +147,7 @@ def test_a_bit_that_flips_in_a_manifests_own_words_is_damage(
 
 
 def test_what_was_prepared_is_not_part_of_the_published(here: Parts) -> None:
-    here.change_lock(prepared=True)
+    here.change_pins(prepared=True)
     folder = install_model(here.installer, here.model)
     spoil(folder / PREPARED / "fast.bin")
     assert look(here).damaged == ()
@@ -192,7 +192,7 @@ def test_without_manifests_the_new_ones_name_every_file(here: Parts, model: Path
 def test_where_the_lock_knows_every_file_lost_manifests_cost_no_download(
     here: Parts, model: Path
 ) -> None:
-    here.change_lock(files=[vars(file) for file in scan(model)])
+    here.change_pins(files=[vars(file) for file in scan(model)])
     (model / MANIFEST).unlink()
     (model / TWIN).unlink()
     repair_model(here.installer, here.model, look(here))
@@ -278,7 +278,7 @@ def test_a_full_volume_is_told_as_such(
 
 
 def test_what_was_prepared_is_made_again_and_the_bad_file_replaced(here: Parts) -> None:
-    here.change_lock(prepared=True)
+    here.change_pins(prepared=True)
     folder = install_model(here.installer, here.model) / PREPARED
     before = spoil(folder / "fast.bin")
     here.programs.ran.clear()
@@ -290,7 +290,7 @@ def test_what_was_prepared_is_made_again_and_the_bad_file_replaced(here: Parts) 
 
 
 def test_what_a_killed_repair_had_prepared_is_no_hindrance(here: Parts) -> None:
-    here.change_lock(prepared=True)
+    here.change_pins(prepared=True)
     folder = install_model(here.installer, here.model) / PREPARED
     (here.layout.cache / f"{here.model.resource}-{PREPARED}" / "00000000" / "repair").mkdir(
         parents=True

@@ -29,7 +29,7 @@ LOCKED = {
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lock = tmp_path / "models.json"
     lock.write_text(json.dumps({"models": LOCKED}))
-    monkeypatch.setattr(fitness_checks, "MODEL_LOCK", lock)
+    monkeypatch.setattr(fitness_checks, "MODEL_PINS", lock)
     folder = tmp_path / "mine@1"
     (folder / "a").mkdir(parents=True)
     (folder / "a" / "weights").write_bytes(b"1234")
@@ -39,7 +39,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_model_of_the_locked_sizes_is_fit(model: Path) -> None:
     check_model(model)
-    (model / "more").touch()  # beside what the lock names: prepared files
+    (model / "more").touch()  # beside what is pinned: prepared files
     check_model(model)
 
 

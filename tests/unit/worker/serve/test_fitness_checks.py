@@ -10,25 +10,25 @@ from pathlib import Path
 
 import pytest
 
-from volume.layout import MODEL_LOCK, locked_revision
+from volume.layout import MODEL_PINS, pinned_revision
 from worker.errors import SetupError
 from worker.serve.fitness_checks import check_model, named
 
 
 @pytest.fixture
 def model(demo_checkpoint: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(demo_checkpoint, tmp_path / f"demo@{locked_revision('demo')}"))
+    return Path(shutil.copytree(demo_checkpoint, tmp_path / f"demo@{pinned_revision('demo')}"))
 
 
 def test_a_whole_model_is_fit(model: Path) -> None:
     check_model(model)
 
 
-@pytest.mark.parametrize("name", json.loads(MODEL_LOCK.read_text())["models"])
+@pytest.mark.parametrize("name", json.loads(MODEL_PINS.read_text())["models"])
 def test_every_locked_model_can_be_checked(tmp_path: Path, name: str) -> None:
     """Files of the sizes that the lock says, where it says one; then the last of them is gone."""
-    folder = tmp_path / f"{name}@{locked_revision(name)}"
-    for file in json.loads(MODEL_LOCK.read_text())["models"][name]["files"]:
+    folder = tmp_path / f"{name}@{pinned_revision(name)}"
+    for file in json.loads(MODEL_PINS.read_text())["models"][name]["files"]:
         path = folder / file["path"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
