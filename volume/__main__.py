@@ -45,16 +45,7 @@ def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     arguments = argparse.ArgumentParser(prog="python -m volume", description=__doc__)
     arguments.add_argument(
-        "--locks",
-        dest="pins",
-        type=Path,
-        default=PINS,
-        help="folder of pins, in place of the package's",
-    )
-    arguments.add_argument("--takeover", type=float, default=Timing.takeover, metavar="SECONDS")
-    arguments.add_argument("--heartbeat", type=float, default=Timing.heartbeat, metavar="SECONDS")
-    arguments.add_argument(
-        "--attempts", type=_at_least_one, default=5, help="of a download that fails"
+        "--attempts", type=_at_least_one, default=5, help="how often a download is tried, 5"
     )
     commands = arguments.add_subparsers(dest="command", required=True)
     install = commands.add_parser("install", help="install what is missing")
@@ -70,7 +61,6 @@ def parser() -> argparse.ArgumentParser:
     gc.add_argument("--dry-run", action="store_true")
     start = commands.add_parser("run", help="install what is missing, then become the worker")
     _add_what(start)
-    start.add_argument("--module", default="worker", help="what to become: python -m MODULE")
     start.add_argument("arguments", nargs="*", help="arguments for it, after --")
     return arguments
 
@@ -94,12 +84,31 @@ def _add_what(command: argparse.ArgumentParser) -> None:
     )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command; the exit status is 0 when everything that was asked for is so."""
+def main(
+    argv: list[str] | None = None,
+    *,
+    pins: Path = PINS,
+    timing: Timing = Timing(),  # noqa: B008 - frozen
+    module: str = "worker",
+) -> int:
+    """Run one command; the exit status is 0 when everything that was asked for is so.
+
+    `pins` is the folder of what may be installed, `timing` that of the leases; `run` becomes
+    `python -m module`.
+    """
     options = parser().parse_args(argv)
     try:
         layout = Layout(mount_point(os.environ.get("RUNPOD_VOLUME")))
-        return command(options, layout)
+        installer = Installer(
+            layout=layout,
+            say=say,
+            uv=find_uv(),
+            pins=pins,
+            wheelhouse=getattr(options, "wheelhouse", None),
+            timing=timing,
+            attempts=options.attempts,
+        )
+        return command(options, installer, module)
     except VolumeError as error:
         say(f"error: {error}")
         return error.exit_status
@@ -109,20 +118,11 @@ def main(argv: list[str] | None = None) -> int:
         return problem.exit_status
 
 
-def command(options: argparse.Namespace, layout: Layout) -> int:
-    """Run the command that the options name."""
-    installer = Installer(
-        layout=layout,
-        say=say,
-        uv=find_uv(),
-        pins=options.pins,
-        wheelhouse=getattr(options, "wheelhouse", None),
-        timing=Timing(heartbeat=options.heartbeat, takeover=options.takeover),
-        attempts=options.attempts,
-    )
+def command(options: argparse.Namespace, installer: Installer, module: str) -> int:
+    """Run the command that the options name; `run` becomes `python -m module`."""
     if options.command == "status":
-        items = survey(layout, options.pins)
-        print(json.dumps(report(layout, items)) if options.json else table(items))
+        items = survey(installer.layout, installer.pins)
+        print(json.dumps(report(installer.layout, items)) if options.json else table(items))
     elif options.command == "verify":
         return check_all(installer, repair=options.repair)
     elif options.command == "gc":
@@ -130,16 +130,16 @@ def command(options: argparse.Namespace, layout: Layout) -> int:
     elif options.command == "run":
         run(
             installer,
-            pinned_environment(options.pins),
-            models_to_install(options.model, options.pins),
-            module=options.module,
+            pinned_environment(installer.pins),
+            models_to_install(options.model, installer.pins),
+            module=module,
             arguments=options.arguments,
         )
     else:
         if options.environment or not options.model:
-            print(install_environment(installer, pinned_environment(options.pins)))
+            print(install_environment(installer, pinned_environment(installer.pins)))
         if options.model or not options.environment:
-            for model in models_to_install(options.model, options.pins):
+            for model in models_to_install(options.model, installer.pins):
                 print(install_model(installer, model))
     return 0
 

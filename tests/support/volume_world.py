@@ -68,19 +68,19 @@ class World:
         }
 
     def start(
-        self, *arguments: str, locks: Path | None = None, around: Sequence[str] = ()
+        self,
+        *arguments: str,
+        locks: Path | None = None,
+        around: Sequence[str] = (),
+        module: str = "worker",
     ) -> subprocess.Popen[str]:
-        """Start `python -m volume` with short lease times; `around` is a command that runs it."""
-        command = [*around, sys.executable, "-m", "volume", "--locks", str(locks or self.locks)]
-        command += [
-            "--heartbeat",
-            "0.2",
-            "--takeover",
-            str(self.takeover),
-            "--attempts",
-            "3",
-            *arguments,
-        ]
+        """Start `python -m volume` with short lease times; `around` is a command that runs it.
+
+        `module` is what its command `run` becomes.
+        """
+        command = [*around, sys.executable, "-m", "tests.support.volume_program"]
+        command += [str(locks or self.locks), "0.2", str(self.takeover), module]
+        command += ["--attempts", "3", *arguments]
         return subprocess.Popen(
             command,
             cwd=ROOT,
@@ -90,9 +90,11 @@ class World:
             text=True,
         )
 
-    def volume(self, *arguments: str, locks: Path | None = None) -> tuple[int, str]:
+    def volume(
+        self, *arguments: str, locks: Path | None = None, module: str = "worker"
+    ) -> tuple[int, str]:
         """Run `python -m volume` to its end: the exit status and what it printed."""
-        process = self.start(*arguments, locks=locks)
+        process = self.start(*arguments, locks=locks, module=module)
         output, _ = process.communicate(timeout=240)
         return process.returncode, output
 

@@ -41,7 +41,7 @@ def test_an_old_worker_goes_on_while_a_new_release_installs_and_gc_waits_for_it(
         write_old()
         write_new()
         here.index.find = old_index.find
-        old = here.start("run", "--module", "serve", "--", str(gate), locks=tmp_path / "old")
+        old = here.start("run", "--", str(gate), locks=tmp_path / "old", module="serve")
         assert old.stdout is not None
         lines = iter(old.stdout.readline, "")
         seen = next(line for line in lines if line.startswith("up"))
@@ -68,7 +68,7 @@ def test_an_old_worker_goes_on_while_a_new_release_installs_and_gc_waits_for_it(
 
 def test_run_installs_says_the_seconds_and_becomes_the_worker(small_world: World):
     here = small_world
-    status, output = here.volume("run", "--module", "part_2.code")
+    status, output = here.volume("run", module="part_2.code")
     assert status == 0, output
     assert "environment: ready after " in output
     assert "small: ready after " in output

@@ -57,7 +57,7 @@ def test_a_read_only_volume_that_is_complete_serves(small_world: World, tmpfs: T
     here.installed()
     subprocess.run(["mount", "-o", "remount,ro", str(here.layout.mount)], check=True)
     here.installed()
-    status, output = here.volume("run", "--module", "part_0.code")
+    status, output = here.volume("run", module="part_0.code")
     assert status == 0, output
     assert here.volume("verify") == (0, "clean: environment\nclean: small\n")
     assert here.volume("status")[0] == 0

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -30,8 +31,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
     return made
 
 
-def volume(here: Parts, *arguments: str) -> int:
-    return cli.main(["--locks", str(here.installer.pins), *arguments])
+def volume(here: Parts, *arguments: str, **constants: Any) -> int:
+    return cli.main([*arguments], pins=here.installer.pins, **constants)
 
 
 def spoil(path: Path) -> None:
@@ -69,11 +70,12 @@ def test_install_of_one_thing_installs_no_other(
 def test_the_options_reach_the_installer(here: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(cli, "install_environment", lambda installer, lock: seen.append(installer))
-    options = ["--takeover", "7", "--heartbeat", "2", "--attempts", "4"]
-    assert volume(here, *options, "install", "--environment", "--wheelhouse", "house") == 0
+    options = ["--attempts", "4", "install", "--environment", "--wheelhouse", "house"]
+    times = Timing(heartbeat=2.0, takeover=7.0)
+    assert volume(here, *options, timing=times) == 0
     assert cli.main(["install", "--environment"]) == 0
     told, default = seen
-    assert told.timing == Timing(heartbeat=2.0, takeover=7.0)
+    assert told.timing == times
     assert told.attempts == 4
     assert told.wheelhouse == Path("house")
     assert told.pins == here.installer.pins
@@ -136,7 +138,7 @@ def test_without_a_name_the_settings_say_which_models(
 # run.
 
 
-def test_run_becomes_the_worker_or_what_is_named(
+def test_run_becomes_the_worker_with_its_arguments(
     here: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
@@ -148,7 +150,7 @@ def test_run_becomes_the_worker_or_what_is_named(
 
     monkeypatch.setattr(cli, "run", heard)
     assert volume(here, "run") == 0
-    assert volume(here, "run", "--model", "small", "--module", "it", "--", "--x", "1") == 0
+    assert volume(here, "run", "--model", "small", "--", "--x", "1", module="it") == 0
     assert seen == [
         (here.environment, ["small"], "worker", []),
         (here.environment, ["small"], "it", ["--x", "1"]),
@@ -264,7 +266,7 @@ def test_gc_watches_as_long_as_it_is_told(here: Parts, monkeypatch: pytest.Monke
         return []
 
     monkeypatch.setattr(cli, "collect", collected)
-    assert volume(here, "--takeover", "9", "gc") == 0
+    assert volume(here, "gc", timing=Timing(takeover=9.0)) == 0
     assert seen == [({here.environment_folder, here.model_folder}, False, 9.0)]
 
 
