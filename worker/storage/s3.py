@@ -23,9 +23,9 @@ from worker.settings import Settings
 from worker.storage.base import READ_BYTES_MAX, not_small, too_large
 from worker.storage.call import Call
 from worker.storage.keys import checked_key, keys_of
-from worker.storage.s3_answers import Place, busy, in_words, passes
 from worker.storage.s3_check import UNREADABLE, Answer, check_bucket, fetch
 from worker.storage.s3_client import S3Limits, connect
+from worker.storage.s3_errors import Place, busy, in_words, passes
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from worker.errors import NotFoundError, StorageError
 from worker.storage.base import Storage
-from worker.storage.s3_answers import DeniedError, Place, refusal
+from worker.storage.s3_errors import DeniedError, Place, refusal
 
 FOLDER = "worker-check/"  # below the output prefix; a result's name has a "_", so none is there
 # Some services take one write a second of one key, and a hundred workers may start at once. What

@@ -14,7 +14,7 @@ from botocore.config import Config
 
 from worker.errors import SetupError
 from worker.settings import Settings
-from worker.storage.s3_answers import Place
+from worker.storage.s3_errors import Place
 from worker.storage.s3_settings import check_settings
 
 if TYPE_CHECKING:

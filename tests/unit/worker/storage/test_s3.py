@@ -21,8 +21,8 @@ from worker.settings import Settings
 from worker.storage.base import READ_BYTES_MAX
 from worker.storage.open import open_storage
 from worker.storage.s3 import S3Storage
-from worker.storage.s3_answers import Place, in_words, passes
 from worker.storage.s3_client import S3Limits
+from worker.storage.s3_errors import Place, in_words, passes
 
 KEY = "voices/x.json"
 BROKEN = [
