@@ -82,7 +82,7 @@ def connect(settings: Settings, limits: S3Limits) -> Connected:
             s3={"addressing_style": _addressing_style(settings)},
             connect_timeout=limits.connect_seconds,
             read_timeout=limits.read_seconds,
-            # One: `_tried` asks again, within the deadline of the whole call.
+            # One: `Requests.tried` asks again, within the deadline of the whole call.
             retries={"mode": "standard", "total_max_attempts": 1},
             max_pool_connections=max(10, 2 * limits.threads),
             # Backblaze B2, Cloudflare R2 and others refuse the checksum headers that boto3
