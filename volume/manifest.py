@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from volume.atomic_write import replacing
 
 CHUNK = 1 << 20
 MANIFEST = "manifest.json"
@@ -80,15 +81,8 @@ def write_manifest(folder: Path, files: tuple[FileEntry, ...]) -> None:
     """Write the folder's manifest and its twin, each whole or not at all."""
     text = json.dumps({"digest": digest_of(files), "files": [asdict(f) for f in files]}, indent=0)
     for name in (MANIFEST, TWIN):
-        staged = folder / f".{name}.{uuid.uuid4().hex}"
-        try:
-            with staged.open("w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            staged.replace(folder / name)
-        finally:
-            staged.unlink(missing_ok=True)
+        with replacing(folder / name) as staged:
+            staged.write_text(text)
 
 
 def read_manifest(folder: Path, name: str = MANIFEST) -> tuple[FileEntry, ...] | None:
