@@ -1,4 +1,4 @@
-"""What can go wrong with the volume, and the exit status that says so.
+"""Errors of the volume, each with its exit status.
 
 VolumeError                 1
 |-- PinError                2   no such thing is pinned, or the pins cannot be read

@@ -1,4 +1,4 @@
-"""What no hash says of an installed environment: whether its parts fit each other."""
+"""Checks of an installed environment that no hash can make: whether its parts fit each other."""
 
 from __future__ import annotations
 

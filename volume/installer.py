@@ -1,4 +1,4 @@
-"""The one way in which anything gets onto the volume: leased, staged, checked, renamed."""
+"""The one way onto the volume: leased, staged, checked, renamed into place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from volume.publish import publish_folder, remove_folder
 
 @dataclass(frozen=True)
 class Installer:
-    """Where to install, from which pins, with which tools; `say` is told what goes on.
+    """Installs onto `layout` what `pins` name, by `uv` and the hub's client; `say` is told of it.
 
     With a `wheelhouse` (a folder of wheels) no index is asked. A download that fails is tried
     `attempts` times in all, `pause` seconds after the first failure and twice as long each time.

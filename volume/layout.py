@@ -10,7 +10,7 @@
       locks/                                            who is installing what
       uses/                                             which worker uses what
 
-This is the one module of `volume` that `worker` may import.
+Of `volume`, `worker` may import this module, and `stops`.
 """
 
 from __future__ import annotations
@@ -58,26 +58,26 @@ class Layout:
 
     @property
     def local_storage(self) -> Path:
-        """What stands in for the bucket when none is set."""
+        """The folder that stands in for the bucket when none is set."""
         return self.root / "local"
 
     @property
     def cache(self) -> Path:
-        """Downloads under way, staged installs."""
+        """Work folders: downloads under way, staged installs."""
         return self.root / "cache"
 
     @property
     def leases(self) -> Path:
-        """Who is installing what."""
+        """Leases: who is installing what."""
         return self.root / "locks"
 
     @property
     def uses(self) -> Path:
-        """Who uses which environment and model."""
+        """Marks of use: who uses which environment and model."""
         return self.root / "uses"
 
     def site_packages(self, digest: str) -> Path:
-        """Where the modules of the environment with this digest are."""
+        """The folder with the modules of the environment of this digest."""
         return self.environments / digest / "site-packages"
 
     def model(self, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""What a folder holds: the path, size and sha256 of each file, and one digest of them all.
+"""Manifests: the path, size and sha256 of each file of a folder, and one digest of them all.
 
 An installed folder carries its manifest twice, so that one flipped bit in either can be mended.
 """

@@ -1,4 +1,4 @@
-"""Staged on the volume, then renamed into place: a reader sees all of it or nothing."""
+"""Publishing: a staged folder or file gets its name, and a reader sees all of it or nothing."""
 
 from __future__ import annotations
 

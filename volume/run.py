@@ -1,4 +1,4 @@
-"""The image's entry point: see that what is pinned is there, then become the worker."""
+"""The image's entry point: installs what is pinned and missing, then becomes the worker."""
 
 from __future__ import annotations
 

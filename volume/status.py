@@ -1,4 +1,4 @@
-"""What is on the volume: versions, sizes, complete or not."""
+"""A survey of the volume: what is there, in which versions and sizes, complete or not."""
 
 from __future__ import annotations
 

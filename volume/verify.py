@@ -1,4 +1,4 @@
-"""Hashes everything that is installed again, names each bad file, and mends just those."""
+"""Verification: hashes everything installed again, names each bad file, and mends just those."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SITE = "site-packages"
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with one installed folder: paths below it, none when all is well."""
+    """The damaged files of one installed folder, as paths below it; none when all is well."""
 
     resource: str
     folder: Path

@@ -1,4 +1,4 @@
-"""What may be installed, by hash: the files of this folder, typed."""
+"""Pins: the models and wheels that may be installed, by hash; the files of this folder, typed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class PinnedEnvironment:
 
     @property
     def digest(self) -> str:
-        """What the environment's folder is called: one sha256 for the interpreter and all wheels.
+        """The name of the environment's folder: one sha256 for the interpreter and all wheels.
 
         Only what decides the installed bytes counts, so a change of notes asks for no new install.
         """

@@ -1,4 +1,4 @@
-"""Waveforms: trimmed, shifted, kept from clipping. Neither files nor a model in here."""
+"""Waveforms in memory: trimmed, shifted in pitch and tempo, kept from clipping."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Audio:
 
 @dataclass(frozen=True)
 class Span:
-    """From `start` to `end`, in seconds."""
+    """A stretch of audio, from `start` to `end` in seconds."""
 
     start: float
     end: float

@@ -81,7 +81,7 @@ def _look_up(host: str, answer: asyncio.Future[list[str]], loop: asyncio.Abstrac
 
 @dataclass(frozen=True)
 class Limits:
-    """What a download may cost and where it may lead.
+    """Bounds of a download: bytes, seconds, redirects, addresses.
 
     `seconds` is for everything together: names, connections, redirects and the body.
     `allow_address` decides on each IP address in canonical form; `ssl` replaces the system's
@@ -145,7 +145,7 @@ def fetch_blocking(
     field: str | None = None,
     cancellation: Cancellation | None = None,
 ) -> Path:
-    """As `fetch`, from where no event loop runs; also ends when the job is cancelled.
+    """Fetch as `fetch` does, from where no event loop runs; ends when the job is cancelled.
 
     Raises JobCancelledError then.
     """

@@ -31,7 +31,7 @@ class RemoteReference:
 
 @dataclass(frozen=True)
 class Keys:
-    """Where things lie in the storage; prefixes are empty or end in a slash."""
+    """The keys of voices and results; prefixes are empty or end in a slash."""
 
     voices: str
     output: str

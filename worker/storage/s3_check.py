@@ -1,4 +1,4 @@
-"""What must hold of a bucket before the first job: that clients and worker can do what they do."""
+"""The check of a bucket before the first job: clients and the worker can do what they do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ANSWER_BYTES = 1 << 14  # of a refusal; S3's have some hundred
 
 @dataclass(frozen=True)
 class Answer:
-    """What a plain client was answered; the body cut at _ANSWER_BYTES."""
+    """An answer to a plain client, its body cut at _ANSWER_BYTES."""
 
     status: int
     headers: Mapping[str, str]  # in small letters

@@ -1,4 +1,4 @@
-"""The settings of a bucket -> a client of boto3 that does as they say, and nothing in silence."""
+"""The settings of a bucket -> a client of boto3, which mends nothing in silence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MEGABYTE = 1 << 20
 
 @dataclass(frozen=True)
 class S3Limits:
-    """How long and how often S3 is asked.
+    """Deadlines, attempts and sizes of requests to S3.
 
     A call is what the worker asks of a storage: one thing stored, got or looked up, whatever
     requests that takes. All its attempts and pauses share one deadline.

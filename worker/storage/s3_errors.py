@@ -1,4 +1,4 @@
-"""What a bucket's refusals mean: each in words that say what to change, and hold no secret."""
+"""Errors of a bucket: each refusal in words that say what to change, and hold no secret."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class DeniedError(StorageError):
 
 @dataclass(frozen=True)
 class Place:
-    """Where the bucket was looked for; what a message may say of it."""
+    """The place where the bucket was looked for, as far as a message may tell it."""
 
     region: str = "us-east-1"
     region_is_set: bool = True
@@ -124,7 +124,7 @@ class Place:
 
 
 def busy(status: int) -> bool:
-    """Whether this status passes by itself."""
+    """Whether the service is busy, by its status: asking again may help."""
     return status in _BUSY
 
 
@@ -220,7 +220,7 @@ def _address(location: str) -> str:
 
 
 def _failure(error: Exception, place: Place) -> str | None:  # noqa: PLR0911 - a table
-    """What is wrong where no answer came."""
+    """The fault where no answer came; None for an error of anything else."""
     if isinstance(error, _NO_CREDENTIALS):
         return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     cause = getattr(error, "reason", error)
@@ -244,7 +244,7 @@ def _failure(error: Exception, place: Place) -> str | None:  # noqa: PLR0911 - a
 
 
 def _certificate_fault(text: str) -> str:
-    """What to do where TLS fails, by OpenSSL's and urllib3's words."""
+    """The fault where TLS fails, and what to do, by OpenSSL's and urllib3's words."""
     if any(sign in text for sign in _NO_TLS):
         return "the storage does not speak TLS; check AWS_ENDPOINT_URL: http:// or another port"
     if not any(sign in text for sign in _TLS_REFUSALS):

@@ -1,4 +1,4 @@
-"""Requests to a bucket: tried again where that may help, those of one call within one deadline."""
+"""Requests to a bucket: retried where that may help, those of one call within one deadline."""
 
 from __future__ import annotations
 

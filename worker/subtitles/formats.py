@@ -102,7 +102,7 @@ def _line(cue: Cue) -> str:
 
 
 def _karaoke(cue: Cue) -> str:
-    """Each word lasts until the next one begins, the last one until the cue ends."""
+    """A cue in karaoke: a word lasts until the next one begins, the last one until the cue ends."""
     words = [word for line in cue.lines for word in line]
     edges = [*(word.start for word in words), cue.end]
     lasting = iter([end - start for start, end in pairwise(edges)])
@@ -146,7 +146,7 @@ def _vtt_line(cue: Cue) -> str:
 
 
 def _vtt_karaoke(cue: Cue) -> str:
-    """A timestamp must lie inside of its cue and behind the one before; others are left out."""
+    """A cue in karaoke: timestamps inside of it and behind the one before; others are left out."""
     lines = []
     before = cue.start
     for line in cue.lines:

@@ -1,4 +1,4 @@
-"""How subtitles look: the few settings that a job may choose, each checked."""
+"""The style of subtitles: the few settings that a job may choose, each checked."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class SubtitleStyle(BaseModel):
 
     @property
     def columns(self) -> int:
-        """How many columns a line may have, so that it is inside of the frame."""
+        """The columns that a line may have, so that it is inside of the frame."""
         fitting = int(_SAFE_PART * self.frame[0] / (_WIDEST_COLUMN * self.font_size))
         return max(2, min(self.max_columns or MAX_COLUMNS, fitting))
 

@@ -1,4 +1,4 @@
-"""The aligner: sentences and their audio in, words with times out.
+"""The aligner: sentences and their audio -> words with times.
 
 The engine knows where each sentence begins and ends, so no window is longer than a sentence, and
 memory does not grow with the length of the audio. Words of the other language within a sentence

@@ -21,7 +21,7 @@ _WINDOW_MIN = 400  # samples that the convolutions need for their first frame
 
 
 class CtcModel:
-    """Gives each frame of 20 ms scores over an alphabet."""
+    """A model that scores each frame of 20 ms over an alphabet."""
 
     def __init__(
         self,

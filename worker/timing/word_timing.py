@@ -1,4 +1,4 @@
-"""When each word of a sentence is spoken: what the aligner gives and subtitles take."""
+"""Word timings: the aligner gives them, subtitles and answers take them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SentenceSpan:
 
 @dataclass(frozen=True)
 class WordTiming:
-    """When a word, as written, is spoken.
+    """The time at which a word, as written, is spoken.
 
     `start` and `end` are seconds into the audio, inside of the word's sentence, whose index is
     `sentence`. `score` is between 0 and 1, None where the word itself was not measured; such a
@@ -35,9 +35,9 @@ class WordTiming:
 def shift_to_whole(
     words: Sequence[Sequence[WordTiming]], sentences: Sequence[SentenceSpan]
 ) -> list[WordTiming]:
-    """The words of all sentences, each timed from its sentence's start, timed from the whole's.
+    """The words of all sentences, timed from the start of the whole audio.
 
-    `words` has those of each of the `sentences`, which say where they lie in the whole audio.
+    `words` has those of each of `sentences`, timed from the start of their own sentence.
     """
     return [
         replace(word, start=span.start + word.start, end=span.start + word.end, sentence=index)
