@@ -44,8 +44,8 @@ def read(path: Path, *, longest: float = REFERENCE_SECONDS_MAX, field: str | Non
             return Audio(_decode(decoder, longest, field), decoder.samplerate)
     except sf.LibsndfileError as error:
         raise VoiceError(
-            "the reference audio is not audio that can be decoded, or it is damaged "
-            f"({_reason(error)}); use WAV, FLAC, MP3 or OGG",
+            f"the reference audio cannot be decoded ({_reason(error)}); "
+            "use an undamaged WAV, FLAC, MP3 or OGG file",
             field=field,
         ) from None
 

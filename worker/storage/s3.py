@@ -20,7 +20,7 @@ from worker.storage.call import Call
 from worker.storage.keys import checked_key, keys_of
 from worker.storage.s3_check import UNREADABLE, Answer, check_bucket, fetch
 from worker.storage.s3_client import S3Limits, connect
-from worker.storage.s3_errors import Place, busy
+from worker.storage.s3_errors import Place, is_busy
 from worker.storage.s3_requests import BusyError, Requests
 from worker.storage.s3_upload import PartedUpload
 
@@ -211,7 +211,7 @@ class S3Storage:
 
         def attempt() -> Answer:
             answer = fetch(url, trust, self._limits.read_seconds)
-            if busy(answer.status):
+            if is_busy(answer.status):
                 raise BusyError(answer)
             return answer
 

@@ -48,7 +48,7 @@ def check_bucket(
     if not storage.exists(key):
         raise StorageError(f"{key} was stored and is not there; check AWS_ENDPOINT_URL")
     if storage.read_bytes(key) != CONTENT:
-        raise StorageError(f"{key} reads otherwise than it was stored; check AWS_ENDPOINT_URL")
+        raise StorageError(f"{key} was stored and reads differently; check AWS_ENDPOINT_URL")
     for look in (storage.read_bytes, storage.exists):
         try:
             look(f"{prefix}{FOLDER}missing")
@@ -56,8 +56,8 @@ def check_bucket(
             pass
         except DeniedError:
             raise StorageError(
-                "a file that is not there is answered as a forbidden "
-                "one; the key needs s3:ListBucket on the bucket (listFiles on Backblaze B2)"
+                "access is denied where a file is missing; the key needs s3:ListBucket on "
+                "the bucket (listFiles on Backblaze B2)"
             ) from None
 
 

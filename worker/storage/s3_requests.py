@@ -10,7 +10,7 @@ from worker.cancellation import Cancellation
 from worker.storage.call import Call
 from worker.storage.s3_check import Answer
 from worker.storage.s3_client import S3Limits
-from worker.storage.s3_errors import Place, in_words, passes
+from worker.storage.s3_errors import Place, is_transient, storage_error
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Requests:
                 return attempt()
             except Exception as error:
                 if number == self._limits.attempts or not (
-                    passes(error) or isinstance(error, BusyError)
+                    is_transient(error) or isinstance(error, BusyError)
                 ):
                     raise
                 longest = self._limits.pause_seconds * 2 ** (number - 1)
@@ -67,4 +67,4 @@ class Requests:
 
     def in_words(self, what: str, error: Exception) -> Exception:
         """The StorageError for an error; the error itself where it is none of the storage."""
-        return in_words(what, error, self._place) or error
+        return storage_error(what, error, self._place) or error

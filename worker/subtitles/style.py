@@ -31,7 +31,7 @@ class SubtitleStyle(BaseModel):
         default="Arial",
         examples=["Noto Sans CJK SC"],
         pattern=r"^\w[\w .-]{0,63}$",
-        description="Font family; the player takes another one where it lacks this.",
+        description="Font family; a player that lacks it takes another.",
     )
     size: float | None = Field(
         default=None,
@@ -43,13 +43,13 @@ class SubtitleStyle(BaseModel):
         default="#FFFFFF",
         examples=["#FFD700"],
         validation_alias=AliasChoices("primary_colour", "primary_color"),
-        description="Colour of the text, in karaoke of what was spoken.",
+        description="Colour of the text; in karaoke, of what has been spoken.",
     )
     secondary_colour: Colour = Field(
         default="#9A9A9A",
         examples=["#9A9A9A"],
         validation_alias=AliasChoices("secondary_colour", "secondary_color"),
-        description="In karaoke: colour of what is still to be spoken.",
+        description="In karaoke, colour of what has not been spoken yet.",
     )
     outline_colour: Colour = Field(
         default="#000000",
@@ -69,7 +69,7 @@ class SubtitleStyle(BaseModel):
         default=None,
         ge=8,
         le=120,
-        description="Columns of a line at most, a Chinese character being two; "
+        description="Most columns of a line, of which a Chinese character takes two; "
         f"{MAX_COLUMNS} when not given, fewer where the frame is narrow.",
     )
 
