@@ -58,23 +58,7 @@ def install_wheels(
     cache.mkdir(parents=True, exist_ok=True)
     size = sum(wheel.unpacked for wheel in wheels)
     needed = int(size * OVERHEAD) * (1 if can_link(cache) else 2)
-    requirements = cache / "requirements.txt"
-    lines = [requirement(wheel, offline=installer.wheelhouse is not None) for wheel in wheels]
-    requirements.write_text("\n".join(lines) + "\n")
-    command = [installer.uv, "pip", "install", "--target", str(target), "--python", sys.executable]
-    command += ["--require-hashes", "--no-deps", "--no-build", "--compile-bytecode", "--no-color"]
-    command += ["--cache-dir", str(cache), "-r", str(requirements)]
-    if installer.wheelhouse is not None:
-        command += ["--no-index", "--find-links", str(installer.wheelhouse)]
-    environment = os.environ | {
-        "UV_PYTHON_DOWNLOADS": "never",
-        # Fewer at once: what a kill interrupts starts from its first byte again.
-        "UV_CONCURRENT_DOWNLOADS": os.environ.get("UV_CONCURRENT_DOWNLOADS", "8"),
-        # The version in flash-attn's file name has more parts than the one in its metadata.
-        "UV_SKIP_WHEEL_FILENAME_CHECK": "1",
-        # A volume that is shared by machines keeps no promise about times, so do not compare them.
-        "PYC_INVALIDATION_MODE": "UNCHECKED_HASH",
-    }
+    command = uv_command(installer, wheels, target, cache)
     progress = Progress("environment: installing", size)
     reason = "nothing was tried"
 
@@ -85,7 +69,7 @@ def install_wheels(
     for attempt in range(installer.attempts):
         require_space(cache, needed, "the environment", held=bytes_below(cache))
         shutil.rmtree(target, ignore_errors=True)
-        outcome = run_child(command, environment=environment, watch=watch)
+        outcome = run_child(command, environment=uv_variables(), watch=watch)
         if outcome.status == 0:
             progress.end()
             return
@@ -100,6 +84,34 @@ def install_wheels(
         f"the environment could not be installed after {installer.attempts} attempts; uv says:\n"
         f"{reason}"
     )
+
+
+def uv_command(
+    installer: Installer, wheels: tuple[PinnedWheel, ...], target: Path, cache: Path
+) -> list[str]:
+    """Return the command that installs these wheels alone; their list is written into `cache`."""
+    requirements = cache / "requirements.txt"
+    lines = [requirement(wheel, offline=installer.wheelhouse is not None) for wheel in wheels]
+    requirements.write_text("\n".join(lines) + "\n")
+    command = [installer.uv, "pip", "install", "--target", str(target), "--python", sys.executable]
+    command += ["--require-hashes", "--no-deps", "--no-build", "--compile-bytecode", "--no-color"]
+    command += ["--cache-dir", str(cache), "-r", str(requirements)]
+    if installer.wheelhouse is not None:
+        command += ["--no-index", "--find-links", str(installer.wheelhouse)]
+    return command
+
+
+def uv_variables() -> dict[str, str]:
+    """Return the variables under which uv runs."""
+    return os.environ | {
+        "UV_PYTHON_DOWNLOADS": "never",
+        # Fewer at once: what a kill interrupts starts from its first byte again.
+        "UV_CONCURRENT_DOWNLOADS": os.environ.get("UV_CONCURRENT_DOWNLOADS", "8"),
+        # The version in flash-attn's file name has more parts than the one in its metadata.
+        "UV_SKIP_WHEEL_FILENAME_CHECK": "1",
+        # A volume that is shared by machines keeps no promise about times, so do not compare them.
+        "PYC_INVALIDATION_MODE": "UNCHECKED_HASH",
+    }
 
 
 def requirement(wheel: PinnedWheel, *, offline: bool) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from volume.errors import DownloadError
@@ -58,16 +59,11 @@ def fetch_files(
             lease.check()
             progress.show(held + written)
 
-        command = [
-            sys.executable,
-            "-m",
-            "huggingface_hub.cli.hf",
-            "download",
-            model.repository,
-            *bad,
-        ]
-        command += ["--revision", model.revision, "--local-dir", str(folder)]
-        outcome = run_child(command, environment=client_environment(installer, folder), watch=watch)
+        outcome = run_child(
+            client_command(model, bad, folder),
+            environment=client_environment(installer, folder),
+            watch=watch,
+        )
         reason = outcome.last_lines
     if bad := wrong_files(folder, files, model.revision):
         raise DownloadError(
@@ -75,6 +71,12 @@ def fetch_files(
             f"{model.revision} in {installer.attempts} attempts; the hub's client says:\n{reason}"
         )
     progress.end()
+
+
+def client_command(model: PinnedModel, paths: Sequence[str], folder: Path) -> list[str]:
+    """Return the command that downloads these files of the model into `folder`."""
+    command = [sys.executable, "-m", "huggingface_hub.cli.hf", "download", model.repository, *paths]
+    return [*command, "--revision", model.revision, "--local-dir", str(folder)]
 
 
 def client_environment(installer: Installer, folder: Path) -> dict[str, str]:

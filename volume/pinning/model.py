@@ -66,7 +66,7 @@ class TokenStaysHome(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        """Return what is to be asked next."""
+        """Return the next request, without the token where it leads elsewhere."""
         after = super().redirect_request(req, fp, code, msg, headers, newurl)
         # Behind a proxy the request's own host is the proxy, so the addresses are compared.
         old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)

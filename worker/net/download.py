@@ -207,7 +207,7 @@ class _CheckedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Hold nothing, so release nothing."""
+        """Release nothing, for nothing is held."""
 
 
 async def _follow(target: URL, part: Path, limits: Limits, field: str | None) -> None:

@@ -50,7 +50,7 @@ _STOP = regex.compile(
 )
 _CLAUSE = regex.compile(rf"(?:[,;:!?…]|\.\.){_CLOSING} |[，；：、。！？…—–]{_CLOSING}(?!\p{{P}}) ?")
 _NEXT = regex.compile(rf" ?{_OPENING}(?P<word>\w*+)(?P<dot>\.?)")
-_GOES_ON = regex.compile(r" ?[\p{Po}\p{Pd}\p{Pe}\p{Pf}]")
+_CONTINUES = regex.compile(r" ?[\p{Po}\p{Pd}\p{Pe}\p{Pf}]")
 _BEFORE = regex.compile(r"[\p{Latin}\d.°]*+$")
 _DOTTED = regex.compile(r"[A-Z]|(?:\p{L}{1,2}\.)+\p{L}{1,2}")  # J. U.S. a.m. Ph.D.
 
@@ -153,7 +153,7 @@ def _is_end(text: str, stop: regex.Match[str], start: int) -> bool:
     if not spaced and after and word and following.start("word") == 0:
         return stops[-1] == "。" and after[-1] in _QUOTES_AFTER  # “好！”他说, （是的。）他说
     if wide_stop:
-        return not _GOES_ON.match(rest)
+        return not _CONTINUES.match(rest)
     if word[:1].islower() or not (spaced or _WIDE.match(rest)):
         return False
     if stops == ".":

@@ -46,8 +46,8 @@ def search(
     best: list[Hit | None] = [None] * len(words)
     chosen = [readings[0] if readings else "" for readings in words]
     tried: list[list[str]] = []
-    for turn in range(max(map(len, words))):
-        tried.append([r[min(turn, len(r) - 1)] if r else "" for r in words])
+    for attempt in range(max(map(len, words))):
+        tried.append([r[min(attempt, len(r) - 1)] if r else "" for r in words])
         for i, hit in enumerate(_align(model, logits, tried[-1])):
             old = best[i]
             if hit and (old is None or hit.score > old.score):
