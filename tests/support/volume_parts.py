@@ -158,7 +158,7 @@ def parts(
     if wheels is None:
         wheels = [*some_wheels(size=300), make_wheel("fast", "2.0.post2", {"fast.py": b"F = 1\n"})]
     models = {"small": hub_pins(REPOSITORY, FILES, unknown=(UNKNOWN,))}
-    write_pins(folder / "locks", index_of(wheels, []), wheels, [], models)
+    write_pins(folder / "pins", index_of(wheels, []), wheels, [], models)
     (folder / "volume").mkdir()
     programs = Programs(wheels, dict(FILES))
     for module in ("hub", "environment", "models", "fitness"):
@@ -168,7 +168,7 @@ def parts(
         Layout(folder / "volume"),
         said.append,
         uv=sys.executable,
-        pins=folder / "locks",
+        pins=folder / "pins",
         timing=QUICK,
         attempts=3,
         pause=1.0,

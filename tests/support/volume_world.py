@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class World:
-    """One volume with its locks, an index and a hub that run for as long as the test does."""
+    """One volume with its pins, an index and a hub that run for as long as the test does."""
 
     layout: Layout
-    locks: Path
+    pins: Path
     index: FaultyServer
     hub: FaultyServer
     wheels: list[Wheel]
@@ -34,17 +34,17 @@ class World:
     takeover: float = 3.0  # seconds of silence after which an installer or worker counts as dead
 
     def with_volume(self, mount: Path) -> World:
-        """The same locks and servers, and another empty volume."""
+        """The same pins and servers, and another empty volume."""
         mount.mkdir()
         return replace(self, layout=Layout(mount))
 
     @property
     def environment(self) -> PinnedEnvironment:
-        return pinned_environment(self.locks)
+        return pinned_environment(self.pins)
 
     @property
     def model(self) -> PinnedModel:
-        return pinned_model("small", self.locks)
+        return pinned_model("small", self.pins)
 
     @property
     def environment_folder(self) -> Path:
@@ -70,7 +70,7 @@ class World:
     def start(
         self,
         *arguments: str,
-        locks: Path | None = None,
+        pins: Path | None = None,
         around: Sequence[str] = (),
         module: str = "worker",
     ) -> subprocess.Popen[str]:
@@ -79,7 +79,7 @@ class World:
         `module` is what its command `run` becomes.
         """
         command = [*around, sys.executable, "-m", "tests.support.volume_program"]
-        command += [str(locks or self.locks), "0.2", str(self.takeover), module]
+        command += [str(pins or self.pins), "0.2", str(self.takeover), module]
         command += ["--attempts", "3", *arguments]
         return subprocess.Popen(
             command,
@@ -91,10 +91,10 @@ class World:
         )
 
     def volume(
-        self, *arguments: str, locks: Path | None = None, module: str = "worker"
+        self, *arguments: str, pins: Path | None = None, module: str = "worker"
     ) -> tuple[int, str]:
         """Run `python -m volume` to its end: the exit status and what it printed."""
-        process = self.start(*arguments, locks=locks, module=module)
+        process = self.start(*arguments, pins=pins, module=module)
         output, _ = process.communicate(timeout=240)
         return process.returncode, output
 
@@ -146,5 +146,5 @@ def world(folder: Path, mount: Path | None = None, size: int = 60_000) -> Iterat
     index, hub = index_of(wheels, outside), hub_of({REPOSITORY: files})
     with index.running(), hub.running():
         models = {"small": hub_pins(REPOSITORY, files, unknown=("LLM/tokenizer.json",))}
-        write_pins(folder / "locks", index, wheels, outside, models)
-        yield World(Layout(mount), folder / "locks", index, hub, [*wheels, *outside], files)
+        write_pins(folder / "pins", index, wheels, outside, models)
+        yield World(Layout(mount), folder / "pins", index, hub, [*wheels, *outside], files)

@@ -13,7 +13,7 @@ def test_a_model_is_prepared_after_its_installation_and_verified_with_it(
     here = small_world
     models = json.loads(MODEL_PINS.read_text())["models"]
     demo = models["demo"] | {"prepared": True}
-    (here.locks / "models.json").write_text(json.dumps({"models": {"demo": demo}}))
+    (here.pins / "models.json").write_text(json.dumps({"models": {"demo": demo}}))
     output = here.installed("--model", "demo")
     assert "demo: preparing: done in " in output
     folder = here.layout.models / f"demo@{demo['revision']}" / PREPARED

@@ -21,7 +21,7 @@ print("still", part_later.VERSION, flush=True)
 
 
 def release(here: World, folder: Path, version: str):
-    """An index and locks of one release, whose wheel has a worker that imports late."""
+    """An index and pins of one release, whose wheel has a worker that imports late."""
     value = f"VERSION = {version!r}\n".encode()
     files = {"part_late.py": value, "part_later.py": value, "serve.py": WORKER}
     wheel = make_wheel("late", version, files)
@@ -41,27 +41,27 @@ def test_an_old_worker_goes_on_while_a_new_release_installs_and_gc_waits_for_it(
         write_old()
         write_new()
         here.index.find = old_index.find
-        old = here.start("run", "--", str(gate), locks=tmp_path / "old", module="serve")
+        old = here.start("run", "--", str(gate), pins=tmp_path / "old", module="serve")
         assert old.stdout is not None
         lines = iter(old.stdout.readline, "")
         seen = next(line for line in lines if line.startswith("up"))
         assert seen == "up 1\n"
         here.index.find = new_index.find
-        status, output = here.volume("install", locks=tmp_path / "new")
+        status, output = here.volume("install", pins=tmp_path / "new")
         assert status == 0, output
         assert len(list(here.layout.environments.iterdir())) == 2
-        status, output = here.volume("gc", locks=tmp_path / "new")
+        status, output = here.volume("gc", pins=tmp_path / "new")
         assert (status, output) == (0, "")
         gate.touch()
         assert "still 1\n" in list(lines)
         assert old.wait(timeout=30) == 0
         until(lambda: not any(here.layout.uses.glob("*/*")), 60, pause=0.05)
-        status, output = here.volume("gc", "--dry-run", locks=tmp_path / "new")
+        status, output = here.volume("gc", "--dry-run", pins=tmp_path / "new")
         assert output.startswith("would remove ")
-        status, output = here.volume("gc", locks=tmp_path / "new")
+        status, output = here.volume("gc", pins=tmp_path / "new")
         assert output.startswith("removed ")
         assert len(list(here.layout.environments.iterdir())) == 1
-        status, output = here.volume("verify", locks=tmp_path / "new")
+        status, output = here.volume("verify", pins=tmp_path / "new")
         assert status == 0, output
 
 

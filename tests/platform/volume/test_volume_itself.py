@@ -11,7 +11,7 @@ Tmpfs = Callable[[str], Path]
 
 
 def on(here: World, mount: Path) -> World:
-    return World(Layout(mount), here.locks, here.index, here.hub, here.wheels, here.model_files)
+    return World(Layout(mount), here.pins, here.index, here.hub, here.wheels, here.model_files)
 
 
 def test_a_full_disk_is_told_with_the_missing_bytes_and_room_helps(

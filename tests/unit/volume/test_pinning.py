@@ -1,4 +1,4 @@
-"""Making the locks: what is resolved, what a wheel says of itself, read by ranges."""
+"""Pinning: what is resolved, what a wheel says of itself, read by ranges."""
 
 from __future__ import annotations
 

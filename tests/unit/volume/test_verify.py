@@ -384,16 +384,16 @@ def test_a_wheels_folder_is_found_by_its_whole_name(
     wheels = [make_wheel(name, "2.6.0", {f"{name}.py": b""}) for name in ("torchaudio", "torch")]
     here = parts(tmp_path, monkeypatch, wheels)
     site = install_environment(here.installer, here.environment) / "site-packages"
-    locks = {wheel.name: wheel for wheel in here.environment.wheels}
-    for name, lock in locks.items():
+    wheels = {wheel.name: wheel for wheel in here.environment.wheels}
+    for name, lock in wheels.items():
         found = info_folder(site, lock)
         assert found is not None
         assert found.name == f"{name}-2.6.0.dist-info"
-    upper = replace(locks["torch"], file="TORCH-2.6.0-py3-none-any.whl")
-    assert info_folder(site, upper) == info_folder(site, locks["torch"])
+    upper = replace(wheels["torch"], file="TORCH-2.6.0-py3-none-any.whl")
+    assert info_folder(site, upper) == info_folder(site, wheels["torch"])
     shutil.rmtree(site / "torch-2.6.0.dist-info")
-    assert info_folder(site, locks["torch"]) is None
-    assert info_folder(site, locks["torchaudio"]) is not None
+    assert info_folder(site, wheels["torch"]) is None
+    assert info_folder(site, wheels["torchaudio"]) is not None
 
 
 def test_every_file_of_the_model_is_checked(here: Parts, model: Path) -> None:

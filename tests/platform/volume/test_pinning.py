@@ -43,14 +43,12 @@ def test_a_lock_is_resolved_read_from_the_wheels_and_installed(
         monkeypatch.setenv("UV_NO_CONFIG", "1")
         source = tmp_path / "environment.toml"
         source.write_text(SOURCE.format(url=index.url, sha256=sha256(fast.data)))
-        locks = tmp_path / "made"
-        locks.mkdir()
-        (locks / "models.json").write_text('{"models": {}}')
-        pin_environment(find_uv(), source, locks / "environment.json")
+        pins = tmp_path / "made"
+        pins.mkdir()
+        (pins / "models.json").write_text('{"models": {}}')
+        pin_environment(find_uv(), source, pins / "environment.json")
 
-        lock = {
-            w["name"]: w for w in json.loads((locks / "environment.json").read_text())["wheels"]
-        }
+        lock = {w["name"]: w for w in json.loads((pins / "environment.json").read_text())["wheels"]}
         assert lock.keys() == {"top", "middle", "bottom", "fast"}
         assert lock["top"]["requires"] == ["middle[extra]>=1", "unwanted"]
         assert lock["bottom"]["path"] == f"files/{wheels[2].path}"
@@ -59,7 +57,7 @@ def test_a_lock_is_resolved_read_from_the_wheels_and_installed(
         assert lock["fast"]["sha256"] == sha256(fast.data)
         assert index.url not in json.dumps([w for w in lock.values() if "url" not in w])
 
-        here = replace(small_world, index=index, locks=locks)
+        here = replace(small_world, index=index, pins=pins)
         here.installed("--environment")
         assert here.volume("verify") == (0, "clean: environment\n")
 
