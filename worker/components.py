@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from volume.layout import Layout, LayoutError, locked_wheel
+from volume.layout import Layout, LayoutError, pinned_wheel
 from worker.cancellation import Cancellation
 from worker.errors import SetupError
 from worker.settings import Settings
@@ -77,7 +77,7 @@ class Components:
 
 
 def _load_engine(checkpoint: Path, dtype: str) -> Engine:
-    check_hardware(locked_wheel("flash-attn"))
+    check_hardware(pinned_wheel("flash-attn"))
     return Engine.load(checkpoint, dtype)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from volume.layout import MODEL_LOCK
+from volume.layout import MODEL_PINS
 from worker.components import Components
 from worker.errors import SetupError, WorkerError, in_one_line
 from worker.logs import event
@@ -37,7 +37,7 @@ def named(name: str, check: Callable[[], None]) -> Callable[[], None]:
 def check_model(folder: Path) -> None:
     """Check that every file of the model is there, has its size and can be read."""
     name, _, revision = folder.name.partition("@")
-    locked = json.loads(MODEL_LOCK.read_text())["models"].get(name)
+    locked = json.loads(MODEL_PINS.read_text())["models"].get(name)
     if locked is None or locked["revision"] != revision:
         sizes: dict[Path, int | None] = dict.fromkeys(_files(folder))
     else:

@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from volume.layout import Layout, LayoutError, locked_wheel
+from volume.layout import Layout, LayoutError, pinned_wheel
 from volume.stops import ignore_stops, leave_stops_to_the_kernel
 from worker.errors import SetupError, in_one_line
 from worker.logs import event, set_up_logging
@@ -119,7 +119,7 @@ def _load_engine(
     from worker.speech.device_checks import check_hardware  # noqa: PLC0415
     from worker.speech.engine import Engine  # noqa: PLC0415
 
-    check_hardware(locked_wheel("flash-attn"))
+    check_hardware(pinned_wheel("flash-attn"))
     return Engine.load(model, dtype, int8_weights=weights.result)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.support.small_components import SmallParts, small_components
-from volume.layout import MODEL_LOCK, locked_revision
+from volume.layout import MODEL_PINS, pinned_revision
 from worker.errors import DeviceError, SetupError, StorageError
 from worker.serve import fitness_checks
 from worker.serve.fitness_checks import check_model, check_speech, check_storage, named
@@ -33,7 +33,7 @@ LOCKED = {
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lock = tmp_path / "models.json"
     lock.write_text(json.dumps({"models": LOCKED}))
-    monkeypatch.setattr(fitness_checks, "MODEL_LOCK", lock)
+    monkeypatch.setattr(fitness_checks, "MODEL_PINS", lock)
     folder = tmp_path / "mine@1"
     (folder / "a").mkdir(parents=True)
     (folder / "a" / "weights").write_bytes(b"1234")
@@ -155,18 +155,18 @@ def test_what_a_check_finds_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.fixture
 def demo_model(demo_checkpoint: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(demo_checkpoint, tmp_path / f"demo@{locked_revision('demo')}"))
+    return Path(shutil.copytree(demo_checkpoint, tmp_path / f"demo@{pinned_revision('demo')}"))
 
 
 def test_a_whole_model_is_fit(demo_model: Path) -> None:
     check_model(demo_model)
 
 
-@pytest.mark.parametrize("name", json.loads(MODEL_LOCK.read_text())["models"])
+@pytest.mark.parametrize("name", json.loads(MODEL_PINS.read_text())["models"])
 def test_every_locked_model_can_be_checked(tmp_path: Path, name: str) -> None:
     """Files of the sizes that the lock says, where it says one; then the last of them is gone."""
-    folder = tmp_path / f"{name}@{locked_revision(name)}"
-    for file in json.loads(MODEL_LOCK.read_text())["models"][name]["files"]:
+    folder = tmp_path / f"{name}@{pinned_revision(name)}"
+    for file in json.loads(MODEL_PINS.read_text())["models"][name]["files"]:
         path = folder / file["path"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

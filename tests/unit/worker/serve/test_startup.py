@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from tests.support.small_components import TEXT, SmallParts, small_components
-from volume.layout import locked_wheel
+from volume.layout import pinned_wheel
 from volume.stops import STOPS
 from worker.components import Components
 from worker.errors import SetupError, StorageError
@@ -255,7 +255,7 @@ def test_hardware_that_cannot_be_used_is_told_before_anything_is_loaded(
     monkeypatch.setattr("worker.speech.engine.Engine.load", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(SetupError, match="too old"):
         startup._load_engine(tmp_path, "auto", done("torch"), done(None))
-    assert asked == [locked_wheel("flash-attn")]
+    assert asked == [pinned_wheel("flash-attn")]
 
 
 def test_a_start_that_fails_is_told_while_other_threads_are_not_through(
