@@ -4,7 +4,7 @@
       envs/<digest of the wheel lock>/site-packages/    installed once, never changed
       models/<name>@<revision>/                         as published, every file checked
       models/<name>@<revision>/prepared-<recipe>/       what the worker loads
-      voices/<sha256 of audio>.safetensors              token cache
+      voices/<name>@<revision>/<place>.json             cache of reference voices
       local/                                            results, where no bucket is set
       cache/                                            downloads under way, staged installs
       locks/                                            who is installing what
@@ -53,7 +53,7 @@ class Layout:
 
     @property
     def voices(self) -> Path:
-        """The cache of reference voices' tokens, by the sha256 of their audio."""
+        """The cache of reference voices, by the sha256 of their audio."""
         return self.root / "voices"
 
     @property

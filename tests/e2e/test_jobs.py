@@ -25,8 +25,8 @@ from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
 from worker.storage.keys import Keys
 from worker.storage.local import LocalStorage
+from worker.voices.library import Voices
 from worker.voices.reference import fetch_reference
-from worker.voices.saved import Voices
 
 KEYS = Keys(voices="voices/", output="output/", bucket=None)
 TEXT = "One short sentence. And another one!"

@@ -17,7 +17,7 @@ from worker.speech.voice import Style, Voice
 from worker.storage.keys import Keys
 from worker.storage.local import LocalStorage
 from worker.timing.word_timing import SentenceSpan, WordTiming
-from worker.voices.saved import Voices
+from worker.voices.library import Voices
 
 KEYS = Keys(voices="voices/", output="output/", bucket=None)
 RATE = 16_000

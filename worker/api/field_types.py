@@ -10,14 +10,14 @@ import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
-from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, AliasChoices, PlainValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from worker.redaction import MAX_URL, redact
+from worker.api.references import RULE, parse_reference
+from worker.redaction import redact
 from worker.subtitles.style import MODES, SubtitleStyle
 
 MAX_TEXT = 20_000  # characters, about half an hour of English
@@ -106,48 +106,11 @@ def _name(name: str) -> str:
 
 
 def _reference(place: str) -> str:
-    """Check where a reference voice is; give it without "voices/", its scheme in lower case."""
-    if len(place) > MAX_URL:
-        raise _reason(f"is {len(place)} characters long")
-    if not place.isprintable() or re.search(r"[\s\\]", place):
-        raise _reason("holds a space, a backslash or a control character")
-    scheme, colon, rest = place.partition(":")
-    if not colon:
-        return _path(place)
-    scheme = scheme.lower()
-    if scheme not in ("s3", "https") or not rest.startswith("//"):
-        raise _reason("is neither an s3:// nor an https:// URL")
-    place = f"{scheme}:{rest}"
-    return _bucket_and_key(place) if scheme == "s3" else _https(place)
-
-
-def _path(path: str) -> str:
-    path = path.removeprefix("voices/")
-    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", path) or ".." in path:
-        raise _reason("is neither a URL nor a name below voices/")
-    return path
-
-
-def _bucket_and_key(url: str) -> str:
-    bucket, _, key = url.removeprefix("s3://").partition("/")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", bucket):
-        raise _reason("has no bucket's name after s3://")
-    if {"", ".", ".."} & set(key.split("/")):
-        raise _reason("has no file's key after the bucket's name")
-    return url
-
-
-def _https(url: str) -> str:
+    """Check where a reference is; give it without "voices/", its scheme in lower case."""
     try:
-        parts = urlsplit(url)
-        usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port, or an IPv6 address, that is none
-        usable = False
-    if not usable:
-        raise _reason("has no usable host or port")
-    if parts.username is not None:
-        raise _reason("holds a user name; use a pre-signed URL")
-    return url
+        return str(parse_reference(place))
+    except ValueError as reason:
+        raise _reason(str(reason)) from None
 
 
 def _look(given: object) -> SubtitleStyle:
@@ -197,11 +160,4 @@ LookOfSubtitles = Annotated[
     PlainValidator(_look, json_schema_input_type=SubtitleStyle),
     Allowed(f"{', '.join(MODES)} or an object of {', '.join(SubtitleStyle.model_fields)}"),
 ]
-Reference = Annotated[
-    str,
-    AfterValidator(_reference),
-    Allowed(
-        "s3://BUCKET/KEY, an https:// URL or the name of a file below voices/ "
-        f"(letters, digits and . _ - /), at most {MAX_URL} characters"
-    ),
-]
+Reference = Annotated[str, AfterValidator(_reference), Allowed(RULE)]

@@ -13,7 +13,7 @@ from worker.errors import VoiceError
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
 from worker.speech.voice import Voice
-from worker.voices.saved import Voices
+from worker.voices.library import Voices
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Designed, Engine
 from worker.speech.voice import Style, Voice
 from worker.voices.choose import ChosenVoice, choose_voice
-from worker.voices.saved import Voices
+from worker.voices.library import Voices
 
 SAMPLING = Sampling(seed=7)
 TIMBRE = Voice((1, 2), (3, 4))
