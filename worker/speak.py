@@ -117,6 +117,7 @@ def _speak(
     # Takes seconds to import: --help and a wrong option are answered before.
     from worker.components import Components  # noqa: PLC0415
     from worker.job import pipeline  # noqa: PLC0415
+    from worker.job.context import Job  # noqa: PLC0415
 
     _check_place(options.out)
     components = Components.load(settings)
@@ -133,7 +134,7 @@ def _speak(
                 bar.total = total
                 bar.update(done - bar.n)
 
-            response = pipeline.speak(request, pipeline.Job("local", here, folder, progress=show))
+            response = pipeline.speak(request, Job("local", here, folder, progress=show))
         for ending in _endings(request):
             (result,) = (folder / "storage").rglob(f"*.{ending}")
             # The speech under the very name that was asked for: a.WAV too.

@@ -1,4 +1,4 @@
-"""The texts, names and places that a job may hold: how each is checked, and its rule in words.
+"""The texts, names and references that a job may hold: how each is checked, its rule in words.
 
 A validator raises pydantic's error with a reason that reads on after the value: `'x' is empty`.
 """
@@ -23,7 +23,7 @@ from worker.subtitles.style import MODES, SubtitleStyle
 MAX_TEXT = 20_000  # characters, about half an hour of English
 MAX_PROMPT_TEXT = 2_000  # more than anybody says in a reference's 60 seconds
 LEAST_TEMPERATURE = 0.001  # as good as greedy
-REASON = "worker_reason"  # the type of the validators' errors
+REASON = "worker_reason"  # the type of the errors that these validators raise
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _reason(words: str) -> PydanticCustomError:
 
 
 def _speakable(limit: int) -> Callable[[str], str]:
-    """Make a validator that gives a text of at most `limit` characters, stripped."""
+    """Make a validator that strips a text and refuses more than `limit` characters."""
 
     def check(text: str) -> str:
         text = text.strip()
@@ -87,7 +87,7 @@ def _speakable(limit: int) -> Callable[[str], str]:
         if token := re.search(r"<\|[^|<>\s]{1,64}\|>", text):
             raise _reason(f"has {redact(token[0])}, a token of the model, at {token.start()}")
         if not any(map(str.isalnum, text)):
-            raise _reason("has nothing to say")
+            raise _reason("has no letter or digit, so there is nothing to say")
         return text
 
     return check
@@ -106,7 +106,7 @@ def _name(name: str) -> str:
 
 
 def _reference(place: str) -> str:
-    """Check where a reference is; give it without "voices/", its scheme in lower case."""
+    """Check where a reference is; give it without "voices/" and with its scheme in lower case."""
     try:
         return str(parse_reference(place))
     except ValueError as reason:
@@ -114,7 +114,7 @@ def _reference(place: str) -> str:
 
 
 def _look(given: object) -> SubtitleStyle:
-    """Make a subtitle style of a mode's name or of an object of settings."""
+    """Make a subtitle style from a mode's name or from an object of settings."""
     if isinstance(given, SubtitleStyle):
         return given
     if isinstance(given, str) and given in MODES:
@@ -127,7 +127,7 @@ def _look(given: object) -> SubtitleStyle:
         fault = error.errors()[0]
         setting = redact(fault["loc"][0]).strip("'")
         if fault["type"] == "extra_forbidden":
-            raise _reason(f"has {setting}, which is no setting") from None
+            raise _reason(f"has {setting}, which is not a setting") from None
         raise _reason(f"has {setting} {redact(fault['input'])}: {fault['msg']}") from None
 
 

@@ -30,8 +30,10 @@ from worker.errors import (
     disk_failure,
 )
 from worker.job import pipeline
-from worker.job.answer_record import AnswerRecords, settled_seed
-from worker.job.sentence_stream import Announce
+from worker.job.answer_record import AnswerRecords
+from worker.job.context import Announce, Job
+from worker.job.metrics import overhead
+from worker.job.seeds import job_seed
 from worker.logs import event, lines_of, log
 from worker.serve.progress import Answer, RunPodJob, Send, hand_over, send_progress, send_to_nobody
 from worker.serve.shutdown import RunningJobs
@@ -178,7 +180,7 @@ def _answer(
             audio_seconds=response.duration,
             seconds=watch.total,
             stages=dict(watch.seconds),
-            overhead=pipeline.overhead(watch),
+            overhead=overhead(watch),
             metrics=response.metrics.model_dump(mode="json", exclude={"seconds", "faults"}),
         )
         return dict(response.to_json())
@@ -195,22 +197,7 @@ def _respond(
     Keys.check_job_id(order.id)  # before anything is spoken that could be stored nowhere
     request, watch = parse_request(order.job.get("input")), order.watch
     streamed = service.streams if request.stream is None else request.stream
-    asked = request
-    if manifests is not None:
-        with watch("storage"):
-            known = manifests.recall(
-                request,
-                order.id,
-                folder,
-                partial(pipeline.url_of, request=request, components=components),
-                order.cancellation,
-            )
-        if known is not None:
-            if streamed:
-                _announce_again(known, order.announce)
-            return known, True
-        asked = request.model_copy(update={"seed": settled_seed(request, order.id)})
-    job = pipeline.Job(
+    job = Job(
         order.id,
         components,
         folder,
@@ -218,10 +205,19 @@ def _respond(
         watch,
         announce=order.announce if streamed else None,
     )
+    asked = request
+    if manifests is not None:
+        with watch("storage"):
+            known = manifests.recall(request, job)
+        if known is not None:
+            if streamed:
+                _announce_again(known, order.announce)
+            return known, True
+        asked = request.model_copy(update={"seed": job_seed(request, order.id)})
     response = pipeline.speak(asked, job)
     if manifests is not None:
         with watch("storage"):
-            manifests.keep(request, order.id, response, folder, order.cancellation)
+            manifests.keep(request, response, job)
     return response, False
 
 

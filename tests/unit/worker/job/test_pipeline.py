@@ -38,7 +38,9 @@ from worker.errors import (
     SynthesisError,
 )
 from worker.job import pipeline
-from worker.job.pipeline import Job
+from worker.job.context import Job
+from worker.job.limits import check_length
+from worker.job.metrics import overhead
 from worker.settings import Settings
 from worker.speech.batch.sampling import Sampling
 from worker.speech.voice import Voice
@@ -193,13 +195,13 @@ def test_a_job_that_is_cancelled_while_its_subtitles_are_written_stores_nothing(
 ) -> None:
     world = World(tmp_path, EvenAligner())
     job = world.job()
-    real = pipeline._write_subtitles
+    real = pipeline.write_subtitles
 
     def write(*given: Any) -> Any:
         job.cancellation.cancel()
         return real(*given)
 
-    monkeypatch.setattr(pipeline, "_write_subtitles", write)
+    monkeypatch.setattr(pipeline, "write_subtitles", write)
     with pytest.raises(JobCancelledError):
         world.speak(job, enable_subtitles=True)
     assert not world.storage.put_keys
@@ -524,7 +526,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr("worker.logs.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("worker.stopwatch.time.perf_counter", lambda: self.now)
 
     def passes(self, seconds: float) -> None:
         self.now += seconds
@@ -570,9 +572,9 @@ def test_overhead_is_what_no_stage_and_no_wait_accounts_for(
     watch.add("first_audio", 2.0)  # part of others
     watch.add("codec", 1.0)  # part of speech
     watch.add("text", 0.25)  # the worker's own
-    assert pipeline.overhead(watch) == 3.0
+    assert overhead(watch) == 3.0
     watch.add("speech", 100.0)
-    assert pipeline.overhead(watch) == 0.0
+    assert overhead(watch) == 0.0
 
 
 def test_the_codecs_seconds_are_part_of_speech_and_not_the_models(
@@ -647,9 +649,7 @@ def test_a_text_that_a_job_may_have_is_spoken(
     world: World, text: str, asked: dict[str, Any]
 ) -> None:
     text = text[:20_000]
-    pipeline._check_length(
-        parse_request({"text": text, **asked}), split(text), Settings().max_job_seconds
-    )
+    check_length(parse_request({"text": text, **asked}), split(text), Settings().max_job_seconds)
 
 
 def test_a_streamed_job_may_have_a_thousand_sentences(world: World) -> None:
