@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,17 @@ class WordTiming:
     score: float | None
     sentence: int
     estimated: bool
+
+
+def shift_to_whole(
+    words: Sequence[Sequence[WordTiming]], sentences: Sequence[SentenceSpan]
+) -> list[WordTiming]:
+    """The words of all sentences, each timed from its sentence's start, timed from the whole's.
+
+    `words` has those of each of the `sentences`, which say where they lie in the whole audio.
+    """
+    return [
+        replace(word, start=span.start + word.start, end=span.start + word.end, sentence=index)
+        for index, (spoken, span) in enumerate(zip(words, sentences, strict=True))
+        for word in spoken
+    ]
