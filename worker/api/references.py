@@ -11,8 +11,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from worker.redaction import MAX_URL
-
+MAX_URL = 2_048  # characters of a reference
 FOLDER = "voices/"
 PLACES = f"s3://BUCKET/KEY, an https:// URL or the name of a file below {FOLDER}"
 RULE = f"{PLACES} (letters, digits and . _ - /), at most {MAX_URL} characters"
@@ -25,7 +24,7 @@ class NamedReference:
     name: str
 
     def __str__(self) -> str:
-        return self.name
+        return f"{FOLDER}{self.name}" if self.name.startswith(FOLDER) else self.name
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ Reference = NamedReference | BucketReference | UrlReference
 
 
 def parse_reference(text: str) -> Reference:
-    """Read where reference audio is; str() writes it again, as it is kept in a request.
+    """Read where reference audio is; str() writes it so that it is read as the same again.
 
     Raises ValueError with a reason that reads on after the text: `'x' has no ...`.
     """

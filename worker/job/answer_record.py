@@ -68,18 +68,18 @@ class AnswerRecords:
 
         It counts only while all its results are there.
         """
-        asked = digest(request)
+        request_digest = digest(request)
         keys = ResultKeys.of(request, job.id, self._keys)
         try:
             file = self._storage.get(
-                keys.record(asked),
+                keys.record(request_digest),
                 job.folder / "record.json",
                 max_bytes=BYTES_MAX,
                 cancellation=job.cancellation,
             )
             content = check_json(file.read_bytes(), objects=OBJECTS_MAX, values=VALUES_MAX)
             found = _Read.model_validate_json(content)
-            if (found.job, found.request) != (job.id, asked):
+            if (found.job, found.request) != (job.id, request_digest):
                 return None
             results = keys.of_response(found.response)
             if not all(self._storage.exists(key, cancellation=job.cancellation) for key in results):
@@ -100,15 +100,15 @@ class AnswerRecords:
 
         The answer counts even where this fails, or where nobody waits for it any more.
         """
-        asked = digest(request)
+        request_digest = digest(request)
         keys = ResultKeys.of(request, job.id, self._keys)
         file = job.folder / "record.json"
         try:
             bare = keys.sign(response, lambda _key: UNSIGNED)
-            record = AnswerRecord(job=job.id, request=asked, response=bare).model_dump_json()
-            file.write_bytes(record.encode())
+            record = AnswerRecord(job=job.id, request=request_digest, response=bare)
+            file.write_bytes(record.model_dump_json().encode())
             self._storage.put(
-                file, keys.record(asked), "application/json", cancellation=job.cancellation
+                file, keys.record(request_digest), "application/json", cancellation=job.cancellation
             )
         except Exception as error:  # whatever it is: the job is answered
             event(logging.WARNING, "record of the job cannot be written", error=_reason(error))

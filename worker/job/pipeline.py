@@ -16,9 +16,10 @@ from worker.job.limits import check_sentences, check_timings
 from worker.job.metrics import metrics_of
 from worker.job.seeds import random_seed
 from worker.job.sentences import Speaker, Spoken, sampling_of
-from worker.job.whole import WholeSpeech, assemble, shift_to_whole, write_subtitles
+from worker.job.whole import WholeSpeech, assemble, write_subtitles
 from worker.subtitles import formats as subtitle_formats
 from worker.text.sentences import split
+from worker.timing.word_timing import shift_to_whole
 from worker.voices.choose import choose_voice
 
 
@@ -38,7 +39,7 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
     spoken = Speaker(request, voice.speaking, sampling, job).speak(sentences)
     with job.watch("audio"):
         speech = assemble(request, spoken.takes.kept, job)
-    words = shift_to_whole(spoken.takes.kept, speech.sentences)
+    words = shift_to_whole([take.words for take in spoken.takes.kept], speech.sentences)
     subtitles = None
     if request.enable_subtitles:
         with job.watch("subtitles"):

@@ -1,9 +1,9 @@
-"""The whole of a job's speech: its audio file, the words' times in it, and its subtitles."""
+"""The whole of a job's speech: its audio file, and its subtitles."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from worker.api.request import SpeechRequest
@@ -60,15 +60,6 @@ def until_cancelled(blocks: Iterable[Samples], job: Job) -> Iterator[Samples]:
     for block in blocks:
         job.cancellation.check()
         yield block
-
-
-def shift_to_whole(takes: Sequence[Take], sentences: Sequence[SentenceSpan]) -> list[WordTiming]:
-    """The words of all takes, timed from the start of the whole audio."""
-    return [
-        replace(word, start=span.start + word.start, end=span.start + word.end, sentence=i)
-        for i, (take, span) in enumerate(zip(takes, sentences, strict=True))
-        for word in take.words
-    ]
 
 
 def write_subtitles(

@@ -39,7 +39,7 @@ class VoiceCache:
     """
 
     def __init__(self, folder: Path, engine: Engine) -> None:
-        self._folder = folder
+        self.folder = folder
         self._engine = engine
 
     def recall(self, recording: str) -> Voice | None:
@@ -65,7 +65,7 @@ class VoiceCache:
         path = self._place(recording)
         entry = CachedVoice(
             format=FORMAT,
-            model=self._folder.name,
+            model=self.folder.name,
             global_tokens=voice.global_tokens,
             semantic_tokens=voice.semantic_tokens,
             sha256=recording,
@@ -79,7 +79,7 @@ class VoiceCache:
             event(logging.WARNING, "voice not cached", error=str(error))
 
     def _place(self, recording: str) -> Path:
-        return self._folder / f"{recording[:PLACE_DIGITS]}.json"
+        return self.folder / f"{recording[:PLACE_DIGITS]}.json"
 
 
 def sha256_of(recording: Path) -> str:

@@ -39,13 +39,8 @@ from worker.errors import (
 )
 from worker.job import pipeline
 from worker.job.context import Job
-from worker.job.limits import check_length
-from worker.job.metrics import overhead
-from worker.settings import Settings
 from worker.speech.batch.sampling import Sampling
 from worker.speech.voice import Voice
-from worker.stopwatch import Stopwatch
-from worker.text.sentences import split
 
 SENTENCES = ("One.", "Two two.", "Three three three.")
 GAP = 0.3  # the API's default
@@ -561,22 +556,6 @@ def test_seconds_go_to_the_stage_that_took_them(
     assert answer.metrics.real_time_factor == pytest.approx(7.75 / 1.8)
 
 
-def test_overhead_is_what_no_stage_and_no_wait_accounts_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = Clock(monkeypatch)
-    watch = Stopwatch()
-    clock.passes(10.0)
-    for stage in ("queue", "voice", "speech", "audio", "timing", "subtitles", "storage"):
-        watch.add(stage, 1.0)
-    watch.add("first_audio", 2.0)  # part of others
-    watch.add("codec", 1.0)  # part of speech
-    watch.add("text", 0.25)  # the worker's own
-    assert overhead(watch) == 3.0
-    watch.add("speech", 100.0)
-    assert overhead(watch) == 0.0
-
-
 def test_the_codecs_seconds_are_part_of_speech_and_not_the_models(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -629,27 +608,6 @@ def test_a_text_of_more_seconds_than_a_job_may_have_is_refused_before_anything_i
     assert not world.engine.asked
     assert not world.engine.designed
     assert not list(world.scratch.iterdir())
-
-
-PROSE = "It was a bright cold day in April, and the clocks were striking thirteen. "
-
-
-@pytest.mark.parametrize(
-    ("text", "asked"),
-    [
-        ((PROSE * 271)[:20_000], {}),  # the longest text, of sentences as people write them
-        ("春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。" * 833, {}),
-        ("春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。" * 833, {"speed_shift": 0.8}),
-        ("春眠不觉晓\n" * 3_333, {}),
-        ("Yes. No.\n" * 2_200, {}),
-        ("a\n" * 10_000, {"multi_sentence_gap": 0}),
-    ],
-)
-def test_a_text_that_a_job_may_have_is_spoken(
-    world: World, text: str, asked: dict[str, Any]
-) -> None:
-    text = text[:20_000]
-    check_length(parse_request({"text": text, **asked}), split(text), Settings().max_job_seconds)
 
 
 def test_a_streamed_job_may_have_a_thousand_sentences(world: World) -> None:

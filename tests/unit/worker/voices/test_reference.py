@@ -171,6 +171,7 @@ def test_a_place_that_is_none_is_not_asked(bucket: Bucket, folder: Path, referen
         ("alice.wav", "voices/alice.wav"),
         ("team/alice_ü.mp3", "voices/team/alice_ü.mp3"),
         ("voices/alice.wav", "voices/alice.wav"),
+        ("voices/voices/alice.wav", "voices/voices/alice.wav"),
         ("s3://speech/any/where.flac", "any/where.flac"),
         ("S3://speech/x.wav", "x.wav"),
         ("https://a.example/x.wav?sig=1", UrlReference("https://a.example/x.wav?sig=1")),
