@@ -1,4 +1,4 @@
-"""What a worker's parts are, made small: the speech is tones, and the words stand where told."""
+"""A worker's components, made small: the speech is tones, and words stand side by side."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class NotedStorage(LocalStorage):
 
 @dataclass
 class SmallParts:
-    """The parts, and each of the small ones that they are made of."""
+    """The components, and each of the small ones that they are made of."""
 
     components: Components
     engine: ToneEngine

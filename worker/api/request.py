@@ -237,7 +237,7 @@ class SpeechRequest(BaseModel):
 
 
 def _contradictions(request: SpeechRequest) -> Iterator[tuple[str, str]]:
-    """Each pair of fields that cannot both be meant: the field to change, and why."""
+    """Pairs of fields that contradict each other: the field to change, and the message."""
     style = [name for name in STYLE_FIELDS if getattr(request, name) is not None]
     voices = [name for name in ("prompt_speech_url", "voice") if getattr(request, name) is not None]
     first, *others = [*voices, *style[:1], ""]
@@ -293,7 +293,7 @@ def parse_request(job_input: object) -> SpeechRequest:
 
 
 def _fields() -> dict[str, str]:
-    """Every name that a job may use, aliases too, with its field's name."""
+    """Names that a job may use, aliases too, each with its field's name."""
     return {
         name: field
         for field, info in SpeechRequest.model_fields.items()
@@ -302,6 +302,7 @@ def _fields() -> dict[str, str]:
 
 
 def _unknown(name: object, fields: dict[str, str]) -> tuple[str, str]:
+    """An unknown field as it may be shown, and the message."""
     near = difflib.get_close_matches(name[:64], fields, n=1) if isinstance(name, str) else []
     hint = f"did you mean {near[0]}?" if near else "docs/API.md lists them all"
     shown = name if isinstance(name, str) and re.fullmatch(r"\w{1,64}", name) else redact(name)

@@ -145,8 +145,8 @@ class Metrics(_Answer):
     )
     batch_occupancy: float = Field(
         ge=0,
-        description="How many sentences, of all jobs, were spoken at the same time as this job's, "
-        "on average; itself included.",
+        description="How many sentences of all jobs, this one's included, were spoken at the same "
+        "time on average.",
     )
     truncated_sentences: Count = Field(
         description="How many sentences reached `max_length` before the model ended them."

@@ -22,7 +22,7 @@ Progress = Callable[[int, int], None]  # sentences spoken, sentences in all
 
 @dataclass(frozen=True)
 class Job:
-    """One job under way: who it is, what it works with, who waits for it."""
+    """One job under way: its id, what it works with, and who waits for it."""
 
     id: str
     components: Components

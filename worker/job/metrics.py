@@ -1,4 +1,4 @@
-"""What a job cost, for its answer and for the log."""
+"""The metrics of a job, for its answer and for the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STAGES = ("queue", "voice", "speech", "audio", "timing", "subtitles", "storage"
 
 
 def metrics_of(watch: Stopwatch, takes: Takes, voice_tokens: int, duration: float) -> Metrics:
-    """The figures of a job that has `duration` seconds of audio.
+    """The metrics of a job that made `duration` seconds of audio.
 
     `voice_tokens` are those that the language model made to design the voice.
     """
@@ -45,5 +45,5 @@ def metrics_of(watch: Stopwatch, takes: Takes, voice_tokens: int, duration: floa
 
 
 def overhead(watch: Stopwatch) -> float:
-    """Seconds that went neither into a stage nor into waiting: what the worker itself costs."""
+    """Seconds that belong to no stage and to no waiting: what the worker itself costs."""
     return max(watch.total - sum(watch.seconds.get(stage, 0.0) for stage in _STAGES), 0.0)

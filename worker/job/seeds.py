@@ -1,4 +1,4 @@
-"""The seeds of a job: of its first takes, and of each time that sentences are spoken again."""
+"""The seeds of a job: that of its first takes, and those of its retakes."""
 
 from __future__ import annotations
 

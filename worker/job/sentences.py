@@ -66,12 +66,12 @@ class Speaker:
         kept: list[Take] = []
         dropped: list[Take] = []
 
-        def again(takes: Sequence[Take], bad: Sequence[int], attempt: int) -> list[Take]:
+        def speak_again(takes: Sequence[Take], bad: Sequence[int], attempt: int) -> list[Take]:
             return self._retakes([*kept, *takes], [len(kept) + i for i in bad], attempt)
 
         with SentenceStream(announce, self.request, total, self.job) as stream:
             for take in first:
-                takes = choose_takes([take], again, self.request.max_retries)
+                takes = choose_takes([take], speak_again, self.request.max_retries)
                 kept += takes.kept
                 dropped += takes.dropped
                 stream.add(take.utterance.text, takes.kept[0].clip)

@@ -1,4 +1,4 @@
-"""The cache of reference voices on the volume: a recording that is used often is heard once.
+"""The cache of reference voices on the volume: the model listens to a recording once.
 
 An entry is a saved voice's JSON with the sha256 of the recording. It lies at a place that the first
 digits of the sha256 say, in place of the voice that lay there before: the cache has 65,536 places
@@ -25,7 +25,7 @@ FORMER_SUFFIX = ".safetensors"  # of the entries that former versions of the wor
 
 
 class CachedVoice(SavedVoice):
-    """An entry of the cache: a voice and the recording that it was heard in."""
+    """An entry of the cache: a voice, and the recording that it comes from."""
 
     model_config = ConfigDict(strict=True)
 
@@ -33,9 +33,9 @@ class CachedVoice(SavedVoice):
 
 
 class VoiceCache:
-    """The voices that one model has heard, in a folder of its own.
+    """The reference voices of one model, in a folder that its workers share.
 
-    Tokens of one model are not another's, so each has a folder; workers of one model share it.
+    The tokens of one model mean nothing to another, so each model has a folder of its own.
     """
 
     def __init__(self, folder: Path, engine: Engine) -> None:
@@ -43,7 +43,7 @@ class VoiceCache:
         self._engine = engine
 
     def recall(self, recording: str) -> Voice | None:
-        """The voice of the recording with this sha256; None where it is not cached, or unusable."""
+        """The voice of the recording with this sha256; None where no usable entry is cached."""
         path = self._place(recording)
         try:
             with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Which voice a job speaks with: that of reference audio, a saved one, or a designed one."""
+"""Chooses the voice that a job speaks with: a cloned, a saved or a designed one."""
 
 from __future__ import annotations
 

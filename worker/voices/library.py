@@ -1,4 +1,4 @@
-"""The voices of one worker: heard in reference audio, or saved under a name."""
+"""The voices of one worker: made from reference audio, or saved under a name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Voices:
     def listen(
         self, path: Path, transcript: str | None, cancellation: Cancellation | None = None
     ) -> Voice:
-        """The voice in a reference audio file; from the cache when it was heard before.
+        """The voice in a reference audio file; from the cache if the model has listened to it.
 
         Raises VoiceError when the file is not audio, too short or long, or silent.
         """
