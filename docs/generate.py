@@ -291,11 +291,7 @@ def _error_rows() -> Iterator[tuple[str, ...]]:
         what, _, advice = (inspect.getdoc(error) or "").partition("\n\n")
         advice = " ".join(advice.split())
         yield f"`{error.code}`", what, advice
-    yield (
-        "`internal_error`",
-        "The worker has a fault of its own.",
-        "Report it, with the worker's log of the job.",
-    )
+    yield "`internal_error`", "A fault of the worker's own.", "Report it, with the worker's log."
 
 
 def _subclasses(error: type[WorkerError]) -> Iterator[type[WorkerError]]:
