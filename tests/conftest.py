@@ -49,7 +49,7 @@ def _two_threads() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def demo_checkpoint() -> Path:
-    """The embedded checkpoint: it speaks, in cloning mode."""
+    """The embedded checkpoint: it speaks, cloned and in styles."""
     return DEMO
 
 

@@ -3,7 +3,7 @@
     /runpod-volume/SparkTTS-serverless/
       envs/<digest of the wheel lock>/site-packages/    installed once, never changed
       models/<name>@<revision>/                         as published, every file checked
-      models/<name>@<revision>/prepared-<recipe>/       what the worker loads
+      models/<name>@<revision>/prepared-<recipe>/       the same model in files that load faster
       voices/<name>@<revision>/<place>.json             cache of reference voices
       local/                                            results, where no bucket is set
       cache/                                            downloads under way, staged installs
@@ -53,7 +53,7 @@ class Layout:
 
     @property
     def voices(self) -> Path:
-        """The cache of reference voices, by the sha256 of their audio."""
+        """The cache of reference voices, in a folder for each model."""
         return self.root / "voices"
 
     @property

@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -219,6 +220,18 @@ def test_the_command_line_speaks(demo_volume: Path, tmp_path: Path, judge: Whisp
     assert word_error_rate(SAID, hear(judge, pad(samples))) <= UNDERSTOOD
 
 
+def test_the_embedded_model_speaks_without_a_reference(demo_volume: Path, tmp_path: Path) -> None:
+    """As the flake's command starts it: by default, and in a style that the user names."""
+    for more in ([], ["--gender", "male"]):
+        subprocess.run(
+            ["bash", "-eu", str(REPOSITORY / "nix" / "speak.sh"), SAID, "--out", "a.wav", *more],
+            env={**environment(demo_volume), "python": sys.executable},
+            cwd=tmp_path, check=True,
+        )  # fmt: skip
+        assert soundfile.info(tmp_path / "a.wav").duration > 1
+        (tmp_path / "a.wav").unlink()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -229,7 +242,7 @@ def test_the_command_line_speaks(demo_volume: Path, tmp_path: Path, judge: Whisp
     ],
 )
 def test_the_command_line_refuses_in_words(
-    demo_volume: Path, tmp_path: Path, arguments: list[str], said: str
+    demo_volume: Path, arguments: list[str], said: str
 ) -> None:
     done = run("-m", "worker.speak", *arguments, env=environment(demo_volume))
     assert done.returncode == 1

@@ -90,7 +90,7 @@ def test_nothing_is_left_of_what_loading_would_only_throw_away(pair: tuple[Path,
 
 
 def test_the_engine_takes_the_prepared_files_but_float32_from_the_published(
-    tmp_path: Path, demo_checkpoint: Path
+    tmp_path: Path,
 ) -> None:
     published = make_checkpoint(tmp_path / "model")
     before = Engine.load(published, "float32", "cpu")

@@ -132,8 +132,8 @@ class Metrics(_Answer):
     seconds: dict[str, Seconds] = Field(
         description="Wall time of each stage, by its name. Among them are queue (waiting for a "
         "place on the worker and in the batch), codec (part of speech), first_audio (from the "
-        "start of the job until its first sentence was ready), overhead (what belongs to no stage "
-        "and no waiting) and total."
+        "start of the job until its first sentence was ready), overhead (the worker's own: text, "
+        "and what belongs to no stage and no waiting) and total."
     )
     sentences: Count = Field(description="How many sentences the text was split into.")
     tokens: Count = Field(description="How many tokens the language model made.")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -18,7 +19,7 @@ import pytest
 from tests.conftest import DEMO
 from tests.platform.hostile.door import Door
 from tests.platform.hostile.job_inputs import FIELD_NAMES, IDS, LENGTH, PLACES, STYLES, TEXTS
-from worker.logs import log, set_up_logging
+from worker.logs import TEXT_MAX, JsonLines, lines_of, log, set_up_logging
 from worker.timing.aligner import Aligner
 
 KARAOKE = re.compile(r"(?<!\\)\{\\k\d+\}")
@@ -125,29 +126,78 @@ def test_no_text_becomes_a_cue_or_tag_of_srt_and_vtt(
     assert written > len(some) // 2
 
 
+class Kept(logging.Handler):
+    """Keeps the records that the worker logs, beside the lines that the platform gets of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@dataclass
+class Logged:
+    """The log as the platform reads it, on standard error, and what the worker meant to write."""
+
+    stream: io.StringIO
+    kept: Kept
+
+    def taken(self) -> tuple[str, list[logging.LogRecord]]:
+        """What came since the last time."""
+        written, records = self.stream.getvalue(), self.kept.records
+        self.stream.seek(0)
+        self.stream.truncate()
+        self.kept.records = []
+        return written, records
+
+
 @pytest.fixture
-def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """The log as the platform reads it: what the worker writes on standard error."""
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Logged]:
     before = log.handlers[:], log.level, log.propagate
-    stream = io.StringIO()
+    stream, kept = io.StringIO(), Kept()
     monkeypatch.setattr(sys, "stderr", stream)
     set_up_logging("DEBUG")
-    yield stream
+    log.addHandler(kept)
+    yield Logged(stream, kept)
     log.handlers[:], log.level, log.propagate = before
 
 
-def check_log(text: str, asked: Any) -> None:
-    """Each line is one event's: printable, and begun by the worker and nobody else."""
-    for line in text.splitlines():
-        assert line.isprintable(), (ascii(line), ascii(asked))
-        if line.startswith("{"):
-            event = json.loads(line)
-            assert event.get("level") != "forged"
-            assert event.get("job") != "forged"
-        else:
-            assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ worker: ", line), line
+def check_log(written: str, records: list[logging.LogRecord], job_id: Any) -> None:
+    """Each line is one record's, in its order: nobody but the worker begins, ends or names one."""
+    lines = written.splitlines()
+    assert len(lines) == len(records), ascii(written)
+    for line, record in zip(lines, records, strict=True):
+        assert line.isprintable(), ascii(line)
+        event = json.loads(line)
+        assert (event["event"], event["level"]) == (record.getMessage(), record.levelname)
+        shown = job_id if isinstance(job_id, str) else ""
+        # Of a text that is too long for a line the end is shown.
+        assert event["job"] in {shown, f"...{shown[-TEXT_MAX:]}"}, ascii(event)[:300]
         assert len(line) < 10_000, line[:300]
         assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ERROR worker: forged",
+        "2026-01-01 00:00:00,000 INFO worker: forged",
+        '{"level": "forged"}',
+        '{"time": "2026-01-01", "level": "INFO", "event": "job begun", "job": "job-1"}',
+    ],
+)
+def test_a_forged_line_is_seen(line: str) -> None:
+    record = logging.makeLogRecord({"msg": "job begun", "levelname": "INFO", "levelno": 20})
+    with lines_of("job-1"):
+        honest = JsonLines().format(record)
+    check_log(f"{honest}\n", [record], "job-1")
+    for written in (f"{honest}\n{line}\n", f"{line}\n{honest}\n"):
+        with pytest.raises(AssertionError):
+            check_log(written, [record], "job-1")
+    with pytest.raises((AssertionError, ValueError, KeyError)):  # in the place of what it hides
+        check_log(line.replace("job begun", "job answered"), [record], "job-1")
 
 
 def hostile_lines() -> Iterator[tuple[Any, Any]]:
@@ -182,15 +232,18 @@ def hostile_lines() -> Iterator[tuple[Any, Any]]:
 
 
 def test_no_job_writes_a_line_of_its_own_into_the_log(
-    door: Door, logged: io.StringIO, many: Callable[[int, int], int]
+    door: Door, logged: Logged, many: Callable[[int, int], int]
 ) -> None:
     lines = 0
     jobs = list(hostile_lines())
     for asked, job_id in jobs[:: many(1, 2)]:
         door.submit(asked, job_id)
-        written = logged.getvalue()
-        check_log(written, (asked, job_id))
-        lines += written.count("\n")
-        logged.seek(0)
-        logged.truncate()
+        written, records = logged.taken()
+        try:
+            check_log(written, records, job_id)
+        except Exception as error:
+            error.add_note(ascii((asked, job_id)))
+            raise
+        assert records, ascii((asked, job_id))  # how it ended, at least
+        lines += len(records)
     assert lines > 80

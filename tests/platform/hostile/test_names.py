@@ -105,7 +105,7 @@ SAVED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", SAVED)
-def test_saved_voices_of_another_hand(door: Door, tmp_path: Path, kind: str) -> None:
+def test_saved_voices_of_another_hand(door: Door, kind: str) -> None:
     saved = SAVED[kind]
     content = saved if isinstance(saved, str | bytes) else json.dumps(saved)
     raw = content if isinstance(content, bytes) else content.encode()

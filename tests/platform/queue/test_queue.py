@@ -286,7 +286,7 @@ def test_a_worker_that_is_killed_is_replaced(
             assert second.process.wait(30) == 0
             assert own.jobs[left].answers == []
             names = [event["event"] for event in check_log(second)]
-            assert names[-3:] == ["draining", "job answered", "drained"] or "worker ends" in names
+            assert names[-4:] == ["draining", "job answered", "drained", "worker ends"]
     assert not list(Path(env["TMPDIR"]).glob(f"spark-tts-{second.process.pid}-*"))
 
 

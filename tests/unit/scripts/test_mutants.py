@@ -69,9 +69,9 @@ class TestNearest:
         assert nearest("worker/subtitles/cues.py")[0] == "tests/unit/worker/subtitles/test_cues.py"
         assert "tests/unit/worker/text/test_sentences.py" not in nearest("worker/subtitles/cues.py")
 
-    def test_what_a_package_hands_on_counts(self):
-        # test_waveform imports worker.audio.waveform, test_quality only worker.audio's Audio.
-        assert "tests/unit/worker/job/test_speech_check.py" in nearest("worker/audio/waveform.py")
+    def test_what_a_helper_of_the_tests_imports_counts(self):
+        # test_retakes makes its takes with tests.support.takes, which imports worker.audio.spool.
+        assert "tests/unit/worker/job/test_retakes.py" in nearest("worker/audio/spool.py")
 
     def test_c_is_tested_by_who_imports_its_callers(self):
         assert {

@@ -84,8 +84,7 @@ def test_a_child_whose_parent_died_before_it_began_does_not_begin() -> None:
 
 def test_a_command_that_is_not_there_fails_with_its_name() -> None:
     outcome = run_child(["no-such-program"], environment=PATH, interval=0.01)
-    assert outcome.status != 0
-    assert "no-such-program" in outcome.output or "FileNotFoundError" in outcome.last_lines
+    assert outcome == Outcome(1, "no-such-program cannot be run: No such file or directory\n")
 
 
 def test_the_last_six_lines_say_why_it_gave_up() -> None:

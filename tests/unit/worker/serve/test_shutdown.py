@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -426,6 +428,43 @@ def test_what_does_not_listen_is_ended_by_force_with_its_children(
     monkeypatch.setattr("worker.serve.shutdown.os._exit", order.append)
     shutdown._leave_at_once()
     assert order == ["child", "child", 1]
+
+
+HANGS = """
+import asyncio, logging, multiprocessing, os, signal, sys, time
+from worker.serve import shutdown
+from worker.serve.shutdown import RunningJobs
+from worker.logs import set_up_logging
+
+def pings():
+    time.sleep(60)
+
+set_up_logging("INFO")
+shutdown.FORCED_END_SECONDS = 0.3
+
+async def loop():
+    multiprocessing.Process(target=pings).start()  # before signals are heard, as the SDK does
+    RunningJobs(drain_seconds=0.2).listen_for_the_end()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.sleep(0.05)
+    time.sleep(60)  # as a call into a driver that does not come back
+
+asyncio.run(loop())
+"""
+
+
+def test_a_worker_that_hangs_is_ended_by_force_after_its_drain() -> None:
+    """The process itself, whose loop no longer runs, and what it has begun."""
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS],
+        cwd=Path(__file__).parents[4], text=True, capture_output=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    # The output ends with the last process that has it.
+    assert 0.5 <= time.monotonic() - begun < 20
+    names = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert names == ["draining", "ended by force"]
 
 
 def test_a_folder_whose_name_has_no_process_is_kept(

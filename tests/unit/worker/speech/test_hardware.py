@@ -105,10 +105,10 @@ def test_the_gpu_is_asked_before_flash_attention(
         raise SetupError("the GPU is too old")
 
     install("import flash_attn_2_cuda")
-    monkeypatch.setattr("worker.speech.fitness.check_gpu", refuse)
+    monkeypatch.setattr("worker.speech.device_checks.check_gpu", refuse)
     with pytest.raises(SetupError, match="too old"):
         check_hardware(None)
-    monkeypatch.setattr("worker.speech.fitness.check_gpu", lambda: None)
+    monkeypatch.setattr("worker.speech.device_checks.check_gpu", lambda: None)
     with pytest.raises(SetupError, match="flash_attn_2_cuda"):
         check_hardware(None)
     install("")
