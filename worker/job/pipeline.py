@@ -29,6 +29,7 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
     Raises the WorkerError that says what went wrong; JobCancelledError when it was cancelled. The
     answer's results are stored then in part or not at all.
     """
+    keys = job.keys(request)
     check_timings(request, job.components)
     sampling = sampling_of(request, random_seed(request))
     with job.watch("text"):
@@ -59,7 +60,7 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
         seed=sampling.seed,
         metrics=metrics_of(job.watch, spoken.takes, voice.tokens, speech.duration),
     )
-    return job.keys(request).sign(response, partial(job.url, request))
+    return keys.sign(response, partial(job.url, request))
 
 
 def store(request: SpeechRequest, speech: WholeSpeech, subtitles: Path | None, job: Job) -> None:

@@ -288,6 +288,15 @@ def test_timings_without_an_alignment_model_are_refused_before_anything_is_spoke
     assert not world.engine.designed
 
 
+def test_a_job_whose_results_could_have_no_key_is_refused_before_anything_is_spoken(
+    world: World,
+) -> None:
+    with pytest.raises(RequestError) as refused:
+        world.speak(replace(world.job(), id="../up"))
+    assert refused.value.field == "id"
+    assert not world.engine.designed
+
+
 # --- voices
 
 
