@@ -46,6 +46,7 @@ def test_all_of_it_is_small(demo_checkpoint: Path) -> None:
     assert sum(file.stat().st_size for file in files) <= MOST
 
 
+@pytest.mark.slow("trains")
 def test_training_can_go_on_where_the_checkpoint_stands(
     demo_checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ import ass
 import pytest
 
 from tests.conftest import DEMO
-from tests.platform.hostile.door import Door
+from tests.platform.hostile.desk import HostileDesk
 from tests.platform.hostile.job_inputs import FIELD_NAMES, IDS, LENGTH, PLACES, STYLES, TEXTS
 from worker.logs import TEXT_MAX, JsonLines, lines_of, log, set_up_logging
 from worker.timing.aligner import Aligner
@@ -52,23 +52,23 @@ INJECTIONS = [
 
 
 @pytest.fixture
-def some(many: Callable[[int, int], int]) -> list[str]:
+def some(times: Callable[[int, int], int]) -> list[str]:
     """Every second of those that were made for subtitles; all under `make hostile`."""
-    return INJECTIONS[-many(len(INJECTIONS), MADE_FOR_SUBTITLES) :: many(1, 2)]
+    return INJECTIONS[-times(MADE_FOR_SUBTITLES, len(INJECTIONS)) :: times(2, 1)]
 
 
 @pytest.fixture
-def timing_door(door: Door) -> Door:
-    door.serve_with(replace(door.parts, aligner=Aligner.load({"en": DEMO / "aligner"}, "cpu")))
-    return door
+def timing_door(desk: HostileDesk) -> HostileDesk:
+    desk.serve_with(replace(desk.components, aligner=Aligner.load({"en": DEMO / "aligner"}, "cpu")))
+    return desk
 
 
-def subtitles(door: Door, text: str, kind: str, mode: str) -> str | None:
+def subtitles(desk: HostileDesk, text: str, kind: str, mode: str) -> str | None:
     asked = {
         "text": text, "enable_subtitles": True, "subtitle_format": kind, "subtitle_style": mode,
         "max_retries": 0, "seed": 1, **LENGTH,
     }  # fmt: skip
-    outcome = door.submit(asked)
+    outcome = desk.submit(asked)
     if outcome.refused is not None:
         assert outcome.refused.field == "text", outcome.refused
         return None
@@ -78,7 +78,9 @@ def subtitles(door: Door, text: str, kind: str, mode: str) -> str | None:
 
 
 @pytest.mark.parametrize("mode", ["line", "karaoke"])
-def test_no_text_becomes_a_command_of_ass(timing_door: Door, mode: str, some: list[str]) -> None:
+def test_no_text_becomes_a_command_of_ass(
+    timing_door: HostileDesk, mode: str, some: list[str]
+) -> None:
     written = 0
     for text in some:
         dump = subtitles(timing_door, text, "ass", mode)
@@ -103,7 +105,7 @@ def test_no_text_becomes_a_command_of_ass(timing_door: Door, mode: str, some: li
 
 @pytest.mark.parametrize("kind", ["srt", "vtt"])
 def test_no_text_becomes_a_cue_or_tag_of_srt_and_vtt(
-    timing_door: Door, kind: str, some: list[str]
+    timing_door: HostileDesk, kind: str, some: list[str]
 ) -> None:
     written = 0
     for text in some:
@@ -232,12 +234,12 @@ def hostile_lines() -> Iterator[tuple[Any, Any]]:
 
 
 def test_no_job_writes_a_line_of_its_own_into_the_log(
-    door: Door, logged: Logged, many: Callable[[int, int], int]
+    desk: HostileDesk, logged: Logged, times: Callable[[int, int], int]
 ) -> None:
     lines = 0
     jobs = list(hostile_lines())
-    for asked, job_id in jobs[:: many(1, 2)]:
-        door.submit(asked, job_id)
+    for asked, job_id in jobs[:: times(2, 1)]:
+        desk.submit(asked, job_id)
         written, records = logged.taken()
         try:
             check_log(written, records, job_id)

@@ -22,7 +22,7 @@ from tests.conftest import DEMO_VOICE
 from tests.platform.queue.server import API_KEY, Faults, Job, Queue
 from tests.platform.queue.workers import WorkerProcess, worker
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, Door, s3_client, s3_server
-from tests.support.worker_process import environment
+from tests.support.worker_process import NO_ALIGNER, environment
 
 SHORT = {"text": "Please read this book to the children.", "prompt_speech_url": "demo.wav"}
 LONG = {
@@ -56,6 +56,7 @@ def env(demo_volume: Path, door: Door, tmp_path_factory: pytest.TempPathFactory)
         AWS_ENDPOINT_URL=door.url,
         TMPDIR=str(tmp_path_factory.mktemp("scratch")),
         DRAIN_SECONDS="20",
+        **NO_ALIGNER,
     )
 
 

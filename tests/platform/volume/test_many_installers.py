@@ -8,6 +8,7 @@ from dataclasses import replace
 from urllib.parse import unquote
 
 from tests.support.volume_world import World
+from tests.support.waiting import until
 from volume.lease import newest_claim
 
 
@@ -46,8 +47,7 @@ def test_an_installer_that_stood_still_is_replaced_and_harms_nothing_when_it_wak
     here.index.rate = 20_000.0
     lease = here.layout.leases / f"environment-{here.environment.digest}"
     first = here.start("install", "--environment")
-    while not any(here.layout.cache.glob("*/*/uv/*")):
-        time.sleep(0.02)
+    until(lambda: any(here.layout.cache.glob("*/*/uv/*")), 60, pause=0.02)
     first.send_signal(signal.SIGSTOP)
     here.index.rate = 1e9
     here.installed("--environment")
@@ -63,8 +63,7 @@ def test_a_waiting_installer_says_for_whom_it_waits(small_world: World):
     here = small_world
     here.index.rate = 100_000.0
     first = here.start("install", "--environment")
-    while not any(here.layout.cache.glob("*/*/uv/*")):
-        time.sleep(0.02)
+    until(lambda: any(here.layout.cache.glob("*/*/uv/*")), 60, pause=0.02)
     output = here.installed("--environment")
     first.communicate(timeout=60)
     assert f"waiting for process {first.pid} on " in output

@@ -86,6 +86,7 @@ def test_half_periods_come_in_pairs_and_pitch_is_near(f0: list[float]) -> None:
             assert halves[at - 1] == (steps, 0)
 
 
+@pytest.mark.slow("trains")
 def test_a_codes_parts_give_the_code_again() -> None:
     every = np.arange(codes.CODES)
     assert (codes.code(*codes.parts(every)) == every).all()

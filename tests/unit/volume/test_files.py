@@ -226,6 +226,7 @@ def test_a_download_that_was_noted_and_then_moved_away_is_wanted_again(folder: P
     assert wrong_files(folder, (FileEntry("gone.json", None, None),), "revision") == ["gone.json"]
 
 
+@pytest.mark.slow("starts a process")
 def test_a_childs_output_and_status_come_back_and_an_error_in_watching_ends_it() -> None:
     outcome = run_child(["sh", "-c", "echo out; echo err >&2; exit 3"], environment={})
     assert (outcome.status, outcome.last_lines) == (3, "out\nerr")

@@ -95,6 +95,7 @@ def test_the_end_of_a_task_cancels_its_job() -> None:
     assert cancellation.cancelled
 
 
+@pytest.mark.slow("starts a process")
 def test_folders_of_killed_workers_are_swept_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -491,6 +492,7 @@ def test_what_runs_in_no_task_is_not_counted() -> None:
     assert not cancellation.cancelled
 
 
+@pytest.mark.slow("starts a process")
 def test_what_is_forked_ends_with_a_worker_that_is_killed() -> None:
     """The SDK's pings would name its jobs for ever, and the platform would wait for them."""
     script = (

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.toy_decoder import EVERYTHING, POSITIONS, VOCABULARY, ToyDecoder, expected
+from tests.support.waiting import until
 from worker.cancellation import Cancellation
 from worker.errors import BusyError, JobCancelledError, SynthesisError
 from worker.speech.batch import device_batch as rows_module
@@ -31,13 +32,6 @@ GREEDY = Sampling(temperature=0)
 
 def row(*prompt: int, limit: int = 10) -> SequenceRequest:
     return SequenceRequest(prompt, f"{prompt}", limit)
-
-
-def until(condition: object, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def answers(asked: Sequence[TokenSequence]) -> list[Answer]:

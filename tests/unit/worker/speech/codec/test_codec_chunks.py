@@ -88,6 +88,7 @@ def test_a_token_of_another_codec_is_refused(codec: Codec) -> None:
         codec.stream((*voice, 0))
 
 
+@pytest.mark.slow("starts a process")
 def test_the_codec_is_loaded_without_transformers(demo_checkpoint: Path) -> None:
     script = (
         "import sys; from pathlib import Path; import torch;"
@@ -105,6 +106,7 @@ def test_the_codec_is_loaded_without_transformers(demo_checkpoint: Path) -> None
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow("compiles C")
 def test_bfloat16_is_close_to_float32(demo_checkpoint: Path) -> None:
     """On trained weights; equal where the machine has no bfloat16.
 

@@ -80,6 +80,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 # Built, and only opened the next time
 
 
+@pytest.mark.slow("starts a process")
 def test_a_library_is_built_once_and_then_only_opened(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: list[str]
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_library_is_built_once_and_then_only_opened(
     assert Path(call[-1]).parent == made.parent  # what the compiler keeps goes with it
 
 
+@pytest.mark.slow("starts a process")
 def test_each_kernel_has_a_library_of_its_own(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: list[str]
 ) -> None:
@@ -111,6 +113,7 @@ def test_each_kernel_has_a_library_of_its_own(
     assert sorted(path.name.split("-")[0] for path in files(cache)) == ["lm", "wave"]
 
 
+@pytest.mark.slow("starts a process")
 @pytest.mark.parametrize("changed", ["lm.c", "pool.c", "pool.h", "options", "nothing", "wave.c"])
 def test_another_source_or_another_way_to_build_it_is_another_library(
     cache: Path,
@@ -142,6 +145,7 @@ def test_where_the_compiler_lies_makes_no_other_library() -> None:
 # Where it cannot be built
 
 
+@pytest.mark.slow("starts a process")
 @pytest.mark.parametrize("then", ["sys.exit('no such option')", "os.kill(os.getpid(), 9)"])
 def test_a_compiler_that_fails_leaves_nothing_behind(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: list[str], then: str
@@ -157,6 +161,7 @@ def test_a_compiler_that_fails_leaves_nothing_behind(
     assert open_library("lm", VNNI)
 
 
+@pytest.mark.slow("starts a process")
 def test_a_compiler_that_says_nothing_and_makes_nothing_is_a_failure(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -167,6 +172,7 @@ def test_a_compiler_that_says_nothing_and_makes_nothing_is_a_failure(
         assert told in caplog.text
 
 
+@pytest.mark.slow("starts a process")
 def test_a_compiler_that_hangs_is_given_up(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -186,6 +192,7 @@ def test_without_a_compiler_torchs_kernels_serve(
     assert not cache.exists()
 
 
+@pytest.mark.slow("starts a process")
 def test_a_compiler_that_is_gone_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, [str(cache / "cc")])
     assert open_library("lm", VNNI) is None
@@ -218,6 +225,7 @@ def test_a_user_without_a_home_gets_torchs_kernels_and_is_told(
     assert compiler.calls == []
 
 
+@pytest.mark.slow("starts a process")
 def test_a_file_that_is_no_library_is_told(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +234,7 @@ def test_a_file_that_is_no_library_is_told(
     assert Kernel.of("lm", VNNI, 2) is None
 
 
+@pytest.mark.slow("starts a process")
 @pytest.mark.parametrize("lacking", ["avx512f", "avx512bw", "avx512dq", "avx512vl", "fma", "f16c"])
 def test_a_cpu_that_lacks_any_instruction_builds_and_opens_nothing(
     cache: Path,
@@ -319,6 +328,7 @@ def threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
 
+@pytest.mark.slow("compiles C")
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system has no /proc")
 def test_a_kernel_has_a_team_that_goes_home_with_it() -> None:
     with any_cpu.kernels("avx512_vnni"):
@@ -339,6 +349,7 @@ def test_no_memory_for_a_team_is_an_error() -> None:
         Kernel(library, 2)
 
 
+@pytest.mark.slow("compiles C")
 def test_jobs_of_many_threads_share_a_team() -> None:
     """One call at a time: products of two threads are each their own."""
     with any_cpu.kernels("avx512_vnni"):
