@@ -13,7 +13,7 @@ from bench.sides import Sides
 from worker.settings import Settings
 from worker.storage.keys import keys_of
 from worker.storage.local import LocalStorage
-from worker.voices.saved import Voices
+from worker.voices.library import Voices
 
 TOKENS_A_SECOND = 50
 

@@ -30,8 +30,8 @@ from worker.api.response import (
     Segment,
     SpeechResponse,
     SpokenSegment,
+    TimedWord,
     VoiceUsed,
-    WordTiming,
 )
 from worker.errors import WorkerError
 from worker.settings import Settings
@@ -43,9 +43,9 @@ BAR = r"\|"
 NOTE = "<!-- Written by `python -m docs.generate`; change the code, not this file. -->"
 
 EXAMPLES: tuple[tuple[str, dict[str, object]], ...] = (
-    ("The least that a job may say", {"text": "Hello from the network volume."}),
+    ("The smallest job", {"text": "Hello from the network volume."}),
     (
-        "A controlled voice",
+        "A designed voice, which is saved",
         {
             "text": "The quick brown fox jumps over the lazy dog.",
             "speaker_gender": "male",
@@ -55,9 +55,9 @@ EXAMPLES: tuple[tuple[str, dict[str, object]], ...] = (
             "save_voice": "narrator",
         },
     ),
-    ("That voice again", {"text": "And on it goes.", "voice": "narrator"}),
+    ("The saved voice again", {"text": "And on it goes.", "voice": "narrator"}),
     (
-        "A clone, with the transcript of the reference",
+        "A cloned voice, with the transcript of its recording",
         {
             "text": "今天天气很好。Let us take a walk!",
             "prompt_speech_url": "https://example.com/alice.wav",
@@ -67,11 +67,11 @@ EXAMPLES: tuple[tuple[str, dict[str, object]], ...] = (
         },
     ),
     (
-        "A clone of a file below voices/ in the bucket, by its timbre only",
+        "A cloned voice, from a file below voices/ in the bucket, by its timbre alone",
         {"text": "你好，世界。", "prompt_speech_url": "alice.wav", "task_token": "cross_lingual"},
     ),
     (
-        "A long text, each sentence going on from the one before",
+        "A longer text, in which each sentence continues from the one before it",
         {
             "text": "Once upon a time there was a fox. It lived in a wood.",
             "prompt_speech_url": "s3://my-bucket/voices/alice.wav",
@@ -133,18 +133,18 @@ $look
 $settings
 
 Text is stripped. A control character that is not white space is refused, and so is a token of the
-model written out (`<|...|>`). A line break ends a sentence.
+model written out (`<|...|>`).
 
 ## Three ways to choose a voice
 
-A job uses one of them; fields of two are a contradiction.
+A job uses one of them; fields of two contradict each other.
 
-1. `prompt_speech_url`: the voice of a recording, 1 to 60 seconds long. With `prompt_text`, what is
-   said in it, the clone is closer.
-2. `voice`: one that an earlier job kept with `save_voice`.
-3. A style: any of $style. A job that names no
-   voice at all gets the style female, moderate, moderate. The voice of the first sentence is that
-   of all.
+1. A cloned voice: `prompt_speech_url` is a recording of 1 to 60 seconds. With `prompt_text`, its
+   transcript, the clone sounds closer to the speaker.
+2. A saved voice: `voice` is the name under which an earlier job saved one with `save_voice`.
+3. A designed voice, which the model makes up: any of
+   $style. A job that names no voice at all gets a designed voice that is female, with moderate
+   pitch and speed. It is designed for the first sentence and speaks all of them.
 
 ## What contradicts what
 
@@ -152,7 +152,7 @@ A job uses one of them; fields of two are a contradiction.
 - `pitch` with `pitch_value`, `speed` with `speed_value`.
 - `prompt_text` without `prompt_speech_url`.
 - `save_voice` with `voice`, which is saved already.
-- `task_token` with a style or without any voice.
+- `task_token` with a designed voice.
 - `task_token` continue with `prompt_speech_url` but without `prompt_text`. With `voice`, that
   voice must have been saved with a transcript.
 - A field together with its other name.
@@ -165,10 +165,10 @@ $examples
 
 $output
 
-Fields that do not apply are left out. Times are in seconds, to the millisecond.
+Fields that do not apply are left out. Times are in seconds, rounded to milliseconds.
 
-A pre-signed URL is signed for GET alone: HEAD is answered with 403. To see size and type without
-the whole, ask for the first byte, with `Range: bytes=0-0`.
+A pre-signed URL is signed for GET alone: HEAD is answered with 403. To see the size and type of a
+file without loading it, ask for its first byte, with `Range: bytes=0-0`.
 
 $parts
 
@@ -178,33 +178,34 @@ $answer
 
 ## Sentence by sentence
 
-With `stream`, each sentence is stored by itself, as output/NAME_JOBID.NNNN.FORMAT, and told of as
-soon as it is ready. On an ordinary endpoint, RunPod's `/status` shows a Progress while the job
-runs: the last update alone, with the sentences that are new in it, so that a client which asks less
-often than sentences come sees some of them in the answer only. Where the worker's `STREAM` is set
-(the field alone does not do it), `/stream` gives a SpokenSegment for each sentence and, last, the
-answer; the job's output is then the list of all of them. The answer is the same in both.
+With `stream`, each sentence is stored by itself, as output/NAME_JOBID.NNNN.FORMAT, and announced
+as soon as it is ready. On an ordinary endpoint, RunPod's `/status` shows a Progress while the job
+runs. It is the last update alone, with the sentences that are new in it, so a client that asks less
+often than sentences become ready sees some of them in the answer only. Where the worker's `STREAM`
+is set (the field alone does not do it), `/stream` gives a SpokenSegment for each sentence and then
+the answer; the job's output is the list of all of them. The answer is the same in both.
 
 ## Long texts
 
 A job may have two hours of audio, gaps included; the operator can change that (`MAX_JOB_SECONDS`).
-Before anything is spoken the text is weighed at an ordinary pace: half a second for each sentence
-and 0.07 s for each letter (thrice that for a digit or a Chinese character), or `max_length` if that
-is less, divided by `speed_shift`, and the gaps between the sentences. More is `invalid_request`; a
-model that says twice as much as a job may have ends as `synthesis_failed`. With `stream` a job may
-have 1,000 sentences. Neighbours that are too short to stand alone ("Hi. Hi.") are one sentence.
+Before anything is spoken, the worker estimates how long the text is at an ordinary pace: half a
+second for each sentence and 0.07 s for each letter (three times that for a digit or a Chinese
+character), or `max_length` if that is less, divided by `speed_shift`, and the gaps between the
+sentences. A longer text is refused with `invalid_request`; when the model speaks for twice as long
+as a job may, the job fails with `synthesis_failed`. With `stream` a job may have 1,000 sentences.
+Neighbours that are too short to stand alone ("Hi. Hi.") are one sentence.
 
 ## Delivered again
 
-RunPod may deliver a job twice. A job whose results stand in the bucket already is answered with
-them and with fresh URLs; a record of it lies beside the audio, as output/NAME_JOBID.DIGEST.json.
-Without a `seed`, the job's id and fields decide it, so that a second worker makes the same speech.
+RunPod may deliver a job twice. A job whose results are in the bucket already is answered with them
+and with fresh URLs; a record of it lies beside the audio, as output/NAME_JOBID.DIGEST.json. Where a
+job has no `seed`, its id and fields decide the seed, so that a second worker makes the same speech.
 
 ## Errors
 
-A job that fails answers `{"error": TEXT}`; TEXT is a JSON object with `code`, `message` and, where
-one is to blame, `field`. A message names each field that is wrong, the value given and what is
-allowed.
+A job that fails answers `{"error": TEXT}`; TEXT is a JSON object with `code`, `message` and `field`
+(null where no field is to blame). A message names each field that is wrong, the value given and
+what is allowed.
 
 $errors
 """)
@@ -226,7 +227,7 @@ def api() -> str:
     """Give the text of docs/API.md."""
     parts = (
         f"### {model.__name__}\n\n{inspect.getdoc(model)}\n\n{_output_table(model)}"
-        for model in (Segment, WordTiming, VoiceUsed, Metrics, Progress, SpokenSegment)
+        for model in (Segment, TimedWord, VoiceUsed, Metrics, Progress, SpokenSegment)
     )
     return API.substitute(
         note=NOTE,

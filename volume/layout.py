@@ -4,7 +4,7 @@
       envs/<digest of the pinned wheels>/site-packages/ installed once, never changed
       models/<name>@<revision>/                         as published, every file checked
       models/<name>@<revision>/prepared-<recipe>/       the same model in files that load faster
-      voices/<name>@<revision>/                         token cache of reference voices
+      voices/<name>@<revision>/<place>.json             cache of reference voices
       local/                                            results, where no bucket is set
       cache/                                            downloads under way, staged installs
       locks/                                            who is installing what
@@ -73,7 +73,7 @@ class Layout:
 
     @property
     def voices(self) -> Path:
-        """The cache of reference voices' tokens, in a folder for each model."""
+        """The cache of reference voices, in a folder for each model."""
         return self.root / "voices"
 
     @property

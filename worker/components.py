@@ -21,8 +21,8 @@ from worker.storage.keys import Keys, keys_of
 from worker.storage.open import open_storage
 from worker.timing.aligner import Aligner
 from worker.timing.model_folders import find_folders
+from worker.voices.library import Voices
 from worker.voices.reference import fetch_reference
-from worker.voices.saved import Voices
 
 
 @dataclass(frozen=True)

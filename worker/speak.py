@@ -118,6 +118,7 @@ def _speak(
     # These take seconds to import: --help and a wrong option are answered before.
     from worker.components import Components  # noqa: PLC0415
     from worker.job import pipeline  # noqa: PLC0415
+    from worker.job.context import Job  # noqa: PLC0415
 
     _check_writable(options.out)
     components = Components.load(settings)
@@ -134,7 +135,7 @@ def _speak(
                 bar.total = total
                 bar.update(done - bar.n)
 
-            response = pipeline.speak(request, pipeline.Job("local", here, folder, progress=show))
+            response = pipeline.speak(request, Job("local", here, folder, progress=show))
         for ending in _endings(request):
             (result,) = (folder / "storage").rglob(f"*.{ending}")
             # The speech has the very name that --out gives: a.WAV too.

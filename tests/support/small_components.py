@@ -1,4 +1,4 @@
-"""What a worker's parts are, made small: the speech is tones, and the words stand where told."""
+"""A worker's components, made small: the speech is tones, and words stand side by side."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.speech.voice import Style, Voice
 from worker.storage.keys import Keys
 from worker.storage.local import LocalStorage
 from worker.timing.word_timing import SentenceSpan, WordTiming
-from worker.voices.saved import Voices
+from worker.voices.library import Voices
 
 KEYS = Keys(voices="voices/", output="output/", bucket=None)
 RATE = 16_000
@@ -159,7 +159,7 @@ class NotedStorage(LocalStorage):
 
 @dataclass
 class SmallParts:
-    """The parts, and each of the small ones that they are made of."""
+    """The components, and each of the small ones that they are made of."""
 
     components: Components
     engine: ToneEngine

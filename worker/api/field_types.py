@@ -1,4 +1,4 @@
-"""The texts, names and places that a job may hold: how each is checked, and its rule in words.
+"""The texts, names and references that a job may hold: how each is checked, its rule in words.
 
 A validator raises pydantic's error with a reason that reads on after the value: `'x' is empty`.
 """
@@ -10,21 +10,20 @@ import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
-from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, AliasChoices, PlainValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from worker.api.references import RULE, parse_reference
 from worker.redaction import redact
 from worker.subtitles.style import MODES, SubtitleStyle
 
 MAX_TEXT = 20_000  # characters, about half an hour of English
 MAX_PROMPT_TEXT = 2_000  # more than anybody says in a reference's 60 seconds
-MAX_URL = 2_048  # characters
 LEAST_TEMPERATURE = 0.001  # as good as greedy
-REASON = "worker_reason"  # the type of the validators' errors
+REASON = "worker_reason"  # the type of the errors that these validators raise
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def _reason(words: str) -> PydanticCustomError:
 
 
 def _speakable(limit: int) -> Callable[[str], str]:
-    """Make a validator that gives a text of at most `limit` characters, stripped."""
+    """Make a validator that strips a text and refuses more than `limit` characters."""
 
     def check(text: str) -> str:
         text = text.strip()
@@ -88,7 +87,7 @@ def _speakable(limit: int) -> Callable[[str], str]:
         if token := re.search(r"<\|[^|<>\s]{1,64}\|>", text):
             raise _reason(f"has {redact(token[0])}, a token of the model, at {token.start()}")
         if not any(map(str.isalnum, text)):
-            raise _reason("has nothing to say")
+            raise _reason("has no letter or digit, so there is nothing to say")
         return text
 
     return check
@@ -107,52 +106,15 @@ def _name(name: str) -> str:
 
 
 def _reference(place: str) -> str:
-    """Check where a reference voice is; give it without "voices/", its scheme in lower case."""
-    if len(place) > MAX_URL:
-        raise _reason(f"is {len(place)} characters long")
-    if not place.isprintable() or re.search(r"[\s\\]", place):
-        raise _reason("holds a space, a backslash or a control character")
-    scheme, colon, rest = place.partition(":")
-    if not colon:
-        return _path(place)
-    scheme = scheme.lower()
-    if scheme not in ("s3", "https") or not rest.startswith("//"):
-        raise _reason("is neither an s3:// nor an https:// URL")
-    place = f"{scheme}:{rest}"
-    return _bucket_and_key(place) if scheme == "s3" else _https(place)
-
-
-def _path(path: str) -> str:
-    path = path.removeprefix("voices/")
-    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", path) or ".." in path:
-        raise _reason("is neither a URL nor a name below voices/")
-    return path
-
-
-def _bucket_and_key(url: str) -> str:
-    bucket, _, key = url.removeprefix("s3://").partition("/")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", bucket):
-        raise _reason("has no bucket's name after s3://")
-    if {"", ".", ".."} & set(key.split("/")):
-        raise _reason("has no file's key after the bucket's name")
-    return url
-
-
-def _https(url: str) -> str:
+    """Check where a reference is; give it without "voices/" and with its scheme in lower case."""
     try:
-        parts = urlsplit(url)
-        usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port, or an IPv6 address, that is none
-        usable = False
-    if not usable:
-        raise _reason("has no usable host or port")
-    if parts.username is not None:
-        raise _reason("holds a user name; use a pre-signed URL")
-    return url
+        return str(parse_reference(place))
+    except ValueError as reason:
+        raise _reason(str(reason)) from None
 
 
 def _look(given: object) -> SubtitleStyle:
-    """Make a subtitle style of a mode's name or of an object of settings."""
+    """Make a subtitle style from a mode's name or from an object of settings."""
     if isinstance(given, SubtitleStyle):
         return given
     if isinstance(given, str) and given in MODES:
@@ -165,7 +127,7 @@ def _look(given: object) -> SubtitleStyle:
         fault = error.errors()[0]
         setting = redact(fault["loc"][0]).strip("'")
         if fault["type"] == "extra_forbidden":
-            raise _reason(f"has {setting}, which is no setting") from None
+            raise _reason(f"has {setting}, which is not a setting") from None
         raise _reason(f"has {setting} {redact(fault['input'])}: {fault['msg']}") from None
 
 
@@ -198,11 +160,4 @@ LookOfSubtitles = Annotated[
     PlainValidator(_look, json_schema_input_type=SubtitleStyle),
     Allowed(f"{', '.join(MODES)} or an object of {', '.join(SubtitleStyle.model_fields)}"),
 ]
-Reference = Annotated[
-    str,
-    AfterValidator(_reference),
-    Allowed(
-        "s3://BUCKET/KEY, an https:// URL or the name of a file below voices/ "
-        f"(letters, digits and . _ - /), at most {MAX_URL} characters"
-    ),
-]
+Reference = Annotated[str, AfterValidator(_reference), Allowed(RULE)]

@@ -1,9 +1,9 @@
-"""What a job may ask: the API. docs/API.md is made from this module.
+"""What a job may ask for: the fields of the API. docs/API.md is made from this module.
 
-`parse_request` is the door: a job's input becomes a `SpeechRequest`, or a `RequestError` that
-names each field that is wrong, the value given and what is allowed. Nothing is changed in
-silence except: text is stripped, a JSON null counts as a field not given, and a leading
-"voices/" of a reference's name is dropped.
+`parse_request` makes a job's input a `SpeechRequest`, or raises a `RequestError` that names each
+field that is wrong, the value given and what is allowed. Nothing is changed in silence except:
+text is stripped, a JSON null counts as a field not given, and a leading "voices/" of a
+reference's name is dropped.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from worker.api.field_types import (
     allowed,
     names,
 )
+from worker.audio.formats import Format as AudioFormat
 from worker.errors import RequestError
 from worker.redaction import redact
 from worker.speech.voice import Gender, Level, Style
-from worker.subtitles.formats import Format
+from worker.subtitles.formats import Format as SubtitleFormat
 
-MAX_FAULTS = 10  # told of one job, so that a message stays readable
+MAX_FAULTS = 10  # that one message names, so that it stays readable
 
 TaskToken = Literal["zero_shot", "cross_lingual", "continue"]
-OutputFormat = Literal["wav", "flac", "mp3", "ogg"]
 
+# The fields that a designed voice is made from.
 STYLE_FIELDS = ("speaker_gender", "pitch", "speed", "pitch_value", "speed_value")
 
 
@@ -45,128 +46,148 @@ class SpeechRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    text: Text = Field(description="What to say: English, Chinese, or both mixed.")
+    text: Text = Field(
+        description="The text to speak: English, Chinese, or both mixed. A line break ends a "
+        "sentence."
+    )
     prompt_speech_url: Reference | None = Field(
         default=None,
         validation_alias=AliasChoices("prompt_speech_url", "prompt_speech_path"),
-        description="Reference audio: the voice to clone.",
+        description="A recording whose voice is cloned: 1 to 60 seconds of speech.",
     )
     prompt_text: Transcript | None = Field(
         default=None,
-        description="What is said in the reference audio. With it the clone is closer; "
-        "not used with `task_token` cross_lingual.",
+        description="The transcript of the recording. With it the clone sounds closer to the "
+        "speaker; not used with `task_token` cross_lingual.",
     )
-    voice: Name | None = Field(default=None, description="A voice saved earlier with `save_voice`.")
+    voice: Name | None = Field(
+        default=None,
+        description="The name of a voice that an earlier job saved with `save_voice`; it speaks "
+        "this job.",
+    )
     save_voice: Name | None = Field(
         default=None,
-        description="Keep this job's voice as voices/NAME.json, for `voice` in later jobs.",
+        description="A name under which this job's voice is saved, as voices/NAME.json; later "
+        "jobs use it with `voice`.",
     )
     speaker_gender: Gender | None = Field(
         default=None,
         validation_alias=AliasChoices("speaker_gender", "gender"),
-        description="A controlled voice; female when a job names no voice at all.",
+        description="The gender of a designed voice, which the model makes up; female when not "
+        "given.",
     )
     pitch: Level | None = Field(
-        default=None, description="Pitch of a controlled voice; moderate when not given."
+        default=None, description="The pitch of a designed voice; moderate when not given."
     )
     speed: Level | None = Field(
-        default=None, description="Speed of a controlled voice; moderate when not given."
+        default=None, description="How fast a designed voice speaks; moderate when not given."
     )
     pitch_value: int | None = Field(
         default=None,
         ge=0,
         le=1000,
-        description="Pitch of a controlled voice in mel, in place of `pitch`: "
-        "forces the model's acoustic token.",
+        description="The pitch of a designed voice as a number in mel, in place of `pitch`.",
     )
     speed_value: int | None = Field(
         default=None,
         ge=0,
         le=10,
-        description="Speed of a controlled voice, in place of `speed`: "
-        "forces the model's acoustic token.",
+        description="How fast a designed voice speaks, as a number, in place of `speed`.",
     )
     pitch_shift: float = Field(
-        default=0.0, ge=-12, le=12, description="Semitones, applied afterwards; the tempo stays."
+        default=0.0,
+        ge=-12,
+        le=12,
+        description="Semitones by which the finished speech is raised or lowered; its tempo stays.",
     )
     speed_shift: float = Field(
         default=1.0,
         ge=0.5,
         le=2.0,
-        description="Tempo factor, applied afterwards; the pitch stays.",
+        description="Factor by which the finished speech is made faster; its pitch stays.",
     )
     multi_sentence_gap: float = Field(
-        default=0.3, ge=0, le=5, description="Seconds of silence between sentences."
+        default=0.3, ge=0, le=5, description="Seconds of silence between two sentences."
     )
     task_token: TaskToken | None = Field(
         default=None,
-        description="How a reference or saved voice is used: zero_shot (what an absent field "
-        "means) with its transcript where there is one, cross_lingual its timbre only, continue "
-        "with its transcript and each sentence going on from the one before.",
+        description="How the voice of a recording or a saved voice is used. zero_shot: with its "
+        "transcript, where there is one. cross_lingual: its timbre alone, for a text in another "
+        "language. continue: with its transcript, and each sentence continues from the one before "
+        "it. zero_shot when not given.",
     )
     temperature: Temperature = Field(
         default=0.8,
         ge=0,
         le=2,
-        description="Temperature of sampling; 0 always takes the likeliest token.",
+        description="How freely the model chooses its tokens; 0 always takes the likeliest one.",
     )
     top_k: int = Field(
         default=50,
         ge=0,
         le=8192,
-        description="Sample from the K likeliest tokens only; 0: from all.",
+        description="How many of the likeliest tokens the model chooses from; 0: from all.",
     )
     top_p: float = Field(
         default=0.95,
         ge=0.001,
         le=1,
-        description="Sample from the likeliest tokens that together have this probability.",
+        description="The model chooses among the likeliest tokens whose probabilities together "
+        "reach this; 1: among all.",
     )
     max_length: int = Field(
         default=3000,
         ge=64,
         le=8192,
-        description="Tokens that one sentence may take; 50 are a second.",
+        description="The most tokens that one sentence may take; 50 are one second of speech.",
     )
     seed: int | None = Field(
         default=None,
         ge=0,
         le=2**63 - 1,
-        description="The same seed and request give the same audio on the same device; "
-        "drawn by chance when not given, and told in the response.",
+        description="The start of the random numbers: the same seed and request give the same "
+        "audio on the same device. Chosen at random when not given; the answer has it.",
     )
     output_name: Name = Field(
-        default="speech", description="The result is kept as output/NAME_JOBID.FORMAT."
+        default="speech",
+        description="The name of the job's files in the bucket: output/NAME_JOBID.FORMAT.",
     )
-    output_format: OutputFormat = Field(default="wav", description="Format of the audio file.")
-    enable_whisperx: bool = Field(default=False, description="Give the time of every word.")
+    output_format: AudioFormat = Field(default="wav", description="The format of the audio file.")
+    enable_whisperx: bool = Field(
+        default=False, description="Whether the answer has the time of every word."
+    )
     enable_subtitles: bool = Field(
-        default=False, description="Make a subtitle file; implies word timings."
+        default=False,
+        description="Whether a subtitle file is made too; the answer then has the time of every "
+        "word as well.",
     )
     subtitle_style: LookOfSubtitles | None = Field(
         default=None,
-        description="How subtitles look: line by line, word by word within a line (karaoke), or "
-        "an object of the settings of SubtitleStyle.",
+        description="How the subtitles look: line (whole lines), karaoke (word by word within a "
+        "line), or an object with the settings of SubtitleStyle; line when not given.",
     )
-    subtitle_format: Format = Field(default="ass", description="Format of the subtitle file.")
+    subtitle_format: SubtitleFormat = Field(
+        default="ass", description="The format of the subtitle file."
+    )
     max_retries: int = Field(
         default=1,
         ge=0,
         le=3,
-        description="With word timings: how often a sentence is spoken again, with another seed, "
-        "when words of it seem to be missing or stretched.",
+        description="How many times a sentence is spoken again, each time with another seed, when "
+        "words seem to be missing or stretched. Only a job with word timings or subtitles can "
+        "tell.",
     )
     stream: bool | None = Field(
         default=None,
-        description="Store each sentence by itself too and tell of it as soon as it is ready; the "
-        "worker's STREAM when not given.",
+        description="Whether each sentence is also stored by itself and announced as soon as it "
+        "is ready; the worker's STREAM decides when not given.",
     )
     url_expiry: int | None = Field(
         default=None,
         ge=60,
         le=604_800,
-        description="Seconds that the pre-signed URLs live; "
-        "the worker's S3_URL_EXPIRY (3600) when not given.",
+        description="Seconds for which the pre-signed URLs can be used; the worker's "
+        "S3_URL_EXPIRY (3600) when not given.",
     )
 
     @model_validator(mode="before")
@@ -188,7 +209,7 @@ class SpeechRequest(BaseModel):
 
     @property
     def style(self) -> Style | None:
-        """The controlled voice that is asked for; None with a reference or a saved voice."""
+        """The style that the job's voice is designed from; None with a recording or saved voice."""
         if self.prompt_speech_url is not None or self.voice is not None:
             return None
         return Style(
@@ -201,55 +222,55 @@ class SpeechRequest(BaseModel):
 
     @property
     def uses_transcript(self) -> bool:
-        """Whether a reference or saved voice is used with its transcript, where it has one."""
+        """Whether a recording or saved voice is used with its transcript, where it has one."""
         return self.task_token != "cross_lingual"  # noqa: S105  no password
+
+    @property
+    def continues(self) -> bool:
+        """Whether each sentence continues from the one before it."""
+        return self.task_token == "continue"  # noqa: S105
 
     @property
     def wants_timings(self) -> bool:
         """Whether the time of every word is needed."""
         return self.enable_whisperx or self.enable_subtitles
 
-    @property
-    def goes_on(self) -> bool:
-        """Whether each sentence goes on from the one before it."""
-        return self.task_token == "continue"  # noqa: S105
 
-
-def _contradictions(asked: SpeechRequest) -> Iterator[tuple[str, str]]:
-    """Each pair of fields that cannot both be meant: the field to change, and why."""
-    styles = [name for name in STYLE_FIELDS if getattr(asked, name) is not None]
-    spoken = [name for name in ("prompt_speech_url", "voice") if getattr(asked, name) is not None]
-    first, *others = [*spoken, *styles[:1], ""]
+def _contradictions(request: SpeechRequest) -> Iterator[tuple[str, str]]:
+    """Pairs of fields that contradict each other: the field to change, and the message."""
+    style = [name for name in STYLE_FIELDS if getattr(request, name) is not None]
+    voices = [name for name in ("prompt_speech_url", "voice") if getattr(request, name) is not None]
+    first, *others = [*voices, *style[:1], ""]
     for other in filter(None, others):
         reason = f"{first} and {other} both choose a voice"
         yield other, f"{reason}; give one of prompt_speech_url, voice or {', '.join(STYLE_FIELDS)}"
     for level in ("pitch", "speed"):
-        if {level, f"{level}_value"} <= set(styles):
+        if {level, f"{level}_value"} <= set(style):
             value = f"{level}_value"
             yield value, f"{level} and {value} both set the {level}; give one of them"
-    if asked.prompt_text is not None and asked.prompt_speech_url is None:
-        reason = "prompt_text is the transcript of prompt_speech_url"
-        yield "prompt_text", f"{reason}; give that too, or leave prompt_text out"
-    if asked.voice is not None and asked.save_voice is not None:
-        reason = f"save_voice and voice: {asked.voice!r} is saved already"
-        yield "save_voice", f"{reason}; give one of them"
-    if asked.task_token is not None and not spoken:
-        reason = f"task_token {asked.task_token!r} is about a reference"
+    if request.prompt_text is not None and request.prompt_speech_url is None:
+        reason = "prompt_text is the transcript of prompt_speech_url, which is missing"
+        yield "prompt_text", f"{reason}; give prompt_speech_url too, or leave prompt_text out"
+    if request.voice is not None and request.save_voice is not None:
+        reason = f"save_voice would save the voice {request.voice!r}, which is saved already"
+        yield "save_voice", f"{reason}; give voice or save_voice, not both"
+    if request.task_token is not None and not voices:
+        reason = f"task_token {request.task_token!r} needs a recording or a saved voice"
         yield "task_token", f"{reason}; give prompt_speech_url or voice, or leave task_token out"
-    elif asked.goes_on and asked.voice is None and asked.prompt_text is None:
-        reason = "task_token 'continue' goes on from the reference's words"
+    elif request.continues and request.voice is None and request.prompt_text is None:
+        reason = "task_token 'continue' needs the words of the recording, to continue from them"
         yield "task_token", f"{reason}; give its transcript as prompt_text"
 
 
 def parse_request(job_input: object) -> SpeechRequest:
-    """Check what the job asks for; `job_input` is the job's "input", as JSON gave it.
+    """Check a job's input; `job_input` is the value of its "input", as JSON gave it.
 
     Raises RequestError naming every fault (`field` is the first one's).
     """
     if not isinstance(job_input, dict):
         raise RequestError(
-            f"input: {redact(job_input)} is not allowed; it must be an object that has at least "
-            "the field text",
+            f"input: {redact(job_input)} is not allowed; it must be an object with at least the "
+            "field text",
             field="input",
         )
     fields = _fields()
@@ -272,7 +293,7 @@ def parse_request(job_input: object) -> SpeechRequest:
 
 
 def _fields() -> dict[str, str]:
-    """Every name that a job may use, aliases too, with its field's name."""
+    """Names that a job may use, aliases too, each with its field's name."""
     return {
         name: field
         for field, info in SpeechRequest.model_fields.items()
@@ -281,6 +302,7 @@ def _fields() -> dict[str, str]:
 
 
 def _unknown(name: object, fields: dict[str, str]) -> tuple[str, str]:
+    """An unknown field as it may be shown, and the message."""
     near = difflib.get_close_matches(name[:64], fields, n=1) if isinstance(name, str) else []
     hint = f"did you mean {near[0]}?" if near else "docs/API.md lists them all"
     shown = name if isinstance(name, str) and re.fullmatch(r"\w{1,64}", name) else redact(name)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
-PROGRESS_SEGMENTS = 20  # that one progress update tells of: some 40 kB
+from worker.timing.word_timing import WordTiming
+
+PROGRESS_SEGMENTS = 20  # that one progress update has: some 40 kB
 
 
 def _to_milliseconds(seconds: float) -> float:
@@ -24,76 +26,103 @@ class _Answer(BaseModel):
 class Segment(_Answer):
     """One sentence as it was spoken."""
 
-    text: str = Field(description="The sentence.")
-    start: Seconds = Field(description="Where the sentence begins, in seconds of the audio.")
+    text: str = Field(description="The text of the sentence.")
+    start: Seconds = Field(
+        description="Seconds from the start of the audio to the start of the sentence."
+    )
     end: Seconds = Field(
-        description="Where the sentence ends, in seconds of the audio; the gap is not part of it."
+        description="Seconds from the start of the audio to the end of the sentence; the gap after "
+        "it is not part of it."
     )
     audio_url: str | None = Field(
-        default=None, description="Pre-signed URL of the sentence alone, with `stream`."
+        default=None,
+        description="A pre-signed URL of the sentence alone; only in a job with `stream`.",
     )
 
 
 class SpokenSegment(_Answer):
     """One sentence that is ready, while others are still being spoken."""
 
-    status: Literal["segment"] = Field(default="segment", description="Always segment.")
-    index: Count = Field(description="Number of the sentence, from 0; they come in order.")
-    total: Count = Field(description="Number of sentences of the job.")
-    text: str = Field(description="The sentence.")
-    start: Seconds = Field(description="Where the sentence begins, in seconds of the whole audio.")
-    end: Seconds = Field(
-        description="Where the sentence ends, in seconds of the whole audio, without the gap."
+    status: Literal["segment"] = Field(
+        default="segment", description="Always segment, which tells it from the answer."
     )
-    audio_url: str = Field(description="Pre-signed URL of the sentence's audio.")
+    index: Count = Field(
+        description="The number of the sentence, from 0 on; sentences come in order."
+    )
+    total: Count = Field(description="How many sentences the job has.")
+    text: str = Field(description="The text of the sentence.")
+    start: Seconds = Field(
+        description="Seconds from the start of the whole audio to the start of the sentence."
+    )
+    end: Seconds = Field(
+        description="Seconds from the start of the whole audio to the end of the sentence; the gap "
+        "after it is not part of it."
+    )
+    audio_url: str = Field(description="A pre-signed URL of the sentence's audio.")
 
     def to_json(self) -> dict[str, JsonValue]:
-        """Give what RunPod is told: plain JSON types."""
+        """Give plain JSON types, for RunPod."""
         return self.model_dump(mode="json")
 
 
 class Progress(_Answer):
-    """What RunPod's status tells of a job with `stream` that is under way."""
+    """What RunPod's status shows of a job with `stream` that is under way."""
 
-    done: Count = Field(description="Number of sentences that are ready.")
-    total: Count = Field(description="Number of sentences of the job.")
+    done: Count = Field(description="How many sentences are ready.")
+    total: Count = Field(description="How many sentences the job has.")
     segments: tuple[SpokenSegment, ...] = Field(
         max_length=PROGRESS_SEGMENTS,
-        description="The sentences that the update before did not tell of, in order; at most "
+        description="The sentences that became ready since the update before, in order; at most "
         f"{PROGRESS_SEGMENTS}.",
     )
 
     def to_json(self) -> dict[str, JsonValue]:
-        """Give what RunPod is told: plain JSON types."""
+        """Give plain JSON types, for RunPod."""
         return self.model_dump(mode="json")
 
 
-class WordTiming(_Answer):
+class TimedWord(_Answer):
     """One word of the text and its time."""
 
-    word: str = Field(description="The word as written.")
-    start: Seconds = Field(description="Where the word begins, in seconds of the audio.")
-    end: Seconds = Field(description="Where the word ends, in seconds of the audio.")
+    word: str = Field(description="The word as it is written in the text.")
+    start: Seconds = Field(
+        description="Seconds from the start of the audio to the start of the word."
+    )
+    end: Seconds = Field(description="Seconds from the start of the audio to the end of the word.")
     score: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="How sure the alignment is, 0 to 1; left out where it is not measured.",
+        description="How sure the times are, from 0 to 1; left out where they are estimated.",
     )
     estimated: bool = Field(
-        description="Whether the times come from the words around it, as those of an emoji do."
+        description="Whether the times are estimated from the words around it, as those of an "
+        "emoji are."
     )
+
+    @classmethod
+    def of(cls, timing: WordTiming) -> Self:
+        """The aligner's word, as an answer has it."""
+        return cls(
+            word=timing.word,
+            start=timing.start,
+            end=timing.end,
+            score=timing.score,
+            estimated=timing.estimated,
+        )
 
 
 class VoiceUsed(_Answer):
     """The voice that spoke."""
 
     source: Literal["reference", "saved", "style"] = Field(
-        description="What the voice was made from: reference audio, a saved voice or a style."
+        description="Where the voice comes from: reference (a recording), saved (an earlier job), "
+        "or style (a designed voice)."
     )
     name: str | None = Field(
         default=None,
-        description="Name under which the voice is saved: the job's `voice` or `save_voice`.",
+        description="The name under which the voice is saved; only in a job with `voice` or "
+        "`save_voice`.",
     )
 
 
@@ -101,31 +130,39 @@ class Metrics(_Answer):
     """What the job cost."""
 
     seconds: dict[str, Seconds] = Field(
-        description="Wall time of each stage, by its name. Among them queue (the wait for a place "
-        "on the worker and in the batch), codec (part of speech), first_audio (from the start to "
-        "the first finished sentence), overhead (the worker's own: text, and what no stage and no "
-        "wait accounts for) and total."
+        description="Wall time of each stage, by its name. Among them are queue (waiting for a "
+        "place on the worker and in the batch), codec (part of speech), first_audio (from the "
+        "start of the job until its first sentence was ready), overhead (the worker's own: text, "
+        "and what belongs to no stage and no waiting) and total."
     )
-    sentences: Count = Field(description="Number of sentences that the text was split into.")
-    tokens: Count = Field(description="Number of tokens that the language model made.")
-    tokens_per_second: float = Field(ge=0, description="Speed of the language model.")
+    sentences: Count = Field(description="How many sentences the text was split into.")
+    tokens: Count = Field(description="How many tokens the language model made.")
+    tokens_per_second: float = Field(
+        ge=0, description="How many tokens the language model made in a second."
+    )
     real_time_factor: float = Field(
         ge=0, description="Seconds of work for one second of audio; below 1 is faster than speech."
     )
     batch_occupancy: float = Field(
         ge=0,
-        description="Sentences, of all jobs, that shared the batch with this job's on average.",
+        description="How many sentences of all jobs, this one's included, were spoken at the same "
+        "time on average.",
     )
     truncated_sentences: Count = Field(
-        description="Sentences that reached `max_length` before the model ended them."
+        description="How many sentences reached `max_length` before the model ended them."
     )
-    silent_sentences: Count = Field(description="Sentences in which nothing could be heard.")
+    silent_sentences: Count = Field(
+        description="How many sentences have nothing in them that can be heard."
+    )
     retries: Count = Field(
         default=0,
-        description="How often a sentence was spoken again, because its words were not all found.",
+        description="How many times a sentence was spoken again, because words of it seemed to be "
+        "missing or stretched.",
     )
     faults: tuple[str, ...] = Field(
-        default=(), description="What is still wrong with the words, where timings are asked for."
+        default=(),
+        description="What still seems to be wrong with the words of the kept sentences; only in a "
+        "job with word timings or subtitles.",
     )
 
 
@@ -133,20 +170,28 @@ class SpeechResponse(_Answer):
     """What a job that went well answers."""
 
     status: Literal["success"] = Field(default="success", description="Always success.")
-    audio_url: str = Field(description="Pre-signed URL of the audio; file:// without a bucket.")
-    sample_rate: int = Field(gt=0, description="Sample rate of the audio, in hertz.")
-    duration: Seconds = Field(description="Length of the audio, in seconds.")
+    audio_url: str = Field(
+        description="A pre-signed URL of the audio file; a file:// URL where the worker has no "
+        "bucket."
+    )
+    sample_rate: int = Field(gt=0, description="The sample rate of the audio in hertz.")
+    duration: Seconds = Field(description="The length of the audio in seconds.")
     segments: tuple[Segment, ...] = Field(description="The sentences, in order.")
-    word_timings: tuple[WordTiming, ...] | None = Field(
-        default=None, description="The words, in order; with enable_whisperx."
+    word_timings: tuple[TimedWord, ...] | None = Field(
+        default=None,
+        description="The words and their times, in order; only in a job with `enable_whisperx` or "
+        "`enable_subtitles`.",
     )
     subtitles_url: str | None = Field(
-        default=None, description="URL of the subtitle file; with enable_subtitles."
+        default=None,
+        description="A pre-signed URL of the subtitle file; only in a job with `enable_subtitles`.",
     )
     voice: VoiceUsed = Field(description="The voice that spoke.")
-    seed: int = Field(ge=0, description="The job's seed, or the one that was drawn for it.")
+    seed: int = Field(
+        ge=0, description="The seed of the speech: the job's own, or the one that was chosen."
+    )
     metrics: Metrics = Field(description="What the job cost.")
 
     def to_json(self) -> dict[str, JsonValue]:
-        """Give what RunPod is answered: plain JSON types, absent fields left out."""
+        """Give plain JSON types, absent fields left out, for RunPod."""
         return self.model_dump(mode="json", exclude_none=True)

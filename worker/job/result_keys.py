@@ -1,4 +1,4 @@
-"""What a job leaves in the storage: the keys of its results, and the URLs that its answer has."""
+"""Keys of a job's results in the storage, and the URLs that its answer has for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.storage.keys import Keys
 
 @dataclass(frozen=True)
 class ResultKeys:
-    """Keys of one job's results. The same job has the same, whoever does it and how often."""
+    """Keys of one job's results: the same ones whoever does the job, and however often."""
 
     audio: str
     subtitles: str | None  # where they are asked for
@@ -22,7 +22,7 @@ class ResultKeys:
 
     @classmethod
     def of(cls, request: SpeechRequest, job_id: str, keys: Keys) -> Self:
-        """Raise RequestError for a job id that can be no part of a key."""
+        """Keys of the job's results. Raises RequestError for a job id that is no part of a key."""
 
         def stem(ending: str) -> str:
             return keys.output_key(request.output_name, job_id, ending)
@@ -35,15 +35,15 @@ class ResultKeys:
         )
 
     def segment(self, index: int) -> str:
-        """Of the audio of one sentence, counted from 0."""
+        """Key of the audio of one sentence, counted from 0."""
         return self._stem(f"{index:04}.{self._format}")
 
-    def manifest(self, digest: str) -> str:
-        """Of the record that the job was answered."""
+    def record(self, digest: str) -> str:
+        """Key of the record that the job was answered."""
         return self._stem(f"{digest[:16]}.json")
 
     def of_response(self, response: SpeechResponse) -> Iterator[str]:
-        """Every key that the answer has a URL for."""
+        """Keys that the answer has a URL for."""
         yield self.audio
         if self.subtitles is not None:
             yield self.subtitles

@@ -1,4 +1,4 @@
-"""Speak again what did not come out well: bounded, and the better take is kept."""
+"""Keeps the best take of each sentence; those that came out badly are spoken again, a few times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.timing.word_timing import WordTiming
 class Take:
     """A sentence as it was spoken once, finished and timed from its own start.
 
-    Its audio is `clip`, on the disk: the utterance's own samples are let go.
+    Its audio is `clip`, on the disk: the utterance's own samples are dropped.
     """
 
     utterance: Utterance
@@ -34,13 +34,13 @@ class Takes:
 
 def choose_takes(
     first: Iterable[Take],
-    again: Callable[[Sequence[Take], Sequence[int], int], Iterable[Take]],
+    speak_again: Callable[[Sequence[Take], Sequence[int], int], Iterable[Take]],
     max_retries: int,
 ) -> Takes:
-    """Keep good takes; have the others spoken again, at most `max_retries` times each.
+    """Keep the good takes; have the others spoken again, at most `max_retries` times each.
 
-    `again(kept, bad, attempt)` gives new takes of the sentences kept[i] for i in `bad`, in that
-    order; `attempt` counts from 1. A new take is kept where less of it is wrong.
+    `speak_again(kept, bad, attempt)` gives new takes of the sentences kept[i] for i in `bad`, in
+    that order; `attempt` counts from 1. A new take is kept where less of it is wrong.
     """
     kept = list(first)
     dropped: list[Take] = []
@@ -48,7 +48,7 @@ def choose_takes(
         bad = [i for i, take in enumerate(kept) if not take.verdict.good]
         if not bad:
             break
-        for i, take in zip(bad, again(tuple(kept), bad, attempt), strict=True):
+        for i, take in zip(bad, speak_again(tuple(kept), bad, attempt), strict=True):
             better = take.verdict.seconds < kept[i].verdict.seconds
             dropped.append(kept[i] if better else take)
             kept[i] = take if better else kept[i]

@@ -1,68 +1,55 @@
-"""Sentences that are told of while others are still being spoken."""
+"""Stores and announces each sentence of a streamed job while others are still being spoken."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
+from worker.api.request import SpeechRequest
 from worker.api.response import SpokenSegment
 from worker.audio import files, waveform
-from worker.audio.formats import Format
-from worker.audio.spool import Clip, Spool
+from worker.audio.formats import CONTENT_TYPES
+from worker.audio.spool import Clip
 from worker.audio.waveform import Audio
+from worker.job.context import Announce, Job
 from worker.logs import event
-
-Announce = Callable[[SpokenSegment], None]
+from worker.timing.word_timing import SentenceSpan
 
 
 class SentenceStream:
     """Stores each sentence by itself and announces it, in order, in a thread of its own.
 
     So a slow storage holds up neither the speech nor other jobs, and what waits for it waits on
-    the disk, in `spool`. `total` sentences are expected; the times are those that the sentences
-    will have in the whole audio, `gap_seconds` apart.
+    the disk, in the job's spool. The times are those that the sentences will have in the whole
+    audio.
     """
 
-    def __init__(
-        self,
-        announce: Announce,
-        store: Callable[[Path, int], str],  # file, index -> URL
-        spool: Spool,
-        folder: Path,
-        kind: Format,
-        total: int,
-        gap_seconds: float,
-    ) -> None:
+    def __init__(self, announce: Announce, request: SpeechRequest, total: int, job: Job) -> None:
         self._announce = announce
-        self._store = store
-        self._spool = spool
-        self._folder = folder
-        self._kind: Format = kind
-        self._total = total
-        self._gap = gap_seconds
+        self._request = request
+        self._total = total  # sentences
+        self._job = job
+        self._keys = job.keys(request)
         self._position = 0  # samples that the sentences so far take, the gap after them included
         self._thread = ThreadPoolExecutor(1, "segments")
         self._urls: list[Future[str]] = []
         self._stored = 0  # of them, from the first on, that went well
 
     def __enter__(self) -> Self:
-        """Itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
     ) -> None:
-        """End the thread; what is not begun is given up when the job has failed."""
+        """Ends the thread; what is not begun is given up when the job has failed."""
         self._thread.shutdown(wait=True, cancel_futures=kind is not None)
 
     def add(self, text: str, clip: Clip) -> None:
-        """Take the next sentence in its final form; returns at once.
+        """Queue the next sentence, in its final form; returns at once.
 
         Raises StorageError where one before it could not be stored: that ends the job now, and not
         after all the others.
@@ -73,32 +60,42 @@ class SentenceStream:
         rate = clip.sample_rate
         start = self._position
         end = start + clip.length
-        self._position = end + round(self._gap * rate)
+        self._position = end + round(self._request.multi_sentence_gap * rate)
         index = len(self._urls)
-        self._urls.append(
-            self._thread.submit(self._tell, index, text, clip, start / rate, end / rate)
-        )
+        span = SentenceSpan(text, start / rate, end / rate)
+        self._urls.append(self._thread.submit(self._store_and_announce, index, span, clip))
 
     def urls(self) -> list[str]:
         """Wait until all are stored; their URLs. Raises the first one's StorageError."""
         return [url.result() for url in self._urls]
 
-    def _tell(self, index: int, text: str, clip: Clip, start: float, end: float) -> str:
-        file = self._folder / f"segment-{index}.{self._kind}"
-        spoken = self._spool.read(clip)
-        if not clip.length:  # a silent sentence has a URL as the others have
-            spoken = Audio(np.zeros(clip.sample_rate // 20, np.float32), clip.sample_rate)
-        files.write(waveform.limit_peak(spoken), file, self._kind)
+    def _store_and_announce(self, index: int, span: SentenceSpan, clip: Clip) -> str:
+        url = self._store(index, clip)
+        segment = SpokenSegment(
+            index=index,
+            total=self._total,
+            text=span.text,
+            start=span.start,
+            end=span.end,
+            audio_url=url,
+        )
         try:
-            url = self._store(file, index)
-        finally:
-            file.unlink(missing_ok=True)
-        try:
-            self._announce(
-                SpokenSegment(
-                    index=index, total=self._total, text=text, start=start, end=end, audio_url=url
-                )
-            )
+            self._announce(segment)
         except RuntimeError:  # the event loop that listened is closed
             event(logging.DEBUG, "nobody listens")
         return url
+
+    def _store(self, index: int, clip: Clip) -> str:
+        """Store the sentence as a file of its own, which is gone afterwards; its URL."""
+        kind = self._request.output_format
+        key = self._keys.segment(index)
+        file = self._job.folder / f"segment-{index}.{kind}"
+        audio = self._job.spool.read(clip)
+        if not clip.length:  # a silent sentence has a URL as the others have
+            audio = Audio(np.zeros(clip.sample_rate // 20, np.float32), clip.sample_rate)
+        files.write(waveform.limit_peak(audio), file, kind)
+        try:
+            self._job.store(file, key, CONTENT_TYPES[kind])
+        finally:
+            file.unlink(missing_ok=True)
+        return self._job.url(self._request, key)

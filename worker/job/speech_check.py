@@ -1,4 +1,4 @@
-"""Was the sentence said? A verdict on it from the times and scores of its words.
+"""Judges whether a sentence was said, from the times and scores of its words.
 
 A forced alignment finds a place for every word, also for one that was not said: squeezed between
 its neighbours, with a low score. And what was said or held beyond the text shows as a word that

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from worker.api.response import PROGRESS_SEGMENTS, Progress, SpeechResponse, SpokenSegment
-from worker.job.sentence_stream import Announce
+from worker.job.context import Announce
 from worker.logs import event
 
 RunPodJob = dict[str, Any]  # {"id": ..., "input": ...}

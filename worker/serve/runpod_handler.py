@@ -13,11 +13,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from worker.api.request import SpeechRequest, parse_request
+from worker.api.request import parse_request
 from worker.api.response import SpeechResponse
 from worker.cancellation import Cancellation
 from worker.components import Components
@@ -30,8 +29,10 @@ from worker.errors import (
     disk_failure,
 )
 from worker.job import pipeline
-from worker.job.answer_record import AnswerRecords, settled_seed
-from worker.job.sentence_stream import Announce
+from worker.job.answer_record import AnswerRecords
+from worker.job.context import Announce, Job
+from worker.job.metrics import overhead
+from worker.job.seeds import job_seed
 from worker.logs import event, lines_of
 from worker.serve.progress import (
     Answer,
@@ -166,7 +167,7 @@ class _JobRunner:
                 audio_seconds=response.duration,
                 seconds=watch.total,
                 stages=dict(watch.seconds),
-                overhead=pipeline.overhead(watch),
+                overhead=overhead(watch),
                 metrics=response.metrics.model_dump(mode="json", exclude={"seconds", "faults"}),
             )
             return dict(response.to_json())
@@ -176,7 +177,7 @@ class _JobRunner:
         Keys.check_job_id(delivery.id)  # before anything is spoken that could be stored nowhere
         request = parse_request(delivery.job.get("input"))
         streams = self._service.streams if request.stream is None else request.stream
-        job = pipeline.Job(
+        job = Job(
             delivery.id,
             self._components,
             folder,
@@ -187,23 +188,16 @@ class _JobRunner:
         if self._records is None:
             return pipeline.speak(request, job), False
         with job.watch("storage"):
-            recorded = self._recall(self._records, request, job)
+            recorded = self._records.recall(request, job)
         if recorded is not None:
             if job.announce is not None:
                 announce_recorded(recorded, job.announce)
             return recorded, True
-        seeded = request.model_copy(update={"seed": settled_seed(request, job.id)})
+        seeded = request.model_copy(update={"seed": job_seed(request, job.id)})
         response = pipeline.speak(seeded, job)
         with job.watch("storage"):
-            self._records.keep(request, job.id, response, folder, job.cancellation)
+            self._records.keep(request, response, job)
         return response, False
-
-    def _recall(
-        self, records: AnswerRecords, request: SpeechRequest, job: pipeline.Job
-    ) -> SpeechResponse | None:
-        """The response that an earlier delivery of the job was given, with fresh URLs."""
-        url_of = partial(pipeline.url_of, request=request, components=self._components)
-        return records.recall(request, job.id, job.folder, url_of, job.cancellation)
 
     def _fail(self, delivery: _Delivery, error: Exception) -> Answer:
         """The answer of a job that failed; a broken GPU ends the worker too."""

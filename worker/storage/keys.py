@@ -11,22 +11,7 @@ from worker.settings import Settings
 NAME_PATTERN = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 KEY_BYTES_MAX = 1024  # S3's limit
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-
-@dataclass(frozen=True)
-class StoredReference:
-    """Reference audio that lies in the storage, at `key`."""
-
-    key: str
-
-
-@dataclass(frozen=True)
-class RemoteReference:
-    """Reference audio that lies anywhere else, to be had from `url` (https)."""
-
-    url: str
 
 
 @dataclass(frozen=True)
@@ -50,40 +35,6 @@ class Keys:
     def check_job_id(job_id: str) -> None:
         """Raise RequestError for an id that can be no part of a key, so of no result."""
         _checked_name(job_id, "id")
-
-    def resolve_reference(
-        self, reference: str, *, field: str = "prompt_speech_url"
-    ) -> StoredReference | RemoteReference:
-        """Say where a job's reference audio is.
-
-        It is s3://BUCKET/KEY in the worker's own bucket, an https:// URL (which `download`
-        checks further) or a name below the voices prefix. Raises RequestError for all else.
-        """
-        scheme = _SCHEME.match(reference)
-        if scheme is None:
-            return StoredReference(checked_key(f"{self.voices}{reference}", field=field))
-        if scheme[1].lower() == "https":
-            return RemoteReference(reference)
-        bucket, slash, key = reference[scheme.end() :].removeprefix("//").partition("/")
-        if scheme[1].lower() != "s3" or not slash:
-            raise RequestError(
-                f"{field}: {scheme[1]}: is not a place for reference audio; use "
-                "s3://BUCKET/KEY, https://... or the name of a file below the voices prefix",
-                field=field,
-            )
-        if self.bucket is None:
-            raise RequestError(
-                f"{field}: this worker has no bucket, so no s3:// URL can be read; "
-                "use https:// or a name",
-                field=field,
-            )
-        if bucket != self.bucket:
-            raise RequestError(
-                f"{field}: bucket {bucket!r} is not this worker's; "
-                "copy the file there or use an https:// URL",
-                field=field,
-            )
-        return StoredReference(checked_key(key, field=field))
 
 
 def keys_of(settings: Settings) -> Keys:

@@ -1,4 +1,4 @@
-"""Which voice a job speaks with: reference audio, a saved one, or a style."""
+"""Chooses the voice that a job speaks with: a cloned, a saved or a designed one."""
 
 from __future__ import annotations
 
@@ -13,50 +13,54 @@ from worker.errors import VoiceError
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
 from worker.speech.voice import Voice
-from worker.voices.saved import Voices
+from worker.voices.library import Voices
+
+
+@dataclass(frozen=True)
+class VoiceSources:
+    """What the voice of one job may come from."""
+
+    engine: Engine  # designs voices
+    voices: Voices
+    fetch_reference: Callable[[str, Path, Cancellation], Path]  # brings reference audio ...
+    folder: Path  # ... into this one
+    cancellation: Cancellation
 
 
 @dataclass(frozen=True)
 class ChosenVoice:
-    """The voice that a job speaks with, and the one that it keeps with save_voice."""
+    """The voice that a job speaks with, and the one that it saves with save_voice."""
 
     speaking: Voice
     whole: Voice  # with its transcript, also where the job uses the timbre alone
     used: VoiceUsed
-    tokens: int = 0  # that the language model made to choose it
+    tokens: int = 0  # that the language model made to design it
 
 
 def choose_voice(
-    request: SpeechRequest,
-    first: str,
-    sampling: Sampling,
-    engine: Engine,
-    voices: Voices,
-    fetch_reference: Callable[[str, Path, Cancellation], Path],
-    folder: Path,
-    cancellation: Cancellation,
+    request: SpeechRequest, first_sentence: str, sampling: Sampling, sources: VoiceSources
 ) -> ChosenVoice:
-    """The voice that the request names; a style is designed for the `first` sentence.
+    """The voice that the request names; a designed one is designed for the first sentence.
 
-    `fetch_reference` brings reference audio into `folder`. Raises VoiceError, DownloadError and
-    NotAvailableError saying what to give instead.
+    Raises VoiceError, DownloadError and NotAvailableError saying what to give instead.
     """
+    cancellation = sources.cancellation
     if request.style is not None:
-        designed = engine.design(request.style, first, sampling, cancellation)
+        designed = sources.engine.design(request.style, first_sentence, sampling, cancellation)
         used = VoiceUsed(source="style", name=request.save_voice)
         return ChosenVoice(designed.voice, designed.voice, used, designed.tokens)
     if request.prompt_speech_url is not None:
-        file = fetch_reference(request.prompt_speech_url, folder, cancellation)
-        whole = voices.listen(file, request.prompt_text, cancellation)
+        file = sources.fetch_reference(request.prompt_speech_url, sources.folder, cancellation)
+        whole = sources.voices.listen(file, request.prompt_text, cancellation)
         used = VoiceUsed(source="reference", name=request.save_voice)
     else:
         name = str(request.voice)  # the request names one of the three
-        whole = voices.saved(name, cancellation)
+        whole = sources.voices.saved(name, cancellation)
         used = VoiceUsed(source="saved", name=name)
-        if request.goes_on and whole.transcript is None:
+        if request.continues and whole.transcript is None:
             raise VoiceError(
                 f"voice: {name!r} was saved without a transcript, so task_token 'continue' "
-                "cannot go on from it; save it again with prompt_text",
+                "has no words to continue from; save it again with prompt_text",
                 field="voice",
             )
     speaking = whole if request.uses_transcript else replace(whole, transcript=None)

@@ -28,8 +28,8 @@ from worker.serve.runpod_handler import Service, make_handler
 from worker.speech.engine import Engine
 from worker.storage.keys import Keys
 from worker.storage.local import LocalStorage
+from worker.voices.library import Voices
 from worker.voices.reference import fetch_reference
-from worker.voices.saved import Voices
 
 KEYS = Keys(voices="voices/", output="output/", bucket=None)
 COMMON = {"max_length": 64, "seed": 1}

@@ -18,7 +18,7 @@ from worker.errors import WorkerError
 from worker.speech.engine import Engine
 from worker.storage.keys import Keys
 from worker.storage.local import LocalStorage
-from worker.voices.saved import Voices
+from worker.voices.library import Voices
 
 
 def main(checkpoint: Path, folder: Path, first: int, count: int) -> None:

@@ -237,7 +237,7 @@ def test_the_keys_in_the_bucket_are_the_workers() -> None:
     keys = ResultKeys.of(request, "JOB", Keys(voices="voices/", output="", bucket=None))
     shown = set(re.findall(r"`(NAME_JOB\.[^`]+)`", DEPLOY))
     assert {keys.audio, keys.subtitles, keys.segment(0), keys.segment(1)} < shown
-    assert {re.sub("[0-9a-f]{16}", "0123456789abcdef", keys.manifest(digest(request)))} < shown
+    assert {re.sub("[0-9a-f]{16}", "0123456789abcdef", keys.record(digest(request)))} < shown
     assert len(shown) == 5
 
 

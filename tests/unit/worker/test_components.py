@@ -48,13 +48,13 @@ def test_all_is_of_the_settings(volume: Path) -> None:
     home = volume / "SparkTTS-serverless"
     assert components.storage._folder == home / "local"
     # A model's cache is its own: another's tokens are other sounds.
-    assert components.voices._cache == home / "voices" / "mine@1"
+    assert components.voices._cache.folder == home / "voices" / "mine@1"
 
 
 def test_each_revision_of_a_model_has_a_cache_of_its_own(volume: Path) -> None:
     """SPARK_MODEL may leave the revision out."""
     components = load(volume, spark_model="mine")
-    assert components.voices._cache == volume / "SparkTTS-serverless" / "voices" / "mine@1"
+    assert components.voices._cache.folder == volume / "SparkTTS-serverless" / "voices" / "mine@1"
 
 
 def test_a_reference_of_the_storage_is_fetched_into_the_jobs_folder(

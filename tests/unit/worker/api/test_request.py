@@ -233,7 +233,7 @@ def test_an_alias_that_is_null_leaves_the_field_as_it_is() -> None:
         ),
         (
             [1],
-            "input: [1] is not allowed; it must be an object that has at least the field text",
+            "input: [1] is not allowed; it must be an object with at least the field text",
         ),
         (
             {"text": "x", "voice": "a", "pitch": "low", "speed": "low", "speed_value": 0},
@@ -253,26 +253,29 @@ def test_an_alias_that_is_null_leaves_the_field_as_it_is() -> None:
         (
             {"text": "x", "prompt_text": "a"},
             (
-                "prompt_text is the transcript of prompt_speech_url; give that too, or leave "
-                "prompt_text out"
+                "prompt_text is the transcript of prompt_speech_url, which is missing; give "
+                "prompt_speech_url too, or leave prompt_text out"
             ),
         ),
         (
             {"text": "x", "voice": "a", "save_voice": "a"},
-            "save_voice and voice: 'a' is saved already; give one of them",
+            (
+                "save_voice would save the voice 'a', which is saved already; give voice or "
+                "save_voice, not both"
+            ),
         ),
         (
             {"text": "x", "task_token": "continue"},
             (
-                "task_token 'continue' is about a reference; give prompt_speech_url or voice, or "
-                "leave task_token out"
+                "task_token 'continue' needs a recording or a saved voice; give prompt_speech_url "
+                "or voice, or leave task_token out"
             ),
         ),
         (
             {"text": "x", "prompt_speech_url": "a.wav", "task_token": "continue"},
             (
-                "task_token 'continue' goes on from the reference's words; give its transcript as "
-                "prompt_text"
+                "task_token 'continue' needs the words of the recording, to continue from them; "
+                "give its transcript as prompt_text"
             ),
         ),
     ],
@@ -367,7 +370,7 @@ def test_deep_nesting_is_refused_like_any_wrong_type() -> None:
     [
         ("", "is empty"),
         (" \n\t\u3000", "is empty"),
-        ("…!? 😀 —", "has nothing to say"),
+        ("…!? 😀 —", "has no letter or digit, so there is nothing to say"),
         ("a\0b", "U+0000 at position 1"),
         ("\x1b[31mred", "U+001B at position 0"),
         ("a\x7f", "U+007F"),
@@ -507,7 +510,7 @@ def test_contradictions_name_both_fields(job: dict[str, object], field: str, oth
 
 
 @pytest.mark.parametrize(
-    ("job", "uses_transcript", "goes_on"),
+    ("job", "uses_transcript", "continues"),
     [
         (REF, True, False),
         (REF | {"prompt_text": "a", "task_token": "zero_shot"}, True, False),
@@ -519,11 +522,11 @@ def test_contradictions_name_both_fields(job: dict[str, object], field: str, oth
     ],
 )
 def test_a_reference_or_saved_voice_leaves_no_style(
-    job: dict[str, object], *, uses_transcript: bool, goes_on: bool
+    job: dict[str, object], *, uses_transcript: bool, continues: bool
 ) -> None:
     request = parse_request({"text": "x"} | job)
     assert request.style is None
-    assert (request.uses_transcript, request.goes_on) == (uses_transcript, goes_on)
+    assert (request.uses_transcript, request.continues) == (uses_transcript, continues)
 
 
 def test_a_style_is_filled_up() -> None:
@@ -554,7 +557,7 @@ def test_a_subtitle_style_is_a_mode_or_an_object_of_settings(mode: str) -> None:
         ({"size": 4000}, "has size 4000"),
         ({"font": "A,B{\\b1}"}, "has font "),
         ({"primary_colour": "red"}, "has primary_colour 'red'"),
-        ({"blink": True}, "has blink, which is no setting"),
+        ({"blink": True}, "has blink, which is not a setting"),
     ],
 )
 def test_a_subtitle_style_that_cannot_be_says_which_setting_is_wrong(

@@ -14,9 +14,10 @@ from worker.api.response import (
     Segment,
     SpeechResponse,
     SpokenSegment,
+    TimedWord,
     VoiceUsed,
-    WordTiming,
 )
+from worker.timing.word_timing import WordTiming
 
 
 def metrics() -> Metrics:
@@ -93,7 +94,7 @@ def test_what_is_told_of_a_streamed_job() -> None:
     ("seconds", "told"), [(0, 0.0), (0.0004, 0.0), (0.0006, 0.001), (59.9994, 59.999)]
 )
 def test_times_are_told_in_milliseconds(seconds: float, told: float) -> None:
-    word = WordTiming(word="a", start=seconds, end=seconds, score=0.12345, estimated=False)
+    word = TimedWord(word="a", start=seconds, end=seconds, score=0.12345, estimated=False)
     assert (word.start, word.end, word.score) == (told, told, 0.12345)
 
 
@@ -128,12 +129,23 @@ def test_figures_that_cannot_be_are_refused(name: str, value: object) -> None:
 @pytest.mark.parametrize(("score", "taken"), [(0, True), (1, True), (-0.01, False), (1.01, False)])
 def test_a_score_is_from_0_to_1(score: float, taken: bool) -> None:
     given = {"word": "a", "start": 0.0, "end": 0.1, "estimated": False}
-    assert WordTiming.model_validate(given).score is None
+    assert TimedWord.model_validate(given).score is None
     if taken:
-        assert WordTiming.model_validate(given | {"score": score}).score == score
+        assert TimedWord.model_validate(given | {"score": score}).score == score
     else:
         with pytest.raises(ValidationError, match="score"):
-            WordTiming.model_validate(given | {"score": score})
+            TimedWord.model_validate(given | {"score": score})
+
+
+def test_a_word_of_the_aligner_is_told_without_its_sentence_and_to_the_millisecond() -> None:
+    timing = WordTiming("one", 1.23449, 1.5, None, sentence=3, estimated=True)
+    assert TimedWord.of(timing).model_dump() == {
+        "word": "one",
+        "start": 1.234,
+        "end": 1.5,
+        "score": None,
+        "estimated": True,
+    }
 
 
 @pytest.mark.parametrize(("name", "value"), [("sample_rate", 0), ("seed", -1), ("duration", -1)])

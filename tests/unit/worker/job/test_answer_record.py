@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from docs.generate import ANSWER
+from tests.support.small_components import KEYS, small_components
 from worker.api.field_types import MAX_TEXT
 from worker.api.request import SpeechRequest, parse_request
-from worker.api.response import SpeechResponse, WordTiming
+from worker.api.response import SpeechResponse, TimedWord
 from worker.cancellation import Cancellation
 from worker.errors import JobCancelledError, StorageError
 from worker.job import answer_record
-from worker.job.answer_record import AnswerRecords, digest, settled_seed
+from worker.job.answer_record import AnswerRecords, digest
+from worker.job.context import Job
 from worker.job.result_keys import ResultKeys
 from worker.logs import log
-from worker.storage.keys import Keys
 from worker.storage.local import LocalStorage
 
-KEYS = Keys(voices="voices/", output="output/", bucket=None)
 ASKED = {"text": "Hello.", "output_name": "hi", "enable_subtitles": True}
 
 
@@ -59,6 +59,10 @@ class Bucket(LocalStorage):
         self._check("exists", cancellation)
         return super().exists(key)
 
+    def url(self, key: str, _expiry_seconds: int) -> str:
+        self._check("url")
+        return f"new:{key}"
+
     def _check(self, call: str, cancellation: Cancellation | None = None) -> None:
         if cancellation is not None:
             cancellation.check()
@@ -70,14 +74,18 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.storage = Bucket(folder / "storage")
-        self.manifests = AnswerRecords(self.storage, KEYS)
+        self.records = AnswerRecords(self.storage, KEYS)
+        self.components = replace(small_components(folder).components, storage=self.storage)
         self.request = parse_request(ASKED)
         self.keys = ResultKeys.of(self.request, "job-1", KEYS)
+
+    def job(self, job_id: str = "job-1", cancellation: Cancellation | None = None) -> Job:
+        return Job(job_id, self.components, self.folder, cancellation or Cancellation())
 
     def keep(self) -> None:
         segment = ANSWER.segments[0].model_copy(update={"audio_url": "old"})
         answer = ANSWER.model_copy(update={"segments": (segment,), "subtitles_url": "old?signed"})
-        self.manifests.keep(self.request, "job-1", answer, self.folder)
+        self.records.keep(self.request, answer, self.job())
 
     def store(self) -> None:
         for key in (self.keys.audio, str(self.keys.subtitles), self.keys.segment(0)):
@@ -89,9 +97,7 @@ class World:
         job: str = "job-1",
         cancellation: Cancellation | None = None,
     ) -> SpeechResponse | None:
-        return self.manifests.recall(
-            request or self.request, job, self.folder, lambda key: f"new:{key}", cancellation
-        )
+        return self.records.recall(request or self.request, self.job(job, cancellation))
 
 
 @pytest.fixture
@@ -124,7 +130,7 @@ def test_the_same_job_is_known_again_with_fresh_urls(world: World) -> None:
 
 def test_no_url_is_kept(world: World) -> None:
     world.keep()
-    kept = world.storage.read_bytes(world.keys.manifest(digest(world.request)))
+    kept = world.storage.read_bytes(world.keys.record(digest(world.request)))
     assert b"old" not in kept
     assert b"example.com" not in kept
 
@@ -144,7 +150,7 @@ def test_the_record_of_a_job_that_nobody_waits_for_is_given_up_and_no_error(worl
     world.store()
     cancellation = Cancellation()
     cancellation.cancel()
-    world.manifests.keep(world.request, "job-1", ANSWER, world.folder, cancellation)
+    world.records.keep(world.request, ANSWER, world.job(cancellation=cancellation))
     assert world.recall() is None
 
 
@@ -166,7 +172,7 @@ def test_it_does_not_count_without_each_result(world: World, missing: str) -> No
 @pytest.mark.parametrize("content", [b"", b"{", b'{"format": 2}', b"\xff\xfe"])
 def test_half_a_record_or_a_foreign_one_does_not_count(world: World, content: bytes) -> None:
     world.store()
-    key = world.keys.manifest(digest(world.request))
+    key = world.keys.record(digest(world.request))
     world.storage.write_bytes(key, content, "application/json")
     assert world.recall() is None
 
@@ -195,7 +201,7 @@ def test_requests_under_one_job_id_have_a_record_each(world: World) -> None:
     world.store()
     world.keep()
     other = parse_request({**ASKED, "text": "Hello!"})
-    world.manifests.keep(other, "job-1", ANSWER, world.folder)
+    world.records.keep(other, ANSWER, world.job())
     assert world.recall() is not None
     assert world.recall(other) is not None
 
@@ -206,19 +212,17 @@ def test_a_record_of_another_job_or_request_under_this_ones_key_does_not_count(
 ) -> None:
     world.store()
     world.keep()
-    key = world.keys.manifest(digest(world.request))
+    key = world.keys.record(digest(world.request))
     record = json.loads(world.storage.read_bytes(key)) | change
     world.storage.write_bytes(key, json.dumps(record).encode(), "application/json")
     assert world.recall() is None
 
 
 def test_no_url_is_made_for_a_job_that_is_not_known(world: World) -> None:
-    def url(key: str) -> str:
-        pytest.fail(f"a URL was made of {key}")
-
-    assert world.manifests.recall(world.request, "job-1", world.folder, url) is None
+    world.storage.refused = {"url"}
+    assert world.recall() is None
     world.keep()  # and no results
-    assert world.manifests.recall(world.request, "job-1", world.folder, url) is None
+    assert world.recall() is None
 
 
 @pytest.mark.parametrize("refused", ["get", "exists"])
@@ -261,7 +265,7 @@ def test_a_new_job_and_a_foreign_record_are_nothing_to_warn_of(
     world: World, warnings: list[str]
 ) -> None:
     assert world.recall() is None
-    key = world.keys.manifest(digest(world.request))
+    key = world.keys.record(digest(world.request))
     world.storage.write_bytes(key, b'{"format": 2}', "application/json")
     assert world.recall() is None
     assert warnings == []
@@ -269,12 +273,12 @@ def test_a_new_job_and_a_foreign_record_are_nothing_to_warn_of(
 
 def test_the_record_of_the_longest_text_is_read(world: World) -> None:
     """20,000 characters are at most some 10,000 words."""
-    word = WordTiming(
+    word = TimedWord(
         word="extraordinary", start=1234.567, end=1235.678, score=0.98765, estimated=False
     )
     long = ANSWER.model_copy(update={"word_timings": (word,) * 10_000})
     world.store()
-    world.manifests.keep(world.request, "job-1", long, world.folder)
+    world.records.keep(world.request, long, world.job())
     known = world.recall()
     assert known is not None
     assert known.word_timings == long.word_timings
@@ -283,7 +287,7 @@ def test_the_record_of_the_longest_text_is_read(world: World) -> None:
 def test_a_record_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.store()
     world.keep()
-    size = len(world.storage.read_bytes(world.keys.manifest(digest(world.request))))
+    size = len(world.storage.read_bytes(world.keys.record(digest(world.request))))
     monkeypatch.setattr(answer_record, "BYTES_MAX", size)
     assert world.recall() is not None
     monkeypatch.setattr(answer_record, "BYTES_MAX", size - 1)
@@ -295,13 +299,6 @@ def test_a_request_has_one_digest_however_it_is_written() -> None:
     same = parse_request({"temperature": 1.0, "speaker_gender": "male", "text": " Hello. "})
     assert digest(one) == digest(same)
     assert digest(one) != digest(parse_request({"text": "Hello.", "gender": "female"}))
-
-
-def test_a_job_without_a_seed_has_the_same_at_each_delivery() -> None:
-    request = parse_request({"text": "Hello."})
-    assert settled_seed(request, "a") == settled_seed(request, "a") < 2**53
-    assert settled_seed(request, "a") != settled_seed(request, "b")
-    assert settled_seed(parse_request({"text": "Hello.", "seed": 7}), "a") == 7
 
 
 def test_a_default_that_is_spelled_out_is_the_same_request() -> None:
@@ -344,24 +341,10 @@ def test_each_field_makes_another_request(change: dict[str, object]) -> None:
     assert len(other) == 64
 
 
-def test_seed_zero_is_a_seed() -> None:
-    assert settled_seed(parse_request({"text": "Hello.", "seed": 0}), "a") == 0
-
-
-def test_a_drawn_seed_is_53_bits_of_the_job_and_of_what_it_asks() -> None:
-    request = parse_request({"text": "Hello."})
-    drawn = hashlib.sha256(f"a {digest(request)}".encode()).hexdigest()
-    assert settled_seed(request, "a") == int(drawn[:16], 16) // 2**11
-    assert settled_seed(request, "a") != settled_seed(parse_request({"text": "Bye."}), "a")
-    seeds = {settled_seed(request, str(job)) for job in range(60)}
-    assert len(seeds) == 60
-    assert 2**52 < max(seeds) < 2**53
-
-
 def test_the_largest_record_that_can_be_is_known_again(world: World) -> None:
     """Of a text whose every character is a sentence, a word, and three faults; none is in ASCII."""
     sign = "\U0001f600"
-    word = WordTiming(word=f'{sign}"', start=7199.123, end=7199.456, score=1 / 3, estimated=False)
+    word = TimedWord(word=f'{sign}"', start=7199.123, end=7199.456, score=1 / 3, estimated=False)
     segment = ANSWER.segments[0].model_copy(update={"text": sign, "audio_url": "x" * 200})
     faults = tuple([f"7199.4: {sign!r} seems not to be said"] * 3 * MAX_TEXT)
     answer = ANSWER.model_copy(
@@ -372,7 +355,7 @@ def test_the_largest_record_that_can_be_is_known_again(world: World) -> None:
         }
     )
     world.store()
-    world.manifests.keep(world.request, "job-1", answer, world.folder)
+    world.records.keep(world.request, answer, world.job())
     known = world.recall()
     assert known is not None
     assert (known.segments, known.word_timings) == (answer.segments, answer.word_timings)
@@ -401,7 +384,7 @@ from worker.job.answer_record import digest
 world = World(Path(sys.argv[1]))
 world.store()
 world.keep()
-key = world.keys.manifest(digest(world.request))
+key = world.keys.record(digest(world.request))
 kept = world.storage.read_bytes(key).decode()
 head, _, _ = kept.partition('"segments":')
 segment = '{"text":"","start":0,"end":0}'

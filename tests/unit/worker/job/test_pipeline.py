@@ -38,12 +38,9 @@ from worker.errors import (
     SynthesisError,
 )
 from worker.job import pipeline
-from worker.job.pipeline import Job
-from worker.settings import Settings
+from worker.job.context import Job
 from worker.speech.batch.sampling import Sampling
 from worker.speech.voice import Voice
-from worker.stopwatch import Stopwatch
-from worker.text.sentences import split
 
 SENTENCES = ("One.", "Two two.", "Three three three.")
 GAP = 0.3  # the API's default
@@ -193,13 +190,13 @@ def test_a_job_that_is_cancelled_while_its_subtitles_are_written_stores_nothing(
 ) -> None:
     world = World(tmp_path, EvenAligner())
     job = world.job()
-    real = pipeline._write_subtitles
+    real = pipeline.write_subtitles
 
     def write(*given: Any) -> Any:
         job.cancellation.cancel()
         return real(*given)
 
-    monkeypatch.setattr(pipeline, "_write_subtitles", write)
+    monkeypatch.setattr(pipeline, "write_subtitles", write)
     with pytest.raises(JobCancelledError):
         world.speak(job, enable_subtitles=True)
     assert not world.storage.put_keys
@@ -288,6 +285,15 @@ def test_timings_without_an_alignment_model_are_refused_before_anything_is_spoke
         world.speak(**asked)
     assert refused.value.field == field
     assert field in refused.value.message
+    assert not world.engine.designed
+
+
+def test_a_job_whose_results_could_have_no_key_is_refused_before_anything_is_spoken(
+    world: World,
+) -> None:
+    with pytest.raises(RequestError) as refused:
+        world.speak(replace(world.job(), id="../up"))
+    assert refused.value.field == "id"
     assert not world.engine.designed
 
 
@@ -524,7 +530,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr("worker.logs.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("worker.stopwatch.time.perf_counter", lambda: self.now)
 
     def passes(self, seconds: float) -> None:
         self.now += seconds
@@ -557,22 +563,6 @@ def test_seconds_go_to_the_stage_that_took_them(
     assert answer.metrics.tokens == 5 + 60
     assert answer.metrics.tokens_per_second == pytest.approx(60 / 2.5)
     assert answer.metrics.real_time_factor == pytest.approx(7.75 / 1.8)
-
-
-def test_overhead_is_what_no_stage_and_no_wait_accounts_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = Clock(monkeypatch)
-    watch = Stopwatch()
-    clock.passes(10.0)
-    for stage in ("queue", "voice", "speech", "audio", "timing", "subtitles", "storage"):
-        watch.add(stage, 1.0)
-    watch.add("first_audio", 2.0)  # part of others
-    watch.add("codec", 1.0)  # part of speech
-    watch.add("text", 0.25)  # the worker's own
-    assert pipeline.overhead(watch) == 3.0
-    watch.add("speech", 100.0)
-    assert pipeline.overhead(watch) == 0.0
 
 
 def test_the_codecs_seconds_are_part_of_speech_and_not_the_models(
@@ -627,29 +617,6 @@ def test_a_text_of_more_seconds_than_a_job_may_have_is_refused_before_anything_i
     assert not world.engine.asked
     assert not world.engine.designed
     assert not list(world.scratch.iterdir())
-
-
-PROSE = "It was a bright cold day in April, and the clocks were striking thirteen. "
-
-
-@pytest.mark.parametrize(
-    ("text", "asked"),
-    [
-        ((PROSE * 271)[:20_000], {}),  # the longest text, of sentences as people write them
-        ("春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。" * 833, {}),
-        ("春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。" * 833, {"speed_shift": 0.8}),
-        ("春眠不觉晓\n" * 3_333, {}),
-        ("Yes. No.\n" * 2_200, {}),
-        ("a\n" * 10_000, {"multi_sentence_gap": 0}),
-    ],
-)
-def test_a_text_that_a_job_may_have_is_spoken(
-    world: World, text: str, asked: dict[str, Any]
-) -> None:
-    text = text[:20_000]
-    pipeline._check_length(
-        parse_request({"text": text, **asked}), split(text), Settings().max_job_seconds
-    )
 
 
 def test_a_streamed_job_may_have_a_thousand_sentences(world: World) -> None:

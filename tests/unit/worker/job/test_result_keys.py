@@ -40,7 +40,7 @@ def test_results_are_named_for_the_job_and_end_in_what_they_are() -> None:
 def test_the_record_is_named_for_what_was_asked() -> None:
     """docs/DEPLOY.md: NAME_JOB.0123456789abcdef.json."""
     digest = "0123456789abcdef" + 48 * "0"
-    assert keys_of().manifest(digest) == "out/hi_job-1.0123456789abcdef.json"
+    assert keys_of().record(digest) == "out/hi_job-1.0123456789abcdef.json"
 
 
 def test_word_times_alone_make_no_subtitles() -> None:

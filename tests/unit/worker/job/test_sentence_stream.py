@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import threading
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from tests.support.small_components import small_components
 from tests.support.sounds import tone
 from tests.support.waiting import until
+from worker.api.request import parse_request
 from worker.api.response import SpokenSegment
-from worker.audio.spool import Clip, Spool
+from worker.audio.spool import Clip
 from worker.audio.waveform import Audio
+from worker.cancellation import Cancellation
 from worker.errors import StorageError
+from worker.job.context import Job
 from worker.job.sentence_stream import SentenceStream
+from worker.storage.local import LocalStorage
 
 RATE = 16_000
 LONG = 20.0
+URLS = [f"url of output/speech_job-1.{index:04}.wav" for index in range(100)]
 
 
-class Listener:
-    """Stores and is told, as far as a test lets it."""
+class Listener(LocalStorage):
+    """A storage that is announced to as well, as far as a test lets it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / "segments"
-        self.folder.mkdir()
-        self.spool = Spool(folder / "spool")
+        super().__init__(folder / "storage")
+        self.scratch = folder / "segments"
+        self.scratch.mkdir()
+        components = replace(small_components(folder).components, storage=self)
+        self.job = Job("job-1", components, self.scratch)
         self.events: list[str] = []
         self.told: list[SpokenSegment] = []
         self.peaks: list[float] = []
@@ -38,16 +47,22 @@ class Listener:
         self.refused: frozenset[int] = frozenset()
         self.deaf: Exception | None = None
 
-    def store(self, file: Path, index: int) -> str:
+    def put(
+        self, path: Path, key: str, content_type: str, *, cancellation: Cancellation | None = None
+    ) -> None:
+        index = URLS.index(f"url of {key}")
         self.begun.set()
         assert self.let_go.wait(LONG)
         if index in self.refused:
             raise StorageError(f"no room for {index}")
-        samples, rate = soundfile.read(file)
+        samples, rate = soundfile.read(path)
         assert rate == RATE
+        assert cancellation is self.job.cancellation
         self.peaks.append(float(np.abs(samples).max()))
-        self.events.append(f"stored {index} as {file.suffix}")
-        return f"url-{index}"
+        self.events.append(f"stored {index} as {content_type}")
+
+    def url(self, key: str, _expiry_seconds: int) -> str:
+        return f"url of {key}"
 
     def announce(self, segment: SpokenSegment) -> None:
         self.events.append(f"told {segment.index}")
@@ -56,14 +71,15 @@ class Listener:
             raise self.deaf
 
     def segments(self, total: int = 3, gap: float = 0.25) -> SentenceStream:
-        return SentenceStream(self.announce, self.store, self.spool, self.folder, "wav", total, gap)
+        request = parse_request({"text": "A.", "multi_sentence_gap": gap})
+        return SentenceStream(self.announce, request, total, self.job)
 
     def sound(self, seconds: float, amplitude: float = 0.5) -> Clip:
-        return self.spool.add(Audio(tone(400.0, seconds, RATE, amplitude), RATE))
+        return self.job.spool.add(Audio(tone(400.0, seconds, RATE, amplitude), RATE))
 
     @property
     def left(self) -> list[str]:
-        return sorted(path.name for path in self.folder.iterdir())
+        return sorted(path.name for path in self.scratch.glob("segment*"))
 
 
 @pytest.fixture
@@ -80,17 +96,17 @@ def test_each_is_stored_and_then_told_of_in_order_with_its_times(listener: Liste
     with listener.segments() as segments:
         for text, seconds in (("One.", 0.1), ("Two.", 0.2), ("Three.", 0.4)):
             segments.add(text, listener.sound(seconds))
-        assert segments.urls() == ["url-0", "url-1", "url-2"]
+        assert segments.urls() == URLS[:3]
         assert listener.left == []  # long before the job's folder goes
     assert listener.events == [
-        f"{done} {index}{' as .wav' if done == 'stored' else ''}"
+        f"{done} {index}{' as audio/wav' if done == 'stored' else ''}"
         for index in range(3)
         for done in ("stored", "told")
     ]
     assert [(s.index, s.total, s.text, s.audio_url) for s in listener.told] == [
-        (0, 3, "One.", "url-0"),
-        (1, 3, "Two.", "url-1"),
-        (2, 3, "Three.", "url-2"),
+        (0, 3, "One.", URLS[0]),
+        (1, 3, "Two.", URLS[1]),
+        (2, 3, "Three.", URLS[2]),
     ]
     # 0.1, a gap of 0.25, 0.2, a gap, 0.4
     assert [(s.start, s.end) for s in listener.told] == [(0, 0.1), (0.35, 0.55), (0.8, 1.2)]
@@ -109,7 +125,7 @@ def test_a_slow_storage_holds_up_nobody(listener: Listener) -> None:
         add_three(listener, segments)
         assert not listener.events
         listener.let_go.set()
-        assert segments.urls() == ["url-0", "url-1", "url-2"]
+        assert segments.urls() == URLS[:3]
 
 
 def test_a_sentence_that_cannot_be_stored_ends_the_job_at_the_next(listener: Listener) -> None:
@@ -159,7 +175,7 @@ def test_a_failed_job_stores_no_more_but_waits_for_what_is_under_way(listener: L
 
     with pytest.raises(ValueError, match="the speech failed"):
         fail()
-    assert listener.events == ["stored 0 as .wav", "told 0"]
+    assert listener.events == ["stored 0 as audio/wav", "told 0"]
 
 
 def test_a_good_job_ends_with_all_stored(listener: Listener) -> None:
@@ -175,7 +191,7 @@ def test_nobody_listens_and_all_is_stored(listener: Listener) -> None:
     listener.deaf = RuntimeError("Event loop is closed")
     with listener.segments(1) as segments:
         segments.add("One.", listener.sound(0.1))
-        assert segments.urls() == ["url-0"]
+        assert segments.urls() == URLS[:1]
 
 
 def test_any_other_failure_to_tell_fails_the_job(listener: Listener) -> None:

@@ -28,7 +28,7 @@ from worker.errors import (
     SynthesisError,
     VoiceError,
 )
-from worker.job.answer_record import settled_seed
+from worker.job.seeds import job_seed
 from worker.logs import log, set_up_logging
 from worker.serve import runpod_handler
 from worker.serve.runpod_handler import Service, make_handler, make_stream_handler
@@ -669,7 +669,7 @@ def test_a_failure_leaves_no_record(small) -> None:
 
 
 def test_each_delivery_has_the_same_seed_also_without_a_record(small) -> None:
-    expected = settled_seed(parse_request({"text": TEXT}), "job-1")
+    expected = job_seed(parse_request({"text": TEXT}), "job-1")
     for _ in range(2):
         assert answer(small, job(), REMEMBERS)["seed"] == expected
         for key, _ in small.storage.put_keys:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from worker.errors import RequestError, SetupError
 from worker.settings import Settings
-from worker.storage.keys import Keys, RemoteReference, StoredReference, checked_key, keys_of
+from worker.storage.keys import Keys, checked_key, keys_of
 
 KEYS = Keys(voices="voices/", output="output/", bucket="speech")
 
@@ -25,7 +25,7 @@ class TestKeys:
 
     def test_the_bucket_comes_from_the_settings(self):
         keys = keys_of(Settings(s3_bucket_name="speech"))
-        assert keys.resolve_reference("s3://speech/x.wav") == StoredReference("x.wav")
+        assert keys.bucket == "speech"
         assert keys_of(Settings()).bucket is None
 
     def test_by_default_voices_and_results_lie_apart(self):
@@ -93,11 +93,6 @@ class TestCheckedKey:
         with pytest.raises(RequestError, match="1024 bytes"):
             checked_key("x" * 1025)
 
-    def test_with_its_prefix_a_reference_is_bounded_too(self):
-        KEYS.resolve_reference("x" * 1017)  # and "voices/"
-        with pytest.raises(RequestError, match="1024 bytes"):
-            KEYS.resolve_reference("x" * 1018)
-
     @pytest.mark.parametrize("character", "\0\x1f\x7f\x80\x9f\u2028\u2029\ud800\udfff")
     def test_no_character_breaks_lines_or_is_none(self, character):
         with pytest.raises(RequestError, match="control character"):
@@ -120,66 +115,3 @@ class TestCheckedKey:
         with pytest.raises(RequestError, match=r"^key: ") as caught:
             checked_key("/")
         assert caught.value.field is None
-
-
-class TestReference:
-    @pytest.mark.parametrize(
-        ("reference", "found"),
-        [
-            ("alice.wav", StoredReference("voices/alice.wav")),
-            ("team/alice 2 ü.mp3", StoredReference("voices/team/alice 2 ü.mp3")),
-            ("s3://speech/any/where.flac", StoredReference("any/where.flac")),
-            ("S3://speech/x.wav", StoredReference("x.wav")),
-            ("https://a.example/x.wav?sig=1", RemoteReference("https://a.example/x.wav?sig=1")),
-            ("HTTPS://a.example/x.wav", RemoteReference("HTTPS://a.example/x.wav")),
-        ],
-    )
-    def test_the_three_kinds(self, reference, found):
-        assert KEYS.resolve_reference(reference) == found
-
-    @pytest.mark.parametrize(
-        ("reference", "words"),
-        [
-            ("http://a.example/x.wav", "http: is not a place"),
-            ("file:///etc/passwd", "file: is not a place"),
-            ("ftp://a.example/x.wav", "ftp: is not a place"),
-            ("data:audio/wav;base64,AAAA", "data: is not a place"),
-            ("C:\\voice.wav", "C: is not a place"),
-            ("s3://speech", "s3: is not a place"),
-            ("s3://other/x.wav", "'other' is not this worker's"),
-            ("s3://SPEECH/x.wav", "'SPEECH' is not this worker's"),
-            ("s3:///x.wav", "'' is not this worker's"),
-            ("s3://speech/../x.wav", "'..' part"),
-            ("s3://speech/", "is empty"),
-            ("s3://speech//x.wav", "has an empty"),
-            ("", "has an empty"),
-            ("../output/x.wav", "'..' part"),
-            ("/etc/passwd", "has an empty"),
-            ("a\\b.wav", "backslash"),
-            ("a\0.wav", "control character"),
-        ],
-    )
-    def test_all_else_is_refused_with_the_field(self, reference, words):
-        with pytest.raises(RequestError) as caught:
-            KEYS.resolve_reference(reference)
-        assert words in caught.value.message
-        assert caught.value.message.startswith("prompt_speech_url")
-        assert caught.value.field == "prompt_speech_url"
-
-    def test_without_a_bucket_no_s3_url_can_be_read(self):
-        with pytest.raises(RequestError, match="has no bucket"):
-            Keys("voices/", "output/", None).resolve_reference("s3://speech/x.wav")
-
-    @given(st.text(max_size=60))
-    def test_any_text_is_a_reference_or_a_clear_error(self, reference):
-        try:
-            found = KEYS.resolve_reference(reference)
-        except RequestError as refused:
-            field = refused.field
-        else:
-            field = "prompt_speech_url"
-            if isinstance(found, StoredReference):
-                assert checked_key(found.key) == found.key
-            else:
-                assert found.url == reference
-        assert field == "prompt_speech_url"

@@ -15,8 +15,8 @@ from worker.errors import VoiceError
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Designed, Engine
 from worker.speech.voice import Style, Voice
-from worker.voices.choose import ChosenVoice, choose_voice
-from worker.voices.saved import Voices
+from worker.voices.choose import ChosenVoice, VoiceSources, choose_voice
+from worker.voices.library import Voices
 
 SAMPLING = Sampling(seed=7)
 TIMBRE = Voice((1, 2), (3, 4))
@@ -53,15 +53,17 @@ class Stage:
             parse_request({"text": "One. Two."} | job),
             "One.",
             SAMPLING,
-            cast("Engine", self),
-            cast("Voices", self),
-            self.fetch,
-            Path("scratch"),
-            self.cancellation,
+            VoiceSources(
+                cast("Engine", self),
+                cast("Voices", self),
+                self.fetch,
+                Path("scratch"),
+                self.cancellation,
+            ),
         )
 
 
-def test_a_style_is_designed_for_the_first_sentence() -> None:
+def test_a_voice_is_designed_for_the_first_sentence() -> None:
     stage = Stage()
     chosen = stage.choose(gender="male", save_voice="bob")
     assert chosen == ChosenVoice(TIMBRE, TIMBRE, VoiceUsed(source="style", name="bob"), 38)
@@ -104,7 +106,7 @@ def test_another_language_takes_the_timbre_alone_and_keeps_the_transcript(
     assert chosen.whole == WHOLE
 
 
-def test_going_on_wants_a_saved_voice_with_a_transcript() -> None:
+def test_to_continue_wants_a_saved_voice_with_a_transcript() -> None:
     assert Stage().choose(voice="bob", task_token="continue").speaking == WHOLE
     with pytest.raises(VoiceError, match="'bob' was saved without a transcript") as caught:
         Stage(TIMBRE).choose(voice="bob", task_token="continue")

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.https import HttpsServer, https_server
+from worker.api.references import UrlReference
 from worker.cancellation import Cancellation
 from worker.errors import (
     DownloadError,
@@ -21,9 +24,9 @@ from worker.errors import (
     VoiceError,
 )
 from worker.net.download import Limits
-from worker.storage.keys import Keys
+from worker.storage.keys import Keys, checked_key
 from worker.storage.local import LocalStorage
-from worker.voices.reference import fetch_reference
+from worker.voices.reference import fetch_reference, place_of
 
 FIELD = "prompt_speech_url"
 KEYS = Keys(voices="voices/", output="output/", bucket="speech")
@@ -160,3 +163,76 @@ def test_a_place_that_is_none_is_not_asked(bucket: Bucket, folder: Path, referen
     with pytest.raises(RequestError):
         fetch_reference(reference, bucket, KEYS, folder)
     assert bucket.bounds == []
+
+
+@pytest.mark.parametrize(
+    ("reference", "found"),
+    [
+        ("alice.wav", "voices/alice.wav"),
+        ("team/alice_ü.mp3", "voices/team/alice_ü.mp3"),
+        ("voices/alice.wav", "voices/alice.wav"),
+        ("voices/voices/alice.wav", "voices/voices/alice.wav"),
+        ("s3://speech/any/where.flac", "any/where.flac"),
+        ("S3://speech/x.wav", "x.wav"),
+        ("https://a.example/x.wav?sig=1", UrlReference("https://a.example/x.wav?sig=1")),
+        ("HTTPS://a.example/x.wav", UrlReference("https://a.example/x.wav")),
+    ],
+)
+def test_the_three_kinds_of_places(reference: str, found: str | UrlReference) -> None:
+    assert place_of(reference, KEYS) == found
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("http://a.example/x.wav", "is neither an s3:// nor an https:// URL"),
+        ("file:///etc/passwd", "is neither an s3:// nor an https:// URL"),
+        ("ftp://a.example/x.wav", "is neither an s3:// nor an https:// URL"),
+        ("data:audio/wav;base64,AAAA", "is neither an s3:// nor an https:// URL"),
+        ("C:\\voice.wav", "holds a space, a backslash"),
+        ("s3://speech", "has no file's key"),
+        ("s3://other/x.wav", "the bucket 'other' is not this worker's"),
+        ("s3://SPEECH/x.wav", "the bucket 'SPEECH' is not this worker's"),
+        ("s3:///x.wav", "has no bucket's name"),
+        ("s3://speech/../x.wav", "has no file's key"),
+        ("s3://speech/", "has no file's key"),
+        ("s3://speech//x.wav", "has no file's key"),
+        ("", "is neither a URL nor a name below voices/"),
+        ("../output/x.wav", "is neither a URL nor a name below voices/"),
+        ("/etc/passwd", "is neither a URL nor a name below voices/"),
+        ("a\0.wav", "control character"),
+    ],
+)
+def test_all_other_places_are_refused_with_the_field(reference: str, words: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        place_of(reference, KEYS)
+    assert words in caught.value.message
+    assert caught.value.message.startswith(FIELD)
+    assert caught.value.field == FIELD
+
+
+def test_without_a_bucket_no_s3_url_can_be_read() -> None:
+    with pytest.raises(RequestError, match="has no bucket"):
+        place_of("s3://speech/x.wav", Keys("voices/", "output/", None))
+
+
+def test_with_its_prefix_a_name_is_a_key_that_the_storage_can_have() -> None:
+    assert place_of("x" * 1017, KEYS) == "voices/" + "x" * 1017
+    with pytest.raises(RequestError, match="1024 bytes") as caught:
+        place_of("x" * 1018, KEYS)
+    assert caught.value.field == FIELD
+
+
+@given(st.one_of(st.text(max_size=60), st.from_regex(r"(s3|https)://[!-~]{0,40}", fullmatch=True)))
+def test_any_text_is_a_place_or_a_clear_error(reference: str) -> None:
+    try:
+        found = place_of(reference, KEYS)
+    except RequestError as refused:
+        field = refused.field
+    else:
+        field = FIELD
+        if isinstance(found, UrlReference):
+            assert found.url.startswith("https://")
+        else:
+            assert checked_key(found) == found
+    assert field == FIELD

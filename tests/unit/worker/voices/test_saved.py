@@ -1,48 +1,29 @@
-"""Voices: heard once, kept, saved, and told apart."""
+"""Saved voices: as they were, whole, bounded, and refused in words where they do not fit."""
 
 from __future__ import annotations
 
-import errno
 import json
-import logging
-import shutil
-import tempfile
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
-import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
+from tests.support.heard_voices import KEYS, Ear, Heard
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, s3_server
 from worker.api.field_types import MAX_PROMPT_TEXT
-from worker.cancellation import Cancellation
-from worker.errors import (
-    JobCancelledError,
-    NotFoundError,
-    RequestError,
-    StorageError,
-    VoiceError,
-)
-from worker.logs import log
+from worker.errors import NotFoundError, RequestError, StorageError, VoiceError
 from worker.settings import Settings
 from worker.speech.engine import Engine
 from worker.speech.voice import Style, Voice
-from worker.storage.keys import Keys
 from worker.storage.local import LocalStorage
 from worker.storage.s3 import S3Storage
 from worker.storage.s3_client import S3Limits
-from worker.temp_folders import temp_prefix
-from worker.voices import saved as module
-from worker.voices.saved import Voices
+from worker.voices.library import Voices
+from worker.voices.saved import LONGEST
 
-KEYS = Keys(voices="voices/", output="output/", bucket=None)
 Make = Callable[[Engine], Voices]
 
 
@@ -56,81 +37,8 @@ def make(tmp_path: Path) -> Make:
 
 
 @pytest.fixture
-def reference(tmp_path: Path) -> Path:
-    path = tmp_path / "reference.wav"
-    t = np.arange(24000) / 16000
-    soundfile.write(path, 0.3 * np.sin(2 * np.pi * 150 * t * (1 + 0.1 * t)), 16000)
-    return path
-
-
-def test_a_reference_is_heard_as_the_engine_hears_it(
-    make: Make, tiny_engine: Engine, reference: Path
-) -> None:
-    voice = make(tiny_engine).listen(reference, "Its words.")
-    heard = tiny_engine.listen(reference)
-    assert voice == Voice(heard.global_tokens, heard.semantic_tokens, "Its words.")
-
-
-def test_the_engine_gets_the_samples_that_were_checked_and_not_the_strangers_file(
-    make: Make, tiny_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "reference.flac"
-    noise = np.random.default_rng(3).uniform(-0.5, 0.5, (30_000, 2))
-    soundfile.write(path, noise, 22_050, subtype="PCM_24")
-    heard: list[tuple[np.ndarray, int]] = []
-    listen = tiny_engine.listen
-
-    def look(file: Path, *rest: object, **named: object) -> Voice:
-        assert file != path
-        heard.append(soundfile.read(file))
-        return listen(file, *rest, **named)
-
-    monkeypatch.setattr(tiny_engine, "listen", look)
-    make(tiny_engine).listen(path, None)
-    ((samples, rate),) = heard
-    assert rate == 22_050
-    np.testing.assert_array_equal(samples, soundfile.read(path)[0][:, 0])
-
-
-def metadata_of(cached: Path) -> dict[str, str]:
-    with safe_open(cached, "pt") as file:
-        return dict(file.metadata())
-
-
-def test_a_reference_is_heard_once(
-    make: Make, tiny_engine: Engine, reference: Path, tmp_path: Path
-) -> None:
-    voices = make(tiny_engine)
-    voices.listen(reference, None)
-    (cached,) = (tmp_path / "cache" / "tiny@1").iterdir()
-    tokens = load_file(cached)
-    tokens["global_tokens"] = torch.tensor([1, 2, 3, 4, 5], dtype=torch.int32)
-    save_file(tokens, cached, metadata_of(cached))
-    copy = Path(shutil.copy(reference, tmp_path / "another name.wav"))
-    assert voices.listen(copy, None).global_tokens == (1, 2, 3, 4, 5)
-
-
-@pytest.mark.parametrize("content", [b"", b"not safetensors", None])
-def test_a_spoilt_cache_is_heard_again(
-    make: Make, tiny_engine: Engine, reference: Path, tmp_path: Path, content: bytes | None
-) -> None:
-    voices = make(tiny_engine)
-    voice = voices.listen(reference, None)
-    (cached,) = (tmp_path / "cache" / "tiny@1").iterdir()
-    if content is None:  # whole, but of another model
-        tokens = {"global_tokens": torch.ones(9), "semantic_tokens": torch.ones(2)}
-        save_file(tokens, cached, metadata_of(cached))
-    else:
-        cached.write_bytes(content)
-    assert voices.listen(reference, None) == voice
-    assert load_file(cached)["global_tokens"].tolist() == list(voice.global_tokens)
-
-
-def test_a_cache_that_cannot_be_written_costs_nothing(
-    make: Make, tiny_engine: Engine, reference: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "cache").write_text("a file where the folder should be")
-    assert make(tiny_engine).listen(reference, None).global_tokens
+def heard(tmp_path: Path) -> Heard:
+    return Heard(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -182,212 +90,6 @@ def test_half_a_saved_voice_is_refused(make: Make, tiny_engine: Engine, tmp_path
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(VoiceError, match="save it again"):
         voices.saved("cut")
-
-
-class Ear:
-    """In an engine's place: hears the same voice in everything, and says what it was asked."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[Path, Cancellation | None]] = []
-        self.folders: list[Path] = []
-        self.unfit: str | None = None
-        self.failure: Exception | None = None
-
-    def listen(self, path: Path, *, cancellation: Cancellation | None = None) -> Voice:
-        assert path.is_file()
-        self.heard.append((path, cancellation))
-        if self.failure is not None:
-            raise self.failure
-        return Voice((len(self.heard), 2), (5, 6, 7))
-
-    def check(self, _voice: Voice) -> str | None:
-        return self.unfit
-
-
-class Heard:
-    """Voices of such an engine, with a bucket and a cache of their own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.ear = Ear()
-        self.storage = LocalStorage(folder / "storage")
-        self.cache = folder / "cache" / "tiny@1"
-        self.voices = self.of(self.cache)
-
-    def of(self, cache: Path) -> Voices:
-        return Voices(self.ear, self.storage, KEYS, cache)
-
-    def cached(self) -> list[Path]:
-        return [path for path in self.cache.rglob("*") if path.is_file()]
-
-
-@pytest.fixture
-def heard(tmp_path: Path) -> Heard:
-    return Heard(tmp_path)
-
-
-@pytest.fixture
-def warnings() -> Iterator[list[str]]:
-    """The events that an operator is warned with."""
-    seen: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: seen.append(record.getMessage())
-    log.addHandler(handler)
-    yield seen
-    log.removeHandler(handler)
-
-
-def sound(path: Path, seconds: float, loudness: float = 0.3) -> Path:
-    t = np.arange(int(seconds * 16000)) / 16000
-    soundfile.write(path, loudness * np.sin(2 * np.pi * 150 * t), 16000)
-    return path
-
-
-@pytest.mark.parametrize(("seconds", "loudness"), [(0.5, 0.3), (2, 0), (61, 0.3)])
-def test_what_is_no_reference_is_refused_and_not_listened_to(
-    heard: Heard, tmp_path: Path, seconds: float, loudness: float
-) -> None:
-    with pytest.raises(VoiceError) as caught:
-        heard.voices.listen(sound(tmp_path / "a.wav", seconds, loudness), None)
-    assert caught.value.field == "prompt_speech_url"
-    assert heard.ear.heard == []
-    assert heard.cached() == []
-
-
-def test_a_file_that_is_no_audio_is_refused_with_its_field(heard: Heard, tmp_path: Path) -> None:
-    (tmp_path / "a.wav").write_bytes(b"no audio")
-    with pytest.raises(VoiceError) as caught:
-        heard.voices.listen(tmp_path / "a.wav", None)
-    assert caught.value.field == "prompt_speech_url"
-
-
-def test_each_recording_has_its_own_entry_and_each_job_its_transcript(
-    heard: Heard, tmp_path: Path
-) -> None:
-    one, other = sound(tmp_path / "1.wav", 1.5), sound(tmp_path / "2.wav", 1.6)
-    assert heard.voices.listen(one, "One.") == Voice((1, 2), (5, 6, 7), "One.")
-    assert heard.voices.listen(other, None) == Voice((2, 2), (5, 6, 7))
-    assert heard.voices.listen(one, "Other words.") == Voice((1, 2), (5, 6, 7), "Other words.")
-    assert heard.voices.listen(other, "Two.") == Voice((2, 2), (5, 6, 7), "Two.")
-    assert len(heard.ear.heard) == 2
-    assert len(heard.cached()) == 2
-
-
-def test_another_worker_of_the_model_uses_the_entry_and_another_model_does_not(
-    heard: Heard, reference: Path
-) -> None:
-    heard.voices.listen(reference, None)
-    assert heard.of(heard.cache).listen(reference, None).global_tokens == (1, 2)
-    other = heard.of(heard.cache.with_name("tiny@2"))
-    assert other.listen(reference, None).global_tokens == (2, 2)
-
-
-def test_an_entry_that_does_not_fit_is_heard_again(heard: Heard, reference: Path) -> None:
-    heard.voices.listen(reference, None)
-    heard.ear.unfit = "it is of another size"
-    assert heard.voices.listen(reference, None).global_tokens == (2, 2)
-
-
-def test_the_engine_is_told_of_the_jobs_cancellation(heard: Heard, reference: Path) -> None:
-    cancellation = Cancellation()
-    heard.voices.listen(reference, None, cancellation)
-    assert heard.ear.heard[0][1] is cancellation
-
-
-@pytest.mark.parametrize("failure", [None, JobCancelledError("the job was cancelled")])
-def test_the_samples_are_not_left_behind(
-    heard: Heard,
-    reference: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    failure: Exception | None,
-) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    heard.ear.failure = failure
-    if failure is None:
-        heard.voices.listen(reference, None)
-    else:
-        with pytest.raises(JobCancelledError):
-            heard.voices.listen(reference, None)
-        assert heard.cached() == []
-    assert list(scratch.iterdir()) == []
-    place = heard.ear.heard[0][0].parent
-    assert place.parent == scratch
-    assert place.name.startswith(temp_prefix())  # so that it is swept after a kill
-
-
-def test_a_full_volume_costs_the_entry_and_leaves_no_half_one(
-    heard: Heard, reference: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(_tokens: object, path: Path, metadata: object) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(module, "save_file", full)
-    assert heard.voices.listen(reference, None).global_tokens == (1, 2)
-    assert heard.cached() == []
-    assert warnings == ["voice not cached"]
-
-
-def test_an_entry_appears_whole_by_a_rename(
-    heard: Heard, reference: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    replaced: list[tuple[Path, Path]] = []
-    replace = Path.replace
-
-    def look(staged: Path, final: Path) -> Path:
-        assert load_file(staged)["global_tokens"].tolist() == [1, 2]
-        assert not final.exists()
-        replaced.append((staged, final))
-        return replace(staged, final)
-
-    monkeypatch.setattr(Path, "replace", look)
-    heard.voices.listen(reference, None)
-    ((staged, final),) = [pair for pair in replaced if pair[1].suffix == ".safetensors"]
-    assert staged.parent == final.parent  # the same disk
-    assert heard.cached() == [final]
-
-
-def test_a_place_in_the_cache_is_the_last_voices_and_places_are_bounded(
-    heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a million references, 65,536 take room on the volume."""
-    monkeypatch.setattr(module, "PLACE_DIGITS", 1)
-    files = [sound(tmp_path / f"{i}.wav", 1.5 + i / 100) for i in range(40)]
-    first = [heard.voices.listen(file, None) for file in files]
-    assert len(heard.cached()) <= 16
-    assert heard.voices.listen(files[-1], None) == first[-1]
-    assert len(heard.ear.heard) == 40
-    again = [heard.voices.listen(file, None) for file in files]
-    assert len(heard.ear.heard) > 40
-    for before, now in zip(first, again, strict=True):  # its own or heard anew, never another's
-        assert now == before or now.global_tokens[0] > 40
-    assert len(heard.cached()) <= 16
-
-
-def test_a_rename_that_fails_leaves_nothing(
-    heard: Heard, reference: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    replace = Path.replace
-
-    def refuse(staged: Path, final: Path) -> Path:
-        if final.suffix == ".safetensors":
-            raise OSError(errno.EROFS, "Read-only file system")
-        return replace(staged, final)
-
-    monkeypatch.setattr(Path, "replace", refuse)
-    assert heard.voices.listen(reference, None).global_tokens == (1, 2)
-    assert heard.cached() == []
-    assert warnings == ["voice not cached"]
-
-
-def test_a_known_voice_is_nothing_to_warn_of(
-    heard: Heard, reference: Path, warnings: list[str]
-) -> None:
-    heard.voices.listen(reference, None)
-    heard.voices.listen(reference, None)
-    assert warnings == []
 
 
 def test_speech_without_its_words_is_not_saved(heard: Heard) -> None:
@@ -449,7 +151,7 @@ def test_a_storage_that_fails_is_not_a_voice_that_was_never_saved(
     assert not isinstance(caught.value, NotFoundError)
 
 
-LONG = Voice(tuple(range(5)), (7,) * module.LONGEST, '"' * MAX_PROMPT_TEXT)
+LONG = Voice(tuple(range(5)), (7,) * LONGEST, '"' * MAX_PROMPT_TEXT)
 
 
 def test_the_longest_voice_that_can_be_saved_is_read_back(heard: Heard) -> None:
@@ -477,31 +179,6 @@ def test_a_saved_voice_that_nobody_saved_so_is_refused_before_it_is_parsed(
         heard.voices.saved("bad")
     assert tracemalloc.get_traced_memory()[1] < 8 << 20
     tracemalloc.stop()
-
-
-@pytest.mark.parametrize(
-    "tensors",
-    [
-        {"semantic_tokens": torch.ones(300_000, dtype=torch.int32)},  # more than CACHED_BYTES_MAX
-        {"semantic_tokens": torch.ones(module.LONGEST + 1, dtype=torch.int32)},
-        {"semantic_tokens": torch.ones(2, 2, dtype=torch.int32)},
-        {"semantic_tokens": torch.tensor(1, dtype=torch.int32)},
-        {"semantic_tokens": torch.ones(3)},
-        {"semantic_tokens": torch.ones(3, dtype=torch.complex64)},
-        {"global_tokens": torch.tensor([True])},
-        {"global_tokens": torch.ones(0, 2, dtype=torch.int32)},
-    ],
-)
-def test_an_entry_that_nobody_cached_so_is_heard_again(
-    heard: Heard, reference: Path, tensors: dict[str, torch.Tensor]
-) -> None:
-    heard.voices.listen(reference, None)
-    (cached,) = heard.cached()
-    good = {name: torch.ones(2, dtype=torch.int32) for name in ("global_tokens", "semantic_tokens")}
-    save_file(good | tensors, cached, metadata_of(cached))
-    assert heard.voices.listen(reference, None).global_tokens == (2, 2)  # the second hearing
-    assert heard.voices.listen(reference, None).global_tokens == (2, 2)
-    assert len(heard.ear.heard) == 2
 
 
 @pytest.fixture(params=["folder", "bucket"])

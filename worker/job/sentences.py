@@ -1,0 +1,156 @@
+"""Speaks a job's sentences: each finished, timed and judged, and spoken again if it came out badly.
+
+Sentences flow: while one is finished and timed, and in a streamed job stored and announced, those
+after it are being spoken. Their audio waits on the disk, so that a job's memory does not depend on
+how much it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from worker.api.request import SpeechRequest
+from worker.audio import waveform
+from worker.audio.waveform import Audio
+from worker.job.context import Announce, Job
+from worker.job.limits import check_spoken
+from worker.job.retakes import Take, Takes, choose_takes
+from worker.job.seeds import retake_seed
+from worker.job.sentence_stream import SentenceStream
+from worker.job.speech_check import Verdict, judge
+from worker.speech.batch.sampling import Sampling
+from worker.speech.engine import Utterance
+from worker.speech.voice import Voice
+from worker.text.words import language_of
+from worker.timing.word_timing import SentenceSpan
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """All sentences of a job, and the URL of each where the job is streamed."""
+
+    takes: Takes
+    urls: Sequence[str | None]
+
+
+def sampling_of(request: SpeechRequest, seed: int) -> Sampling:
+    """How the model's tokens are drawn for this job."""
+    return Sampling(request.temperature, request.top_k, request.top_p, request.max_length, seed)
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Speaks the sentences of one job with one voice."""
+
+    request: SpeechRequest
+    voice: Voice
+    sampling: Sampling
+    job: Job
+
+    def speak(self, sentences: Sequence[str]) -> Spoken:
+        """Speak all sentences.
+
+        In a streamed job a sentence that came out badly is spoken again at once, for those after
+        it are announced after it; else all of them are spoken again together, as one batch.
+        """
+        with closing(self._first_takes(sentences)) as first:
+            if self.job.announce is not None:
+                return self._stream(first, self.job.announce, len(sentences))
+            takes = choose_takes(first, self._retakes, self.request.max_retries)
+            return Spoken(takes, [None] * len(takes.kept))
+
+    def _stream(self, first: Iterator[Take], announce: Announce, total: int) -> Spoken:
+        """Choose, store and announce one sentence after the other."""
+        kept: list[Take] = []
+        dropped: list[Take] = []
+
+        def speak_again(takes: Sequence[Take], bad: Sequence[int], attempt: int) -> list[Take]:
+            return self._retakes([*kept, *takes], [len(kept) + i for i in bad], attempt)
+
+        with SentenceStream(announce, self.request, total, self.job) as stream:
+            for take in first:
+                takes = choose_takes([take], speak_again, self.request.max_retries)
+                kept += takes.kept
+                dropped += takes.dropped
+                stream.add(take.utterance.text, takes.kept[0].clip)
+            with self.job.watch("storage"):
+                return Spoken(Takes(tuple(kept), tuple(dropped)), stream.urls())
+
+    def _first_takes(self, sentences: Sequence[str]) -> Generator[Take, None, None]:
+        """The sentences in order, each finished and timed as soon as it is spoken."""
+        job, watch = self.job, self.job.watch
+        spoken = job.components.engine.speak(
+            sentences,
+            self.voice,
+            self.sampling,
+            chain=self.request.continues,
+            cancellation=job.cancellation,
+        )
+        seconds = 0.0  # of the whole so far, without a gap at its end
+        try:
+            for count in range(1, len(sentences) + 1):
+                with watch("speech"):
+                    utterance = next(spoken)
+                if count == 1:
+                    watch.add("queue", utterance.queue_seconds)
+                    watch.add("speech", -utterance.queue_seconds)
+                job.progress(count, len(sentences))
+                take = self._finish(utterance)
+                watch.mark("first_audio")
+                seconds += take.clip.duration
+                check_spoken(seconds, job)
+                seconds += self.request.multi_sentence_gap
+                yield take
+                job.cancellation.check()
+        finally:
+            if isinstance(spoken, Generator):
+                spoken.close()  # gives up what is not yet spoken
+
+    def _retakes(self, takes: Sequence[Take], bad: Sequence[int], attempt: int) -> list[Take]:
+        """Other takes of the sentences takes[i] for i in `bad`; `attempt` counts from 1."""
+        retakes: list[Take] = []
+        with closing(self._speak_again(takes, bad, attempt)) as spoken:
+            while True:
+                with self.job.watch("speech"):
+                    utterance = next(spoken, None)
+                if utterance is None:
+                    return retakes
+                retakes.append(self._finish(utterance))
+                self.job.cancellation.check()
+
+    def _speak_again(
+        self, takes: Sequence[Take], bad: Sequence[int], attempt: int
+    ) -> Generator[Utterance, None, None]:
+        """Speak takes[i] for i in `bad`, with another seed but after the same words as before."""
+        engine, cancellation = self.job.components.engine, self.job.cancellation
+        sampling = replace(self.sampling, seed=retake_seed(self.sampling.seed, attempt))
+        texts = [takes[i].utterance.text for i in bad]
+        if not self.request.continues:
+            yield from engine.speak(texts, self.voice, sampling, cancellation=cancellation)
+            return
+        for i, text in zip(bad, texts, strict=True):
+            voice = self._voice_after(takes[i - 1].utterance) if i else self.voice
+            yield from engine.speak([text], voice, sampling, cancellation=cancellation)
+
+    def _voice_after(self, before: Utterance) -> Voice:
+        """The voice as it continues from the sentence `before`."""
+        return replace(self.voice, transcript=before.text, semantic_tokens=before.semantic_tokens)
+
+    def _finish(self, utterance: Utterance) -> Take:
+        """Trim and shift the sentence, keep it and, where timings are wanted, time and judge it."""
+        components, watch, request = self.job.components, self.job.watch, self.request
+        with watch("audio"):
+            trimmed = waveform.trim(Audio(utterance.samples, components.engine.sample_rate))
+            finished = waveform.shift(trimmed, request.pitch_shift, request.speed_shift)
+            clip = self.job.spool.add(finished)
+            utterance = replace(utterance, samples=finished.samples[:0].copy())
+        if not request.wants_timings or components.aligner is None:
+            return Take(utterance, clip, (), Verdict((), 0.0))
+        with watch("timing"):
+            span = SentenceSpan(utterance.text, 0.0, finished.duration)
+            words = components.aligner.align(
+                finished.samples, finished.sample_rate, [span], default=language_of(request.text)
+            )
+            return Take(utterance, clip, tuple(words), judge(words, span, request.speed_shift))

@@ -1,0 +1,73 @@
+"""The whole of a job's speech: its audio file, and its subtitles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.api.request import SpeechRequest
+from worker.audio import files, waveform
+from worker.audio.spool import laid_out
+from worker.audio.waveform import Samples
+from worker.errors import SynthesisError
+from worker.job.context import Job
+from worker.job.retakes import Take
+from worker.subtitles import cues, formats
+from worker.subtitles.style import SubtitleStyle
+from worker.timing.word_timing import SentenceSpan, WordTiming
+
+
+@dataclass(frozen=True)
+class WholeSpeech:
+    """The audio file of a job, and where each sentence lies in it."""
+
+    file: Path
+    sample_rate: int
+    sentences: tuple[SentenceSpan, ...]
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return self.sentences[-1].end
+
+
+def assemble(request: SpeechRequest, takes: Sequence[Take], job: Job) -> WholeSpeech:
+    """Write the sentences into one file, gaps between them, no louder than it may be.
+
+    Raises SynthesisError where nothing can be heard.
+    """
+    clips = [take.clip for take in takes]
+    if not any(clip.length for clip in clips):
+        raise SynthesisError(
+            "the model spoke only silence; try another seed, or a temperature nearer to 0.8"
+        )
+    rate = job.components.engine.sample_rate
+    gap = round(request.multi_sentence_gap * rate)
+    gain = waveform.limiting_gain(job.spool.blocks(clips, gap), rate)
+    blocks = (block * gain for block in until_cancelled(job.spool.blocks(clips, gap), job))
+    file = job.folder / f"speech.{request.output_format}"
+    files.write_blocks(blocks, rate, file, request.output_format)
+    sentences = tuple(
+        SentenceSpan(take.utterance.text, span.start, span.end)
+        for take, span in zip(takes, laid_out(clips, gap), strict=True)
+    )
+    return WholeSpeech(file, rate, sentences)
+
+
+def until_cancelled(blocks: Iterable[Samples], job: Job) -> Iterator[Samples]:
+    """Give the blocks; raises JobCancelledError as soon as the job is cancelled."""
+    for block in blocks:
+        job.cancellation.check()
+        yield block
+
+
+def write_subtitles(
+    request: SpeechRequest, words: Sequence[WordTiming], speech: WholeSpeech, folder: Path
+) -> Path:
+    """Write the subtitle file that the job asks for into `folder`."""
+    style = request.subtitle_style or SubtitleStyle()
+    text = formats.write(cues.cues(words, speech.sentences, style), style, request.subtitle_format)
+    file = folder / f"subtitles.{request.subtitle_format}"
+    file.write_text(text, encoding="utf-8")
+    return file
