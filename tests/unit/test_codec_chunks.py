@@ -103,7 +103,7 @@ def test_the_codec_is_loaded_without_transformers(tmp_path: Path, demo_checkpoin
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.slow("compiles C")
+@pytest.mark.slow("needs compiled C")
 def test_bfloat16_is_close_to_float32(demo_checkpoint: Path) -> None:
     """On trained weights; equal where the machine has no bfloat16.
 

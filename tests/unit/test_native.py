@@ -327,7 +327,7 @@ def threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-@pytest.mark.slow("compiles C")
+@pytest.mark.slow("needs compiled C")
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system has no /proc")
 def test_a_kernel_has_a_team_that_goes_home_with_it() -> None:
     with any_cpu.kernels("avx512_vnni"):
@@ -348,7 +348,7 @@ def test_no_memory_for_a_team_is_an_error() -> None:
         Kernel(library, 2)
 
 
-@pytest.mark.slow("compiles C")
+@pytest.mark.slow("needs compiled C")
 def test_jobs_of_many_threads_share_a_team() -> None:
     """One call at a time: products of two threads are each their own."""
     with any_cpu.kernels("avx512_vnni"):
