@@ -93,7 +93,7 @@ def test_the_farthest_reach_that_there_are_zeros_for() -> None:
     assert 10 * torch.log10(expected.pow(2).mean() / noise) > SNR
 
 
-@pytest.mark.slow("starts a process")
+@pytest.mark.slow("needs compiled C")
 @pytest.mark.parametrize(
     "layer",
     [
