@@ -82,7 +82,8 @@ def test_only_a_slow_test_may_start_a_process_use_compiled_c_or_train(tmp_path: 
     path = [str(REPOSITORY), *filter(None, sys.path)]  # wherever this process has its pytest from
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-rA", "-q", "--import-mode=importlib", "tests"],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": os.pathsep.join(path)}, capture_output=True, text=True, check=False,
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     said = dict(line.split()[1::-1] for line in done.stdout.splitlines() if "test_" in line[:30])
     unit = {n.partition("::")[2]: how for n, how in said.items() if n.startswith("tests/unit/")}
