@@ -35,6 +35,13 @@ def demo_engine(demo_checkpoint: Path) -> Engine:
     return Engine.load(demo_checkpoint, device="cpu")
 
 
+
+@pytest.fixture(scope="module")
+def demo_engine(demo_checkpoint: Path) -> Engine:
+    """The embedded checkpoint, on the kernels that a worker on a CPU takes."""
+    return Engine.load(demo_checkpoint, device="cpu")
+
+
 SAMPLING = Sampling(temperature=0.8, seed=7)  # the API's default
 SENTENCES = sections()["everyday"][:5] + sections()["questions"][:2]
 NUMBERS = sections()["numbers"][:3]

@@ -9,6 +9,7 @@ unmarked test that does one of these things all the same.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Generator
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -54,6 +55,7 @@ class QuickWatch:
 
     def __init__(self) -> None:
         self._seen: list[str] | None = None
+        self._before: set[int | None] = set()
         self._hears_torch = False
         sys.addaudithook(self._note)
         start = BaseProcess.start
@@ -69,6 +71,8 @@ class QuickWatch:
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
         """Watch from here on: what fixtures do counts."""
         self._hear_torch()
+        # What a thread of an earlier test still does is not this one's.
+        self._before = {t.ident for t in threading.enumerate()} - {threading.get_ident()}
         self._seen = None if item.get_closest_marker("slow") else []
         return (yield)
 
@@ -98,5 +102,5 @@ class QuickWatch:
             self._add(f"{event}{args[:2]!r}")
 
     def _add(self, what: str) -> None:
-        if self._seen is not None:
+        if self._seen is not None and threading.get_ident() not in self._before:
             self._seen.append(what)

@@ -215,6 +215,7 @@ def test_a_missing_file_is_named(tiny_checkpoint: Path, tmp_path: Path, name: st
         Engine.load(folder, device="cpu")
 
 
+@pytest.mark.slow("needs compiled C")
 @pytest.mark.parametrize(
     "name",
     ["LLM/config.json", "LLM/tokenizer.json", "LLM/model.safetensors", "BiCodec/model.safetensors"],
@@ -234,6 +235,7 @@ def test_weights_of_another_size_are_refused(tiny_checkpoint: Path, tmp_path: Pa
         LanguageModel.load(other / "LLM", torch.float32, torch.device("cpu"))
 
 
+@pytest.mark.slow("needs compiled C")
 def test_bfloat16_speaks_too(tiny_checkpoint: Path) -> None:
     engine = Engine.load(tiny_checkpoint, "bfloat16", "cpu")
     assert engine._lm.norm.weight.dtype == torch.bfloat16

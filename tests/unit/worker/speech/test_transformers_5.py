@@ -108,6 +108,7 @@ def test_the_same_is_said_in_int8(pair: tuple[Path, Path], kernel: LmKernel) -> 
     assert_equal(by_5, by_4)
 
 
+@pytest.mark.slow("needs compiled C")
 def test_it_is_prepared_and_says_the_same(pair: tuple[Path, Path]) -> None:
     for folder in pair:
         prepare(folder, folder / PREPARED)
