@@ -89,7 +89,7 @@ def _serve(settings: Settings) -> int:
         async with AsyncClientSession() as session:
             await send_result(session, {"status": "IN_PROGRESS", "output": progress}, job)
 
-    slots = components.engine.occupancy().slots
+    slots = components.engine.slots
     config: dict[str, Any] = {"return_aggregate_stream": True}
     # With this the SDK asks for a fresh worker in each answer, of a generator too.
     running = RunningJobs(settings.drain_seconds, lambda: config.update(refresh_worker=True))

@@ -23,8 +23,7 @@ from tests.support.judge import hear
 from tests.support.truth import edge_errors
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine, Utterance
-from worker.speech.prompt import LEVELS
-from worker.speech.voice import Style, Voice
+from worker.speech.voice import LEVELS, Style, Voice
 from worker.timing.aligner import Aligner
 
 SAMPLING = Sampling(temperature=0.8, seed=7)  # the API's default

@@ -230,7 +230,7 @@ def _first_takes(
     watch = job.watch
     made = 0.0
     spoken = job.components.engine.speak(
-        sentences, voice, sampling, chain=request.goes_on, cancellation=job.cancellation
+        sentences, voice, sampling, continues=request.goes_on, cancellation=job.cancellation
     )
     try:
         for count in range(1, len(sentences) + 1):

@@ -115,7 +115,7 @@ class Voices:
                 field="voice",
             ) from None
         voice = Voice(kept.global_tokens, kept.semantic_tokens, kept.transcript, kept.style)
-        unfit = self._engine.check(voice) or _too_long(voice)
+        unfit = self._engine.why_unusable(voice) or _too_long(voice)
         if kept.format != FORMAT or unfit:
             raise VoiceError(
                 f"voice: {name!r} was saved by {kept.model} and does not fit {self._model}: "
@@ -155,7 +155,7 @@ class Voices:
             voice = Voice(_tokens(tensors["global_tokens"]), _tokens(tensors["semantic_tokens"]))
         except (OSError, SafetensorError, ValueError):
             return None
-        return None if self._engine.check(voice) or _too_long(voice) else voice
+        return None if self._engine.why_unusable(voice) or _too_long(voice) else voice
 
 
 def _tokens(tensor: torch.Tensor) -> tuple[int, ...]:

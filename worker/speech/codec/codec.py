@@ -25,7 +25,7 @@ from worker.logs import log
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.chunked_network import ChunkedNetwork, context_of
 from worker.speech.codec.cpu_vocoder import CpuVocoder
-from worker.speech.codec.speech_stream import WAVE_LENGTH, SpeechStream
+from worker.speech.codec.speech_stream import PRENET_LENGTH, WAVE_LENGTH, SpeechStream
 from worker.speech.codec.upstream import Upstream
 from worker.speech.codec.wav2vec2 import Wav2Vec2Features
 from worker.speech.codec.weight_norm import built_folded, fold
@@ -33,7 +33,6 @@ from worker.speech.native.build import cpu_has_bfloat16
 from worker.speech.tensors import Uninitialised, read_tensors
 from worker.speech.voice import CodecSizes
 
-PRENET_LENGTH = 512  # tokens in a window of the prenet, its context included
 SPEAKER_ENCODER = "speaker_encoder.speaker_encoder."
 
 
@@ -143,27 +142,20 @@ class Codec:
         semantic, voice = self._bicodec.tokenize({"feat": feature, "ref_wav": clip})
         return tuple(voice.flatten().tolist()), tuple(semantic.flatten().tolist())
 
-    @torch.inference_mode()
     def decode(
-        self, global_tokens: tuple[int, ...], semantic_tokens: tuple[int, ...]
+        self,
+        global_tokens: tuple[int, ...],
+        semantic_tokens: Sequence[int],
+        *,
+        eager: bool = False,
     ) -> NDArray[np.float32]:
-        """A voice and semantic tokens -> waveform, float32 [hop * tokens], at most 1 in size.
+        """A voice and all semantic tokens -> waveform, float32 [hop * tokens], at most 1 in size.
 
         Raises SynthesisError when a token is not one of the codec's, before anything runs.
         """
         if not semantic_tokens:
             raise SynthesisError(f"speech needs semantic tokens below {self.sizes.semantic_codes}")
-        self._check(semantic_tokens)
-        stream, count = self.stream(global_tokens), len(semantic_tokens)
-        return np.concatenate(
-            [
-                stream.run(
-                    semantic_tokens[start : start + PRENET_LENGTH],
-                    last=start + PRENET_LENGTH >= count,
-                )
-                for start in range(0, count, PRENET_LENGTH)
-            ]
-        )
+        return self.stream(global_tokens, eager=eager).feed(semantic_tokens, last=True)
 
     @property
     def look_ahead(self) -> int:
@@ -173,8 +165,7 @@ class Codec:
         """
         return sum(self._contexts) + 1
 
-    @torch.inference_mode()
-    def stream(self, global_tokens: tuple[int, ...]) -> SpeechStream:
+    def stream(self, global_tokens: tuple[int, ...], *, eager: bool = True) -> SpeechStream:
         """A sentence in this voice whose semantic tokens are yet to come.
 
         Raises SynthesisError when a token is not one of the codec's.
@@ -187,8 +178,14 @@ class Codec:
                 f"a voice has {sizes.voice_length} global tokens below {sizes.global_codes}, "
                 f"not {len(global_tokens)}"
             )
+        return SpeechStream(self, global_tokens, eager=eager)
+
+    @torch.inference_mode()
+    def _stages(self, global_tokens: tuple[int, ...]) -> tuple[ChunkedNetwork, ChunkedNetwork]:
+        """The prenet in this voice, and the wave generator."""
         tokens = torch.tensor([[global_tokens]], device=self.device)
-        return SpeechStream(self, self._bicodec.speaker_encoder.detokenize(tokens))
+        condition = self._bicodec.speaker_encoder.detokenize(tokens)  # [1, C]
+        return self._prenet(condition), self._wave_generator()
 
     def _check(self, semantic_tokens: Sequence[int]) -> None:
         if not _within(semantic_tokens, self.sizes.semantic_codes):

@@ -9,36 +9,43 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 if TYPE_CHECKING:
+    from worker.speech.codec.chunked_network import ChunkedNetwork
     from worker.speech.codec.codec import Codec
 
-WAVE_LENGTH = 256  # tokens in a window of the wave generator, its context included
-FIRST_STEP = (
-    8  # tokens of new audio that a stream waits for at first; later twice as many each time
-)
+PRENET_LENGTH = 512  # tokens in a window of the prenet, its context included
+WAVE_LENGTH = 256  # the same of the wave generator
+# Tokens of new audio that an eager stream waits for at first; later twice as many each time.
+FIRST_STEP = 8
+NEVER = 1 << 62  # tokens that no sentence has
 
 
 class SpeechStream:
-    """One sentence: semantic tokens in as they are made, samples out as soon as they are final.
+    """Decodes one sentence: semantic tokens in as they are made, samples out.
 
-    A sample depends on `Codec.look_ahead` tokens after its own, so the first samples come when
-    that many tokens and FIRST_STEP more have been fed. One thread at a time feeds it. A call that
-    fails has done nothing, and may be made again. However the tokens are shared out among calls,
-    the windows and so the samples are the same to the bit.
+    An eager one gives samples as soon as they are final: a sample depends on `Codec.look_ahead`
+    tokens after its own, so the first come when that many tokens and FIRST_STEP more have been fed.
+    Its first windows are short, and nine tenths of them context, which costs a sentence of 5
+    seconds two to three times the work. Any other gives all samples at the end, from windows as
+    long as can be.
+
+    One thread at a time feeds it. A call that fails has done nothing, and may be made again.
+    However the tokens are shared out among calls, the windows and so the samples are the same to
+    the bit.
     """
 
-    def __init__(self, codec: Codec, condition: Tensor) -> None:
-        """`condition` is the voice, [1, C]."""
+    def __init__(self, codec: Codec, global_tokens: tuple[int, ...], *, eager: bool) -> None:
+        """`global_tokens` are the voice; nothing is computed before tokens are fed."""
         self._codec = codec
-        self._stages = codec._prenet(condition), codec._wave_generator()  # noqa: SLF001 - its other half
+        self._global_tokens = global_tokens
+        self._stages: tuple[ChunkedNetwork, ...] = ()  # none before the first tokens
         self._waiting: list[int] = []
-        self._step = codec.look_ahead + FIRST_STEP
+        self._step = codec.look_ahead + FIRST_STEP if eager else NEVER
         self._next_step = FIRST_STEP
 
-    def feed(self, semantic_tokens: Sequence[int]) -> NDArray[np.float32]:
-        """The next tokens -> the next samples [n], none or more.
+    def feed(self, semantic_tokens: Sequence[int], *, last: bool = False) -> NDArray[np.float32]:
+        """The next tokens -> the next samples [n], none or more; all that are left after the last.
 
         Raises SynthesisError when a token is not one of the codec's.
         """
@@ -51,20 +58,20 @@ class SpeechStream:
                 samples.append(self._run(waiting[: step - 1], last=False))
                 waiting = waiting[step - 1 :]
                 step = next_step = min(2 * next_step, WAVE_LENGTH)
+            while last and waiting:
+                part, waiting = waiting[:PRENET_LENGTH], waiting[PRENET_LENGTH:]
+                samples.append(self._run(part, last=not waiting))
         self._waiting, self._step, self._next_step = waiting, step, next_step
         return np.concatenate(samples)
 
     def end(self) -> NDArray[np.float32]:
         """No token follows: the rest of the samples [n]."""
-        return self.run(self._waiting, last=True) if self._waiting else np.zeros(0, np.float32)
-
-    def run(self, semantic_tokens: Sequence[int], *, last: bool) -> NDArray[np.float32]:
-        """As `feed`, at once and whatever their number, and nothing held back if `last`."""
-        with self._all_or_nothing():
-            return self._run(semantic_tokens, last=last)
+        return self.feed((), last=True)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
+        if not self._stages:
+            self._stages = self._codec._stages(self._global_tokens)  # noqa: SLF001 - its other half
         before = [stage.mark() for stage in self._stages]
         try:
             yield

@@ -18,7 +18,7 @@ from worker.logs import log
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.codec import Codec
 from worker.speech.codec.upstream import find_upstream
-from worker.speech.device import PLENTY
+from worker.speech.device_errors import PLENTY
 from worker.speech.memory_retry import MemoryRetry
 
 SHORT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from tests.support.toy_decoder import VOCABULARY, ToyDecoder
 from worker.speech.batch import device_batch as rows_module
-from worker.speech.batch.device_batch import ALL, NARROW, NOTHING, DeviceBatch, Places, width
+from worker.speech.batch.device_batch import NARROW, NOTHING, DeviceBatch, Places, width
 from worker.speech.batch.output_head import OutputHead
-from worker.speech.batch.sampling import Sampling
+from worker.speech.batch.sampling import ALL, Sampling
 from worker.speech.lm.torch_model import LanguageModel
 
 CPU = torch.device("cpu")
@@ -383,7 +383,7 @@ class Eager:
 @pytest.fixture
 def captured(monkeypatch: pytest.MonkeyPatch) -> Callable[[DeviceBatch, OutputHead], Eager]:
     """Captures as on a GPU, which is a name here."""
-    monkeypatch.setattr(rows_module, "Graphs", Eager)
+    monkeypatch.setattr(rows_module, "CudaGraphs", Eager)
 
     def capture(rows: DeviceBatch, head: OutputHead) -> Eager:
         rows._lm.device = torch.device("cuda")
@@ -396,7 +396,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Callable[[DeviceBatch, OutputHe
 
 
 def test_nothing_is_captured_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(rows_module, "Graphs")
+    monkeypatch.delattr(rows_module, "CudaGraphs")
     rows, head = toy(1)
     rows.capture(head)
     rows.set(0, "row", 20, 3, 0, 0, Sampling(temperature=0))
@@ -439,7 +439,7 @@ def test_where_steps_cannot_be_captured_they_run_as_they_are_written(
     def fail(*_args: object, **_more: object) -> None:
         raise error
 
-    monkeypatch.setattr(rows_module, "Graphs", fail)
+    monkeypatch.setattr(rows_module, "CudaGraphs", fail)
     rows, head = toy(2)
     rows._lm.device = torch.device("cuda")
     with nullcontext() if goes_on else pytest.raises(torch.OutOfMemoryError):

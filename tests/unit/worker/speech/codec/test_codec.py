@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from worker.errors import SetupError, SynthesisError
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import codec as codec_module
-from worker.speech.codec.codec import PRENET_LENGTH, AudioParameters, Codec, _fill
+from worker.speech.codec.codec import AudioParameters, Codec, _fill
 from worker.speech.codec.cpu_vocoder import CpuVocoder
-from worker.speech.codec.speech_stream import FIRST_STEP, WAVE_LENGTH
+from worker.speech.codec.speech_stream import FIRST_STEP, PRENET_LENGTH, WAVE_LENGTH
 from worker.speech.codec.upstream import find_upstream
 from worker.speech.voice import CodecSizes
 

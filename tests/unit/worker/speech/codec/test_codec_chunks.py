@@ -13,8 +13,8 @@ import torch
 from worker.errors import SynthesisError
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.chunked_network import context_of
-from worker.speech.codec.codec import PRENET_LENGTH, Codec
-from worker.speech.codec.speech_stream import FIRST_STEP
+from worker.speech.codec.codec import Codec
+from worker.speech.codec.speech_stream import FIRST_STEP, PRENET_LENGTH
 from worker.speech.codec.upstream import find_upstream
 
 TOLERANCE = 1e-4  # of full scale
