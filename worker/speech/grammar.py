@@ -1,7 +1,9 @@
 """What an answer may be: which token ids at each step, and where it may end.
 
-Grammar           as it is asked for (prompt.py makes it): a set of ids for each step
-CompiledGrammar   as the batch runs it: what need not be drawn, and few sets for all steps
+It has two forms:
+
+    Grammar           as prompt.py makes it: a set of ids for each step
+    CompiledGrammar   as the batch runs it: what need not be drawn, and few sets for all steps
 """
 
 from __future__ import annotations

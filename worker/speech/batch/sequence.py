@@ -1,9 +1,11 @@
-"""One sequence on its way through the batch: asked for by one thread, made by the scheduler's.
+"""One sequence on its way through the batch: one thread waits for it, the scheduler's makes it.
 
-SequenceRequest   what is asked for: a prompt, and at most how many tokens
-TokenSequence     the sequence itself: its tokens so far, which its asker can wait for
-Answer            what it gave in the end
-DrawnTokens       the tokens of one draw, of many sequences, on their way from the device
+What is there, in the order in which it comes to be:
+
+    SequenceRequest   a prompt, and at most how many tokens
+    TokenSequence     the sequence itself: its tokens so far, which can be waited for
+    DrawnTokens       the tokens of one draw, of many sequences, on their way from the device
+    Answer            what a sequence gave in the end
 """
 
 from __future__ import annotations

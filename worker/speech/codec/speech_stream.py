@@ -26,9 +26,9 @@ class SpeechStream:
 
     An eager one gives samples as soon as they are final: a sample depends on `Codec.look_ahead`
     tokens after its own, so the first come when that many tokens and FIRST_STEP more have been fed.
-    Its first windows are short, and nine tenths of them context, which costs a sentence of 5
-    seconds two to three times the work. Any other gives all samples at the end, from windows as
-    long as can be.
+    Its first windows are short and mostly context, which costs a sentence of five seconds two to
+    three times the work. Any other gives all samples with the last tokens, from windows as long as
+    can be.
 
     One thread at a time feeds it. A call that fails has done nothing, and may be made again.
     However the tokens are shared out among calls, the windows and so the samples are the same to
@@ -63,10 +63,6 @@ class SpeechStream:
                 samples.append(self._run(part, last=not waiting))
         self._waiting, self._step, self._next_step = waiting, step, next_step
         return np.concatenate(samples)
-
-    def end(self) -> NDArray[np.float32]:
-        """No token follows: the rest of the samples [n]."""
-        return self.feed((), last=True)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:

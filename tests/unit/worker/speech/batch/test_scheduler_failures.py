@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
+from tests.support.events import events
 from tests.support.scheduling import occupancy
 from tests.support.toy_decoder import EVERYTHING, SumCache, ToyDecoder, expected
 from worker.errors import MemoryShortError
@@ -75,6 +76,19 @@ def test_where_memory_is_short_the_batch_is_halved_and_nothing_is_lost() -> None
     assert told(scheduler.submit(rows, OPEN, GREEDY)) == [expected(r.prompt, r.limit) for r in rows]
     assert scheduler.slots == 2
     assert max(decoder.batches) <= 2
+
+
+def test_each_halving_is_an_event_and_so_is_the_sentence_that_has_no_half(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked = Scheduler(ToyDecoder(before_step=Small(0)), 4).submit([row(1)], OPEN, GREEDY)
+    assert failures(asked) == [ALONE]
+    short = {"error": "CUDA out of memory"}
+    assert events(caplog) == [
+        ("WARNING", "batch halved", {"slots": 2} | short),
+        ("WARNING", "batch halved", {"slots": 1} | short),
+        ("WARNING", "out of memory", {"what": "a sentence, alone"} | short),
+    ]
 
 
 def test_memory_that_runs_short_later_costs_no_token() -> None:
@@ -475,7 +489,7 @@ def test_a_row_without_numbers_fails_alone_and_nothing_of_it_stays(lag: int) -> 
 
 
 def test_where_the_steps_of_all_rows_cannot_be_captured_fewer_run(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tried: list[int] = []
 
@@ -489,6 +503,8 @@ def test_where_the_steps_of_all_rows_cannot_be_captured_fewer_run(
     scheduler.prepare(OPEN)
     assert tried == [12, 6, 3]
     assert scheduler.slots == 3
+    halved = [(name, fields["slots"]) for _level, name, fields in events(caplog)]
+    assert halved == [("batch halved", 6), ("batch halved", 3)]
     assert told(scheduler.submit([row(1), row(2)], OPEN, GREEDY)) == [
         expected([n], 10) for n in (1, 2)
     ]

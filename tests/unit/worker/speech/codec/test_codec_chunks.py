@@ -54,7 +54,9 @@ def test_windows_give_the_whole(codec: Codec, length: int) -> None:
 def test_a_stream_gives_the_whole(codec: Codec, length: int, piece: int) -> None:
     voice, codes = tokens(codec, length)
     stream = codec.stream(voice)
-    parts = [stream.feed(codes[i : i + piece]) for i in range(0, length, piece)] + [stream.end()]
+    parts = [stream.feed(codes[i : i + piece]) for i in range(0, length, piece)] + [
+        stream.feed((), last=True)
+    ]
     samples = np.concatenate(parts)
     assert samples.shape == (length * codec.audio.hop,)
     assert np.abs(samples - whole(codec, voice, codes)).max() < TOLERANCE
