@@ -643,7 +643,7 @@ def test_rows_that_were_given_up_wait_no_longer() -> None:
     assert told([kept, after]) == [expected([2], 10), expected([3], 10)]
 
 
-def test_what_a_batcher_takes_where_nothing_is_said() -> None:
+def test_what_a_scheduler_takes_where_nothing_is_said() -> None:
     lock = FairLock()
     scheduler = Scheduler(ToyDecoder(), lock=lock)
     assert (scheduler.slots, scheduler.positions) == (16, POSITIONS)
