@@ -73,16 +73,16 @@ class Ours:
     def without_codec(self) -> Iterator[None]:
         """Silence in place of the codec's work: what is left is the language model's."""
         codec = self.engine._codec
-        codec.decode = lambda voice, codes: np.zeros(len(codes) * codec.audio.hop, np.float32)
+        codec.stream = lambda voice, *, eager: _Silence(codec.audio.hop)
         try:
             yield
         finally:
-            del codec.decode
+            del codec.stream
 
     def decode(self, codes: Sequence[int]) -> NDArray[np.float32]:
         """The codec's waveform of codes."""
         work = partial(self.engine._codec.decode, self.voice.global_tokens, tuple(codes))
-        return self.engine._in_turn(work)
+        return self.engine._runner.decode(work)
 
     def prompt(self, text: str) -> tuple[int, ...]:
         """Token ids of the prompt of a sentence."""
@@ -103,3 +103,13 @@ class Ours:
             at = torch.tensor([place], device=lm.device)
             rows.append(head(lm.step(torch.tensor([token]).to(at), at, cache, place + 1)))
         return torch.cat(rows).float().cpu().numpy()
+
+
+class _Silence:
+    """A stream whose samples cost nothing."""
+
+    def __init__(self, hop: int) -> None:
+        self._hop = hop
+
+    def feed(self, codes: Sequence[int], *, last: bool = False) -> NDArray[np.float32]:
+        return np.zeros(len(codes) * self._hop, np.float32)

@@ -1,7 +1,7 @@
 """The one place of the check that reaches into the engine's insides.
 
-All of it runs in the caller's thread, on the rows of a batcher that must be idle meanwhile; only
-`poison` is for a batcher at work.
+All of it runs in the caller's thread, on the rows of a scheduler that must be idle meanwhile; only
+`poison` is for a scheduler at work.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ PROMPT = 40  # tokens of the rows that `begin` makes, and up to 4 more
 
 def slots(engine: Engine) -> int:
     """Rows that run at once."""
-    return engine._batcher.slots
+    return engine.slots
 
 
 def its_stream(engine: Engine) -> AbstractContextManager[object]:
     """Where the language model works: what reads the tokens of steps must be there too."""
-    return on(engine._batcher._stream)
+    return on(engine._scheduler._stream)
 
 
 def main_head(engine: Engine) -> OutputHead:
     """That of speech, which captured steps draw from."""
-    batcher = engine._batcher
-    assert batcher._main is not None
-    return batcher._routes.head(batcher._main.cuts[-1], batcher._main.end)
+    scheduler = engine._scheduler
+    assert scheduler._captured is not None
+    return scheduler._heads.get(scheduler._captured.allowed[-1], scheduler._captured.end)
 
 
 # Captured steps
@@ -140,12 +140,13 @@ def submit(
         SequenceRequest(prompter.speech_prompt(text, voice), f"sentence {i}", how.max_tokens)
         for i, text in enumerate(texts)
     ]
-    return engine._batcher.submit(rows, prompter.speech_plan(voice), how)
+    return engine._scheduler.submit(rows, prompter.speech_grammar(voice), how)
 
 
 def stream_alone(engine: Engine, voice: Voice, codes: Sequence[int]) -> NDArray[np.float32]:
     """The samples of codes as a stream gives them, where nothing else runs."""
-    return engine._in_turn(partial(engine._stream_whole, voice, codes))
+    work = partial(engine._codec.decode, voice.global_tokens, codes, eager=True)
+    return engine._runner.decode(work)
 
 
 def poison(engine: Engine, asked: TokenSequence, patience: float = 10) -> None:
@@ -153,19 +154,19 @@ def poison(engine: Engine, asked: TokenSequence, patience: float = 10) -> None:
 
     Raises RuntimeError where the row does not run within `patience` seconds.
     """
-    batcher = engine._batcher
+    scheduler = engine._scheduler
     until = time.perf_counter() + patience
     while not asked.tokens:  # it has a place then, for as long as no row before it leaves
         if time.perf_counter() > until or asked.done:
             raise RuntimeError("the row never ran")
         time.sleep(1e-4)
     with torch.inference_mode(), its_stream(engine):
-        _rows(engine).cache.keys[:, batcher._batch.index(asked), 0] = float("nan")
+        _rows(engine).cache.keys[:, scheduler._running.index(asked), 0] = float("nan")
 
 
 def _rows(engine: Engine) -> DeviceBatch:
-    batcher: Scheduler = engine._batcher
-    return batcher._rows
+    scheduler: Scheduler = engine._scheduler
+    return scheduler._batch
 
 
 # Attention

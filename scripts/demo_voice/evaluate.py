@@ -28,8 +28,7 @@ from tests.support.truth import edge_errors
 from worker.job.speech_check import judge
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine, Utterance
-from worker.speech.prompt import GENDERS, LEVELS
-from worker.speech.voice import Style, Voice
+from worker.speech.voice import GENDERS, LEVELS, Style, Voice
 from worker.timing.aligner import Aligner
 from worker.timing.word_timing import SentenceSpan
 

@@ -20,8 +20,7 @@ from scripts.demo_voice.prose import Prose
 from scripts.demo_voice.teacher import FORMANTS, Teacher
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
-from worker.speech.prompt import LEVELS
-from worker.speech.voice import Style, Voice
+from worker.speech.voice import LEVELS, Style, Voice
 
 PLANS, SOUNDS, OWN = 4000, 150, 320  # sentences in a shard
 ROWS = 32  # of its own that are spoken at once

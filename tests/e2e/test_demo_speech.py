@@ -24,16 +24,8 @@ from tests.support.judge import hear
 from tests.support.truth import edge_errors
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine, Utterance
-from worker.speech.prompt import LEVELS
-from worker.speech.voice import Style, Voice
+from worker.speech.voice import LEVELS, Style, Voice
 from worker.timing.aligner import Aligner
-
-
-@pytest.fixture(scope="module")
-def demo_engine(demo_checkpoint: Path) -> Engine:
-    """The embedded checkpoint, on the kernels that a worker on a CPU takes."""
-    return Engine.load(demo_checkpoint, device="cpu")
-
 
 
 @pytest.fixture(scope="module")

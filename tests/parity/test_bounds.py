@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import Qwen2ForCausalLM
 
+from tests.support.scheduling import answer
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import answer
 from worker.speech.batch.sequence import SequenceRequest
 from worker.speech.grammar import Grammar
 from worker.speech.lm.config import LMConfig

@@ -16,8 +16,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from tests.support.sampling import together
+from tests.support.scheduling import answer
 from worker.speech.batch.sampling import Sampling, candidates
-from worker.speech.batch.scheduler import answer
 from worker.speech.batch.sequence import SequenceRequest
 from worker.speech.grammar import Grammar
 from worker.speech.lm.torch_model import LanguageModel
@@ -30,16 +31,16 @@ PROMPT_LENGTHS = (7, 31, 2, 18, 31)
 
 
 class Allowed(LogitsProcessor):
-    """The same grammar as a plan's, in transformers' terms."""
+    """The same grammar, in transformers' terms."""
 
-    def __init__(self, plan: Grammar, prompt_length: int) -> None:
-        self.plan = plan
+    def __init__(self, grammar: Grammar, prompt_length: int) -> None:
+        self.grammar = grammar
         self.prompt_length = prompt_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        step = min(input_ids.shape[1] - self.prompt_length, len(self.plan.steps) - 1)
+        step = min(input_ids.shape[1] - self.prompt_length, len(self.grammar.steps) - 1)
         mask = torch.full_like(scores, float("-inf"))
-        mask[:, sorted(self.plan.steps[step])] = 0
+        mask[:, sorted(self.grammar.steps[step])] = 0
         return scores + mask
 
 
@@ -59,7 +60,7 @@ def prompts(lm: LanguageModel) -> list[list[int]]:
     return [torch.randint(size, (n,), generator=generator).tolist() for n in PROMPT_LENGTHS]
 
 
-def plan(lm: LanguageModel) -> Grammar:
+def grammar(lm: LanguageModel) -> Grammar:
     """A forced token, then a third of the vocabulary, then that and an end."""
     some = frozenset(range(5, lm.config.vocab_size, 3))
     end = 4
@@ -72,7 +73,7 @@ def length(lm: LanguageModel) -> int:
 
 
 def generate(
-    model: Qwen2ForCausalLM, batch: list[list[int]], plan: Grammar, steps: int
+    model: Qwen2ForCausalLM, batch: list[list[int]], grammar: Grammar, steps: int
 ) -> list[list[int]]:
     """Transformers' greedy answers to a batch, padded on the left."""
     longest = max(map(len, batch))
@@ -83,12 +84,12 @@ def generate(
         attention_mask=mask,
         max_new_tokens=steps,
         do_sample=False,
-        eos_token_id=plan.end,
+        eos_token_id=grammar.end,
         pad_token_id=0,
-        logits_processor=LogitsProcessorList([Allowed(plan, longest)]),
+        logits_processor=LogitsProcessorList([Allowed(grammar, longest)]),
     )
     answers = [row[longest:].tolist() for row in out]
-    return [a[: a.index(plan.end)] if plan.end in a else a for a in answers]
+    return [a[: a.index(grammar.end)] if grammar.end in a else a for a in answers]
 
 
 def test_logits_are_transformers(ours: LanguageModel, theirs: Qwen2ForCausalLM) -> None:
@@ -107,16 +108,16 @@ def test_logits_are_transformers(ours: LanguageModel, theirs: Qwen2ForCausalLM) 
 def test_greedy_tokens_are_transformers(ours: LanguageModel, theirs: Qwen2ForCausalLM) -> None:
     for prompt in prompts(ours)[:2]:
         rows = [SequenceRequest(tuple(prompt), "row", length(ours))]
-        (answered,) = answer(ours, rows, plan(ours), GREEDY)
-        assert list(answered.tokens) == generate(theirs, [prompt], plan(ours), length(ours))[0]
+        (answered,) = answer(ours, rows, grammar(ours), GREEDY)
+        assert list(answered.tokens) == generate(theirs, [prompt], grammar(ours), length(ours))[0]
         assert len(answered.tokens) >= 2
 
 
 def test_greedy_tokens_in_a_padded_batch(ours: LanguageModel, theirs: Qwen2ForCausalLM) -> None:
     batch = prompts(ours)
     rows = [SequenceRequest(tuple(p), f"row {i}", length(ours)) for i, p in enumerate(batch)]
-    answers = answer(ours, rows, plan(ours), GREEDY)
-    assert [list(a.tokens) for a in answers] == generate(theirs, batch, plan(ours), length(ours))
+    answers = answer(ours, rows, grammar(ours), GREEDY)
+    assert [list(a.tokens) for a in answers] == generate(theirs, batch, grammar(ours), length(ours))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,8 @@ def test_probabilities_are_transformers(temperature: float, top_k: int, top_p: f
     if top_p < 1:
         warpers.append(TopPLogitsWarper(top_p))
     expected = warpers(None, logits.clone()).softmax(-1)
-    probabilities, places = candidates(logits, Sampling(temperature, top_k, top_p))
+    how = together(Sampling(temperature, top_k, top_p))
+    probabilities, places = candidates(logits, how)
     ours = torch.zeros_like(scores).scatter(-1, places, probabilities)
     assert ((ours > 0) == (expected > 0)).all()
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
@@ -144,7 +146,7 @@ def test_draws_follow_transformers_distribution(
     """Many answers of one token, against the exact probabilities, by a chi-square test."""
     count, chunk = (8_000, 500) if ours.config.hidden_size < 500 else (500, 50)
     prompt = prompts(ours)[0]
-    allowed = plan(ours).steps[1]
+    allowed = grammar(ours).steps[1]
     sampling = Sampling(temperature=1.0, top_k=50, top_p=0.95, seed=11)
     with torch.inference_mode():
         scores = theirs(torch.tensor([prompt])).logits[:, -1]

@@ -9,8 +9,8 @@ import torch
 from spark_tts_lib.SparkTTS import SparkTTS
 from transformers import AutoTokenizer
 
-from worker.speech.prompt import LEVELS, Prompter
-from worker.speech.voice import CodecSizes, Style, Voice
+from worker.speech.prompt import Prompter
+from worker.speech.voice import LEVELS, CodecSizes, Style, Voice
 
 TEXTS = [
     "Hello.",

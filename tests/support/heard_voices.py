@@ -31,7 +31,7 @@ class Ear:
             raise self.failure
         return Voice((len(self.heard), 2), (5, 6, 7))
 
-    def check(self, _voice: Voice) -> str | None:
+    def why_unusable(self, _voice: Voice) -> str | None:
         return self.unfit
 
 

@@ -12,7 +12,7 @@ from tests.support.sounds import tone
 from worker.cancellation import Cancellation
 from worker.components import Components
 from worker.speech.batch.sampling import Sampling
-from worker.speech.engine import Designed, Occupancy, Utterance
+from worker.speech.engine import DesignedVoice, Utterance
 from worker.speech.voice import Style, Voice
 from worker.storage.keys import Keys
 from worker.storage.local import LocalStorage
@@ -34,7 +34,7 @@ class Asked:
     sentences: tuple[str, ...]
     voice: Voice
     sampling: Sampling
-    chain: bool
+    continues: bool
     cancellation: Cancellation | None
 
 
@@ -52,6 +52,7 @@ class ToneEngine:
     broken: Exception | None = None  # what the device says when asked for its memory
     free: float | None = None
     word: float = WORD  # seconds
+    slots: int = 16
 
     sample_rate = RATE
 
@@ -61,10 +62,10 @@ class ToneEngine:
         voice: Voice,
         sampling: Sampling,
         *,
-        chain: bool = False,
+        continues: bool = False,
         cancellation: Cancellation | None = None,
     ) -> Generator[Utterance, None, None]:
-        self.asked.append(Asked(tuple(sentences), voice, sampling, chain, cancellation))
+        self.asked.append(Asked(tuple(sentences), voice, sampling, continues, cancellation))
         return self._speak(sentences)
 
     def _speak(self, sentences: Sequence[str]) -> Generator[Utterance, None, None]:
@@ -88,20 +89,17 @@ class ToneEngine:
 
     def design(
         self, style: Style, text: str, sampling: Sampling, cancellation: Cancellation | None = None
-    ) -> Designed:
+    ) -> DesignedVoice:
         self.designed.append((style, text, sampling, cancellation))
-        return Designed(DESIGNED, 5)
+        return DesignedVoice(DESIGNED, 5)
 
     def listen(
         self, path: Path, transcript: str | None = None, cancellation: Cancellation | None = None
     ) -> Voice:
         return HEARD
 
-    def check(self, voice: Voice) -> str | None:
+    def why_unusable(self, voice: Voice) -> str | None:
         return None
-
-    def occupancy(self) -> Occupancy:
-        return Occupancy(0, 0, 16)
 
     def free_memory(self) -> float | None:
         if self.broken is not None:

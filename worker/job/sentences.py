@@ -85,7 +85,7 @@ class Speaker:
             sentences,
             self.voice,
             self.sampling,
-            chain=self.request.continues,
+            continues=self.request.continues,
             cancellation=job.cancellation,
         )
         seconds = 0.0  # of the whole so far, without a gap at its end

@@ -76,7 +76,7 @@ def serve(settings: Settings) -> int:
     running = RunningJobs(
         settings.drain_seconds, on_broken=lambda: sdk_config.update(refresh_worker=True)
     )
-    slots = components.engine.occupancy().slots
+    slots = components.engine.slots
     service = make_service(settings, slots, running)
     register_checks(components, model)
     if _has_queue() and not settings.s3_bucket_name:

@@ -15,13 +15,9 @@ import torch
 from torch import Tensor
 
 from worker import cpu_info
-from worker.errors import DeviceError, MemoryShortError
-from worker.speech.device_errors import Failure, broken_device
 
 T = TypeVar("T")
 FIRST = -1  # priority of a stream whose work goes before that of others
-# Bytes: where so much is free, nothing that is asked for alone fails for want of memory.
-PLENTY = 4 << 30
 
 _allocator = Lock()  # held while a graph is captured, and while memory is given back
 
@@ -67,26 +63,6 @@ def empty_cache() -> None:
     """Give the memory that torch keeps for reuse back to the device."""
     with _allocator:
         torch.cuda.empty_cache()
-
-
-def alone_and_failed(failure: Failure | None, message: str) -> MemoryShortError | DeviceError:
-    """The error to raise for work that failed, for want of memory or so it said, while alone.
-
-    To be called when the memory that the work held was given back.
-    """
-    if failure is Failure.SHORT_OR_BROKEN and _has_plenty():
-        return broken_device()
-    return MemoryShortError(message)
-
-
-def _has_plenty() -> bool:
-    """Whether a GPU has more memory free than anything asks for, or cannot even say so."""
-    if not torch.cuda.is_available():
-        return False
-    try:
-        return torch.cuda.mem_get_info()[0] >= PLENTY
-    except RuntimeError:
-        return True
 
 
 class Lane:

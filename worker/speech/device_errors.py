@@ -1,10 +1,22 @@
-"""What torch's, CUDA's or the host's error says of the memory or the device: one rule."""
+"""What an error of torch, CUDA or the host says of the memory or the device, and what follows.
+
+    short of memory   try again with less, or alone (batch/scheduler.py, memory_retry.py); what
+                      fails alone too fails in words, and nothing else does
+    broken            every later call of the process fails too: the worker ends (DeviceError)
+    doubtful          cuDNN and cuBLAS say of short memory what they say of a broken device: taken
+                      for short memory, until it fails alone on a device that has plenty
+
+The start needs these before torch is there, so this module imports it where it asks the device.
+"""
 
 from __future__ import annotations
 
 from enum import Enum, auto
 
-from worker.errors import DeviceError
+from worker.errors import DeviceError, MemoryShortError
+
+# Bytes; where so much is free, nothing that is asked for alone fails for want of it.
+PLENTY = 4 << 30
 
 # What an allocation that failed says, beside torch's own exception, which TorchScript wraps: of
 # torch's allocators (the one for GPUs fails an assertion where NVML cannot tell it who has the
@@ -56,11 +68,33 @@ def short_of_memory(error: BaseException) -> bool:
     return failure_of(error) in {Failure.SHORT_OF_MEMORY, Failure.SHORT_OR_BROKEN}
 
 
-def device_failure(error: Exception) -> DeviceError | None:
+def device_failure(error: BaseException) -> DeviceError | None:
     """The error, in words for the user, of a process whose GPU is of no more use; else None."""
-    return broken_device() if failure_of(error) is Failure.BROKEN else None
+    return _broken_device() if failure_of(error) is Failure.BROKEN else None
 
 
-def broken_device() -> DeviceError:
-    """Make the error for a GPU that failed."""
+def failed_alone(failure: Failure | None, message: str) -> MemoryShortError | DeviceError:
+    """The error, in words for the user, of what was short of memory with the device to itself.
+
+    `message` says what there was too little memory for. To be asked when what the work held was
+    given back, for a device that seemed short of memory and has plenty is broken.
+    """
+    if failure is Failure.SHORT_OR_BROKEN and _has_plenty():
+        return _broken_device()
+    return MemoryShortError(message)
+
+
+def _has_plenty() -> bool:
+    """Whether a GPU has more memory free than anything asks for, or cannot even say so."""
+    import torch  # noqa: PLC0415 - not before it raised something
+
+    if not torch.cuda.is_available():
+        return False
+    try:
+        return torch.cuda.mem_get_info()[0] >= PLENTY
+    except RuntimeError:
+        return True
+
+
+def _broken_device() -> DeviceError:
     return DeviceError("the GPU failed; the worker starts anew")

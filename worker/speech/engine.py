@@ -1,17 +1,22 @@
 """All that the rest of the worker sees of the model: load it, make voices, speak.
 
-Many threads may call one engine at once: their sentences share the language model's batch.
+Many threads may call one engine at once: their sentences share the language model's batch. Speech
+has one way through it, whoever asks:
+
+    submit    the sentences join the batch (batch/scheduler.py), each a sequence of tokens
+    decode    a sentence's tokens become audio, piece by piece or as a whole (codec/)
+    give      each piece as it is final, and the whole sentence with its last piece
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,34 +24,30 @@ from numpy.typing import NDArray
 
 from volume.layout import PREPARED
 from worker.cancellation import Cancellation
-from worker.errors import MemoryShortError, SynthesisError
-from worker.logs import log
+from worker.errors import SynthesisError
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Scheduler
 from worker.speech.batch.sequence import SequenceRequest, TokenSequence
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.codec import Codec
 from worker.speech.codec.upstream import find_upstream
-from worker.speech.device import Lane, empty_cache
+from worker.speech.codec_runner import CodecRunner
+from worker.speech.device import empty_cache
 from worker.speech.device_checks import FREE_BYTES
 from worker.speech.fair_lock import FairLock
-from worker.speech.grammar import Grammar
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_weights import Weights
 from worker.speech.lm.interface import Decoder
 from worker.speech.lm.loading import load_language_model
-from worker.speech.memory_retry import MemoryRetry
 from worker.speech.prompt import Prompter
 from worker.speech.voice import Style, Voice
+from worker.speech.warm_up import warm_up
 
-T = TypeVar("T")
 SLOTS = 16  # sentences at once on a CPU
 MOST_SLOTS = 64  # on a GPU, memory permitting
-WARM_PROMPTS = (64, 128, 256, 512, 1024)  # tokens
-WARM_TOKENS = 600  # of speech: more than the longest window
-WARM_SECONDS = 10  # of a reference
-PIECE = 8  # tokens that a stream waits for at a time
 POSITIONS = 12_288  # tokens of one sentence at most: 8,192 of speech, 4,096 of text and reference
+LEAST_ANSWER = 64  # positions that prompts leave, so that an answer is worth beginning
+PIECE = 8  # tokens that an eager stream waits for at a time
 
 
 @dataclass(frozen=True)
@@ -59,26 +60,8 @@ class Utterance:
     tokens: int  # that the language model made, the end token included
     complete: bool  # False: cut off at max_tokens
     codec_seconds: float  # time to turn the tokens into samples
-    queue_seconds: float = 0.0  # that it waited for a place in the batch
-    first_audio_seconds: float = 0.0  # from speak() to its first sample
-    occupancy: float = 1.0  # rows that shared its batch on average, itself counted
-
-
-@dataclass(frozen=True)
-class Occupancy:
-    """How full the engine is, in rows: sentences that are spoken at the same time."""
-
-    running: int
-    waiting: int
-    slots: int  # that can run
-
-
-@dataclass(frozen=True)
-class Designed:
-    """A voice that the model chose."""
-
-    voice: Voice
-    tokens: int  # that it took
+    queue_seconds: float = 0.0  # that it waited for a slot of the batch
+    occupancy: float = 1.0  # sentences that shared its batch on average, itself counted
 
 
 @dataclass(frozen=True)
@@ -90,6 +73,14 @@ class Piece:
     utterance: Utterance | None  # the whole sentence, with its last piece
 
 
+@dataclass(frozen=True)
+class DesignedVoice:
+    """A voice that the model chose."""
+
+    voice: Voice
+    tokens: int  # that it took
+
+
 class Engine:
     """A loaded model."""
 
@@ -97,14 +88,11 @@ class Engine:
         self._lm = lm
         self._codec = codec
         self._prompter = prompter
-        # On a CPU the language model and the codec each use all cores: they take turns. A GPU
-        # computes for both at once.
-        self._turns = FairLock()
-        on_gpu = codec.device.type == "cuda"
-        self._speaking = Lane(codec.device, "codec") if on_gpu else None
-        self._listening = Lane(codec.device, "listening") if on_gpu else None
-        self._room = MemoryRetry()  # for the codec, in the memory that the language model leaves
-        self._batcher = Scheduler(lm, slots, POSITIONS, turns=None if on_gpu else self._turns)
+        lock = FairLock()
+        self._runner = CodecRunner(codec.device, lock)
+        self._scheduler = Scheduler(
+            lm, slots, POSITIONS, lock=None if self._runner.on_gpu else lock
+        )
 
     @classmethod
     def load(
@@ -114,7 +102,7 @@ class Engine:
         device: str | None = None,
         int8_weights: Callable[[], Weights | None] = lambda: None,
     ) -> Engine:
-        """Everything from a checkpoint in the published layout.
+        """Load everything from a checkpoint in the published layout, and prepare it.
 
         Where it has been prepared for fast loading, that is what is read; but a language model in
         float32 or int8 always comes from the published file, for the prepared one is rounded.
@@ -136,48 +124,11 @@ class Engine:
         engine.prepare()
         return engine
 
-    @property
-    def sample_rate(self) -> int:
-        """Of all audio that the engine gives, in Hz."""
-        return self._codec.audio.sample_rate
-
     def prepare(self) -> None:
-        """Cut the heads that speech needs; on a GPU, capture its steps and warm up."""
-        voice = self._prompter.some_voice()
-        self._batcher.prepare(self._prompter.speech_plan(voice))
-        if self._speaking is not None:
-            try:
-                self._warm_up(voice)
-            except MemoryShortError as error:
-                log.warning("not all is warm for the first job: %s", error)
-
-    def _warm_up(self, voice: Voice) -> None:
-        """Run what jobs run, at the lengths that come again: kernels are loaded and planned then.
-
-        Prompts by bucket, a whole sentence and a streamed one longer than all windows, and a
-        reference.
-        """
-        text = self._prompter.speech_prompt("Yes.", voice)
-        plan = self._prompter.speech_plan(voice)
-        for length in WARM_PROMPTS:
-            prompt = (text * (length // len(text) + 1))[:length]
-            if length + 2 <= self._batcher.positions:
-                row = SequenceRequest(prompt, "warm-up", 2)
-                (asked,) = self._batcher.submit([row], plan, Sampling(min_tokens=2))
-                asked.answer()
-        codes = (self._prompter.some_code(),) * WARM_TOKENS
-        for work in (
-            partial(self._codec.decode, voice.global_tokens, codes),
-            partial(self._stream_whole, voice, codes),
-        ):
-            self._in_turn(work)
-        rate = self._codec.audio.sample_rate
-        noise = np.random.default_rng(0).normal(0, 0.1, WARM_SECONDS * rate)
-        self._listened(partial(self._codec.tokens_of, noise), "a reference")
-
-    def _stream_whole(self, voice: Voice, codes: Sequence[int]) -> NDArray[np.float32]:
-        stream = self._codec.stream(voice.global_tokens)
-        return np.concatenate([stream.feed(codes), stream.end()])
+        """Cut the output heads that speech needs; on a GPU, capture its steps and warm up."""
+        self._scheduler.prepare(self._prompter.speech_grammar(self._prompter.some_voice()))
+        if self._runner.on_gpu:
+            warm_up(self._scheduler, self._codec, self._runner, self._prompter)
 
     def try_out(self) -> Utterance:
         """Speak a sound, in whatever voice: whether everything works, and to have run it once."""
@@ -185,10 +136,17 @@ class Engine:
         (spoken,) = self.speak(["Yes."], voice, Sampling(max_tokens=4, seed=1))
         return spoken
 
-    def occupancy(self) -> Occupancy:
-        """What runs and waits now."""
-        running, waiting = self._batcher.occupancy()
-        return Occupancy(running, waiting, self._batcher.slots)
+    # What it is and has
+
+    @property
+    def sample_rate(self) -> int:
+        """Of all audio that the engine gives, in Hz."""
+        return self._codec.audio.sample_rate
+
+    @property
+    def slots(self) -> int:
+        """Sentences that can be spoken at the same time."""
+        return self._scheduler.slots
 
     def free_memory(self) -> float | None:
         """Share of the GPU's memory that is free, 0 to 1; None without a GPU."""
@@ -197,6 +155,8 @@ class Engine:
         free, total = torch.cuda.mem_get_info(self._codec.device)
         kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # by torch, for reuse
         return (free + kept) / total
+
+    # Voices
 
     def listen(
         self, path: Path, transcript: str | None = None, cancellation: Cancellation | None = None
@@ -207,8 +167,9 @@ class Engine:
         """
         if cancellation is not None:
             cancellation.check()
-        heard = self._listened(partial(self._codec.tokenize, path), "the reference audio")
-        return Voice(*heard, transcript)
+        work = partial(self._codec.tokenize, path)
+        global_tokens, semantic_tokens = self._runner.listen(work, "the reference audio")
+        return Voice(global_tokens, semantic_tokens, transcript)
 
     def design(
         self,
@@ -216,28 +177,30 @@ class Engine:
         text: str,
         sampling: Sampling,
         cancellation: Cancellation | None = None,
-    ) -> Designed:
+    ) -> DesignedVoice:
         """A voice of the style, as the model chooses it for this text: one for all sentences.
 
         Raises NotAvailableError when the model was not trained for it.
         """
+        if cancellation is not None:
+            cancellation.check()
         prompt = self._prompter.design_prompt(text, style)
-        plan = self._prompter.design_plan(style)
-        row = self._row(prompt, "voice", len(plan.steps))
-        asked = self._submit([row], plan, replace(sampling, min_tokens=0), object(), cancellation)
-        tokens = asked[0].answer().tokens
-        return Designed(self._prompter.designed_voice(style, tokens), len(tokens))
+        grammar = self._prompter.design_grammar(style)
+        (sequence,) = self._scheduler.submit(
+            [self._request(prompt, "voice", len(grammar.steps))],
+            grammar,
+            replace(sampling, min_tokens=0),
+            job=object(),
+            cancellation=cancellation,
+        )
+        tokens = sequence.answer().tokens
+        return DesignedVoice(self._prompter.designed_voice(style, tokens), len(tokens))
 
-    def check(self, voice: Voice) -> str | None:
-        """Why this voice is none of this model, or None when it is one."""
-        sizes = self._codec.sizes
-        if len(voice.global_tokens) != sizes.voice_length:
-            return f"it has {len(voice.global_tokens)} global tokens, not {sizes.voice_length}"
-        if not all(0 <= token < sizes.global_codes for token in voice.global_tokens):
-            return f"it has a global token outside 0..{sizes.global_codes - 1}"
-        if not all(0 <= token < sizes.semantic_codes for token in voice.semantic_tokens):
-            return f"it has a semantic token outside 0..{sizes.semantic_codes - 1}"
-        return None
+    def why_unusable(self, voice: Voice) -> str | None:
+        """Why this voice is none of this model's; None when it is one."""
+        return voice.why_unusable(self._codec.sizes)
+
+    # Speech
 
     def speak(
         self,
@@ -245,24 +208,25 @@ class Engine:
         voice: Voice,
         sampling: Sampling,
         *,
-        chain: bool = False,
+        continues: bool = False,
         cancellation: Cancellation | None = None,
-    ) -> Iterator[Utterance]:
-        """Speak the sentences, in order, each as it is ready.
+    ) -> Generator[Utterance, None, None]:
+        """Speak the sentences, in order, each as it is ready: `stream` for who wants it whole.
 
-        They run at the same time, beside those of other jobs; with `chain` each goes on from the
-        one before (its text and tokens are the next one's transcript), so they run one after the
-        other. Closing the iterator gives up what is not yet spoken. Raises JobCancelledError once
-        `cancellation` is said, BusyError where too much waits, MemoryShortError where the memory
-        does not suffice, DeviceError where the GPU fails.
+        That costs the codec less than an eager stream: a half to a third for 5 seconds of speech.
         """
-        begun = time.perf_counter()
-        for spoken in self._spoken(sentences, voice, sampling, chain, cancellation):
-            codes = self._prompter.semantic_codes(spoken.asked.answer().tokens)
-            started = time.perf_counter()
-            samples = self._in_turn(partial(self._codec.decode, spoken.voice.global_tokens, codes))
-            now = time.perf_counter()
-            yield self._utterance(spoken, samples, now - begun, now - started)
+        pieces = self.stream(
+            sentences,
+            voice,
+            sampling,
+            continues=continues,
+            eager=False,
+            cancellation=cancellation,
+        )
+        with closing(pieces):
+            for piece in pieces:
+                if piece.utterance is not None:
+                    yield piece.utterance
 
     def stream(
         self,
@@ -270,146 +234,124 @@ class Engine:
         voice: Voice,
         sampling: Sampling,
         *,
-        chain: bool = False,
+        continues: bool = False,
+        eager: bool = True,
         cancellation: Cancellation | None = None,
-    ) -> Iterator[Piece]:
-        """As `speak`, but each sentence in pieces: its audio begins before its last token is drawn.
+    ) -> Generator[Piece, None, None]:
+        """Speak the sentences, in order, each in pieces whose samples are final.
 
-        The pieces of a sentence, one after the other, are its samples to within 1e-4 of full scale.
+        The sentences run at the same time, beside those of other jobs; where each `continues` the
+        one before (whose text and tokens are the next one's transcript), they run one after the
+        other. An `eager` one gives a sentence's first samples before its last token is drawn; any
+        other gives each sentence as one piece. The samples of both are the same to within 1e-4 of
+        full scale.
+
+        Closing the iterator gives up what is not yet spoken. Raises JobCancelledError once
+        `cancellation` is said, BusyError where too much waits, MemoryShortError where the memory
+        does not suffice, DeviceError where the GPU fails.
         """
-        begun = time.perf_counter()
-        spoken = self._spoken(sentences, voice, sampling, chain, cancellation)
-        for index, sentence in enumerate(spoken):
-            yield from self._pieces(index, sentence, begun)
+        job = _Job(sampling, cancellation)
+        submitted = self._submitted(sentences, voice, job, continues=continues)
+        with closing(submitted):
+            for index, sentence in enumerate(submitted):
+                yield from self._pieces(index, sentence, eager=eager)
 
-    def _pieces(self, index: int, spoken: _Sentence, begun: float) -> Iterator[Piece]:
-        # Made on the stream that uses it.
-        decoder = self._in_turn(partial(self._codec.stream, spoken.voice.global_tokens))
-        parts: list[NDArray[np.float32]] = []
-        first_audio = codec_seconds = 0.0
-        read, done = 0, False
-        while not done:
-            tokens, done = spoken.asked.wait(read + PIECE)
-            new = tokens[read : len(tokens)]
-            read += len(new)
-            started = time.perf_counter()
-            samples = self._in_turn(partial(decoder.feed, self._prompter.semantic_codes(new)))
-            if done:
-                samples = np.concatenate([samples, self._in_turn(decoder.end)])
-            codec_seconds += time.perf_counter() - started
-            if len(samples) and not parts:
-                first_audio = time.perf_counter() - begun
-            if len(samples):
-                parts.append(samples)
-            if len(samples) or done:
-                yield Piece(
-                    index,
-                    samples,
-                    self._utterance(spoken, np.concatenate(parts), first_audio, codec_seconds)
-                    if done
-                    else None,
-                )
-
-    def _spoken(
-        self,
-        sentences: Sequence[str],
-        voice: Voice,
-        sampling: Sampling,
-        chain: bool,
-        cancellation: Cancellation | None,
-    ) -> Iterator[_Sentence]:
+    def _submitted(
+        self, texts: Sequence[str], voice: Voice, job: _Job, *, continues: bool
+    ) -> Generator[_Sentence, None, None]:
         """Each sentence in order, on its way through the batch."""
-        job = object()  # one turn of the batch's queue
-        ahead = 1 if chain else 2 * self._batcher.slots
-        asked: deque[_Sentence] = deque()
-        submitted = 0
+        ahead = 1 if continues else 2 * self.slots
+        waiting: deque[_Sentence] = deque()
+        count = 0
         try:
-            for index in range(len(sentences)):
-                if index == submitted:
-                    group = sentences[index : index + ahead]
-                    asked += self._ask(group, index, voice, sampling, job, cancellation)
-                    submitted += len(group)
-                yield asked[0]
-                done = asked.popleft()
-                if chain:
-                    codes = self._prompter.semantic_codes(done.asked.answer().tokens)
+            for index in range(len(texts)):
+                if index == count:
+                    group = texts[index : index + ahead]
+                    waiting += self._submit(group, index, voice, job)
+                    count += len(group)
+                yield waiting[0]
+                done = waiting.popleft()
+                if continues:
+                    codes = self._prompter.semantic_codes(done.sequence.answer().tokens)
                     voice = replace(voice, transcript=done.text, semantic_tokens=codes)
         finally:
-            for sentence in asked:
-                self._batcher.cancel(sentence.asked)
+            for sentence in waiting:
+                self._scheduler.cancel(sentence.sequence)
 
-    def _ask(
-        self,
-        group: Sequence[str],
-        first: int,
-        voice: Voice,
-        sampling: Sampling,
-        job: object,
-        cancellation: Cancellation | None,
-    ) -> list[_Sentence]:
-        rows = [
-            self._row(
-                self._prompter.speech_prompt(text, voice), f"sentence {i}", sampling.max_tokens
+    def _submit(self, texts: Sequence[str], first: int, voice: Voice, job: _Job) -> list[_Sentence]:
+        """Put sentences, the first of them number `first` of the job, into the batch's queue."""
+        if job.cancellation is not None:
+            job.cancellation.check()
+        requests = [
+            self._request(
+                self._prompter.speech_prompt(text, voice), f"sentence {i}", job.sampling.max_tokens
             )
-            for i, text in enumerate(group, first)
+            for i, text in enumerate(texts, first)
         ]
-        plan = self._prompter.speech_plan(voice)
-        asked = self._submit(rows, plan, sampling, job, cancellation)
-        return [_Sentence(text, voice, one) for text, one in zip(group, asked, strict=True)]
+        grammar = self._prompter.speech_grammar(voice)
+        sequences = self._scheduler.submit(
+            requests, grammar, job.sampling, job=job, cancellation=job.cancellation
+        )
+        return [_Sentence(*pair, voice) for pair in zip(texts, sequences, strict=True)]
 
-    def _submit(
-        self,
-        rows: Sequence[SequenceRequest],
-        plan: Grammar,
-        sampling: Sampling,
-        job: object,
-        cancellation: Cancellation | None,
-    ) -> list[TokenSequence]:
-        if cancellation is not None:
-            cancellation.check()
-        return self._batcher.submit(rows, plan, sampling, job=job, cancellation=cancellation)
-
-    def _row(self, prompt: tuple[int, ...], name: str, limit: int) -> SequenceRequest:
-        room = self._batcher.positions - len(prompt)
-        if room < limit and room < 64:
+    def _request(self, prompt: tuple[int, ...], name: str, limit: int) -> SequenceRequest:
+        room = self._scheduler.positions - len(prompt)
+        if room < limit and room < LEAST_ANSWER:
             raise SynthesisError(
                 f"the sentence with its reference is {len(prompt)} tokens long and leaves the "
-                f"model no room of {self._batcher.positions}; "
+                f"model no room of {self._scheduler.positions}; "
                 "use a shorter reference or a shorter prompt_text"
             )
         return SequenceRequest(prompt, name, min(limit, room))
 
+    def _pieces(
+        self, index: int, sentence: _Sentence, *, eager: bool
+    ) -> Generator[Piece, None, None]:
+        """The sentence's audio as its tokens come."""
+        decoder = self._codec.stream(sentence.voice.global_tokens, eager=eager)
+        parts: list[NDArray[np.float32]] = []
+        codec_seconds = 0.0
+        read, done = 0, False
+        while not done:
+            tokens, done = sentence.sequence.wait(read + PIECE if eager else None)
+            new = tokens[read : len(tokens)]
+            read += len(new)
+            codes = self._prompter.semantic_codes(new)
+            started = time.perf_counter()
+            samples = self._runner.decode(partial(decoder.feed, codes, last=done))
+            codec_seconds += time.perf_counter() - started
+            parts.append(samples)
+            if done:
+                whole = self._utterance(sentence, np.concatenate(parts), codec_seconds)
+                yield Piece(index, samples, whole)
+            elif len(samples):
+                yield Piece(index, samples, None)
+
     def _utterance(
-        self,
-        spoken: _Sentence,
-        samples: NDArray[np.float32],
-        first_audio_seconds: float,
-        codec_seconds: float,
+        self, sentence: _Sentence, samples: NDArray[np.float32], codec_seconds: float
     ) -> Utterance:
-        answered = spoken.asked.answer()
+        answer = sentence.sequence.answer()
+        codes = self._prompter.semantic_codes(answer.tokens)
+        if not codes:
+            raise SynthesisError("the model made no speech of a sentence; allow it more max_tokens")
         return Utterance(
-            text=spoken.text,
+            text=sentence.text,
             samples=samples,
-            semantic_tokens=self._prompter.semantic_codes(answered.tokens),
-            tokens=len(answered.tokens) + answered.ended,
-            complete=answered.ended,
+            semantic_tokens=codes,
+            tokens=len(answer.tokens) + answer.ended,
+            complete=answer.ended,
             codec_seconds=codec_seconds,
-            queue_seconds=answered.queue_seconds,
-            first_audio_seconds=first_audio_seconds,
-            occupancy=answered.occupancy,
+            queue_seconds=answer.queue_seconds,
+            occupancy=answer.occupancy,
         )
 
-    def _in_turn(self, work: Callable[[], T]) -> T:
-        """What the codec makes in its turn on a CPU, on its lane on a GPU."""
-        whole = partial(self._room.do, work, "the audio of a sentence")
-        if self._speaking is not None:
-            return self._speaking.do(whole)
-        with self._turns:
-            return whole()
 
-    def _listened(self, work: Callable[[], T], what: str) -> T:
-        whole = partial(self._room.do, work, what)
-        return whole() if self._listening is None else self._listening.do(whole)
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What the sentences of one call share; in the batch's queue, whose they are."""
+
+    sampling: Sampling
+    cancellation: Cancellation | None
 
 
 @dataclass(frozen=True)
@@ -417,8 +359,8 @@ class _Sentence:
     """A sentence on its way through the batch."""
 
     text: str
+    sequence: TokenSequence
     voice: Voice
-    asked: TokenSequence
 
 
 def _slots(config: LMConfig, device: torch.device, dtype: torch.dtype) -> int:
@@ -428,9 +370,9 @@ def _slots(config: LMConfig, device: torch.device, dtype: torch.dtype) -> int:
     """
     if device.type != "cuda":
         return SLOTS
-    empty_cache()  # what was read and is no longer needed counts as taken else
+    empty_cache()  # else what was read and is no longer needed counts as taken
     free, _total = torch.cuda.mem_get_info(device)
     positions = min(POSITIONS, config.max_position_embeddings)
     channels = config.num_hidden_layers * 2 * config.num_key_value_heads * config.head_dim
-    row = channels * positions * dtype.itemsize
-    return max(1, min(MOST_SLOTS, min(free // 2, free - FREE_BYTES) // row))
+    slot = channels * positions * dtype.itemsize
+    return max(1, min(MOST_SLOTS, min(free // 2, free - FREE_BYTES) // slot))

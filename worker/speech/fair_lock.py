@@ -1,4 +1,4 @@
-"""A lock that is handed on in the order in which it was asked for."""
+"""A lock that is handed on in order, so that nobody starves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import TracebackType
 
 
 class FairLock:
-    """`with turns: ...`: who asked first is let in first, so that nobody starves."""
+    """Lets those in first who came first: `with lock: ...`."""
 
     def __init__(self) -> None:
         self._guard = Lock()

@@ -1,21 +1,22 @@
-"""Work that shares a device's memory, and has it to itself where that did not suffice."""
+"""Runs work that shares a device's memory, and once more alone where that did not suffice."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from worker.logs import log
-from worker.speech.device import alone_and_failed, empty_cache
-from worker.speech.device_errors import Failure, failure_of, short_of_memory
+from worker.logs import event
+from worker.speech.device import empty_cache
+from worker.speech.device_errors import Failure, failed_alone, failure_of, short_of_memory
 
 T = TypeVar("T")
 
 
 class MemoryRetry:
-    """`room.do(work, what)` does work of many threads side by side.
+    """Does work of many threads side by side: `memory.do(work, what)`.
 
     Work that ran out of memory is done once more, alone: when the others have left, and before
     more come in. So it must be such that it may be done again.
@@ -27,25 +28,26 @@ class MemoryRetry:
         self._alone = 0  # that are alone, or wait for it
 
     def do(self, work: Callable[[], T], what: str) -> T:
-        """What `work` gives. Raises MemoryShortError, naming `what`, when it fails alone too.
+        """Do the work and give its result.
 
-        DeviceError where memory cannot have been the reason.
+        Raises MemoryShortError, naming `what`, when it is short of memory alone too, and
+        DeviceError where that cannot have been the reason.
         """
         failure: Failure | None = None
-        for place in (self._beside_others(), self._to_itself()):
-            with place:
+        for company in (self._beside_others(), self._alone_on_it()):
+            with company:
                 try:
                     return work()
                 except (RuntimeError, MemoryError) as error:
                     if not short_of_memory(error):
                         raise
                     failure = failure_of(error)
-                    log.warning("out of memory for %s: %s", what, error)
+                    event(logging.WARNING, "out of memory", what=what, error=str(error))
             # Only here, past the handler, has the traceback let go of what was too much.
             empty_cache()
-        raise alone_and_failed(
+        raise failed_alone(
             failure,
-            f"the memory does not suffice for {what}, even alone; send the job again, or use a "
+            f"not enough memory for {what}, even alone; send the job again, or use a "
             "shorter reference and shorter sentences",
         )
 
@@ -60,7 +62,7 @@ class MemoryRetry:
             self._leave()
 
     @contextmanager
-    def _to_itself(self) -> Iterator[None]:
+    def _alone_on_it(self) -> Iterator[None]:
         with self._changed:
             self._alone += 1
             self._changed.wait_for(lambda: not self._inside)

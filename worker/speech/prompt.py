@@ -1,4 +1,4 @@
-"""Text and voice -> token ids, and the grammar of what the model answers.
+"""Builds prompts, as token ids of a text and a voice, and the grammar of what the model answers.
 
 Prompts (upstream's process_prompt and process_prompt_control; no spaces between the parts):
 
@@ -6,13 +6,13 @@ Prompts (upstream's process_prompt and process_prompt_control; no spaces between
                  <|start_global_token|> GLOBAL <|end_global_token|>
       with a transcript, TEXT is the transcript and the text, and there follows
                  <|start_semantic_token|> SEMANTIC
-    controlled   <|task_controllable_tts|> <|start_content|> TEXT <|end_content|>
+    designing    <|task_controllable_tts|> <|start_content|> TEXT <|end_content|>
                  <|start_style_label|> GENDER PITCH SPEED <|end_style_label|>
 
 Answers (the model's public fine-tuning scripts train exactly these):
 
     cloning      <|start_semantic_token|> SEMANTIC+ <|im_end|>
-    controlled   <|start_acoustic_token|> PITCH_VALUE SPEED_VALUE <|end_acoustic_token|>
+    designing    <|start_acoustic_token|> PITCH_VALUE SPEED_VALUE <|end_acoustic_token|>
                  <|start_global_token|> GLOBAL x n <|end_global_token|>
                  <|start_semantic_token|> SEMANTIC+ <|im_end|>
 
@@ -22,7 +22,6 @@ Every id is looked up by name, so that a fine-tuned model may have other numbers
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -30,19 +29,22 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from worker.errors import NotAvailableError, RequestError, SetupError
+from worker.errors import NotAvailableError, SetupError
 from worker.speech.grammar import Grammar
-from worker.speech.spelling import plain_form
-from worker.speech.voice import CodecSizes, Gender, Level, Style, Voice
-
-GENDERS: tuple[Gender, ...] = ("female", "male")  # the order is the number in <|gender_0|>
-LEVELS: tuple[Level, ...] = ("very_low", "low", "moderate", "high", "very_high")
-PITCH_VALUES = range(1001)  # mel
-SPEED_VALUES = range(11)
+from worker.speech.spelling import spell
+from worker.speech.voice import (
+    GENDERS,
+    LEVELS,
+    PITCH_VALUES,
+    SPEED_VALUES,
+    CodecSizes,
+    Style,
+    Voice,
+)
 
 
 class Prompter:
-    """Builds prompts and answer plans from a checkpoint's tokenizer.
+    """Builds prompts and grammars from a checkpoint's tokenizer.
 
     Only tokens that both the tokenizer and the codec have can be part of an answer.
     """
@@ -71,10 +73,10 @@ class Prompter:
         if voice.style is not None:
             return self._designed_prompt(text, voice, voice.style)
         transcript = voice.transcript or ""
-        said = self.spell(transcript, "prompt_text")
+        said = spell(transcript, self._tokenizer, "prompt_text")
         # What parts it from the text is no character to be spared, though others are.
         between = " " if transcript[-1:].isspace() and not said[-1:].isspace() else ""
-        spoken = said + between + self.spell(text)
+        spoken = said + between + spell(text, self._tokenizer)
         ids = [
             *self._names("<|task_tts|>", "<|start_content|>"),
             *self._text(spoken),
@@ -91,7 +93,7 @@ class Prompter:
         """The prompt after which the model chooses a voice of this style and speaks `text`."""
         return (
             *self._names("<|task_controllable_tts|>", "<|start_content|>"),
-            *self._text(self.spell(text)),
+            *self._text(spell(text, self._tokenizer)),
             *self._names(
                 "<|end_content|>",
                 "<|start_style_label|>",
@@ -119,27 +121,27 @@ class Prompter:
 
     # Answers
 
-    def speech_plan(self, voice: Voice) -> Grammar:
+    def speech_grammar(self, voice: Voice) -> Grammar:
         """What may follow `speech_prompt`: at least one semantic token, then more or the end."""
         # The prompt itself may have opened the semantic tokens.
         opened = voice.style is not None or voice.transcript is not None
-        return self._opened_plan if opened else self._whole_plan
+        return self._opened_grammar if opened else self._whole_grammar
 
     @cached_property
-    def _opened_plan(self) -> Grammar:
+    def _opened_grammar(self) -> Grammar:
         codes = frozenset(self._semantic)
         return Grammar(steps=(codes, codes | {self.end_id}), end=self.end_id)
 
     @cached_property
-    def _whole_plan(self) -> Grammar:
+    def _whole_grammar(self) -> Grammar:
         opening = frozenset(self._names("<|start_semantic_token|>"))
-        return Grammar((opening, *self._opened_plan.steps), end=self.end_id)
+        return Grammar((opening, *self._opened_grammar.steps), end=self.end_id)
 
     def semantic_codes(self, tokens: Iterable[int]) -> tuple[int, ...]:
         """The codec's codes in an answer to `speech_prompt`."""
         return tuple(self._semantic[token] for token in tokens if token in self._semantic)
 
-    def design_plan(self, style: Style) -> Grammar:
+    def design_grammar(self, style: Style) -> Grammar:
         """What may follow `design_prompt`, up to the voice's last global token."""
         pitch = PITCH_VALUES if style.pitch_value is None else (style.pitch_value,)
         speed = SPEED_VALUES if style.speed_value is None else (style.speed_value,)
@@ -163,7 +165,7 @@ class Prompter:
         return next(iter(self._semantic.values()))
 
     def designed_voice(self, style: Style, tokens: Iterable[int]) -> Voice:
-        """The voice in an answer to `design_prompt` under `design_plan`."""
+        """The voice in an answer to `design_prompt` under `design_grammar`."""
         _, pitch, speed, _, _, *voice = tokens
         return Voice(
             global_tokens=tuple(self._globals[token] for token in voice),
@@ -228,40 +230,6 @@ class Prompter:
         for piece in re.split(r"(?<=<)(?=\|)", text):
             ids += self._tokenizer.encode(piece, add_special_tokens=False).ids
         return ids
-
-    def spell(self, text: str, field: str = "text") -> str:
-        """The text in characters that the tokenizer has; `field` is the job's that it came in.
-
-        The published tokenizer has every character, so the text comes back as it is. One with a
-        small alphabet would drop the others without a word: here a character is replaced by its
-        plain form (a curly quote by a straight one, an accented letter by its base), one that has
-        no sound of its own is left out, and a letter or digit that cannot be spelled is an error.
-        """
-        lost = {c: plain_form(c) for c in set(text) if not self._has(c)}
-        unspeakable = sorted(
-            c
-            for c, plain in lost.items()
-            if not all(self._has(p) for p in plain) and unicodedata.category(c)[0] in "LN"
-        )
-        if unspeakable:
-            shown = " ".join(repr(c) for c in unspeakable[:10])
-            raise RequestError(
-                f"{field}: this model has no token for {shown}; "
-                "write these in characters that it has (numbers in words, for example)",
-                field=field,
-            )
-        if not lost:
-            return text
-        kept = {c: plain if all(self._has(p) for p in plain) else " " for c, plain in lost.items()}
-        spelled = " ".join("".join(kept.get(c, c) for c in text).split())
-        return re.sub(r" +(?=[,.;:?!])", "", spelled)
-
-    def _has(self, character: str) -> bool:
-        """Whether the tokenizer gives this character back."""
-        ids = self._tokenizer.encode(character, add_special_tokens=False).ids
-        normal = self._tokenizer.normalizer
-        wanted = normal.normalize_str(character) if normal else character
-        return bool(self._tokenizer.decode(ids, skip_special_tokens=False) == wanted)
 
 
 def _number(name: str) -> int:

@@ -67,7 +67,7 @@ class SavedVoice(BaseModel):
         """Why the engine's model cannot speak with this voice, or None when it can."""
         if self.format != FORMAT:
             return f"its format is {self.format}, not {FORMAT}"
-        if (reason := engine.check(self.voice)) is not None:
+        if (reason := engine.why_unusable(self.voice)) is not None:
             return reason
         if len(self.semantic_tokens) > LONGEST:
             return f"it has {len(self.semantic_tokens)} tokens of speech, more than {LONGEST}"

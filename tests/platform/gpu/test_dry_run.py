@@ -21,6 +21,7 @@ from torch import Tensor
 from bench.gpu import steps as steps_of_the_check
 from tests.support.dry_gpu.engine import loaded, replays, unsynchronised
 from tests.support.dry_gpu.streams import Gpu, SynchronisedError
+from tests.support.scheduling import occupancy
 from tests.support.waiting import until
 from worker.speech.batch import sampling
 from worker.speech.batch.sampling import Sampling
@@ -49,14 +50,14 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[Gpu], list[int]]:
 
     def guard(gpu: Gpu) -> list[int]:
         rows: list[int] = []
-        step = Scheduler._step
+        step = Scheduler._advance
 
-        def guarded(batcher: Scheduler) -> None:
-            rows.append(len(batcher._batch))
+        def guarded(scheduler: Scheduler) -> None:
+            rows.append(len(scheduler._running))
             with gpu.unsynchronised():
-                step(batcher)
+                step(scheduler)
 
-        monkeypatch.setattr(Scheduler, "_step", guarded)
+        monkeypatch.setattr(Scheduler, "_advance", guarded)
         return rows
 
     return guard
@@ -91,7 +92,7 @@ def test_a_voice_is_designed_without_waiting_between_its_steps(
     rows = steps(gpu)
     designed = engine.design(STYLE, TEXTS[0], HOW)
     assert rows
-    assert engine.check(designed.voice) is None
+    assert engine.why_unusable(designed.voice) is None
     assert list(engine.speak(TEXTS, designed.voice, HOW))
 
 
@@ -151,7 +152,7 @@ def test_streamed_speech_stays_on_the_codecs_stream(fast: tuple[Gpu, Engine]) ->
     pieces = engine.stream(TEXTS, engine._prompter.some_voice(), HOW)
     assert any(piece.utterance for piece in pieces)  # the first sentence
     # Nobody waits any more for what the language model's stream does.
-    until(lambda: engine.occupancy().running == 0)
+    until(lambda: occupancy(engine._scheduler) == (0, 0))
     assert [piece.sentence for piece in pieces if piece.utterance] == [1]
 
 

@@ -28,8 +28,9 @@ from scripts.demo_voice.train_decoder import PHASED, WINDOWS
 from scripts.demo_voice.train_front_end import letter_frames
 from tests.conftest import DEMO, REPOSITORY
 from worker.errors import RequestError
-from worker.speech.prompt import LEVELS, Prompter
-from worker.speech.voice import CodecSizes, Style, Voice
+from worker.speech.prompt import Prompter
+from worker.speech.spelling import spell
+from worker.speech.voice import LEVELS, CodecSizes, Style, Voice
 
 READ = normalizer()
 
@@ -113,13 +114,13 @@ def _sentence(text: str = "a small house.") -> Planned:
 def test_the_prompter_keeps_what_the_tokenizer_reads(
     prompter: Prompter, text: str, read: str
 ) -> None:
-    ids = prompter._text(prompter.spell(text))
+    ids = prompter._text(spell(text, prompter._tokenizer))
     assert prompter._tokenizer.decode(ids, skip_special_tokens=False) == read
 
 
 def test_what_cannot_be_read_is_named(prompter: Prompter) -> None:
     with pytest.raises(RequestError, match="'你'"):
-        prompter.spell("Hello 你好")
+        spell("Hello 你好", prompter._tokenizer)
 
 
 def test_training_sequences_are_the_prompts_of_the_api(prompter: Prompter, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The errors that a user can see: their codes, and what they are kinds of."""
+"""The errors that a user can see: their codes, what they are kinds of, and those of a disk."""
 
 from __future__ import annotations
 

@@ -6,21 +6,21 @@ memory: so a step can be captured as a CUDA graph.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
-from worker.logs import log
+from worker.logs import event
 from worker.speech.batch.cuda_graphs import CudaGraphs
 from worker.speech.batch.output_head import OutputHead
-from worker.speech.batch.sampling import BatchSampling, Sampling, cuts, draw, row_uniforms
+from worker.speech.batch.sampling import ALL, BatchSampling, Sampling, draw, row_uniforms
 from worker.speech.device import on_device
 from worker.speech.device_errors import short_of_memory
 from worker.speech.lm.interface import Cache, Decoder
 
 Places = slice | list[int]
-ALL = 1 << 30  # a top_k that cuts nothing
 NARROW = 64  # that of captured draws
 WIDTHS = (NARROW, 1024, ALL)
 NOTHING = -1  # in place of a token, where the logits are no numbers
@@ -32,7 +32,7 @@ def width(how: Sampling) -> int:
     Rows of one width are drawn together, and a row's draw is computed alike whatever its
     neighbours' top_k is.
     """
-    top_k = cuts(how, ALL)[1]
+    _temperature, top_k, _top_p = how.without_exceptions()
     return next(width for width in WIDTHS if top_k <= width)
 
 
@@ -77,7 +77,7 @@ class DeviceBatch:
         self, place: int, name: str, limit: int, fed: int, drawn: int, end_from: int, how: Sampling
     ) -> None:
         """Begin a row of which `fed` tokens are in the cache, `drawn` of them its answer's."""
-        temperature, top_k, top_p = cuts(how, ALL)
+        temperature, top_k, top_p = how.without_exceptions()
         self.at[place] = fed - 1
         self.drawn[place] = drawn
         self.end_from[place] = max(end_from, how.min_tokens)
@@ -122,7 +122,7 @@ class DeviceBatch:
             for cause in (error, error.__context__):
                 if cause is not None and short_of_memory(cause):
                     raise cause from None
-            log.error("steps run uncaptured, several times slower: %s", error)
+            event(logging.ERROR, "steps run uncaptured", error=str(error))
         else:
             self._captured = head
         for tensor in (self.ids, self.at, self.drawn):

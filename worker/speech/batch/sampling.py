@@ -1,7 +1,7 @@
-"""How the next token is drawn: pure functions on logits, the same rules as transformers' warpers.
+"""Draws the next tokens: pure functions on logits, by the same rules as transformers' warpers.
 
 Randomness comes in as numbers: one uniform draw for each row and step, made before the first step
-from a generator of the row's own. So a row's tokens do not depend on its neighbours, and nothing
+from a generator of its own. So a row's tokens do not depend on its neighbours, and nothing
 is synchronised with the host.
 """
 
@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+ALL = 1 << 30  # a top_k that leaves nothing out
+
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to draw. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 switch these cuts off."""
+    """How to draw. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 leave nothing out."""
 
     temperature: float = 0.8
     top_k: int = 50
@@ -25,10 +27,16 @@ class Sampling:
     seed: int = 0
     min_tokens: int = 0  # of an answer, before which it cannot end
 
+    def without_exceptions(self) -> tuple[float, int, float]:
+        """Temperature, top-k and top-p in numbers that all sequences can be drawn by alike."""
+        if self.temperature == 0:  # the most likely one, at any temperature
+            return 1.0, 1, 1.0
+        return self.temperature, self.top_k or ALL, self.top_p
+
 
 @dataclass
 class BatchSampling:
-    """The sampling of each row of a batch, where the logits are: [rows, 1] each."""
+    """The sampling of each row of logits, where they are: [rows, 1] each, without exceptions."""
 
     temperature: Tensor  # float32, above 0
     top_k: Tensor  # long, 1 and above
@@ -43,42 +51,26 @@ def row_uniforms(seed: int, row: str, count: int) -> Tensor:
     return torch.rand(count, generator=generator, dtype=torch.float64)
 
 
-def cuts(sampling: Sampling, n: int) -> tuple[float, int, float]:
-    """Temperature, top-k and top-p in numbers that need no exception; `n` is the most of top-k."""
-    if sampling.temperature == 0:  # the most likely one, at any temperature
-        return 1.0, 1, 1.0
-    return sampling.temperature, min(sampling.top_k or n, n), sampling.top_p
-
-
-def candidates(logits: Tensor, sampling: Sampling | BatchSampling) -> tuple[Tensor, Tensor]:
+def candidates(logits: Tensor, sampling: BatchSampling) -> tuple[Tensor, Tensor]:
     """What may be drawn, most likely first.
 
-    `logits` [rows, n] -> probabilities [rows, k] (each row sums to 1, cut tokens have 0) and the
-    positions [rows, k] that they belong to. Temperature, then top-k, then top-p, in the order and
-    with the rules of transformers' logits warpers; at least one candidate is always left.
+    `logits` [rows, n] -> probabilities [rows, k] (each row sums to 1, tokens left out have 0) and
+    the positions [rows, k] that they belong to. Temperature, then top-k, then top-p, in the order
+    and with the rules of transformers' logits warpers; at least one candidate is always left.
     """
-    n = logits.shape[-1]
-    temperature: float | Tensor
-    top_k: int | Tensor
-    top_p: float | Tensor
-    if isinstance(sampling, BatchSampling):
-        temperature, top_k, top_p = sampling.temperature, sampling.top_k, sampling.top_p
-        k = min(sampling.most, n)
-    else:
-        temperature, top_k, top_p = cuts(sampling, n)
-        k = top_k
+    k = min(sampling.most, logits.shape[-1])
     values, positions = torch.topk(logits.float(), k)  # [rows, k], sorted
     rank = torch.arange(k, device=logits.device)
-    values = (values / temperature).masked_fill(rank >= top_k, float("-inf"))
+    values = (values / sampling.temperature).masked_fill(rank >= sampling.top_k, float("-inf"))
     probabilities = values.softmax(-1)
     before = probabilities.cumsum(-1) - probabilities  # mass of the more likely ones
-    # The first is always left; and what is cut at 1 is only rounding.
-    cut = (before >= top_p) & (rank > 0) & (torch.as_tensor(top_p, device=logits.device) < 1)
-    probabilities = probabilities.masked_fill(cut, 0.0)
+    # The first is always left; and what lies beyond 1 does so by rounding alone.
+    out = (before >= sampling.top_p) & (rank > 0) & (sampling.top_p < 1)
+    probabilities = probabilities.masked_fill(out, 0.0)
     return probabilities / probabilities.sum(-1, keepdim=True), positions
 
 
-def draw(logits: Tensor, sampling: Sampling | BatchSampling, uniform: Tensor) -> Tensor:
+def draw(logits: Tensor, sampling: BatchSampling, uniform: Tensor) -> Tensor:
     """One position for each row: logits [rows, n], uniform [rows] -> positions [rows].
 
     A row whose logits leave nothing that could be drawn (NaN among them) gets -1.

@@ -1,4 +1,12 @@
-"""One sequence on its way through the batch: asked by one thread, answered by another."""
+"""One sequence on its way through the batch: one thread waits for it, the scheduler's makes it.
+
+What is there, in the order in which it comes to be:
+
+    SequenceRequest   a prompt, and at most how many tokens
+    TokenSequence     the sequence itself: its tokens so far, which can be waited for
+    DrawnTokens       the tokens of one draw, of many sequences, on their way from the device
+    Answer            what a sequence gave in the end
+"""
 
 from __future__ import annotations
 
@@ -13,18 +21,10 @@ from torch import Tensor
 
 from worker.errors import SynthesisError
 from worker.speech.batch.device_batch import NOTHING, width
-from worker.speech.batch.output_head import GrammarRoute
 from worker.speech.batch.sampling import Sampling
+from worker.speech.grammar import CompiledGrammar
 
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model answered in one row."""
-
-    tokens: tuple[int, ...]  # without the end token
-    ended: bool  # False: cut off at the row's limit
-    queue_seconds: float = 0.0  # that it waited for a place in the batch
-    occupancy: float = 1.0  # rows in its batch on average, itself counted
+ALL = 1 << 62  # tokens: more than any sequence has
 
 
 @dataclass(frozen=True)
@@ -37,89 +37,74 @@ class SequenceRequest:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Tokens on their way from the device."""
+class Answer:
+    """What the model answered in one sequence."""
 
-    turn: int
-    rows: list[TokenSequence | None]  # None: what stands there was not drawn for anyone
-    tokens: Tensor  # long [rows], in the host's memory once `event` has come
-    event: torch.cuda.Event | None
-
-    @classmethod
-    def on_its_way(cls, turn: int, rows: list[TokenSequence | None], tokens: Tensor) -> Drawn:
-        """Of tokens where they were drawn."""
-        if tokens.device.type != "cuda":
-            return cls(turn, rows, tokens, None)
-        host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
-        host.copy_(tokens, non_blocking=True)
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's are
-        event.record()  # type: ignore[no-untyped-call]
-        return cls(turn, rows, host, event)
-
-    def read(self) -> list[int]:
-        """The tokens, waited for."""
-        if self.event is not None:
-            self.event.synchronize()
-        return [int(token) for token in self.tokens.tolist()]
+    tokens: tuple[int, ...]  # without the end token
+    ended: bool  # False: cut off at the request's limit
+    queue_seconds: float = 0.0  # that it waited for a slot
+    occupancy: float = 1.0  # sequences in its batch on average, itself counted
 
 
 @dataclass(eq=False)
 class TokenSequence:
-    """A row on its way: asked by one thread, answered by the batcher's."""
+    """A sequence that waits or runs. One thread waits for its tokens, the scheduler's adds them."""
 
-    row: SequenceRequest
-    route: GrammarRoute
+    request: SequenceRequest
+    grammar: CompiledGrammar
     sampling: Sampling
     job: Hashable
     tokens: list[int] = field(default_factory=list)  # read from the device
     ended: bool = False
     drawn: int = 0  # tokens that were or are being computed: at least len(tokens)
     submitted: float = field(default_factory=time.perf_counter)
-    started: float | None = None
+    started: float | None = None  # when it first got a slot
     steps: int = 0
-    company: int = 0  # rows in the batch, summed over the steps
+    neighbours: int = 0  # sequences in the batch, itself counted, summed over the steps
     _error: Exception | None = None
     _done: bool = False
-    _wanted: int = 1 << 62
+    _wanted: int = ALL
     _news: threading.Condition = field(default_factory=threading.Condition)
+
+    # For the scheduler
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens that are read when it joins: after it lost its slot, those it has, too."""
+        return len(self.request.prompt) + len(self.tokens)
 
     @property
     def position(self) -> int:
         """In the cache, of the token that is fed next."""
-        return len(self.row.prompt) + self.drawn - 1
+        return len(self.request.prompt) + self.drawn - 1
 
     @property
-    def complete(self) -> bool:
-        """Whether no more tokens are to be drawn."""
-        return self.drawn >= self.row.limit or self.drawn >= self.route.length
+    def fully_drawn(self) -> bool:
+        """Whether no more tokens are to be drawn, though some may still be on their way."""
+        return self.drawn >= self.request.limit or self.drawn >= self.grammar.length
 
     @cached_property
     def width(self) -> int:
         """Candidates that its draws look at."""
         return width(self.sampling)
 
-    @property
-    def done(self) -> bool:
-        """Whether its answer stands."""
-        return self._done
-
-    def take(self, token: int) -> None:
-        """Note the next token that was drawn."""
+    def add(self, token: int) -> None:
+        """Add the next token that was drawn."""
         if self._done:
-            return  # drawn before it was known that the row had ended
+            return  # drawn before it was known that the sequence had ended
         if token == NOTHING:
             self.finish(
                 SynthesisError("the model gave no numbers for a sentence (NaN); try another seed")
             )
             return
-        if token == self.route.end:
+        if token == self.grammar.end:
             self.ended = True
             self.finish()
             return
         self.tokens.append(token)
-        full = self.route.end is None and len(self.tokens) == self.route.length
-        if full or len(self.tokens) == self.row.limit:
-            self.ended = full
+        whole = self.grammar.end is None and len(self.tokens) == self.grammar.length
+        if whole or len(self.tokens) == self.request.limit:
+            self.ended = whole
             self.finish()
         elif len(self.tokens) >= self._wanted:
             with self._news:
@@ -133,26 +118,61 @@ class TokenSequence:
                 self._done = True
             self._news.notify_all()
 
-    def wait(self, count: int = 1 << 62) -> tuple[Sequence[int], bool]:
+    # For its asker
+
+    @property
+    def done(self) -> bool:
+        """Whether its answer stands."""
+        return self._done
+
+    def wait(self, count: int | None = None) -> tuple[Sequence[int], bool]:
         """All tokens so far, once there are `count` or no more will come; and whether that is so.
 
-        Raises what the row failed with.
+        Raises what the sequence failed with.
         """
+        wanted = ALL if count is None else count
         with self._news:
-            self._wanted = count
-            while not self._done and len(self.tokens) < count:
+            self._wanted = wanted
+            while not self._done and len(self.tokens) < wanted:
                 self._news.wait()
-            self._wanted = 1 << 62
+            self._wanted = ALL
         if self._error is not None:
             raise self._error
         return self.tokens, self._done
 
     def answer(self) -> Answer:
-        """The whole answer, waited for."""
+        """The whole answer, waited for. Raises what the sequence failed with."""
         self.wait()
         return Answer(
             tuple(self.tokens),
             self.ended,
             (self.started or self.submitted) - self.submitted,
-            self.company / self.steps if self.steps else 1.0,
+            self.neighbours / self.steps if self.steps else 1.0,
         )
+
+
+@dataclass(frozen=True)
+class DrawnTokens:
+    """The tokens of one draw, on their way from the device."""
+
+    step: int  # in which they were drawn
+    sequences: list[TokenSequence | None]  # None: what stands there was not drawn for anyone
+    tokens: Tensor  # long [sequences], in the host's memory once `event` has come
+    event: torch.cuda.Event | None
+
+    @classmethod
+    def sent(cls, step: int, sequences: list[TokenSequence | None], tokens: Tensor) -> DrawnTokens:
+        """Send tokens to the host from where they were drawn."""
+        if tokens.device.type != "cuda":
+            return cls(step, sequences, tokens, None)
+        host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
+        host.copy_(tokens, non_blocking=True)
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's are
+        event.record()  # type: ignore[no-untyped-call]
+        return cls(step, sequences, host, event)
+
+    def read(self) -> list[int]:
+        """The tokens, waited for."""
+        if self.event is not None:
+            self.event.synchronize()
+        return [int(token) for token in self.tokens.tolist()]

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,7 @@ from worker.logs import event
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.chunked_network import ChunkedNetwork, context_of
 from worker.speech.codec.cpu_vocoder import CpuVocoder
-from worker.speech.codec.speech_stream import (
-    WAVE_LENGTH,
-    SpeechStream,
-    check_semantic_tokens,
-)
+from worker.speech.codec.speech_stream import PRENET_LENGTH, WAVE_LENGTH, SpeechStream, Stages
 from worker.speech.codec.upstream import Upstream
 from worker.speech.codec.wav2vec2 import Wav2Vec2Features
 from worker.speech.codec.weight_norm import built_folded, fold
@@ -38,7 +35,6 @@ from worker.speech.device import has_fast_bfloat16
 from worker.speech.tensors import Uninitialised, read_tensors
 from worker.speech.voice import CodecSizes
 
-PRENET_LENGTH = 512  # tokens in a chunk of the prenet, its context included
 SPEAKER_ENCODER = "speaker_encoder.speaker_encoder."
 
 
@@ -148,27 +144,20 @@ class Codec:
         semantic, voice = self._bicodec.tokenize({"feat": feature, "ref_wav": clip})
         return tuple(voice.flatten().tolist()), tuple(semantic.flatten().tolist())
 
-    @torch.inference_mode()
     def decode(
-        self, global_tokens: tuple[int, ...], semantic_tokens: tuple[int, ...]
+        self,
+        global_tokens: tuple[int, ...],
+        semantic_tokens: Sequence[int],
+        *,
+        eager: bool = False,
     ) -> NDArray[np.float32]:
-        """Turn a voice and semantic tokens into samples, float32 [hop * tokens] within -1 and 1.
+        """Turn a voice and all semantic tokens into samples, float32 [hop * tokens] in -1..1.
 
         Raises SynthesisError when a token is not one of the codec's, before anything runs.
         """
         if not semantic_tokens:
             raise SynthesisError(f"speech needs semantic tokens below {self.sizes.semantic_codes}")
-        check_semantic_tokens(semantic_tokens, self.sizes.semantic_codes)
-        stream, count = self.stream(global_tokens), len(semantic_tokens)
-        return np.concatenate(
-            [
-                stream.run(
-                    semantic_tokens[start : start + PRENET_LENGTH],
-                    last=start + PRENET_LENGTH >= count,
-                )
-                for start in range(0, count, PRENET_LENGTH)
-            ]
-        )
+        return self.stream(global_tokens, eager=eager).feed(semantic_tokens, last=True)
 
     @property
     def look_ahead(self) -> int:
@@ -178,9 +167,10 @@ class Codec:
         """
         return sum(self._contexts) + 1
 
-    @torch.inference_mode()
-    def stream(self, global_tokens: tuple[int, ...]) -> SpeechStream:
+    def stream(self, global_tokens: tuple[int, ...], *, eager: bool = True) -> SpeechStream:
         """Begin a sentence in this voice, whose semantic tokens are yet to come.
+
+        An `eager` one gives samples as early as can be, at the price of more work.
 
         Raises SynthesisError when a token is not one of the codec's.
         """
@@ -191,10 +181,19 @@ class Codec:
                 f"a voice has {sizes.voice_length} global tokens below {sizes.global_codes}, "
                 f"not {len(global_tokens)}"
             )
+        return SpeechStream(
+            self._embed,
+            partial(self._open_stages, global_tokens),
+            sizes.semantic_codes,
+            self.look_ahead if eager else None,
+        )
+
+    @torch.inference_mode()
+    def _open_stages(self, global_tokens: tuple[int, ...]) -> Stages:
+        """Make the prenet in this voice, and the wave generator."""
         tokens = torch.tensor([[global_tokens]], device=self.device)
         condition = self._bicodec.speaker_encoder.detokenize(tokens)  # [1, C]
-        stages = self._prenet(condition), self._wave_generator()
-        return SpeechStream(self._embed, stages, self.look_ahead, sizes.semantic_codes)
+        return self._prenet(condition), self._wave_generator()
 
     def _embed(self, semantic_tokens: Sequence[int]) -> Tensor:
         """Look up the vectors of tokens [n]: float32 [1, C, n]."""

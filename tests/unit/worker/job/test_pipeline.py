@@ -134,7 +134,7 @@ def test_the_model_is_asked_what_the_job_asks(world: World) -> None:
     sampling = Sampling(temperature=0.5, top_k=3, top_p=0.25, max_tokens=99, seed=4)
     (asked,) = world.engine.asked
     assert asked.sentences == SENTENCES
-    assert (asked.sampling, asked.voice, asked.chain) == (sampling, DESIGNED, False)
+    assert (asked.sampling, asked.voice, asked.continues) == (sampling, DESIGNED, False)
     assert asked.cancellation is job.cancellation
     ((style, text, drawn, cancellation),) = world.engine.designed
     assert (style.gender, text, drawn) == ("female", "One.", sampling)
@@ -460,7 +460,7 @@ def test_a_sentence_that_goes_on_is_spoken_again_from_the_one_before(
     world.small.voices.save("ann", whole)
     world.speak(world.job(streamed), voice="ann", task_token="continue", enable_whisperx=True)
     first, one, three = world.engine.asked
-    assert (first.chain, first.voice) == (True, whole)
+    assert (first.continues, first.voice) == (True, whole)
     assert (one.sentences, one.voice) == (("One.",), whole)
     # Call 1 of the engine, its second sentence.
     before = replace(whole, transcript="Two two.", semantic_tokens=(1, 1))
@@ -468,14 +468,14 @@ def test_a_sentence_that_goes_on_is_spoken_again_from_the_one_before(
         before = replace(before, semantic_tokens=three.voice.semantic_tokens)
         assert three.voice.semantic_tokens[1] == 1
     assert (three.sentences, three.voice) == (SENTENCES[2:], before)
-    assert not one.chain
-    assert not three.chain
+    assert not one.continues
+    assert not three.continues
 
 
 def test_only_continue_goes_on(world: World) -> None:
     world.small.voices.save("ann", Voice((1, 2), (3, 4), "So it was."))
     world.speak(voice="ann", task_token="zero_shot")
-    assert not world.engine.asked[0].chain
+    assert not world.engine.asked[0].continues
 
 
 # --- streamed

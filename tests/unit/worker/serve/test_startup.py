@@ -29,7 +29,6 @@ from worker.errors import SetupError, StorageError
 from worker.logs import log
 from worker.serve import shutdown, startup
 from worker.settings import Settings, load_settings
-from worker.speech.engine import Occupancy
 
 
 class Sdk:
@@ -294,7 +293,7 @@ def test_as_many_jobs_as_the_operator_says_and_else_eight_or_the_slots(
 ) -> None:
     if asked is not None:
         monkeypatch.setenv("MAX_CONCURRENCY", asked)
-    monkeypatch.setattr(world.small.engine, "occupancy", lambda: Occupancy(0, 0, slots))
+    monkeypatch.setattr(world.small.engine, "slots", slots)
     seen: list[int] = []
 
     async def first() -> None:

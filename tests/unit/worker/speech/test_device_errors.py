@@ -1,15 +1,25 @@
-"""What an error of torch, CUDA or the host says of the memory or the device."""
+"""What breaks a device, what is short of memory, and what either is told as."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from worker.errors import DeviceError, MemoryShortError
 from worker.speech import device_errors
-from worker.speech.device_errors import Failure, device_failure, failure_of, short_of_memory
+from worker.speech.device_errors import (
+    PLENTY,
+    Failure,
+    device_failure,
+    failed_alone,
+    failure_of,
+    short_of_memory,
+)
 
 
 class OutOfMemoryError(RuntimeError):
@@ -124,3 +134,38 @@ def test_a_broken_device_has_one_message() -> None:
         assert "CUDA error" not in text, path
         assert '"CUDA" in' not in text, path
         assert 'OutOfMemoryError"' not in text, path
+
+
+# With the device to itself
+
+
+@pytest.mark.parametrize("failure", [Failure.SHORT_OF_MEMORY, Failure.SHORT_OR_BROKEN])
+@pytest.mark.parametrize(
+    "free", [None, 0, PLENTY - 1, PLENTY, 80 << 30, RuntimeError("CUDA error: unknown")]
+)
+def test_what_fails_alone_is_told_by_what_it_said_and_what_is_free(
+    failure: Failure, free: int | Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None: a CPU. A true want of memory never breaks the device: others may have given back."""
+
+    def told() -> tuple[int, int]:
+        if isinstance(free, int):
+            return free, 80 << 30
+        assert free is not None
+        raise free
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: free is not None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", told)
+    plenty = free is not None and (not isinstance(free, int) or free >= PLENTY)
+    found = failed_alone(failure, "not enough memory for a test")
+    if failure is Failure.SHORT_OR_BROKEN and plenty:
+        assert isinstance(found, DeviceError)
+        assert found.message == "the GPU failed; the worker starts anew"
+    else:
+        assert isinstance(found, MemoryShortError)
+        assert found.message == "not enough memory for a test"
+
+
+def test_it_can_be_asked_before_torch_is_there() -> None:
+    script = "import sys, worker.speech.device_errors; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

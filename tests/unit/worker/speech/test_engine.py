@@ -15,10 +15,10 @@ import torch
 
 from tests.support.checkpoints import make_checkpoint
 from tests.support.random_checkpoint import Sizes
+from tests.support.scheduling import answer, occupancy
 from worker.cancellation import Cancellation
 from worker.errors import JobCancelledError, NotAvailableError, SetupError, SynthesisError
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import answer
 from worker.speech.batch.sequence import SequenceRequest
 from worker.speech.engine import Engine
 from worker.speech.grammar import Grammar
@@ -91,7 +91,7 @@ def test_a_job_that_is_given_up_frees_its_rows(tiny_engine: Engine) -> None:
     next(one)
     one.close()
     deadline = time.monotonic() + 10
-    while tiny_engine.occupancy().running or tiny_engine.occupancy().waiting:
+    while occupancy(tiny_engine._scheduler) != (0, 0):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -127,7 +127,7 @@ def test_a_sentence_that_does_not_end_is_cut_and_told(tiny_engine: Engine) -> No
 def test_a_designed_voice_has_the_codecs_length(tiny_engine: Engine) -> None:
     for seed in range(20):
         designed = tiny_engine.design(Style(), "Hello.", replace(SHORT, seed=seed))
-        assert tiny_engine.check(designed.voice) is None
+        assert tiny_engine.why_unusable(designed.voice) is None
         assert designed.voice.style is not None
         assert 0 <= (designed.voice.style.pitch_value or 0) <= 1000
         assert 0 <= (designed.voice.style.speed_value or 0) <= 10
@@ -142,7 +142,7 @@ def test_values_force_the_acoustic_tokens(tiny_engine: Engine) -> None:
 def test_a_chained_sentence_goes_on_from_the_one_before(tiny_engine: Engine) -> None:
     greedy = replace(SHORT, temperature=0, max_tokens=30)
     spoken = replace(VOICE, transcript="Before.", semantic_tokens=(1, 2, 3))
-    first, second = tiny_engine.speak(["One.", "Two."], spoken, greedy, chain=True)
+    first, second = tiny_engine.speak(["One.", "Two."], spoken, greedy, continues=True)
     after = replace(VOICE, transcript="One.", semantic_tokens=first.semantic_tokens)
     (expected,) = tiny_engine.speak(["Two."], after, greedy)
     assert second.semantic_tokens == expected.semantic_tokens
@@ -173,10 +173,10 @@ def test_stray_tokens_never_reach_the_codec(tiny_engine: Engine) -> None:
 
 
 def test_voices_of_another_model_are_told_apart(tiny_engine: Engine) -> None:
-    assert tiny_engine.check(VOICE) is None
-    assert "4 global tokens" in str(tiny_engine.check(Voice((1, 2, 3, 4))))
-    assert "global token" in str(tiny_engine.check(Voice((1, 2, 3, 4, 16))))
-    assert "semantic token" in str(tiny_engine.check(replace(VOICE, semantic_tokens=(96,))))
+    assert tiny_engine.why_unusable(VOICE) is None
+    assert "4 global tokens" in str(tiny_engine.why_unusable(Voice((1, 2, 3, 4))))
+    assert "global token" in str(tiny_engine.why_unusable(Voice((1, 2, 3, 4, 16))))
+    assert "semantic token" in str(tiny_engine.why_unusable(replace(VOICE, semantic_tokens=(96,))))
 
 
 def test_a_reference_that_fills_the_model_is_refused(tiny_engine: Engine) -> None:
@@ -186,11 +186,11 @@ def test_a_reference_that_fills_the_model_is_refused(tiny_engine: Engine) -> Non
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_answers_keep_to_the_plan(tiny_engine: Engine, seed: int) -> None:
+def test_answers_keep_to_the_grammar(tiny_engine: Engine, seed: int) -> None:
     lm = tiny_engine._lm
-    plan = Grammar(tuple(frozenset(s) for s in [{9}, {1, 2}, {1, 2}, {3, 4}]), end=4)
+    grammar = Grammar(tuple(frozenset(s) for s in [{9}, {1, 2}, {1, 2}, {3, 4}]), end=4)
     rows = [SequenceRequest((7,) * n, f"row {n}", 20) for n in (1, 5, 3)]
-    found = answer(lm, rows, plan, Sampling(temperature=2, top_k=0, top_p=1, seed=seed))
+    found = answer(lm, rows, grammar, Sampling(temperature=2, top_k=0, top_p=1, seed=seed))
     assert len(found) == len(rows)
     for answered in found:
         head, tail = answered.tokens[:3], answered.tokens[3:]

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from tests.support.events import events
 from tests.support.random_checkpoint import Sizes, make_tokenizer
+from tests.support.scheduling import occupancy
 from tests.support.waiting import until
 from volume.layout import PREPARED
 from worker import cpu_info
@@ -96,29 +98,35 @@ class ToyCodec:
         self.work = work
         self.fed: list[tuple[int, ...]] = []
 
-    def decode(self, voice: tuple[int, ...], codes: tuple[int, ...]) -> NDArray[np.float32]:
-        self.work()
-        return np.repeat(np.float32(codes), 4)
+    def decode(
+        self, voice: tuple[int, ...], codes: tuple[int, ...], *, eager: bool = False
+    ) -> NDArray[np.float32]:
+        return self.stream(voice, eager=eager).feed(codes, last=True)
 
     def tokenize(self, path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
         self.work()
         return VOICE.global_tokens, (1, 2, 3)
 
-    def stream(self, voice: tuple[int, ...]) -> ToyCodec:
-        self.fed = []
-        self.held: list[int] = []
-        return self
+    def stream(self, voice: tuple[int, ...], *, eager: bool) -> ToyStream:
+        return ToyStream(self, eager=eager)
 
-    def feed(self, codes: tuple[int, ...]) -> NDArray[np.float32]:
-        self.work()
-        self.fed.append(codes)
-        self.held += codes
-        whole = len(self.held) // 2 * 2
-        now, self.held = self.held[:whole], self.held[whole:]
+
+class ToyStream:
+    """A sentence's samples: every second token's if it is eager, else all with the last."""
+
+    def __init__(self, codec: ToyCodec, *, eager: bool) -> None:
+        self._codec = codec
+        self._eager = eager
+        self._held: list[int] = []
+        codec.fed = []
+
+    def feed(self, codes: Sequence[int], *, last: bool = False) -> NDArray[np.float32]:
+        self._codec.work()
+        self._codec.fed.append(tuple(codes))
+        self._held += codes
+        count = len(self._held) if last else len(self._held) // 2 * 2 if self._eager else 0
+        now, self._held = self._held[:count], self._held[count:]
         return np.repeat(np.float32(now), 4)
-
-    def end(self) -> NDArray[np.float32]:
-        return np.repeat(np.float32(self.held), 4)
 
 
 @pytest.fixture(scope="module")
@@ -138,15 +146,15 @@ def codes(spoken: Iterator[Utterance]) -> list[tuple[int, ...]]:
 # Which draws a sentence has
 
 
-@pytest.mark.parametrize("chain", [False, True])
+@pytest.mark.parametrize("continues", [False, True])
 @pytest.mark.parametrize("slots", [1, 2, 16])
 def test_a_sentence_has_its_own_draws_whatever_the_slots(
-    prompter: Prompter, slots: int, chain: bool
+    prompter: Prompter, slots: int, continues: bool
 ) -> None:
     """Its number in the job names them, also where the sentences are asked for in groups."""
     voice = replace(VOICE, transcript="Before.", semantic_tokens=(1,))
     engine = Engine(Parrot(), ToyCodec(), prompter, slots)
-    seven = codes(engine.speak(["Again."] * 7, voice, TEN, chain=chain))
+    seven = codes(engine.speak(["Again."] * 7, voice, TEN, continues=continues))
     assert len(set(seven)) == 7
     at_once = Engine(Parrot(), ToyCodec(), prompter, 7)
     assert seven == codes(at_once.speak(["Other."] * 7, voice, TEN))
@@ -254,7 +262,7 @@ def test_a_reference_keeps_its_transcript(prompter: Prompter) -> None:
 def test_a_voice_of_another_model_is_told(
     prompter: Prompter, voice: Voice, said: str | None
 ) -> None:
-    assert Engine(Parrot(), ToyCodec(), prompter).check(voice) == said
+    assert Engine(Parrot(), ToyCodec(), prompter).why_unusable(voice) == said
 
 
 @pytest.mark.parametrize(
@@ -315,9 +323,9 @@ def test_what_is_closed_frees_its_rows(prompter: Prompter) -> None:
     first = next(pieces)
     assert (first.sentence, first.utterance) == (0, None)
     assert len(first.samples)
-    assert engine.occupancy().running == 3
+    assert occupancy(engine._scheduler) == (3, 0)
     pieces.close()
-    until(lambda: engine.occupancy().running == 0)
+    until(lambda: occupancy(engine._scheduler) == (0, 0))
     assert parrot.steps < 5_000
 
 
@@ -327,7 +335,7 @@ def test_a_cancelled_job_leaves_the_batch(prompter: Prompter) -> None:
     parrot.before_step = lambda: cancellation.cancel() if parrot.steps == 3 else None
     with pytest.raises(JobCancelledError):
         list(engine.speak(["One."] * 3, VOICE, LONG, cancellation=cancellation))
-    until(lambda: (engine.occupancy().running, engine.occupancy().waiting) == (0, 0))
+    until(lambda: occupancy(engine._scheduler) == (0, 0))
     assert parrot.steps < 100
 
 
@@ -346,15 +354,15 @@ def test_a_job_that_was_cancelled_before_does_nothing(prompter: Prompter) -> Non
     ):
         with pytest.raises(JobCancelledError):
             call()
-    assert engine.occupancy().running == engine.occupancy().waiting == 0
+    assert occupancy(engine._scheduler) == (0, 0)
 
 
-def test_how_full_it_is(prompter: Prompter) -> None:
+def test_no_more_run_than_there_are_slots(prompter: Prompter) -> None:
     engine, _ = long_and_slow(prompter, slots=2)
-    assert engine.occupancy() == engine_module.Occupancy(running=0, waiting=0, slots=2)
+    assert engine.slots == 2
     pieces = engine.stream(["One.", "Two.", "Three."], VOICE, LONG)
     next(pieces)
-    assert engine.occupancy() == engine_module.Occupancy(running=2, waiting=1, slots=2)
+    assert occupancy(engine._scheduler) == (2, 1)
     pieces.close()
 
 
@@ -391,7 +399,7 @@ def test_what_does_not_fit_alone_fails_its_job_and_frees_its_rows(prompter: Prom
     engine = Engine(Parrot(), ToyCodec(short), prompter, 1)
     with pytest.raises(MemoryShortError, match="the audio of a sentence"):
         list(engine.speak(["One.", "Two.", "Three."], VOICE, TEN))
-    until(lambda: (engine.occupancy().running, engine.occupancy().waiting) == (0, 0))
+    until(lambda: occupancy(engine._scheduler) == (0, 0))
     short.times = 2
     with pytest.raises(MemoryShortError, match="the reference audio"):
         engine.listen(Path("any"))
@@ -443,31 +451,37 @@ def test_the_second_sentence_of_a_stream_is_counted_1(prompter: Prompter) -> Non
     assert ends == [(0, "A."), (1, "B."), (2, "C.")]
 
 
-def test_the_first_audio_is_timed_and_not_the_last(prompter: Prompter) -> None:
+def test_the_codecs_time_is_its_own(prompter: Prompter) -> None:
     never = frozenset(range(2000)) - {prompter.end_id}
-    engine = Engine(Parrot(never, lambda: time.sleep(0.001)), ToyCodec(), prompter, 1)
+    codec = ToyCodec(lambda: time.sleep(0.002))
+    engine = Engine(Parrot(never, lambda: time.sleep(0.004)), codec, prompter, 1)
     begun = time.perf_counter()
-    heard: list[float] = []
-    for piece in engine.stream(["One."], VOICE, replace(TEN, max_tokens=40)):
-        heard.append(time.perf_counter() - begun)
-        last = piece.utterance
-    assert last is not None
-    assert 0 < last.first_audio_seconds <= heard[0]
-    assert 0 < last.codec_seconds < heard[-1]
+    *_, last = engine.stream(["One."], VOICE, replace(TEN, max_tokens=40))
+    taken = time.perf_counter() - begun
+    assert last.utterance is not None
+    assert 0.002 * len(codec.fed) <= last.utterance.codec_seconds < taken
     (whole,) = engine.speak(["One."], VOICE, TEN)
-    assert 0 < whole.codec_seconds < whole.first_audio_seconds
+    assert whole.codec_seconds >= 0.002
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_speech_without_a_token_of_the_codec_is_an_error(prompter: Prompter, eager: bool) -> None:
+    """The one token that the sentence may have opens it."""
+    engine = Engine(Parrot(), ToyCodec(), prompter, 1)
+    with pytest.raises(SynthesisError, match="more max_tokens"):
+        list(engine.stream(["One."], VOICE, replace(TEN, max_tokens=1), eager=eager))
 
 
 def test_a_voice_that_is_none_of_the_codecs_frees_its_rows(prompter: Prompter) -> None:
     engine, _ = long_and_slow(prompter)
 
-    def refuse(voice: tuple[int, ...]) -> ToyCodec:
+    def refuse(voice: tuple[int, ...], *, eager: bool) -> ToyStream:
         raise SynthesisError("no such voice")
 
     engine._codec.stream = refuse
     with pytest.raises(SynthesisError, match="no such voice"):
         next(engine.stream(["One.", "Two."], VOICE, LONG))
-    until(lambda: engine.occupancy().running == 0)
+    until(lambda: occupancy(engine._scheduler) == (0, 0))
 
 
 # Before the first job
@@ -613,7 +627,7 @@ def test_the_gpu_is_used_where_there_is_one_and_no_other_device_is_asked_for(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (40 << 30, 80 << 30))
     engine = Engine.load(tmp_path, "float32", asked)
     assert devices == [torch.device(used)]
-    assert engine.occupancy().slots == slots
+    assert engine.slots == slots
 
 
 @pytest.mark.parametrize("prepared", [False, True])
@@ -761,21 +775,22 @@ def test_on_a_gpu_codec_and_listening_have_a_lane_each(
 
 @pytest.mark.parametrize("short", [False, True])
 def test_before_the_first_job_all_has_run_once(
-    prompter: Prompter, monkeypatch: pytest.MonkeyPatch, short: bool
+    prompter: Prompter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    short: bool,
 ) -> None:
     """Prompts of each bucket, windows of all lengths that come again, a reference."""
     ran: list[tuple[str, int]] = []
 
     class Codec(ToyCodec):
-        def decode(self, voice: tuple[int, ...], codes: tuple[int, ...]) -> NDArray[np.float32]:
-            ran.append(("decode", len(codes)))
+        def decode(
+            self, voice: tuple[int, ...], codes: tuple[int, ...], *, eager: bool = False
+        ) -> NDArray[np.float32]:
+            ran.append(("eager" if eager else "whole", len(codes)))
             if short:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return super().decode(voice, codes)
-
-        def feed(self, codes: tuple[int, ...]) -> NDArray[np.float32]:
-            ran.append(("feed", len(codes)))
-            return super().feed(codes)
+            return super().decode(voice, codes, eager=eager)
 
         def tokens_of(self, wav: NDArray[np.float32]) -> tuple[tuple[int, ...], tuple[int, ...]]:
             ran.append(("listen", len(wav)))
@@ -795,6 +810,10 @@ def test_before_the_first_job_all_has_run_once(
     # With the opening; this model has no room for the buckets of 512 and 1,024.
     assert ran[:3] == [("prompt", length + 1) for length in (64, 128, 256)]
     if short:
-        assert set(ran[3:]) == {("decode", 600)}  # and the worker starts all the same
+        assert set(ran[3:]) == {("whole", 600)}  # and the worker starts all the same
+        assert [name for _level, name, _fields in events(caplog)] == [
+            *["out of memory"] * 2,
+            "warm-up cut short",
+        ]
     else:
-        assert ran[3:] == [("decode", 600), ("feed", 600), ("listen", 160_000)]
+        assert ran[3:] == [("whole", 600), ("eager", 600), ("listen", 160_000)]

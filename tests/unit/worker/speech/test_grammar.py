@@ -1,50 +1,41 @@
-"""From what is asked for to few heads: what is forced, where the end may be, what is kept."""
+"""A grammar compiled: what need not be drawn, where the end may be, and few sets of tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+import sys
 
 import pytest
-import torch
 
-from tests.support.toy_decoder import VOCABULARY, ToyDecoder
-from worker.speech.batch.output_head import KEPT, GrammarRoute, OutputHeads
-from worker.speech.grammar import Grammar
+from worker.speech.grammar import CompiledGrammar, Grammar
 
 
-def plan(*steps: set[int], end: int | None = None) -> Grammar:
-    return Grammar(tuple(frozenset(step) for step in steps), end)
+def compiled(*steps: set[int], end: int | None = None) -> CompiledGrammar:
+    return CompiledGrammar.of(Grammar(tuple(frozenset(step) for step in steps), end))
 
 
-def route(*steps: set[int], end: int | None = None) -> GrammarRoute:
-    return GrammarRoute.of(plan(*steps, end=end))
-
-
-# Routes
-
-
-def test_speech_has_one_head_from_its_first_token_on() -> None:
-    """The opening token is forced; the end may be the second code at the earliest."""
-    found = route({9}, {1, 2}, {1, 2, 0}, end=0)
-    assert found.forced == (9,)
-    assert found.cuts == ({9}, {1, 2, 0}, {1, 2, 0})
+def test_speech_has_one_set_from_its_first_token_on() -> None:
+    """The opening token is not drawn; the end may be the second code at the earliest."""
+    found = compiled({9}, {1, 2}, {1, 2, 0}, end=0)
+    assert found.opening == (9,)
+    assert found.allowed == ({9}, {1, 2, 0}, {1, 2, 0})
     assert found.end_from == 2
     assert found.length == float("inf")
 
 
-def test_a_step_that_allows_something_else_keeps_its_own_head() -> None:
-    found = route({1, 3}, {1, 2}, {1, 2, 0}, end=0)
-    assert found.cuts == ({1, 3}, {1, 2, 0}, {1, 2, 0})
+def test_a_step_that_allows_something_else_keeps_its_own_set() -> None:
+    found = compiled({1, 3}, {1, 2}, {1, 2, 0}, end=0)
+    assert found.allowed == ({1, 3}, {1, 2, 0}, {1, 2, 0})
     assert found.end_from == 2
 
 
 def test_an_answer_that_may_end_at_once() -> None:
-    found = route({1, 2, 0}, end=0)
-    assert (found.forced, found.end_from) == ((), 0)
+    found = compiled({1, 2, 0}, end=0)
+    assert (found.opening, found.end_from) == ((), 0)
 
 
 @pytest.mark.parametrize(
-    ("steps", "forced"),
+    ("steps", "opening"),
     [
         ([{5}, {6}, {7}], (5, 6, 7)),
         ([{5}, {6}, {7, 8}], (5, 6)),
@@ -52,97 +43,30 @@ def test_an_answer_that_may_end_at_once() -> None:
         ([{5, 6}, {7}], ()),
     ],
 )
-def test_the_opening_is_forced_up_to_the_first_choice(
-    steps: list[set[int]], forced: tuple[int, ...]
+def test_the_opening_goes_up_to_the_first_choice(
+    steps: list[set[int]], opening: tuple[int, ...]
 ) -> None:
-    found = route(*steps)
-    assert found.forced == forced
+    found = compiled(*steps)
+    assert found.opening == opening
     assert found.length == len(steps)
     assert found.end is None
 
 
-def test_the_end_is_never_forced() -> None:
+def test_the_end_is_never_of_the_opening() -> None:
     """The last step holds for all later ones: what it allows is drawn, be it the end alone."""
-    found = route({5}, {0}, end=0)
-    assert found.forced == (5,)
+    found = compiled({5}, {0}, end=0)
+    assert found.opening == (5,)
     assert found.end_from == 1
-    assert route({5}, {6}, end=0).forced == (5,)
+    assert compiled({5}, {6}, end=0).opening == (5,)
 
 
 def test_the_last_step_holds_on() -> None:
-    found = route({1, 2}, {3, 4}, {5, 6})
-    assert [found.at(step) for step in (0, 1, 2, 3, 99)] == [{1, 2}, {3, 4}, *[{5, 6}] * 3]
+    found = compiled({1, 2}, {3, 4}, {5, 6})
+    assert [found.allowed_at(step) for step in (0, 1, 2, 3, 99)] == [{1, 2}, {3, 4}, *[{5, 6}] * 3]
 
 
-# Heads
-
-
-def test_a_head_has_its_tokens_in_order_and_knows_the_place_of_the_end() -> None:
-    routes = OutputHeads(ToyDecoder())
-    head = routes.head(frozenset({40, 3, 17}), 17)
-    assert head.ids.tolist() == [3, 17, 40]
-    assert head.end == 1
-    hidden = torch.arange(VOCABULARY).float()[None]
-    assert head.logits(hidden).tolist() == [[3, 17, 40]]
-
-
-def test_an_end_that_a_cut_lacks_has_no_place() -> None:
-    routes = OutputHeads(ToyDecoder())
-    assert routes.head(frozenset({1, 2}), 3).end is None
-    assert routes.head(frozenset({1, 2}), None).end is None
-
-
-def test_the_same_tokens_with_and_without_an_end_are_two_heads() -> None:
-    routes = OutputHeads(ToyDecoder())
-    cut = frozenset({1, 2, 3})
-    assert [routes.head(cut, end).end for end in (None, 2, 3, None, 2)] == [None, 1, 2, None, 1]
-
-
-def test_heads_and_routes_are_made_once() -> None:
-    routes = OutputHeads(ToyDecoder())
-    one = plan({1, 2}, {3, 4})
-    assert routes.find(one) is routes.find(plan({1, 2}, {3, 4}))
-    assert routes.head(frozenset({1, 2}), 1) is routes.head(frozenset({1, 2}), 1)
-    assert routes.find(plan({1, 2}, {3})) is not routes.find(one)
-
-
-def test_what_is_in_use_is_kept_and_the_longest_unused_is_let_go() -> None:
-    routes = OutputHeads(ToyDecoder())
-    finders: list[Callable[[int], object]] = [
-        lambda n: routes.find(plan({n, 1000})),
-        lambda n: routes.head(frozenset({n // 10, 20 + n % 10, 40}), None),
-    ]
-    for find in finders:
-        used, unused = find(0), find(1)
-        for n in range(2, KEPT):
-            find(n)
-            assert find(0) is used
-        assert find(1) is unused  # just so many are kept
-        for n in range(KEPT, 2 * KEPT - 1):
-            find(n)
-            assert find(0) is used
-        assert find(1) is not unused
-
-
-def test_equal_cuts_of_two_plans_are_one_object() -> None:
-    """They are compared at each step, and have 8,193 members while the model speaks."""
-    routes = OutputHeads(ToyDecoder())
-    one = routes.find(plan({9}, {1, 2}, {1, 2, 0}, end=0))
-    other = routes.find(plan({1, 2}, {1, 2, 0}, end=0))
-    assert other.cuts[-1] is one.cuts[-1]
-    assert other.cuts[0] is one.cuts[1]
-    assert routes.find(plan({3}, {4})).cuts == ({3}, {4})
-
-
-def test_a_head_that_is_to_last_outlives_all_others() -> None:
-    """The captured steps draw from it: another one of the same tokens would not be theirs."""
-    decoder = ToyDecoder()
-    routes = OutputHeads(decoder)
-    cut = frozenset({1, 2})
-    kept = routes.keep(cut, 1)
-    for n in range(2 * KEPT):
-        routes.head(frozenset({n // 10, 20 + n % 10, 40}), None)
-    assert routes.head(cut, 1) is kept
-    assert routes.keep(cut, 1) is kept
-    assert decoder.heads.count(cut) == 1
-    assert routes.head(cut, None) is not kept
+def test_it_needs_no_torch() -> None:
+    script = (
+        "import sys, worker.speech.grammar, worker.speech.voice; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.events import events
 from tests.support.waiting import until
 from worker.errors import DeviceError, MemoryShortError
 from worker.logs import log
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.codec import Codec
 from worker.speech.codec.upstream import find_upstream
-from worker.speech.device import PLENTY
+from worker.speech.device_errors import PLENTY
 from worker.speech.memory_retry import MemoryRetry
 
 SHORT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -81,14 +82,14 @@ def test_a_stream_that_failed_goes_on_where_it_was(short: tuple[Codec, Memory]) 
     parts.append(stream.feed(codes[100:300]))
     memory.longest = 0
     with pytest.raises(torch.OutOfMemoryError):
-        stream.end()
+        stream.feed((), last=True)
     memory.longest = 1 << 30
-    parts.append(stream.end())
+    parts.append(stream.feed((), last=True))
     assert np.abs(np.concatenate(parts) - whole).max() < 1e-4
 
 
 def test_what_did_not_fit_is_done_again_alone() -> None:
-    room, inside, together = MemoryRetry(), [0], threading.Barrier(4)
+    memory, inside, together = MemoryRetry(), [0], threading.Barrier(4)
     crowds: list[int] = []
     guard = threading.Lock()
 
@@ -107,20 +108,20 @@ def test_what_did_not_fit_is_done_again_alone() -> None:
                 inside[0] -= 1
 
     with ThreadPoolExecutor(4) as threads:
-        done = [threads.submit(room.do, lambda f=[]: work(f), "a test") for _ in range(4)]
+        done = [threads.submit(memory.do, lambda f=[]: work(f), "a test") for _ in range(4)]
         assert [future.result(10) for future in done] == [1, 1, 1, 1]
     assert crowds == [1, 1, 1, 1]
 
 
-def lets_in(room: MemoryRetry) -> bool:
+def lets_in(memory: MemoryRetry) -> bool:
     """Whether the next work is done, and not waited for without end."""
     done = threading.Event()
-    threading.Thread(target=lambda: room.do(done.set, "a test"), daemon=True).start()
+    threading.Thread(target=lambda: memory.do(done.set, "a test"), daemon=True).start()
     return done.wait(5)
 
 
 def test_while_one_waits_to_be_alone_nobody_comes_in_and_then_all_do() -> None:
-    room, order = MemoryRetry(), []
+    memory, order = MemoryRetry(), []
     go, guard, both = threading.Event(), threading.Lock(), threading.Barrier(2)
 
     def note(what: str) -> None:
@@ -144,11 +145,11 @@ def test_while_one_waits_to_be_alone_nobody_comes_in_and_then_all_do() -> None:
         note("late")
 
     with ThreadPoolExecutor(4) as threads:
-        asked = [threads.submit(room.do, beside, "a test")]
+        asked = [threads.submit(memory.do, beside, "a test")]
         until(lambda: order)
-        asked.append(threads.submit(room.do, large, "a test"))
-        until(lambda: room._alone)
-        asked += [threads.submit(room.do, late, "a test") for _ in range(2)]
+        asked.append(threads.submit(memory.do, large, "a test"))
+        until(lambda: memory._alone)
+        asked += [threads.submit(memory.do, late, "a test") for _ in range(2)]
         time.sleep(0.02)
         assert order == ["beside in", "large in"]
         go.set()
@@ -161,44 +162,44 @@ def test_while_one_waits_to_be_alone_nobody_comes_in_and_then_all_do() -> None:
 
 @pytest.mark.parametrize("error", [SHORT, MemoryError(), RuntimeError("CUDA error: out of memory")])
 def test_what_is_short_of_memory_is_done_twice_and_no_more(error: Exception) -> None:
-    room, calls = MemoryRetry(), []
+    memory, calls = MemoryRetry(), []
 
     def short() -> None:
-        calls.append((room._inside, room._alone))
+        calls.append((memory._inside, memory._alone))
         raise error
 
     with pytest.raises(MemoryShortError, match="for a test, even alone"):
-        room.do(short, "a test")
+        memory.do(short, "a test")
     assert calls == [(1, 0), (1, 1)]  # beside others, then alone
-    assert lets_in(room)
+    assert lets_in(memory)
 
 
 def test_what_fits_is_done_once_and_what_fits_alone_twice() -> None:
-    room, calls = MemoryRetry(), []
+    memory, calls = MemoryRetry(), []
 
     def work() -> int:
         calls.append(1)
         return len(calls)
 
-    assert (room.do(work, "a test"), calls) == (1, [1])
+    assert (memory.do(work, "a test"), calls) == (1, [1])
 
     def second() -> int:
         if work() == 2:
             raise torch.OutOfMemoryError(str(SHORT))
         return len(calls)
 
-    assert room.do(second, "a test") == 3
+    assert memory.do(second, "a test") == 3
 
 
 def test_another_failure_of_the_lone_try_is_told_as_it_is() -> None:
-    room, errors = MemoryRetry(), [torch.OutOfMemoryError(str(SHORT)), ValueError("odd")]
+    memory, errors = MemoryRetry(), [torch.OutOfMemoryError(str(SHORT)), ValueError("odd")]
 
     def work() -> None:
         raise errors.pop(0)
 
     with pytest.raises(ValueError, match="odd"):
-        room.do(work, "a test")
-    assert lets_in(room)
+        memory.do(work, "a test")
+    assert lets_in(memory)
 
 
 def test_what_was_too_much_is_let_go_and_given_back_before_the_next_try(
@@ -227,14 +228,24 @@ def test_what_was_too_much_is_let_go_and_given_back_before_the_next_try(
 
 
 def test_what_does_not_fit_alone_is_an_error_and_the_next_one_is_done() -> None:
-    room = MemoryRetry()
+    memory = MemoryRetry()
 
     def never() -> None:
         raise torch.OutOfMemoryError(str(SHORT))
 
     with pytest.raises(MemoryShortError, match="the reference audio, even alone; send the job"):
-        room.do(never, "the reference audio")
-    assert room.do(lambda: 1, "a test") == 1
+        memory.do(never, "the reference audio")
+    assert memory.do(lambda: 1, "a test") == 1
+
+
+def test_each_try_that_was_short_is_an_event(caplog: pytest.LogCaptureFixture) -> None:
+    def never() -> None:
+        raise torch.OutOfMemoryError(str(SHORT))
+
+    with pytest.raises(MemoryShortError):
+        MemoryRetry().do(never, "a test")
+    told = ("WARNING", "out of memory", {"what": "a test", "error": str(SHORT)})
+    assert events(caplog) == [told, told]
 
 
 def test_a_broken_device_is_not_tried_again() -> None:
@@ -244,11 +255,11 @@ def test_a_broken_device_is_not_tried_again() -> None:
         calls.append(1)
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    room = MemoryRetry()
+    memory = MemoryRetry()
     with pytest.raises(RuntimeError, match="illegal"):
-        room.do(broken, "a test")
+        memory.do(broken, "a test")
     assert calls == [1]
-    assert room.do(lambda: 1, "a test") == 1
+    assert memory.do(lambda: 1, "a test") == 1
 
 
 @pytest.mark.parametrize(
@@ -264,12 +275,12 @@ def test_what_only_sounds_like_short_memory_beside_plenty_is_a_broken_device(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (PLENTY, 80 << 30))
-    room = MemoryRetry()
+    memory = MemoryRetry()
 
     def work() -> None:
         raise RuntimeError(errors.pop(0))
 
     with pytest.raises(expected):
-        room.do(work, "a test")
+        memory.do(work, "a test")
     assert not errors
-    assert lets_in(room)
+    assert lets_in(memory)

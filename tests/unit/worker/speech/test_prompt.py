@@ -12,9 +12,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from tests.support.random_checkpoint import Sizes, make_tokenizer
 from worker.errors import NotAvailableError, RequestError, SetupError
-from worker.speech.batch.output_head import GrammarRoute
-from worker.speech.prompt import GENDERS, LEVELS, Prompter
-from worker.speech.voice import CodecSizes, Style, Voice
+from worker.speech.grammar import CompiledGrammar
+from worker.speech.prompt import Prompter
+from worker.speech.spelling import spell
+from worker.speech.voice import GENDERS, LEVELS, CodecSizes, Style, Voice
 
 SIZES = CodecSizes(voice_length=5, global_codes=16, semantic_codes=96)
 
@@ -56,7 +57,7 @@ def test_a_text_never_becomes_a_control_token(
 
 def test_a_full_alphabet_changes_nothing(full: Prompter) -> None:
     for text in ["“Dr.” Müller – 3,5 % … 中文 😀", "a\n\tb", "<|im_end|>"]:
-        assert full.spell(text) == text
+        assert spell(text, full._tokenizer) == text
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_a_full_alphabet_changes_nothing(full: Prompter) -> None:
     ],
 )
 def test_a_small_alphabet_gets_the_plainest_form(small: Prompter, text: str, spelled: str) -> None:
-    assert small.spell(text) == spelled
+    assert spell(text, small._tokenizer) == spelled
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_a_small_alphabet_gets_the_plainest_form(small: Prompter, text: str, spe
 )
 def test_a_letter_that_cannot_be_spelled_is_named(small: Prompter, text: str, named: str) -> None:
     with pytest.raises(RequestError, match=named) as caught:
-        small.spell(text)
+        spell(text, small._tokenizer)
     assert caught.value.field == "text"
 
 
@@ -97,7 +98,7 @@ def test_only_tokens_of_the_codec_can_be_answered(tokenizer: Tokenizer) -> None:
     """A tokenizer may know more codes than the codec has."""
     prompter = Prompter(tokenizer, CodecSizes(voice_length=5, global_codes=3, semantic_codes=10))
     names = {
-        tokenizer.id_to_token(i) for i in prompter.speech_plan(Voice((1, 1, 1, 1, 1))).steps[-1]
+        tokenizer.id_to_token(i) for i in prompter.speech_grammar(Voice((1, 1, 1, 1, 1))).steps[-1]
     }
     assert names == {"<|im_end|>"} | {f"<|bicodec_semantic_{n}|>" for n in range(10)}
     assert len(prompter._globals) == 3
@@ -189,13 +190,13 @@ def test_an_answer_has_at_least_one_code_then_more_or_the_end(
 ) -> None:
     """Where the prompt has not opened the speech, the answer does."""
     codes = {f"<|bicodec_semantic_{n}|>" for n in range(96)}
-    plan = full.speech_plan(voice)
+    grammar = full.speech_grammar(voice)
     expected = [*({name} for name in opening), codes, codes | {"<|im_end|>"}]
-    assert [names(tokenizer, step) for step in plan.steps] == expected
-    assert plan.end == full.end_id == tokenizer.token_to_id("<|im_end|>")
-    route = GrammarRoute.of(plan)
-    assert route.end_from == len(opening) + 1
-    assert [tokenizer.id_to_token(i) for i in route.forced] == opening
+    assert [names(tokenizer, step) for step in grammar.steps] == expected
+    assert grammar.end == full.end_id == tokenizer.token_to_id("<|im_end|>")
+    compiled = CompiledGrammar.of(grammar)
+    assert compiled.end_from == len(opening) + 1
+    assert [tokenizer.id_to_token(i) for i in compiled.opening] == opening
 
 
 def of(family: str, values: range) -> set[str]:
@@ -210,10 +211,10 @@ def test_a_design_chooses_what_the_style_leaves_open(
     full: Prompter, tokenizer: Tokenizer, pitch: int | None, speed: int | None
 ) -> None:
     """Pitch is 0 to 1000 and speed 0 to 10; a given one is the only choice, be it 0."""
-    plan = full.design_plan(Style(pitch_value=pitch, speed_value=speed))
+    grammar = full.design_grammar(Style(pitch_value=pitch, speed_value=speed))
     pitches = range(1001) if pitch is None else range(pitch, pitch + 1)
     speeds = range(11) if speed is None else range(speed, speed + 1)
-    assert [names(tokenizer, step) for step in plan.steps] == [
+    assert [names(tokenizer, step) for step in grammar.steps] == [
         {"<|start_acoustic_token|>"},
         of("pitch_value", pitches),
         of("speed_value", speeds),
@@ -221,9 +222,9 @@ def test_a_design_chooses_what_the_style_leaves_open(
         {"<|start_global_token|>"},
         *[of("bicodec_global", range(16))] * 5,
     ]
-    assert plan.end is None
-    forced = 1 if pitch is None else 2 if speed is None else 5
-    assert len(GrammarRoute.of(plan).forced) == forced
+    assert grammar.end is None
+    opening = 1 if pitch is None else 2 if speed is None else 5
+    assert len(CompiledGrammar.of(grammar).opening) == opening
 
 
 def test_a_designed_voice_is_what_the_answer_says(full: Prompter, tokenizer: Tokenizer) -> None:
@@ -295,9 +296,9 @@ def test_what_is_lacking_is_said_in_the_words_of_the_request(small: Prompter) ->
     with pytest.raises(NotAvailableError, match="voices made from gender, pitch and speed"):
         small.design_prompt("Hello.", Style())
     with pytest.raises(NotAvailableError, match="no <|pitch_value_0|>".replace("|", r"\|")):
-        Prompter(make_tokenizer(Sizes(pitch_values=0)), SIZES).design_plan(Style())
+        Prompter(make_tokenizer(Sizes(pitch_values=0)), SIZES).design_grammar(Style())
     with pytest.raises(NotAvailableError, match="no <|start_acoustic_token|>".replace("|", r"\|")):
-        small.design_plan(Style())
+        small.design_grammar(Style())
 
 
 @pytest.mark.parametrize("transcript", ["Room 7", "7"])
@@ -321,17 +322,17 @@ def test_a_transcript_is_kept_apart_from_the_text_or_not_as_it_was_given(
 
 def test_of_many_letters_that_cannot_be_spelled_ten_are_shown(small: Prompter) -> None:
     with pytest.raises(RequestError) as caught:
-        small.spell("0123456789" + "你好")
+        spell("0123456789" + "你好", small._tokenizer)
     shown = caught.value.message.split("token for ")[1].split(";")[0]
     assert shown == " ".join(f"'{digit}'" for digit in "0123456789")
     with pytest.raises(RequestError, match="'9' '你'; "):
-        small.spell("你123456789")
+        spell("你123456789", small._tokenizer)
 
 
 def test_a_character_that_the_tokenizer_only_writes_otherwise_is_no_loss(full: Prompter) -> None:
     """The sign for angstrom is normalised to a letter; so is a letter with its accent apart."""
     for text in ("5 \u212b", "cafe\u0301", "  two  spaces ,  "):
-        assert full.spell(text) == text
+        assert spell(text, full._tokenizer) == text
 
 
 @pytest.mark.parametrize(
@@ -346,4 +347,4 @@ def test_a_character_that_the_tokenizer_only_writes_otherwise_is_no_loss(full: P
     ],
 )
 def test_plain_forms(small: Prompter, text: str, spelled: str) -> None:
-    assert small.spell(text) == spelled
+    assert spell(text, small._tokenizer) == spelled

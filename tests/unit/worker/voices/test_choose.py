@@ -13,7 +13,7 @@ from worker.api.response import VoiceUsed
 from worker.cancellation import Cancellation
 from worker.errors import VoiceError
 from worker.speech.batch.sampling import Sampling
-from worker.speech.engine import Designed, Engine
+from worker.speech.engine import DesignedVoice, Engine
 from worker.speech.voice import Style, Voice
 from worker.voices.choose import ChosenVoice, VoiceSources, choose_voice
 from worker.voices.library import Voices
@@ -32,9 +32,9 @@ class Stage:
     asked: list[tuple[object, ...]] = field(default_factory=list)
     cancellation: Cancellation = field(default_factory=Cancellation)
 
-    def design(self, *asked: object) -> Designed:
+    def design(self, *asked: object) -> DesignedVoice:
         self.asked.append(("design", *asked))
-        return Designed(TIMBRE, 38)
+        return DesignedVoice(TIMBRE, 38)
 
     def fetch(self, place: str, folder: Path, *cancellation: object) -> Path:
         self.asked.append(("fetch", place, folder, *cancellation))

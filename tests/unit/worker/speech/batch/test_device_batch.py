@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.events import events
 from tests.support.toy_decoder import VOCABULARY, ToyDecoder
 from worker.speech.batch import device_batch as rows_module
-from worker.speech.batch.device_batch import ALL, NARROW, NOTHING, DeviceBatch, Places, width
+from worker.speech.batch.device_batch import NARROW, NOTHING, DeviceBatch, Places, width
 from worker.speech.batch.output_head import OutputHead
-from worker.speech.batch.sampling import Sampling
+from worker.speech.batch.sampling import ALL, Sampling
 from worker.speech.lm.torch_model import LanguageModel
 
 CPU = torch.device("cpu")
@@ -39,7 +40,7 @@ def started(lm: LanguageModel, slots: int) -> tuple[DeviceBatch, OutputHead]:
     return rows, head
 
 
-def turn(rows: DeviceBatch, count: int, length: int, head: OutputHead) -> Tensor:
+def one_step(rows: DeviceBatch, count: int, length: int, head: OutputHead) -> Tensor:
     """A step of the first rows: their tokens."""
     return rows.draw(rows.advance(count, length), slice(0, count), head)
 
@@ -48,7 +49,7 @@ def steps(lm: LanguageModel, slots: int, count: int, length: int | None) -> list
     with torch.inference_mode():
         rows, head = started(lm, slots)
         return [
-            turn(rows, count, length or 5 + step, head)[: len(PROMPTS)].tolist()
+            one_step(rows, count, length or 5 + step, head)[: len(PROMPTS)].tolist()
             for step in range(20)
         ]
 
@@ -65,7 +66,7 @@ def test_places_past_the_batch_stay_within_the_cache(lm: LanguageModel) -> None:
         rows, head = started(lm, 4)
         rows.at[3] = 1022
         for _ in range(5):
-            turn(rows, 4, 1024, head)
+            one_step(rows, 4, 1024, head)
         assert rows.at[3] == 1023
         assert (rows.drawn < 1024).all()
 
@@ -74,9 +75,9 @@ def test_a_row_that_moves_goes_on_as_it_would_have(lm: LanguageModel) -> None:
     exact = steps(lm, 3, 3, None)
     with torch.inference_mode():
         rows, head = started(lm, 3)
-        seen = [turn(rows, 3, 100, head).tolist() for _ in range(10)]
+        seen = [one_step(rows, 3, 100, head).tolist() for _ in range(10)]
         rows.move(2, 0, int(rows.at[2]))
-        moved = [turn(rows, 2, 100, head).tolist() for _ in range(10)]
+        moved = [one_step(rows, 2, 100, head).tolist() for _ in range(10)]
     assert seen == exact[:10]
     assert [row[0] for row in moved] == [row[2] for row in exact[10:]]
     assert [row[1] for row in moved] == [row[1] for row in exact[10:]]
@@ -236,7 +237,7 @@ def test_a_moved_rows_cache_goes_with_it() -> None:
 @pytest.mark.parametrize(
     ("end_from", "min_tokens", "first"), [(0, 0, 0), (2, 0, 2), (0, 3, 3), (2, 5, 5), (5, 2, 5)]
 )
-def test_an_answer_may_end_from_the_later_of_plan_and_sampling_on(
+def test_an_answer_may_end_from_the_later_of_grammar_and_sampling_on(
     end_from: int, min_tokens: int, first: int
 ) -> None:
     """The end is by far the most likely; before, the next likely one is drawn."""
@@ -293,8 +294,8 @@ def test_a_step_feeds_each_row_its_last_token_at_its_place() -> None:
     rows.cache.tokens[:2, 0] = sums
     tokens = rows.draw(decoder._states(sums), slice(0, 2), head)
     assert tokens.tolist() == [3, 30]
-    assert turn(rows, 2, 10, head).tolist() == [6, 60 % VOCABULARY]
-    assert turn(rows, 1, 7, head).tolist() == [12]
+    assert one_step(rows, 2, 10, head).tolist() == [6, 60 % VOCABULARY]
+    assert one_step(rows, 1, 7, head).tolist() == [12]
     assert fed == [([3, 30], [5, 9], 10), ([6], [6], 7)]
 
 
@@ -383,7 +384,7 @@ class Eager:
 @pytest.fixture
 def captured(monkeypatch: pytest.MonkeyPatch) -> Callable[[DeviceBatch, OutputHead], Eager]:
     """Captures as on a GPU, which is a name here."""
-    monkeypatch.setattr(rows_module, "Graphs", Eager)
+    monkeypatch.setattr(rows_module, "CudaGraphs", Eager)
 
     def capture(rows: DeviceBatch, head: OutputHead) -> Eager:
         rows._lm.device = torch.device("cuda")
@@ -396,13 +397,13 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Callable[[DeviceBatch, OutputHe
 
 
 def test_nothing_is_captured_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(rows_module, "Graphs")
+    monkeypatch.delattr(rows_module, "CudaGraphs")
     rows, head = toy(1)
     rows.capture(head)
     rows.set(0, "row", 20, 3, 0, 0, Sampling(temperature=0))
     rows.cache.tokens[0, 0] = 7
     assert not rows.draws_captured(head, NARROW)
-    assert turn(rows, 1, 9, head).tolist() == [7]
+    assert one_step(rows, 1, 9, head).tolist() == [7]
 
 
 def test_what_is_captured_holds_all_slots_and_leaves_the_rows_as_new(
@@ -432,14 +433,17 @@ def after(first: Exception, then: Exception) -> Exception:
     ],
 )
 def test_where_steps_cannot_be_captured_they_run_as_they_are_written(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, goes_on: bool
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    goes_on: bool,
 ) -> None:
     """But where memory was short, fewer rows may be captured: the caller is told."""
 
     def fail(*_args: object, **_more: object) -> None:
         raise error
 
-    monkeypatch.setattr(rows_module, "Graphs", fail)
+    monkeypatch.setattr(rows_module, "CudaGraphs", fail)
     rows, head = toy(2)
     rows._lm.device = torch.device("cuda")
     with nullcontext() if goes_on else pytest.raises(torch.OutOfMemoryError):
@@ -448,7 +452,11 @@ def test_where_steps_cannot_be_captured_they_run_as_they_are_written(
     rows.set(0, "row", 20, 3, 0, 0, Sampling(temperature=0))
     rows.cache.tokens[0, 0] = 7
     assert not rows.draws_captured(head, NARROW)
-    assert turn(rows, 1, 9, head).tolist() == [7]
+    assert one_step(rows, 1, 9, head).tolist() == [7]
+    told = [("ERROR", "steps run uncaptured", {"error": str(error)})]
+    assert events(caplog) == (told if goes_on else [])
+    told = [("ERROR", "steps run uncaptured", {"error": str(error)})]
+    assert events(caplog) == (told if goes_on else [])
 
 
 def test_the_captured_draw_is_of_one_head_and_of_narrow_rows(

@@ -9,14 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from worker.speech.batch.sampling import (
-    BatchSampling,
-    Sampling,
-    candidates,
-    cuts,
-    draw,
-    row_uniforms,
-)
+from tests.support.sampling import together
+from worker.speech.batch.sampling import ALL, Sampling, candidates, draw, row_uniforms
 
 UNCUT = Sampling(temperature=1.0, top_k=0, top_p=1.0)
 
@@ -27,7 +21,7 @@ def logits(*probabilities: float) -> Tensor:
 
 def left(sampling: Sampling, *probabilities: float) -> dict[int, float]:
     """What may be drawn, by position, with its probability."""
-    found, positions = candidates(logits(*probabilities), sampling)
+    found, positions = candidates(logits(*probabilities), together(sampling))
     pairs = zip(positions[0].tolist(), found[0].tolist(), strict=True)
     return {position: probability for position, probability in pairs if probability > 0}
 
@@ -53,17 +47,16 @@ def test_top_k_keeps_so_many_of_the_most_likely(top_k: int, kept: set[int]) -> N
 )
 def test_top_p_keeps_the_fewest_whose_mass_reaches_it(top_p: float, kept: int) -> None:
     """Four of a quarter each, which is exact: the mass before them is 0, .25, .5 and .75."""
-    found, _ = candidates(torch.zeros(1, 4), Sampling(1.0, 0, top_p))
+    found, _ = candidates(torch.zeros(1, 4), together(Sampling(1.0, 0, top_p)))
     assert found[0].tolist() == pytest.approx([1 / kept] * kept + [0.0] * (4 - kept))
 
 
 def test_top_p_1_leaves_nothing_out() -> None:
     """Next to a token of nearly 1 the mass before the others is rounded to just 1."""
-    found, _ = candidates(torch.tensor([[0.0, -25.0, -26.0]]), UNCUT)
-    assert (found > 0).all()
-    alone = BatchSampling(torch.ones(1, 1), torch.full((1, 1), 3), torch.ones(1, 1), 3)
-    found, _ = candidates(torch.tensor([[0.0, -25.0, -26.0]]), alone)
-    assert (found > 0).all()
+    for top_k in (0, 3):
+        how = together(Sampling(1.0, top_k, 1.0))
+        found, _ = candidates(torch.tensor([[0.0, -25.0, -26.0]]), how)
+        assert (found > 0).all()
 
 
 def test_a_higher_temperature_evens_out() -> None:
@@ -95,7 +88,7 @@ def test_what_is_left_has_the_whole_mass() -> None:
 
 def test_logits_of_few_bits_are_divided_in_many() -> None:
     few = torch.randn(2, 40, generator=torch.Generator().manual_seed(1)).bfloat16()
-    sampling = Sampling(0.7, 10, 0.9)
+    sampling = together(Sampling(0.7, 10, 0.9))
     found, positions = candidates(few, sampling)
     assert found.dtype == torch.float32
     wanted, places = candidates(few.float(), sampling)
@@ -108,16 +101,20 @@ def test_logits_of_few_bits_are_divided_in_many() -> None:
 
 
 def test_greedy_is_top_k_1() -> None:
-    assert cuts(Sampling(temperature=0, top_k=50, top_p=0.5), 1000) == (1.0, 1, 1.0)
+    greedy = Sampling(temperature=0, top_k=50, top_p=0.5)
+    assert greedy.without_exceptions() == (1.0, 1, 1.0)
 
 
 def test_a_low_temperature_is_not_greedy() -> None:
-    assert cuts(Sampling(temperature=0.01, top_k=7, top_p=0.5), 1000) == (0.01, 7, 0.5)
+    cold = Sampling(temperature=0.01, top_k=7, top_p=0.5)
+    assert cold.without_exceptions() == (0.01, 7, 0.5)
 
 
-@pytest.mark.parametrize(("top_k", "counts"), [(0, 100), (1, 1), (99, 99), (100, 100), (101, 100)])
-def test_top_k_is_at_most_all_and_0_is_all(top_k: int, counts: int) -> None:
-    assert cuts(Sampling(top_k=top_k), 100)[1] == counts
+@pytest.mark.parametrize(("top_k", "looked_at"), [(0, 60), (1, 1), (59, 59), (60, 60), (61, 60)])
+def test_top_k_is_at_most_all_and_0_is_all(top_k: int, looked_at: int) -> None:
+    found, positions = candidates(torch.zeros(2, 60), together(Sampling(1.0, top_k, 1.0)))
+    assert found.shape == positions.shape == (2, looked_at)
+    assert Sampling(top_k=0).without_exceptions()[1] == ALL
 
 
 def test_how_a_job_draws_that_says_nothing() -> None:
@@ -138,21 +135,11 @@ SAMPLINGS = [
 ]
 
 
-def together(samplings: list[Sampling]) -> BatchSampling:
-    each = [cuts(sampling, 1 << 30) for sampling in samplings]
-    return BatchSampling(
-        torch.tensor([[t] for t, _, _ in each]),
-        torch.tensor([[k] for _, k, _ in each]),
-        torch.tensor([[p] for _, _, p in each]),
-        max(k for _, k, _ in each),
-    )
-
-
 def test_each_row_is_cut_by_its_own_numbers() -> None:
     many = torch.randn(len(SAMPLINGS), 60, generator=torch.Generator().manual_seed(3)) * 2
-    found, positions = candidates(many, together(SAMPLINGS))
+    found, positions = candidates(many, together(*SAMPLINGS))
     for row, sampling in enumerate(SAMPLINGS):
-        alone, places = candidates(many[row : row + 1], sampling)
+        alone, places = candidates(many[row : row + 1], together(sampling))
         k = alone.shape[1]
         torch.testing.assert_close(found[row, :k], alone[0], rtol=1e-5, atol=1e-7)
         assert not found[row, k:].any()
@@ -163,7 +150,7 @@ def test_top_k_among_many_draws_what_it_draws_alone() -> None:
     """The least likely of three may be drawn, and never the fourth."""
     last = torch.tensor([1 - 1e-15] * len(SAMPLINGS), dtype=torch.float64)
     same = torch.linspace(3, -3, 60)[None].expand(len(SAMPLINGS), -1)
-    drawn = draw(same, together(SAMPLINGS), last).tolist()
+    drawn = draw(same, together(*SAMPLINGS), last).tolist()
     assert drawn[0] == 0
     assert drawn[2] == 2
     assert drawn[3] == 0
@@ -175,22 +162,22 @@ def test_top_k_among_many_draws_what_it_draws_alone() -> None:
 
 def test_a_uniform_draw_falls_on_the_token_in_whose_share_it_is() -> None:
     uniform = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
-    drawn = draw(logits(0.2, 0.5, 0.3).expand(1000, 3), UNCUT, uniform)
+    drawn = draw(logits(0.2, 0.5, 0.3).expand(1000, 3), together(UNCUT), uniform)
     assert drawn[:499].eq(1).all()  # most likely first
     assert drawn[501:799].eq(2).all()
     assert drawn[801:].eq(0).all()
 
 
 def test_the_least_draw_is_the_most_likely_token() -> None:
-    assert draw(logits(0.2, 0.5, 0.3), UNCUT, torch.tensor([0.0])).tolist() == [1]
+    assert draw(logits(0.2, 0.5, 0.3), together(UNCUT), torch.tensor([0.0])).tolist() == [1]
 
 
 def test_on_an_edge_the_next_token_begins() -> None:
     """As uniform draws are in [0, 1): each token has its own edge below, and not that above."""
     even = torch.zeros(1, 2)
-    _, positions = candidates(even, UNCUT)
+    _, positions = candidates(even, together(UNCUT))
     for place, uniform in enumerate((0.5 - 1e-12, 0.5)):
-        drawn = draw(even, UNCUT, torch.tensor([uniform], dtype=torch.float64))
+        drawn = draw(even, together(UNCUT), torch.tensor([uniform], dtype=torch.float64))
         assert drawn[0] == positions[0, place]
 
 
@@ -199,8 +186,8 @@ def test_the_greatest_draw_stays_within_what_may_be_drawn(sampling: Sampling) ->
     """Rounding leaves the last edge below 1 in half of all cases."""
     many = torch.randn(400, 300, generator=torch.Generator().manual_seed(8))
     most = torch.full((400,), 1 - 2**-53, dtype=torch.float64)
-    drawn = draw(many, sampling, most)
-    found, positions = candidates(many, sampling)
+    drawn = draw(many, together(sampling), most)
+    found, positions = candidates(many, together(sampling))
     last = (found > 0).sum(1) - 1
     assert torch.equal(drawn, positions.gather(1, last[:, None])[:, 0])
 
@@ -208,7 +195,7 @@ def test_the_greatest_draw_stays_within_what_may_be_drawn(sampling: Sampling) ->
 def test_a_token_that_cannot_be_is_never_drawn() -> None:
     barred = torch.tensor([[0.0, float("-inf"), 1.0, float("-inf")]]).expand(100, 4)
     uniform = torch.linspace(0, 1 - 1e-15, 100, dtype=torch.float64)
-    assert set(draw(barred, UNCUT, uniform).tolist()) == {0, 2}
+    assert set(draw(barred, together(UNCUT), uniform).tolist()) == {0, 2}
 
 
 # The uniform draws

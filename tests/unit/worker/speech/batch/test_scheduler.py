@@ -12,19 +12,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.scheduling import answer, occupancy
 from tests.support.toy_decoder import EVERYTHING, POSITIONS, VOCABULARY, ToyDecoder, expected
 from tests.support.waiting import until
 from worker.cancellation import Cancellation
 from worker.errors import BusyError, JobCancelledError, SynthesisError
 from worker.speech.batch import device_batch as rows_module
 from worker.speech.batch import scheduler as module
+from worker.speech.batch.admission import PrefillBudget
 from worker.speech.batch.device_batch import NARROW, DeviceBatch
-from worker.speech.batch.output_head import GrammarRoute, OutputHead
+from worker.speech.batch.output_head import OutputHead
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Scheduler, answer
+from worker.speech.batch.scheduler import Scheduler
 from worker.speech.batch.sequence import Answer, SequenceRequest, TokenSequence
 from worker.speech.fair_lock import FairLock
-from worker.speech.grammar import Grammar
+from worker.speech.grammar import CompiledGrammar, Grammar
 
 OPEN = Grammar((EVERYTHING,) * 4000)  # as long as the row's limit lets it be
 GREEDY = Sampling(temperature=0)
@@ -66,18 +68,18 @@ def test_rows_join_and_leave_and_are_never_mixed_up(
     asked: list[tuple[list[int], int]], slots: int
 ) -> None:
     decoder = ToyDecoder()
-    batcher = Scheduler(decoder, slots)
+    scheduler = Scheduler(decoder, slots)
     rows = [SequenceRequest(tuple(prompt), "row", limit) for prompt, limit in asked]
-    assert told(batcher.submit(rows, OPEN, GREEDY)) == [expected(*one) for one in asked]
+    assert told(scheduler.submit(rows, OPEN, GREEDY)) == [expected(*one) for one in asked]
     assert max(decoder.batches, default=0) <= slots
 
 
 def test_a_row_joins_a_running_batch(held: tuple[ToyDecoder, threading.Event]) -> None:
     decoder, go = held
-    batcher = Scheduler(decoder, 4)
-    (first,) = batcher.submit([row(1, limit=500)], OPEN, GREEDY)
-    until(lambda: batcher.occupancy() == (1, 0))
-    (second,) = batcher.submit([row(2, limit=5)], OPEN, GREEDY)
+    scheduler = Scheduler(decoder, 4)
+    (first,) = scheduler.submit([row(1, limit=500)], OPEN, GREEDY)
+    until(lambda: occupancy(scheduler) == (1, 0))
+    (second,) = scheduler.submit([row(2, limit=5)], OPEN, GREEDY)
     go.set()
     assert list(second.answer().tokens) == expected([2], 5)
     assert list(first.answer().tokens) == expected([1], 500)
@@ -89,10 +91,10 @@ def test_a_free_place_goes_to_the_job_with_the_fewest_rows(
     held: tuple[ToyDecoder, threading.Event],
 ) -> None:
     decoder, go = held
-    batcher = Scheduler(decoder, 2)
-    many = batcher.submit([row(n, limit=20) for n in range(1, 21)], OPEN, GREEDY, job="long")
-    until(lambda: batcher.occupancy()[0] == 2)
-    (one,) = batcher.submit([row(30, limit=20)], OPEN, GREEDY, job="short")
+    scheduler = Scheduler(decoder, 2)
+    many = scheduler.submit([row(n, limit=20) for n in range(1, 21)], OPEN, GREEDY, job="long")
+    until(lambda: occupancy(scheduler)[0] == 2)
+    (one,) = scheduler.submit([row(30, limit=20)], OPEN, GREEDY, job="short")
     go.set()
     one.answer()
     for asked in many:
@@ -102,26 +104,26 @@ def test_a_free_place_goes_to_the_job_with_the_fewest_rows(
 
 
 def test_an_answer_tells_of_its_wait_and_its_company() -> None:
-    batcher = Scheduler(ToyDecoder(), 2)
-    found = answers(batcher.submit([row(1), row(2), row(3)], OPEN, GREEDY))
+    scheduler = Scheduler(ToyDecoder(), 2)
+    found = answers(scheduler.submit([row(1), row(2), row(3)], OPEN, GREEDY))
     assert [a.occupancy for a in found] == [2, 2, 1]
     assert found[2].queue_seconds > found[0].queue_seconds
-    turns = FairLock()
-    batcher = Scheduler(ToyDecoder(), 2, turns=turns)
-    with turns:
-        asked = batcher.submit([row(1, limit=3), row(2, limit=10)], OPEN, GREEDY)
+    lock = FairLock()
+    scheduler = Scheduler(ToyDecoder(), 2, lock=lock)
+    with lock:
+        asked = scheduler.submit([row(1, limit=3), row(2, limit=10)], OPEN, GREEDY)
     assert [a.occupancy for a in answers(asked)] == [2, (2 * 2 + 7) / 9]
 
 
 def test_a_cancelled_row_frees_its_place(held: tuple[ToyDecoder, threading.Event]) -> None:
     decoder, go = held
-    batcher = Scheduler(decoder, 1)
+    scheduler = Scheduler(decoder, 1)
     cancellation = Cancellation()
-    (running,) = batcher.submit(
+    (running,) = scheduler.submit(
         [row(1, limit=4000)], OPEN, GREEDY, job="a", cancellation=cancellation
     )
-    (waiting,) = batcher.submit([row(2, limit=3)], OPEN, GREEDY, job="b")
-    until(lambda: batcher.occupancy() == (1, 1))
+    (waiting,) = scheduler.submit([row(2, limit=3)], OPEN, GREEDY, job="b")
+    until(lambda: occupancy(scheduler) == (1, 1))
     cancellation.cancel()
     with pytest.raises(JobCancelledError):
         running.wait()
@@ -132,36 +134,36 @@ def test_a_cancelled_row_frees_its_place(held: tuple[ToyDecoder, threading.Event
 
 def test_a_row_that_waits_can_be_cancelled_too(held: tuple[ToyDecoder, threading.Event]) -> None:
     decoder, go = held
-    batcher = Scheduler(decoder, 1)
-    (first,) = batcher.submit([row(1)], OPEN, GREEDY)
-    until(lambda: batcher.occupancy() == (1, 0))
+    scheduler = Scheduler(decoder, 1)
+    (first,) = scheduler.submit([row(1)], OPEN, GREEDY)
+    until(lambda: occupancy(scheduler) == (1, 0))
     cancellation = Cancellation()
-    (second,) = batcher.submit([row(2)], OPEN, GREEDY, cancellation=cancellation)
+    (second,) = scheduler.submit([row(2)], OPEN, GREEDY, cancellation=cancellation)
     cancellation.cancel()
     with pytest.raises(JobCancelledError):
         second.answer()
     go.set()
     first.answer()
-    until(lambda: batcher.occupancy() == (0, 0))
+    until(lambda: occupancy(scheduler) == (0, 0))
 
 
 def test_what_was_cancelled_before_is_not_run() -> None:
-    batcher = Scheduler(ToyDecoder(), 1)
+    scheduler = Scheduler(ToyDecoder(), 1)
     cancellation = Cancellation()
     cancellation.cancel()
-    (asked,) = batcher.submit([row(1)], OPEN, GREEDY, cancellation=cancellation)
+    (asked,) = scheduler.submit([row(1)], OPEN, GREEDY, cancellation=cancellation)
     with pytest.raises(JobCancelledError):
         asked.answer()
 
 
 def test_too_much_waiting_is_refused(held: tuple[ToyDecoder, threading.Event]) -> None:
     decoder, go = held
-    batcher = Scheduler(decoder, 1, max_waiting=2)
-    batcher.submit([row(1)], OPEN, GREEDY)
-    until(lambda: batcher.occupancy() == (1, 0))
-    (second,) = batcher.submit([row(2)], OPEN, GREEDY)
+    scheduler = Scheduler(decoder, 1, max_waiting=2)
+    scheduler.submit([row(1)], OPEN, GREEDY)
+    until(lambda: occupancy(scheduler) == (1, 0))
+    (second,) = scheduler.submit([row(2)], OPEN, GREEDY)
     with pytest.raises(BusyError, match="in a moment"):
-        batcher.submit([row(3), row(4)], OPEN, GREEDY)
+        scheduler.submit([row(3), row(4)], OPEN, GREEDY)
     go.set()
     assert list(second.answer().tokens) == expected([2], 10)
 
@@ -199,8 +201,8 @@ def test_tokens_can_be_watched_as_they_come() -> None:
 def test_an_end_ends_and_is_no_token() -> None:
     end = expected([7], 6)[5]
     first = expected([7], 6).index(end)
-    plan = Grammar((EVERYTHING - {end}, EVERYTHING), end=end)
-    (asked,) = Scheduler(ToyDecoder(), 1).submit([row(7, limit=100)], plan, GREEDY)
+    grammar = Grammar((EVERYTHING - {end}, EVERYTHING), end=end)
+    (asked,) = Scheduler(ToyDecoder(), 1).submit([row(7, limit=100)], grammar, GREEDY)
     answer = asked.answer()
     assert answer.ended
     assert list(answer.tokens) == expected([7], first)
@@ -208,38 +210,38 @@ def test_an_end_ends_and_is_no_token() -> None:
 
 def test_an_answer_does_not_end_before_its_least_length() -> None:
     generous = Sampling(temperature=5.0, top_k=0, top_p=1.0, min_tokens=30)
-    plan = Grammar((EVERYTHING,), end=3)
+    grammar = Grammar((EVERYTHING,), end=3)
     rows = [row(n, limit=2000) for n in range(1, 9)]
-    found = answers(Scheduler(ToyDecoder(), 3).submit(rows, plan, generous))
+    found = answers(Scheduler(ToyDecoder(), 3).submit(rows, grammar, generous))
     assert min(len(a.tokens) for a in found) >= 30
     assert all(a.ended for a in found)
 
 
 def test_what_has_no_choice_takes_no_step() -> None:
     decoder = ToyDecoder()
-    plan = Grammar((frozenset({5}), frozenset({6}), EVERYTHING, EVERYTHING))
-    (asked,) = Scheduler(decoder, 1).submit([row(1)], plan, GREEDY)
+    grammar = Grammar((frozenset({5}), frozenset({6}), EVERYTHING, EVERYTHING))
+    (asked,) = Scheduler(decoder, 1).submit([row(1)], grammar, GREEDY)
     assert list(asked.answer().tokens) == [5, 6, *expected([1, 5, 6], 2)]
     assert len(decoder.batches) == 1
 
 
 def test_the_thread_ends_when_nothing_is_left_and_comes_back() -> None:
-    batcher = Scheduler(ToyDecoder(), 1)
+    scheduler = Scheduler(ToyDecoder(), 1)
     for _ in range(2):
-        (asked,) = batcher.submit([row(1)], OPEN, GREEDY)
+        (asked,) = scheduler.submit([row(1)], OPEN, GREEDY)
         asked.answer()
-        until(lambda: not any(t.name == "batcher" for t in threading.enumerate()))
+        until(lambda: not any(t.name == "scheduler" for t in threading.enumerate()))
 
 
 def test_many_threads_share_a_batch() -> None:
     decoder = ToyDecoder()
-    batcher = Scheduler(decoder, 8)
+    scheduler = Scheduler(decoder, 8)
     answers: dict[int, list[int]] = {}
 
     def job(n: int) -> None:
         rows = [row(n, i, limit=50) for i in range(1, 4)]
         answers[n] = [
-            t for a in batcher.submit(rows, OPEN, GREEDY, job=n) for t in a.answer().tokens
+            t for a in scheduler.submit(rows, OPEN, GREEDY, job=n) for t in a.answer().tokens
         ]
 
     threads = [threading.Thread(target=job, args=(n,)) for n in range(1, 21)]
@@ -273,11 +275,11 @@ def test_free_places_go_to_the_job_that_has_the_fewest_rows_those_just_admitted_
     held: tuple[ToyDecoder, threading.Event],
 ) -> None:
     decoder, go = held
-    batcher = Scheduler(decoder, 6)
-    running = batcher.submit([row(1), row(2)], OPEN, GREEDY, job="long")
+    scheduler = Scheduler(decoder, 6)
+    running = scheduler.submit([row(1), row(2)], OPEN, GREEDY, job="long")
     until(lambda: decoder.prompts)
-    more = batcher.submit([row(n) for n in range(3, 9)], OPEN, GREEDY, job="long")
-    short = batcher.submit([row(n) for n in range(11, 17)], OPEN, GREEDY, job="short")
+    more = scheduler.submit([row(n) for n in range(3, 9)], OPEN, GREEDY, job="long")
+    short = scheduler.submit([row(n) for n in range(11, 17)], OPEN, GREEDY, job="short")
     go.set()
     answers([*running, *more, *short])
     assert firsts(decoder)[:2] == [[1, 2], [11, 12, 3, 13]]
@@ -287,28 +289,28 @@ def test_a_place_that_one_row_frees_goes_to_the_job_with_fewer_rows(
     held: tuple[ToyDecoder, threading.Event],
 ) -> None:
     decoder, go = held
-    batcher = Scheduler(decoder, 2)
-    many = batcher.submit(
+    scheduler = Scheduler(decoder, 2)
+    many = scheduler.submit(
         [row(1, limit=3), row(2, limit=40), *(row(n, limit=3) for n in range(3, 9))],
         OPEN,
         GREEDY,
         job="long",
     )
     until(lambda: decoder.prompts)
-    short = batcher.submit([row(11), row(12), row(13)], OPEN, GREEDY, job="short")
+    short = scheduler.submit([row(11), row(12), row(13)], OPEN, GREEDY, job="short")
     go.set()
     answers([*many, *short])
     assert firsts(decoder)[:4] == [[1, 2], [11], [12], [13]]
 
 
 def test_jobs_with_as_many_rows_take_turns() -> None:
-    decoder, turns = ToyDecoder(), FairLock()
-    batcher = Scheduler(decoder, 1, turns=turns)
-    with turns:
+    decoder, lock = ToyDecoder(), FairLock()
+    scheduler = Scheduler(decoder, 1, lock=lock)
+    with lock:
         asked = [
-            *batcher.submit([one_token(n) for n in (1, 2, 3)], OPEN, GREEDY, job="a"),
-            *batcher.submit([one_token(n) for n in (11, 12)], OPEN, GREEDY, job="b"),
-            *batcher.submit([one_token(21)], OPEN, GREEDY, job="c"),
+            *scheduler.submit([one_token(n) for n in (1, 2, 3)], OPEN, GREEDY, job="a"),
+            *scheduler.submit([one_token(n) for n in (11, 12)], OPEN, GREEDY, job="b"),
+            *scheduler.submit([one_token(21)], OPEN, GREEDY, job="c"),
         ]
     answers(asked)
     assert firsts(decoder) == [[1], [11], [21], [2], [12], [3]]
@@ -330,38 +332,38 @@ def test_jobs_with_as_many_rows_take_turns() -> None:
 def test_prompts_join_up_to_a_bound_but_always_one(
     lengths: tuple[int, ...], together: list[int]
 ) -> None:
-    decoder, turns = ToyDecoder(), FairLock()
-    batcher = Scheduler(decoder, 8, turns=turns)
-    with turns:
-        asked = batcher.submit([long_prompt(n, 1) for n in lengths], OPEN, GREEDY)
+    decoder, lock = ToyDecoder(), FairLock()
+    scheduler = Scheduler(decoder, 8, lock=lock)
+    with lock:
+        asked = scheduler.submit([long_prompt(n, 1) for n in lengths], OPEN, GREEDY)
     answers(asked)
     assert [len(prompts) for prompts in decoder.prompts] == together
 
 
 def test_a_row_that_was_held_back_is_the_next() -> None:
-    decoder, turns = ToyDecoder(), FairLock()
-    batcher = Scheduler(decoder, 8, turns=turns)
-    with turns:
+    decoder, lock = ToyDecoder(), FairLock()
+    scheduler = Scheduler(decoder, 8, lock=lock)
+    with lock:
         asked = [
-            *batcher.submit([long_prompt(600, 1)], OPEN, GREEDY, job="a"),
-            *batcher.submit([long_prompt(600, 11), one_token(12)], OPEN, GREEDY, job="b"),
-            *batcher.submit([one_token(21)], OPEN, GREEDY, job="c"),
+            *scheduler.submit([long_prompt(600, 1)], OPEN, GREEDY, job="a"),
+            *scheduler.submit([long_prompt(600, 11), one_token(12)], OPEN, GREEDY, job="b"),
+            *scheduler.submit([one_token(21)], OPEN, GREEDY, job="c"),
         ]
     answers(asked)
     assert firsts(decoder) == [[1], [11, 21, 12]]
 
 
 def test_cancelled_rows_take_no_place_and_no_part_of_the_bound() -> None:
-    decoder, turns = ToyDecoder(), FairLock()
-    batcher = Scheduler(decoder, 2, turns=turns)
+    decoder, lock = ToyDecoder(), FairLock()
+    scheduler = Scheduler(decoder, 2, lock=lock)
     cancellation = Cancellation()
-    with turns:
-        gone = batcher.submit(
+    with lock:
+        gone = scheduler.submit(
             [long_prompt(600, 1), one_token(2)], OPEN, GREEDY, job="a", cancellation=cancellation
         )
         kept = [
-            *batcher.submit([long_prompt(600, 11)], OPEN, GREEDY, job="a"),
-            *batcher.submit([long_prompt(400, 21)], OPEN, GREEDY, job="b"),
+            *scheduler.submit([long_prompt(600, 11)], OPEN, GREEDY, job="a"),
+            *scheduler.submit([long_prompt(400, 21)], OPEN, GREEDY, job="b"),
         ]
         cancellation.cancel()
     assert told(kept) == [expected([11], 1), expected([21], 1)]
@@ -372,11 +374,11 @@ def test_cancelled_rows_take_no_place_and_no_part_of_the_bound() -> None:
 
 
 def test_rows_run_beside_each_other_up_to_the_slots() -> None:
-    decoder, turns = ToyDecoder(), FairLock()
-    batcher = Scheduler(decoder, 3, turns=turns)
-    with turns:
-        asked = batcher.submit([row(n) for n in range(1, 8)], OPEN, GREEDY)
-        assert batcher.occupancy() == (0, 7)
+    decoder, lock = ToyDecoder(), FairLock()
+    scheduler = Scheduler(decoder, 3, lock=lock)
+    with lock:
+        asked = scheduler.submit([row(n) for n in range(1, 8)], OPEN, GREEDY)
+        assert occupancy(scheduler) == (0, 7)
     answers(asked)
     assert firsts(decoder) == [[1, 2, 3], [4, 5, 6], [7]]
 
@@ -393,50 +395,55 @@ MIXED = [
 ]
 
 
-def mixed(batcher: Scheduler, sampling: Sampling) -> list[TokenSequence]:
-    """Rows of all plans, of lengths that let them join and leave at many steps."""
+def mixed(scheduler: Scheduler, sampling: Sampling) -> list[TokenSequence]:
+    """Rows of all grammars, of lengths that let them join and leave at many steps."""
     return [
         asked
-        for n, plan in enumerate(MIXED * 3)
-        for asked in batcher.submit(
-            [row(n + 1, limit=7 + 5 * n % 23), row(n + 1, 7, limit=3 + n)], plan, sampling, job=n
+        for n, grammar in enumerate(MIXED * 3)
+        for asked in scheduler.submit(
+            [row(n + 1, limit=7 + 5 * n % 23), row(n + 1, 7, limit=3 + n)], grammar, sampling, job=n
         )
     ]
 
 
 @pytest.mark.parametrize("lag", [0, 1])
 @pytest.mark.parametrize("slots", [1, 3, 4, 16])
-def test_rows_of_many_plans_share_a_batch_and_each_keeps_to_its_own(slots: int, lag: int) -> None:
-    batcher = Scheduler(ToyDecoder(), slots)
-    batcher._lag = lag  # 1 is what a GPU has: tokens are read when the next ones are drawn
-    asked = mixed(batcher, GREEDY)
-    plans = [plan for plan in MIXED * 3 for _ in range(2)]
+def test_rows_of_many_grammars_share_a_batch_and_each_keeps_to_its_own(
+    slots: int, lag: int
+) -> None:
+    scheduler = Scheduler(ToyDecoder(), slots)
+    scheduler._lag = lag  # 1 is what a GPU has: tokens are read when the next ones are drawn
+    asked = mixed(scheduler, GREEDY)
+    grammars = [grammar for grammar in MIXED * 3 for _ in range(2)]
     wanted = [
         expected(
-            one.row.prompt,
-            one.row.limit if plan.end is not None else min(one.row.limit, len(plan.steps)),
-            plan.steps,
-            plan.end,
+            one.request.prompt,
+            one.request.limit
+            if grammar.end is not None
+            else min(one.request.limit, len(grammar.steps)),
+            grammar.steps,
+            grammar.end,
         )
-        for one, plan in zip(asked, plans, strict=True)
+        for one, grammar in zip(asked, grammars, strict=True)
     ]
     assert told(asked) == wanted
     assert [a.ended for a in answers(asked)] == [
-        len(tokens) < one.row.limit or (plan.end is None and len(tokens) == len(plan.steps))
-        for one, tokens, plan in zip(asked, wanted, plans, strict=True)
+        len(tokens) < one.request.limit
+        or (grammar.end is None and len(tokens) == len(grammar.steps))
+        for one, tokens, grammar in zip(asked, wanted, grammars, strict=True)
     ]
 
 
 @pytest.mark.parametrize("lag", [0, 1])
 def test_drawn_tokens_are_what_a_row_alone_draws(lag: int) -> None:
     how = Sampling(temperature=3.0, top_k=20, top_p=0.9, seed=11)
-    batcher = Scheduler(ToyDecoder(), 5)
-    batcher._lag = lag
-    asked = mixed(batcher, how)
-    plans = [plan for plan in MIXED * 3 for _ in range(2)]
+    scheduler = Scheduler(ToyDecoder(), 5)
+    scheduler._lag = lag
+    asked = mixed(scheduler, how)
+    grammars = [grammar for grammar in MIXED * 3 for _ in range(2)]
     alone = [
-        answer(ToyDecoder(), [one.row], plan, how)[0]
-        for one, plan in zip(asked, plans, strict=True)
+        answer(ToyDecoder(), [one.row], grammar, how)[0]
+        for one, grammar in zip(asked, grammars, strict=True)
     ]
     assert told(asked) == [list(a.tokens) for a in alone]
     assert [a.ended for a in answers(asked)] == [a.ended for a in alone]
@@ -444,15 +451,15 @@ def test_drawn_tokens_are_what_a_row_alone_draws(lag: int) -> None:
 
 def test_each_row_of_a_batch_has_its_own_sampling_seed_and_name() -> None:
     hot = Sampling(temperature=50.0, top_k=0, top_p=1.0, seed=1)
-    turns = FairLock()
-    batcher = Scheduler(ToyDecoder(), 8, turns=turns)
-    with turns:
+    lock = FairLock()
+    scheduler = Scheduler(ToyDecoder(), 8, lock=lock)
+    with lock:
         asked = [
-            *batcher.submit([row(1, limit=30)], OPEN, GREEDY, job=1),
-            *batcher.submit([row(1, limit=30)], OPEN, hot, job=2),
-            *batcher.submit([SequenceRequest((1,), "another", 30)], OPEN, hot, job=3),
-            *batcher.submit([row(1, limit=30)], OPEN, Sampling(50.0, 0, 1.0, seed=2), job=4),
-            *batcher.submit([row(1, limit=30)], OPEN, hot, job=5),
+            *scheduler.submit([row(1, limit=30)], OPEN, GREEDY, job=1),
+            *scheduler.submit([row(1, limit=30)], OPEN, hot, job=2),
+            *scheduler.submit([SequenceRequest((1,), "another", 30)], OPEN, hot, job=3),
+            *scheduler.submit([row(1, limit=30)], OPEN, Sampling(50.0, 0, 1.0, seed=2), job=4),
+            *scheduler.submit([row(1, limit=30)], OPEN, hot, job=5),
         ]
     greedy, first, named, seeded, again = told(asked)
     assert greedy == expected([1], 30)
@@ -469,10 +476,10 @@ def test_an_answer_has_the_rows_of_its_own_batch_in_order() -> None:
 # Ends and limits of a row.
 
 
-def test_the_end_is_not_drawn_before_the_plan_lets_it() -> None:
-    plan = Grammar((EVERYTHING - {7}, EVERYTHING - {7}, EVERYTHING), end=7)
-    (found,) = answer(ToyDecoder(), [row(7, limit=30)], plan, GREEDY)
-    assert list(found.tokens) == expected([7], 30, plan.steps, 7)
+def test_the_end_is_not_drawn_before_the_grammar_lets_it() -> None:
+    grammar = Grammar((EVERYTHING - {7}, EVERYTHING - {7}, EVERYTHING), end=7)
+    (found,) = answer(ToyDecoder(), [row(7, limit=30)], grammar, GREEDY)
+    assert list(found.tokens) == expected([7], 30, grammar.steps, 7)
     assert found.tokens[0] == 8  # the sum is 7, which is not to be said yet
     (found,) = answer(ToyDecoder(), [row(7)], Grammar((EVERYTHING,), end=7), GREEDY)
     assert found == Answer((), True, found.queue_seconds, 1.0)
@@ -490,9 +497,9 @@ def test_an_answer_of_a_fixed_length_is_whole_unless_its_limit_cuts_it(
 
 def test_an_answer_with_an_end_that_its_limit_cuts_is_not_whole() -> None:
     tokens = expected([1], 6)
-    plan = Grammar((EVERYTHING,), end=tokens[5])
+    grammar = Grammar((EVERYTHING,), end=tokens[5])
     assert tokens[5] not in tokens[:5]
-    cut, just, whole = answer(ToyDecoder(), [row(1, limit=n) for n in (4, 5, 6)], plan, GREEDY)
+    cut, just, whole = answer(ToyDecoder(), [row(1, limit=n) for n in (4, 5, 6)], grammar, GREEDY)
     assert (list(cut.tokens), cut.ended) == (tokens[:4], False)
     assert (list(just.tokens), just.ended) == (tokens[:5], False)
     assert (list(whole.tokens), whole.ended) == (tokens[:5], True)
@@ -500,8 +507,8 @@ def test_an_answer_with_an_end_that_its_limit_cuts_is_not_whole() -> None:
 
 def test_an_opening_longer_than_the_limit_is_cut() -> None:
     decoder = ToyDecoder()
-    plan = Grammar((frozenset({5}), frozenset({6}), frozenset({7}), EVERYTHING), end=9)
-    (asked,) = Scheduler(decoder, 1).submit([row(1, limit=2)], plan, GREEDY)
+    grammar = Grammar((frozenset({5}), frozenset({6}), frozenset({7}), EVERYTHING), end=9)
+    (asked,) = Scheduler(decoder, 1).submit([row(1, limit=2)], grammar, GREEDY)
     assert told([asked]) == [[5, 6]]
     assert not asked.ended
     assert decoder.batches == []
@@ -518,23 +525,23 @@ def test_a_row_whose_first_token_is_its_last_takes_no_step() -> None:
 def test_a_row_leaves_as_soon_as_its_end_is_read(lag: int, steps: int) -> None:
     decoder = ToyDecoder()
     tokens = expected([1], 6)
-    batcher = Scheduler(decoder, 1)
+    scheduler = Scheduler(decoder, 1)
     if lag:  # 0 is what a CPU has
-        batcher._lag = lag
-    asked = batcher.submit([row(1, limit=100)], Grammar((EVERYTHING,), end=tokens[5]), GREEDY)
+        scheduler._lag = lag
+    asked = scheduler.submit([row(1, limit=100)], Grammar((EVERYTHING,), end=tokens[5]), GREEDY)
     assert told(asked) == [tokens[:5]]
-    until(lambda: batcher.occupancy() == (0, 0))
+    until(lambda: occupancy(scheduler) == (0, 0))
     assert len(decoder.batches) == steps
 
 
 @pytest.mark.parametrize("lag", [0, 1])
-@pytest.mark.parametrize(("plan", "limit"), [(OPEN, 6), (Grammar((EVERYTHING,) * 6), 40)])
-def test_a_row_runs_no_step_past_its_limit(plan: Grammar, limit: int, lag: int) -> None:
+@pytest.mark.parametrize(("grammar", "limit"), [(OPEN, 6), (Grammar((EVERYTHING,) * 6), 40)])
+def test_a_row_runs_no_step_past_its_limit(grammar: Grammar, limit: int, lag: int) -> None:
     decoder = ToyDecoder()
-    batcher = Scheduler(decoder, 1)
-    batcher._lag = lag
-    assert told(batcher.submit([row(1, limit=limit)], plan, GREEDY)) == [expected([1], 6)]
-    until(lambda: batcher.occupancy() == (0, 0))
+    scheduler = Scheduler(decoder, 1)
+    scheduler._lag = lag
+    assert told(scheduler.submit([row(1, limit=limit)], grammar, GREEDY)) == [expected([1], 6)]
+    until(lambda: occupancy(scheduler) == (0, 0))
     assert len(decoder.batches) == 5
 
 
@@ -547,10 +554,10 @@ def test_tokens_are_read_while_the_row_runs(lag: int, read: int) -> None:
         asked_for.append(rows)
         steps.acquire(timeout=10)
 
-    batcher = Scheduler(ToyDecoder(step), 1)
+    scheduler = Scheduler(ToyDecoder(step), 1)
     if lag:
-        batcher._lag = lag
-    (asked,) = batcher.submit([row(1, limit=9)], OPEN, GREEDY)
+        scheduler._lag = lag
+    (asked,) = scheduler.submit([row(1, limit=9)], OPEN, GREEDY)
     until(lambda: len(asked_for) == 3)
     assert len(asked.tokens) == read  # of the prompt's and two steps'
     steps.release(100)
@@ -558,22 +565,22 @@ def test_tokens_are_read_while_the_row_runs(lag: int, read: int) -> None:
 
 
 def asking(end: int | None = None, limit: int = 10) -> TokenSequence:
-    """A row that no batcher knows."""
-    plan = Grammar((EVERYTHING,) * (1 if end is not None else 40), end=end)
-    return TokenSequence(row(1, limit=limit), GrammarRoute.of(plan), GREEDY, None)
+    """A row that no scheduler knows."""
+    grammar = Grammar((EVERYTHING,) * (1 if end is not None else 40), end=end)
+    return TokenSequence(row(1, limit=limit), CompiledGrammar.of(grammar), GREEDY, None)
 
 
 def test_tokens_drawn_after_the_end_are_not_taken() -> None:
     asked = asking(end=3)
     for token in (5, 6, 3, 7, 3):
-        asked.take(token)
+        asked.add(token)
     assert (asked.answer().tokens, asked.ended) == ((5, 6), True)
 
 
 def test_what_comes_after_an_answer_does_not_change_it() -> None:
     asked = asking(limit=2)
-    asked.take(5)
-    asked.take(6)
+    asked.add(5)
+    asked.add(6)
     asked.finish(JobCancelledError("the job was cancelled"))
     assert asked.answer().tokens == (5, 6)
     failed = asking()
@@ -589,8 +596,8 @@ def test_who_waits_for_some_tokens_is_told_at_the_last_of_them() -> None:
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(asked.wait, 2)
         time.sleep(0.02)  # so that it does wait
-        asked.take(5)
-        asked.take(6)
+        asked.add(5)
+        asked.add(6)
         try:
             tokens, done = waiting.result(5)
         finally:
@@ -604,13 +611,13 @@ def test_who_waits_is_told_of_an_end_before_the_tokens_it_waits_for() -> None:
         with ThreadPoolExecutor(1) as threads:
             waiting = threads.submit(asked.wait, 5)
             time.sleep(0.02)
-            asked.take(5)
+            asked.add(5)
             if last is None:
                 asked.finish(JobCancelledError("the job was cancelled"))
                 with pytest.raises(JobCancelledError):
                     waiting.result(5)
             else:
-                asked.take(last)
+                asked.add(last)
                 assert waiting.result(5) == ([5], True)
 
 
@@ -618,51 +625,51 @@ def test_who_waits_is_told_of_an_end_before_the_tokens_it_waits_for() -> None:
 
 
 def test_as_many_rows_wait_as_may() -> None:
-    turns = FairLock()
-    batcher = Scheduler(ToyDecoder(), 1, max_waiting=3, turns=turns)
-    with turns:
-        asked = batcher.submit([row(1), row(2)], OPEN, GREEDY, job=1)
-        asked += batcher.submit([row(3)], OPEN, GREEDY, job=2)
+    lock = FairLock()
+    scheduler = Scheduler(ToyDecoder(), 1, max_waiting=3, lock=lock)
+    with lock:
+        asked = scheduler.submit([row(1), row(2)], OPEN, GREEDY, job=1)
+        asked += scheduler.submit([row(3)], OPEN, GREEDY, job=2)
         with pytest.raises(BusyError, match="3 sentences wait"):
-            batcher.submit([row(4)], OPEN, GREEDY, job=3)
-        assert batcher.occupancy() == (0, 3)
+            scheduler.submit([row(4)], OPEN, GREEDY, job=3)
+        assert occupancy(scheduler) == (0, 3)
     assert told(asked) == [expected([n], 10) for n in (1, 2, 3)]
-    until(lambda: batcher.occupancy() == (0, 0))
-    assert told(batcher.submit([row(4)], OPEN, GREEDY, job=3)) == [expected([4], 10)]
+    until(lambda: occupancy(scheduler) == (0, 0))
+    assert told(scheduler.submit([row(4)], OPEN, GREEDY, job=3)) == [expected([4], 10)]
 
 
 def test_rows_that_were_given_up_wait_no_longer() -> None:
-    turns = FairLock()
-    batcher = Scheduler(ToyDecoder(), 1, max_waiting=2, turns=turns)
-    with turns:
-        gone, kept = batcher.submit([row(1), row(2)], OPEN, GREEDY)
-        batcher.cancel(gone)
-        assert batcher.occupancy() == (0, 1)
-        (after,) = batcher.submit([row(3)], OPEN, GREEDY)
+    lock = FairLock()
+    scheduler = Scheduler(ToyDecoder(), 1, max_waiting=2, lock=lock)
+    with lock:
+        gone, kept = scheduler.submit([row(1), row(2)], OPEN, GREEDY)
+        scheduler.cancel(gone)
+        assert occupancy(scheduler) == (0, 1)
+        (after,) = scheduler.submit([row(3)], OPEN, GREEDY)
     assert told([kept, after]) == [expected([2], 10), expected([3], 10)]
 
 
-def test_what_a_batcher_takes_where_nothing_is_said() -> None:
-    turns = FairLock()
-    batcher = Scheduler(ToyDecoder(), turns=turns)
-    assert (batcher.slots, batcher.positions) == (16, POSITIONS)
-    with turns:
-        asked = batcher.submit([row(1)] * 4096, OPEN, GREEDY)
+def test_what_a_scheduler_takes_where_nothing_is_said() -> None:
+    lock = FairLock()
+    scheduler = Scheduler(ToyDecoder(), lock=lock)
+    assert (scheduler.slots, scheduler.positions) == (16, POSITIONS)
+    with lock:
+        asked = scheduler.submit([row(1)] * 4096, OPEN, GREEDY)
         with pytest.raises(BusyError, match="4096"):
-            batcher.submit([row(1)], OPEN, GREEDY)
+            scheduler.submit([row(1)], OPEN, GREEDY)
         for one in asked:
-            batcher.cancel(one)
+            scheduler.cancel(one)
 
 
 def test_a_row_may_fill_its_positions_and_no_more() -> None:
-    batcher = Scheduler(ToyDecoder(), 1, positions=20)
-    assert told(batcher.submit([row(1, 2, limit=18)], OPEN, GREEDY)) == [expected([1, 2], 18)]
-    turns = FairLock()
-    batcher = Scheduler(ToyDecoder(), 1, positions=20, turns=turns)
-    with turns:
+    scheduler = Scheduler(ToyDecoder(), 1, positions=20)
+    assert told(scheduler.submit([row(1, 2, limit=18)], OPEN, GREEDY)) == [expected([1, 2], 18)]
+    lock = FairLock()
+    scheduler = Scheduler(ToyDecoder(), 1, positions=20, lock=lock)
+    with lock:
         with pytest.raises(SynthesisError, match=r"2 tokens and an answer of 19 .* 20 positions"):
-            batcher.submit([row(1), row(1, 2, limit=19)], OPEN, GREEDY)
-        assert batcher.occupancy() == (0, 0)  # not even the one that fits
+            scheduler.submit([row(1), row(1, 2, limit=19)], OPEN, GREEDY)
+        assert occupancy(scheduler) == (0, 0)  # not even the one that fits
 
 
 @pytest.mark.parametrize(("asked", "found"), [(None, 4096), (100, 100), (4096, 4096), (9000, 4096)])
@@ -672,10 +679,10 @@ def test_a_row_has_no_more_positions_than_the_model(asked: int | None, found: in
 
 def test_no_rows_have_no_answers_and_harm_nobody(held: tuple[ToyDecoder, threading.Event]) -> None:
     decoder, go = held
-    batcher = Scheduler(decoder, 2)
-    asked = batcher.submit([row(1)], OPEN, GREEDY, job=1)
+    scheduler = Scheduler(decoder, 2)
+    asked = scheduler.submit([row(1)], OPEN, GREEDY, job=1)
     until(lambda: decoder.prompts)
-    assert batcher.submit([], OPEN, GREEDY, job=2) == []
+    assert scheduler.submit([], OPEN, GREEDY, job=2) == []
     go.set()
     assert told(asked) == [expected([1], 10)]
 
@@ -687,13 +694,13 @@ def test_all_rows_of_a_cancelled_job_leave_and_their_neighbours_go_on(
     held: tuple[ToyDecoder, threading.Event],
 ) -> None:
     decoder, go = held
-    batcher = Scheduler(decoder, 4)
+    scheduler = Scheduler(decoder, 4)
     cancellation = Cancellation()
-    gone = batcher.submit(
+    gone = scheduler.submit(
         [row(1, limit=4000), row(2, limit=4000)], OPEN, GREEDY, job=1, cancellation=cancellation
     )
-    kept = batcher.submit([row(3, limit=30), row(4, limit=40)], OPEN, GREEDY, job=2)
-    until(lambda: sum(batcher.occupancy()) == 4)
+    kept = scheduler.submit([row(3, limit=30), row(4, limit=40)], OPEN, GREEDY, job=2)
+    until(lambda: sum(occupancy(scheduler)) == 4)
     cancellation.cancel()
     assert all(one.done for one in gone)
     go.set()
@@ -708,13 +715,13 @@ def test_a_cancelled_row_counts_no_more_for_its_jobs_share(
     held: tuple[ToyDecoder, threading.Event],
 ) -> None:
     decoder, go = held
-    batcher = Scheduler(decoder, 2)
-    first, second = batcher.submit([row(1, limit=50), row(2, limit=50)], OPEN, GREEDY, job="a")
+    scheduler = Scheduler(decoder, 2)
+    first, second = scheduler.submit([row(1, limit=50), row(2, limit=50)], OPEN, GREEDY, job="a")
     until(lambda: decoder.prompts)
-    more = batcher.submit([row(3), row(4)], OPEN, GREEDY, job="a")
-    more += batcher.submit([row(11), row(12)], OPEN, GREEDY, job="b")
-    batcher.cancel(first)
-    batcher.cancel(second)
+    more = scheduler.submit([row(3), row(4)], OPEN, GREEDY, job="a")
+    more += scheduler.submit([row(11), row(12)], OPEN, GREEDY, job="b")
+    scheduler.cancel(first)
+    scheduler.cancel(second)
     go.set()
     answers(more)
     assert firsts(decoder)[:2] == [[1, 2], [3, 11]]
@@ -728,16 +735,16 @@ def test_rows_that_are_given_up_at_any_step_harm_no_other(lag: int) -> None:
     def step(_rows: int) -> None:
         one = next(goes, None)
         if one is not None:
-            batcher.cancel(asked[one])
+            scheduler.cancel(asked[one])
 
-    turns = FairLock()
-    batcher = Scheduler(ToyDecoder(step), 4, turns=turns)
-    batcher._lag = lag
-    with turns:
-        asked += batcher.submit([row(n + 1, limit=2 + n % 7) for n in range(30)], OPEN, GREEDY)
+    lock = FairLock()
+    scheduler = Scheduler(ToyDecoder(step), 4, lock=lock)
+    scheduler._lag = lag
+    with lock:
+        asked += scheduler.submit([row(n + 1, limit=2 + n % 7) for n in range(30)], OPEN, GREEDY)
     kept = [one for n, one in enumerate(asked) if n % 3]
-    assert told(kept) == [expected(one.row.prompt, one.row.limit) for one in kept]
-    until(lambda: batcher.occupancy() == (0, 0))
+    assert told(kept) == [expected(one.request.prompt, one.request.limit) for one in kept]
+    until(lambda: occupancy(scheduler) == (0, 0))
     assert sum(one._error is not None for one in asked) > 5
 
 
@@ -746,12 +753,12 @@ def test_rows_that_are_given_up_at_any_step_harm_no_other(lag: int) -> None:
 
 def test_the_wait_for_a_place_is_measured(held: tuple[ToyDecoder, threading.Event]) -> None:
     decoder, go = held
-    batcher = Scheduler(decoder, 1)
+    scheduler = Scheduler(decoder, 1)
     begun = time.perf_counter()
-    (first,) = batcher.submit([row(1)], OPEN, GREEDY)
+    (first,) = scheduler.submit([row(1)], OPEN, GREEDY)
     until(lambda: decoder.prompts)
     running = time.perf_counter()
-    (second,) = batcher.submit([row(2)], OPEN, GREEDY)
+    (second,) = scheduler.submit([row(2)], OPEN, GREEDY)
     submitted = time.perf_counter()
     time.sleep(0.02)
     released = time.perf_counter()
@@ -771,21 +778,21 @@ def test_a_row_that_never_ran_waited_for_nothing_in_nobodys_company() -> None:
 def test_a_step_waits_for_its_turn_and_others_get_theirs_between_two() -> None:
     steps = threading.Semaphore(0)
     decoder = ToyDecoder(before_step=lambda _rows: steps.acquire(timeout=10) and None)
-    turns = FairLock()
-    batcher = Scheduler(decoder, 1, turns=turns)
-    with turns:
-        (asked,) = batcher.submit([row(1, limit=30)], OPEN, GREEDY)
+    lock = FairLock()
+    scheduler = Scheduler(decoder, 1, lock=lock)
+    with lock:
+        (asked,) = scheduler.submit([row(1, limit=30)], OPEN, GREEDY)
         time.sleep(0.02)
         assert decoder.prompts == []
     until(lambda: decoder.prompts)
 
     def codec() -> int:
-        with turns:
+        with lock:
             return len(asked.tokens)
 
     with ThreadPoolExecutor(1) as threads:
         other = threads.submit(codec)
-        until(lambda: turns._queue)
+        until(lambda: lock._queue)
         steps.release(1)
         try:
             assert other.result(5) == 2
@@ -796,13 +803,13 @@ def test_a_step_waits_for_its_turn_and_others_get_theirs_between_two() -> None:
 
 def test_what_was_prepared_is_not_made_again() -> None:
     decoder = ToyDecoder()
-    batcher = Scheduler(decoder, 2)
-    plan = Grammar((frozenset({5}), EVEN, EVERYTHING - {3}, EVERYTHING), end=3)
-    batcher.prepare(plan)
+    scheduler = Scheduler(decoder, 2)
+    grammar = Grammar((frozenset({5}), EVEN, EVERYTHING - {3}, EVERYTHING), end=3)
+    scheduler.prepare(grammar)
     assert len(decoder.heads) == len(set(decoder.heads)) == 3
     assert decoder.prompts == []
-    assert told(batcher.submit([row(1), row(2)], plan, GREEDY)) == [
-        expected([n], 10, plan.steps, 3) for n in (1, 2)
+    assert told(scheduler.submit([row(1), row(2)], grammar, GREEDY)) == [
+        expected([n], 10, grammar.steps, 3) for n in (1, 2)
     ]
     assert len(decoder.heads) == 3
 
@@ -830,7 +837,7 @@ def test_a_row_that_draws_otherwise_leaves_the_others_in_their_captured_steps(
     monkeypatch: pytest.MonkeyPatch, lag: int
 ) -> None:
     """A voice being designed, and a wide top_k, beside rows that speak; the GPU is a name here."""
-    monkeypatch.setattr(rows_module, "Graphs", Counting)
+    monkeypatch.setattr(rows_module, "CudaGraphs", Counting)
     speech = Grammar((EVEN, EVERYTHING - {3}, EVERYTHING), end=3)
     design = Grammar((frozenset({5}), EVEN, frozenset({8}), *(EVERYTHING - EVEN,) * 9))
     wide = Sampling(seed=8, top_k=0, top_p=1.0)
@@ -843,16 +850,16 @@ def test_a_row_that_draws_otherwise_leaves_the_others_in_their_captured_steps(
     seen = []
     for captured in (False, True):
         decoder = ToyDecoder()
-        batcher = Scheduler(decoder, 6)
+        scheduler = Scheduler(decoder, 6)
         if captured:
-            head = batcher._routes.keep(EVERYTHING, 3)
+            head = scheduler._heads.pin(EVERYTHING, 3)
             decoder.device = torch.device("cuda")
-            batcher._rows.capture(head)
+            scheduler._batch.capture(head)
             decoder.device = torch.device("cpu")
-            batcher._lag = lag
-        asked = [one for job in jobs for one in batcher.submit(*job, job=id(job))]
+            scheduler._lag = lag
+        asked = [one for job in jobs for one in scheduler.submit(*job, job=id(job))]
         seen.append(told(asked))
-        graphs = batcher._rows._graphs
+        graphs = scheduler._batch._graphs
     assert seen[0] == seen[1]
     assert isinstance(graphs, Counting)
     assert graphs.advances == len(decoder.batches) - 1  # but for the one before the capture
@@ -877,10 +884,10 @@ def test_the_steps_of_speech_are_those_that_were_captured(monkeypatch: pytest.Mo
         if next(short, False):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    batcher = Scheduler(ToyDecoder(step), 2)
-    plan = Grammar((EVEN, EVERYTHING - {3}, EVERYTHING), end=3)
-    batcher.prepare(plan)
-    told(batcher.submit([row(1), row(2)], plan, GREEDY))
+    scheduler = Scheduler(ToyDecoder(step), 2)
+    grammar = Grammar((EVEN, EVERYTHING - {3}, EVERYTHING), end=3)
+    scheduler.prepare(grammar)
+    told(scheduler.submit([row(1), row(2)], grammar, GREEDY))
     assert [slots for slots, _head in captured] == [2, 1]  # and again with what fits
     assert {id(head) for _slots, head in captured} == {id(head) for head, _most in asked}
     assert {most for _head, most in asked} == {NARROW}
@@ -892,10 +899,10 @@ def test_a_batch_has_one_thread_that_keeps_nobody_from_leaving(
 ) -> None:
     decoder, go = held
     before = set(threading.enumerate())
-    batcher = Scheduler(decoder, 4)
-    asked = [one for n in (1, 2, 3) for one in batcher.submit([row(n)], OPEN, GREEDY)]
+    scheduler = Scheduler(decoder, 4)
+    asked = [one for n in (1, 2, 3) for one in scheduler.submit([row(n)], OPEN, GREEDY)]
     threads = [t for t in threading.enumerate() if t not in before]
-    assert [(t.name, t.daemon) for t in threads] == [("batcher", True)]
+    assert [(t.name, t.daemon) for t in threads] == [("scheduler", True)]
     go.set()
     answers(asked)
 
@@ -910,14 +917,14 @@ def test_steps_keep_nothing_for_gradients() -> None:
 def test_a_row_that_comes_while_the_thread_lingers_runs_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    batcher = Scheduler(ToyDecoder(), 1)
+    scheduler = Scheduler(ToyDecoder(), 1)
     monkeypatch.setattr(module, "LINGER", 20)
-    assert told(batcher.submit([row(1)], OPEN, GREEDY)) == [expected([1], 10)]
-    until(lambda: batcher.occupancy() == (0, 0))
-    thread = batcher._thread
+    assert told(scheduler.submit([row(1)], OPEN, GREEDY)) == [expected([1], 10)]
+    until(lambda: occupancy(scheduler) == (0, 0))
+    thread = scheduler._thread
     time.sleep(0.02)  # so that it lingers
     monkeypatch.setattr(module, "LINGER", 0)
-    (asked,) = batcher.submit([row(2)], OPEN, GREEDY)
+    (asked,) = scheduler.submit([row(2)], OPEN, GREEDY)
     until(lambda: asked.done, 5)
     assert thread is not None
     thread.join(5)
@@ -925,22 +932,22 @@ def test_a_row_that_comes_while_the_thread_lingers_runs_at_once(
 
 
 @pytest.mark.parametrize(
-    ("lengths", "groups"),
-    [
-        ([8] * 6, [5, 1]),  # 5 x 8 = 40, all that may be padded
-        ([8, 8, 20, 1], [2, 2]),  # 3 x 20 would be too many, 2 x 20 are not
-        ([50, 1], [1, 1]),  # always one
-        ([1, 30, 5], [1, 1, 1]),
-    ],
+    ("budget", "groups"), [(PrefillBudget(29), [2, 2]), (PrefillBudget(40, padded=True), [2, 2])]
 )
-def test_on_a_gpu_the_padding_counts_for_the_bound_on_prompts(
-    monkeypatch: pytest.MonkeyPatch, lengths: list[int], groups: list[int]
-) -> None:
-    """A long reference must not make a thousand short prompts as long."""
-    monkeypatch.setattr(module, "PREFILL_PADDED", 40)
+def test_prompts_are_read_by_the_budget(budget: PrefillBudget, groups: list[int]) -> None:
     decoder = ToyDecoder()
-    batcher = Scheduler(decoder, 8)
-    batcher._on_gpu = True
-    rows = [row(*range(1, length + 1), limit=30) for length in lengths]
-    told(batcher.submit(rows, OPEN, GREEDY))
+    scheduler = Scheduler(decoder, 8)
+    scheduler._waiting._budget = budget
+    rows = [row(*range(1, length + 1), limit=30) for length in (8, 8, 20, 1)]
+    told(scheduler.submit(rows, OPEN, GREEDY))
     assert [len(prompts) for prompts in decoder.prompts] == groups
+
+
+def test_a_gpu_has_another_budget_than_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU is a name here."""
+    monkeypatch.setattr(module, "stream_on", lambda _device, _priority: None)
+    decoder = ToyDecoder()
+    assert Scheduler(decoder)._waiting._budget == PrefillBudget(1024)
+    decoder.device = torch.device("cuda")
+    monkeypatch.setattr(module, "DeviceBatch", lambda *_given: None)
+    assert Scheduler(decoder)._waiting._budget == PrefillBudget(8192, padded=True)

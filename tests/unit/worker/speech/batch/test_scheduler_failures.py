@@ -10,23 +10,25 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from tests.support.events import events
+from tests.support.scheduling import occupancy
 from tests.support.toy_decoder import EVERYTHING, SumCache, ToyDecoder, expected
 from tests.support.waiting import until
 from worker.errors import MemoryShortError
 from worker.logs import log
-from worker.speech.batch import scheduler as module
 from worker.speech.batch import sequence
+from worker.speech.batch.admission import PrefillBudget
 from worker.speech.batch.device_batch import DeviceBatch
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Scheduler
 from worker.speech.batch.sequence import SequenceRequest, TokenSequence
-from worker.speech.device import PLENTY
+from worker.speech.device_errors import PLENTY
 from worker.speech.fair_lock import FairLock
 from worker.speech.grammar import Grammar
 
 OPEN = Grammar((EVERYTHING,) * 4000)  # as long as the row's limit lets it be
 GREEDY = Sampling(temperature=0)
-ALONE = "MemoryShortError: the memory does not suffice for a sentence, even alone; use shorter ones"
+ALONE = "MemoryShortError: not enough memory for a sentence, even alone; use shorter sentences"
 
 
 def row(*prompt: int, limit: int = 10) -> SequenceRequest:
@@ -63,18 +65,31 @@ class Small:
 
 def test_where_memory_is_short_the_batch_is_halved_and_nothing_is_lost() -> None:
     decoder = ToyDecoder(before_step=Small(3))
-    batcher = Scheduler(decoder, 16)
+    scheduler = Scheduler(decoder, 16)
     rows = [row(n, limit=20 + n) for n in range(1, 21)]
-    assert told(batcher.submit(rows, OPEN, GREEDY)) == [expected(r.prompt, r.limit) for r in rows]
-    assert batcher.slots == 2
+    assert told(scheduler.submit(rows, OPEN, GREEDY)) == [expected(r.prompt, r.limit) for r in rows]
+    assert scheduler.slots == 2
     assert max(decoder.batches) <= 2
+
+
+def test_each_halving_is_an_event_and_so_is_the_sentence_that_has_no_half(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked = Scheduler(ToyDecoder(before_step=Small(0)), 4).submit([row(1)], OPEN, GREEDY)
+    assert failures(asked) == [ALONE]
+    short = {"error": "CUDA out of memory"}
+    assert events(caplog) == [
+        ("WARNING", "batch halved", {"slots": 2} | short),
+        ("WARNING", "batch halved", {"slots": 1} | short),
+        ("WARNING", "out of memory", {"what": "a sentence, alone"} | short),
+    ]
 
 
 def test_memory_that_runs_short_later_costs_no_token() -> None:
     small = Small(8)
     decoder = ToyDecoder(before_step=small)
-    batcher = Scheduler(decoder, 8)
-    seen: list[TokenSequence] = batcher.submit(
+    scheduler = Scheduler(decoder, 8)
+    seen: list[TokenSequence] = scheduler.submit(
         [row(n, limit=300) for n in range(1, 9)], OPEN, Sampling(seed=4)
     )
     seen[0].wait(50)
@@ -88,12 +103,12 @@ def test_memory_that_runs_short_later_costs_no_token() -> None:
 
 def test_a_row_that_does_not_fit_alone_is_an_error_and_the_next_one_runs() -> None:
     small = Small(0)
-    batcher = Scheduler(ToyDecoder(before_step=small), 4)
-    (asked,) = batcher.submit([row(1)], OPEN, GREEDY)
-    with pytest.raises(MemoryShortError, match="even alone; use shorter ones"):
+    scheduler = Scheduler(ToyDecoder(before_step=small), 4)
+    (asked,) = scheduler.submit([row(1)], OPEN, GREEDY)
+    with pytest.raises(MemoryShortError, match="even alone; use shorter sentences"):
         asked.answer()
     small.rows = 4
-    (after,) = batcher.submit([row(2)], OPEN, GREEDY)
+    (after,) = scheduler.submit([row(2)], OPEN, GREEDY)
     assert list(after.answer().tokens) == expected([2], 10)
 
 
@@ -111,18 +126,18 @@ class FailsAt:
 
 
 def test_rows_that_fit_one_at_a_time_are_all_answered() -> None:
-    batcher = Scheduler(ToyDecoder(before_step=Small(1)), 2)
-    asked = batcher.submit([row(1), row(2), row(3)], OPEN, GREEDY)
+    scheduler = Scheduler(ToyDecoder(before_step=Small(1)), 2)
+    asked = scheduler.submit([row(1), row(2), row(3)], OPEN, GREEDY)
     assert told(asked) == [expected([n], 10) for n in (1, 2, 3)]
-    assert batcher.slots == 1
+    assert scheduler.slots == 1
 
 
 def test_of_one_place_only_the_row_that_had_it_fails() -> None:
-    batcher = Scheduler(ToyDecoder(before_step=FailsAt(3)), 1)
-    first, second = batcher.submit([row(1), row(2)], OPEN, GREEDY)
+    scheduler = Scheduler(ToyDecoder(before_step=FailsAt(3)), 1)
+    first, second = scheduler.submit([row(1), row(2)], OPEN, GREEDY)
     assert failures([first]) == [ALONE]
     assert told([second]) == [expected([2], 10)]
-    assert batcher.slots == 1
+    assert scheduler.slots == 1
 
 
 @pytest.mark.parametrize(
@@ -136,10 +151,10 @@ def test_of_one_place_only_the_row_that_had_it_fails() -> None:
     ],
 )
 def test_all_ways_of_being_short_of_memory_halve_the_batch(error: Exception) -> None:
-    batcher = Scheduler(ToyDecoder(before_step=FailsAt(2, error)), 4)
-    asked = batcher.submit([row(1), row(2)], OPEN, GREEDY)
+    scheduler = Scheduler(ToyDecoder(before_step=FailsAt(2, error)), 4)
+    asked = scheduler.submit([row(1), row(2)], OPEN, GREEDY)
     assert told(asked) == [expected([1], 10), expected([2], 10)]
-    assert batcher.slots == 2
+    assert scheduler.slots == 2
 
 
 DOUBTFUL = RuntimeError("GET was unable to find an engine to execute this computation")
@@ -165,17 +180,17 @@ def test_what_only_sounds_like_short_memory_ends_a_worker_that_has_plenty(
     def step(_rows: int) -> None:
         raise DOUBTFUL
 
-    batcher = Scheduler(ToyDecoder(before_step=step), 2)
-    asked = batcher.submit([row(1)], OPEN, GREEDY)
+    scheduler = Scheduler(ToyDecoder(before_step=step), 2)
+    asked = scheduler.submit([row(1)], OPEN, GREEDY)
     assert failures(asked) == [words]
-    assert batcher.slots == 1  # less was tried before
+    assert scheduler.slots == 1  # less was tried before
 
 
 def test_a_true_want_of_memory_never_breaks_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the time that it is asked for, others may have given theirs back."""
     has_memory(monkeypatch, 80 << 30)
-    batcher = Scheduler(ToyDecoder(before_step=Small(0)), 1)
-    assert failures(batcher.submit([row(1)], OPEN, GREEDY)) == [ALONE]
+    scheduler = Scheduler(ToyDecoder(before_step=Small(0)), 1)
+    assert failures(scheduler.submit([row(1)], OPEN, GREEDY)) == [ALONE]
 
 
 def has_memory(monkeypatch: pytest.MonkeyPatch, free: int | Exception | None) -> None:
@@ -208,18 +223,18 @@ class NoRoom(ToyDecoder):
 
 def test_where_half_a_cache_does_not_fit_either_a_quarter_is_tried() -> None:
     decoder = NoRoom(2)
-    batcher = Scheduler(decoder, 8)
-    asked = batcher.submit([row(1), row(2), row(3)], OPEN, GREEDY)
+    scheduler = Scheduler(decoder, 8)
+    asked = scheduler.submit([row(1), row(2), row(3)], OPEN, GREEDY)
     assert told(asked) == [expected([n], 10) for n in (1, 2, 3)]
     assert decoder.caches == [8, 4, 2]
 
 
 def test_where_no_cache_fits_the_rows_fail_and_later_ones_are_answered() -> None:
     decoder = NoRoom(2, 3)
-    batcher = Scheduler(decoder, 2)
-    asked = batcher.submit([row(1), row(2)], OPEN, GREEDY)
+    scheduler = Scheduler(decoder, 2)
+    asked = scheduler.submit([row(1), row(2)], OPEN, GREEDY)
     assert failures(asked) == [ALONE] * 2
-    assert told(batcher.submit([row(3)], OPEN, GREEDY)) == [expected([3], 10)]
+    assert told(scheduler.submit([row(3)], OPEN, GREEDY)) == [expected([3], 10)]
     assert decoder.caches == [2, 1, 1, 1]
 
 
@@ -227,36 +242,36 @@ OPENED = Grammar((frozenset({5}), frozenset({6}), EVERYTHING - {3}, EVERYTHING),
 
 
 @pytest.mark.parametrize("lag", [0, 1])
-@pytest.mark.parametrize("plan", [OPEN, OPENED])
+@pytest.mark.parametrize("grammar", [OPEN, OPENED])
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 7])
 def test_after_a_shrink_each_row_goes_on_from_its_tokens(
-    plan: Grammar, number: int, lag: int
+    grammar: Grammar, number: int, lag: int
 ) -> None:
     how = Sampling(temperature=3.0, seed=4)
     rows = [row(n, limit=3 + n) for n in range(1, 7)]
-    whole = told(Scheduler(ToyDecoder(), 4).submit(rows, plan, how))
-    batcher = Scheduler(ToyDecoder(before_step=FailsAt(number)), 4)
-    batcher._lag = lag  # 1 is what a GPU has: tokens are read when the next ones are drawn
-    batcher.prepare(plan)
-    assert told(batcher.submit(rows, plan, how)) == whole
-    assert batcher.slots == 2
+    whole = told(Scheduler(ToyDecoder(), 4).submit(rows, grammar, how))
+    scheduler = Scheduler(ToyDecoder(before_step=FailsAt(number)), 4)
+    scheduler._lag = lag  # 1 is what a GPU has: tokens are read when the next ones are drawn
+    scheduler.prepare(grammar)
+    assert told(scheduler.submit(rows, grammar, how)) == whole
+    assert scheduler.slots == 2
 
 
 @pytest.mark.parametrize("lag", [0, 1])
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_prompts_that_do_not_fit_are_read_again(number: int, lag: int) -> None:
-    batcher = Scheduler(ToyDecoder(before_prefill=FailsAt(number)), 4)
-    batcher._lag = lag
+    scheduler = Scheduler(ToyDecoder(before_prefill=FailsAt(number)), 4)
+    scheduler._lag = lag
     rows = [row(n, limit=3 + n) for n in range(1, 10)]
-    assert told(batcher.submit(rows, OPEN, GREEDY)) == [expected(r.prompt, r.limit) for r in rows]
-    assert batcher.slots == 2
+    assert told(scheduler.submit(rows, OPEN, GREEDY)) == [expected(r.prompt, r.limit) for r in rows]
+    assert scheduler.slots == 2
 
 
 def test_rows_that_lost_their_place_come_before_those_that_wait() -> None:
-    decoder, turns = ToyDecoder(before_step=FailsAt(3)), FairLock()
-    batcher = Scheduler(decoder, 4, turns=turns)
-    with turns:
-        asked = batcher.submit([row(n) for n in range(1, 7)], OPEN, GREEDY)
+    decoder, lock = ToyDecoder(before_step=FailsAt(3)), FairLock()
+    scheduler = Scheduler(decoder, 4, lock=lock)
+    with lock:
+        asked = scheduler.submit([row(n) for n in range(1, 7)], OPEN, GREEDY)
     assert told(asked) == [expected([n], 10) for n in range(1, 7)]
     spoken = [(n, *expected([n], 3)) for n in range(1, 5)]
     assert decoder.prompts == [
@@ -268,24 +283,25 @@ def test_rows_that_lost_their_place_come_before_those_that_wait() -> None:
 
 
 def test_jobs_that_were_running_come_before_those_that_were_not() -> None:
-    decoder, turns = ToyDecoder(before_step=FailsAt(3)), FairLock()
-    batcher = Scheduler(decoder, 4, turns=turns)
-    with turns:
-        asked = batcher.submit([row(1), row(2)], OPEN, GREEDY, job="a")
-        asked += batcher.submit([row(11), row(12)], OPEN, GREEDY, job="b")
+    decoder, lock = ToyDecoder(before_step=FailsAt(3)), FairLock()
+    scheduler = Scheduler(decoder, 4, lock=lock)
+    with lock:
+        asked = scheduler.submit([row(1), row(2)], OPEN, GREEDY, job="a")
+        asked += scheduler.submit([row(11), row(12)], OPEN, GREEDY, job="b")
     until(lambda: decoder.prompts)
-    with turns:
-        asked += batcher.submit([row(21)], OPEN, GREEDY, job="c")
-        asked += batcher.submit([row(31)], OPEN, GREEDY, job="d")
+    with lock:
+        asked += scheduler.submit([row(21)], OPEN, GREEDY, job="c")
+        asked += scheduler.submit([row(31)], OPEN, GREEDY, job="d")
     told(asked)
     again = next(p for p in decoder.prompts[1:] if len(p[0]) > 1)
     assert sorted(prompt[0] for prompt in again) == [1, 11]
 
 
-def test_what_was_spoken_counts_for_the_bound_on_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PREFILL", 20)
+def test_what_was_spoken_counts_for_the_bound_on_prompts() -> None:
     decoder = ToyDecoder(before_step=FailsAt(15))
-    asked = Scheduler(decoder, 4).submit([row(n, limit=40) for n in range(1, 5)], OPEN, GREEDY)
+    scheduler = Scheduler(decoder, 4)
+    scheduler._waiting._budget = PrefillBudget(20)
+    asked = scheduler.submit([row(n, limit=40) for n in range(1, 5)], OPEN, GREEDY)
     assert told(asked) == [expected([n], 40) for n in range(1, 5)]
     assert [len(prompts) for prompts in decoder.prompts[:3]] == [4, 1, 1]
     assert {len(prompt) for prompts in decoder.prompts[1:] for prompt in prompts} == {16}
@@ -340,32 +356,32 @@ def test_the_memory_that_was_too_much_is_free_before_the_next_is_asked_for(
     assert decoder.kept == [0, 0, 0]  # at 8, 4 and 2 slots
 
 
-@pytest.mark.parametrize("turns", [None, FairLock()])
+@pytest.mark.parametrize("lock", [None, FairLock()])
 def test_a_broken_device_fails_all_rows_in_words_and_the_next_ones_run(
-    turns: FairLock | None,
+    lock: FairLock | None,
 ) -> None:
     error = RuntimeError("CUDA error: an illegal memory access was encountered")
-    batcher = Scheduler(ToyDecoder(before_step=FailsAt(2, error)), 2, turns=turns)
-    asked = batcher.submit([row(n) for n in range(1, 4)], OPEN, GREEDY, job="a")
-    asked += batcher.submit([row(n) for n in range(4, 6)], OPEN, GREEDY, job="b")
+    scheduler = Scheduler(ToyDecoder(before_step=FailsAt(2, error)), 2, lock=lock)
+    asked = scheduler.submit([row(n) for n in range(1, 4)], OPEN, GREEDY, job="a")
+    asked += scheduler.submit([row(n) for n in range(4, 6)], OPEN, GREEDY, job="b")
     words = "DeviceError: the GPU failed; the worker starts anew"
     assert failures(asked[:3]) == [words] * 3
-    until(lambda: batcher.occupancy() == (0, 0))
-    assert batcher.slots == 2
-    assert told(batcher.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]
+    until(lambda: occupancy(scheduler) == (0, 0))
+    assert scheduler.slots == 2
+    assert told(scheduler.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]
 
 
 @pytest.mark.parametrize(
     "error", [ValueError("CUDA, but odd"), RuntimeError("shapes do not fit"), KeyError("x")]
 )
 def test_any_other_failure_is_told_as_it_is(error: Exception) -> None:
-    turns = FairLock()
-    batcher = Scheduler(ToyDecoder(before_step=FailsAt(2, error)), 1, turns=turns)
-    with turns:
-        asked = batcher.submit([row(1), row(2)], OPEN, GREEDY, job="a")
-        asked += batcher.submit([row(3)], OPEN, GREEDY, job="b")
+    lock = FairLock()
+    scheduler = Scheduler(ToyDecoder(before_step=FailsAt(2, error)), 1, lock=lock)
+    with lock:
+        asked = scheduler.submit([row(1), row(2)], OPEN, GREEDY, job="a")
+        asked += scheduler.submit([row(3)], OPEN, GREEDY, job="b")
     assert failures(asked) == [f"{type(error).__name__}: {error}"] * 3
-    assert told(batcher.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]
+    assert told(scheduler.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]
 
 
 def test_where_prompts_cannot_be_read_those_that_run_and_join_and_wait_all_fail() -> None:
@@ -374,30 +390,30 @@ def test_where_prompts_cannot_be_read_those_that_run_and_join_and_wait_all_fail(
         before_step=lambda _rows: go.wait(10) and None,
         before_prefill=FailsAt(2, RuntimeError("odd")),
     )
-    batcher = Scheduler(decoder, 2)
-    asked = batcher.submit([row(1, limit=100)], OPEN, GREEDY)
+    scheduler = Scheduler(decoder, 2)
+    asked = scheduler.submit([row(1, limit=100)], OPEN, GREEDY)
     until(lambda: decoder.prompts)
-    asked += batcher.submit([row(2), row(3)], OPEN, GREEDY)
+    asked += scheduler.submit([row(2), row(3)], OPEN, GREEDY)
     go.set()
     assert failures(asked) == ["RuntimeError: odd"] * 3
-    assert told(batcher.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]
+    assert told(scheduler.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]
 
 
 # On a GPU a row has left before its last token is read.
 
 
 def test_a_row_that_has_left_is_answered_though_memory_runs_short() -> None:
-    batcher = Scheduler(ToyDecoder(before_step=FailsAt(3)), 2)
-    batcher._lag = 1
-    asked = batcher.submit([row(1, limit=3), row(2, limit=30)], OPEN, GREEDY)
+    scheduler = Scheduler(ToyDecoder(before_step=FailsAt(3)), 2)
+    scheduler._lag = 1
+    asked = scheduler.submit([row(1, limit=3), row(2, limit=30)], OPEN, GREEDY)
     assert told(asked) == [expected([1], 3), expected([2], 30)]
 
 
 def test_a_row_that_has_left_fails_with_the_device() -> None:
     error = RuntimeError("CUDA error: an illegal memory access was encountered")
-    batcher = Scheduler(ToyDecoder(before_step=FailsAt(3, error)), 2)
-    batcher._lag = 1
-    asked = batcher.submit([row(1, limit=3), row(2, limit=30)], OPEN, GREEDY)
+    scheduler = Scheduler(ToyDecoder(before_step=FailsAt(3, error)), 2)
+    scheduler._lag = 1
+    asked = scheduler.submit([row(1, limit=3), row(2, limit=30)], OPEN, GREEDY)
     assert failures(asked) == ["DeviceError: the GPU failed; the worker starts anew"] * 2
 
 
@@ -407,13 +423,13 @@ def test_a_row_that_has_left_fails_when_its_tokens_cannot_be_read(
     def broken(_drawn: object) -> list[int]:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    batcher = Scheduler(ToyDecoder(), 2)
-    batcher._lag = 1
+    scheduler = Scheduler(ToyDecoder(), 2)
+    scheduler._lag = 1
     with monkeypatch.context() as patched:
-        patched.setattr(sequence.Drawn, "read", broken)
-        asked = batcher.submit([row(1, limit=1), row(2, limit=30)], OPEN, GREEDY)
+        patched.setattr(sequence.DrawnTokens, "read", broken)
+        asked = scheduler.submit([row(1, limit=1), row(2, limit=30)], OPEN, GREEDY)
         assert failures(asked) == ["DeviceError: the GPU failed; the worker starts anew"] * 2
-    assert told(batcher.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]
+    assert told(scheduler.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]
 
 
 # Numbers that are none
@@ -452,22 +468,22 @@ class Poisoned(ToyDecoder):
 def test_a_row_without_numbers_fails_alone_and_nothing_of_it_stays(lag: int) -> None:
     """With a lag as on a GPU it is fed once more before anyone knows."""
     decoder = Poisoned()
-    batcher = Scheduler(decoder, 3)
-    batcher._lag = lag
-    before, bad, behind = batcher.submit([row(1), row(7), row(9)], OPEN, GREEDY)
+    scheduler = Scheduler(decoder, 3)
+    scheduler._lag = lag
+    before, bad, behind = scheduler.submit([row(1), row(7), row(9)], OPEN, GREEDY)
     assert failures([bad]) == [
         "SynthesisError: the model gave no numbers for a sentence (NaN); try another seed"
     ]
     assert told([before, behind]) == [expected([1], 10), expected([9], 10)]
     assert decoder.scrubbed >= 1
-    assert told(batcher.submit([row(3)], OPEN, GREEDY)) == [expected([3], 10)]
+    assert told(scheduler.submit([row(3)], OPEN, GREEDY)) == [expected([3], 10)]
 
 
 # A GPU's steps are captured at the start
 
 
 def test_where_the_steps_of_all_rows_cannot_be_captured_fewer_run(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tried: list[int] = []
 
@@ -477,11 +493,13 @@ def test_where_the_steps_of_all_rows_cannot_be_captured_fewer_run(
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(DeviceBatch, "capture", capture)
-    batcher = Scheduler(ToyDecoder(), 12)
-    batcher.prepare(OPEN)
+    scheduler = Scheduler(ToyDecoder(), 12)
+    scheduler.prepare(OPEN)
     assert tried == [12, 6, 3]
-    assert batcher.slots == 3
-    assert told(batcher.submit([row(1), row(2)], OPEN, GREEDY)) == [
+    assert scheduler.slots == 3
+    halved = [(name, fields["slots"]) for _level, name, fields in events(caplog)]
+    assert halved == [("batch halved", 6), ("batch halved", 3)]
+    assert told(scheduler.submit([row(1), row(2)], OPEN, GREEDY)) == [
         expected([n], 10) for n in (1, 2)
     ]
 
@@ -496,7 +514,7 @@ def test_a_start_that_cannot_be_is_told(
         raise error
 
     monkeypatch.setattr(DeviceBatch, "capture", capture)
-    batcher = Scheduler(ToyDecoder(), 2)
+    scheduler = Scheduler(ToyDecoder(), 2)
     with pytest.raises(type(error), match=str(error)):
-        batcher.prepare(OPEN)
-    assert batcher.slots == (1 if isinstance(error, torch.OutOfMemoryError) else 2)
+        scheduler.prepare(OPEN)
+    assert scheduler.slots == (1 if isinstance(error, torch.OutOfMemoryError) else 2)

@@ -16,9 +16,9 @@ from worker import cpu_info
 from worker.errors import SetupError, SynthesisError
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import codec as codec_module
-from worker.speech.codec.codec import PRENET_LENGTH, AudioParameters, Codec, _fill
+from worker.speech.codec.codec import AudioParameters, Codec, _fill
 from worker.speech.codec.cpu_vocoder import CpuVocoder
-from worker.speech.codec.speech_stream import FIRST_STEP, WAVE_LENGTH
+from worker.speech.codec.speech_stream import FIRST_STEP, PRENET_LENGTH, WAVE_LENGTH
 from worker.speech.codec.upstream import find_upstream
 from worker.speech.voice import CodecSizes
 
@@ -168,7 +168,7 @@ def test_a_token_that_is_none_of_the_codecs_is_refused_before_anything_runs(stra
     with pytest.raises(SynthesisError, match=f"semantic tokens below {CODES}"):
         stream.feed([*tokens(100), stray])
     assert toy.prenet.lengths == []
-    assert close(np.concatenate([stream.feed(tokens(50)), stream.end()]), tokens(50))
+    assert close(np.concatenate([stream.feed(tokens(50)), stream.feed((), last=True)]), tokens(50))
 
 
 def test_the_first_and_the_last_code_are_the_codecs() -> None:
@@ -191,7 +191,7 @@ def test_a_voice_of_another_codec_is_refused(voice: tuple[int, ...]) -> None:
 def test_a_stream_is_whole_in_any_pieces(length: int, piece: int) -> None:
     codes, stream = tokens(length), make().stream(VOICE)
     parts = [stream.feed(codes[i : i + piece]) for i in range(0, length, piece)]
-    assert close(np.concatenate([*parts, stream.end()]), codes)
+    assert close(np.concatenate([*parts, stream.feed((), last=True)]), codes)
 
 
 def test_pieces_come_after_the_look_ahead_and_each_is_twice_the_last_up_to_a_window() -> None:
@@ -214,17 +214,19 @@ def test_the_windows_do_not_depend_on_when_tokens_come(share: list[int]) -> None
     toy, codes, heard = Toy(), iter(tokens(400)), []
     stream = make(toy).stream(VOICE)
     heard += [stream.feed(list(islice(codes, count))) for count in share]
-    heard.append(stream.end())
+    heard.append(stream.feed((), last=True))
     plain = Toy()
     steadily = make(plain).stream(VOICE)
     expected = [steadily.feed([code]) for code in tokens(400)]
-    assert np.array_equal(np.concatenate(heard), np.concatenate([*expected, steadily.end()]))
+    assert np.array_equal(
+        np.concatenate(heard), np.concatenate([*expected, steadily.feed((), last=True)])
+    )
     assert toy.decoder.lengths == plain.decoder.lengths
 
 
 def test_a_stream_to_which_nothing_was_fed_ends_in_nothing() -> None:
     stream = make().stream(VOICE)
-    assert stream.end().shape == stream.feed([]).shape == (0,)
+    assert stream.feed((), last=True).shape == stream.feed([]).shape == (0,)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("no"), KeyboardInterrupt()])
@@ -240,9 +242,9 @@ def test_a_call_that_fails_has_done_nothing(error: BaseException) -> None:
         parts.append(stream.feed(codes[start:end]))
     toy.decoder.fails = error
     with pytest.raises(type(error)):
-        stream.end()
+        stream.feed((), last=True)
     toy.decoder.fails = None
-    assert close(np.concatenate([*parts, stream.end()]), codes)
+    assert close(np.concatenate([*parts, stream.feed((), last=True)]), codes)
 
 
 def test_sentences_side_by_side_are_each_their_own() -> None:
@@ -252,8 +254,8 @@ def test_sentences_side_by_side_are_each_their_own() -> None:
     for start in range(0, 120, 30):
         parts[0].append(first.feed(one[start : start + 30]))
         parts[1].append(second.feed(other[start : start + 30]))
-    assert close(np.concatenate([*parts[0], first.end()]), one)
-    assert close(np.concatenate([*parts[1], second.end()]), other)
+    assert close(np.concatenate([*parts[0], first.feed((), last=True)]), one)
+    assert close(np.concatenate([*parts[1], second.feed((), last=True)]), other)
 
 
 # Which kernels

@@ -13,8 +13,8 @@ import torch
 from worker.errors import SynthesisError
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.chunked_network import context_of
-from worker.speech.codec.codec import PRENET_LENGTH, Codec
-from worker.speech.codec.speech_stream import FIRST_STEP
+from worker.speech.codec.codec import Codec
+from worker.speech.codec.speech_stream import FIRST_STEP, PRENET_LENGTH
 from worker.speech.codec.upstream import find_upstream
 
 TOLERANCE = 1e-4  # of full scale
@@ -54,7 +54,9 @@ def test_windows_give_the_whole(codec: Codec, length: int) -> None:
 def test_a_stream_gives_the_whole(codec: Codec, length: int, piece: int) -> None:
     voice, codes = tokens(codec, length)
     stream = codec.stream(voice)
-    parts = [stream.feed(codes[i : i + piece]) for i in range(0, length, piece)] + [stream.end()]
+    parts = [stream.feed(codes[i : i + piece]) for i in range(0, length, piece)] + [
+        stream.feed((), last=True)
+    ]
     samples = np.concatenate(parts)
     assert samples.shape == (length * codec.audio.hop,)
     assert np.abs(samples - whole(codec, voice, codes)).max() < TOLERANCE

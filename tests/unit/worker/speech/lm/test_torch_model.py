@@ -324,9 +324,9 @@ def test_a_seed_says_the_same_whatever_top_k_a_neighbour_has(tiny_checkpoint: Pa
     mine = SequenceRequest((5, 6, 7, 8), "mine", 120)
     said = []
     for top_k in (50, 1, 63, 64, 65, 0):
-        batcher = Scheduler(lm, 2, 512)
-        (asked,) = batcher.submit([mine], everything, Sampling(seed=3))
-        batcher.submit(
+        scheduler = Scheduler(lm, 2, 512)
+        (asked,) = scheduler.submit([mine], everything, Sampling(seed=3))
+        scheduler.submit(
             [SequenceRequest((9, 9), "other", 150)], everything, Sampling(seed=4, top_k=top_k)
         )
         said.append(asked.answer().tokens)
