@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak test mutants coverage image-test test-s3 lint format faults hostile load lock lock-model parity-full bench gpu-check gpu-wheels llama demo-voice demo-eval docs lock-dev clean
+.PHONY: help install speak check test mutants coverage image-test test-s3 lint format faults hostile load lock lock-model parity-full bench gpu-check gpu-wheels llama demo-voice demo-eval docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -52,23 +52,15 @@ speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TE
 	@$(BIN)/python -m volume install --model demo
 	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(value TEXT))' SEED='$(SEED)' $(BIN)/python scripts/speak.py
 
-# In three runs side by side, for many tests wait for processes. What two of them print comes at the
-# end; `env` lets these hear Ctrl-C, to which the shell makes its background jobs deaf.
-SPEECH := tests/e2e tests/bench tests/platform/s3
-PARTS := tests/unit tests/parity
-PYTEST := env --default-signal=INT $(BIN)/python -m pytest
+# In two processes, for many tests wait for others. The tests of a file stay in one of them; what
+# both need they make once (tests/conftest.py). ONLY=tests/e2e tries some.
+PYTEST := $(BIN)/python -m pytest
+IN_TWO := -n 2 --no-loadscope-reorder
 test: $(STAMP) system  ## every test, against the real parts, on this machine alone
-	@mkdir -p .cache/tests
-	trap 'kill -INT $$(jobs -p) 2>/dev/null && wait' EXIT
-	trap 'exit 130' INT
-	$(PYTEST) $(SPEECH) &>.cache/tests/speech.log & speech=$$!
-	$(PYTEST) $(PARTS) &>.cache/tests/parts.log & parts=$$!
-	red=
-	$(PYTEST) $(foreach folder,$(SPEECH) $(PARTS),--ignore=$(folder)) || red="$$red others"
-	wait $$parts || red="$$red parts"
-	wait $$speech || red="$$red speech"
-	cat .cache/tests/parts.log .cache/tests/speech.log
-	[ -z "$$red" ] || { echo "red:$$red" >&2; exit 1; }
+	$(PYTEST) $(IN_TWO) $(ONLY)
+
+check: lint  ## lint, and the tests that start no process, compile and train nothing: at every edit
+	$(PYTEST) $(IN_TWO) tests/unit tests/parity -m 'not slow and not full_size'
 
 # Each fault against the unit tests that import its module. MUTANTS="volume batcher/NAME" tries some.
 mutants: $(STAMP)  ## faults put into the code on purpose: which ones no test sees; a table
@@ -82,19 +74,19 @@ coverage: $(STAMP) system  ## every test, and which branches none enters (docs/C
 	$(BIN)/python -m scripts.uncovered
 
 image-test: $(STAMP) system  ## the image: built twice from nothing, the same bytes, started (NIX.md)
-	$(BIN)/python -m pytest tests/nix -m 'image or not image' -s
+	$(PYTEST) tests/nix -m 'image or not image' -s
 
 # Two of the servers are Debian's. Its Swift is run by its Python: a module, where others are programs.
 test-s3: PROGRAMS += ceph-mon:ceph-mon ceph-osd:ceph-osd radosgw:radosgw ceph:ceph-common
 test-s3: DEBIAN_MODULES := swift:python3-swift
 test-s3: $(STAMP) system  ## the bucket on five S3 servers, Ceph's radosgw and OpenStack Swift among them
-	$(BIN)/python -m pytest tests/platform/s3 -m 's3_debian or not s3_debian' -rA
+	$(PYTEST) tests/platform/s3 -m 's3_debian or not s3_debian' -rA
 
 faults: $(STAMP)  ## the volume and the start under every fault: a hundred kills, 300 late starts
-	FAULTS=full $(BIN)/python -m pytest tests/platform/volume tests/platform/start -rA --durations=0
+	FULL=1 $(PYTEST) tests/platform/volume tests/platform/start -rA --durations=0
 
 hostile: $(STAMP)  ## hostile input in full: URLs, 1,000 audio files, 10,000 jobs, names, injections
-	HOSTILE=full $(BIN)/python -m pytest tests/platform/hostile tests/platform/disk -rA --durations=5
+	FULL=1 $(PYTEST) tests/platform/hostile tests/platform/disk -rA --durations=5
 
 load: $(STAMP)  ## 1,000 jobs on workers that are killed, beside a bucket that fails; prints a table
 	$(BIN)/python -m bench.endpoint_load --out docs/scaling/load.json
@@ -106,7 +98,7 @@ lock-model: $(STAMP)  ## lock MODEL=Spark-TTS-0.5B at REVISION=main of its hub, 
 	$(BIN)/python -m volume.pinning --model "$(MODEL)" --revision "$(or $(REVISION),main)"
 
 parity-full: $(STAMP)  ## parity with upstream on random weights of the published model's size
-	$(BIN)/python -m pytest tests/parity -m full_size -rP
+	$(PYTEST) tests/parity -m full_size -rP
 
 # llama.cpp, once `make llama` was run, is the third column. ONLY measures some cases anew.
 bench: $(STAMP)  ## ours beside upstream's own inference, on random full-size weights (ONLY=sentence,start)

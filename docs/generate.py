@@ -288,7 +288,6 @@ def _output_table(model: type[BaseModel]) -> str:
 def _error_rows() -> Iterator[tuple[str, ...]]:
     for error in _subclasses(WorkerError):
         what, _, advice = (inspect.getdoc(error) or "").partition("\n\n")
-        advice = " ".join(advice.split())
         yield f"`{error.code}`", what, advice
     yield "`internal_error`", "A fault of the worker's own.", "Report it, with the worker's log."
 
@@ -341,7 +340,12 @@ def _json(value: object) -> str:
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', BAR) for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """A text on one line, as a row of a table needs it, whatever line breaks it has in the code."""
+    return " ".join(text.split()).replace("|", BAR)
 
 
 def deploy() -> str:

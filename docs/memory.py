@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from volume.layout import MODEL_LOCK
+from worker.speech.device_checks import FREE_BYTES
 from worker.speech.engine import MOST_SLOTS, POSITIONS
 
 BEGIN = "<!-- Memory, written by `python -m docs.generate` from bench/bench.json. -->\n"
@@ -99,15 +100,17 @@ def _estimated() -> str:
         ),
         "",
         (
-            f"The worker gives half of the memory that the weights leave to keys and values, for "
-            f"{MOST_SLOTS} sentences at most:"
+            f"The worker gives half of the memory that the weights leave to keys and values, or "
+            f"less so that {FREE_BYTES >> 20:,} MiB stay, for {MOST_SLOTS} sentences at most:"
         ),
         "",
         "| GPU memory | sentences at once, estimated |",
         "| --- | --- |",
-        *(
-            f"| {card} GB | {min(MOST_SLOTS, int((card * 1e9 - fixed) // 2 // row))} |"
-            for card in CARDS
-        ),
+        *(f"| {card} GB | {_slots(int(card * 1e9) - fixed, row)} |" for card in CARDS),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _slots(free: int, row: int) -> int:
+    """Sentences at once, by the engine's own rule."""
+    return max(1, min(MOST_SLOTS, min(free // 2, free - FREE_BYTES) // row))

@@ -1,11 +1,4 @@
 # worker.speak with the user's arguments; what it wrote is played where there is a player for it.
-# The embedded model can only clone: it clones its own voice unless another is asked for.
-if [ "$SPARK_MODEL" = demo ]; then
-  case " $* " in
-    *" --voice"*) ;;
-    *) set -- "$@" --voice-from "$RUNPOD_VOLUME/SparkTTS-serverless/local/voices/demo.wav" ;;
-  esac
-fi
 "$python" -m worker.speak "$@"
 case " $* " in
   *" --out"*) exit ;; # a file was asked for, not to hear it

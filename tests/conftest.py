@@ -1,31 +1,35 @@
-"""What many tests share: models, engines, a volume, the judge; and nothing leaves the machine."""
+"""What many tests share: models, engines, a volume, the judge; and nothing leaves the machine.
+
+torch and the worker are imported by the fixtures that need them: tests without them start at once.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Read when torch is imported: threads that wait sleep, so that two runs side by side on few
-# cores do not slow each other down tenfold.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-import torch
-
-from tests.support.checkpoints import make_checkpoint
 from tests.support.loopback_only import sitecustomize  # noqa: F401 - guards this process
-from tests.support.random_checkpoint import FULL
+from tests.support.shared import Shared
+from tests.support.tiers import QuickWatch, is_slow, place
 from tests.support.worker_process import environment, run
-from worker import cpu_info
-from worker.speech.engine import Engine
-from worker.speech.native.lm import LmKernel
 
 if TYPE_CHECKING:  # the judge is in the development environment alone; unit tests run without it
     from faster_whisper import WhisperModel
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
+
+    from worker.speech.engine import Engine
+    from worker.speech.native.lm import LmKernel
+
+# Both are read when torch is imported. Threads that wait sleep, so that two runs side by side on
+# few cores do not slow each other down tenfold; and the arithmetic is the same on every machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["OMP_NUM_THREADS"] = "2"
 
 # A busy machine makes no test red.
 settings.register_profile(
@@ -38,31 +42,65 @@ DEMO = REPOSITORY / "volume" / "demo" / "checkpoint"
 DEMO_VOICE = REPOSITORY / "volume" / "demo" / "voices" / "demo.wav"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the quick tier quick."""
+    config.pluginmanager.register(QuickWatch())
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what is slow."""
+    if is_slow(item):
+        item.add_marker("slow")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Have the tests of a file, or of a folder whose servers they share, run by one process."""
+    from tests.support.in_two import Together
+
+    return Together(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those with the longest tests first."""
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> Iterator[None]:
-    """The same arithmetic on every machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+def _two_threads() -> None:
+    """The same arithmetic where torch was imported before this file was."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def made_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """What a session makes once, whatever the number of its processes."""
+    base = tmp_path_factory.getbasetemp()
+    return Shared((base.parent if hasattr(request.config, "workerinput") else base) / "shared")
 
 
 @pytest.fixture(scope="session")
 def demo_checkpoint() -> Path:
-    """The embedded checkpoint: it speaks, in cloning mode."""
+    """The embedded checkpoint: it speaks, cloned and in styles."""
     return DEMO
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_checkpoint(made_once: Shared) -> Path:
     """A tiny random checkpoint with every token: it babbles, in all modes."""
-    return make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+    from tests.support.checkpoints import make_checkpoint
+
+    return made_once.folder("tiny", make_checkpoint)
 
 
 @pytest.fixture(scope="session")
-def full_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def full_checkpoint(made_once: Shared) -> Path:
     """A random checkpoint of the published model's size: 4 GB."""
-    return make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "full", FULL)
+    from tests.support.checkpoints import make_checkpoint
+    from tests.support.random_checkpoint import FULL
+
+    return made_once.folder("full", lambda folder: make_checkpoint(folder, FULL))
 
 
 @pytest.fixture(
@@ -77,22 +115,28 @@ def checkpoint(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="session")
 def demo_engine(demo_checkpoint: Path) -> Engine:
     """The embedded checkpoint, loaded."""
+    from worker.speech.engine import Engine
+
     return Engine.load(demo_checkpoint, "float32", "cpu")
 
 
 @pytest.fixture(scope="session")
 def tiny_engine(tiny_checkpoint: Path) -> Engine:
     """The tiny random checkpoint, loaded."""
+    from worker.speech.engine import Engine
+
     return Engine.load(tiny_checkpoint, "float32", "cpu")
 
 
 @pytest.fixture(scope="session")
-def demo_volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_volume(made_once: Shared) -> Path:
     """A volume on which `python -m volume install --model demo` was run."""
-    volume = tmp_path_factory.mktemp("volume")
-    done = run("-m", "volume", "install", "--model", "demo", env=environment(volume))
-    assert done.returncode == 0, done.stderr
-    return volume
+
+    def install(volume: Path) -> None:
+        done = run("-m", "volume", "install", "--model", "demo", env=environment(volume))
+        assert done.returncode == 0, done.stderr
+
+    return made_once.folder("volume", install)
 
 
 @pytest.fixture(scope="session")
@@ -106,6 +150,9 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> WhisperModel:
 @pytest.fixture(scope="session")
 def kernel() -> LmKernel:
     """The kernel must be there where the CPU can run it: a lost compiler is a failure."""
+    from worker import cpu_info
+    from worker.speech.native.lm import LmKernel
+
     found = LmKernel.open()
     if found is None:
         lacking = {*LmKernel.interface.extensions} - cpu_info.flags()

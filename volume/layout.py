@@ -3,8 +3,8 @@
     /runpod-volume/SparkTTS-serverless/
       envs/<digest of the wheel lock>/site-packages/    installed once, never changed
       models/<name>@<revision>/                         as published, every file checked
-      models/<name>@<revision>/prepared-<recipe>/       what the worker loads
-      voices/<sha256 of audio>.safetensors              token cache
+      models/<name>@<revision>/prepared-<recipe>/       the same model in files that load faster
+      voices/<name>@<revision>/                         token cache of reference voices
       local/                                            results, where no bucket is set
       cache/                                            downloads under way, staged installs
       locks/                                            who is installing what
@@ -73,7 +73,7 @@ class Layout:
 
     @property
     def voices(self) -> Path:
-        """The cache of reference voices' tokens, by the sha256 of their audio."""
+        """The cache of reference voices' tokens, in a folder for each model."""
         return self.root / "voices"
 
     @property

@@ -106,7 +106,10 @@ def disk_failure(error: BaseException) -> StorageError | None:
 
 
 class NotFoundError(StorageError):
-    """Nothing is stored under that key."""
+    """Nothing is stored under that key.
+
+    Check the name; the operator should see that nothing deletes the file while it is needed.
+    """
 
     code = "not_found"
 

@@ -31,10 +31,14 @@ class Settings(BaseSettings):
     s3_bucket_name: str | None = Field(
         None, description="Bucket for results and voices. Without it, a local folder is used."
     )
-    aws_access_key_id: str | None = Field(None, description="Key of the bucket's user.")
-    aws_secret_access_key: SecretStr | None = Field(None, description="Its secret.")
+    aws_access_key_id: str | None = Field(
+        None, description="Id of the access key of the bucket's user."
+    )
+    aws_secret_access_key: SecretStr | None = Field(
+        None, description="Secret of the access key of the bucket's user."
+    )
     aws_session_token: SecretStr | None = Field(
-        None, description="Its session token, where the key is a temporary one."
+        None, description="Session token of the access key, where it is a temporary one."
     )
     aws_region: str | None = Field(None, description="Region of the bucket.")
     aws_endpoint_url: str | None = Field(
@@ -69,8 +73,9 @@ class Settings(BaseSettings):
     )
     spark_dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
-        description="Precision of the language model; auto: bfloat16 on a GPU that has it, int8 on "
-        "a CPU with AVX512-VNNI.",
+        description="Precision of the language model; auto: bfloat16 on a GPU; on a CPU int8 where "
+        "it has AVX512-VNNI and the kernel can be built, else bfloat16 where it computes in that, "
+        "else float32. int8 is for CPUs alone.",
     )
     whisperx_languages: str = Field(
         "en,zh",

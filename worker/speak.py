@@ -1,7 +1,8 @@
 """python -m worker.speak TEXT --out hello.wav: speech from the command line, without RunPod.
 
-The same pipeline as a job's. The fields of the API are options: multi_sentence_gap is
---multi-sentence-gap. Saved voices live in the bucket or local folder that the worker uses.
+The same pipeline as a job's. The fields of the API are options, under each of their names:
+multi_sentence_gap is --multi-sentence-gap. Saved voices live in the bucket or local folder that the
+worker uses.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, get_args
 
 from tqdm import tqdm
 
+from worker.api.field_types import names
 from worker.api.request import SpeechRequest, parse_request
 from worker.api.response import SpeechResponse
 from worker.audio.formats import CONTENT_TYPES, Format
@@ -66,13 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     for name, field in SpeechRequest.model_fields.items():
         if name in ELSEWHERE:
             continue
-        option = f"--{name.replace('_', '-')}"
+        options = [f"--{one.replace('_', '-')}" for one in names(name, field)]
         if field.annotation is bool:
             parser.add_argument(
-                option, action="store_true", default=None, help=field.description, dest=name
+                *options, action="store_true", default=None, help=field.description, dest=name
             )
         else:
-            parser.add_argument(option, help=field.description, dest=name)
+            parser.add_argument(*options, help=field.description, dest=name)
     return parser
 
 

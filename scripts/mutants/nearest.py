@@ -15,23 +15,29 @@ UNIT_TESTS = REPOSITORY / "tests" / "unit"
 def nearest(file: str) -> list[str]:
     """The unit test files that import a file's module: those named for it, then few imports first.
 
-    Paths are relative to the repository. What a package's `__init__` or a module of tests/support
-    imports counts as imported by the test. For a file that is no module (the C sources), the tests
-    of its package and of the modules that import this.
+    Paths are relative to the repository. What a module of tests/support imports counts as imported
+    by the test. Where no test imports the module, those count that import one which imports it. For
+    a file that is no module (the C sources), the tests of the modules beside it and of their users.
     """
     wanted = {_module(REPOSITORY / file)}
     if not file.endswith(".py"):
-        package = _module((REPOSITORY / file).parent / "__init__.py")
-        importers = {
-            _module(path)
-            for path in (REPOSITORY / "worker").rglob("*.py")
-            if package in _imports(path)
-        }
-        wanted = {package, *importers}
-    tests = [path for path in UNIT_TESTS.rglob("test_*.py") if wanted & imported(path)]
+        wanted = {_module(path) for path in (REPOSITORY / file).parent.glob("*.py")}
+        wanted |= _importers(wanted)
+    while not (tests := [p for p in UNIT_TESTS.rglob("test_*.py") if wanted & imported(p)]):
+        if not (more := _importers(wanted) - wanted):
+            return []
+        wanted |= more
     name = Path(file).stem.strip("_")
     tests.sort(key=lambda path: (name not in path.stem, len(imported(path)), path.name))
     return [str(path.relative_to(REPOSITORY)) for path in tests]
+
+
+def _importers(modules: set[str]) -> set[str]:
+    """The modules of the worker and the volume that import one of these."""
+    paths = (
+        path for package in ("worker", "volume") for path in (REPOSITORY / package).rglob("*.py")
+    )
+    return {_module(path) for path in paths if modules & _imports(path)}
 
 
 @cache

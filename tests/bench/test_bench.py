@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from bench import __main__ as bench
 from bench import accuracy, device, kernels
 from bench.__main__ import CASES
 from bench.device import step_bytes
@@ -27,6 +29,7 @@ from bench.report import ROWS, Bound, failures, included, look, table, verdict
 from bench.scale import TINY_SCALE
 from bench.sentences import sentences
 from bench.sides import Sides
+from tests.support.in_process import in_process
 from tests.support.worker_process import REPOSITORY, environment
 from worker.speech.codec.speech_stream import SpeechStream
 from worker.speech.engine import PIECE, Piece, Utterance
@@ -50,22 +53,28 @@ def test_the_kernels_are_timed_by_themselves(
     assert all(float(line.split(": ")[1].split()[0]) > 0 for line in lines)
 
 
-def test_the_benchmark_runs(tmp_path: Path) -> None:
+def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Material.make(tmp_path / "cache", TINY_SCALE)
     parts = [[name for name in CASES if name not in ELSEWHERE], list(ELSEWHERE)]
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "bench", "--sizes", "tiny", "--only", ",".join(part),
-             "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / part[0])],
-            env=compiling(environment(tmp_path)), cwd=REPOSITORY, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
+    env = compiling(environment(tmp_path))
+    here, elsewhere = (
+        ["--sizes", "tiny", "--only", ",".join(part), "--cache", str(tmp_path / "cache"),
+         "--out", str(tmp_path / part[0])]
         for part in parts
-    ]  # fmt: skip
-    for process in started:
+    )  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", *elsewhere],
+        env=env, cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        with in_process(env, "bench", *here):
+            assert bench.main() == 0
         out, log = process.communicate(timeout=300)
-        assert process.returncode == 0, log
-        assert out.startswith(("AMD", "Intel", "unknown")) or "threads" in out
+    finally:
+        process.kill()
+    assert process.returncode == 0, log
+    for printed in (capsys.readouterr().out, out):
+        assert re.search(r", \d+ threads, .+, torch 2", printed), printed
     files = [tmp_path / part[0] / "bench.json" for part in parts]
     results = json.loads(files[0].read_text()) | json.loads(files[1].read_text())
     assert set(CASES) <= set(results)

@@ -6,6 +6,7 @@ The sentences are the judge's own: none of them was trained on.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jiwer
@@ -26,6 +27,13 @@ from worker.speech.engine import Engine, Utterance
 from worker.speech.prompt import LEVELS
 from worker.speech.voice import Style, Voice
 from worker.timing.aligner import Aligner
+
+
+@pytest.fixture(scope="module")
+def demo_engine(demo_checkpoint: Path) -> Engine:
+    """The embedded checkpoint, on the kernels that a worker on a CPU takes."""
+    return Engine.load(demo_checkpoint, device="cpu")
+
 
 SAMPLING = Sampling(temperature=0.8, seed=7)  # the API's default
 SENTENCES = sections()["everyday"][:5] + sections()["questions"][:2]
@@ -80,47 +88,49 @@ def hertz(spoken: Sequence[Utterance]) -> float:
     return float(found[found > 0].mean())
 
 
+def spoken_in(engine: Engine, styles: Sequence[Style]) -> list[list[Utterance]]:
+    """The sentences in a voice of each style: jobs at once, which share the engine's batch."""
+
+    def speak(style: Style) -> list[Utterance]:
+        voice = engine.design(style, "Good morning.", SAMPLING).voice
+        return list(engine.speak(SENTENCES, voice, SAMPLING))
+
+    with ThreadPoolExecutor(len(styles)) as jobs:
+        return list(jobs.map(speak, styles))
+
+
 @pytest.mark.parametrize("gender", ["female", "male"])
 def test_levels_of_pitch_and_speed_are_in_order(demo_engine: Engine, gender: str) -> None:
-    pitches, lengths = [], []
-    for level in LEVELS:
-        high = designed(demo_engine, gender=gender, pitch=level)
-        pitches.append(hertz(demo_engine.speak(SENTENCES, high, SAMPLING)))
-        fast = designed(demo_engine, gender=gender, speed=level)
-        spoken = demo_engine.speak(SENTENCES, fast, SAMPLING)
-        lengths.append([len(one.semantic_tokens) for one in spoken])
+    styles = [Style(gender=gender, pitch=level) for level in LEVELS]
+    styles += [Style(gender=gender, speed=level) for level in LEVELS]
+    spoken = spoken_in(demo_engine, styles)
+    pitches = [hertz(voice) for voice in spoken[: len(LEVELS)]]
+    lengths = [[len(one.semantic_tokens) for one in voice] for voice in spoken[len(LEVELS) :]]
     print(gender, pitches, lengths)
     assert (np.diff(pitches) > 0).all()
     assert (np.diff(np.sum(lengths, 1)) < 0).all()
     assert (np.diff(lengths, axis=0) < 0).mean() >= 0.95  # each sentence by itself
 
 
-def valued(engine: Engine, **values: int) -> list[Utterance]:
-    """The sentences in a voice of these values, in words of the API."""
-    voice = engine.design(Style(gender="female", **values), "Good morning.", SAMPLING).voice
-    return list(engine.speak(SENTENCES, voice, SAMPLING))
-
-
 def test_a_speed_value_is_obeyed(demo_engine: Engine) -> None:
+    styles = [Style(gender="female", speed_value=value) for value in range(2, 9)]
     lengths = [
-        sum(len(one.semantic_tokens) for one in valued(demo_engine, speed_value=value))
-        for value in range(2, 9)
+        sum(len(one.semantic_tokens) for one in voice) for voice in spoken_in(demo_engine, styles)
     ]
     print(lengths)
     assert (np.diff(lengths) < 0).all()
 
 
 def test_a_pitch_value_is_obeyed(demo_engine: Engine) -> None:
-    for asked in (150, 190, 240, 300):
-        heard = hertz(valued(demo_engine, pitch_value=mel(asked)))
+    values = (150, 190, 240, 300)
+    styles = [Style(gender="female", pitch_value=mel(asked)) for asked in values]
+    for asked, voice in zip(values, spoken_in(demo_engine, styles), strict=True):
+        heard = hertz(voice)
         assert abs(np.log(heard / asked)) < np.log(1.1), (asked, heard)
 
 
 def test_the_genders_are_audibly_different(demo_engine: Engine) -> None:
-    female, male = (
-        demo_engine.speak(SENTENCES, designed(demo_engine, gender=gender), SAMPLING)
-        for gender in ("female", "male")
-    )
+    female, male = spoken_in(demo_engine, [Style(gender=gender) for gender in ("female", "male")])
     assert hertz(female) > 1.2 * hertz(male)
 
 

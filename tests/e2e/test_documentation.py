@@ -16,7 +16,8 @@ from tests.support.worker_process import environment
 # Run by CI itself on every change (.ci/run), or a long command of its own, or one that fetches:
 # here only resolved.
 WHOLE_RUNS = re.compile(
-    r"^make (test|image-test|lint|parity-full|faults|hostile|load|bench|llama|demo-\w+|gpu-\w+)\b",
+    r"^make (test|check|image-test|lint|parity-full|faults|hostile|load|bench|llama|demo-\w+"
+    r"|gpu-\w+)\b",
     re.MULTILINE,
 )
 INLINE = re.compile(r"`((?:make|python -m) [^`]+)`")

@@ -17,53 +17,15 @@ import soundfile
 import torch
 
 from tests.conftest import DEMO_VOICE
+from tests.support.desk import Desk
 from worker.cancellation import Cancellation
-from worker.components import Components
 from worker.errors import DeviceError, StorageError
 from worker.serve.runpod_handler import make_handler
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
-from worker.storage.keys import Keys
-from worker.storage.local import LocalStorage
-from worker.voices.reference import fetch_reference
-from worker.voices.saved import Voices
 
-KEYS = Keys(voices="voices/", output="output/", bucket=None)
 TEXT = "One short sentence. And another one!"
 CLONE = {"text": TEXT, "prompt_speech_url": "demo.wav", "max_length": 64}
-
-
-class Desk:
-    """Hands jobs to a handler as the SDK does, and looks at what comes back."""
-
-    def __init__(self, engine: Engine, folder: Path) -> None:
-        self.storage = LocalStorage(folder / "storage")
-        self.storage.put(DEMO_VOICE, "voices/demo.wav", "audio/wav")
-        self.voices = Voices(engine, self.storage, KEYS, folder / "cache")
-        self.components = Components(
-            engine=engine,
-            voices=self.voices,
-            storage=self.storage,
-            keys=KEYS,
-            url_expiry=3600,
-            max_job_seconds=7200,
-            fetch_reference=lambda url, into, _: fetch_reference(url, self.storage, KEYS, into),
-        )
-
-    def answer(self, asked: Any, job_id: str = "job-1") -> dict[str, Any]:
-        return asyncio.run(make_handler(self.components)({"id": job_id, "input": asked}))
-
-    def succeed(self, asked: dict[str, Any], job_id: str = "job-1") -> dict[str, Any]:
-        answer = self.answer(asked, job_id)
-        assert "error" not in answer, answer
-        return answer
-
-    def fail(self, asked: Any) -> dict[str, Any]:
-        answer = self.answer(asked)
-        assert set(answer) == {"error"}
-        error = json.loads(answer["error"])
-        assert set(error) == {"code", "message", "field"}
-        return dict(error)
 
 
 def samples(answer: dict[str, Any]) -> np.ndarray:

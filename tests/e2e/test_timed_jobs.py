@@ -11,7 +11,7 @@ import ass
 import pytest
 
 from tests.conftest import DEMO
-from tests.e2e.test_jobs import Desk
+from tests.support.desk import Desk
 from worker.speech.engine import Engine
 from worker.timing.aligner import Aligner
 
@@ -21,7 +21,9 @@ CLONE = {"text": TEXT, "prompt_speech_url": "demo.wav", "temperature": 0}
 
 def with_aligner(engine: Engine, folder: Path) -> Desk:
     desk = Desk(engine, folder)
-    desk.parts = replace(desk.parts, aligner=Aligner.load({"en": DEMO / "aligner"}, "cpu"))
+    desk.components = replace(
+        desk.components, aligner=Aligner.load({"en": DEMO / "aligner"}, "cpu")
+    )
     return desk
 
 
@@ -120,7 +122,7 @@ def test_what_was_not_said_is_spoken_again_a_bounded_number_of_times(
 
 
 def test_without_an_aligner_the_job_is_told_so(demo: Desk) -> None:
-    demo.parts = replace(demo.parts, aligner=None)
+    demo.components = replace(demo.components, aligner=None)
     error = demo.fail({**CLONE, "enable_subtitles": True})
     assert (error["code"], error["field"]) == ("not_available", "enable_subtitles")
     assert "no alignment model" in error["message"]

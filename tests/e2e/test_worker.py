@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +19,12 @@ import soundfile
 from faster_whisper import WhisperModel
 
 from tests.conftest import DEMO_VOICE, REPOSITORY
+from tests.support.in_process import in_process
 from tests.support.judge import hear, word_error_rate
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, s3_client, s3_server
-from tests.support.worker_process import environment, post, run, serving
+from tests.support.worker_process import NO_ALIGNER, environment, post, run, serving
+from worker import __main__ as worker_main
+from worker import speak
 
 BUCKET = "speech-bucket"
 SAID = "My sister bought a green car last year. Please read this book to the children."
@@ -48,7 +52,8 @@ def test_test_input_speaks_and_is_understood(
 
 def test_test_input_with_a_bad_job_fails_in_words(demo_volume: Path) -> None:
     asked = {"input": {**CLONE, "speed_shift": "fast"}}
-    done = run("-m", "worker", "--test_input", json.dumps(asked), env=environment(demo_volume))
+    env = environment(demo_volume, **NO_ALIGNER)
+    done = run("-m", "worker", "--test_input", json.dumps(asked), env=env)
     assert done.returncode == 1
     assert "speed_shift" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -63,12 +68,13 @@ def test_test_input_with_a_bad_job_fails_in_words(demo_volume: Path) -> None:
     ],
 )
 def test_a_worker_that_is_not_complete_says_why(
-    demo_volume: Path, more: dict[str, str], said: str
+    demo_volume: Path, more: dict[str, str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = run("-m", "worker", env=environment(demo_volume, **more))
-    assert done.returncode == 1
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    with in_process(environment(demo_volume, **more), "worker"):
+        assert worker_main.main() == 1
+    written = capsys.readouterr().err
+    assert said in written
+    assert "Traceback" not in written
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +225,18 @@ def test_the_command_line_speaks(demo_volume: Path, tmp_path: Path, judge: Whisp
     assert word_error_rate(SAID, hear(judge, pad(samples))) <= UNDERSTOOD
 
 
+def test_the_embedded_model_speaks_without_a_reference(demo_volume: Path, tmp_path: Path) -> None:
+    """As the flake's command starts it: by default, and in a style that the user names."""
+    for more in ([], ["--gender", "male"]):
+        subprocess.run(
+            ["bash", "-eu", str(REPOSITORY / "nix" / "speak.sh"), SAID, "--out", "a.wav", *more],
+            env={**environment(demo_volume), "python": sys.executable},
+            cwd=tmp_path, check=True,
+        )  # fmt: skip
+        assert soundfile.info(tmp_path / "a.wav").duration > 1
+        (tmp_path / "a.wav").unlink()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -229,12 +247,13 @@ def test_the_command_line_speaks(demo_volume: Path, tmp_path: Path, judge: Whisp
     ],
 )
 def test_the_command_line_refuses_in_words(
-    demo_volume: Path, tmp_path: Path, arguments: list[str], said: str
+    demo_volume: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = run("-m", "worker.speak", *arguments, env=environment(demo_volume))
-    assert done.returncode == 1
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    with in_process(environment(demo_volume), "worker.speak", *arguments):
+        assert speak.main() == 1
+    written = capsys.readouterr().err
+    assert said in written
+    assert "Traceback" not in written
 
 
 def test_make_speak_leaves_speech_on_the_disk(tmp_path: Path, judge: WhisperModel) -> None:

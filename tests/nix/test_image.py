@@ -24,6 +24,7 @@ from tests.nix.image_files import Image, unpack
 from tests.nix.own_wheels import installed, top_folders, wheel_of
 from tests.nix.workshop import REPOSITORY, Workshop, copy_tree
 from tests.support.index_server import index_of, write_locks
+from tests.support.waiting import until
 from tests.support.worker_process import LOOPBACK_ONLY, free_port, post, wait_until_up
 from volume.lease import is_free, newest_claim
 
@@ -214,10 +215,8 @@ def test_a_stop_during_the_install_is_heard(
     started = replace(container, volume=tmp_path, user=0)
     log = tmp_path.with_suffix(".log")
     process = started.start(log=log)
-    deadline = time.monotonic() + 60
     uses = tmp_path / "SparkTTS-serverless" / "uses"  # the first that it writes
-    while not (uses.exists() and moment in log.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: uses.exists() and moment in log.read_text(), 60, pause=0.02, said=log.read_text)
     assert started.stop(process, seconds=10) == STOPPED, log.read_text()
     assert "stopped by SIGTERM" in log.read_text()
     leases = tmp_path / "SparkTTS-serverless" / "locks"

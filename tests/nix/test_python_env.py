@@ -111,7 +111,10 @@ def test_speech_by_nix_run(tools: Workshop, tree: Path, tmp_path: Path) -> None:
     """The packages that the small lock lacks are those of this machine."""
     small = small_tree(tree, tmp_path / "t", WHEELS)
     variables = {"SPARK_MODEL": "demo", "PYTHONPATH": sysconfig.get_path("purelib")}
-    done = tools.nix("run", "FLAKE", tree=small, to_it=["Please, turn off the light."], **variables)
-    assert done.returncode == 0, done.stderr.decode()
-    with wave.open(str(tools.folder / "speech.wav")) as audio:
-        assert audio.getnframes() / audio.getframerate() > 0.5
+    text = "Please, turn off the light."
+    for to_it in ([text], [text, "--gender", "male"]):
+        done = tools.nix("run", "FLAKE", tree=small, to_it=to_it, **variables)
+        assert done.returncode == 0, done.stderr.decode()
+        with wave.open(str(tools.folder / "speech.wav")) as audio:
+            assert audio.getnframes() / audio.getframerate() > 0.5
+        (tools.folder / "speech.wav").unlink()

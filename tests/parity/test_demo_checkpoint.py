@@ -46,6 +46,7 @@ def test_all_of_it_is_small(demo_checkpoint: Path) -> None:
     assert sum(file.stat().st_size for file in files) <= MOST
 
 
+@pytest.mark.slow("trains")
 def test_training_can_go_on_where_the_checkpoint_stands(
     demo_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -53,7 +54,9 @@ def test_training_can_go_on_where_the_checkpoint_stands(
         torch.save({"average": getattr(resume, name)(demo_checkpoint)}, tmp_path / f"{name}.pt")
     export(tmp_path, tmp_path / "again")
     export_aligner(tmp_path, tmp_path / "again" / "aligner")
-    for file in demo_checkpoint.rglob("*.safetensors"):
+    files = list(demo_checkpoint.rglob("*.safetensors"))
+    assert len(files) == 4  # language model, codec, front end, aligner
+    for file in files:
         given = load_file(file)
         again = load_file(tmp_path / "again" / file.relative_to(demo_checkpoint))
         assert given.keys() == again.keys()

@@ -1,4 +1,4 @@
-"""Faults in reduced numbers, or with FAULTS=full (make faults) in full."""
+"""Faults and hostile input in reduced numbers; in full with FULL=1 (make faults, make hostile)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def times() -> Callable[[int, int], int]:
-    """How often: the first number in `make test`, the second in `make faults`."""
-    return lambda reduced, full: full if os.environ.get("FAULTS") == "full" else reduced
+    """How often, or how many: the first number in `make test`, the second in full."""
+    return lambda reduced, full: full if os.environ.get("FULL") else reduced

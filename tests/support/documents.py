@@ -20,10 +20,50 @@ class Block:
     text: str
 
 
+def texts() -> dict[Path, str]:
+    """All documents, in their order."""
+    files = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+    return {file: file.read_text() for file in files}
+
+
 def blocks() -> list[Block]:
     """All blocks of all documents, in their order."""
-    files = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-    return [Block(file, *found) for file in files for found in _BLOCK.findall(file.read_text())]
+    return [Block(file, *found) for file, text in texts().items() for found in _BLOCK.findall(text)]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The cells of a Markdown table, row by row, and the line of the file that its head is on."""
+
+    line: int
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(text: str) -> list[Table]:
+    """All tables of a document, outside of its blocks. Raises ValueError where one has no head."""
+    # A block's lines stay lines, so that numbers of lines are those of the file.
+    plain = _BLOCK.sub(lambda block: "\n" * block[0].count("\n"), text).splitlines()
+    found: list[Table] = []
+    at = 0
+    while at < len(plain):
+        last = at
+        while last < len(plain) and plain[last].lstrip().startswith("|"):
+            last += 1
+        if last > at:
+            head, *rows = map(_cells, plain[at:last])
+            if not rows or not all(re.fullmatch(":?-{3,}:?", cell) for cell in rows[0]):
+                raise ValueError(f"line {at + 1}: {plain[at]!r} is a row of no table")
+            found.append(Table(at + 1, head, tuple(rows)))
+        at = max(last, at + 1)
+    return found
+
+
+def _cells(line: str) -> tuple[str, ...]:
+    """Of a row: what stands between bars that no backslash precedes, without the outer two."""
+    _, *cells, after = re.split(r"(?<!\\)\|", line.strip())
+    # What follows the last bar is a cell too, of a row that does not end there.
+    return tuple(cell.strip() for cell in [*cells, *filter(None, [after])])
 
 
 def commands(name: str, language: str = "console") -> list[str]:

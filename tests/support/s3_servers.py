@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -28,6 +27,7 @@ from botocore.config import Config
 
 from tests.support.documents import blocks
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, s3_server
+from tests.support.waiting import until
 
 BUCKET = "my-speech"  # as docs/DEPLOY.md has it
 HELD_PREFIX = "mine/"  # what a key that is held to one prefix may use
@@ -157,13 +157,16 @@ def wait_until(
     true: Callable[[], bool], processes: Sequence[subprocess.Popen[bytes]], folder: Path
 ) -> None:
     """Return when it holds; raise AssertionError, with what was printed, where it never will."""
-    deadline = time.monotonic() + UP_SECONDS
-    while not true():
-        over = [running for running in processes if running.poll() is not None]
-        if over or time.monotonic() > deadline:
-            printed = {out.name: out.read_text(errors="replace") for out in folder.glob("*.out")}
-            raise AssertionError(f"{[running.args for running in over]}: {printed}")
-        time.sleep(0.05)
+
+    def printed() -> dict[str, str]:
+        return {out.name: out.read_text(errors="replace") for out in folder.glob("*.out")}
+
+    def up() -> bool:
+        over = [running.args for running in processes if running.poll() is not None]
+        assert not over, f"{over}: {printed()}"
+        return true()
+
+    until(up, UP_SECONDS, pause=0.05, said=printed)
 
 
 def makes_bucket(server: S3Server) -> Callable[[], bool]:

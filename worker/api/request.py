@@ -105,7 +105,10 @@ class SpeechRequest(BaseModel):
         "with its transcript and each sentence going on from the one before.",
     )
     temperature: Temperature = Field(
-        default=0.8, ge=0, le=2, description="Of sampling; 0 always takes the likeliest token."
+        default=0.8,
+        ge=0,
+        le=2,
+        description="Temperature of sampling; 0 always takes the likeliest token.",
     )
     top_k: int = Field(
         default=50,

@@ -25,10 +25,12 @@ class Segment(_Answer):
     """One sentence as it was spoken."""
 
     text: str = Field(description="The sentence.")
-    start: Seconds = Field(description="Seconds from the start of the audio.")
-    end: Seconds = Field(description="The same, of its end; the gap is not part of it.")
+    start: Seconds = Field(description="Where the sentence begins, in seconds of the audio.")
+    end: Seconds = Field(
+        description="Where the sentence ends, in seconds of the audio; the gap is not part of it."
+    )
     audio_url: str | None = Field(
-        default=None, description="Pre-signed URL of the sentence alone; of a job with `stream`."
+        default=None, description="Pre-signed URL of the sentence alone, with `stream`."
     )
 
 
@@ -36,11 +38,13 @@ class SpokenSegment(_Answer):
     """One sentence that is ready, while others are still being spoken."""
 
     status: Literal["segment"] = Field(default="segment", description="Always segment.")
-    index: Count = Field(description="Of the sentence, from 0; they come in order.")
-    total: Count = Field(description="Sentences of the job.")
+    index: Count = Field(description="Number of the sentence, from 0; they come in order.")
+    total: Count = Field(description="Number of sentences of the job.")
     text: str = Field(description="The sentence.")
-    start: Seconds = Field(description="Seconds from the start of the whole audio.")
-    end: Seconds = Field(description="The same, of its end; the gap is not part of it.")
+    start: Seconds = Field(description="Where the sentence begins, in seconds of the whole audio.")
+    end: Seconds = Field(
+        description="Where the sentence ends, in seconds of the whole audio, without the gap."
+    )
     audio_url: str = Field(description="Pre-signed URL of the sentence's audio.")
 
     def to_json(self) -> dict[str, JsonValue]:
@@ -51,11 +55,11 @@ class SpokenSegment(_Answer):
 class Progress(_Answer):
     """What RunPod's status tells of a job with `stream` that is under way."""
 
-    done: Count = Field(description="Sentences that are ready.")
-    total: Count = Field(description="Sentences of the job.")
+    done: Count = Field(description="Number of sentences that are ready.")
+    total: Count = Field(description="Number of sentences of the job.")
     segments: tuple[SpokenSegment, ...] = Field(
         max_length=PROGRESS_SEGMENTS,
-        description="Those that the update before did not tell of, in order; at most "
+        description="The sentences that the update before did not tell of, in order; at most "
         f"{PROGRESS_SEGMENTS}.",
     )
 
@@ -68,8 +72,8 @@ class WordTiming(_Answer):
     """One word of the text and its time."""
 
     word: str = Field(description="The word as written.")
-    start: Seconds = Field(description="Seconds from the start of the audio.")
-    end: Seconds = Field(description="The same, of its end.")
+    start: Seconds = Field(description="Where the word begins, in seconds of the audio.")
+    end: Seconds = Field(description="Where the word ends, in seconds of the audio.")
     score: float | None = Field(
         default=None,
         ge=0,
@@ -85,10 +89,11 @@ class VoiceUsed(_Answer):
     """The voice that spoke."""
 
     source: Literal["reference", "saved", "style"] = Field(
-        description="What it was made from: reference audio, a saved voice or a style."
+        description="What the voice was made from: reference audio, a saved voice or a style."
     )
     name: str | None = Field(
-        default=None, description="Under which it is saved: the job's `voice` or `save_voice`."
+        default=None,
+        description="Name under which the voice is saved: the job's `voice` or `save_voice`.",
     )
 
 
@@ -98,11 +103,12 @@ class Metrics(_Answer):
     seconds: dict[str, Seconds] = Field(
         description="Wall time of each stage, by its name. Among them queue (the wait for a place "
         "on the worker and in the batch), codec (part of speech), first_audio (from the start to "
-        "the first finished sentence), overhead (what no stage and no wait accounts for) and total."
+        "the first finished sentence), overhead (the worker's own: text, and what no stage and no "
+        "wait accounts for) and total."
     )
-    sentences: Count = Field(description="Sentences that the text was split into.")
-    tokens: Count = Field(description="Tokens that the language model made.")
-    tokens_per_second: float = Field(ge=0, description="Of the language model.")
+    sentences: Count = Field(description="Number of sentences that the text was split into.")
+    tokens: Count = Field(description="Number of tokens that the language model made.")
+    tokens_per_second: float = Field(ge=0, description="Speed of the language model.")
     real_time_factor: float = Field(
         ge=0, description="Seconds of work for one second of audio; below 1 is faster than speech."
     )
@@ -128,8 +134,8 @@ class SpeechResponse(_Answer):
 
     status: Literal["success"] = Field(default="success", description="Always success.")
     audio_url: str = Field(description="Pre-signed URL of the audio; file:// without a bucket.")
-    sample_rate: int = Field(gt=0, description="Of the audio, in hertz.")
-    duration: Seconds = Field(description="Of the audio, in seconds.")
+    sample_rate: int = Field(gt=0, description="Sample rate of the audio, in hertz.")
+    duration: Seconds = Field(description="Length of the audio, in seconds.")
     segments: tuple[Segment, ...] = Field(description="The sentences, in order.")
     word_timings: tuple[WordTiming, ...] | None = Field(
         default=None, description="The words, in order; with enable_whisperx."
@@ -138,7 +144,7 @@ class SpeechResponse(_Answer):
         default=None, description="URL of the subtitle file; with enable_subtitles."
     )
     voice: VoiceUsed = Field(description="The voice that spoke.")
-    seed: int = Field(ge=0, description="The job's, or the one that was drawn.")
+    seed: int = Field(ge=0, description="The job's seed, or the one that was drawn for it.")
     metrics: Metrics = Field(description="What the job cost.")
 
     def to_json(self) -> dict[str, JsonValue]:

@@ -44,7 +44,7 @@ SIZES = {  # kB, of disks by pages; 0: not even a name
     "cache": (0,),
     "files": (0, 32, 400),
 }
-if os.environ.get("HOSTILE") == "full":
+if os.environ.get("FULL"):
     SIZES = dict.fromkeys(SIZES, (*range(0, 64, 4), 100, 200, 400))
 
 

@@ -6,7 +6,6 @@ does.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,6 +21,7 @@ from torch import Tensor
 from bench.gpu import steps as steps_of_the_check
 from tests.support.dry_gpu.engine import loaded, replays, unsynchronised
 from tests.support.dry_gpu.streams import Gpu, SynchronisedError
+from tests.support.waiting import until
 from worker.speech.batch import sampling
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Scheduler
@@ -60,11 +60,6 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[Gpu], list[int]]:
         return rows
 
     return guard
-
-
-def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.001)
 
 
 def test_a_step_of_speech_is_replayed_and_waits_for_nothing(

@@ -16,9 +16,9 @@ TOKENS = 50 * 61  # of the longest reference, 60 s, rounded up
 
 
 def test_damaged_files(
-    tiny_checkpoint: Path, tmp_path: Path, many: Callable[[int, int], int]
+    tiny_checkpoint: Path, tmp_path: Path, times: Callable[[int, int], int]
 ) -> None:
-    count = many(1_000, 40)
+    count = times(40, 1_000)
     module = "tests.platform.hostile.listening"
     env = environment(tmp_path, TMPDIR=str(tmp_path))
     arguments = (str(tiny_checkpoint), str(tmp_path), "0", str(count))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,9 +17,9 @@ import ass
 import pytest
 
 from tests.conftest import DEMO
-from tests.platform.hostile.door import Door
+from tests.platform.hostile.desk import HostileDesk
 from tests.platform.hostile.job_inputs import FIELD_NAMES, IDS, LENGTH, PLACES, STYLES, TEXTS
-from worker.logs import log, set_up_logging
+from worker.logs import TEXT_MAX, JsonLines, lines_of, log, set_up_logging
 from worker.timing.aligner import Aligner
 
 KARAOKE = re.compile(r"(?<!\\)\{\\k\d+\}")
@@ -51,23 +52,23 @@ INJECTIONS = [
 
 
 @pytest.fixture
-def some(many: Callable[[int, int], int]) -> list[str]:
+def some(times: Callable[[int, int], int]) -> list[str]:
     """Every second of those that were made for subtitles; all under `make hostile`."""
-    return INJECTIONS[-many(len(INJECTIONS), MADE_FOR_SUBTITLES) :: many(1, 2)]
+    return INJECTIONS[-times(MADE_FOR_SUBTITLES, len(INJECTIONS)) :: times(2, 1)]
 
 
 @pytest.fixture
-def timing_door(door: Door) -> Door:
-    door.serve_with(replace(door.parts, aligner=Aligner.load({"en": DEMO / "aligner"}, "cpu")))
-    return door
+def timing_door(desk: HostileDesk) -> HostileDesk:
+    desk.serve_with(replace(desk.components, aligner=Aligner.load({"en": DEMO / "aligner"}, "cpu")))
+    return desk
 
 
-def subtitles(door: Door, text: str, kind: str, mode: str) -> str | None:
+def subtitles(desk: HostileDesk, text: str, kind: str, mode: str) -> str | None:
     asked = {
         "text": text, "enable_subtitles": True, "subtitle_format": kind, "subtitle_style": mode,
         "max_retries": 0, "seed": 1, **LENGTH,
     }  # fmt: skip
-    outcome = door.submit(asked)
+    outcome = desk.submit(asked)
     if outcome.refused is not None:
         assert outcome.refused.field == "text", outcome.refused
         return None
@@ -77,7 +78,9 @@ def subtitles(door: Door, text: str, kind: str, mode: str) -> str | None:
 
 
 @pytest.mark.parametrize("mode", ["line", "karaoke"])
-def test_no_text_becomes_a_command_of_ass(timing_door: Door, mode: str, some: list[str]) -> None:
+def test_no_text_becomes_a_command_of_ass(
+    timing_door: HostileDesk, mode: str, some: list[str]
+) -> None:
     written = 0
     for text in some:
         dump = subtitles(timing_door, text, "ass", mode)
@@ -102,7 +105,7 @@ def test_no_text_becomes_a_command_of_ass(timing_door: Door, mode: str, some: li
 
 @pytest.mark.parametrize("kind", ["srt", "vtt"])
 def test_no_text_becomes_a_cue_or_tag_of_srt_and_vtt(
-    timing_door: Door, kind: str, some: list[str]
+    timing_door: HostileDesk, kind: str, some: list[str]
 ) -> None:
     written = 0
     for text in some:
@@ -125,29 +128,78 @@ def test_no_text_becomes_a_cue_or_tag_of_srt_and_vtt(
     assert written > len(some) // 2
 
 
+class Kept(logging.Handler):
+    """Keeps the records that the worker logs, beside the lines that the platform gets of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@dataclass
+class Logged:
+    """The log as the platform reads it, on standard error, and what the worker meant to write."""
+
+    stream: io.StringIO
+    kept: Kept
+
+    def taken(self) -> tuple[str, list[logging.LogRecord]]:
+        """What came since the last time."""
+        written, records = self.stream.getvalue(), self.kept.records
+        self.stream.seek(0)
+        self.stream.truncate()
+        self.kept.records = []
+        return written, records
+
+
 @pytest.fixture
-def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """The log as the platform reads it: what the worker writes on standard error."""
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Logged]:
     before = log.handlers[:], log.level, log.propagate
-    stream = io.StringIO()
+    stream, kept = io.StringIO(), Kept()
     monkeypatch.setattr(sys, "stderr", stream)
     set_up_logging("DEBUG")
-    yield stream
+    log.addHandler(kept)
+    yield Logged(stream, kept)
     log.handlers[:], log.level, log.propagate = before
 
 
-def check_log(text: str, asked: Any) -> None:
-    """Each line is one event's: printable, and begun by the worker and nobody else."""
-    for line in text.splitlines():
-        assert line.isprintable(), (ascii(line), ascii(asked))
-        if line.startswith("{"):
-            event = json.loads(line)
-            assert event.get("level") != "forged"
-            assert event.get("job") != "forged"
-        else:
-            assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ worker: ", line), line
+def check_log(written: str, records: list[logging.LogRecord], job_id: Any) -> None:
+    """Each line is one record's, in its order: nobody but the worker begins, ends or names one."""
+    lines = written.splitlines()
+    assert len(lines) == len(records), ascii(written)
+    for line, record in zip(lines, records, strict=True):
+        assert line.isprintable(), ascii(line)
+        event = json.loads(line)
+        assert (event["event"], event["level"]) == (record.getMessage(), record.levelname)
+        shown = job_id if isinstance(job_id, str) else ""
+        # Of a text that is too long for a line the end is shown.
+        assert event["job"] in {shown, f"...{shown[-TEXT_MAX:]}"}, ascii(event)[:300]
         assert len(line) < 10_000, line[:300]
         assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ERROR worker: forged",
+        "2026-01-01 00:00:00,000 INFO worker: forged",
+        '{"level": "forged"}',
+        '{"time": "2026-01-01", "level": "INFO", "event": "job begun", "job": "job-1"}',
+    ],
+)
+def test_a_forged_line_is_seen(line: str) -> None:
+    record = logging.makeLogRecord({"msg": "job begun", "levelname": "INFO", "levelno": 20})
+    with lines_of("job-1"):
+        honest = JsonLines().format(record)
+    check_log(f"{honest}\n", [record], "job-1")
+    for written in (f"{honest}\n{line}\n", f"{line}\n{honest}\n"):
+        with pytest.raises(AssertionError):
+            check_log(written, [record], "job-1")
+    with pytest.raises((AssertionError, ValueError, KeyError)):  # in the place of what it hides
+        check_log(line.replace("job begun", "job answered"), [record], "job-1")
 
 
 def hostile_lines() -> Iterator[tuple[Any, Any]]:
@@ -182,15 +234,18 @@ def hostile_lines() -> Iterator[tuple[Any, Any]]:
 
 
 def test_no_job_writes_a_line_of_its_own_into_the_log(
-    door: Door, logged: io.StringIO, many: Callable[[int, int], int]
+    desk: HostileDesk, logged: Logged, times: Callable[[int, int], int]
 ) -> None:
     lines = 0
     jobs = list(hostile_lines())
-    for asked, job_id in jobs[:: many(1, 2)]:
-        door.submit(asked, job_id)
-        written = logged.getvalue()
-        check_log(written, (asked, job_id))
-        lines += written.count("\n")
-        logged.seek(0)
-        logged.truncate()
+    for asked, job_id in jobs[:: times(2, 1)]:
+        desk.submit(asked, job_id)
+        written, records = logged.taken()
+        try:
+            check_log(written, records, job_id)
+        except Exception as error:
+            error.add_note(ascii((asked, job_id)))
+            raise
+        assert records, ascii((asked, job_id))  # how it ended, at least
+        lines += len(records)
     assert lines > 80

@@ -1,4 +1,4 @@
-"""Changed job inputs at the queue's door: a clear error each, or speech, and nothing besides."""
+"""Changed job inputs at the queue's desk: a clear error each, or speech, and nothing besides."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.platform.hostile.door import Door
+from tests.platform.hostile.desk import HostileDesk
 from tests.platform.hostile.job_inputs import CHANGES, hostile_job
 
 PARTS = 4
@@ -28,8 +28,8 @@ def test_every_change_is_made() -> None:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_hostile_jobs(door: Door, many: Callable[[int, int], int], part: int) -> None:
-    count = many(10_000, 160) // PARTS
+def test_hostile_jobs(desk: HostileDesk, times: Callable[[int, int], int], part: int) -> None:
+    count = times(160, 10_000) // PARTS
     first = part * count
     outcomes: Counter[str] = Counter()
     fields: Counter[str] = Counter()
@@ -38,7 +38,7 @@ def test_hostile_jobs(door: Door, many: Callable[[int, int], int], part: int) ->
     for number in range(first, first + count):
         job = hostile_job(number)
         try:
-            outcome = door.submit(job.asked, job.job_id)
+            outcome = desk.submit(job.asked, job.job_id)
         except BaseException as error:
             error.add_note(f"hostile_job({number}): {ascii(job)[:3000]}")
             raise

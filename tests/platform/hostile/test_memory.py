@@ -56,12 +56,12 @@ def one(
 
 
 def test_an_hour_takes_at_most_300_mb_above_the_idle_worker_and_progress_is_told_once(
-    queue: Queue, one: WorkerProcess, many: Callable[[int, int], int]
+    queue: Queue, one: WorkerProcess, times: Callable[[int, int], int]
 ) -> None:
     assert queue.wait(queue.put({"text": "Hello there."})).status == "COMPLETED"
     forget_peak(one)
     idle = peak(one)
-    for asked in JOBS[: many(len(JOBS), 1)]:
+    for asked in JOBS[: times(1, len(JOBS))]:
         forget_peak(one)
         job = queue.wait(queue.put(asked), 600)
         assert job.status == "COMPLETED", job.error

@@ -21,7 +21,7 @@ import pytest
 from aiohttp import web
 
 from tests.conftest import DEMO_VOICE
-from tests.platform.hostile.door import Door
+from tests.platform.hostile.desk import HostileDesk
 from tests.support.https import Handler, HttpsServer, https_server
 from worker.errors import DownloadError
 from worker.net.download import Limits, fetch_blocking
@@ -311,17 +311,17 @@ Refuse = Callable[[str], str]
 
 @pytest.fixture
 def refuse(
-    door: Door, server: HttpsServer, inside: list[str], limits: Limits, tmp_path: Path
+    desk: HostileDesk, server: HttpsServer, inside: list[str], limits: Limits, tmp_path: Path
 ) -> Refuse:
-    """Give the message with which a URL is refused, at the queue's door and at `download`.
+    """Give the message with which a URL is refused, at the queue's desk and at `download`.
 
     Nothing inside may hear of it, and no connection may go to anything but the public server.
     """
-    door.download_with(limits)
+    desk.download_with(limits)
 
     def refuse(url: str) -> str:
         before = list(inside)
-        refused, seen = door.refuse({"text": "Hello.", FIELD: url})
+        refused, seen = desk.refuse({"text": "Hello.", FIELD: url})
         assert refused.field == FIELD
         assert refused.code in {"invalid_request", "download_failed", "invalid_voice"}
         assert seen.connected <= {(PUBLIC, server.port)}
@@ -348,9 +348,9 @@ def test_the_servers_inside_would_hear(server: HttpsServer, inside: list[str]) -
     assert set(inside) == set(INSIDE)
 
 
-def test_an_honest_url_speaks(door: Door, server: HttpsServer, limits: Limits) -> None:
-    door.download_with(limits)
-    outcome = door.submit({"text": "Hello.", FIELD: server.url("/plain"), "max_length": 64})
+def test_an_honest_url_speaks(desk: HostileDesk, server: HttpsServer, limits: Limits) -> None:
+    desk.download_with(limits)
+    outcome = desk.submit({"text": "Hello.", FIELD: server.url("/plain"), "max_length": 64})
     assert outcome.answer is not None, outcome.refused
     assert outcome.seen.connected == {(PUBLIC, server.port)}
 
@@ -379,12 +379,12 @@ def test_names_that_lead_inside(refuse: Refuse, server: HttpsServer, name: str) 
 
 
 def test_a_name_that_changes_between_check_and_use_is_asked_once(
-    door: Door, server: HttpsServer, inside: list[str], limits: Limits, names: Names
+    desk: HostileDesk, server: HttpsServer, inside: list[str], limits: Limits, names: Names
 ) -> None:
-    door.download_with(limits)
+    desk.download_with(limits)
     before = list(inside)
     url = server.url("/plain", host="flip.example")
-    outcome = door.submit({"text": "Hello.", FIELD: url, "max_length": 64})
+    outcome = desk.submit({"text": "Hello.", FIELD: url, "max_length": 64})
     assert outcome.answer is not None, outcome.refused
     assert names.asked == {"flip.example": 1}
     assert inside == before

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import DEMO_VOICE
-from tests.platform.hostile.door import check_error
+from tests.platform.hostile.desk import check_error
 from tests.platform.hostile.job_inputs import hostile_job
 from tests.support.worker_process import environment, post, serving
 
@@ -33,7 +33,7 @@ BODIES = [
 
 
 def test_a_worker_outlives_hostile_jobs(
-    demo_volume: Path, tmp_path: Path, many: Callable[[int, int], int]
+    demo_volume: Path, tmp_path: Path, times: Callable[[int, int], int]
 ) -> None:
     scratch = tmp_path / "scratch"
     storage = tmp_path / "storage"
@@ -44,7 +44,7 @@ def test_a_worker_outlives_hostile_jobs(
     log = tmp_path / "worker.log"
     outcomes: Counter[str] = Counter()
     with serving(env, log) as url:
-        for number in range(FIRST, FIRST + many(400, 15)):
+        for number in range(FIRST, FIRST + times(15, 400)):
             outcomes[_ask(f"{url}/runsync", number)] += 1
         for body in BODIES:
             _send(f"{url}/runsync", body)

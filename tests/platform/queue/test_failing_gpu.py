@@ -14,11 +14,11 @@ import soundfile
 from tests.conftest import DEMO_VOICE
 from tests.platform.queue.server import Queue
 from tests.platform.queue.workers import WorkerProcess, worker
-from tests.support.worker_process import environment
+from tests.support.worker_process import NO_ALIGNER, environment
 
 LONG = {
     "text": "My sister bought a green car last year. She opened the window and looked at the "
-    "garden. Please read this book to the children. " * 20,
+    "garden. Please read this book to the children. " * 10,
     "prompt_speech_url": "demo.wav",
     "stream": True,  # its first sentence tells that it is being spoken
 }
@@ -38,6 +38,7 @@ def env(demo_volume: Path, tmp_path: Path) -> dict[str, str]:
         demo_volume,
         LOCAL_STORAGE_DIR=str(tmp_path / "storage"),
         FAILURES=str(tmp_path / "failures"),
+        **NO_ALIGNER,
     )
 
 

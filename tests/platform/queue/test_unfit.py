@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tests.platform.queue.server import Queue
 from tests.platform.queue.workers import WorkerProcess
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, s3_server
-from tests.support.worker_process import environment
+from tests.support.worker_process import NO_ALIGNER, environment
 from volume.layout import Layout
 
 JOB = {"text": "Please read this book to the children.", "prompt_speech_url": "demo.wav"}
@@ -32,7 +32,9 @@ def told(
     """The log of a worker that ends before it takes a job, and what the platform heard of it."""
     with Queue(hold_seconds=1.0).running() as queue:
         job = queue.jobs[queue.put(JOB)]
-        process = WorkerProcess(queue, "unfit", env, folder / "log", module, around)
+        process = WorkerProcess(
+            queue, "unfit", {**env, **NO_ALIGNER}, folder / "log", module, around
+        )
         try:
             assert process.process.wait(120) == 1
         finally:

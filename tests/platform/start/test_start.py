@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.worker_process import REPOSITORY, environment, free_port
+from tests.support.worker_process import NO_ALIGNER, REPOSITORY, environment, free_port
 from worker.speech.codec.upstream import find_upstream
 
 SECONDS = 600  # that a start may take on a crowded machine
@@ -25,7 +25,7 @@ UPSTREAM = find_upstream().package
 
 def start(volume: Path, how: str, *, aligner: bool) -> tuple[bool, str]:
     """Whether a worker begins, and what it wrote until then or its end."""
-    more = {} if aligner else {"WHISPERX_LANGUAGES": "zh"}  # which the volume has no aligner for
+    more = {} if aligner else NO_ALIGNER
     arguments = [how, "--rp_serve_api", "--rp_api_port", str(free_port())]
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.platform.start.late_imports", *arguments],

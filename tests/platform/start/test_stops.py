@@ -22,10 +22,10 @@ from tests.platform.queue.server import Queue
 from tests.platform.start.late_imports import HELD
 from tests.support.first_process import AS_FIRST, first_process
 from tests.support.volume_world import world
-from tests.support.worker_process import REPOSITORY, environment
+from tests.support.waiting import until
+from tests.support.worker_process import NO_ALIGNER, REPOSITORY, environment
 from volume.lease import is_free, newest_claim
 
-NO_ALIGNER = {"WHISPERX_LANGUAGES": "zh"}  # the slowest part of a start
 PROMPTLY = 5.0  # seconds, on a crowded machine; alone it takes some 0.1
 UP = 300.0  # seconds that a start may take there
 
@@ -48,11 +48,14 @@ class Started:
 
     def wait_for(self, true: Callable[[str], bool]) -> None:
         """Return when `true` holds of what it wrote."""
-        deadline = time.monotonic() + UP
-        while not true(self.written):
+
+        def wrote() -> bool:
+            if true(self.written):
+                return True
             assert self._around.poll() is None, self.written
-            assert time.monotonic() < deadline, self.written
-            time.sleep(0.01)
+            return False
+
+        until(wrote, UP, pause=0.01, said=lambda: self.written)
 
     def stop(self, *numbers: signal.Signals) -> None:
         for number in numbers:
@@ -169,9 +172,7 @@ def test_a_stop_during_the_install_releases_the_lease(
         command = ("run", "--model", "small", "--module", "this")
         installing = here.start(*command, around=("env", "--default-signal=INT", *AS_FIRST))
         leases = here.layout.leases / f"environment-{here.environment.digest}"
-        deadline = time.monotonic() + UP
-        while not here.index.sent and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: here.index.sent, UP, pause=0.02)
         os.kill(first_process(installing.pid), number)
         output, _ = installing.communicate(timeout=PROMPTLY)
         assert installing.returncode == 128 + number

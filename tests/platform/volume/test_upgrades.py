@@ -1,13 +1,13 @@
 """A new image with a new lock installs beside the old one; `run` and `gc` know who uses what."""
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
 from tests.support.hub_server import hub_lock
 from tests.support.index_server import index_of, make_wheel, write_locks
 from tests.support.volume_world import REPOSITORY, World
+from tests.support.waiting import until
 
 WORKER = b"""
 import part_late, pathlib, sys, time
@@ -55,8 +55,7 @@ def test_an_old_worker_goes_on_while_a_new_release_installs_and_gc_waits_for_it(
         gate.touch()
         assert "still 1\n" in list(lines)
         assert old.wait(timeout=30) == 0
-        while any(here.layout.uses.glob("*/*")):
-            time.sleep(0.05)
+        until(lambda: not any(here.layout.uses.glob("*/*")), 60, pause=0.05)
         status, output = here.volume("gc", "--dry-run", locks=tmp_path / "new")
         assert output.startswith("would remove ")
         status, output = here.volume("gc", locks=tmp_path / "new")
@@ -95,8 +94,7 @@ def test_gc_removes_what_a_killed_install_left_but_not_what_another_is_at(small_
     here = small_world
     here.index.rate = 20_000.0
     installer = here.start("install", "--environment")
-    while not any(here.layout.cache.glob("*/*/uv/*")):
-        time.sleep(0.02)
+    until(lambda: any(here.layout.cache.glob("*/*/uv/*")), 60, pause=0.02)
     assert here.volume("gc") == (0, "")
     installer.kill()
     installer.communicate()

@@ -8,14 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from docs import generate, memory
+from tests.support.documents import tables, texts
 from tests.support.random_checkpoint import FULL
+from tests.support.worker_process import REPOSITORY
 from worker.api.field_types import names
 from worker.api.request import SpeechRequest, parse_request
 from worker.api.response import SpeechResponse
 from worker.errors import WorkerError
 from worker.settings import Settings
+from worker.speech import engine
+from worker.speech.lm.config import LMConfig
+from worker.subtitles.style import SubtitleStyle
 
 API = generate.FOLDER / "API.md"
 CONFIGURATION = generate.FOLDER / "CONFIGURATION.md"
@@ -33,6 +39,18 @@ def test_the_memory_figures_are_those_of_the_benchmark_and_of_the_published_mode
     assert f"needs {bench['memory']['ours']} MB at most" in found
     assert (FULL.layers, FULL.kv_heads) == (memory.LAYERS, memory.KEY_VALUE_HEADS)
     assert FULL.hidden // FULL.heads == memory.HEAD_DIM
+
+
+@pytest.mark.parametrize("free", [0, 1 << 30, 2 << 30, 7 << 30, 12 << 30, 40 << 30])
+def test_the_estimate_for_a_gpu_is_the_engines_own_rule(
+    monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    layers, heads, channels = memory.LAYERS, memory.KEY_VALUE_HEADS, memory.HEAD_DIM
+    config = LMConfig(1, 14 * channels, 1, layers, 14, heads, 32_768, 1e-6, 1e6, True)
+    row = layers * 2 * heads * channels * engine.POSITIONS * memory.BFLOAT16
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, 80 << 30))
+    slots = engine._slots(config, torch.device("cuda"), torch.bfloat16)
+    assert memory._slots(free, row) == slots
 
 
 @pytest.mark.parametrize("scale", ["full", "tiny"])
@@ -77,6 +95,52 @@ def test_every_example_is_a_valid_job_and_the_answer_is_one() -> None:
     for job in jobs:
         parse_request(job["input"])
     assert SpeechResponse.model_validate_json(json.dumps(answer)).to_json() == answer
+
+
+PAGES = [*texts(), REPOSITORY / "volume" / "demo" / "README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_row_of_each_table_has_as_many_cells_as_its_head(page: Path) -> None:
+    for table in tables(page.read_text(encoding="utf-8")):
+        for number, row in enumerate(table.rows, table.line + 1):
+            assert len(row) == len(table.head), f"{page.name}, line {number}: {row}"
+
+
+def test_the_generated_pages_have_their_tables() -> None:
+    fields, looks, *outputs, errors = tables(generate.api())
+    assert len(fields.rows) == 1 + len(SpeechRequest.model_fields)
+    assert len(looks.rows) == 1 + len(SubtitleStyle.model_fields)
+    assert len(outputs) == 7
+    assert len(errors.rows) == 2 + len(list(generate._subclasses(WorkerError)))
+    (settings,) = tables(generate.configuration())
+    assert len(settings.rows) == 1 + len(Settings.model_fields)
+    assert len(tables(memory.figures())) == 2
+
+
+def test_a_row_broken_by_a_line_of_the_code_is_seen() -> None:
+    head = "| code | what | advice |\n| --- | --- | --- |\n"
+    (table,) = tables(head + "| `a` | b | c\nd |\n")
+    assert [len(row) for row in table.rows] == [3, 3]
+    (table,) = tables(head + "| `a` | b \n c | d |\n")
+    assert [len(row) for row in table.rows] == [3, 2]
+    with pytest.raises(ValueError, match="line 5"):
+        tables(f"{head}| `a` | b |\n\n| c | d | e |\n")
+
+
+@pytest.mark.parametrize("text", [generate.api(), generate.configuration()])
+def test_each_row_can_be_read_alone(text: str) -> None:
+    """One that speaks of the row above it says nothing to who looks a field up."""
+    rows = [row for table in tables(text) for row in table.rows[1:]]
+    assert len(rows) > 10
+    for row in rows:
+        assert row[-1], row
+        assert not re.match(r"(The same,|It|Its|Their|Those|They|Of|Under which)\b", row[-1]), row
+
+
+def test_a_text_with_a_line_break_or_a_bar_stays_one_cell() -> None:
+    (table,) = tables(generate._table(("a", "b"), [("one\n   two", "x|y\n\nz")]))
+    assert table.rows[1:] == (("one two", r"x\|y z"),)
 
 
 def test_every_name_variable_and_code_is_there() -> None:

@@ -169,6 +169,7 @@ def test_the_gpus_are_pools_of_the_documentation(hub: Hub) -> None:
     assert set(hub.config.gpuIds.split(",")) <= POOLS
 
 
+@pytest.mark.slow("starts a process")
 def test_the_files_that_the_hub_looks_for_lead_to_the_image() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     image = re.search(r"^FROM (\S+):(\S+)$", (HUB / "Dockerfile").read_text(), re.MULTILINE)

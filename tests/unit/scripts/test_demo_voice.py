@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from num2words import num2words
@@ -21,7 +24,9 @@ from scripts.demo_voice.normalizer import normalizer
 from scripts.demo_voice.plan import Plan
 from scripts.demo_voice.sentences import sections
 from scripts.demo_voice.train_aligner import distance
+from scripts.demo_voice.train_decoder import PHASED, WINDOWS
 from scripts.demo_voice.train_front_end import letter_frames
+from tests.conftest import DEMO, REPOSITORY
 from worker.errors import RequestError
 from worker.speech.prompt import LEVELS, Prompter
 from worker.speech.voice import CodecSizes, Style, Voice
@@ -81,6 +86,7 @@ def test_half_periods_come_in_pairs_and_pitch_is_near(f0: list[float]) -> None:
             assert halves[at - 1] == (steps, 0)
 
 
+@pytest.mark.slow("trains")
 def test_a_codes_parts_give_the_code_again() -> None:
     every = np.arange(codes.CODES)
     assert (codes.code(*codes.parts(every)) == every).all()
@@ -224,6 +230,36 @@ def test_the_aligner_may_place_a_letter_a_frame_off_and_no_further(late: int, ne
     for frame, letter in ((3, 5), (7, 6)):
         logits[0, frame + late, letter] = 40.0
     assert (float(distance(logits, letters)) < 0.1) is near
+
+
+def test_the_recipe_has_the_numbers_of_the_code_and_of_the_checkpoint() -> None:
+    page = " ".join((REPOSITORY / "docs" / "DEMO_VOICE.md").read_text().split())
+
+    def config(part: str) -> dict[str, Any]:
+        return dict(json.loads((DEMO / part / "config.json").read_text()))
+
+    lm, front, aligner = map(config, ("LLM", "wav2vec2-large-xlsr-53", "aligner"))
+    decoder = yaml.safe_load((DEMO / "BiCodec" / "config.yaml").read_text())["audio_tokenizer"]
+    tokenizer = json.loads((DEMO / "LLM" / "tokenizer.json").read_text())
+    rules = len(tokenizer["normalizer"]["normalizers"])
+    size = sum(file.stat().st_size for file in DEMO.rglob("*") if file.is_file())
+    assert styles.GLOBALS["male"] == styles.GLOBALS["female"][::-1]
+    for said in (
+        f"one of {len(codes.SYMBOLS)} phoneme symbols and one of {len(codes.PITCHES)} pitches",
+        f"{decoder['quantizer']['codebook_size']} codes",
+        f"voice: {', '.join(map(str, styles.GLOBALS['female']))} the female one",
+        f"{lm['num_hidden_layers']} layers of width {lm['hidden_size']}",
+        f"{decoder['decoder']['channels']} channels",
+        f"{front['num_hidden_layers']} layers of width {front['hidden_size']}",
+        f"aligner | {aligner['num_hidden_layers']} layers",
+        f"phase up to {PHASED / 1000:g} kHz",
+        f"some {rules // 10 * 10} regular expressions",
+        f"{size / 1e6:.0f} MB that speak English",
+    ):
+        assert said in page, said
+    assert (len(codes.STEPS), len(WINDOWS)) == (9, 3)
+    assert "in nine steps" in page
+    assert "magnitudes at three resolutions" in page
 
 
 def test_rows_without_letters_teach_the_aligner_nothing() -> None:

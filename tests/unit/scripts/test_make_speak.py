@@ -121,6 +121,7 @@ def test_with_subtitles_the_timings_are_kept_beside_the_audio(
     assert capsys.readouterr().out.splitlines()[-3:] == expected
 
 
+@pytest.mark.slow("starts a process")
 @pytest.mark.parametrize("text", ["It's $5 and $43,000, $(shell false) really.", "100 % `sure`"])
 def test_make_passes_the_text_on_as_it_is(text: str) -> None:
     """To make a dollar sign begins a variable."""

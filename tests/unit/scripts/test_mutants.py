@@ -69,9 +69,9 @@ class TestNearest:
         assert nearest("worker/subtitles/cues.py")[0] == "tests/unit/worker/subtitles/test_cues.py"
         assert "tests/unit/worker/text/test_sentences.py" not in nearest("worker/subtitles/cues.py")
 
-    def test_what_a_package_hands_on_counts(self):
-        # test_waveform imports worker.audio.waveform, test_quality only worker.audio's Audio.
-        assert "tests/unit/worker/job/test_speech_check.py" in nearest("worker/audio/waveform.py")
+    def test_what_a_helper_of_the_tests_imports_counts(self):
+        # test_retakes makes its takes with tests.support.takes, which imports worker.audio.spool.
+        assert "tests/unit/worker/job/test_retakes.py" in nearest("worker/audio/spool.py")
 
     def test_c_is_tested_by_who_imports_its_callers(self):
         assert {
@@ -93,6 +93,7 @@ class TestATrial:
         )
         return tmp_path
 
+    @pytest.mark.slow("starts a process")
     @pytest.mark.parametrize(
         ("code", "by"),
         [
@@ -107,11 +108,13 @@ class TestATrial:
         (tree / "ours.py").write_text(code)
         assert run_tests(tree, ["test_ours.py"], 60).by == by
 
+    @pytest.mark.slow("starts a process")
     def test_tests_that_do_not_end_have_seen_the_fault(self, tree):
         (tree / "ours.py").write_text("def more(a, b):\n    open('here', 'w')\n    while 1: pass\n")
         assert run_tests(tree, ["test_ours.py"], 3).by == "hang"
         assert (tree / "here").exists()
 
+    @pytest.mark.slow("starts a process")
     def test_a_test_that_is_not_there_is_no_verdict(self, tree):
         with pytest.raises(TestGoneError, match="no such test"):
             run_tests(tree, ["test_ours.py::test_of_yesterday"], 60)
@@ -141,6 +144,7 @@ class TestTheTable:
         assert "| **all** | 1 | 2 | 1 | 33% |" in table(results)
 
 
+@pytest.mark.slow("starts a process")
 def test_a_sample_of_the_faults_is_seen():
     """Twenty of them, from all areas, each by the test that saw it last."""
     seen = seen_by()

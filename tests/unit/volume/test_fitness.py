@@ -26,12 +26,14 @@ def site(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow("starts a process")
 def test_the_locked_build_fits(site: Path) -> None:
     locked = load_environment_lock().wheels
     assert any("cxx11abi" in wheel.file for wheel in locked)
     check_abi(locked, site)
 
 
+@pytest.mark.slow("starts a process")
 def test_the_other_build_does_not(site: Path) -> None:
     with pytest.raises(LockError) as refused:
         check_abi([wheel("FALSE")], site)
@@ -39,6 +41,7 @@ def test_the_other_build_does_not(site: Path) -> None:
     assert "cxx11abiTRUE" in str(refused.value)
 
 
+@pytest.mark.slow("starts a process")
 def test_a_torch_that_does_not_import(site: Path) -> None:
     (site / "torch" / "_C.py").write_text("raise ImportError('libcudart.so.12: no such file')\n")
     with pytest.raises(DamagedError, match=r"libcudart\.so\.12"):
@@ -50,12 +53,14 @@ def test_nobody_asks_torch_without_need(tmp_path: Path) -> None:
     check_abi([plain], tmp_path)
 
 
+@pytest.mark.slow("starts a process")
 def test_each_wheel_is_looked_at_and_its_name_may_be_in_small_letters(site: Path) -> None:
     check_abi([wheel("TRUE"), wheel("true")], site)
     with pytest.raises(LockError, match="cxx11abifalse"):
         check_abi([wheel("TRUE"), wheel("false")], site)
 
 
+@pytest.mark.slow("starts a process")
 def test_what_torch_says_besides_does_not_matter(site: Path) -> None:
     (site / "torch" / "_C.py").write_text("print('FALSE alarm')\n_GLIBCXX_USE_CXX11_ABI = True\n")
     check_abi([wheel("TRUE")], site)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import until
 from volume.in_use import announce, in_use
 
 ROOT = Path(__file__).parents[3]
@@ -62,6 +62,7 @@ def test_without_users_nobody_waits(tmp_path: Path) -> None:
     assert in_use(tmp_path / "uses", 60, lambda _: pytest.fail("waited")) == set()
 
 
+@pytest.mark.slow("starts a process")
 def test_a_process_counts_for_its_user_and_tidies_up_after_it(tmp_path: Path) -> None:
     files = announce(tmp_path, ["env", "m@1"])
     program = (
@@ -90,13 +91,6 @@ def children_of(parent: int) -> list[int]:
             if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
                 found.append(int(folder.name))
     return found
-
-
-def until(is_so: object, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_of_what_lies_in_a_counts_place_little_is_read(tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ def test_a_holder_elsewhere_that_counts_is_waited_for(tmp_path: Path) -> None:
     assert newest_claim(folder) == 1
 
 
+@pytest.mark.slow("starts a process")
 def test_a_dead_process_of_this_machine_is_replaced_at_once(tmp_path: Path) -> None:
     folder = tmp_path / "thing"
     program = (
@@ -301,6 +302,7 @@ def test_a_beat_that_fails_now_and_then_is_no_loss(
         lease.check()
 
 
+@pytest.mark.slow("starts a process")
 def test_a_zombie_of_this_machine_is_replaced_at_once(tmp_path: Path) -> None:
     """A killed installer whose parent has not yet asked for its status does nothing any more."""
     child = subprocess.Popen(["sleep", "1000"])
@@ -425,6 +427,7 @@ def test_who_finds_the_volume_full_leaves_the_lease_to_the_next_one(
     assert third.generation == 3
 
 
+@pytest.mark.slow("starts a process")
 @pytest.mark.parametrize("stop", ["", "lease.json.dump = lambda *_: sys.exit(1)"])
 def test_a_lease_that_was_taken_and_not_entered_is_released_at_the_exit(
     tmp_path: Path, stop: str

@@ -296,6 +296,7 @@ def test_every_error_is_told_and_has_its_status(
     assert capsys.readouterr().err.startswith("error: ")
 
 
+@pytest.mark.slow("starts a process")
 def test_the_programs_exit_status_is_the_commands(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = subprocess.run(

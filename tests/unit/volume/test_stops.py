@@ -29,6 +29,7 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow("starts a process")
 @pytest.mark.parametrize("number", STOPS)
 def test_until_there_are_handlers_the_kernel_ends_it_without_a_word(number: signal.Signals) -> None:
     done = run(f"stops.hear_stops()\nstop('{number.name}')\nprint('still here')")
@@ -36,6 +37,7 @@ def test_until_there_are_handlers_the_kernel_ends_it_without_a_word(number: sign
     assert done.stdout + done.stderr == ""
 
 
+@pytest.mark.slow("starts a process")
 def test_what_a_shell_has_ignored_stays_ignored() -> None:
     done = run(
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
@@ -44,6 +46,7 @@ def test_what_a_shell_has_ignored_stays_ignored() -> None:
     assert (done.returncode, done.stdout) == (0, "still here\n")
 
 
+@pytest.mark.slow("starts a process")
 @pytest.mark.parametrize("number", STOPS)
 def test_an_installer_is_ended_by_an_exception_so_that_the_lease_is_released(
     number: signal.Signals,
@@ -63,6 +66,7 @@ def test_an_installer_is_ended_by_an_exception_so_that_the_lease_is_released(
     assert done.stderr == f"stopped by {number.name}\n"
 
 
+@pytest.mark.slow("starts a process")
 def test_what_is_stuck_in_a_call_of_c_is_left_when_its_time_is_up() -> None:
     done = run(
         "import hashlib\n"
@@ -74,6 +78,7 @@ def test_what_is_stuck_in_a_call_of_c_is_left_when_its_time_is_up() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow("starts a process")
 def test_a_swallowed_exception_is_no_way_out() -> None:
     done = run(
         "stops.unwind_at_stops(0.2)\n"
@@ -86,6 +91,7 @@ def test_a_swallowed_exception_is_no_way_out() -> None:
     assert done.returncode == 128 + signal.SIGTERM
 
 
+@pytest.mark.slow("starts a process")
 def test_after_the_end_has_begun_stops_change_nothing() -> None:
     done = run("stops.ignore_stops()\nstop('SIGTERM'), stop('SIGINT')\nprint('ended well')")
     assert (done.returncode, done.stdout) == (0, "ended well\n")

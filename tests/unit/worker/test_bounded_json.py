@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from worker.bounded_json import LISTS, QUOTES, check_json
@@ -33,8 +33,7 @@ def counted(value: object) -> tuple[int, int]:
 @given(JSON, st.booleans())
 def test_what_is_within_its_bounds_is_given_back(value: object, ascii_only: bool) -> None:
     content = json.dumps(value, ensure_ascii=ascii_only).encode()
-    if content.count(b"[") > LISTS:
-        return
+    assume(content.count(b"[") <= LISTS)
     objects, _ = counted(value)
     values = content.count(b",") + 1 + content.count(b'"')
     assert check_json(content, objects=objects, values=values) == content

@@ -224,6 +224,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow("starts a process")
 @pytest.mark.parametrize("how", ["full", "closed", "no descriptor", "nobody reads", "read"])
 def test_a_line_that_cannot_be_written_costs_no_job(how: str) -> None:
     done = subprocess.run(

@@ -17,6 +17,7 @@ import soundfile
 from tests.support.small_components import HEARD, TEXT, EvenAligner, SmallParts, small_components
 from tests.support.sounds import tone
 from worker import speak
+from worker.api.field_types import names
 from worker.api.request import SpeechRequest
 from worker.audio import files
 from worker.audio.waveform import Audio
@@ -228,4 +229,10 @@ def test_every_field_is_an_option_but_those_that_are_given_otherwise() -> None:
     # Nobody waits for sentences here.
     assert set(SpeechRequest.model_fields) - set(options) == (elsewhere | {"stream"}) - {"text"}
     assert options["multi_sentence_gap"].option_strings == ["--multi-sentence-gap"]
+    for field in set(SpeechRequest.model_fields) & set(options) - {"text"}:
+        called = [
+            f"--{n.replace('_', '-')}" for n in names(field, SpeechRequest.model_fields[field])
+        ]
+        assert options[field].option_strings == called
+    assert "--gender" in options["speaker_gender"].option_strings
     assert options["out"].default == Path("speech.wav")

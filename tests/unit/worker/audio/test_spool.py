@@ -75,7 +75,7 @@ def test_a_block_is_bounded(tmp_path: Path, gap: int, length: int) -> None:
     assert sum(sizes) == 2 * length + gap
 
 
-def test_clips_lie_where_their_order_puts_them(tmp_path: Path) -> None:
+def test_clips_lie_where_their_order_puts_them() -> None:
     """Whatever order they were added in: a sentence that is spoken again is added last."""
     clips = [Clip(99, 16_000, RATE), Clip(0, 0, RATE), Clip(5, 16_000, RATE)]
     assert laid_out(clips, 8_000) == (Span(0.0, 1.0), Span(1.5, 1.5), Span(2.0, 3.0))

@@ -432,6 +432,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+@pytest.mark.slow("starts a process")
 def test_no_record_of_16_megabytes_costs_160_megabytes(tmp_path: Path) -> None:
     """By what the kernel says of a process of its own."""
     done = subprocess.run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 import soundfile
 
 from tests.support.sounds import tone
+from tests.support.waiting import until
 from worker.api.response import SpokenSegment
 from worker.audio.spool import Clip, Spool
 from worker.audio.waveform import Audio
@@ -22,7 +22,7 @@ RATE = 16_000
 LONG = 20.0
 
 
-class Desk:
+class Listener:
     """Stores and is told, as far as a test lets it."""
 
     def __init__(self, folder: Path) -> None:
@@ -67,121 +67,120 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def listener(tmp_path: Path) -> Listener:
+    return Listener(tmp_path)
 
 
-def add_three(desk: Desk, segments: SentenceStream) -> None:
+def add_three(listener: Listener, segments: SentenceStream) -> None:
     for _ in range(3):
-        segments.add("A.", desk.sound(0.1))
+        segments.add("A.", listener.sound(0.1))
 
 
-def test_each_is_stored_and_then_told_of_in_order_with_its_times(desk: Desk) -> None:
-    with desk.segments() as segments:
+def test_each_is_stored_and_then_told_of_in_order_with_its_times(listener: Listener) -> None:
+    with listener.segments() as segments:
         for text, seconds in (("One.", 0.1), ("Two.", 0.2), ("Three.", 0.4)):
-            segments.add(text, desk.sound(seconds))
+            segments.add(text, listener.sound(seconds))
         assert segments.urls() == ["url-0", "url-1", "url-2"]
-        assert desk.left == []  # long before the job's folder goes
-    assert desk.events == [
+        assert listener.left == []  # long before the job's folder goes
+    assert listener.events == [
         f"{done} {index}{' as .wav' if done == 'stored' else ''}"
         for index in range(3)
         for done in ("stored", "told")
     ]
-    assert [(s.index, s.total, s.text, s.audio_url) for s in desk.told] == [
+    assert [(s.index, s.total, s.text, s.audio_url) for s in listener.told] == [
         (0, 3, "One.", "url-0"),
         (1, 3, "Two.", "url-1"),
         (2, 3, "Three.", "url-2"),
     ]
     # 0.1, a gap of 0.25, 0.2, a gap, 0.4
-    assert [(s.start, s.end) for s in desk.told] == [(0, 0.1), (0.35, 0.55), (0.8, 1.2)]
+    assert [(s.start, s.end) for s in listener.told] == [(0, 0.1), (0.35, 0.55), (0.8, 1.2)]
 
 
-def test_no_sentence_clips(desk: Desk) -> None:
-    with desk.segments(1) as segments:
-        segments.add("Loud.", desk.sound(0.2, amplitude=1.5))
+def test_no_sentence_clips(listener: Listener) -> None:
+    with listener.segments(1) as segments:
+        segments.add("Loud.", listener.sound(0.2, amplitude=1.5))
         segments.urls()
-    assert desk.peaks[0] < 0.9  # -1 dBFS is 0.891
+    assert listener.peaks[0] < 0.9  # -1 dBFS is 0.891
 
 
-def test_a_slow_storage_holds_up_nobody(desk: Desk) -> None:
-    desk.let_go.clear()
-    with desk.segments() as segments:
-        add_three(desk, segments)
-        assert not desk.events
-        desk.let_go.set()
+def test_a_slow_storage_holds_up_nobody(listener: Listener) -> None:
+    listener.let_go.clear()
+    with listener.segments() as segments:
+        add_three(listener, segments)
+        assert not listener.events
+        listener.let_go.set()
         assert segments.urls() == ["url-0", "url-1", "url-2"]
 
 
-def test_a_sentence_that_cannot_be_stored_ends_the_job_at_the_next(desk: Desk) -> None:
-    desk.refused = frozenset([0])
-    with desk.segments() as segments:
-        segments.add("One.", desk.sound(0.1))
-        assert desk.begun.wait(LONG)
-        while not segments._urls[0].done():
-            time.sleep(0.001)
+def test_a_sentence_that_cannot_be_stored_ends_the_job_at_the_next(listener: Listener) -> None:
+    listener.refused = frozenset([0])
+    with listener.segments() as segments:
+        segments.add("One.", listener.sound(0.1))
+        assert listener.begun.wait(LONG)
+        until(segments._urls[0].done)
         with pytest.raises(StorageError, match="no room for 0"):
-            segments.add("Two.", desk.sound(0.1))
-    assert 0 not in [segment.index for segment in desk.told]
-    assert desk.left == []
+            segments.add("Two.", listener.sound(0.1))
+    assert 0 not in [segment.index for segment in listener.told]
+    assert listener.left == []
 
 
-def test_what_waits_for_a_slow_storage_waits_on_the_disk(desk: Desk) -> None:
-    desk.let_go.clear()
-    with desk.segments(total=100) as segments:
-        clip = desk.sound(30.0)  # 1.9 MB
+def test_what_waits_for_a_slow_storage_waits_on_the_disk(listener: Listener) -> None:
+    listener.let_go.clear()
+    with listener.segments(total=100) as segments:
+        clip = listener.sound(30.0)  # 1.9 MB
         tracemalloc.start()
         for _ in range(100):
             segments.add("A.", clip)
-        assert desk.begun.wait(LONG)  # the first is in memory
+        assert listener.begun.wait(LONG)  # the first is in memory
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        desk.let_go.set()
+        listener.let_go.set()
     assert held < 8_000_000
 
 
-def test_the_last_sentence_that_cannot_be_stored_fails_the_job(desk: Desk) -> None:
-    desk.refused = frozenset([2])
-    with desk.segments() as segments:
-        add_three(desk, segments)
+def test_the_last_sentence_that_cannot_be_stored_fails_the_job(listener: Listener) -> None:
+    listener.refused = frozenset([2])
+    with listener.segments() as segments:
+        add_three(listener, segments)
         with pytest.raises(StorageError, match="no room for 2"):
             segments.urls()
-    assert [segment.index for segment in desk.told] == [0, 1]
+    assert [segment.index for segment in listener.told] == [0, 1]
 
 
-def test_a_failed_job_stores_no_more_but_waits_for_what_is_under_way(desk: Desk) -> None:
-    desk.let_go.clear()
+def test_a_failed_job_stores_no_more_but_waits_for_what_is_under_way(listener: Listener) -> None:
+    listener.let_go.clear()
 
     def fail() -> None:
-        with desk.segments() as segments:
-            add_three(desk, segments)
-            assert desk.begun.wait(LONG)
-            threading.Timer(0.01, desk.let_go.set).start()
+        with listener.segments() as segments:
+            add_three(listener, segments)
+            assert listener.begun.wait(LONG)
+            threading.Timer(0.01, listener.let_go.set).start()
             raise ValueError("the speech failed")
 
     with pytest.raises(ValueError, match="the speech failed"):
         fail()
-    assert desk.events == ["stored 0 as .wav", "told 0"]
+    assert listener.events == ["stored 0 as .wav", "told 0"]
 
 
-def test_a_good_job_ends_with_all_stored(desk: Desk) -> None:
-    desk.let_go.clear()
-    with desk.segments() as segments:
-        add_three(desk, segments)
-        threading.Timer(0.01, desk.let_go.set).start()
-    assert len(desk.told) == 3
+def test_a_good_job_ends_with_all_stored(listener: Listener) -> None:
+    listener.let_go.clear()
+    with listener.segments() as segments:
+        add_three(listener, segments)
+        threading.Timer(0.01, listener.let_go.set).start()
+    assert len(listener.told) == 3
 
 
-def test_nobody_listens_and_all_is_stored(desk: Desk) -> None:
+def test_nobody_listens_and_all_is_stored(listener: Listener) -> None:
     """The event loop is closed, as it is once the worker's end has begun."""
-    desk.deaf = RuntimeError("Event loop is closed")
-    with desk.segments(1) as segments:
-        segments.add("One.", desk.sound(0.1))
+    listener.deaf = RuntimeError("Event loop is closed")
+    with listener.segments(1) as segments:
+        segments.add("One.", listener.sound(0.1))
         assert segments.urls() == ["url-0"]
 
 
-def test_any_other_failure_to_tell_fails_the_job(desk: Desk) -> None:
-    desk.deaf = ValueError("a fault")
-    with desk.segments(1) as segments:
-        segments.add("One.", desk.sound(0.1))
+def test_any_other_failure_to_tell_fails_the_job(listener: Listener) -> None:
+    listener.deaf = ValueError("a fault")
+    with listener.segments(1) as segments:
+        segments.add("One.", listener.sound(0.1))
         with pytest.raises(ValueError, match="a fault"):
             segments.urls()

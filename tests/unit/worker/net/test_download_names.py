@@ -66,6 +66,7 @@ def own_network() -> list[str]:
     pytest.skip("the machine lacks unshare, or allows no network namespace")
 
 
+@pytest.mark.slow("starts a process")
 def test_the_deadline_and_the_process_do_not_wait_for_servers_that_do_not_answer(
     own_network: list[str], tmp_path: Path
 ) -> None:

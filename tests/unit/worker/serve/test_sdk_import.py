@@ -27,6 +27,7 @@ print(cpuinfo.__file__)
 """
 
 
+@pytest.mark.slow("starts a process")
 def test_the_sdk_has_all_that_it_had() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROBE], capture_output=True, text=True, check=False, timeout=60

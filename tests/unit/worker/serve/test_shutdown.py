@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -93,6 +95,7 @@ def test_the_end_of_a_task_cancels_its_job() -> None:
     assert cancellation.cancelled
 
 
+@pytest.mark.slow("starts a process")
 def test_folders_of_killed_workers_are_swept_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -428,6 +431,43 @@ def test_what_does_not_listen_is_ended_by_force_with_its_children(
     assert order == ["child", "child", 1]
 
 
+HANGS = """
+import asyncio, logging, multiprocessing, os, signal, sys, time
+from worker.serve import shutdown
+from worker.serve.shutdown import RunningJobs
+from worker.logs import set_up_logging
+
+def pings():
+    time.sleep(60)
+
+set_up_logging("INFO")
+shutdown.FORCED_END_SECONDS = 0.3
+
+async def loop():
+    multiprocessing.Process(target=pings).start()  # before signals are heard, as the SDK does
+    RunningJobs(drain_seconds=0.2).listen_for_the_end()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.sleep(0.05)
+    time.sleep(60)  # as a call into a driver that does not come back
+
+asyncio.run(loop())
+"""
+
+
+def test_a_worker_that_hangs_is_ended_by_force_after_its_drain() -> None:
+    """The process itself, whose loop no longer runs, and what it has begun."""
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS],
+        cwd=Path(__file__).parents[4], text=True, capture_output=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    # The output ends with the last process that has it.
+    assert 0.5 <= time.monotonic() - begun < 20
+    names = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert names == ["draining", "ended by force"]
+
+
 def test_a_folder_whose_name_has_no_process_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -452,6 +492,7 @@ def test_what_runs_in_no_task_is_not_counted() -> None:
     assert not cancellation.cancelled
 
 
+@pytest.mark.slow("starts a process")
 def test_what_is_forked_ends_with_a_worker_that_is_killed() -> None:
     """The SDK's pings would name its jobs for ever, and the platform would wait for them."""
     script = (

@@ -35,7 +35,9 @@ def codes(engine: Engine, sentences: list[str], sampling: Sampling) -> list[tupl
 
 
 def test_speech_has_the_length_of_its_tokens(tiny_engine: Engine) -> None:
-    for utterance in tiny_engine.speak(SENTENCES, VOICE, SHORT):
+    spoken = list(tiny_engine.speak(SENTENCES, VOICE, SHORT))
+    assert len(spoken) == len(SENTENCES)
+    for utterance in spoken:
         assert utterance.samples.dtype == np.float32
         assert len(utterance.samples) == 320 * len(utterance.semantic_tokens) > 0
         assert all(0 <= code < 96 for code in utterance.semantic_tokens)
@@ -188,7 +190,9 @@ def test_answers_keep_to_the_plan(tiny_engine: Engine, seed: int) -> None:
     lm = tiny_engine._lm
     plan = Grammar(tuple(frozenset(s) for s in [{9}, {1, 2}, {1, 2}, {3, 4}]), end=4)
     rows = [SequenceRequest((7,) * n, f"row {n}", 20) for n in (1, 5, 3)]
-    for answered in answer(lm, rows, plan, Sampling(temperature=2, top_k=0, top_p=1, seed=seed)):
+    found = answer(lm, rows, plan, Sampling(temperature=2, top_k=0, top_p=1, seed=seed))
+    assert len(found) == len(rows)
+    for answered in found:
         head, tail = answered.tokens[:3], answered.tokens[3:]
         assert head[0] == 9
         assert set(head[1:]) <= {1, 2}

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from tests.support.random_checkpoint import Sizes, make_tokenizer
+from tests.support.waiting import until
 from volume.layout import PREPARED
 from worker import cpu_info
 from worker.cancellation import Cancellation
@@ -132,13 +133,6 @@ def prompter(tokenizer: Tokenizer) -> Prompter:
 
 def codes(spoken: Iterator[Utterance]) -> list[tuple[int, ...]]:
     return [one.semantic_tokens for one in spoken]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 # Which draws a sentence has
@@ -730,8 +724,7 @@ def test_a_lanes_work_is_done_in_its_own_thread_and_order() -> None:
 
     with ThreadPoolExecutor(4) as threads:
         slow = threads.submit(lane.do, partial(work, 0))
-        while not lane._thread._threads:
-            time.sleep(0.001)
+        until(lambda: lane._thread._threads)
         rest = [threads.submit(lane.do, partial(work, number)) for number in (1, 2)]
         first.set()
         assert [one.result(10) for one in (slow, *rest)] == [0, 1, 2]

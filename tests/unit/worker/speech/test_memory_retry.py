@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.waiting import until
 from worker.errors import DeviceError, MemoryShortError
 from worker.logs import log
 from worker.speech.checkpoint import Checkpoint
@@ -109,13 +110,6 @@ def test_what_did_not_fit_is_done_again_alone() -> None:
         done = [threads.submit(room.do, lambda f=[]: work(f), "a test") for _ in range(4)]
         assert [future.result(10) for future in done] == [1, 1, 1, 1]
     assert crowds == [1, 1, 1, 1]
-
-
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def lets_in(room: MemoryRetry) -> bool:

@@ -568,7 +568,7 @@ class TestSettings:
             open_storage(settings())
         assert "nobody" not in caught.value.message
 
-    def test_a_configuration_file_that_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_configuration_file_that_is_none(self) -> None:
         Path(os.environ["AWS_CONFIG_FILE"]).write_text("[default\nregion")
         with pytest.raises(SetupError, match="the file of AWS_CONFIG_FILE or AWS_SHARED_CRED"):
             open_storage(settings())

@@ -93,7 +93,7 @@ class TestEveryStorage:
         with urllib.request.urlopen(url, timeout=5) as answer:
             assert answer.read() == clip.read_bytes()
 
-    def test_a_second_put_replaces_the_first(self, storage, clip, tmp_path):
+    def test_a_second_put_replaces_the_first(self, storage):
         storage.write_bytes("voices/again.json", b"first and longer", "application/json")
         storage.write_bytes("voices/again.json", b"second", "application/json")
         assert storage.read_bytes("voices/again.json") == b"second"

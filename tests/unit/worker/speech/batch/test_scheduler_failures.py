@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
 
 from tests.support.toy_decoder import EVERYTHING, SumCache, ToyDecoder, expected
+from tests.support.waiting import until
 from worker.errors import MemoryShortError
 from worker.logs import log
 from worker.speech.batch import scheduler as module
@@ -30,13 +31,6 @@ ALONE = "MemoryShortError: the memory does not suffice for a sentence, even alon
 
 def row(*prompt: int, limit: int = 10) -> SequenceRequest:
     return SequenceRequest(prompt, f"{prompt}", limit)
-
-
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def told(asked: Sequence[TokenSequence]) -> list[list[int]]:

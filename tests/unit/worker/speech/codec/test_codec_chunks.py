@@ -81,13 +81,15 @@ def test_the_context_is_what_an_output_depends_on(codec: Codec) -> None:
 
 def test_a_token_of_another_codec_is_refused(codec: Codec) -> None:
     voice, _ = tokens(codec, 1)
+    stream = codec.stream(voice)
     with pytest.raises(SynthesisError):
-        codec.stream(voice).feed([codec.sizes.semantic_codes])
+        stream.feed([codec.sizes.semantic_codes])
     with pytest.raises(SynthesisError):
         codec.stream((*voice, 0))
 
 
-def test_the_codec_is_loaded_without_transformers(tmp_path: Path, demo_checkpoint: Path) -> None:
+@pytest.mark.slow("starts a process")
+def test_the_codec_is_loaded_without_transformers(demo_checkpoint: Path) -> None:
     script = (
         "import sys; from pathlib import Path; import torch;"
         "from worker.speech.codec.codec import Codec;"
@@ -104,6 +106,7 @@ def test_the_codec_is_loaded_without_transformers(tmp_path: Path, demo_checkpoin
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow("compiles C")
 def test_bfloat16_is_close_to_float32(demo_checkpoint: Path) -> None:
     """On trained weights; equal where the machine has no bfloat16.
 

@@ -591,6 +591,7 @@ def test_a_machine_without_a_compiler_runs_on_torch(
     assert isinstance(Engine.load(demo_checkpoint, device="cpu")._lm, LanguageModel)
 
 
+@pytest.mark.slow("starts a process")
 def test_a_compiler_that_fails_is_told_and_torch_serves(
     empty_cache: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -88,6 +88,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 # Built, and only opened the next time
 
 
+@pytest.mark.slow("starts a process")
 def test_a_library_is_built_once_and_then_only_opened(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: list[str]
 ) -> None:
@@ -112,6 +113,7 @@ def test_a_library_is_built_once_and_then_only_opened(
     assert not kept.exists()  # nor does what the compiler keeps for itself stay
 
 
+@pytest.mark.slow("starts a process")
 def test_each_kernel_has_a_library_of_its_own(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: list[str]
 ) -> None:
@@ -121,6 +123,7 @@ def test_each_kernel_has_a_library_of_its_own(
     assert sorted(path.name.split("-")[0] for path in files(cache)) == ["lm", "wave"]
 
 
+@pytest.mark.slow("starts a process")
 @pytest.mark.parametrize("changed", ["lm.c", "pool.c", "pool.h", "options", "nothing", "wave.c"])
 def test_another_source_or_another_way_to_build_it_is_another_library(
     cache: Path,
@@ -152,6 +155,7 @@ def test_where_the_compiler_lies_makes_no_other_library() -> None:
 # Where it cannot be built
 
 
+@pytest.mark.slow("starts a process")
 @pytest.mark.parametrize("then", ["sys.exit('no such option')", "os.kill(os.getpid(), 9)"])
 def test_a_compiler_that_fails_leaves_nothing_behind(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: list[str], then: str
@@ -167,6 +171,7 @@ def test_a_compiler_that_fails_leaves_nothing_behind(
     assert open_library(LM)
 
 
+@pytest.mark.slow("starts a process")
 def test_a_compiler_that_says_nothing_and_makes_nothing_is_a_failure(
     cache: Path, monkeypatch: pytest.MonkeyPatch, events: Events
 ) -> None:
@@ -178,6 +183,7 @@ def test_a_compiler_that_says_nothing_and_makes_nothing_is_a_failure(
         assert told in fields["error"]
 
 
+@pytest.mark.slow("starts a process")
 def test_what_the_compiler_says_last_is_told(
     cache: Path, monkeypatch: pytest.MonkeyPatch, events: Events
 ) -> None:
@@ -187,6 +193,7 @@ def test_what_the_compiler_says_last_is_told(
     assert events() == [("kernel could not be built", fields)]
 
 
+@pytest.mark.slow("starts a process")
 def test_a_compiler_that_hangs_is_given_up(
     cache: Path, monkeypatch: pytest.MonkeyPatch, events: Events
 ) -> None:
@@ -206,6 +213,7 @@ def test_without_a_compiler_torchs_kernels_serve(
     assert events() == [("no compiler for a kernel", {"kernel": "lm"})]
 
 
+@pytest.mark.slow("starts a process")
 def test_a_compiler_that_is_gone_is_told(
     cache: Path, monkeypatch: pytest.MonkeyPatch, events: Events
 ) -> None:
@@ -243,6 +251,7 @@ def test_a_user_without_a_home_gets_torchs_kernels_and_is_told(
     assert compiler.calls == []
 
 
+@pytest.mark.slow("starts a process")
 def test_a_file_that_is_no_library_is_told(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: Events
 ) -> None:
@@ -252,6 +261,7 @@ def test_a_file_that_is_no_library_is_told(
     assert [name for name, _ in events()] == ["kernel could not be built"] * 2
 
 
+@pytest.mark.slow("starts a process")
 @pytest.mark.parametrize("lacking", ["avx512f", "avx512bw", "avx512dq", "avx512vl", "fma", "f16c"])
 def test_a_cpu_that_lacks_any_instruction_builds_and_opens_nothing(
     cache: Path,
@@ -352,6 +362,7 @@ def opened_toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> 
     return open_toy
 
 
+@pytest.mark.slow("compiles C")
 def test_a_library_that_fits_is_taken(opened_toy: Callable[..., Any], events: Events) -> None:
     toy = opened_toy()
     assert toy.library.toy_sum(ctypes.byref(Pair(1 << 40, 2.5))) == (1 << 40) + 2
@@ -360,6 +371,7 @@ def test_a_library_that_fits_is_taken(opened_toy: Callable[..., Any], events: Ev
     assert events() == []
 
 
+@pytest.mark.slow("compiles C")
 @pytest.mark.parametrize(
     ("old", "new", "error"),
     [
@@ -414,6 +426,7 @@ def threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
 
+@pytest.mark.slow("compiles C")
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system has no /proc")
 def test_a_kernel_has_a_team_that_goes_home_with_it() -> None:
     with any_cpu.kernels("avx512_vnni"):
@@ -433,6 +446,7 @@ def test_no_memory_for_a_team_is_an_error() -> None:
         LmKernel(library, 2)
 
 
+@pytest.mark.slow("compiles C")
 def test_jobs_of_many_threads_share_a_team() -> None:
     """One call at a time: products of two threads are each their own."""
     with any_cpu.kernels("avx512_vnni"):

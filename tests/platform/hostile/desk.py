@@ -1,29 +1,24 @@
-"""The queue's door with everything behind it: real parts, folders of its own, checked answers."""
+"""A desk for hostile jobs: whatever is asked, each answer keeps what every answer must keep."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import DEMO_VOICE
 from tests.platform.hostile.watch import Seen, Watch
+from tests.support.desk import Desk
 from worker import errors
 from worker.components import Components
 from worker.errors import WorkerError
 from worker.net.download import Limits
 from worker.serve.runpod_handler import make_handler
 from worker.speech.engine import Engine
-from worker.storage.keys import Keys
-from worker.storage.local import LocalStorage
-from worker.voices.reference import fetch_reference
-from worker.voices.saved import Voices
 
-KEYS = Keys(voices="voices/", output="output/", bucket=None)
 CODES = {
     kind.code
     for kind in vars(errors).values()
@@ -52,34 +47,24 @@ class Outcome:
     seen: Seen
 
 
-class Door:
-    """Hands jobs in as the platform does: JSON, one object each.
+class HostileDesk(Desk):
+    """Hands jobs in as the platform does: JSON, one object each; watches what they touch.
 
     Around the folders that belong to the worker lies one that does not, with a voice in it that
     path tricks would find.
     """
 
     def __init__(self, engine: Engine, folder: Path, watch: Watch) -> None:
+        super().__init__(engine, folder)
         self.folder = folder
         self.scratch = folder / "scratch"
         self.scratch.mkdir()
-        self.storage = LocalStorage(folder / "storage")
-        self.storage.put(DEMO_VOICE, "voices/demo.wav", "audio/wav")
         self.private = folder / "private"
         self.private.mkdir()
         (self.private / "secret.wav").write_bytes(DEMO_VOICE.read_bytes())
         self._watch = watch
         self._runner = asyncio.Runner()
-        components = Components(
-            engine=engine,
-            voices=Voices(engine, self.storage, KEYS, folder / "cache"),
-            storage=self.storage,
-            keys=KEYS,
-            url_expiry=3600,
-            max_job_seconds=7200,
-            fetch_reference=self._fetch(Limits()),
-        )
-        self.serve_with(components)
+        self.serve_with(self.components)
 
     def serve_with(self, components: Components) -> None:
         """Answer the next jobs with these parts."""
@@ -90,12 +75,9 @@ class Door:
         """End the event loop."""
         self._runner.close()
 
-    def _fetch(self, limits: Limits) -> Callable[[str, Path], Path]:
-        return lambda url, into, _: fetch_reference(url, self.storage, KEYS, into, limits)
-
     def download_with(self, limits: Limits) -> None:
         """Let references be fetched with these limits, which name the test's own servers."""
-        self.serve_with(replace(self.components, fetch_reference=self._fetch(limits)))
+        self.serve_with(replace(self.components, fetch_reference=self.fetching(limits)))
 
     def submit(self, asked: Any, job_id: Any = "job-1") -> Outcome:
         """Do the job; assert what every answer must keep, whatever was asked."""
