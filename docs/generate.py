@@ -289,7 +289,6 @@ def _error_rows() -> Iterator[tuple[str, ...]]:
     for error in _subclasses(WorkerError):
         what, _, advice = (inspect.getdoc(error) or "").partition("\n\n")
         yield f"`{error.code}`", what, advice
-    yield "`internal_error`", "A fault of the worker's own.", "Report it, with the worker's log."
 
 
 def _subclasses(error: type[WorkerError]) -> Iterator[type[WorkerError]]:

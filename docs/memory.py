@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from volume.layout import MODEL_LOCK
+from volume.layout import MODEL_PINS
 from worker.speech.device_checks import FREE_BYTES
 from worker.speech.engine import MOST_SLOTS, POSITIONS
 
@@ -63,7 +63,7 @@ def _checked() -> str:
 def _estimated() -> str:
     sizes = {
         f"{name}/{file['path']}": file["size"]
-        for name, model in json.loads(MODEL_LOCK.read_text(encoding="utf-8"))["models"].items()
+        for name, model in json.loads(MODEL_PINS.read_text(encoding="utf-8"))["models"].items()
         for file in model["files"]
     }
     parts = [

@@ -1,1 +1,1 @@
-"""The network volume: what is on it and how it got there. Standard library only."""
+"""The network volume: its layout, its installers, its checks. Standard library only."""

@@ -26,7 +26,7 @@ from volume.installer import Installer
 from volume.layout import PREPARED, Layout
 from volume.lease import Timing
 from volume.models import install_model
-from volume.pins import LOCKS, ModelLock, load_environment_lock, load_model_lock, model_names
+from volume.pins import PINS, PinnedModel, model_names, pinned_environment, pinned_model
 from volume.progress import gigabytes
 from volume.run import run
 from volume.status import report, survey, table
@@ -45,12 +45,7 @@ def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     arguments = argparse.ArgumentParser(prog="python -m volume", description=__doc__)
     arguments.add_argument(
-        "--locks", type=Path, default=LOCKS, help="folder of lock files other than the package's"
-    )
-    arguments.add_argument("--takeover", type=float, default=Timing.takeover, metavar="SECONDS")
-    arguments.add_argument("--heartbeat", type=float, default=Timing.heartbeat, metavar="SECONDS")
-    arguments.add_argument(
-        "--attempts", type=_at_least_one, default=5, help="of a download that fails"
+        "--attempts", type=_at_least_one, default=5, help="how often a download is tried, 5"
     )
     commands = arguments.add_subparsers(dest="command", required=True)
     install = commands.add_parser("install", help="install what is missing")
@@ -62,11 +57,10 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true")
     check = commands.add_parser("verify", help="hash everything again and name each bad file")
     check.add_argument("--repair", action="store_true", help="fetch the bad files again")
-    gc = commands.add_parser("gc", help="remove what no lock names and nobody uses")
+    gc = commands.add_parser("gc", help="remove what is not pinned and nobody uses")
     gc.add_argument("--dry-run", action="store_true")
     start = commands.add_parser("run", help="install what is missing, then become the worker")
     _add_what(start)
-    start.add_argument("--module", default="worker", help="what to become: python -m MODULE")
     start.add_argument("arguments", nargs="*", help="arguments for it, after --")
     return arguments
 
@@ -82,7 +76,7 @@ def _add_what(command: argparse.ArgumentParser) -> None:
         "--model",
         action="append",
         metavar="NAME",
-        help="a model of the lock; several times for several. Without it, SPARK_MODEL, what times "
+        help="a pinned model; several times for several. Without it, SPARK_MODEL, what times "
         "its words in WHISPERX_LANGUAGES, and the environment",
     )
     command.add_argument(
@@ -90,12 +84,31 @@ def _add_what(command: argparse.ArgumentParser) -> None:
     )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command; the exit status is 0 when everything that was asked for is so."""
+def main(
+    argv: list[str] | None = None,
+    *,
+    pins: Path = PINS,
+    timing: Timing = Timing(),  # noqa: B008 - frozen
+    module: str = "worker",
+) -> int:
+    """Run one command; the exit status is 0 when everything that was asked for is so.
+
+    `pins` is the folder of what may be installed, `timing` that of the leases; `run` becomes
+    `python -m module`.
+    """
     options = parser().parse_args(argv)
     try:
         layout = Layout(mount_point(os.environ.get("RUNPOD_VOLUME")))
-        return command(options, layout)
+        installer = Installer(
+            layout=layout,
+            say=say,
+            uv=find_uv(),
+            pins=pins,
+            wheelhouse=getattr(options, "wheelhouse", None),
+            timing=timing,
+            attempts=options.attempts,
+        )
+        return command(options, installer, module)
     except VolumeError as error:
         say(f"error: {error}")
         return error.exit_status
@@ -105,20 +118,11 @@ def main(argv: list[str] | None = None) -> int:
         return problem.exit_status
 
 
-def command(options: argparse.Namespace, layout: Layout) -> int:
-    """Run the command that the options name."""
-    installer = Installer(
-        layout=layout,
-        say=say,
-        uv=find_uv(),
-        locks=options.locks,
-        wheelhouse=getattr(options, "wheelhouse", None),
-        timing=Timing(heartbeat=options.heartbeat, takeover=options.takeover),
-        attempts=options.attempts,
-    )
+def command(options: argparse.Namespace, installer: Installer, module: str) -> int:
+    """Run the command that the options name; `run` becomes `python -m module`."""
     if options.command == "status":
-        items = survey(layout, options.locks)
-        print(json.dumps(report(layout, items)) if options.json else table(items))
+        items = survey(installer.layout, installer.pins)
+        print(json.dumps(report(installer.layout, items)) if options.json else table(items))
     elif options.command == "verify":
         return check_all(installer, repair=options.repair)
     elif options.command == "gc":
@@ -126,40 +130,40 @@ def command(options: argparse.Namespace, layout: Layout) -> int:
     elif options.command == "run":
         run(
             installer,
-            load_environment_lock(options.locks),
-            asked_models(options.model, options.locks),
-            module=options.module,
+            pinned_environment(installer.pins),
+            models_to_install(options.model, installer.pins),
+            module=module,
             arguments=options.arguments,
         )
     else:
         if options.environment or not options.model:
-            print(install_environment(installer, load_environment_lock(options.locks)))
+            print(install_environment(installer, pinned_environment(installer.pins)))
         if options.model or not options.environment:
-            for model in asked_models(options.model, options.locks):
+            for model in models_to_install(options.model, installer.pins):
                 print(install_model(installer, model))
     return 0
 
 
-def asked_models(names: list[str] | None, locks: Path) -> list[ModelLock]:
-    """Return the locks of the models by these names, else of those that the settings ask for."""
+def models_to_install(names: list[str] | None, pins: Path) -> list[PinnedModel]:
+    """Return the models of these names, else those that the settings ask for."""
     if names:
-        return [load_model_lock(name, locks) for name in names]
+        return [pinned_model(name, pins) for name in names]
     name = os.environ.get("SPARK_MODEL") or "Spark-TTS-0.5B"
-    speech = load_model_lock(name.strip(), locks)
+    speech = pinned_model(name.strip(), pins)
     aligners = dict(speech.aligners)
     languages = (os.environ.get("WHISPERX_LANGUAGES") or "en,zh").split(",")
     wanted = [aligners[language.strip()] for language in languages if language.strip() in aligners]
-    return [speech, *(load_model_lock(name, locks) for name in wanted)]
+    return [speech, *(pinned_model(name, pins) for name in wanted)]
 
 
 def check_all(installer: Installer, *, repair: bool) -> int:
-    """Verify everything locked that is installed; raises DamagedError when something stays bad."""
+    """Verify everything pinned that is installed; raises DamagedError when something stays bad."""
     bad = 0
     for finding, mend in findings(installer):
         found = finding
         if found.damaged and repair:
             mend(found)
-            found = verify(found.resource, found.folder, found.locked)
+            found = verify(found.resource, found.folder, found.pinned)
         for path in found.damaged:
             print(f"damaged: {found.resource}: {path}")
         if not found.damaged:
@@ -171,36 +175,36 @@ def check_all(installer: Installer, *, repair: bool) -> int:
 
 
 def findings(installer: Installer) -> Iterator[tuple[Finding, Callable[[Finding], None]]]:
-    """Give what is found in each installed folder that is locked, and what can mend it.
+    """Give what is found in each installed folder that is pinned, and what can mend it.
 
     A model comes before what was prepared from it, so that it is whole when it is needed for that.
     """
     layout = installer.layout
-    environment = load_environment_lock(installer.locks)
+    environment = pinned_environment(installer.pins)
     folder = layout.environments / environment.digest
     if folder.is_dir():
         yield (
             verify("environment", folder),
             partial(repair_environment, installer, environment),
         )
-    for name in model_names(installer.locks):
-        lock = load_model_lock(name, installer.locks)
-        folder = layout.models / lock.resource
+    for name in model_names(installer.pins):
+        model = pinned_model(name, installer.pins)
+        folder = layout.models / model.resource
         if folder.is_dir():
-            yield verify(lock.name, folder, lock.files), partial(repair_model, installer, lock)
+            yield verify(model.name, folder, model.files), partial(repair_model, installer, model)
         if (folder / PREPARED).is_dir():
             yield (
-                verify(f"{lock.name}, prepared", folder / PREPARED),
-                partial(repair_prepared, installer, lock),
+                verify(f"{model.name}, prepared", folder / PREPARED),
+                partial(repair_prepared, installer, model),
             )
 
 
 def remove_unused(installer: Installer, *, dry_run: bool) -> None:
-    """Remove what no lock of this image names."""
+    """Remove what this image does not pin."""
     layout = installer.layout
-    keep = {layout.environments / load_environment_lock(installer.locks).digest}
-    locked = (load_model_lock(name, installer.locks) for name in model_names(installer.locks))
-    keep |= {layout.models / lock.resource for lock in locked}
+    keep = {layout.environments / pinned_environment(installer.pins).digest}
+    models = (pinned_model(name, installer.pins) for name in model_names(installer.pins))
+    keep |= {layout.models / model.resource for model in models}
     for removal in collect(layout, keep, dry_run=dry_run, timing=installer.timing):
         word = "would remove" if dry_run else "removed"
         print(f"{word} {removal.name}, {gigabytes(removal.bytes)}")

@@ -1,4 +1,4 @@
-"""The wheel lock -> site-packages, by uv, every wheel by its hash."""
+"""Pinned wheels -> site-packages, by uv, every wheel by its hash."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from volume.errors import DamagedError, DownloadError, LockError, VolumeError
+from volume.errors import DamagedError, DownloadError, PinError, VolumeError
 from volume.fitness import check_abi
 from volume.installer import Installer
 from volume.lease import Lease
 from volume.manifest import FileEntry, scan, write_manifest
-from volume.pins import EnvironmentLock, WheelLock
+from volume.pins import PinnedEnvironment, PinnedWheel
 from volume.process import run_child
 from volume.progress import Progress
 from volume.space import bytes_below, missing_bytes, require_space
@@ -25,30 +25,32 @@ from volume.space import bytes_below, missing_bytes, require_space
 OVERHEAD = 1.15
 
 
-def install_environment(installer: Installer, lock: EnvironmentLock) -> Path:
+def install_environment(installer: Installer, environment: PinnedEnvironment) -> Path:
     """Return the environment's folder, installed if need be; its modules are in site-packages/."""
-    final = installer.layout.environments / lock.digest
-    if (running := f"{sys.version_info.major}.{sys.version_info.minor}") != lock.python:
-        raise LockError(f"the environment is locked for Python {lock.python}; this is {running}")
+    final = installer.layout.environments / environment.digest
+    if (running := f"{sys.version_info.major}.{sys.version_info.minor}") != environment.python:
+        raise PinError(
+            f"the environment is pinned for Python {environment.python}; this is {running}"
+        )
 
     def build(work: Path, lease: Lease) -> Path:
         folder = work / "environment"
         shutil.rmtree(folder, ignore_errors=True)
-        install_wheels(installer, lock.wheels, folder / "site-packages", work / "uv", lease)
+        install_wheels(installer, environment.wheels, folder / "site-packages", work / "uv", lease)
         (folder / "site-packages" / ".lock").unlink(missing_ok=True)  # uv's, of no use to readers
-        progress = Progress("environment: checking", lock.size)
+        progress = Progress("environment: checking", environment.size)
         files = scan(folder)
         check_records(folder / "site-packages", files)
-        check_abi(lock.wheels, folder / "site-packages")
+        check_abi(environment.wheels, folder / "site-packages")
         write_manifest(folder, files)
         progress.end()
         return folder
 
-    return installer.ensure(f"environment-{lock.digest}", final, build)
+    return installer.ensure(f"environment-{environment.digest}", final, build)
 
 
 def install_wheels(
-    installer: Installer, wheels: tuple[WheelLock, ...], target: Path, cache: Path, lease: Lease
+    installer: Installer, wheels: tuple[PinnedWheel, ...], target: Path, cache: Path, lease: Lease
 ) -> None:
     """Install wheels into the new folder `target`, from what `cache` has and the index."""
     if shutil.which(installer.uv) is None:
@@ -56,23 +58,7 @@ def install_wheels(
     cache.mkdir(parents=True, exist_ok=True)
     size = sum(wheel.unpacked for wheel in wheels)
     needed = int(size * OVERHEAD) * (1 if can_link(cache) else 2)
-    requirements = cache / "requirements.txt"
-    lines = [requirement(wheel, offline=installer.wheelhouse is not None) for wheel in wheels]
-    requirements.write_text("\n".join(lines) + "\n")
-    command = [installer.uv, "pip", "install", "--target", str(target), "--python", sys.executable]
-    command += ["--require-hashes", "--no-deps", "--no-build", "--compile-bytecode", "--no-color"]
-    command += ["--cache-dir", str(cache), "-r", str(requirements)]
-    if installer.wheelhouse is not None:
-        command += ["--no-index", "--find-links", str(installer.wheelhouse)]
-    environment = os.environ | {
-        "UV_PYTHON_DOWNLOADS": "never",
-        # Fewer at once: what a kill interrupts starts from its first byte again.
-        "UV_CONCURRENT_DOWNLOADS": os.environ.get("UV_CONCURRENT_DOWNLOADS", "8"),
-        # The version in flash-attn's file name has more parts than the one in its metadata.
-        "UV_SKIP_WHEEL_FILENAME_CHECK": "1",
-        # A volume that is shared by machines keeps no promise about times, so do not compare them.
-        "PYC_INVALIDATION_MODE": "UNCHECKED_HASH",
-    }
+    command = uv_command(installer, wheels, target, cache)
     progress = Progress("environment: installing", size)
     reason = "nothing was tried"
 
@@ -83,7 +69,7 @@ def install_wheels(
     for attempt in range(installer.attempts):
         require_space(cache, needed, "the environment", held=bytes_below(cache))
         shutil.rmtree(target, ignore_errors=True)
-        outcome = run_child(command, environment=environment, watch=watch)
+        outcome = run_child(command, environment=uv_variables(), watch=watch)
         if outcome.status == 0:
             progress.end()
             return
@@ -100,7 +86,35 @@ def install_wheels(
     )
 
 
-def requirement(wheel: WheelLock, *, offline: bool) -> str:
+def uv_command(
+    installer: Installer, wheels: tuple[PinnedWheel, ...], target: Path, cache: Path
+) -> list[str]:
+    """Return the command that installs these wheels alone; their list is written into `cache`."""
+    requirements = cache / "requirements.txt"
+    lines = [requirement(wheel, offline=installer.wheelhouse is not None) for wheel in wheels]
+    requirements.write_text("\n".join(lines) + "\n")
+    command = [installer.uv, "pip", "install", "--target", str(target), "--python", sys.executable]
+    command += ["--require-hashes", "--no-deps", "--no-build", "--compile-bytecode", "--no-color"]
+    command += ["--cache-dir", str(cache), "-r", str(requirements)]
+    if installer.wheelhouse is not None:
+        command += ["--no-index", "--find-links", str(installer.wheelhouse)]
+    return command
+
+
+def uv_variables() -> dict[str, str]:
+    """Return the variables under which uv runs."""
+    return os.environ | {
+        "UV_PYTHON_DOWNLOADS": "never",
+        # Fewer at once: what a kill interrupts starts from its first byte again.
+        "UV_CONCURRENT_DOWNLOADS": os.environ.get("UV_CONCURRENT_DOWNLOADS", "8"),
+        # The version in flash-attn's file name has more parts than the one in its metadata.
+        "UV_SKIP_WHEEL_FILENAME_CHECK": "1",
+        # A volume that is shared by machines keeps no promise about times, so do not compare them.
+        "PYC_INVALIDATION_MODE": "UNCHECKED_HASH",
+    }
+
+
+def requirement(wheel: PinnedWheel, *, offline: bool) -> str:
     """Return the line of a requirements file that this wheel alone satisfies."""
     where = f" @ {wheel.url}" if wheel.url and not offline else f"=={wheel.version}"
     return f"{wheel.name}{where} --hash=sha256:{wheel.sha256}"

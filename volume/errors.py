@@ -1,12 +1,12 @@
-"""What can go wrong with the volume, and the exit status that says so.
+"""Errors of the volume, each with its exit status.
 
 VolumeError                 1
-|-- LockError               2   the lock names no such thing, or is not readable
+|-- PinError                2   no such thing is pinned, or the pins cannot be read
 |-- NotMountedError         3   there is no volume
 |-- NotWritableError        4   something must be installed, and the volume is read-only
 |-- FullError               5   it does not fit; the message names the missing bytes
-|-- DamagedError            6   files are not what the lock or the manifest says
-|-- DownloadError           7   the index or the hub did not give what the lock names
+|-- DamagedError            6   files are not what the pins or the manifest say
+|-- DownloadError           7   the index or the hub did not give what is pinned
 |-- PreparationError        8   the model could not be converted for fast loading
 `-- LeaseLostError          9   another installer took over while this one stood still
 """
@@ -23,8 +23,8 @@ class VolumeError(Exception):
     exit_status: ClassVar[int] = 1
 
 
-class LockError(VolumeError):
-    """The lock names no such thing, or is not readable."""
+class PinError(VolumeError):
+    """No such thing is pinned, or the pins cannot be read."""
 
     exit_status = 2
 
@@ -48,13 +48,13 @@ class FullError(VolumeError):
 
 
 class DamagedError(VolumeError):
-    """Files are not what the lock or the manifest says."""
+    """Files are not what the pins or the manifest say."""
 
     exit_status = 6
 
 
 class DownloadError(VolumeError):
-    """The index or the hub did not give what the lock names."""
+    """The index or the hub did not give what is pinned."""
 
     exit_status = 7
 

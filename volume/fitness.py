@@ -7,14 +7,14 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from volume.errors import DamagedError, LockError
+from volume.errors import DamagedError, PinError
 from volume.layout import wheel_abi, why_unloadable
-from volume.pins import WheelLock
+from volume.pins import PinnedWheel
 from volume.process import run_child
 
 
-def check_abi(wheels: Iterable[WheelLock], site: Path) -> None:
-    """Raise LockError when a wheel is for another C++ ABI than the torch in `site`.
+def check_abi(wheels: Iterable[PinnedWheel], site: Path) -> None:
+    """Raise PinError when a wheel is for another C++ ABI than the torch in `site`.
 
     Such a wheel installs and then cannot be imported: torch 2.6's builds differ in their ABI.
     DamagedError when torch itself cannot be imported. Without such wheels torch is not asked.
@@ -31,4 +31,4 @@ def check_abi(wheels: Iterable[WheelLock], site: Path) -> None:
     new_abi = outcome.output.split()[-1] == "True"
     for file in tagged:
         if why := why_unloadable(file, new_abi=new_abi):
-            raise LockError(why)
+            raise PinError(why)

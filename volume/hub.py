@@ -1,9 +1,9 @@
-"""Fetches locked files from a Hugging Face hub, with the hub's own client.
+"""Fetches pinned files from a Hugging Face hub, with the hub's own client.
 
 The client runs in the environment that was installed before, as a program: this package imports
 nothing outside the standard library. It goes on with a file where it stopped, and leaves beside
 each file the revision and ETag that the hub gave: for a large file its sha256, for a small one the
-id that git gives its content. So even a file whose sha256 the lock does not know is checked.
+id that git gives its content. So even a file whose sha256 is not pinned is checked.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from volume.errors import DownloadError
 from volume.installer import Installer, environment_variables
 from volume.lease import Lease
 from volume.manifest import CHUNK, FileEntry, damaged_files, sha256_of
-from volume.pins import ModelLock
+from volume.pins import PinnedModel
 from volume.process import run_child
 from volume.progress import Progress
 from volume.space import bytes_below, require_space
@@ -29,7 +30,7 @@ NOTE_MAX = 4096  # characters of one file's note, which has three lines
 
 def fetch_files(
     installer: Installer,
-    lock: ModelLock,
+    model: PinnedModel,
     files: tuple[FileEntry, ...],
     folder: Path,
     lease: Lease,
@@ -38,43 +39,44 @@ def fetch_files(
 
     Files that are there already, whole and right, are not fetched again.
     """
-    size = lock.size if files == lock.files else sum(file.size or 0 for file in files)
-    progress = Progress(f"{lock.name}: downloading", size)
+    size = model.size if files == model.files else sum(file.size or 0 for file in files)
+    progress = Progress(f"{model.name}: downloading", size)
     reason = "nothing was tried"
     for attempt in range(installer.attempts):
-        bad = wrong_files(folder, files, lock.revision)
+        bad = wrong_files(folder, files, model.revision)
         if not bad:
             progress.end()
             return
         for path in bad:
             (folder / path).unlink(missing_ok=True)
         held = bytes_below(folder)
-        require_space(folder, size, lock.name, held=held)
+        require_space(folder, size, model.name, held=held)
         if attempt:
-            installer.say(f"{lock.name}: attempt {attempt} failed: {reason}")
+            installer.say(f"{model.name}: attempt {attempt} failed: {reason}")
             time.sleep(installer.pause * 2 ** (attempt - 1))
 
         def watch(written: int, held: int = held) -> None:
             lease.check()
             progress.show(held + written)
 
-        command = [
-            sys.executable,
-            "-m",
-            "huggingface_hub.cli.hf",
-            "download",
-            lock.repository,
-            *bad,
-        ]
-        command += ["--revision", lock.revision, "--local-dir", str(folder)]
-        outcome = run_child(command, environment=client_environment(installer, folder), watch=watch)
+        outcome = run_child(
+            client_command(model, bad, folder),
+            environment=client_environment(installer, folder),
+            watch=watch,
+        )
         reason = outcome.last_lines
-    if bad := wrong_files(folder, files, lock.revision):
+    if bad := wrong_files(folder, files, model.revision):
         raise DownloadError(
-            f"{lock.name}: {', '.join(bad)} could not be had from {lock.repository} at "
-            f"{lock.revision} in {installer.attempts} attempts; the hub's client says:\n{reason}"
+            f"{model.name}: {', '.join(bad)} could not be had from {model.repository} at "
+            f"{model.revision} in {installer.attempts} attempts; the hub's client says:\n{reason}"
         )
     progress.end()
+
+
+def client_command(model: PinnedModel, paths: Sequence[str], folder: Path) -> list[str]:
+    """Return the command that downloads these files of the model into `folder`."""
+    command = [sys.executable, "-m", "huggingface_hub.cli.hf", "download", model.repository, *paths]
+    return [*command, "--revision", model.revision, "--local-dir", str(folder)]
 
 
 def client_environment(installer: Installer, folder: Path) -> dict[str, str]:
@@ -89,7 +91,7 @@ def client_environment(installer: Installer, folder: Path) -> dict[str, str]:
 
 
 def wrong_files(folder: Path, files: tuple[FileEntry, ...], revision: str) -> list[str]:
-    """Return the files that are missing or neither what the lock nor what the hub says."""
+    """Return the files that are missing, or that neither the pins nor the hub vouch for."""
     bad = set(damaged_files(folder, files))
     for file in files:
         if file.path not in bad and file.sha256 is None:

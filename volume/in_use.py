@@ -1,4 +1,4 @@
-"""Who uses what: told by heartbeats, as the lease is, so that `gc` removes nothing in use.
+"""Marks of use, kept alive by heartbeats as the leases are, so that `gc` removes nothing in use.
 
 A user says so in a file of its own before it looks whether the thing is there. The file's count
 goes up until the user has gone.

@@ -1,4 +1,4 @@
-"""The one way in which anything gets onto the volume: leased, staged, checked, renamed."""
+"""The one way onto the volume: leased, staged, checked, renamed into place."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from volume.errors import VolumeError, explain
 from volume.layout import Layout
 from volume.lease import Lease, Timing, acquire, newest_claim
-from volume.pins import LOCKS, load_environment_lock
+from volume.pins import PINS, pinned_environment
 from volume.publish import publish_folder, remove_folder
 
 
 @dataclass(frozen=True)
 class Installer:
-    """Where to install, from which locks, with which tools; `say` is told what goes on.
+    """Installs onto `layout` what `pins` name, by `uv` and the hub's client; `say` is told of it.
 
     With a `wheelhouse` (a folder of wheels) no index is asked. A download that fails is tried
     `attempts` times in all, `pause` seconds after the first failure and twice as long each time.
@@ -26,7 +26,7 @@ class Installer:
     layout: Layout
     say: Callable[[str], None]
     uv: str = "uv"
-    locks: Path = LOCKS
+    pins: Path = PINS
     wheelhouse: Path | None = None
     timing: Timing = field(default_factory=Timing)
     attempts: int = 5
@@ -71,7 +71,7 @@ def environment_variables(installer: Installer) -> dict[str, str]:
 
     Where none is installed (a developer's machine) it is this interpreter's own.
     """
-    site = installer.layout.site_packages(load_environment_lock(installer.locks).digest)
+    site = installer.layout.site_packages(pinned_environment(installer.pins).digest)
     paths = [str(site)] if site.is_dir() else []
     paths += [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
     path = os.pathsep.join(part for part in paths if part)

@@ -1,7 +1,7 @@
 """The folders under SparkTTS-serverless/ on the network volume, and nothing about their making.
 
     /runpod-volume/SparkTTS-serverless/
-      envs/<digest of the wheel lock>/site-packages/    installed once, never changed
+      envs/<digest of the pinned wheels>/site-packages/ installed once, never changed
       models/<name>@<revision>/                         as published, every file checked
       models/<name>@<revision>/prepared-<recipe>/       the same model in files that load faster
       voices/<name>@<revision>/                         token cache of reference voices
@@ -10,7 +10,7 @@
       locks/                                            who is installing what
       uses/                                             which worker uses what
 
-This is the one module of `volume` that `worker` may import.
+Of `volume`, `worker` may import this module, and `stops`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pathlib import Path
 ROOT = "SparkTTS-serverless"
 # The number is that of the recipe: whoever changes what is written there gives it a new one.
 PREPARED = "prepared-1"
-MODEL_LOCK = Path(__file__).parent / "pins" / "models.json"
-WHEEL_LOCK = Path(__file__).parent / "pins" / "environment.json"
+MODEL_PINS = Path(__file__).parent / "pins" / "models.json"
+ENVIRONMENT_PINS = Path(__file__).parent / "pins" / "environment.json"
 
 
 class LayoutError(LookupError):
@@ -63,7 +63,7 @@ class Layout:
 
     @property
     def environments(self) -> Path:
-        """One folder for each wheel lock ever installed."""
+        """One folder for each set of pinned wheels ever installed."""
         return self.root / "envs"
 
     @property
@@ -78,41 +78,41 @@ class Layout:
 
     @property
     def local_storage(self) -> Path:
-        """What stands in for the bucket when none is set."""
+        """The folder that stands in for the bucket when none is set."""
         return self.root / "local"
 
     @property
     def cache(self) -> Path:
-        """Downloads under way, staged installs."""
+        """Work folders: downloads under way, staged installs."""
         return self.root / "cache"
 
     @property
     def leases(self) -> Path:
-        """Who is installing what."""
+        """Leases: who is installing what."""
         return self.root / "locks"
 
     @property
     def uses(self) -> Path:
-        """Who uses which environment and model."""
+        """Marks of use: who uses which environment and model."""
         return self.root / "uses"
 
     def site_packages(self, digest: str) -> Path:
-        """Where the modules of the environment with this digest are."""
+        """The folder with the modules of the environment of this digest."""
         return self.environments / digest / "site-packages"
 
     def model(self, name: str) -> Path:
         """Return the folder of a model, given as NAME or NAME@REVISION.
 
-        NAME alone means the locked revision, or the only one where the lock does not name it.
-        Raises LayoutError when it is not installed, or several are and none is locked.
+        NAME alone means the pinned revision, or the only one where none is pinned.
+        Raises LayoutError when it is not installed, or several are and none is pinned.
         """
         if "@" in name:
             found = [self.models / name]
         else:
-            locked = locked_revision(name)
+            pinned = pinned_revision(name)
             found = (
-                [self.models / f"{name}@{locked}"]
-                if locked
+                [self.models / f"{name}@{pinned}"]
+                if pinned
                 else sorted(p for p in self.models.glob(f"{name}@*") if p.is_dir())
             )
         found = [path for path in found if path.is_dir()]
@@ -127,14 +127,14 @@ class Layout:
         raise LayoutError(f"several revisions of model {name!r} are installed; name one: {names}")
 
 
-def locked_revision(name: str) -> str | None:
+def pinned_revision(name: str) -> str | None:
     """Return the revision that pins/models.json gives the model, or None where it names none."""
-    models = json.loads(MODEL_LOCK.read_text())["models"]
+    models = json.loads(MODEL_PINS.read_text())["models"]
     entry = models.get(name)
     return str(entry["revision"]) if entry else None
 
 
-def locked_wheel(name: str) -> str | None:
+def pinned_wheel(name: str) -> str | None:
     """Return the file name that pins/environment.json gives the wheel, or None for no such one."""
-    wheels = json.loads(WHEEL_LOCK.read_text())["wheels"]
+    wheels = json.loads(ENVIRONMENT_PINS.read_text())["wheels"]
     return next((str(wheel["file"]) for wheel in wheels if wheel["name"] == name), None)

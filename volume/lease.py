@@ -1,4 +1,6 @@
-"""One installer at a time, on filesystems where locks may lie. docs/VOLUME.md says why it is safe.
+"""Leases: one installer at a time, on filesystems where a lock may be granted to two machines.
+
+docs/VOLUME.md says why that is safe.
 
 A lease is a folder of numbered claims. Whoever creates claim N+1 exclusively holds the lease from
 then on; claims are never deleted, so a number is never given twice. The holder counts a heartbeat

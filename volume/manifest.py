@@ -1,4 +1,4 @@
-"""What a folder holds: the path, size and sha256 of each file, and one digest of them all.
+"""Manifests: the path, size and sha256 of each file of a folder, and one digest of them all.
 
 An installed folder carries its manifest twice, so that one flipped bit in either can be mended.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from volume.atomic_write import replacing
 
 CHUNK = 1 << 20
 MANIFEST = "manifest.json"
@@ -24,7 +25,7 @@ BYTES_MAX = 64 << 20  # of a manifest: a quarter of a million files
 class FileEntry:
     """One file: `path` below its folder with forward slashes, bytes, and sha256.
 
-    A lock may not know the size or the sha256 of a file; a manifest always does.
+    Pins may not know the size or the sha256 of a file; a manifest always does.
     """
 
     path: str
@@ -80,15 +81,8 @@ def write_manifest(folder: Path, files: tuple[FileEntry, ...]) -> None:
     """Write the folder's manifest and its twin, each whole or not at all."""
     text = json.dumps({"digest": digest_of(files), "files": [asdict(f) for f in files]}, indent=0)
     for name in (MANIFEST, TWIN):
-        staged = folder / f".{name}.{uuid.uuid4().hex}"
-        try:
-            with staged.open("w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            staged.replace(folder / name)
-        finally:
-            staged.unlink(missing_ok=True)
+        with replacing(folder / name) as staged:
+            staged.write_text(text)
 
 
 def read_manifest(folder: Path, name: str = MANIFEST) -> tuple[FileEntry, ...] | None:

@@ -1,4 +1,4 @@
-"""The model lock -> checkpoint folders on the volume."""
+"""Pinned models -> checkpoint folders on the volume."""
 
 from __future__ import annotations
 
@@ -12,62 +12,62 @@ from volume.installer import Installer, environment_variables
 from volume.layout import PREPARED
 from volume.lease import Lease
 from volume.manifest import FileEntry, damaged_files, scan, write_manifest
-from volume.pins import EMBEDDED, ModelLock
+from volume.pins import EMBEDDED, PinnedModel
 from volume.process import run_child
 from volume.progress import Progress
 from volume.publish import publish_file_if_absent
 from volume.space import bytes_below, require_space
 
 
-def install_model(installer: Installer, lock: ModelLock) -> Path:
+def install_model(installer: Installer, model: PinnedModel) -> Path:
     """Return the model's folder, installed if need be, and see to its reference clips."""
     layout = installer.layout
 
     def build(work: Path, lease: Lease) -> Path:
         files = work / "files"
         files.mkdir(exist_ok=True)
-        require_space(files, lock.size, lock.name, held=bytes_below(files))
-        obtain(installer, lock, lock.files, files, lease)
+        require_space(files, model.size, model.name, held=bytes_below(files))
+        obtain(installer, model, model.files, files, lease)
         # The client's notes go last: an install that is killed from here on fetches again only the
         # small files that nothing but those notes vouched for.
         shutil.rmtree(files / NOTES, ignore_errors=True)
-        write_manifest(files, scan(files, sorted(file.path for file in lock.files)))
+        write_manifest(files, scan(files, sorted(file.path for file in model.files)))
         return files
 
-    final = installer.ensure(lock.resource, layout.models / lock.resource, build)
-    if lock.prepared:
-        prepare_model(installer, lock)
-    installer.say(f"{lock.name}: licence {lock.licence}")
-    for voice in lock.voices:
+    final = installer.ensure(model.resource, layout.models / model.resource, build)
+    if model.prepared:
+        prepare_model(installer, model)
+    installer.say(f"{model.name}: licence {model.licence}")
+    for voice in model.voices:
         publish_file_if_absent(
-            EMBEDDED / lock.name / "voices" / voice.path,
+            EMBEDDED / model.name / "voices" / voice.path,
             layout.local_storage / "voices" / voice.path,
         )
     return final
 
 
-def prepare_model(installer: Installer, lock: ModelLock) -> Path:
+def prepare_model(installer: Installer, model: PinnedModel) -> Path:
     """Return the folder with the model's faster files, made from the published ones if need be."""
-    published = installer.layout.models / lock.resource
+    published = installer.layout.models / model.resource
 
     def build(work: Path, lease: Lease) -> Path:
         folder = work / "prepared"
         shutil.rmtree(folder, ignore_errors=True)
-        convert(installer, lock, folder, lease)
+        convert(installer, model, folder, lease)
         write_manifest(folder, scan(folder))
         return folder
 
-    return installer.ensure(f"{lock.resource}-{PREPARED}", published / PREPARED, build)
+    return installer.ensure(f"{model.resource}-{PREPARED}", published / PREPARED, build)
 
 
-def convert(installer: Installer, lock: ModelLock, folder: Path, lease: Lease) -> None:
+def convert(installer: Installer, model: PinnedModel, folder: Path, lease: Lease) -> None:
     """Write the prepared files into the new `folder`; raises PreparationError with the reason.
 
     The worker's own module does it, in the installed environment.
     """
-    require_space(folder.parent, lock.size, f"{lock.name}, prepared")
-    published = installer.layout.models / lock.resource
-    progress = Progress(f"{lock.name}: preparing", lock.size)
+    require_space(folder.parent, model.size, f"{model.name}, prepared")
+    published = installer.layout.models / model.resource
+    progress = Progress(f"{model.name}: preparing", model.size)
 
     def watch(written: int) -> None:
         lease.check()
@@ -76,25 +76,25 @@ def convert(installer: Installer, lock: ModelLock, folder: Path, lease: Lease) -
     command = [sys.executable, "-m", "worker.speech.prepare", str(published), str(folder)]
     outcome = run_child(command, environment=environment_variables(installer), watch=watch)
     if outcome.status:
-        raise PreparationError(f"{lock.name} could not be prepared:\n{outcome.last_lines}")
+        raise PreparationError(f"{model.name} could not be prepared:\n{outcome.last_lines}")
     progress.end()
 
 
 def obtain(
     installer: Installer,
-    lock: ModelLock,
+    model: PinnedModel,
     files: tuple[FileEntry, ...],
     folder: Path,
     lease: Lease,
 ) -> None:
     """Put `files` of the model into `folder`, each checked; raises DownloadError, DamagedError."""
-    if lock.source == "hub":
-        fetch_files(installer, lock, files, folder, lease)
+    if model.source == "hub":
+        fetch_files(installer, model, files, folder, lease)
         return
-    source = EMBEDDED / lock.name / "checkpoint"
+    source = EMBEDDED / model.name / "checkpoint"
     for file in files:
         target = folder / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / file.path, target)
     if bad := damaged_files(folder, files):
-        raise DamagedError(f"the embedded model {lock.name} is damaged: {', '.join(bad)}")
+        raise DamagedError(f"the embedded model {model.name} is damaged: {', '.join(bad)}")

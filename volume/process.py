@@ -1,4 +1,4 @@
-"""Runs a child that dies with this process, and says how far it is."""
+"""Child processes that die with this one, and how much they have written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OUTPUT_MAX = 1 << 20
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a child ended: its exit status and what it printed, at most the last OUTPUT_MAX bytes."""
+    """A child's exit status and what it printed, at most the last OUTPUT_MAX bytes."""
 
     status: int
     output: str

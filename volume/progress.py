@@ -1,4 +1,4 @@
-"""How far a long step is: a bar on a terminal, a line every few seconds in a log."""
+"""Progress of a long step: a bar on a terminal, a line every few seconds in a log."""
 
 from __future__ import annotations
 

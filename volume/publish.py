@@ -1,4 +1,4 @@
-"""Staged on the volume, then renamed into place: a reader sees all of it or nothing."""
+"""Publishing: a staged folder or file gets its name, and a reader sees all of it or nothing."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import ctypes
 import errno
 import os
 import shutil
-import uuid
 from contextlib import suppress
 from pathlib import Path
+
+from volume.atomic_write import flush_file, replacing, staging
 
 
 def flush(path: Path) -> None:
@@ -43,43 +44,27 @@ def publish_file_if_absent(source: Path, final: Path) -> bool:
     """Copy a file to a place whose file, if there is one, is left as it is; True when copied."""
     if final.exists():
         return False
-    staged = _copy_beside(source, final)
-    try:
-        os.link(staged, final)
-    except FileExistsError:
-        return False
-    except OSError:  # a filesystem without hard links: a very short race is left
-        if final.exists():
+    with staging(final) as staged:
+        shutil.copyfile(source, staged)
+        flush_file(staged)
+        try:
+            os.link(staged, final)
+        except FileExistsError:
             return False
-        staged.rename(final)
-    finally:
-        staged.unlink(missing_ok=True)
+        except OSError:  # a filesystem without hard links: a very short race is left
+            if final.exists():
+                return False
+            staged.rename(final)
     return True
 
 
 def replace_file(source: Path, final: Path) -> None:
     """Put a copy of `source` in the place of a file; who has the old one open keeps it."""
-    staged = _copy_beside(source, final)
-    try:
-        staged.replace(final)
-    finally:
-        staged.unlink(missing_ok=True)
+    with replacing(final) as staged:
+        shutil.copyfile(source, staged)
 
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder of which no reader knows, and what cannot be removed leave to `gc`."""
     with suppress(OSError):
         shutil.rmtree(folder)
-
-
-def _copy_beside(source: Path, final: Path) -> Path:
-    final.parent.mkdir(parents=True, exist_ok=True)
-    staged = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
-    try:
-        shutil.copyfile(source, staged)
-        with staged.open("rb+") as file:
-            os.fsync(file.fileno())
-    except OSError:
-        staged.unlink(missing_ok=True)
-        raise
-    return staged

@@ -1,4 +1,4 @@
-"""The image's entry point: see that what the locks name is there, then become the worker."""
+"""The image's entry point: installs what is pinned and missing, then becomes the worker."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from volume.environment import install_environment
 from volume.in_use import announce, keep_announcing
 from volume.installer import Installer, environment_variables
 from volume.models import install_model
-from volume.pins import EnvironmentLock, ModelLock
+from volume.pins import PinnedEnvironment, PinnedModel
 
 
 def run(
     installer: Installer,
-    environment: EnvironmentLock,
-    models: Sequence[ModelLock],
+    environment: PinnedEnvironment,
+    models: Sequence[PinnedModel],
     *,
     module: str,
     arguments: Sequence[str],

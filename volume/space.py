@@ -1,4 +1,4 @@
-"""Is there room? Asked before an install, and again when one fails."""
+"""Free space: checked before an install, and again when one fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is on the volume: versions, sizes, complete or not."""
+"""A survey of the volume: what is there, in which versions and sizes, complete or not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from volume.layout import PREPARED, Layout
 from volume.lease import describe, is_free, newest_claim
 from volume.manifest import intact_manifest
-from volume.pins import LOCKS, load_environment_lock, load_model_lock, model_names
+from volume.pins import PINS, model_names, pinned_environment, pinned_model
 from volume.progress import gigabytes
 
 
@@ -18,7 +18,7 @@ from volume.progress import gigabytes
 class Item:
     """One environment, model or prepared model: `bytes` and `files` are its manifest's.
 
-    `locked` says whether the locks name it; if they do, `versions` are those of the packages in an
+    `locked` says whether it is pinned; if it is, `versions` are those of the packages in an
     environment, and `licence` is a model's.
     """
 
@@ -33,9 +33,9 @@ class Item:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-def survey(layout: Layout, locks: Path = LOCKS) -> list[Item]:
-    """Return everything that is installed or that the locks name."""
-    environment = load_environment_lock(locks)
+def survey(layout: Layout, pins: Path = PINS) -> list[Item]:
+    """Return everything that is installed or that is pinned."""
+    environment = pinned_environment(pins)
     folder = layout.environments / environment.digest
     versions = {wheel.name: wheel.version for wheel in environment.wheels}
     items = [
@@ -44,7 +44,7 @@ def survey(layout: Layout, locks: Path = LOCKS) -> list[Item]:
             versions=versions,
         )
     ]
-    for model in (load_model_lock(name, locks) for name in model_names(locks)):
+    for model in (pinned_model(name, pins) for name in model_names(pins)):
         folder = layout.models / model.resource
         item = _item(layout, "model", folder, model.resource)
         items.append(replace(item, licence=model.licence))
@@ -81,7 +81,7 @@ def table(items: list[Item]) -> str:
             state += f", being installed by {item.installing}"
         size = f"{item.files} files, {gigabytes(item.bytes)}" if item.complete else ""
         note = f"licence {item.licence}" if item.licence else ""
-        note = note if item.locked else "no lock of this image names it"
+        note = note if item.locked else "not pinned by this image"
         lines.append(f"{item.kind:<12} {item.name:<44.44} {state:<14} {size:<22} {note}".rstrip())
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""A stop (SIGTERM, SIGINT) is heard from the first line on, whatever a process is doing.
+"""Stops (SIGTERM, SIGINT), which are heard from the first line on, whatever a process is doing.
 
 The kernel ends a process that has no handler for a stop at once, be it in the midst of loading a
 library. A handler in Python comes later: the interpreter runs it when the call of C that it is in

@@ -1,4 +1,4 @@
-"""Hashes everything that is installed again, names each bad file, and mends just those."""
+"""Verification: hashes everything installed again, names each bad file, and mends just those."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from volume.manifest import (
     write_manifest,
 )
 from volume.models import convert, obtain
-from volume.pins import EnvironmentLock, ModelLock, WheelLock
+from volume.pins import PinnedEnvironment, PinnedModel, PinnedWheel
 from volume.publish import remove_folder, replace_file
 
 SITE = "site-packages"
@@ -32,32 +32,34 @@ SITE = "site-packages"
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with one installed folder: paths below it, none when all is well."""
+    """The damaged files of one installed folder, as paths below it; none when all is well."""
 
     resource: str
     folder: Path
-    locked: tuple[FileEntry, ...]
+    pinned: tuple[FileEntry, ...]
     damaged: tuple[str, ...]
 
 
-def verify(resource: str, folder: Path, locked: tuple[FileEntry, ...] = ()) -> Finding:
-    """Hash every file of an installed folder against its manifest and its lock."""
+def verify(resource: str, folder: Path, pinned: tuple[FileEntry, ...] = ()) -> Finding:
+    """Hash every file of an installed folder against its manifest and its pins."""
     manifests = tuple(name for name in (MANIFEST, TWIN) if read_manifest(folder, name) is None)
     expected = {file.path: file for file in intact_manifest(folder) or ()}
-    for file in locked:
+    for file in pinned:
         if file.sha256 is not None or file.path not in expected:
             expected[file.path] = file
     damaged = set(damaged_files(folder, expected.values()))
     if len(manifests) == 2:
-        # Nothing vouches any more for a file whose sha256 is in no lock.
-        known = {file.path for file in locked if file.sha256 is not None}
+        # Nothing vouches any more for a file whose sha256 is not pinned.
+        known = {file.path for file in pinned if file.sha256 is not None}
         damaged |= {path for path in {*files_below(folder), *expected} if path not in known}
-    return Finding(resource, folder, locked, (*sorted(damaged), *manifests))
+    return Finding(resource, folder, pinned, (*sorted(damaged), *manifests))
 
 
-def repair_environment(installer: Installer, lock: EnvironmentLock, finding: Finding) -> None:
+def repair_environment(
+    installer: Installer, environment: PinnedEnvironment, finding: Finding
+) -> None:
     """Install the wheels of the damaged files aside, and put those files into their places."""
-    owners = damaged_wheels(lock, finding)
+    owners = damaged_wheels(environment, finding)
 
     def remake(work: Path, lease: Lease) -> Path:
         site = work / "repair" / SITE
@@ -65,10 +67,10 @@ def repair_environment(installer: Installer, lock: EnvironmentLock, finding: Fin
         install_wheels(installer, owners, site, work / "uv", lease)
         return site.parent
 
-    _mend(installer, f"environment-{lock.digest}", finding, remake)
+    _mend(installer, f"environment-{environment.digest}", finding, remake)
 
 
-def damaged_wheels(lock: EnvironmentLock, finding: Finding) -> tuple[WheelLock, ...]:
+def damaged_wheels(environment: PinnedEnvironment, finding: Finding) -> tuple[PinnedWheel, ...]:
     """Return the wheels that the damaged files may have come from.
 
     An intact RECORD says which files are its wheel's. A damaged one speaks for nothing, so what no
@@ -79,7 +81,7 @@ def damaged_wheels(lock: EnvironmentLock, finding: Finding) -> tuple[WheelLock, 
     damaged = {path.removeprefix(f"{SITE}/") for path in paths}
     chosen, unclaimed = [], {source_of(path) for path in damaged}
     silent = []
-    for wheel in lock.wheels:
+    for wheel in environment.wheels:
         folder = info_folder(site, wheel)
         if folder is None or f"{folder.name}/RECORD" in damaged:
             silent.append(wheel)
@@ -91,7 +93,7 @@ def damaged_wheels(lock: EnvironmentLock, finding: Finding) -> tuple[WheelLock, 
     return (*chosen, *silent) if unclaimed or silent else tuple(chosen)
 
 
-def info_folder(site: Path, wheel: WheelLock) -> Path | None:
+def info_folder(site: Path, wheel: PinnedWheel) -> Path | None:
     """Return the .dist-info folder of an installed wheel, or None when there is none."""
     name = wheel.file.split("-")[0].lower()
     found = [p for p in site.glob("*.dist-info") if p.name.split("-")[0].lower() == name]
@@ -104,30 +106,30 @@ def source_of(path: str) -> str:
     return f"{folder}{name.split('.')[0]}.py" if separator else path
 
 
-def repair_model(installer: Installer, lock: ModelLock, finding: Finding) -> None:
+def repair_model(installer: Installer, model: PinnedModel, finding: Finding) -> None:
     """Fetch the damaged files aside, and put them into their places."""
-    files = tuple(file for file in lock.files if file.path in finding.damaged)
+    files = tuple(file for file in model.files if file.path in finding.damaged)
 
     def remake(work: Path, lease: Lease) -> Path:
         folder = work / "repair"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        obtain(installer, lock, files, folder, lease)
+        obtain(installer, model, files, folder, lease)
         return folder
 
-    _mend(installer, lock.resource, finding, remake)
+    _mend(installer, model.resource, finding, remake)
 
 
-def repair_prepared(installer: Installer, lock: ModelLock, finding: Finding) -> None:
+def repair_prepared(installer: Installer, model: PinnedModel, finding: Finding) -> None:
     """Prepare the model again aside, and put the damaged files into their places."""
 
     def remake(work: Path, lease: Lease) -> Path:
         folder = work / "repair"
         shutil.rmtree(folder, ignore_errors=True)
-        convert(installer, lock, folder, lease)
+        convert(installer, model, folder, lease)
         return folder
 
-    _mend(installer, f"{lock.resource}-{PREPARED}", finding, remake)
+    _mend(installer, f"{model.resource}-{PREPARED}", finding, remake)
 
 
 def _mend(
@@ -135,7 +137,7 @@ def _mend(
 ) -> None:
     """Replace each damaged file by the one that `remake` made, and renew the manifests.
 
-    Files that the lock or a wheel names were checked when they were made anew; what an installer
+    Files that the pins or a wheel name were checked when they were made anew; what an installer
     generates (compiled modules, its own notes) may differ from what it was and is recorded so.
     """
     try:

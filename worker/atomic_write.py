@@ -1,4 +1,7 @@
-"""A file appears whole or not at all."""
+"""Files that appear whole or not at all: the worker's one way to replace a file.
+
+The volume's installer has its own, volume/atomic_write.py, which says why.
+"""
 
 from __future__ import annotations
 

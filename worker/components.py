@@ -1,4 +1,4 @@
-"""What is loaded once, before the first job, and serves every job."""
+"""The components: what is loaded once, before the first job, and used by every job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from volume.layout import Layout, LayoutError, locked_wheel
+from volume.layout import Layout, LayoutError, pinned_wheel
 from worker.cancellation import Cancellation
 from worker.errors import SetupError
 from worker.settings import Settings
@@ -27,7 +27,7 @@ from worker.voices.saved import Voices
 
 @dataclass(frozen=True)
 class Components:
-    """The model, the aligner, the storage and what stands between them."""
+    """The engine, the voices, the storage and the aligner, and the limits of a job."""
 
     engine: Engine
     voices: Voices
@@ -35,15 +35,15 @@ class Components:
     keys: Keys
     url_expiry: int  # seconds, where a job does not say
     max_job_seconds: int  # of audio that one job may have
-    # prompt_speech_url, folder, the job's cancellation -> audio file
+    # prompt_speech_url, the job's folder, its cancellation -> audio file
     fetch_reference: Callable[[str, Path, Cancellation], Path]
-    aligner: Aligner | None = None  # where no alignment model is installed
+    aligner: Aligner | None = None  # None where no alignment model is installed
 
     @classmethod
     def load(cls, settings: Settings, loading: Callable[[], Engine] | None = None) -> Self:
-        """Everything that jobs need; the engine from `loading`, where another thread loads it.
+        """Load what jobs need; `loading` gives the engine, where another thread loads it.
 
-        Raises SetupError saying what is missing.
+        Raises SetupError, saying what is missing.
         """
         layout = Layout(settings.runpod_volume)
         try:
@@ -77,11 +77,11 @@ class Components:
 
 
 def _load_engine(checkpoint: Path, dtype: str) -> Engine:
-    check_hardware(locked_wheel("flash-attn"))
+    check_hardware(pinned_wheel("flash-attn"))
     return Engine.load(checkpoint, dtype)
 
 
-def _raise_first_failure(work: Sequence[Future[Any]]) -> None:
-    """Wait for all of it; raise as soon as one fails: another may then fail by it."""
-    for done in as_completed(work):
+def _raise_first_failure(futures: Sequence[Future[Any]]) -> None:
+    """Wait for all; raise as soon as one fails, for others may then fail by it."""
+    for done in as_completed(futures):
         done.result()

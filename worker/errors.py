@@ -1,22 +1,23 @@
 """The errors that a user can see.
 
     WorkerError                       code              meaning
-    |-- RequestError                  invalid_request   the job asks for something that cannot be
-    |   `-- NotAvailableError         not_available     ... that this worker cannot do (yet)
-    |-- VoiceError                    invalid_voice     the reference audio or saved voice is no use
-    |-- DownloadError                 download_failed   a URL could not be fetched, or may not be
-    |-- SynthesisError                synthesis_failed  the model gave nothing that can be heard
-    |-- StorageError                  storage_failed    the bucket or folder refused
-    |   `-- NotFoundError               not_found         ... since nothing is under that key
-    |-- BusyError                     busy              more is waiting than the worker takes
-    |-- JobCancelledError             cancelled         the platform or the caller gave the job up
-    |-- MemoryShortError              out_of_memory     memory was short; the worker goes on
-    |-- DeviceError                   device_failed     the GPU failed; the worker starts anew
-    `-- SetupError                    setup_failed      the worker itself is not complete
+    |-- RequestError                  invalid_request   the job asks for something impossible
+    |   `-- NotAvailableError         not_available     ... for what this worker or model lacks
+    |-- VoiceError                    invalid_voice     the reference or saved voice is unusable
+    |-- DownloadError                 download_failed   a URL cannot be fetched, or may not be
+    |-- SynthesisError                synthesis_failed  the model made no audible speech
+    |-- StorageError                  storage_failed    the bucket or folder refused a request
+    |   `-- NotFoundError             not_found         ... since nothing is stored under that key
+    |-- BusyError                     busy              too many sentences wait for the model
+    |-- JobCancelledError             cancelled         the platform or the client cancelled the job
+    |-- MemoryShortError              out_of_memory     not enough memory; the worker goes on
+    |-- DeviceError                   device_failed     the GPU failed; the worker is replaced
+    |-- SetupError                    setup_failed      the worker lacks something and cannot start
+    `-- InternalError                 internal_error    any exception that is none of these
 
-Each is raised where it is known and answered in one place, `handler.py`. Anything else that
-escapes is answered there as `internal_error`. A class's docstring says what happened and, after
-an empty line, what to do: docs/API.md takes both.
+Each is raised where it is known and answered in one place, serve/runpod_handler.py. The docstring
+of a class says in its first line what happened and, after an empty line, what to do: docs/API.md
+takes both.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from __future__ import annotations
 import errno
 from typing import ClassVar
 
-_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 
 
 class WorkerError(Exception):
-    """An error with a stable `code`, a `message` that says what to do, and maybe a `field`.
+    """An error with a stable `code`, a `message` and, where one is to blame, the `field`.
 
-    `message` is for the user: it never holds a secret, a local path or a traceback.
+    The message is for the user and says what to do. It holds no secret, local path or traceback.
     """
 
     code: ClassVar[str] = "worker_error"
@@ -42,7 +43,7 @@ class WorkerError(Exception):
 
 
 class RequestError(WorkerError):
-    """The job asks for something that cannot be.
+    """The job asks for something impossible.
 
     Change what the message names; the same job would fail again.
     """
@@ -53,7 +54,7 @@ class RequestError(WorkerError):
 class NotAvailableError(RequestError):
     """The job asks for something that this worker or its model cannot do.
 
-    Leave the field out, or use a worker and model that have it.
+    Leave the field out, or use a worker and a model that can.
     """
 
     code = "not_available"
@@ -62,23 +63,23 @@ class NotAvailableError(RequestError):
 class VoiceError(WorkerError):
     """The reference audio or the saved voice is unusable.
 
-    Give other audio or another name; `save_voice` makes saved voices.
+    Use another recording or another name; `save_voice` makes saved voices.
     """
 
     code = "invalid_voice"
 
 
 class DownloadError(WorkerError):
-    """A URL could not be fetched, or may not be.
+    """A URL cannot be fetched, or may not be.
 
-    Check that the URL can be read from the internet and has not expired.
+    Check that the URL is public and has not expired.
     """
 
     code = "download_failed"
 
 
 class SynthesisError(WorkerError):
-    """The model gave nothing that can be heard.
+    """The model made no audible speech.
 
     Try again with another seed, a lower temperature or other text.
     """
@@ -87,22 +88,12 @@ class SynthesisError(WorkerError):
 
 
 class StorageError(WorkerError):
-    """The bucket or the local folder refused.
+    """The bucket or the local folder refused a request.
 
-    Try again; if it stays, the operator should check the bucket's settings.
+    Send the job again; if it still fails, the operator should check the bucket's settings.
     """
 
     code = "storage_failed"
-
-
-def disk_failure(error: BaseException) -> StorageError | None:
-    """The error, in words for the user, of a disk of the worker that takes no more; else None."""
-    if isinstance(error, OSError) and error.errno in _DISK:
-        return StorageError(
-            f"the worker's own disk failed ({error.strerror}); send the job again. If it stays, "
-            "the operator should give the worker a larger container disk"
-        )
-    return None
 
 
 class NotFoundError(StorageError):
@@ -115,9 +106,9 @@ class NotFoundError(StorageError):
 
 
 class BusyError(WorkerError):
-    """More sentences wait for the model than this worker takes.
+    """More sentences wait for the model than this worker accepts.
 
-    Try again in a moment; the operator can add workers or lower MAX_CONCURRENCY.
+    Send the job again in a moment; the operator can add workers or lower MAX_CONCURRENCY.
     """
 
     code = "busy"
@@ -126,35 +117,61 @@ class BusyError(WorkerError):
 class JobCancelledError(WorkerError):
     """The job was cancelled before it ended.
 
-    Nothing is to be done; the same job may be sent again.
+    There is nothing to do; the same job may be sent again.
     """
 
     code = "cancelled"
 
 
 class MemoryShortError(WorkerError):
-    """The memory did not suffice, not even for this part of the job alone.
+    """Not enough memory for a part of the job, even with nothing beside it.
 
-    Send the job again. If it stays, use a shorter reference and shorter sentences; the operator can
-    lower MAX_CONCURRENCY or choose a larger GPU.
+    Send the job again. If it still fails, use a shorter reference and shorter sentences; the
+    operator can lower MAX_CONCURRENCY or choose a larger GPU.
     """
 
     code = "out_of_memory"
 
 
 class DeviceError(WorkerError):
-    """The GPU failed.
+    """The GPU failed, and the worker is being replaced.
 
-    Try again: the job will run on a fresh worker.
+    Send the job again: it will run on a fresh worker.
     """
 
     code = "device_failed"
 
 
 class SetupError(WorkerError):
-    """The worker itself is not complete: a model, a folder or a setting is missing.
+    """The worker cannot start: a model, a folder or a setting is missing or wrong.
 
     The operator should install or set what the message names.
     """
 
     code = "setup_failed"
+
+
+class InternalError(WorkerError):
+    """The worker failed by a fault of its own.
+
+    Report it, with the traceback that the worker's log has under the job's id.
+    """
+
+    code = "internal_error"
+
+
+def disk_failure(error: BaseException) -> StorageError | None:
+    """The error for the user, where the worker's own disk is full or broken; else None."""
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return StorageError(
+            f"the worker's own disk failed ({error.strerror}); send the job again. If it still "
+            "fails, the operator should give the worker a larger container disk"
+        )
+    return None
+
+
+def in_one_line(error: BaseException) -> str:
+    """An error for the log: its message if it is one of ours, else its type and first line."""
+    if isinstance(error, WorkerError):
+        return error.message
+    return f"{type(error).__name__}: {error}".splitlines()[0]

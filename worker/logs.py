@@ -1,9 +1,10 @@
-"""Logs and times: one JSON line an event, never a secret nor a whole signed URL."""
+"""The log: each event is one line of JSON, without secrets and without the queries of URLs."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import TextIO
 
 from pydantic import JsonValue
 
-from worker.redaction import redact_after_scheme
+from worker.redaction import redact_urls
 
 log = logging.getLogger("worker")
 
@@ -23,7 +24,7 @@ _job: ContextVar[str | None] = ContextVar("job", default=None)
 
 
 def set_up_logging(level: str, secrets: Sequence[str] = ()) -> None:
-    """Print the worker's events of this level and above on standard error, without `secrets`."""
+    """Write the worker's events of this level and above to standard error, without `secrets`."""
     handler = _Lines(sys.stderr)
     handler.setFormatter(JsonLines(secrets))
     log.handlers[:] = [handler]
@@ -32,15 +33,15 @@ def set_up_logging(level: str, secrets: Sequence[str] = ()) -> None:
 
 
 class _Lines(logging.StreamHandler[TextIO]):
-    """Loses the lines that cannot be written, since nobody reads or the disk is full; no job."""
+    """Drops a line that cannot be written, since nobody reads or the disk is full: no job fails."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Say nothing, for there is nowhere to say it."""
+        """Do nothing, for there is nowhere to report it."""
 
 
 @contextmanager
 def lines_of(job_id: str) -> Iterator[None]:
-    """Put this job's id into the lines that the block writes."""
+    """Add this job's id to the lines that the block writes."""
     token = _job.set(job_id)
     try:
         yield
@@ -48,20 +49,25 @@ def lines_of(job_id: str) -> Iterator[None]:
         _job.reset(token)
 
 
-def event(level: int, name: str, **fields: JsonValue) -> None:
-    """Write a line that has these fields beside time, level, event and job."""
-    log.log(level, name, extra={"fields": fields})
+def event(
+    level: int, name: str, *, cause: BaseException | None = None, **fields: JsonValue
+) -> None:
+    """Write a line with these fields beside time, level, event and job.
+
+    With `cause`, it has the exception's traceback too.
+    """
+    log.log(level, name, exc_info=cause, extra={"fields": fields})
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line of JSON: time, level, event, job, and what the event has to say."""
+    """Formats a record as one line of JSON: time, level, event, job and the event's fields."""
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
         super().__init__()
         self._secrets = tuple(secret for secret in secrets if secret)
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line: JSON writes a line break within a text as two characters."""
+        """Give one line: JSON writes a line break within a text as two characters."""
         line: dict[str, JsonValue] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -81,12 +87,13 @@ class JsonLines(logging.Formatter):
             return {name: self._shown(part) for name, part in value.items()}
         if isinstance(value, list | tuple):
             return [self._shown(part) for part in value]
-        return round(value, 4) if isinstance(value, float) else value
+        if isinstance(value, float):  # JSON has neither NaN nor infinities
+            return round(value, 4) if math.isfinite(value) else None
+        return value
 
     def _without_secrets(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "...")
-        first, *others = text.split("://")
-        text = "://".join([first, *map(redact_after_scheme, others)])
+        text = redact_urls(text)
         # The end of a traceback says what went wrong.
         return text if len(text) <= TEXT_MAX else f"...{text[-TEXT_MAX:]}"

@@ -1,4 +1,7 @@
-"""The environment variables, typed, in one place. docs/CONFIGURATION.md is made from this."""
+"""The settings: environment variables with their types and limits.
+
+docs/CONFIGURATION.md is made from them.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,16 @@ _QUOTES = "\"'`\u201c\u201d"
 
 
 class Settings(BaseSettings):
-    """What the operator sets; read once at start. An empty variable counts as not set.
+    """What the operator sets, read once at start. An empty variable counts as not set.
 
-    White space around a value, which comes with a copied one, is no part of it.
+    White space around a value, as copied ones have, is ignored.
     """
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
 
     s3_bucket_name: str | None = Field(
-        None, description="Bucket for results and voices. Without it, a local folder is used."
+        None,
+        description="Bucket for results and voices. Without it, LOCAL_STORAGE_DIR is used.",
     )
     aws_access_key_id: str | None = Field(
         None, description="Id of the access key of the bucket's user."
@@ -42,76 +46,88 @@ class Settings(BaseSettings):
     )
     aws_region: str | None = Field(None, description="Region of the bucket.")
     aws_endpoint_url: str | None = Field(
-        None, description="S3 endpoint other than AWS: Backblaze B2, Cloudflare R2, MinIO..."
+        None,
+        description="Address of an S3 service other than AWS: Backblaze B2, Cloudflare R2, MinIO "
+        "and others.",
     )
     aws_ca_bundle: Path | None = Field(
         None,
-        description="File with the certificate authorities (PEM) of an endpoint whose own is a "
-        "private one.",
+        description="PEM file with the certificate authorities of an S3 service whose authority is "
+        "a private one.",
     )
     s3_addressing_style: Literal["auto", "path", "virtual"] = Field(
         "auto",
-        description="Whether the bucket stands in the path of a URL or in its host; auto: in the "
-        "host on AWS, in the path where AWS_ENDPOINT_URL is set. A name with dots is always in the "
-        "path. virtual is for services that take buckets in the host alone.",
+        description="Whether URLs have the bucket in the path or in the host (virtual). auto: in "
+        "the host on AWS, in the path where AWS_ENDPOINT_URL is set. A bucket with dots in its "
+        "name is always in the path. virtual is for services that take buckets in the host alone.",
     )
     s3_url_expiry: int = Field(
-        3600, ge=60, le=604800, description="Seconds that a pre-signed URL lives by default."
+        3600,
+        ge=60,
+        le=604800,
+        description="Seconds that a pre-signed URL is valid, where the job does not say.",
     )
-    s3_voices_prefix: str = Field("voices/", description="Where reference and saved voices are.")
-    s3_output_prefix: str = Field("output/", description="Where results go.")
+    s3_voices_prefix: str = Field(
+        "voices/",
+        description="Prefix of reference recordings and saved voices in the bucket or the local "
+        "folder.",
+    )
+    s3_output_prefix: str = Field(
+        "output/", description="Prefix of results in the bucket or the local folder."
+    )
     runpod_volume: Path = Field(
-        Path("/runpod-volume"), description="Mount point of the network volume."
+        Path("/runpod-volume"), description="Folder where the network volume is mounted."
     )
     local_storage_dir: Path | None = Field(
         None,
-        description="Folder that stands in for the bucket when none is set; "
-        "default: SparkTTS-serverless/local on the volume.",
+        description="Folder for results and voices where no bucket is set. Default: "
+        "SparkTTS-serverless/local on the volume.",
     )
     spark_model: str = Field(
-        "Spark-TTS-0.5B", description="Model on the volume: NAME or NAME@REVISION."
+        "Spark-TTS-0.5B", description="Model on the volume, as NAME or NAME@REVISION."
     )
     spark_dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
-        description="Precision of the language model; auto: bfloat16 on a GPU; on a CPU int8 where "
+        description="Precision of the language model. auto: bfloat16 on a GPU; on a CPU int8 where "
         "it has AVX512-VNNI and the kernel can be built, else bfloat16 where it computes in that, "
         "else float32. int8 is for CPUs alone.",
     )
     whisperx_languages: str = Field(
         "en,zh",
         pattern=r"^(en|zh)(,(en|zh))*$",
-        description="Languages whose alignment models are loaded at start, of en and zh, with a "
-        "comma between them. Those that are not installed are left out.",
+        description="Languages whose alignment models are loaded at start, separated by commas: "
+        "en, zh. A language whose model is not installed is left out.",
     )
     max_concurrency: int | None = Field(
         None,
         ge=1,
         le=256,
-        description="Jobs that the worker does at the same time; default: 8, or fewer where the "
-        "model's batch is smaller. It lowers the number by itself when memory is short.",
+        description="Jobs that the worker runs at the same time. Default: 8, or as many as the "
+        "model's batch has slots, if those are fewer. The worker lowers the number by itself when "
+        "memory is short.",
     )
     max_job_seconds: int = Field(
         7200,
         ge=1,
         le=86_400,
-        description="Seconds of audio that one job may have at an ordinary pace, gaps included. A "
-        "longer text is refused before anything is spoken; a model that says twice as much is "
-        "ended.",
+        description="Seconds of audio that one job may ask for at an ordinary pace, gaps included. "
+        "A longer text is refused before anything is spoken; a job whose model speaks twice as "
+        "long is ended.",
     )
     stream: bool = Field(
         False,
-        description="Whether RunPod's /stream gets each sentence as it is ready. Jobs may still "
-        "say otherwise with `stream`.",
+        description="Whether a job that does not say is streamed, and RunPod's /stream gives each "
+        "sentence as soon as it is ready.",
     )
     drain_seconds: int = Field(
         25,
         ge=0,
         le=3600,
-        description="How long running jobs may go on after SIGTERM; the platform gives what is "
+        description="Seconds that running jobs may go on after SIGTERM. The platform gives what is "
         "left to another worker.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="Least severe log line that is printed."
+        "INFO", description="Least severe level of the lines that are logged."
     )
 
     @model_validator(mode="before")
@@ -130,7 +146,7 @@ class Settings(BaseSettings):
     @field_validator(*_WORDS, mode="before")
     @classmethod
     def _one_word(cls, value: Any) -> Any:
-        """Refuse what is no part of any key, name or address; it would fail without a word."""
+        """Refuse what no key, name or address has, and what would fail without a word."""
         if isinstance(value, str) and value:
             if value[0] in _QUOTES or value[-1] in _QUOTES:
                 raise PydanticCustomError("quoted", "stands in quotation marks; leave them out")

@@ -27,13 +27,12 @@ from worker.logs import set_up_logging
 from worker.settings import Settings, load_settings
 from worker.storage.local import LocalStorage
 
-# Given in other ways: TEXT, --voice-from, --out and its ending; a URL needs no expiry here, and
-# nobody waits for sentences.
-ELSEWHERE = ("text", "prompt_speech_url", "output_name", "output_format", "url_expiry", "stream")
+# Fields that are no options: given as TEXT, --voice-from or --out, or of no use without a client.
+NO_OPTIONS = ("text", "prompt_speech_url", "output_name", "output_format", "url_expiry", "stream")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Speak one text into a file; 1 when it cannot be."""
+    """Speak one text into a file; give the exit status, 1 where that fails."""
     options = _parser().parse_args(arguments)
     sys.setswitchinterval(0.0003)  # as the worker
     try:
@@ -66,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--voice-from", type=Path, metavar="FILE", help="clone this recording")
     for name, field in SpeechRequest.model_fields.items():
-        if name in ELSEWHERE:
+        if name in NO_OPTIONS:
             continue
         options = [f"--{one.replace('_', '-')}" for one in names(name, field)]
         if field.annotation is bool:
@@ -79,20 +78,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _request(options: argparse.Namespace) -> SpeechRequest:
-    """The options as a job's input. Raises RequestError as a job would."""
-    asked: dict[str, Any] = {
+    """The request that the options stand for. Raises RequestError as a job would."""
+    fields: dict[str, Any] = {
         name: _value(name, given)
         for name, given in vars(options).items()
         if name in SpeechRequest.model_fields and given is not None
     }
     if options.voice_from is not None:
-        asked["prompt_speech_url"] = "given-by-hand"  # _speak hands the file itself over
+        fields["prompt_speech_url"] = "the-file-itself"  # which _speak gives to the pipeline
         if not options.voice_from.is_file():
             raise RequestError(f"--voice-from: there is no file {options.voice_from}")
     ending = options.out.suffix.removeprefix(".").lower()
     if ending not in CONTENT_TYPES:
         raise RequestError(f"--out: {options.out} must end in .{', .'.join(CONTENT_TYPES)}")
-    return parse_request({**asked, "output_format": ending})
+    return parse_request({**fields, "output_format": ending})
 
 
 def _value(name: str, given: str | bool) -> Any:
@@ -115,12 +114,12 @@ def _value(name: str, given: str | bool) -> Any:
 def _speak(
     request: SpeechRequest, options: argparse.Namespace, settings: Settings
 ) -> SpeechResponse:
-    """Do it with the pipeline, in a folder of its own, and move the result into place."""
-    # Takes seconds to import: --help and a wrong option are answered before.
+    """Run the pipeline in a folder of its own, and move its results into place."""
+    # These take seconds to import: --help and a wrong option are answered before.
     from worker.components import Components  # noqa: PLC0415
     from worker.job import pipeline  # noqa: PLC0415
 
-    _check_place(options.out)
+    _check_writable(options.out)
     components = Components.load(settings)
     with TemporaryDirectory(prefix="spark-tts-") as name:
         folder = Path(name)
@@ -138,9 +137,9 @@ def _speak(
             response = pipeline.speak(request, pipeline.Job("local", here, folder, progress=show))
         for ending in _endings(request):
             (result,) = (folder / "storage").rglob(f"*.{ending}")
-            # The speech under the very name that was asked for: a.WAV too.
-            speech = ending == request.output_format
-            into = options.out if speech else options.out.with_suffix(f".{ending}")
+            # The speech has the very name that --out gives: a.WAV too.
+            is_speech = ending == request.output_format
+            into = options.out if is_speech else options.out.with_suffix(f".{ending}")
             try:
                 shutil.move(result, into)
             except OSError as error:
@@ -149,8 +148,8 @@ def _speak(
     return response
 
 
-def _check_place(out: Path) -> None:
-    """Raise StorageError where nothing can be written there: before all is computed."""
+def _check_writable(out: Path) -> None:
+    """Raise StorageError, before anything is computed, where the file cannot be written."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=out.parent, prefix=".part-") as probe:
@@ -160,7 +159,7 @@ def _check_place(out: Path) -> None:
 
 
 def _endings(request: SpeechRequest) -> tuple[str, ...]:
-    """Of the files that the job makes."""
+    """The endings of the files that the job makes."""
     subtitles = (request.subtitle_format,) if request.enable_subtitles else ()
     return (request.output_format, *subtitles)
 

@@ -1,8 +1,8 @@
-"""Modules that a package's own import statements get in the place of others.
+"""Stand-in modules: what a package's own import statements get in the place of others.
 
-For a package that imports, for nobody's use here, what takes seconds. Nothing false ever stands in
-sys.modules, where other threads import at the same time: the package's code is run with an
-`__import__` of its own, which knows the stand-ins, and everybody else imports as ever.
+For a package that imports what takes seconds and is not used here. sys.modules, which other threads
+use at the same time, never holds a stand-in: the package's code is run with an `__import__` of its
+own, which knows the stand-ins, and all other code gets the real modules.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 
 @dataclass(frozen=True, eq=False)
 class StandIns(MetaPathFinder):
-    """Finds the package's modules as ever, and gives them `modules` by their names.
+    """Finds the package's modules as usual, and gives their imports `modules` by name.
 
-    A dotted one is given to `from a.b import c` alone: `import a.b` would bind `a`. Where `bare`,
-    the package's own __init__ is not run: it is a namespace with its folders.
+    A dotted name is given to `from a.b import c` alone: `import a.b` would bind `a`. With `bare`,
+    the package's own __init__ is not run: the package is a namespace with its folders.
     """
 
     package: str
@@ -30,7 +30,7 @@ class StandIns(MetaPathFinder):
     bare: bool = False
 
     def install(self) -> None:
-        """Serve from now on, for good; what is imported already stays as it is.
+        """Find modules from now on, for good; what is imported already stays as it is.
 
         There is no way back: while a finder is taken out, another thread that goes through the
         list would leave one out.
@@ -41,7 +41,7 @@ class StandIns(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """For the package's modules that are Python sources; None leaves it to other finders."""
+        """Find a module of the package that is Python source; None leaves it to other finders."""
         if name.partition(".")[0] != self.package:
             return None
         found = PathFinder.find_spec(name, path, target)

@@ -1,4 +1,4 @@
-"""Wall time of a job's stages."""
+"""The stopwatch of a job: how long each stage takes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Add the time of the block to the stage's."""
+        """Add the time that the block takes to the stage's."""
         started = time.perf_counter()
         try:
             yield
@@ -24,11 +24,11 @@ class Stopwatch:
             self.add(stage, time.perf_counter() - started)
 
     def add(self, stage: str, seconds: float) -> None:
-        """Add so many seconds to the stage's."""
+        """Add seconds to the stage's."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     def mark(self, stage: str) -> None:
-        """Note how long it took from the start until the stage was first reached."""
+        """Note the seconds from the start until the stage was first reached."""
         self.seconds.setdefault(stage, self.total)
 
     @property

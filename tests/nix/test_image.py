@@ -23,7 +23,7 @@ from tests.nix.host import tool
 from tests.nix.image_files import Image, unpack
 from tests.nix.own_wheels import installed, top_folders, wheel_of
 from tests.nix.workshop import REPOSITORY, Workshop, copy_tree
-from tests.support.index_server import index_of, write_locks
+from tests.support.index_server import index_of, write_pins
 from tests.support.waiting import until
 from tests.support.worker_process import LOOPBACK_ONLY, free_port, post, wait_until_up
 from volume.lease import is_free, newest_claim
@@ -142,7 +142,7 @@ def container(image: Image, place: Path) -> Iterator[Container]:
     wheels = [wheel_of(dist) for dist in small]
     index = index_of(wheels, [])
     with index.running():
-        write_locks(place / "locks", index, wheels, [], {})
+        write_pins(place / "locks", index, wheels, [], {})
         beside = "/beside"
         mounts = {
             f"{image.app}/volume/pins/environment.json": place / "locks" / "environment.json",

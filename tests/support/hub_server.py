@@ -49,7 +49,7 @@ def hub_of(repositories: dict[str, dict[str, bytes]]) -> FaultyServer:
     return FaultyServer(lambda path: answers.get(unquote(path)))
 
 
-def hub_lock(repository: str, files: dict[str, bytes], unknown: tuple[str, ...] = ()) -> dict:
+def hub_pins(repository: str, files: dict[str, bytes], unknown: tuple[str, ...] = ()) -> dict:
     """The lock of such a repository; the files in `unknown` without size and sha256."""
     return {
         "source": "hub",

@@ -78,7 +78,7 @@ def index_of(wheels: list[Wheel], outside: list[Wheel]) -> FaultyServer:
     return FaultyServer(lambda path: answers.get(unquote(path)))
 
 
-def write_locks(
+def write_pins(
     folder: Path, server: FaultyServer, wheels: list[Wheel], outside: list[Wheel], models: dict
 ) -> None:
     """Write environment.json and models.json for what the servers have."""

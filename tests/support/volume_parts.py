@@ -15,14 +15,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.support.hub_server import git_blob, hub_lock
-from tests.support.index_server import Wheel, index_of, make_wheel, write_locks
+from tests.support.hub_server import git_blob, hub_pins
+from tests.support.index_server import Wheel, index_of, make_wheel, write_pins
 from tests.support.volume_world import REPOSITORY, some_wheels
 from volume.hub import METADATA
 from volume.installer import Installer
 from volume.layout import Layout
 from volume.lease import Lease, Process, Timing, acquire
-from volume.pins import EnvironmentLock, ModelLock, load_environment_lock, load_model_lock
+from volume.pins import PinnedEnvironment, PinnedModel, pinned_environment, pinned_model
 from volume.process import Outcome
 
 QUICK = Timing(heartbeat=0.01, takeover=0.2, poll=0.005)
@@ -128,12 +128,12 @@ class Parts:
         return self.installer.layout
 
     @property
-    def environment(self) -> EnvironmentLock:
-        return load_environment_lock(self.installer.locks)
+    def environment(self) -> PinnedEnvironment:
+        return pinned_environment(self.installer.pins)
 
     @property
-    def model(self) -> ModelLock:
-        return load_model_lock("small", self.installer.locks)
+    def model(self) -> PinnedModel:
+        return pinned_model("small", self.installer.pins)
 
     @property
     def environment_folder(self) -> Path:
@@ -143,9 +143,9 @@ class Parts:
     def model_folder(self) -> Path:
         return self.layout.models / self.model.resource
 
-    def change_lock(self, **values: object) -> None:
+    def change_pins(self, **values: object) -> None:
         """Change the entry of the model `small`."""
-        file = self.installer.locks / "models.json"
+        file = self.installer.pins / "models.json"
         content = json.loads(file.read_text())
         content["models"]["small"] |= values
         file.write_text(json.dumps(content))
@@ -157,8 +157,8 @@ def parts(
     """An installer on an empty volume, from a small environment and a small model."""
     if wheels is None:
         wheels = [*some_wheels(size=300), make_wheel("fast", "2.0.post2", {"fast.py": b"F = 1\n"})]
-    models = {"small": hub_lock(REPOSITORY, FILES, unknown=(UNKNOWN,))}
-    write_locks(folder / "locks", index_of(wheels, []), wheels, [], models)
+    models = {"small": hub_pins(REPOSITORY, FILES, unknown=(UNKNOWN,))}
+    write_pins(folder / "pins", index_of(wheels, []), wheels, [], models)
     (folder / "volume").mkdir()
     programs = Programs(wheels, dict(FILES))
     for module in ("hub", "environment", "models", "fitness"):
@@ -168,7 +168,7 @@ def parts(
         Layout(folder / "volume"),
         said.append,
         uv=sys.executable,
-        locks=folder / "locks",
+        pins=folder / "pins",
         timing=QUICK,
         attempts=3,
         pause=1.0,

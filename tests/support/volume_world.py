@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.support.faulty_http import FaultyServer
-from tests.support.hub_server import hub_lock, hub_of
-from tests.support.index_server import Wheel, index_of, make_wheel, write_locks
+from tests.support.hub_server import hub_of, hub_pins
+from tests.support.index_server import Wheel, index_of, make_wheel, write_pins
 from volume.layout import Layout
-from volume.pins import EnvironmentLock, ModelLock, load_environment_lock, load_model_lock
+from volume.pins import PinnedEnvironment, PinnedModel, pinned_environment, pinned_model
 
 REPOSITORY = "someone/small"
 ROOT = Path(__file__).parents[2]
@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class World:
-    """One volume with its locks, an index and a hub that run for as long as the test does."""
+    """One volume with its pins, an index and a hub that run for as long as the test does."""
 
     layout: Layout
-    locks: Path
+    pins: Path
     index: FaultyServer
     hub: FaultyServer
     wheels: list[Wheel]
@@ -34,17 +34,17 @@ class World:
     takeover: float = 3.0  # seconds of silence after which an installer or worker counts as dead
 
     def with_volume(self, mount: Path) -> World:
-        """The same locks and servers, and another empty volume."""
+        """The same pins and servers, and another empty volume."""
         mount.mkdir()
         return replace(self, layout=Layout(mount))
 
     @property
-    def environment(self) -> EnvironmentLock:
-        return load_environment_lock(self.locks)
+    def environment(self) -> PinnedEnvironment:
+        return pinned_environment(self.pins)
 
     @property
-    def model(self) -> ModelLock:
-        return load_model_lock("small", self.locks)
+    def model(self) -> PinnedModel:
+        return pinned_model("small", self.pins)
 
     @property
     def environment_folder(self) -> Path:
@@ -68,19 +68,19 @@ class World:
         }
 
     def start(
-        self, *arguments: str, locks: Path | None = None, around: Sequence[str] = ()
+        self,
+        *arguments: str,
+        pins: Path | None = None,
+        around: Sequence[str] = (),
+        module: str = "worker",
     ) -> subprocess.Popen[str]:
-        """Start `python -m volume` with short lease times; `around` is a command that runs it."""
-        command = [*around, sys.executable, "-m", "volume", "--locks", str(locks or self.locks)]
-        command += [
-            "--heartbeat",
-            "0.2",
-            "--takeover",
-            str(self.takeover),
-            "--attempts",
-            "3",
-            *arguments,
-        ]
+        """Start `python -m volume` with short lease times; `around` is a command that runs it.
+
+        `module` is what its command `run` becomes.
+        """
+        command = [*around, sys.executable, "-m", "tests.support.volume_program"]
+        command += [str(pins or self.pins), "0.2", str(self.takeover), module]
+        command += ["--attempts", "3", *arguments]
         return subprocess.Popen(
             command,
             cwd=ROOT,
@@ -90,9 +90,11 @@ class World:
             text=True,
         )
 
-    def volume(self, *arguments: str, locks: Path | None = None) -> tuple[int, str]:
+    def volume(
+        self, *arguments: str, pins: Path | None = None, module: str = "worker"
+    ) -> tuple[int, str]:
         """Run `python -m volume` to its end: the exit status and what it printed."""
-        process = self.start(*arguments, locks=locks)
+        process = self.start(*arguments, pins=pins, module=module)
         output, _ = process.communicate(timeout=240)
         return process.returncode, output
 
@@ -143,6 +145,6 @@ def world(folder: Path, mount: Path | None = None, size: int = 60_000) -> Iterat
     mount.mkdir(exist_ok=True)
     index, hub = index_of(wheels, outside), hub_of({REPOSITORY: files})
     with index.running(), hub.running():
-        models = {"small": hub_lock(REPOSITORY, files, unknown=("LLM/tokenizer.json",))}
-        write_locks(folder / "locks", index, wheels, outside, models)
-        yield World(Layout(mount), folder / "locks", index, hub, [*wheels, *outside], files)
+        models = {"small": hub_pins(REPOSITORY, files, unknown=("LLM/tokenizer.json",))}
+        write_pins(folder / "pins", index, wheels, outside, models)
+        yield World(Layout(mount), folder / "pins", index, hub, [*wheels, *outside], files)

@@ -6,13 +6,13 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from volume.layout import MODEL_LOCK
+from volume.layout import MODEL_PINS
 from volume.manifest import digest_of, scan
 from volume.pins import EMBEDDED
 
 
 def demo_entry() -> dict[str, Any]:
-    """Return the lock entry that the files of volume/demo/ themselves ask for."""
+    """Return the entry that the files of volume/demo/ themselves ask for."""
     files = scan(EMBEDDED / "demo" / "checkpoint")
     return {
         "source": "embedded",
@@ -23,8 +23,8 @@ def demo_entry() -> dict[str, Any]:
     }
 
 
-def write_demo_entry() -> None:
-    """Replace the demo's entry in the model lock."""
-    lock = json.loads(MODEL_LOCK.read_text())
-    lock["models"]["demo"] = demo_entry()
-    MODEL_LOCK.write_text(json.dumps(lock, indent=1) + "\n")
+def pin_demo() -> None:
+    """Replace the demo's entry in the models' pins."""
+    pins = json.loads(MODEL_PINS.read_text())
+    pins["models"]["demo"] = demo_entry()
+    MODEL_PINS.write_text(json.dumps(pins, indent=1) + "\n")

@@ -2,7 +2,7 @@
 
 uv resolves against whatever package index it is set to. The wheels that no index has stand in for
 themselves as stubs that carry their stated metadata. What an index serves is recorded by the path
-below its file root, so the lock names no host; the others by their URL.
+below its file root, so the pins name no host; the others by their URL.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from volume.layout import ENVIRONMENT_PINS
 from volume.pinning.remote_wheel import content_length, read_wheel
-from volume.pins import ENVIRONMENT_LOCK
 
-SOURCE = ENVIRONMENT_LOCK.with_suffix(".toml")
+SOURCE = ENVIRONMENT_PINS.with_suffix(".toml")
 
 
-def write_environment_lock(
-    uv: str, source_file: Path = SOURCE, target: Path = ENVIRONMENT_LOCK
-) -> None:
+def pin_environment(uv: str, source_file: Path = SOURCE, target: Path = ENVIRONMENT_PINS) -> None:
     """Resolve anew, asking the index that `uv` is set to; raises CalledProcessError if it fails."""
     source = tomllib.loads(source_file.read_text())
     outside = {file_name(wheel["url"]): wheel for wheel in source["wheel"]}
@@ -39,9 +37,9 @@ def write_environment_lock(
             wheels.append(index_entry(package, file, wheel))
     if outside:
         raise ValueError(f"resolved without: {', '.join(outside)}")
-    lock = {key: source[key] for key in ("python", "platform", "requirements", "overrides")}
-    lock |= {"excluded": source["excluded"], "wheels": wheels}
-    target.write_text(json.dumps(lock, indent=1) + "\n")
+    pins = {key: source[key] for key in ("python", "platform", "requirements", "overrides")}
+    pins |= {"excluded": source["excluded"], "wheels": wheels}
+    target.write_text(json.dumps(pins, indent=1) + "\n")
 
 
 def resolve(uv: str, source: dict[str, Any], outside: dict[str, Any]) -> list[dict[str, Any]]:
@@ -88,7 +86,7 @@ def best_wheel(urls: list[str]) -> str:
 
 
 def index_entry(package: dict[str, Any], file: str, wheel: dict[str, Any]) -> dict[str, Any]:
-    """Return the lock entry of a wheel that the index has, with what the wheel says of itself."""
+    """Return the entry of a wheel that the index has, with what the wheel says of itself."""
     size = wheel.get("size") or content_length(wheel["url"])
     facts = read_wheel(wheel["url"], size)
     return {
@@ -104,7 +102,7 @@ def index_entry(package: dict[str, Any], file: str, wheel: dict[str, Any]) -> di
 
 
 def outside_entry(package: dict[str, Any], file: str, wheel: dict[str, Any]) -> dict[str, Any]:
-    """Return the lock entry of a wheel that is named by URL."""
+    """Return the entry of a wheel that is named by URL."""
     return {
         "name": package["name"],
         "version": package["version"],

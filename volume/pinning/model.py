@@ -12,25 +12,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from volume.errors import DownloadError, LockError
-from volume.layout import MODEL_LOCK
+from volume.errors import DownloadError, PinError
+from volume.layout import MODEL_PINS
 from volume.manifest import FileEntry
 
 HUB = "https://huggingface.co"
 TIMEOUT = 60  # seconds, of one answer
 
 
-def raise_model(name: str, revision: str, lock_file: Path = MODEL_LOCK) -> None:
-    """Lock the model's files at another revision: a branch, a tag or a commit.
+def pin_model(name: str, revision: str, pins_file: Path = MODEL_PINS) -> None:
+    """Pin the model's files at another revision: a branch, a tag or a commit.
 
-    The files are those that the lock names; what else the repository holds is left alone. The hub
-    tells size and sha256 of a large file; a small one is fetched. Raises LockError when the model
+    The files are those that are pinned already; the repository's others are left alone. The hub
+    tells size and sha256 of a large file; a small one is fetched. Raises PinError when the model
     is none of a hub's or a file is gone, DownloadError when the hub does not answer.
     """
-    lock = json.loads(lock_file.read_text())
-    entry = lock["models"].get(name)
+    pins = json.loads(pins_file.read_text())
+    entry = pins["models"].get(name)
     if entry is None or entry["source"] != "hub":
-        raise LockError(f"{name!r} is no model of a hub in {lock_file.name}")
+        raise PinError(f"{name!r} is no model of a hub in {pins_file.name}")
     endpoint = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
     repository = entry["repository"]
     quoted = urllib.parse.quote(revision, safe="")
@@ -38,15 +38,15 @@ def raise_model(name: str, revision: str, lock_file: Path = MODEL_LOCK) -> None:
     there = {file["rfilename"]: file for file in told["siblings"]}
     wanted = [file["path"] for file in entry["files"]]
     if gone := [path for path in wanted if path not in there]:
-        raise LockError(f"{repository} at {revision} has no {', '.join(gone)}")
+        raise PinError(f"{repository} at {revision} has no {', '.join(gone)}")
     source = f"{endpoint}/{repository}/resolve/{told['sha']}"
     entry["revision"] = told["sha"]
-    entry["files"] = [asdict(_locked(path, there[path], source)) for path in wanted]
+    entry["files"] = [asdict(_pinned(path, there[path], source)) for path in wanted]
     entry.pop("unsized", None)
-    lock_file.write_text(json.dumps(lock, indent=1) + "\n")
+    pins_file.write_text(json.dumps(pins, indent=1) + "\n")
 
 
-def _locked(path: str, told: dict[str, Any], source: str) -> FileEntry:
+def _pinned(path: str, told: dict[str, Any], source: str) -> FileEntry:
     """Size and sha256 of a file: the hub's word for a large one, its content for a small one."""
     if large := told.get("lfs"):
         return FileEntry(path, int(large["size"]), str(large["sha256"]))
@@ -66,7 +66,7 @@ class TokenStaysHome(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        """Return what is to be asked next."""
+        """Return the next request, without the token where it leads elsewhere."""
         after = super().redirect_request(req, fp, code, msg, headers, newurl)
         # Behind a proxy the request's own host is the proxy, so the addresses are compared.
         old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)

@@ -14,7 +14,7 @@ from volume.errors import DownloadError
 
 @dataclass(frozen=True)
 class WheelFacts:
-    """What the wheel says of itself; `unpacked` in bytes."""
+    """A wheel's own metadata: its requirements, and its `unpacked` size in bytes."""
 
     requires: tuple[str, ...]
     unpacked: int

@@ -1,4 +1,4 @@
-"""What may be installed, by hash: the lock files of this folder, typed."""
+"""Pins: the models and wheels that may be installed, by hash; the files of this folder, typed."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from volume.errors import LockError
+from volume.errors import PinError
+from volume.layout import ENVIRONMENT_PINS, MODEL_PINS
 from volume.manifest import FileEntry
 
-LOCKS = Path(__file__).parent
-EMBEDDED = LOCKS.parent
-ENVIRONMENT_LOCK = LOCKS / "environment.json"
+PINS = MODEL_PINS.parent
+EMBEDDED = PINS.parent
 
 
 @dataclass(frozen=True)
-class ModelLock:
+class PinnedModel:
     """One model: where its files come from, at which revision, and what they are.
 
     `embedded` models are in this package, `hub` ones in `repository` on a Hugging Face hub.
     `voices` are reference clips that are put beside the user's own where there are none.
     `aligners` names, by language, the models that time the words of what this one speaks.
     `prepared` says whether it is converted for fast loading after the download. `unsized` is about
-    how many bytes the files have whose size is not locked, for the check of free space.
+    how many bytes the files have whose size is not pinned, for the check of free space.
     """
 
     name: str
@@ -47,12 +47,12 @@ class ModelLock:
 
     @property
     def size(self) -> int:
-        """Bytes of all files, as far as the lock knows them."""
+        """Bytes of all files, as far as they are pinned."""
         return sum(file.size or 0 for file in self.files) + self.unsized
 
 
 @dataclass(frozen=True)
-class WheelLock:
+class PinnedWheel:
     """One wheel: `url` for those that no index has, else the path below the index's file root.
 
     `size` is that of the file, None where not known; `unpacked` that of its content.
@@ -70,16 +70,16 @@ class WheelLock:
 
 
 @dataclass(frozen=True)
-class EnvironmentLock:
+class PinnedEnvironment:
     """The wheels of the production environment, with all that they need among them."""
 
     python: str
     platform: str
-    wheels: tuple[WheelLock, ...]
+    wheels: tuple[PinnedWheel, ...]
 
     @property
     def digest(self) -> str:
-        """What the environment's folder is called: one sha256 for the interpreter and all wheels.
+        """The name of the environment's folder: one sha256 for the interpreter and all wheels.
 
         Only what decides the installed bytes counts, so a change of notes asks for no new install.
         """
@@ -92,20 +92,18 @@ class EnvironmentLock:
         return sum(wheel.unpacked for wheel in self.wheels)
 
 
-def load_model_lock(name: str, folder: Path = LOCKS) -> ModelLock:
-    """Read the lock of the model NAME or NAME@REVISION; LockError lists the names there are."""
+def pinned_model(name: str, folder: Path = PINS) -> PinnedModel:
+    """Return the model NAME or NAME@REVISION; PinError lists the names there are."""
     name, _, revision = name.partition("@")
-    with _reading(folder / "models.json") as content:
+    with _reading(folder / MODEL_PINS.name) as content:
         models = content["models"]
         if name not in models:
             known = ", ".join(sorted(models))
-            raise LockError(f"no model {name!r} in the model lock; it names: {known}")
+            raise PinError(f"no model {name!r} is pinned; there are: {known}")
         entry = models[name]
         if revision not in {"", entry["revision"]}:
-            raise LockError(
-                f"the model lock has {name} at revision {entry['revision']}, not {revision}"
-            )
-        return ModelLock(
+            raise PinError(f"{name} is pinned at revision {entry['revision']}, not {revision}")
+        return PinnedModel(
             name=name,
             source=entry["source"],
             revision=entry["revision"],
@@ -119,28 +117,28 @@ def load_model_lock(name: str, folder: Path = LOCKS) -> ModelLock:
         )
 
 
-def model_names(folder: Path = LOCKS) -> list[str]:
-    """Return the names of all locked models."""
-    with _reading(folder / "models.json") as content:
+def model_names(folder: Path = PINS) -> list[str]:
+    """Return the names of all pinned models."""
+    with _reading(folder / MODEL_PINS.name) as content:
         return sorted(content["models"])
 
 
-def load_environment_lock(folder: Path = LOCKS) -> EnvironmentLock:
-    """Read the lock of the production environment."""
-    with _reading(folder / ENVIRONMENT_LOCK.name) as content:
+def pinned_environment(folder: Path = PINS) -> PinnedEnvironment:
+    """Return the production environment."""
+    with _reading(folder / ENVIRONMENT_PINS.name) as content:
         wheels = tuple(
-            WheelLock(**{**wheel, "requires": tuple(wheel["requires"])})
+            PinnedWheel(**{**wheel, "requires": tuple(wheel["requires"])})
             for wheel in content["wheels"]
         )
-        return EnvironmentLock(content["python"], content["platform"], wheels)
+        return PinnedEnvironment(content["python"], content["platform"], wheels)
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[dict[str, Any]]:
-    """Give what a lock file says; LockError when it cannot be read or lacks what is read of it."""
+    """Give what a file of pins says; PinError when it cannot be read or something is missing."""
     try:
         yield json.loads(path.read_text())
     except KeyError as error:
-        raise LockError(f"the lock file {path.name} cannot be read: it lacks {error}") from None
+        raise PinError(f"the pins in {path.name} cannot be read: {error} is missing") from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise LockError(f"the lock file {path.name} cannot be read: {error}") from None
+        raise PinError(f"the pins in {path.name} cannot be read: {error}") from None

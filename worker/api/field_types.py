@@ -17,11 +17,12 @@ from pydantic import AfterValidator, AliasChoices, PlainValidator, ValidationErr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from worker.redaction import MAX_URL, redact
+from worker.redaction import redact
 from worker.subtitles.style import MODES, SubtitleStyle
 
 MAX_TEXT = 20_000  # characters, about half an hour of English
 MAX_PROMPT_TEXT = 2_000  # more than anybody says in a reference's 60 seconds
+MAX_URL = 2_048  # characters
 LEAST_TEMPERATURE = 0.001  # as good as greedy
 REASON = "worker_reason"  # the type of the validators' errors
 

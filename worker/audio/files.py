@@ -1,4 +1,4 @@
-"""Audio files: a stranger's file in, checked; a result out, whole or not at all."""
+"""Audio files: a stranger's is checked and decoded, a result is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def read(path: Path, *, longest: float = REFERENCE_SECONDS_MAX, field: str | Non
             return Audio(_decode(decoder, longest, field), decoder.samplerate)
     except sf.LibsndfileError as error:
         raise VoiceError(
-            "the reference audio is not audio that can be decoded, or it is damaged "
-            f"({_reason(error)}); use WAV, FLAC, MP3 or OGG",
+            f"the reference audio cannot be decoded ({_reason(error)}); "
+            "use an undamaged WAV, FLAC, MP3 or OGG file",
             field=field,
         ) from None
 
@@ -73,7 +73,7 @@ def check_reference(audio: Audio, *, field: str | None = None) -> None:
 
 
 def write(audio: Audio, path: Path, format: Format) -> None:  # noqa: A002 - the API's word
-    """Write audio that is in memory: see `write_blocks`."""
+    """Write audio that is in memory, as `write_blocks` does."""
     write_blocks([audio.samples], audio.sample_rate, path, format)
 
 

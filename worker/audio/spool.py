@@ -1,4 +1,4 @@
-"""A job's audio on the disk, so that memory does not depend on how much there is."""
+"""A job's audio, kept on the disk, so that memory does not grow with the length of its speech."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Spool:
 
 
 def laid_out(clips: Sequence[Clip], gap: int) -> tuple[Span, ...]:
-    """Where each clip lies when they follow each other, `gap` samples of silence between them."""
+    """The span of each clip when they follow each other, `gap` samples of silence between them."""
     spans: list[Span] = []
     position = 0
     for clip in clips:

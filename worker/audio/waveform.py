@@ -1,4 +1,4 @@
-"""Waveforms: trimmed, shifted, kept from clipping. Neither files nor a model in here."""
+"""Waveforms in memory: trimmed, shifted in pitch and tempo, kept from clipping."""
 
 from __future__ import annotations
 
@@ -37,28 +37,19 @@ class Audio:
         return len(self.samples) / self.sample_rate
 
 
-@dataclass(frozen=True, eq=False)
-class Trimmed:
-    """What is left of an audio, and how many of its samples went at the front and at the back."""
-
-    audio: Audio
-    cut_front: int
-    cut_back: int
-
-
 @dataclass(frozen=True)
 class Span:
-    """From `start` to `end`, in seconds."""
+    """A stretch of audio, from `start` to `end` in seconds."""
 
     start: float
     end: float
 
 
-def trim(audio: Audio, *, margin: float = TRIM_MARGIN_SECONDS) -> Trimmed:
+def trim(audio: Audio, *, margin: float = TRIM_MARGIN_SECONDS) -> Audio:
     """Cut leading and trailing silence, keeping `margin` seconds around what can be heard.
 
     Heard is a window within SPEECH_RANGE_DB of the loudest one and above SPEECH_FLOOR_DBFS.
-    Audio in which nothing can be heard comes back empty, all of it cut at the front.
+    Audio in which nothing can be heard comes back empty.
     Raises SynthesisError for values that are not finite: they would pass for silence.
     """
     check_finite(audio)
@@ -67,14 +58,13 @@ def trim(audio: Audio, *, margin: float = TRIM_MARGIN_SECONDS) -> Trimmed:
         rms.max(initial=0.0) * db_to_amplitude(-SPEECH_RANGE_DB), db_to_amplitude(SPEECH_FLOOR_DBFS)
     )
     heard = np.flatnonzero(rms > threshold)
-    total = len(audio.samples)
     if heard.size == 0:
-        return Trimmed(Audio(audio.samples[:0], audio.sample_rate), total, 0)
+        return Audio(audio.samples[:0], audio.sample_rate)
     window = _window_length(audio.sample_rate)
     keep = round(margin * audio.sample_rate)
     first = max(0, int(heard[0]) * window - keep)
-    last = min(total, (int(heard[-1]) + 1) * window + keep)
-    return Trimmed(Audio(audio.samples[first:last], audio.sample_rate), first, total - last)
+    last = (int(heard[-1]) + 1) * window + keep
+    return Audio(audio.samples[first:last], audio.sample_rate)
 
 
 def shift(audio: Audio, semitones: float, tempo: float) -> Audio:

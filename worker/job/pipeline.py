@@ -375,7 +375,7 @@ def _write_subtitles(
 
 def _finish(utterance: Utterance, sample_rate: int, request: SpeechRequest) -> Audio:
     """One sentence without silence at its ends, in the pitch and tempo that are asked for."""
-    trimmed = waveform.trim(Audio(utterance.samples, sample_rate)).audio
+    trimmed = waveform.trim(Audio(utterance.samples, sample_rate))
     return waveform.shift(trimmed, request.pitch_shift, request.speed_shift)
 
 

@@ -1,1 +1,1 @@
-"""Files from the internet: downloads that are bounded, checked and public."""
+"""Downloads from the internet: bounded, checked, and from public addresses alone."""

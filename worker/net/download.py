@@ -23,10 +23,10 @@ from worker.atomic_write import replacing
 from worker.cancellation import Cancellation
 from worker.errors import DownloadError
 from worker.net.public_addresses import is_public, literal_address
+from worker.redaction import URL_MAX, redact_url
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CHUNK_BYTES = 1 << 16
-_SHOWN_CHARACTERS = 200
 
 
 LOOKUPS = 32  # names that are asked for at once, those included whose download was given up
@@ -81,7 +81,7 @@ def _look_up(host: str, answer: asyncio.Future[list[str]], loop: asyncio.Abstrac
 
 @dataclass(frozen=True)
 class Limits:
-    """What a download may cost and where it may lead.
+    """Bounds of a download: bytes, seconds, redirects, addresses.
 
     `seconds` is for everything together: names, connections, redirects and the body.
     `allow_address` decides on each IP address in canonical form; `ssl` replaces the system's
@@ -114,25 +114,25 @@ async def fetch(
                 await _follow(target, part, limits, field)
     except TimeoutError:
         raise DownloadError(
-            f"{_shown(target)} took longer than {limits.seconds:g} s", field=field
+            f"{redact_url(str(target))} took longer than {limits.seconds:g} s", field=field
         ) from None
     except aiohttp.ClientSSLError:
         raise DownloadError(
-            f"{_shown(target)}: the server's certificate is not trusted", field=field
+            f"{redact_url(str(target))}: the server's certificate is not trusted", field=field
         ) from None
     except aiohttp.ClientConnectorError:
         raise DownloadError(
-            f"{_shown(target)}: the server cannot be reached", field=field
+            f"{redact_url(str(target))}: the server cannot be reached", field=field
         ) from None
     except aiohttp.ClientError as error:
         raise DownloadError(
-            f"{_shown(target)}: the server's answer broke off or cannot be understood "
+            f"{redact_url(str(target))}: the server's answer broke off or cannot be understood "
             f"({type(error).__name__})",
             field=field,
         ) from None
     except OSError as error:
         raise DownloadError(
-            f"{_shown(target)} could not be stored: {error.strerror}", field=field
+            f"{redact_url(str(target))} could not be stored: {error.strerror}", field=field
         ) from None
     return into
 
@@ -145,7 +145,7 @@ def fetch_blocking(
     field: str | None = None,
     cancellation: Cancellation | None = None,
 ) -> Path:
-    """As `fetch`, from where no event loop runs; also ends when the job is cancelled.
+    """Fetch as `fetch` does, from where no event loop runs; ends when the job is cancelled.
 
     Raises JobCancelledError then.
     """
@@ -189,7 +189,9 @@ class _CheckedResolver(AbstractResolver):
         except OSError:
             addresses = []
         if not addresses:
-            raise DownloadError(f"the host {host} has no address", field=self._field)
+            raise DownloadError(
+                f"the host {host} cannot be found; check the URL", field=self._field
+            )
         if not all(self._limits.allow_address(address) for address in addresses):
             raise _not_public(host, self._field)
         return [
@@ -205,7 +207,7 @@ class _CheckedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Hold nothing, so release nothing."""
+        """Release nothing, for nothing is held."""
 
 
 async def _follow(target: URL, part: Path, limits: Limits, field: str | None) -> None:
@@ -231,7 +233,10 @@ async def _follow(target: URL, part: Path, limits: Limits, field: str | None) ->
                     await _store(answer, part, limits, field)
                     return
                 target = _next_hop(answer, limits, field)
-    raise DownloadError(f"more than {limits.redirects} redirects", field=field)
+    raise DownloadError(
+        f"the URL redirects more than {limits.redirects} times; use the address of the file itself",
+        field=field,
+    )
 
 
 def _next_hop(answer: aiohttp.ClientResponse, limits: Limits, field: str | None) -> URL:
@@ -241,7 +246,7 @@ def _next_hop(answer: aiohttp.ClientResponse, limits: Limits, field: str | None)
     except ValueError:
         joined = ""
     if not joined or "\\" in location:
-        raise DownloadError(f"{_shown(answer.url)} redirects to no URL", field=field)
+        raise DownloadError(f"{redact_url(str(answer.url))} redirects to no URL", field=field)
     return _checked(joined, limits, field)
 
 
@@ -249,12 +254,17 @@ async def _store(
     answer: aiohttp.ClientResponse, part: Path, limits: Limits, field: str | None
 ) -> None:
     """Write the body to `part`; refuse errors, packed bodies and more than max_bytes."""
-    shown = _shown(answer.url)
+    shown = redact_url(str(answer.url))
     if answer.status != 200:
         raise DownloadError(f"{shown}: the server answered {answer.status}", field=field)
     if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise DownloadError(f"{shown}: the server sent it compressed, unasked", field=field)
-    too_large = DownloadError(f"{shown} has more than {limits.max_bytes} bytes", field=field)
+        raise DownloadError(
+            f"{shown}: the server sent the file compressed; store it without Content-Encoding",
+            field=field,
+        )
+    too_large = DownloadError(
+        f"{shown}: the file has more than {limits.max_bytes} bytes", field=field
+    )
     if (answer.content_length or 0) > limits.max_bytes:
         raise too_large
     total = 0
@@ -265,7 +275,7 @@ async def _store(
                 raise too_large
             file.write(chunk)
     if total == 0:
-        raise DownloadError(f"{shown} is empty", field=field)
+        raise DownloadError(f"{shown}: the file is empty", field=field)
 
 
 def _checked(url: str, limits: Limits, field: str | None) -> URL:
@@ -274,12 +284,14 @@ def _checked(url: str, limits: Limits, field: str | None) -> URL:
     Addresses in the URL are checked here, since aiohttp takes them past the resolver.
     """
     if "\\" in url or any(ord(character) < 0x20 or ord(character) == 0x7F for character in url):
-        raise DownloadError("the URL holds characters that no URL has", field=field)
+        raise DownloadError(
+            "the URL has characters that a URL cannot hold; percent-encode them", field=field
+        )
     try:
         parsed = URL(url)
         address = literal_address(parsed.raw_host or "") if parsed.scheme == "https" else None
     except ValueError:
-        raise DownloadError("the URL has no host that could be asked", field=field) from None
+        raise DownloadError("the URL has no valid host; check it", field=field) from None
     if parsed.scheme != "https":
         raise DownloadError(
             f"only https:// URLs are fetched, not {parsed.scheme[:20] or 'relative ones'}",
@@ -297,11 +309,4 @@ def _checked(url: str, limits: Limits, field: str | None) -> URL:
 
 
 def _not_public(host: str, field: str | None) -> DownloadError:
-    return DownloadError(
-        f"the host {host[:_SHOWN_CHARACTERS]} is not on the public internet", field=field
-    )
-
-
-def _shown(url: URL) -> str:
-    """Give the URL without its query, which may hold a signature."""
-    return str(url.with_query(None).with_fragment(None))[:_SHOWN_CHARACTERS]
+    return DownloadError(f"the host {host[:URL_MAX]} is not on the public internet", field=field)

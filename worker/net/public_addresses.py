@@ -1,4 +1,4 @@
-"""Which addresses of the network a stranger's URL may lead to."""
+"""Addresses that a stranger's URL may lead to: those of public hosts."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""RunPod's side of the worker: its start, each job's way in and out, and its end."""
+"""RunPod's side of the worker: start, jobs in and answers out, progress, and shutdown."""

@@ -1,4 +1,4 @@
-"""Concurrency by free memory: how many jobs to take at once."""
+"""Concurrency: how many jobs the worker takes at once, by the memory that is free."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from worker.logs import event
 from worker.serve.shutdown import RunningJobs
 
 SHORT = 0.10  # share of free memory below which fewer jobs are taken
-PLENTY = 0.25  # and above which there are as many as before
+PLENTY = 0.25  # share above which the worker takes as many as it may
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 class Concurrency:
-    """RunPod's concurrency modifier: how many jobs to take at once, by the memory that is free.
+    """The concurrency modifier that RunPod's SDK asks, again and again, how many jobs to take.
 
-    The SDK takes no job while it changes the number, until all have ended. So it is lowered only
-    when memory is short, and raised only when nothing runs.
+    To change the number, the SDK takes no job until all have ended. So it is lowered only when
+    memory is short, and raised only when nothing runs.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Concurrency:
         self._begun = False
 
     def __call__(self, current: int) -> int:
-        """The number from now on, where it was `current`."""
+        """Give the number from now on, where it was `current`."""
         self._running.listen_for_the_end()
         free = self._free()
         wanted = current
@@ -41,12 +41,12 @@ class Concurrency:
             wanted = self._most
         self._begun = True
         if wanted != current:
-            event(logging.INFO, "concurrency", jobs=wanted, memory_free=free)
+            event(logging.INFO, "concurrency changed", jobs=wanted, memory_free=free)
         return min(wanted, self._most)
 
 
 def host_memory_free() -> float:
-    """Share of the memory that is free, 0 to 1: of the machine, or of the container if less."""
+    """The share of memory that is free, 0 to 1, of the machine or its container: the smaller."""
     shares = [1.0]
     with suppress(OSError, ValueError, KeyError):
         lines = Path("/proc/meminfo").read_text().splitlines()

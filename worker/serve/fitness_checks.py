@@ -1,4 +1,4 @@
-"""What is asked before the first job is taken: each check raises SetupError, in one line."""
+"""Checks before the first job: each raises SetupError, in one line, where the worker is unfit."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from volume.layout import MODEL_LOCK
+from volume.layout import MODEL_PINS
 from worker.components import Components
-from worker.errors import SetupError, WorkerError
+from worker.errors import SetupError, WorkerError, in_one_line
 from worker.logs import event
 from worker.stopwatch import Stopwatch
 
@@ -19,25 +19,25 @@ REPAIR = "python -m volume verify --repair"
 
 
 def named(name: str, check: Callable[[], None]) -> Callable[[], None]:
-    """The check as the SDK wants it, with a name; it logs what it finds."""
+    """A check under the name that the SDK shows; it logs its result."""
 
     def run() -> None:
         watch = Stopwatch()
         try:
             check()
         except Exception as error:
-            event(logging.ERROR, "unfit", check=name, error=_in_one_line(error))
+            event(logging.ERROR, "check failed", check=name, error=in_one_line(error))
             raise
-        event(logging.INFO, "fit", check=name, seconds=watch.total)
+        event(logging.INFO, "check passed", check=name, seconds=watch.total)
 
     run.__name__ = name
     return run
 
 
 def check_model(folder: Path) -> None:
-    """Every file of the model is there, whole by its size, and can be read."""
+    """Check that every file of the model is there, has its size and can be read."""
     name, _, revision = folder.name.partition("@")
-    locked = json.loads(MODEL_LOCK.read_text())["models"].get(name)
+    locked = json.loads(MODEL_PINS.read_text())["models"].get(name)
     if locked is None or locked["revision"] != revision:
         sizes: dict[Path, int | None] = dict.fromkeys(_files(folder))
     else:
@@ -59,7 +59,7 @@ def check_model(folder: Path) -> None:
 
 
 def check_storage(components: Components) -> None:
-    """The bucket, or the folder in its place, answers."""
+    """Check that the bucket, or the folder in its place, can be read and written."""
     try:
         components.storage.check()
     except WorkerError as error:
@@ -67,19 +67,13 @@ def check_storage(components: Components) -> None:
 
 
 def check_speech(components: Components) -> None:
-    """A short synthesis; what it runs first is warm for the jobs."""
+    """Check that a short synthesis gives sound; the kernels that it runs are warm for the jobs."""
     try:
-        said = components.engine.try_out()
+        spoken = components.engine.try_out()
     except Exception as error:
-        raise SetupError(f"a short synthesis failed ({_in_one_line(error)})") from None
-    if not np.isfinite(said.samples).all():
+        raise SetupError(f"a short synthesis failed ({in_one_line(error)})") from None
+    if not np.isfinite(spoken.samples).all():
         raise SetupError("a short synthesis gave no numbers: the GPU or the model is damaged")
-
-
-def _in_one_line(error: Exception) -> str:
-    if isinstance(error, WorkerError):
-        return error.message
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _files(folder: Path) -> Iterator[Path]:

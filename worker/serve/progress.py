@@ -1,4 +1,4 @@
-"""Progress updates of a job that is streamed, in order, each with the sentences that are new."""
+"""Progress of a streamed job: its sentences on their way from the job's thread to RunPod."""
 
 from __future__ import annotations
 
@@ -8,31 +8,46 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from worker.api.response import PROGRESS_SEGMENTS, Progress, SpokenSegment
+from worker.api.response import PROGRESS_SEGMENTS, Progress, SpeechResponse, SpokenSegment
+from worker.job.sentence_stream import Announce
 from worker.logs import event
 
 RunPodJob = dict[str, Any]  # {"id": ..., "input": ...}
 Answer = dict[str, Any]
-# Sends a progress update, and gives back when RunPod has it.
+# Sends a progress update, and returns when RunPod has it.
 Send = Callable[[RunPodJob, Answer], Awaitable[None]]
 
 
+class SegmentQueue:
+    """Carries a job's spoken sentences from its thread to the event loop, in order."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[SpokenSegment | None] = asyncio.Queue()
+
+    def put(self, segment: SpokenSegment) -> None:
+        """Add a sentence, from any thread. Raises RuntimeError where the event loop is closed."""
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, segment)
+
+    def close(self) -> None:
+        """Say that none comes after those that are there; in the event loop."""
+        self._queue.put_nowait(None)
+
+    async def get(self) -> SpokenSegment | None:
+        """Wait for the next sentence; None where there are no more."""
+        return await self._queue.get()
+
+    @property
+    def empty(self) -> bool:
+        """Whether the next sentence would have to be waited for."""
+        return self._queue.empty()
+
+
 async def send_to_nobody(_job: RunPodJob, _progress: Answer) -> None:
-    """Where there is no platform."""
+    """Send nothing, where there is no platform."""
 
 
-def hand_over(
-    loop: asyncio.AbstractEventLoop,
-    segments: asyncio.Queue[SpokenSegment | None],
-    segment: SpokenSegment,
-) -> None:
-    """From the job's thread to the event loop. Raises RuntimeError where that is closed."""
-    loop.call_soon_threadsafe(segments.put_nowait, segment)
-
-
-async def send_progress(
-    job: RunPodJob, segments: asyncio.Queue[SpokenSegment | None], send: Send
-) -> None:
+async def send_progress(job: RunPodJob, segments: SegmentQueue, send: Send) -> None:
     """Send progress updates, one at a time and in order, each with the sentences that are new.
 
     What is ready while one is sent goes into the next, and what one may not hold into those after.
@@ -40,7 +55,7 @@ async def send_progress(
     done, over = 0, False
     new: deque[SpokenSegment] = deque()
     while not over or new:
-        while not over and not (new and segments.empty()):
+        while not over and not (new and segments.empty):
             segment = await segments.get()
             if segment is None:
                 over = True
@@ -48,10 +63,26 @@ async def send_progress(
                 new.append(segment)
         if not new:
             return
-        told = tuple(new.popleft() for _ in range(min(len(new), PROGRESS_SEGMENTS)))
-        done += len(told)
-        progress = Progress(done=done, total=told[-1].total, segments=told)
+        sent = tuple(new.popleft() for _ in range(min(len(new), PROGRESS_SEGMENTS)))
+        done += len(sent)
+        progress = Progress(done=done, total=sent[-1].total, segments=sent)
         try:
             await send(job, progress.to_json())
         except Exception as error:
             event(logging.WARNING, "progress cannot be sent", error=repr(error))
+
+
+def announce_recorded(response: SpeechResponse, announce: Announce) -> None:
+    """Announce the sentences of a streamed job that is answered from its record."""
+    for index, segment in enumerate(response.segments):
+        if segment.audio_url is not None:
+            announce(
+                SpokenSegment(
+                    index=index,
+                    total=len(response.segments),
+                    text=segment.text,
+                    start=segment.start,
+                    end=segment.end,
+                    audio_url=segment.audio_url,
+                )
+            )

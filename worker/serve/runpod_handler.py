@@ -1,7 +1,7 @@
-"""RunPod's only door: job -> request -> pipeline -> response.
+"""RunPod's handlers: a job comes in, and its answer or its error goes out.
 
-Every error is answered here: as `{"error": TEXT}`, which RunPod shows as the job's failure, where
-TEXT is a JSON object with code, message and field.
+Every error is answered here, as `{"error": TEXT}`, which RunPod shows as the job's failure. TEXT is
+a JSON object with code, message and field.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from worker.api.request import parse_request
-from worker.api.response import SpeechResponse, SpokenSegment
+from worker.api.request import SpeechRequest, parse_request
+from worker.api.response import SpeechResponse
 from worker.cancellation import Cancellation
 from worker.components import Components
 from worker.errors import (
     DeviceError,
+    InternalError,
     JobCancelledError,
     MemoryShortError,
     WorkerError,
@@ -32,15 +32,24 @@ from worker.errors import (
 from worker.job import pipeline
 from worker.job.answer_record import AnswerRecords, settled_seed
 from worker.job.sentence_stream import Announce
-from worker.logs import event, lines_of, log
-from worker.serve.progress import Answer, RunPodJob, Send, hand_over, send_progress, send_to_nobody
+from worker.logs import event, lines_of
+from worker.serve.progress import (
+    Answer,
+    RunPodJob,
+    SegmentQueue,
+    Send,
+    announce_recorded,
+    send_progress,
+    send_to_nobody,
+)
 from worker.serve.shutdown import RunningJobs
 from worker.speech.device_errors import device_failure, short_of_memory
 from worker.stopwatch import Stopwatch
 from worker.storage.keys import Keys
-from worker.temp_folders import scratch_prefix
+from worker.temp_folders import temp_prefix
 
 Handler = Callable[[RunPodJob], Awaitable[Answer]]
+StreamHandler = Callable[[RunPodJob], AsyncGenerator[Answer, None]]
 
 ANNOUNCING_SECONDS = 5.0  # that an answer waits for progress updates still under way
 
@@ -57,8 +66,8 @@ class Service:
 
 
 @dataclass(frozen=True)
-class _Order:
-    """One job on its way through a thread."""
+class _Delivery:
+    """A job as RunPod delivered it, with what listens to it and what it may be cancelled by."""
 
     job: RunPodJob
     announce: Announce
@@ -72,195 +81,164 @@ class _Order:
 
 
 def make_handler(components: Components, service: Service | None = None) -> Handler:
-    """The function that RunPod calls with each job of an ordinary endpoint."""
+    """Make the function that RunPod calls with each job of an ordinary endpoint."""
     service = service or Service()
-    work = _worker_threads(components, service)
+    runner = _JobRunner(components, service)
 
     async def handle(job: RunPodJob) -> Answer:
-        segments: asyncio.Queue[SpokenSegment | None] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-        order = _Order(job, lambda s: hand_over(loop, segments, s))
-        service.running.enter(order.cancellation)
-        telling = asyncio.create_task(send_progress(job, segments, service.send))
+        segments = SegmentQueue()
+        delivery = _Delivery(job, segments.put)
+        service.running.enter(delivery.cancellation)
+        sending = asyncio.create_task(send_progress(job, segments, service.send))
         try:
-            answer = await work(order)
+            answer = await runner.run(delivery)
             # Before the answer, so that no update comes after it.
-            segments.put_nowait(None)
+            segments.close()
             with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(telling), ANNOUNCING_SECONDS)
+                await asyncio.wait_for(asyncio.shield(sending), ANNOUNCING_SECONDS)
             return answer
         finally:
-            telling.cancel()
+            sending.cancel()
 
     return handle
 
 
-def make_stream_handler(
-    components: Components, service: Service
-) -> Callable[[RunPodJob], AsyncGenerator[Answer, None]]:
-    """The generator that RunPod calls where its /stream is wanted: sentences, then the answer."""
-    work = _worker_threads(components, service)
+def make_stream_handler(components: Components, service: Service) -> StreamHandler:
+    """Make the generator that RunPod calls where /stream is wanted: sentences, then the answer."""
+    runner = _JobRunner(components, service)
 
     async def stream(job: RunPodJob) -> AsyncGenerator[Answer, None]:
-        segments: asyncio.Queue[SpokenSegment | None] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-        order = _Order(job, lambda s: hand_over(loop, segments, s))
-        service.running.enter(order.cancellation)
-        answering = asyncio.create_task(work(order))
-        answering.add_done_callback(lambda _done: segments.put_nowait(None))
+        segments = SegmentQueue()
+        delivery = _Delivery(job, segments.put)
+        service.running.enter(delivery.cancellation)
+        answering = asyncio.create_task(runner.run(delivery))
+        answering.add_done_callback(lambda _done: segments.close())
         try:
             while (segment := await segments.get()) is not None:
                 yield segment.to_json()
             yield await answering
         finally:
-            order.cancellation.cancel()
+            delivery.cancellation.cancel()
             answering.cancel()
 
     return stream
 
 
-def _worker_threads(
-    components: Components, service: Service
-) -> Callable[[_Order], Coroutine[Any, Any, Answer]]:
-    """What does a job in a thread, so that the event loop goes on pinging and listening."""
-    # Twice as many as jobs: one that was cancelled may still be on its way out.
-    threads = ThreadPoolExecutor(2 * service.max_jobs, "job")
-    manifests = AnswerRecords(components.storage, components.keys) if service.remembers else None
+class _JobRunner:
+    """Runs each job in a thread, so that the event loop goes on pinging and listening."""
 
-    async def work(order: _Order) -> Answer:
-        if not isinstance(order.job.get("id"), str):
+    def __init__(self, components: Components, service: Service) -> None:
+        self._components = components
+        self._service = service
+        # Twice as many as jobs: one that was cancelled may still be on its way out.
+        self._threads = ThreadPoolExecutor(2 * service.max_jobs, "job")
+        self._records: AnswerRecords | None = None
+        if service.remembers:
+            self._records = AnswerRecords(components.storage, components.keys)
+
+    async def run(self, delivery: _Delivery) -> Answer:
+        """The job's answer, be it speech or an error."""
+        if not isinstance(delivery.job.get("id"), str):
             # The SDK puts it into a header of all its requests, none of which can then be sent.
-            service.running.give_up("the platform gave a job whose id is no text")
+            self._service.running.give_up("the platform gave a job whose id is no text")
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                threads, partial(_answer, order, components, service, manifests)
-            )
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._answer, delivery)
         except asyncio.CancelledError:  # how the SDK says that the platform cancelled the job
-            order.cancellation.cancel()
+            delivery.cancellation.cancel()
             raise
 
-    return work
-
-
-def _answer(
-    order: _Order, components: Components, service: Service, manifests: AnswerRecords | None
-) -> Answer:
-    """Do one job; the answer as RunPod wants it. Never raises; leaves no temporary file."""
-    watch = order.watch
-    watch.add("queue", watch.total)  # for this thread
-    with lines_of(order.id):
-        try:
+    def _answer(self, delivery: _Delivery) -> Answer:
+        """The job's answer, computed in this thread. Never raises; leaves no temporary file."""
+        watch = delivery.watch
+        watch.add("queue", watch.total)  # for this thread
+        with lines_of(delivery.id):
             event(logging.DEBUG, "job begun")
-            # What cannot be removed is swept by the next worker: the answer counts.
-            with TemporaryDirectory(prefix=scratch_prefix(), ignore_cleanup_errors=True) as folder:
-                response, again = _respond(order, components, service, manifests, Path(folder))
-        except JobCancelledError as error:
-            event(logging.INFO, "job cancelled", seconds=watch.total)
-            return _failure(error.code, error.message, error.field)
-        except DeviceError as error:
-            event(logging.ERROR, "job failed", code=error.code, error=error.message)
-            return _give_up(error, service)
-        except WorkerError as error:
+            try:
+                # What cannot be removed is left to the next worker: the answer counts.
+                with TemporaryDirectory(prefix=temp_prefix(), ignore_cleanup_errors=True) as name:
+                    response, recorded = self._respond(delivery, Path(name))
+            except Exception as error:
+                return self._fail(delivery, error)
             event(
-                logging.WARNING,
-                "job failed",
-                code=error.code,
-                field=error.field,
-                error=error.message,
+                logging.INFO,
+                "job answered again" if recorded else "job answered",
+                audio_seconds=response.duration,
                 seconds=watch.total,
+                stages=dict(watch.seconds),
+                overhead=pipeline.overhead(watch),
+                metrics=response.metrics.model_dump(mode="json", exclude={"seconds", "faults"}),
             )
-            return _failure(error.code, error.message, error.field)
-        except Exception as error:
-            return _unforeseen(error, order, service)
-        event(
-            logging.INFO,
-            "job answered again" if again else "job answered",
-            audio_seconds=response.duration,
-            seconds=watch.total,
-            stages=dict(watch.seconds),
-            overhead=pipeline.overhead(watch),
-            metrics=response.metrics.model_dump(mode="json", exclude={"seconds", "faults"}),
+            return dict(response.to_json())
+
+    def _respond(self, delivery: _Delivery, folder: Path) -> tuple[SpeechResponse, bool]:
+        """The response, and whether it is the recorded one of an earlier delivery."""
+        Keys.check_job_id(delivery.id)  # before anything is spoken that could be stored nowhere
+        request = parse_request(delivery.job.get("input"))
+        streams = self._service.streams if request.stream is None else request.stream
+        job = pipeline.Job(
+            delivery.id,
+            self._components,
+            folder,
+            delivery.cancellation,
+            delivery.watch,
+            announce=delivery.announce if streams else None,
         )
-        return dict(response.to_json())
+        if self._records is None:
+            return pipeline.speak(request, job), False
+        with job.watch("storage"):
+            recorded = self._recall(self._records, request, job)
+        if recorded is not None:
+            if job.announce is not None:
+                announce_recorded(recorded, job.announce)
+            return recorded, True
+        seeded = request.model_copy(update={"seed": settled_seed(request, job.id)})
+        response = pipeline.speak(seeded, job)
+        with job.watch("storage"):
+            self._records.keep(request, job.id, response, folder, job.cancellation)
+        return response, False
+
+    def _recall(
+        self, records: AnswerRecords, request: SpeechRequest, job: pipeline.Job
+    ) -> SpeechResponse | None:
+        """The response that an earlier delivery of the job was given, with fresh URLs."""
+        url_of = partial(pipeline.url_of, request=request, components=self._components)
+        return records.recall(request, job.id, job.folder, url_of, job.cancellation)
+
+    def _fail(self, delivery: _Delivery, error: Exception) -> Answer:
+        """The answer of a job that failed; a broken GPU ends the worker too."""
+        shown = error if isinstance(error, WorkerError) else _for_the_user(error, delivery.id)
+        if isinstance(shown, JobCancelledError):
+            event(logging.INFO, "job cancelled", seconds=delivery.watch.total)
+            return _error_answer(shown)
+        foreseen = shown is error
+        broken = isinstance(shown, DeviceError)
+        event(
+            logging.WARNING if foreseen and not broken else logging.ERROR,
+            "job failed",
+            cause=None if foreseen else error,
+            code=shown.code,
+            field=shown.field,
+            error=shown.message,
+            seconds=delivery.watch.total,
+        )
+        if not broken:
+            return _error_answer(shown)
+        self._service.running.give_up(f"{shown.code}: {shown.message}")
+        # RunPod's SDK takes the second key out, and asks the platform for a fresh worker.
+        return {**_error_answer(shown), "refresh_worker": True}
 
 
-def _respond(
-    order: _Order,
-    components: Components,
-    service: Service,
-    manifests: AnswerRecords | None,
-    folder: Path,
-) -> tuple[SpeechResponse, bool]:
-    """The answer, and whether it was given before."""
-    Keys.check_job_id(order.id)  # before anything is spoken that could be stored nowhere
-    request, watch = parse_request(order.job.get("input")), order.watch
-    streamed = service.streams if request.stream is None else request.stream
-    asked = request
-    if manifests is not None:
-        with watch("storage"):
-            known = manifests.recall(
-                request,
-                order.id,
-                folder,
-                partial(pipeline.url_of, request=request, components=components),
-                order.cancellation,
-            )
-        if known is not None:
-            if streamed:
-                _announce_again(known, order.announce)
-            return known, True
-        asked = request.model_copy(update={"seed": settled_seed(request, order.id)})
-    job = pipeline.Job(
-        order.id,
-        components,
-        folder,
-        order.cancellation,
-        watch,
-        announce=order.announce if streamed else None,
-    )
-    response = pipeline.speak(asked, job)
-    if manifests is not None:
-        with watch("storage"):
-            manifests.keep(request, order.id, response, folder, order.cancellation)
-    return response, False
-
-
-def _unforeseen(error: Exception, order: _Order, service: Service) -> Answer:
-    """The answer of a job that ended in an error that is none of ours."""
-    known: WorkerError | None = device_failure(error) or disk_failure(error)
+def _for_the_user(error: Exception, job_id: str) -> WorkerError:
+    """What an exception that is none of ours means for the user."""
     if short_of_memory(error):  # elsewhere than where the engine tries again
-        known = MemoryShortError("the memory did not suffice; send the job again")
-    code = "internal_error" if known is None else known.code
-    log.exception("job failed", extra={"fields": {"code": code}})
-    if isinstance(known, DeviceError):
-        return _give_up(known, service)
-    if known is not None:
-        return _failure(known.code, known.message, known.field)
-    message = "the worker failed in a way that it does not know; its log for job "
-    return _failure("internal_error", f"{message}{order.id} says how", None)
+        return MemoryShortError("not enough memory for this job; send it again")
+    known: WorkerError | None = device_failure(error) or disk_failure(error)
+    return known or InternalError(
+        f"internal error; the worker's log has the traceback under job {job_id}"
+    )
 
 
-def _give_up(error: DeviceError, service: Service) -> Answer:
-    """The answer of a job that a broken GPU has ended, and with it the worker's end."""
-    service.running.give_up(f"{error.code}: {error.message}")
-    # RunPod's SDK takes the second key out, and asks the platform for a fresh worker.
-    return {**_failure(error.code, error.message, error.field), "refresh_worker": True}
-
-
-def _announce_again(response: SpeechResponse, announce: Announce) -> None:
-    for index, segment in enumerate(response.segments):
-        if segment.audio_url is not None:
-            announce(
-                SpokenSegment(
-                    index=index,
-                    total=len(response.segments),
-                    text=segment.text,
-                    start=segment.start,
-                    end=segment.end,
-                    audio_url=segment.audio_url,
-                )
-            )
-
-
-def _failure(code: str, message: str, field: str | None) -> Answer:
-    return {"error": json.dumps({"code": code, "message": message, "field": field})}
+def _error_answer(error: WorkerError) -> Answer:
+    text = json.dumps({"code": error.code, "message": error.message, "field": error.field})
+    return {"error": text}

@@ -1,4 +1,4 @@
-"""What the platform does to a worker: more jobs at once, less memory, and an end without asking."""
+"""Shutdown: the jobs under way are drained at SIGTERM, and an end is forced where they hang."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class RunningJobs:
-    """The jobs under way, and the end of the worker: drained, bounded.
+    """Counts the jobs under way, and ends the worker when they are done or their time is up.
 
-    Everything but `give_up` belongs to the event loop's thread.
+    All methods but `give_up` are for the event loop's thread.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class RunningJobs:
         self._stop_taking: Callable[[], None] = lambda: None
         self._drain: asyncio.Task[None] | None = None
         self.reason: str | None = None  # why the worker ends
-        self.broken = False  # it ends since it cannot go on
+        self.broken = False  # whether it ends since it cannot go on
 
     def enter(self, cancellation: Cancellation) -> None:
-        """Count the job of this task, which ends when its answer is sent.
+        """Count the job of the current task, which ends when its answer is sent.
 
-        The task's end cancels the job, whatever ended it.
+        The end of the task cancels the job, whatever ended it.
         """
         task = asyncio.current_task()
         if task is not None:
@@ -50,30 +50,30 @@ class RunningJobs:
 
     @property
     def idle(self) -> bool:
-        """Whether there are none."""
+        """Whether no job is under way."""
         return not self._tasks
 
     def listen_for_the_end(self) -> None:
-        """Drain at SIGTERM and SIGINT. Called in the event loop, once the SDK is in it.
+        """Drain at SIGTERM and SIGINT; to be called in the event loop, once the SDK runs in it.
 
-        The SDK's own handler is kept: it stops the taking of jobs. But alone it would wait for
-        the poll that is under way, and lose a job that this brings.
+        The SDK's own handler is still called: it stops the taking of jobs. But alone it would wait
+        for the poll that is under way, and lose a job that this brings.
         """
         if self._loop is not None:
             return
         self._loop = asyncio.get_running_loop()
-        theirs = signal.getsignal(signal.SIGTERM)
-        if callable(theirs):
-            self._stop_taking = lambda: _call(theirs)
+        sdk_handler = signal.getsignal(signal.SIGTERM)
+        if callable(sdk_handler):
+            self._stop_taking = lambda: _call(sdk_handler)
         for name in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(name, self._end, signal.Signals(name).name)
-        # One that came between the SDK's handler and ours has told the SDK alone.
-        alive = getattr(getattr(theirs, "__self__", None), "is_alive", None)
+        # A signal that came after the SDK's handler was set and before ours has reached it alone.
+        alive = getattr(getattr(sdk_handler, "__self__", None), "is_alive", None)
         if alive is not None and not alive():
             self._end(signal.SIGTERM.name)
 
     def give_up(self, reason: str) -> None:
-        """End the worker since it cannot go on; from any thread."""
+        """Drain and end the worker since it cannot go on; from any thread."""
         if self._loop is not None:
             self.broken = True
             self._on_broken()
@@ -85,14 +85,14 @@ class RunningJobs:
         self.reason = reason
         event(logging.INFO, "draining", reason=reason, jobs=len(self._tasks))
         self._stop_taking()
-        self._drain = asyncio.get_running_loop().create_task(self._drained())
+        self._drain = asyncio.get_running_loop().create_task(self._wait_and_end())
         # For a thread that hangs in a driver. As a daemon it does not hold up a good end.
-        last = threading.Timer(self._drain_seconds + FORCED_END_SECONDS, _leave_at_once)
-        last.daemon = True
-        last.start()
+        forced = threading.Timer(self._drain_seconds + FORCED_END_SECONDS, _end_by_force)
+        forced.daemon = True
+        forced.start()
 
-    async def _drained(self) -> None:
-        """Wait for the jobs, leave what is left to the platform, and end the SDK's loop."""
+    async def _wait_and_end(self) -> None:
+        """Wait for the jobs, leave the rest to the platform, and end the SDK's loop."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._drain_seconds
         # The SDK begins what it has already taken within a tenth of a second.
@@ -105,25 +105,25 @@ class RunningJobs:
 
 
 def end_forks_with_this_process() -> None:
-    """Have the kernel end what is forked from here, such as the SDK's pings, when this is killed.
+    """Have the kernel end what this process forks, such as the SDK's pings, when it is killed.
 
     Pings that went on would name the killed worker's jobs, and RunPod would wait for them.
     """
-    ours, libc = os.getpid(), ctypes.CDLL(None)
+    parent, libc = os.getpid(), ctypes.CDLL(None)
 
     def in_child() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != ours:  # it has been killed before that
+        if os.getppid() != parent:  # it has been killed meanwhile
             os._exit(1)
 
     os.register_at_fork(after_in_child=in_child)
 
 
-def _call(theirs: Callable[[int, FrameType | None], object]) -> None:
-    theirs(signal.SIGTERM, None)
+def _call(handler: Callable[[int, FrameType | None], object]) -> None:
+    handler(signal.SIGTERM, None)
 
 
-def _leave_at_once() -> None:
+def _end_by_force() -> None:
     event(logging.ERROR, "ended by force")
     for child in multiprocessing.active_children():  # else the SDK's pings would go on without us
         child.terminate()

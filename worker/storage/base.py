@@ -1,4 +1,4 @@
-"""What every storage can do."""
+"""The interface of a storage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One call of a storage: how long it may take, and whether anybody still waits for it."""
+"""One call of a storage: its deadline, and whether its job still waits for it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class RemoteReference:
 
 @dataclass(frozen=True)
 class Keys:
-    """Where things lie in the storage; prefixes are empty or end in a slash."""
+    """The keys of voices and results; prefixes are empty or end in a slash."""
 
     voices: str
     output: str
@@ -120,8 +120,8 @@ def checked_key(key: str, *, field: str | None = None) -> str:
 def _checked_name(name: str, field: str) -> str:
     if not re.fullmatch(NAME_PATTERN, name):
         raise RequestError(
-            f"{field}: {name[:100]!r} is not a name; use 1 to 128 of A-Z a-z 0-9 . _ - "
-            "without a dot in front",
+            f"{field}: {name[:100]!r} is not a valid name; use 1 to 128 characters of "
+            "A-Z a-z 0-9 . _ -, the first no dot",
             field=field,
         )
     return name

@@ -28,7 +28,7 @@ class LocalStorage:
     def put(
         self, path: Path, key: str, content_type: str, *, cancellation: Cancellation | None = None
     ) -> None:
-        """See Storage."""
+        """Copy the file into the folder."""
         with self._storing(key) as part:
             shutil.copyfile(path, part)
 
@@ -40,7 +40,7 @@ class LocalStorage:
         max_bytes: int | None = None,
         cancellation: Cancellation | None = None,
     ) -> Path:
-        """See Storage."""
+        """Copy the stored file to `into`."""
         with _local_errors(key, "read"):
             source = self._existing(key)
             size = source.stat().st_size
@@ -51,12 +51,12 @@ class LocalStorage:
         return into
 
     def exists(self, key: str, *, cancellation: Cancellation | None = None) -> bool:
-        """See Storage."""
+        """Look the file up."""
         with _local_errors(key, "looked up"):
             return self._path(key).is_file()
 
     def url(self, key: str, expiry_seconds: int) -> str:
-        """See Storage."""
+        """Give the file's own URL, which does not expire."""
         return self._path(key).as_uri()
 
     def write_bytes(
@@ -67,17 +67,17 @@ class LocalStorage:
         *,
         cancellation: Cancellation | None = None,
     ) -> None:
-        """See Storage."""
+        """Write a file of these bytes."""
         with self._storing(key) as part:
             part.write_bytes(content)
 
     def read_bytes(self, key: str, *, cancellation: Cancellation | None = None) -> bytes:
-        """See Storage."""
+        """Read a small file."""
         with _local_errors(key, "read"), self._existing(key).open("rb") as file:
             return small(file.read(READ_BYTES_MAX + 1), key)
 
     def check(self) -> None:
-        """See Storage."""
+        """Write a file and remove it, to see that the folder can be written."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with replacing(self._folder / ".check") as part:

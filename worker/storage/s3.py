@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import ssl
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from functools import partial
-from io import BytesIO
 from pathlib import Path
-from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from botocore import exceptions as boto
 from botocore.httpsession import get_cert_path
 
 from worker.atomic_write import replacing
@@ -23,15 +18,15 @@ from worker.settings import Settings
 from worker.storage.base import READ_BYTES_MAX, not_small, too_large
 from worker.storage.call import Call
 from worker.storage.keys import checked_key, keys_of
-from worker.storage.s3_answers import Place, busy, in_words, passes
 from worker.storage.s3_check import UNREADABLE, Answer, check_bucket, fetch
 from worker.storage.s3_client import S3Limits, connect
+from worker.storage.s3_errors import Place, is_busy
+from worker.storage.s3_requests import BusyError, Requests
+from worker.storage.s3_upload import PartedUpload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, GetObjectOutputTypeDef
-
-T = TypeVar("T")
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 _CHUNK_BYTES = 1 << 16
 
@@ -55,6 +50,8 @@ class S3Storage:
         self._output = output  # prefix below which the check writes
         self._place = place or Place()
         self._ca_bundle = ca_bundle
+        self._requests = Requests(limits, self._place)
+        self._parts = PartedUpload(client, bucket, limits, self._requests)
 
     @classmethod
     def from_settings(cls, settings: Settings, limits: S3Limits) -> S3Storage:
@@ -72,19 +69,19 @@ class S3Storage:
     def put(
         self, path: Path, key: str, content_type: str, *, cancellation: Cancellation | None = None
     ) -> None:
-        """See Storage."""
+        """Store the file in one request, a large one in parts."""
         what = f"{checked_key(key)} could not be stored"
 
         def work(call: Call) -> None:
             size = path.stat().st_size
             call.allow(size / self._limits.bytes_per_second)
             if size > self._limits.part_bytes:
-                self._put_in_parts(path, size, key, content_type, call)
+                self._parts.send(path, key, content_type, call)
                 return
             with path.open("rb") as file:
-                self._tried(call, partial(self._put_whole, file, key, content_type))
+                self._requests.tried(call, partial(self._put_whole, file, key, content_type))
 
-        self._within(what, work, cancellation)
+        self._requests.within(what, work, cancellation)
 
     def get(
         self,
@@ -94,7 +91,7 @@ class S3Storage:
         max_bytes: int | None = None,
         cancellation: Cancellation | None = None,
     ) -> Path:
-        """See Storage."""
+        """Write the object to `into`; where its body breaks off, it is asked for again."""
 
         def work(call: Call) -> Path:
             allowed = False
@@ -117,27 +114,27 @@ class S3Storage:
                         raise too_large(key, file.tell(), max_bytes)
 
             with replacing(into) as part:
-                self._tried(call, attempt)
+                self._requests.tried(call, attempt)
                 call.check()  # nobody may look for the file any more, in a folder that is gone
             return into
 
-        return self._within(f"{checked_key(key)} could not be read", work, cancellation)
+        return self._requests.within(f"{checked_key(key)} could not be read", work, cancellation)
 
     def exists(self, key: str, *, cancellation: Cancellation | None = None) -> bool:
-        """See Storage."""
+        """Look the object up, without its content."""
 
         def attempt() -> None:
             self._client.head_object(Bucket=self._bucket, Key=key)
 
         what = f"{checked_key(key)} could not be looked up"
         try:
-            self._within(what, lambda call: self._tried(call, attempt), cancellation)
+            self._requests.ask(what, attempt, cancellation)
         except NotFoundError:
             return False
         return True
 
     def url(self, key: str, expiry_seconds: int) -> str:
-        """See Storage."""
+        """Sign a URL, for which the service is not asked."""
         checked_key(key)
         try:
             return self._client.generate_presigned_url(
@@ -146,7 +143,7 @@ class S3Storage:
                 ExpiresIn=expiry_seconds,
             )
         except Exception as error:
-            raise self._in_words(f"no URL could be signed for {key}", error) from None
+            raise self._requests.in_words(f"no URL could be signed for {key}", error) from None
 
     def write_bytes(
         self,
@@ -156,7 +153,7 @@ class S3Storage:
         *,
         cancellation: Cancellation | None = None,
     ) -> None:
-        """See Storage."""
+        """Store `content` in one request."""
 
         def attempt() -> None:
             self._client.put_object(
@@ -164,21 +161,21 @@ class S3Storage:
             )
 
         what = f"{checked_key(key)} could not be stored"
-        self._within(what, lambda call: self._tried(call, attempt), cancellation)
+        self._requests.ask(what, attempt, cancellation)
 
     def read_bytes(self, key: str, *, cancellation: Cancellation | None = None) -> bytes:
-        """See Storage."""
+        """Read a small object; a larger one is refused by its header, or while it comes."""
 
         def work(call: Call) -> bytes:
-            return self._tried(
+            return self._requests.tried(
                 call,
                 lambda: _read(self._client.get_object(Bucket=self._bucket, Key=key), key, call),
             )
 
-        return self._within(f"{checked_key(key)} could not be read", work, cancellation)
+        return self._requests.within(f"{checked_key(key)} could not be read", work, cancellation)
 
     def check(self) -> None:
-        """See Storage."""
+        """Try what the worker and its clients do; raises StorageError, saying what to change."""
         try:
             self._check_host()
             check_bucket(self, self._output, self._place, self._fetch)
@@ -199,7 +196,7 @@ class S3Storage:
             self._client.head_bucket(Bucket=self._bucket)
 
         try:
-            self._within("", lambda call: self._tried(call, attempt))
+            self._requests.ask("", attempt)
         except NotFoundError:
             raise StorageError(
                 "AWS_ENDPOINT_URL names it, or it does not exist; leave "
@@ -214,135 +211,18 @@ class S3Storage:
 
         def attempt() -> Answer:
             answer = fetch(url, trust, self._limits.read_seconds)
-            if busy(answer.status):
-                raise _BusyError(answer)
+            if is_busy(answer.status):
+                raise BusyError(answer)
             return answer
 
         try:
-            return self._within(UNREADABLE, lambda call: self._tried(call, attempt))
-        except _BusyError as error:
+            return self._requests.ask(UNREADABLE, attempt)
+        except BusyError as error:
             return error.answer
-
-    def _within(
-        self, what: str, work: Callable[[Call], T], cancellation: Cancellation | None = None
-    ) -> T:
-        """Do `work` within the deadline of a call, which it may put off. Raises StorageError."""
-        call = Call(what, self._limits.call_seconds, cancellation)
-        try:
-            return call.run(lambda: work(call))
-        except Exception as error:
-            raise self._in_words(what, error) from None
-
-    def _tried(self, call: Call, attempt: Callable[[], T]) -> T:
-        """Ask as often as the limits say and the call allows, with growing pauses."""
-        for number in range(1, self._limits.attempts + 1):
-            call.check()
-            try:
-                return attempt()
-            except Exception as error:
-                if number == self._limits.attempts or not (
-                    passes(error) or isinstance(error, _BusyError)
-                ):
-                    raise
-                longest = self._limits.pause_seconds * 2 ** (number - 1)
-                if not call.pause(random.random() * longest):  # noqa: S311 - no secret
-                    raise
-        raise AssertionError("no attempt is allowed")
 
     def _put_whole(self, file: Any, key: str, content_type: str) -> None:
         file.seek(0)
         self._client.put_object(Bucket=self._bucket, Key=key, Body=file, ContentType=content_type)
-
-    def _put_in_parts(self, path: Path, size: int, key: str, content_type: str, call: Call) -> None:
-        """Send parts side by side; give up those that are there where one cannot be sent."""
-        client, bucket = self._client, self._bucket
-        begun = self._tried(
-            call,
-            lambda: client.create_multipart_upload(
-                Bucket=bucket, Key=key, ContentType=content_type
-            ),
-        )
-        upload = begun["UploadId"]
-
-        def send(number: int) -> CompletedPartTypeDef:
-            def attempt() -> CompletedPartTypeDef:
-                with path.open("rb") as file:
-                    file.seek((number - 1) * self._limits.part_bytes)
-                    body = BytesIO(file.read(self._limits.part_bytes))
-                sent = client.upload_part(
-                    Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=body
-                )
-                return {"PartNumber": number, "ETag": sent["ETag"]}
-
-            return self._tried(call, attempt)
-
-        numbers = range(1, -(-size // self._limits.part_bytes) + 1)
-        try:
-            parts = _side_by_side(send, numbers, self._limits.threads)
-            self._tried(
-                call,
-                lambda: client.complete_multipart_upload(
-                    Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}
-                ),
-            )
-        except BaseException as error:
-            if self._is_whole(error, key, size):
-                return
-            with suppress(Exception):  # the bucket's lifecycle rule does it else
-                client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
-            raise
-
-    def _is_whole(self, error: BaseException, key: str, size: int) -> bool:
-        """Whether an upload that is not known any more is complete: the answer to that was lost."""
-        if not isinstance(error, boto.ClientError):
-            return False
-        if error.response.get("Error", {}).get("Code") != "NoSuchUpload":
-            return False
-        with suppress(Exception):
-            found = self._client.head_object(Bucket=self._bucket, Key=key)
-            return found["ContentLength"] == size
-        return False
-
-    def _in_words(self, what: str, error: Exception) -> Exception:
-        """The StorageError for an error; the error itself where it is none of the storage."""
-        return in_words(what, error, self._place) or error
-
-
-def _side_by_side(work: Callable[[int], T], numbers: Iterable[int], threads: int) -> list[T]:
-    """What `work` makes of each number, in order; raises what failed first.
-
-    In threads that the end of the process does not wait for, as it does for those of a pool.
-    """
-    left, done, failed = iter(numbers), dict[int, T](), list[BaseException]()
-    lock = Lock()
-
-    def run() -> None:
-        while not failed:
-            with lock:
-                number = next(left, None)
-            if number is None:
-                return
-            try:
-                done[number] = work(number)
-            except BaseException as error:
-                failed.append(error)
-
-    crew = [Thread(target=run, name="storage-part", daemon=True) for _ in range(threads)]
-    for thread in crew:
-        thread.start()
-    for thread in crew:
-        thread.join()
-    if failed:
-        raise failed[0]
-    return [done[number] for number in sorted(done)]
-
-
-class _BusyError(Exception):
-    """A plain client was told to come again."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
 
 
 def _read(answer: GetObjectOutputTypeDef, key: str, call: Call) -> bytes:

@@ -1,4 +1,4 @@
-"""What must hold of a bucket before the first job: that clients and worker can do what they do."""
+"""The check of a bucket before the first job: clients and the worker can do what they do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from worker.errors import NotFoundError, StorageError
 from worker.storage.base import Storage
-from worker.storage.s3_answers import DeniedError, Place, refusal
+from worker.storage.s3_errors import DeniedError, Place, refusal
 
 FOLDER = "worker-check/"  # below the output prefix; a result's name has a "_", so none is there
 # Some services take one write a second of one key, and a hundred workers may start at once. What
@@ -26,7 +26,7 @@ _ANSWER_BYTES = 1 << 14  # of a refusal; S3's have some hundred
 
 @dataclass(frozen=True)
 class Answer:
-    """What a plain client was answered; the body cut at _ANSWER_BYTES."""
+    """An answer to a plain client, its body cut at _ANSWER_BYTES."""
 
     status: int
     headers: Mapping[str, str]  # in small letters
@@ -48,7 +48,7 @@ def check_bucket(
     if not storage.exists(key):
         raise StorageError(f"{key} was stored and is not there; check AWS_ENDPOINT_URL")
     if storage.read_bytes(key) != CONTENT:
-        raise StorageError(f"{key} reads otherwise than it was stored; check AWS_ENDPOINT_URL")
+        raise StorageError(f"{key} was stored and reads differently; check AWS_ENDPOINT_URL")
     for look in (storage.read_bytes, storage.exists):
         try:
             look(f"{prefix}{FOLDER}missing")
@@ -56,8 +56,8 @@ def check_bucket(
             pass
         except DeniedError:
             raise StorageError(
-                "a file that is not there is answered as a forbidden "
-                "one; the key needs s3:ListBucket on the bucket (listFiles on Backblaze B2)"
+                "access is denied where a file is missing; the key needs s3:ListBucket on "
+                "the bucket (listFiles on Backblaze B2)"
             ) from None
 
 

@@ -1,8 +1,10 @@
-"""The settings of a bucket -> a client of boto3 that does as they say, and nothing in silence."""
+"""The settings of a bucket -> a client of boto3, which mends nothing in silence."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +16,7 @@ from botocore.config import Config
 
 from worker.errors import SetupError
 from worker.settings import Settings
-from worker.storage.s3_answers import Place
+from worker.storage.s3_errors import Place
 from worker.storage.s3_settings import check_settings
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ _MEGABYTE = 1 << 20
 
 @dataclass(frozen=True)
 class S3Limits:
-    """How long and how often S3 is asked.
+    """Deadlines, attempts and sizes of requests to S3.
 
     A call is what the worker asks of a storage: one thing stored, got or looked up, whatever
     requests that takes. All its attempts and pauses share one deadline.
@@ -61,41 +63,59 @@ def connect(settings: Settings, limits: S3Limits) -> Connected:
     Raises SetupError, naming the variable, for settings of which no client can come.
     """
     check_settings(settings)
-    key, secret = settings.aws_access_key_id, settings.aws_secret_access_key
-    token = settings.aws_session_token
-    endpoint = settings.aws_endpoint_url
-    try:
+    with _setup_errors():
         core = botocore.session.get_session()
-        session = boto3.session.Session(
-            aws_access_key_id=key,
-            aws_secret_access_key=secret.get_secret_value() if secret else None,
-            aws_session_token=token.get_secret_value() if key and token else None,
-            region_name=settings.aws_region,
-            botocore_session=core,
-        )
+        session = _session(settings, core)
         ca_bundle = settings.aws_ca_bundle or core.get_config_variable("ca_bundle")
         if ca_bundle:
             _check_bundle(str(ca_bundle))
-        config = Config(
-            region_name=session.region_name or "us-east-1",
-            signature_version="s3v4",
-            s3={"addressing_style": _addressing_style(settings)},
-            connect_timeout=limits.connect_seconds,
-            read_timeout=limits.read_seconds,
-            # One: `_tried` asks again, within the deadline of the whole call.
-            retries={"mode": "standard", "total_max_attempts": 1},
-            max_pool_connections=max(10, 2 * limits.threads),
-            # Backblaze B2, Cloudflare R2 and others refuse the checksum headers that boto3
-            # sends by default since 1.36.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
         client = session.client(
             "s3",
-            endpoint_url=endpoint,
-            config=config,
+            endpoint_url=settings.aws_endpoint_url,
+            config=_config(settings, limits, session.region_name or "us-east-1"),
             verify=str(ca_bundle) if ca_bundle else None,
         )
+    client.meta.events.register("before-call.s3", _stay_in_the_region)
+    place = Place(client.meta.region_name, bool(session.region_name), settings.aws_endpoint_url)
+    return Connected(client, place, str(ca_bundle) if ca_bundle else None)
+
+
+def _session(settings: Settings, core: botocore.session.Session) -> boto3.session.Session:
+    """A session of boto3 with the settings' credentials and region."""
+    key, secret = settings.aws_access_key_id, settings.aws_secret_access_key
+    token = settings.aws_session_token
+    return boto3.session.Session(
+        aws_access_key_id=key,
+        aws_secret_access_key=secret.get_secret_value() if secret else None,
+        aws_session_token=token.get_secret_value() if key and token else None,
+        region_name=settings.aws_region,
+        botocore_session=core,
+    )
+
+
+def _config(settings: Settings, limits: S3Limits, region: str) -> Config:
+    """The client's own settings, as other services than AWS need them too."""
+    return Config(
+        region_name=region,
+        signature_version="s3v4",
+        s3={"addressing_style": _addressing_style(settings)},
+        connect_timeout=limits.connect_seconds,
+        read_timeout=limits.read_seconds,
+        # One: `Requests.tried` asks again, within the deadline of the whole call.
+        retries={"mode": "standard", "total_max_attempts": 1},
+        max_pool_connections=max(10, 2 * limits.threads),
+        # Backblaze B2, Cloudflare R2 and others refuse the checksum headers that boto3
+        # sends by default since 1.36.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+
+
+@contextmanager
+def _setup_errors() -> Iterator[None]:
+    """Raise SetupError, naming the variable, for what boto3 says of the settings."""
+    try:
+        yield
     except boto.ProfileNotFound:
         raise SetupError(
             "AWS_PROFILE names a profile that is in no configuration file here; unset it, or "
@@ -110,9 +130,6 @@ def connect(settings: Settings, limits: S3Limits) -> Connected:
             f"no S3 client can be made of the settings ({type(error).__name__}); "
             "check AWS_ENDPOINT_URL and AWS_REGION"
         ) from None
-    client.meta.events.register("before-call.s3", _stay_in_the_region)
-    place = Place(client.meta.region_name, bool(session.region_name), endpoint)
-    return Connected(client, place, str(ca_bundle) if ca_bundle else None)
 
 
 def _addressing_style(settings: Settings) -> Literal["auto", "path", "virtual"]:

@@ -1,4 +1,4 @@
-"""What the settings of a bucket may be; each mistake in words that name the variable."""
+"""The check of a bucket's settings: each mistake in words that name the variable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which words stand on the screen together, from when until when, on which line.
+"""Cues: the words that stand on the screen together, their times and lines.
 
 The best division of all words into cues is searched for (dynamic programming over the places
 where a cue may end), by a cost that puts into numbers what subtitlers agree on: end a cue at a
@@ -53,7 +53,7 @@ class CueWord:
 
 @dataclass(frozen=True)
 class Cue:
-    """What is shown from `start` until `end`, in centiseconds: one or two lines of words."""
+    """One or two lines of words, shown from `start` until `end`, in centiseconds."""
 
     start: int
     end: int
@@ -142,7 +142,7 @@ def _narrow(part: _Part, limit: int) -> list[_Part]:
 
 
 def _cue_ends(words: Sequence[CueWord], sentence_ends: Sequence[bool], limit: int) -> list[int]:
-    """Where each cue ends: indices behind its last word, the last one len(words)."""
+    """The end of each cue: indices behind its last word, the last one len(words)."""
     until = np.array([0, *accumulate(_width(word) for word in words)])
     line_end = _line_ends(words, until.tolist(), limit)
     bridges = np.array(
@@ -174,7 +174,7 @@ def _width(word: CueWord) -> int:
 
 
 def _line_ends(words: Sequence[CueWord], until: Sequence[int], limit: int) -> list[int]:
-    """For each word, and the end, how far a line that begins with it may go."""
+    """How far a line may go that begins with each word, and with the end."""
     ends = []
     end = 0
     for start, word in enumerate(words):
@@ -186,14 +186,14 @@ def _line_ends(words: Sequence[CueWord], until: Sequence[int], limit: int) -> li
 
 
 def _bridge_cost(words: Sequence[CueWord], sentence_ends: Sequence[bool], i: int) -> float:
-    """What it costs to show words[i] and the one after it together."""
+    """The cost of showing words[i] and the one after it together."""
     last = i + 1 == len(words)
     pause = 0 if last else (words[i + 1].start - words[i].end) / 100
     return BRIDGED_SENTENCE * sentence_ends[i] + BRIDGED_PAUSE * (pause > LONG_PAUSE)
 
 
 def _break_cost(words: Sequence[CueWord], sentence_ends: Sequence[bool], end: int) -> float:
-    """What it costs to end a cue before words[end]."""
+    """The cost of ending a cue before words[end]."""
     if end == len(words) or sentence_ends[end - 1]:
         return 0.0
     pause = min(max(words[end].start - words[end - 1].end, 0) / 100, 0.5)
@@ -203,7 +203,7 @@ def _break_cost(words: Sequence[CueWord], sentence_ends: Sequence[bool], end: in
 
 
 def _unfilled_costs(limit: int) -> Floats:
-    """What it costs to leave columns of a cue unfilled, and the 1 of each cue: by its columns."""
+    """The cost of the columns that a cue leaves unfilled, and the 1 of each cue: by its columns."""
     most = limit * MAX_LINES
     return np.array([1.0 + 0.5 * (1 - width / most) ** 2 for width in range(most + 1)])
 
@@ -211,7 +211,7 @@ def _unfilled_costs(limit: int) -> Floats:
 def _cue_costs(
     words: Sequence[CueWord], starts: Integers, end: int, widths: Integers, unfilled: Floats
 ) -> Floats:
-    """What it costs to show the words before words[end] together, 1 and more.
+    """The cost of showing the words before words[end] together, 1 and more.
 
     For cues that begin with each of the words before, the last one alone at the end: their start
     and columns [n] -> costs [n].

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Literal
 
 import ass
@@ -21,11 +22,9 @@ from worker.subtitles.style import Position, SubtitleStyle
 
 Format = Literal["ass", "srt", "vtt"]
 
-CONTENT_TYPES: dict[Format, str] = {
-    "ass": "text/x-ssa",
-    "srt": "application/x-subrip",
-    "vtt": "text/vtt",
-}
+CONTENT_TYPES: Mapping[Format, str] = MappingProxyType(
+    {"ass": "text/x-ssa", "srt": "application/x-subrip", "vtt": "text/vtt"}
+)
 
 _JOINER = "\u2060"
 # In ASS a backslash begins a line break or, within braces, an override. libass shows \{ as a brace,
@@ -41,7 +40,8 @@ _VTT_TEXT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 # A line with two times, whatever is between them, begins a cue for some readers of SRT and VTT.
 _TIME = re.compile(r"(\d:\d\d?[.,:，．。：])(?=\d)")
 _NUMBER = re.compile(r"\d+")  # as a cue's last line, it is the next cue's number to some
-_KEYPAD: dict[Position, int] = {"bottom": 2, "middle": 5, "top": 8}  # alignment as on a keypad
+# Alignment as on a keypad.
+_KEYPAD: Mapping[Position, int] = MappingProxyType({"bottom": 2, "middle": 5, "top": 8})
 
 
 def write(cues: Sequence[Cue], style: SubtitleStyle, file_format: Format) -> str:
@@ -102,7 +102,7 @@ def _line(cue: Cue) -> str:
 
 
 def _karaoke(cue: Cue) -> str:
-    """Each word lasts until the next one begins, the last one until the cue ends."""
+    """A cue in karaoke: a word lasts until the next one begins, the last one until the cue ends."""
     words = [word for line in cue.lines for word in line]
     edges = [*(word.start for word in words), cue.end]
     lasting = iter([end - start for start, end in pairwise(edges)])
@@ -146,7 +146,7 @@ def _vtt_line(cue: Cue) -> str:
 
 
 def _vtt_karaoke(cue: Cue) -> str:
-    """A timestamp must lie inside of its cue and behind the one before; others are left out."""
+    """A cue in karaoke: timestamps inside of it and behind the one before; others are left out."""
     lines = []
     before = cue.start
     for line in cue.lines:

@@ -1,4 +1,4 @@
-"""How subtitles look: the few settings that a job may choose, each checked."""
+"""The style of subtitles: the few settings that a job may choose, each checked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SubtitleStyle(BaseModel):
         default="Arial",
         examples=["Noto Sans CJK SC"],
         pattern=r"^\w[\w .-]{0,63}$",
-        description="Font family; the player takes another one where it lacks this.",
+        description="Font family; a player that lacks it takes another.",
     )
     size: float | None = Field(
         default=None,
@@ -43,13 +43,13 @@ class SubtitleStyle(BaseModel):
         default="#FFFFFF",
         examples=["#FFD700"],
         validation_alias=AliasChoices("primary_colour", "primary_color"),
-        description="Colour of the text, in karaoke of what was spoken.",
+        description="Colour of the text; in karaoke, of what has been spoken.",
     )
     secondary_colour: Colour = Field(
         default="#9A9A9A",
         examples=["#9A9A9A"],
         validation_alias=AliasChoices("secondary_colour", "secondary_color"),
-        description="In karaoke: colour of what is still to be spoken.",
+        description="In karaoke, colour of what has not been spoken yet.",
     )
     outline_colour: Colour = Field(
         default="#000000",
@@ -69,7 +69,7 @@ class SubtitleStyle(BaseModel):
         default=None,
         ge=8,
         le=120,
-        description="Columns of a line at most, a Chinese character being two; "
+        description="Most columns of a line, of which a Chinese character takes two; "
         f"{MAX_COLUMNS} when not given, fewer where the frame is narrow.",
     )
 
@@ -86,7 +86,7 @@ class SubtitleStyle(BaseModel):
 
     @property
     def columns(self) -> int:
-        """How many columns a line may have, so that it is inside of the frame."""
+        """The columns that a line may have, so that it is inside of the frame."""
         fitting = int(_SAFE_PART * self.frame[0] / (_WIDEST_COLUMN * self.font_size))
         return max(2, min(self.max_columns or MAX_COLUMNS, fitting))
 

@@ -1,4 +1,4 @@
-"""Text -> sentences, each one utterance for the model: English, Chinese and both mixed.
+"""Text -> sentences, one utterance of the model each: English, Chinese and both mixed.
 
 Written here because the libraries tried (sentencex is the best of them) cut Chinese quotations and
 mixed text in the middle, and none bounds the length of a sentence. Four steps:
@@ -50,7 +50,7 @@ _STOP = regex.compile(
 )
 _CLAUSE = regex.compile(rf"(?:[,;:!?…]|\.\.){_CLOSING} |[，；：、。！？…—–]{_CLOSING}(?!\p{{P}}) ?")
 _NEXT = regex.compile(rf" ?{_OPENING}(?P<word>\w*+)(?P<dot>\.?)")
-_GOES_ON = regex.compile(r" ?[\p{Po}\p{Pd}\p{Pe}\p{Pf}]")
+_CONTINUES = regex.compile(r" ?[\p{Po}\p{Pd}\p{Pe}\p{Pf}]")
 _BEFORE = regex.compile(r"[\p{Latin}\d.°]*+$")
 _DOTTED = regex.compile(r"[A-Z]|(?:\p{L}{1,2}\.)+\p{L}{1,2}")  # J. U.S. a.m. Ph.D.
 
@@ -92,12 +92,12 @@ def split(text: str, max_weight: int = MAX_WEIGHT) -> list[str]:
 
 
 def weigh(text: str) -> int:
-    """Say what a text weighs, in letters: 3 for a digit or a character of Chinese, 1 for others."""
+    """The weight of a text, in letters: 3 for a digit or a character of Chinese, 1 for others."""
     return next(reversed(_weights(text).values()))
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Give texts without line breaks, each with a word in it where the text has one."""
+    """Paragraphs without line breaks, each with a word in it where the text has one."""
     paragraphs: list[list[str]] = []
     previous, speaks = "", False
     for raw in text.splitlines():
@@ -116,7 +116,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _weights(text: str) -> dict[int, int]:
-    """Give each place where the text may be cut, in order, with the weight up to there.
+    """The places where the text may be cut, in order, each with the weight up to there.
 
     A cut never parts what a reader sees as one character (a grapheme cluster, UAX #29).
     """
@@ -132,7 +132,7 @@ def _weights(text: str) -> dict[int, int]:
 
 
 def _sentence_ends(text: str) -> Iterator[int]:
-    """Give the end of each sentence, the space after it included."""
+    """The end of each sentence, the space after it included."""
     start = 0
     for stop in _STOP.finditer(text):
         if stop["stops"] and _is_end(text, stop, start):
@@ -153,7 +153,7 @@ def _is_end(text: str, stop: regex.Match[str], start: int) -> bool:
     if not spaced and after and word and following.start("word") == 0:
         return stops[-1] == "。" and after[-1] in _QUOTES_AFTER  # “好！”他说, （是的。）他说
     if wide_stop:
-        return not _GOES_ON.match(rest)
+        return not _CONTINUES.match(rest)
     if word[:1].islower() or not (spaced or _WIDE.match(rest)):
         return False
     if stops == ".":
@@ -180,7 +180,7 @@ def _is_abbreviated(token: str, following: regex.Match[str], *, first: bool) -> 
 
 
 def _bounded(text: str, ends: Iterable[int], weights: dict[int, int], limit: int) -> Iterator[int]:
-    """Give the ends with cuts between them, so that no piece weighs more than `limit`."""
+    """The ends with cuts between them, so that no piece weighs more than `limit`."""
     places, totals = list(weights), list(weights.values())
     clauses = [cut for match in _CLAUSE.finditer(text) if (cut := match.end()) in weights]
     spaces = [cut for cut in places[1:] if text[cut - 1] == " "]
@@ -202,7 +202,7 @@ def _bounded(text: str, ends: Iterable[int], weights: dict[int, int], limit: int
 
 
 def _joined(text: str, ends: Iterable[int], weights: dict[int, int], limit: int) -> list[int]:
-    """Give the bounds of the pieces, from 0 on, after each short one went to a neighbour."""
+    """The bounds of the pieces, from 0 on, after each short one has gone to a neighbour."""
 
     def short(start: int, end: int) -> bool:
         return weights[end] - weights[start] < SHORT or not _WORD.search(text, start, end)

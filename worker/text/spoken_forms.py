@@ -1,4 +1,4 @@
-"""How a written word may be spoken: numbers, amounts, times and symbols in words.
+"""Spoken forms of a written word: its numbers, amounts, times and symbols in words.
 
 An aligner knows letters (English) or characters (Chinese) only. A written number can be spoken in
 several ways, and only the audio tells which it was: `readings` gives the likely ones, and the
@@ -46,7 +46,7 @@ _CHINESE_DIGITS = "零一二三四五六七八九"
 
 
 def readings(word: str, language: str) -> tuple[str, ...]:
-    """Give the ways in which `word` may be spoken in 'en' or 'zh', likeliest first; at most six.
+    """The readings of `word` in 'en' or 'zh', likeliest first, at most MAX_READINGS.
 
     A reading holds letters, apostrophes and single spaces only. The empty tuple means that nothing
     of the word is spoken: punctuation, an emoji.

@@ -1,4 +1,4 @@
-"""The words of a text: which there are, in which language, and when each is spoken.
+"""The words of a text, and the language that each is in.
 
 Latin text has a word between spaces. Chinese writes none, so its characters are grouped by a
 dictionary (jieba's). Nothing is lost: the words of a text, put together, are the text without its
@@ -42,7 +42,7 @@ def has_han(text: str) -> bool:
 
 
 def language_of(text: str, *, default: str = "en") -> str:
-    """'zh' or 'en', by script: the one with more to say; `default` where the text has neither.
+    """The language of a text by its script, 'zh' or 'en'; `default` where it has neither.
 
     A Chinese character is weighed as much as a Latin word, since both are about a syllable or two.
     """

@@ -1,1 +1,1 @@
-"""When each word of a known text is spoken: WhisperX's forced alignment on the finished audio."""
+"""Word timings of a known text: WhisperX's forced alignment on the finished audio."""

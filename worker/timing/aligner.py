@@ -1,4 +1,4 @@
-"""The aligner: sentences and their audio in, words with times out.
+"""The aligner: sentences and their audio -> words with times.
 
 The engine knows where each sentence begins and ends, so no window is longer than a sentence, and
 memory does not grow with the length of the audio. Words of the other language within a sentence
@@ -148,19 +148,19 @@ def _settled(hits: Sequence[Hit | None], window: NDArray[np.float32]) -> list[Hi
     voiced = np.flatnonzero(energy > _SOUND_FLOOR * energy.max(initial=0.0))
     last = max((i for i, hit in enumerate(hits) if hit), default=None)
     return [
-        hit and replace(hit, end=_voice_end(hit, voiced, goes_on=i == last))
+        hit and replace(hit, end=_voice_end(hit, voiced, is_last=i == last))
         for i, hit in enumerate(hits)
     ]
 
 
-def _voice_end(hit: Hit, voiced: NDArray[np.intp], *, goes_on: bool) -> float:
+def _voice_end(hit: Hit, voiced: NDArray[np.intp], *, is_last: bool) -> float:
     """Seconds at which the voice of a hit ends, by the indices of the frames that have one."""
     start, end = (round(time * SAMPLE_RATE / _FRAME) for time in (hit.start, hit.end))
     # The last frames may be the next word's first ones.
     within = voiced[(voiced >= start) & (voiced < end - _ONSET)]
     if within.size and end - _ONSET - within[-1] > _PAUSE:
         end = int(within[-1]) + 1
-    if goes_on:
+    if is_last:
         for frame in voiced[voiced >= end]:
             if frame > end + _CLOSURE:
                 break

@@ -30,7 +30,7 @@ OpenLane = Callable[[torch.device, str], Lane]  # a GPU, a name for the thread -
 
 
 class CtcModel:
-    """Gives each frame of 20 ms scores over an alphabet."""
+    """A model that scores each frame of 20 ms over an alphabet."""
 
     def __init__(
         self,

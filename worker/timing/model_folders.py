@@ -1,4 +1,4 @@
-"""Where the alignment models are: one a language, on the volume or brought by the voice model."""
+"""The folders of the alignment models: one a language, on the volume or in the voice model."""
 
 from __future__ import annotations
 

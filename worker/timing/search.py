@@ -1,4 +1,4 @@
-"""Find words in one window of audio: WhisperX's alignment of their letters, mapped back."""
+"""The search for words in one window of audio: WhisperX's alignment of their letters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VOWELS = re.compile("[aeiouy]+")
 
 @dataclass(frozen=True)
 class Hit:
-    """Where a word was found, in seconds from the window's start.
+    """The place of a word that was found, in seconds from the window's start.
 
     `score` is between 0 and 1; `guessed` where the model's alphabet lacks most of the word, so
     that only its place among the others is known.
@@ -46,8 +46,8 @@ def search(
     best: list[Hit | None] = [None] * len(words)
     chosen = [readings[0] if readings else "" for readings in words]
     tried: list[list[str]] = []
-    for turn in range(max(map(len, words))):
-        tried.append([r[min(turn, len(r) - 1)] if r else "" for r in words])
+    for attempt in range(max(map(len, words))):
+        tried.append([r[min(attempt, len(r) - 1)] if r else "" for r in words])
         for i, hit in enumerate(_align(model, logits, tried[-1])):
             old = best[i]
             if hit and (old is None or hit.score > old.score):

@@ -1,8 +1,9 @@
-"""When each word of a sentence is spoken: what the aligner gives and subtitles take."""
+"""Word timings: the aligner gives them, subtitles and answers take them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class SentenceSpan:
 
 @dataclass(frozen=True)
 class WordTiming:
-    """When a word, as written, is spoken.
+    """The time at which a word, as written, is spoken.
 
     `start` and `end` are seconds into the audio, inside of the word's sentence, whose index is
     `sentence`. `score` is between 0 and 1, None where the word itself was not measured; such a
@@ -29,3 +30,17 @@ class WordTiming:
     score: float | None
     sentence: int
     estimated: bool
+
+
+def shift_to_whole(
+    words: Sequence[Sequence[WordTiming]], sentences: Sequence[SentenceSpan]
+) -> list[WordTiming]:
+    """The words of all sentences, timed from the start of the whole audio.
+
+    `words` has those of each of `sentences`, timed from the start of their own sentence.
+    """
+    return [
+        replace(word, start=span.start + word.start, end=span.start + word.end, sentence=index)
+        for index, (spoken, span) in enumerate(zip(words, sentences, strict=True))
+        for word in spoken
+    ]

@@ -29,7 +29,7 @@ from worker.speech.engine import Engine
 from worker.speech.voice import Style, Voice
 from worker.storage.base import Storage
 from worker.storage.keys import Keys
-from worker.temp_folders import scratch_prefix
+from worker.temp_folders import temp_prefix
 
 FORMAT = 1
 LONGEST = 4_096  # tokens: the 60 s that a reference may have, and some
@@ -89,7 +89,7 @@ class Voices:
         Upstream reads a file, and would decode a stranger's once more, all at once and in its own
         way: a damaged one could fail there, or grow. So it gets the samples that were checked.
         """
-        with TemporaryDirectory(prefix=scratch_prefix(), ignore_cleanup_errors=True) as folder:
+        with TemporaryDirectory(prefix=temp_prefix(), ignore_cleanup_errors=True) as folder:
             file = Path(folder) / "reference.wav"
             files.write_samples(checked, file)
             return self._engine.listen(file, cancellation=cancellation)

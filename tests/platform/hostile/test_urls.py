@@ -225,7 +225,7 @@ BODIES: dict[str, tuple[Handler, str]] = {
     "status_text": (
         raw(b"HTTP/1.1 500 \x1b[31mroot\x1b[0m\r\nContent-Length: 0\r\n\r\n"), "500|broke off",
     ),
-    "refresh": (refresh, "not audio"),
+    "refresh": (refresh, "cannot be decoded"),
 }  # fmt: skip
 
 

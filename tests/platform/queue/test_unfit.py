@@ -48,7 +48,7 @@ def told(
 
 def check_unfit(told: tuple[list[dict[str, Any]], str | None], check: str, why: str) -> None:
     events, heard = told
-    (unfit,) = [event for event in events if event["event"] == "unfit"]
+    (unfit,) = [event for event in events if event["event"] == "check failed"]
     assert unfit["check"] == check
     assert why in unfit["error"]
     assert "\n" not in unfit["error"]

@@ -169,8 +169,9 @@ def test_a_stop_during_the_install_releases_the_lease(
     """So that the next one goes on at once, with what there is."""
     with world(tmp_path) as here:
         here.index.rate = 2_000.0  # bytes a second: half a minute a wheel
-        command = ("run", "--model", "small", "--module", "this")
-        installing = here.start(*command, around=("env", "--default-signal=INT", *AS_FIRST))
+        command = ("run", "--model", "small")
+        around = ("env", "--default-signal=INT", *AS_FIRST)
+        installing = here.start(*command, around=around, module="this")
         leases = here.layout.leases / f"environment-{here.environment.digest}"
         until(lambda: here.index.sent, UP, pause=0.02)
         os.kill(first_process(installing.pid), number)
@@ -181,7 +182,7 @@ def test_a_stop_during_the_install_releases_the_lease(
         assert newest_claim(leases) == 1
         assert is_free(leases, 1)
         here.index.rate = 1e9
-        status, output = here.volume(*command)
+        status, output = here.volume(*command, module="this")
         assert status == 0, output
         assert "Beautiful is better than ugly." in output  # what `this` says
         assert "waiting for" not in output

@@ -4,16 +4,16 @@ import json
 from collections.abc import Callable
 
 from tests.support.volume_world import World, flip_a_bit
-from volume.layout import MODEL_LOCK, PREPARED
+from volume.layout import MODEL_PINS, PREPARED
 
 
 def test_a_model_is_prepared_after_its_installation_and_verified_with_it(
     small_world: World, times: Callable[[int, int], int]
 ):
     here = small_world
-    models = json.loads(MODEL_LOCK.read_text())["models"]
+    models = json.loads(MODEL_PINS.read_text())["models"]
     demo = models["demo"] | {"prepared": True}
-    (here.locks / "models.json").write_text(json.dumps({"models": {"demo": demo}}))
+    (here.pins / "models.json").write_text(json.dumps({"models": {"demo": demo}}))
     output = here.installed("--model", "demo")
     assert "demo: preparing: done in " in output
     folder = here.layout.models / f"demo@{demo['revision']}" / PREPARED

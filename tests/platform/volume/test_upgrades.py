@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from tests.support.hub_server import hub_lock
-from tests.support.index_server import index_of, make_wheel, write_locks
+from tests.support.hub_server import hub_pins
+from tests.support.index_server import index_of, make_wheel, write_pins
 from tests.support.volume_world import REPOSITORY, World
 from tests.support.waiting import until
 
@@ -21,13 +21,13 @@ print("still", part_later.VERSION, flush=True)
 
 
 def release(here: World, folder: Path, version: str):
-    """An index and locks of one release, whose wheel has a worker that imports late."""
+    """An index and pins of one release, whose wheel has a worker that imports late."""
     value = f"VERSION = {version!r}\n".encode()
     files = {"part_late.py": value, "part_later.py": value, "serve.py": WORKER}
     wheel = make_wheel("late", version, files)
     server = index_of([wheel], [])
-    models = {"small": hub_lock(REPOSITORY, here.model_files)}
-    return server, lambda: write_locks(folder, server, [wheel], [], models)
+    models = {"small": hub_pins(REPOSITORY, here.model_files)}
+    return server, lambda: write_pins(folder, server, [wheel], [], models)
 
 
 def test_an_old_worker_goes_on_while_a_new_release_installs_and_gc_waits_for_it(
@@ -41,33 +41,33 @@ def test_an_old_worker_goes_on_while_a_new_release_installs_and_gc_waits_for_it(
         write_old()
         write_new()
         here.index.find = old_index.find
-        old = here.start("run", "--module", "serve", "--", str(gate), locks=tmp_path / "old")
+        old = here.start("run", "--", str(gate), pins=tmp_path / "old", module="serve")
         assert old.stdout is not None
         lines = iter(old.stdout.readline, "")
         seen = next(line for line in lines if line.startswith("up"))
         assert seen == "up 1\n"
         here.index.find = new_index.find
-        status, output = here.volume("install", locks=tmp_path / "new")
+        status, output = here.volume("install", pins=tmp_path / "new")
         assert status == 0, output
         assert len(list(here.layout.environments.iterdir())) == 2
-        status, output = here.volume("gc", locks=tmp_path / "new")
+        status, output = here.volume("gc", pins=tmp_path / "new")
         assert (status, output) == (0, "")
         gate.touch()
         assert "still 1\n" in list(lines)
         assert old.wait(timeout=30) == 0
         until(lambda: not any(here.layout.uses.glob("*/*")), 60, pause=0.05)
-        status, output = here.volume("gc", "--dry-run", locks=tmp_path / "new")
+        status, output = here.volume("gc", "--dry-run", pins=tmp_path / "new")
         assert output.startswith("would remove ")
-        status, output = here.volume("gc", locks=tmp_path / "new")
+        status, output = here.volume("gc", pins=tmp_path / "new")
         assert output.startswith("removed ")
         assert len(list(here.layout.environments.iterdir())) == 1
-        status, output = here.volume("verify", locks=tmp_path / "new")
+        status, output = here.volume("verify", pins=tmp_path / "new")
         assert status == 0, output
 
 
 def test_run_installs_says_the_seconds_and_becomes_the_worker(small_world: World):
     here = small_world
-    status, output = here.volume("run", "--module", "part_2.code")
+    status, output = here.volume("run", module="part_2.code")
     assert status == 0, output
     assert "environment: ready after " in output
     assert "small: ready after " in output

@@ -11,7 +11,7 @@ Tmpfs = Callable[[str], Path]
 
 
 def on(here: World, mount: Path) -> World:
-    return World(Layout(mount), here.locks, here.index, here.hub, here.wheels, here.model_files)
+    return World(Layout(mount), here.pins, here.index, here.hub, here.wheels, here.model_files)
 
 
 def test_a_full_disk_is_told_with_the_missing_bytes_and_room_helps(
@@ -57,7 +57,7 @@ def test_a_read_only_volume_that_is_complete_serves(small_world: World, tmpfs: T
     here.installed()
     subprocess.run(["mount", "-o", "remount,ro", str(here.layout.mount)], check=True)
     here.installed()
-    status, output = here.volume("run", "--module", "part_0.code")
+    status, output = here.volume("run", module="part_0.code")
     assert status == 0, output
     assert here.volume("verify") == (0, "clean: environment\nclean: small\n")
     assert here.volume("status")[0] == 0

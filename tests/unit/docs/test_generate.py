@@ -112,7 +112,7 @@ def test_the_generated_pages_have_their_tables() -> None:
     assert len(fields.rows) == 1 + len(SpeechRequest.model_fields)
     assert len(looks.rows) == 1 + len(SubtitleStyle.model_fields)
     assert len(outputs) == 7
-    assert len(errors.rows) == 2 + len(list(generate._subclasses(WorkerError)))
+    assert len(errors.rows) == 1 + len(list(generate._subclasses(WorkerError)))
     (settings,) = tables(generate.configuration())
     assert len(settings.rows) == 1 + len(Settings.model_fields)
     assert len(tables(memory.figures())) == 2

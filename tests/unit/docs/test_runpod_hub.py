@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tests.support.worker_process import REPOSITORY
-from volume.pins import load_environment_lock
+from volume.pins import pinned_environment
 from worker.api.request import parse_request
 from worker.settings import Settings
 
@@ -156,7 +156,7 @@ def test_the_jobs_are_ones_that_the_worker_takes(tests: Cases) -> None:
 
 
 def test_the_driver_runs_the_locked_torch(hub: Hub, tests: Cases) -> None:
-    (torch,) = (w for w in load_environment_lock().wheels if w.name == "torch")
+    (torch,) = (w for w in pinned_environment().wheels if w.name == "torch")
     cuda = re.search(r"\+cu(\d\d)(\d)$", torch.version)
     assert cuda
     needed = (int(cuda[1]), int(cuda[2]))

@@ -8,6 +8,7 @@ from pathlib import Path
 import volume.errors
 from volume.__main__ import parser
 from volume.layout import PREPARED, Layout
+from volume.lease import Timing
 
 PAGE = (Path(__file__).parents[3] / "docs" / "VOLUME.md").read_text()
 
@@ -34,6 +35,5 @@ def test_it_names_the_folders_of_the_layout() -> None:
 
 
 def test_the_times_in_it_are_the_defaults() -> None:
-    options = parser().parse_args(["status"])
-    assert f"every {options.heartbeat:g} s" in PAGE
-    assert f"for {options.takeover:g} s" in PAGE
+    assert f"every {Timing().heartbeat:g} s" in PAGE
+    assert f"for {Timing().takeover:g} s" in PAGE

@@ -1,4 +1,4 @@
-"""gc: what no lock names goes, what anybody uses stays, whenever its user came."""
+"""gc: what is not pinned goes, what anybody uses stays, whenever its user came."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
@@ -342,6 +343,89 @@ def test_what_a_killed_gc_left_in_the_trash_goes(layout: Layout) -> None:
     trash = put(layout.cache / "trash" / "abc")
     assert run(layout, dry_run=True) == []
     assert trash.exists()
+    assert not layout.leases.exists()
     assert run(layout) == []
     assert not trash.exists()
-    assert not (layout.leases / "trash").exists()
+    assert is_free(layout.leases / "trash", 1)
+
+
+# Two at once.
+
+
+class Second:
+    """Another gc, which is started once and given time to do harm."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._pool = ThreadPoolExecutor(1)
+        self._ends: Future[list[Removal]] | None = None
+
+    def comes(self) -> None:
+        if self._ends is None:
+            self._ends = self._pool.submit(run, self._layout)
+            wait([self._ends], timeout=0.3)
+
+    def removed(self) -> list[Removal]:
+        assert self._ends is not None
+        return self._ends.result(timeout=10)
+
+
+def test_a_second_gc_takes_nothing_that_the_first_may_put_back(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, second, rename = put(layout.environments / "old"), Second(layout), Path.rename
+
+    def renamed(self: Path, target: Path) -> Path:
+        moved = rename(self, target)
+        if self == old:
+            announce(layout.uses, ["old"])
+            second.comes()
+        return moved
+
+    monkeypatch.setattr(cleanup, "in_use", lambda uses, patience: set())
+    monkeypatch.setattr(Path, "rename", renamed)
+    assert run(layout) == []
+    assert second.removed() == []
+    assert (old / "file").read_bytes() == b"x" * 10
+
+
+def test_what_two_gcs_find_goes_once(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(layout.environments / "old")
+    second = Second(layout)
+
+    def looked(uses: Path, patience: float) -> set[str]:
+        second.comes()
+        return set()
+
+    monkeypatch.setattr(cleanup, "in_use", looked)
+    assert run(layout) == [Removal("old", 10)]
+    assert second.removed() == []
+    assert list(layout.cache.iterdir()) == []
+
+
+def test_a_full_volume_is_cleaned_though_it_takes_no_claim(
+    layout: Layout, meanwhile: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = put(layout.environments / "old")
+
+    def full(folder: Path, **_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cleanup, "acquire", full)
+    assert run(layout) == [Removal("old", 10)]
+    assert not old.exists()
+    assert list(layout.cache.iterdir()) == []
+
+
+def test_a_volume_that_cannot_be_written_is_told(
+    layout: Layout, meanwhile: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = put(layout.environments / "old")
+
+    def refused(folder: Path, **_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(cleanup, "acquire", refused)
+    with pytest.raises(OSError, match="Read-only"):
+        run(layout)
+    assert (old / "file").exists()

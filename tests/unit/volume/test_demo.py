@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from volume.__main__ import main
-from volume.layout import MODEL_LOCK, Layout, LayoutError
+from volume.layout import MODEL_PINS, Layout, LayoutError
 from volume.manifest import scan
 from volume.pinning.demo import demo_entry
-from volume.pins import load_model_lock
+from volume.pins import pinned_model
 
 
 @pytest.fixture
@@ -19,12 +19,12 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
 
 
 def test_the_lock_equals_the_files_in_the_repository():
-    assert json.loads(MODEL_LOCK.read_text())["models"]["demo"] == demo_entry()
+    assert json.loads(MODEL_PINS.read_text())["models"]["demo"] == demo_entry()
 
 
 def test_install_puts_every_locked_file_and_the_reference_clip_on_the_volume(layout: Layout):
     assert main(["install", "--model", "demo"]) == 0
-    lock = load_model_lock("demo")
+    lock = pinned_model("demo")
     installed = {file.path: file for file in scan(layout.model("demo"))}
     assert [installed[file.path] for file in lock.files] == list(lock.files)
     assert scan(layout.local_storage / "voices") == lock.voices

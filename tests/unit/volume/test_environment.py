@@ -33,7 +33,7 @@ from volume.errors import (
     DownloadError,
     FullError,
     LeaseLostError,
-    LockError,
+    PinError,
     VolumeError,
 )
 from volume.manifest import MANIFEST, TWIN, FileEntry, read_manifest
@@ -81,10 +81,10 @@ def test_what_is_installed_is_not_installed_again(here: Parts) -> None:
 
 
 def test_another_python_is_refused_with_both_versions(here: Parts) -> None:
-    file = here.installer.locks / "environment.json"
+    file = here.installer.pins / "environment.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"python": "3.10"}))
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
-    with pytest.raises(LockError, match=rf"locked for Python 3\.10; this is {running}"):
+    with pytest.raises(PinError, match=rf"pinned for Python 3\.10; this is {running}"):
         install(here)
     assert here.programs.ran == []
 
@@ -115,7 +115,7 @@ def test_uv_may_take_nothing_but_the_locked_wheels(here: Parts) -> None:
 
 
 def test_from_a_wheelhouse_uv_may_ask_no_index_and_no_url(here: Parts, tmp_path: Path) -> None:
-    file = here.installer.locks / "environment.json"
+    file = here.installer.pins / "environment.json"
     content = json.loads(file.read_text())
     content["wheels"][0]["url"] = "https://example.test/part.whl"
     file.write_text(json.dumps(content))
@@ -342,7 +342,7 @@ def test_a_wheel_for_another_abi_is_not_published(
 ) -> None:
     wheel = make_wheel("fast", "2.0", {"fast.py": b""}, local="+cxx11abiFALSE")
     here = parts(tmp_path, monkeypatch, [wheel])
-    with pytest.raises(LockError, match="cxx11abiTRUE"):
+    with pytest.raises(PinError, match="cxx11abiTRUE"):
         install(here)
     assert here.programs.names == ["uv", "torch"]
     assert not here.environment_folder.exists()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.support.volume_parts import with_free_bytes
 from volume import __main__ as cli
-from volume.errors import FullError, LockError, NotMountedError, NotWritableError, explain
+from volume.errors import FullError, NotMountedError, NotWritableError, PinError, explain
 from volume.hub import METADATA, has_etag, recorded_etag, wrong_files
 from volume.installer import take_over
 from volume.layout import Layout
@@ -35,12 +35,12 @@ from volume.manifest import (
     write_manifest,
 )
 from volume.pins import (
-    EnvironmentLock,
-    ModelLock,
-    WheelLock,
-    load_environment_lock,
-    load_model_lock,
+    PinnedEnvironment,
+    PinnedModel,
+    PinnedWheel,
     model_names,
+    pinned_environment,
+    pinned_model,
 )
 from volume.process import run_child
 from volume.progress import Progress, gigabytes
@@ -168,7 +168,7 @@ def test_what_the_filesystem_says_is_explained(number: int, kind: type[Exception
 
 
 def test_every_error_has_an_exit_status_of_its_own() -> None:
-    kinds = [NotMountedError, NotWritableError, FullError, LockError]
+    kinds = [NotMountedError, NotWritableError, FullError, PinError]
     assert len({kind.exit_status for kind in kinds} | {0, 1, 2}) == 6
 
 
@@ -251,25 +251,25 @@ def test_a_compiled_file_is_mended_by_the_wheel_of_its_source(path: str, source:
 
 
 def test_the_locks_can_be_read_and_name_what_the_worker_needs() -> None:
-    speech = load_model_lock("Spark-TTS-0.5B")
-    assert load_model_lock(f"Spark-TTS-0.5B@{speech.revision}") == speech
+    speech = pinned_model("Spark-TTS-0.5B")
+    assert pinned_model(f"Spark-TTS-0.5B@{speech.revision}") == speech
     assert speech.licence == "CC-BY-NC-SA-4.0"
     assert speech.prepared
     assert 3.9e9 < speech.size < 4.0e9
     assert {name for _, name in speech.aligners} < set(model_names())
     for name in model_names():
-        lock = load_model_lock(name)
+        lock = pinned_model(name)
         assert len(lock.files) >= 5
         assert lock.source == "embedded" or lock.repository.count("/") == 1
-    with pytest.raises(LockError, match="not abc"):
-        load_model_lock("Spark-TTS-0.5B@abc")
-    assert load_environment_lock().size > 5 * 10**9
+    with pytest.raises(PinError, match="not abc"):
+        pinned_model("Spark-TTS-0.5B@abc")
+    assert pinned_environment().size > 5 * 10**9
 
 
 def test_an_unreadable_lock_is_named(tmp_path: Path) -> None:
     (tmp_path / "models.json").write_text("{")
-    with pytest.raises(LockError, match=r"models\.json"):
-        load_model_lock("demo", tmp_path)
+    with pytest.raises(PinError, match=r"models\.json"):
+        pinned_model("demo", tmp_path)
 
 
 WHOLE = {"source": "hub", "revision": "1", "licence": "MIT", "files": []}
@@ -278,10 +278,10 @@ WHOLE = {"source": "hub", "revision": "1", "licence": "MIT", "files": []}
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({}, "it lacks 'models'"),
+        ({}, "'models' is missing"),
         ([], "list indices"),
-        ({"models": {"m": {}}}, "it lacks 'revision'"),
-        ({"models": {"m": {k: v for k, v in WHOLE.items() if k != "files"}}}, "it lacks 'files'"),
+        ({"models": {"m": {}}}, "'revision' is missing"),
+        ({"models": {"m": {k: v for k, v in WHOLE.items() if k != "files"}}}, "'files' is missing"),
         ({"models": {"m": WHOLE | {"files": [{"path": "a"}]}}}, "missing 2 required"),
         ({"models": {"m": WHOLE | {"files": 3}}}, "not iterable"),
         ({"models": {"m": WHOLE | {"aligners": []}}}, "no attribute 'items'"),
@@ -291,16 +291,16 @@ def test_a_model_lock_that_lacks_something_is_named_with_what_it_lacks(
     tmp_path: Path, content: object, reason: str
 ) -> None:
     (tmp_path / "models.json").write_text(json.dumps(content))
-    with pytest.raises(LockError, match=rf"models\.json cannot be read: .*{reason}"):
-        load_model_lock("m", tmp_path)
+    with pytest.raises(PinError, match=rf"models\.json cannot be read: .*{reason}"):
+        pinned_model("m", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({}, "it lacks 'wheels'"),
-        ({"wheels": [], "python": "3.11"}, "it lacks 'platform'"),
-        ({"wheels": [{"name": "a"}]}, "it lacks 'requires'"),
+        ({}, "'wheels' is missing"),
+        ({"wheels": [], "python": "3.11"}, "'platform' is missing"),
+        ({"wheels": [{"name": "a"}]}, "'requires' is missing"),
         ({"wheels": [{"name": "a", "requires": []}]}, "missing 4 required"),
     ],
 )
@@ -308,13 +308,13 @@ def test_an_environment_lock_that_lacks_something_is_named_with_what_it_lacks(
     tmp_path: Path, content: object, reason: str
 ) -> None:
     (tmp_path / "environment.json").write_text(json.dumps(content))
-    with pytest.raises(LockError, match=rf"environment\.json cannot be read: .*{reason}"):
-        load_environment_lock(tmp_path)
+    with pytest.raises(PinError, match=rf"environment\.json cannot be read: .*{reason}"):
+        pinned_environment(tmp_path)
 
 
 def test_the_names_of_models_are_asked_of_a_lock_that_has_some(tmp_path: Path) -> None:
     (tmp_path / "models.json").write_text("{}")
-    with pytest.raises(LockError, match=r"models\.json cannot be read: it lacks 'models'"):
+    with pytest.raises(PinError, match=r"models\.json cannot be read: 'models' is missing"):
         model_names(tmp_path)
 
 
@@ -502,21 +502,21 @@ def test_a_model_is_locked_with_all_that_its_entry_says(tmp_path: Path) -> None:
         "voices": [file],
     }
     (tmp_path / "models.json").write_text(json.dumps({"models": {"m": most, "l": least}}))
-    lock = load_model_lock("m@1", tmp_path)
+    lock = pinned_model("m@1", tmp_path)
     entry = FileEntry("a", 3, "0")
-    assert lock == ModelLock(
+    assert lock == PinnedModel(
         "m", "hub", "1", "MIT", (entry,), (entry,), "o/r", (("en", "x"),), prepared=True, unsized=5
     )
     assert (lock.resource, lock.size) == ("m@1", 8)
-    assert load_model_lock("l", tmp_path) == ModelLock("l", "hub", "1", "MIT", (entry,))
+    assert pinned_model("l", tmp_path) == PinnedModel("l", "hub", "1", "MIT", (entry,))
     assert model_names(tmp_path) == ["l", "m"]
-    with pytest.raises(LockError, match=r"no model 'x' in the model lock; it names: l, m"):
-        load_model_lock("x", tmp_path)
+    with pytest.raises(PinError, match=r"no model 'x' is pinned; there are: l, m"):
+        pinned_model("x", tmp_path)
 
 
 def test_an_environments_folder_is_named_for_its_interpreter_and_its_wheels_bytes() -> None:
-    wheel = WheelLock("a", "1", "a-1.whl", "00", 10)
-    lock = EnvironmentLock("3.11", "any", (wheel, replace(wheel, file="b-1.whl", unpacked=7)))
+    wheel = PinnedWheel("a", "1", "a-1.whl", "00", 10)
+    lock = PinnedEnvironment("3.11", "any", (wheel, replace(wheel, file="b-1.whl", unpacked=7)))
     assert lock.size == 17
     others = [
         replace(lock, python="3.12"),

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from volume.errors import DamagedError, LockError
+from volume.errors import DamagedError, PinError
 from volume.fitness import check_abi
 from volume.layout import wheel_abi, why_unloadable
-from volume.pins import WheelLock, load_environment_lock
+from volume.pins import PinnedWheel, pinned_environment
 
 
-def wheel(abi: str) -> WheelLock:
+def wheel(abi: str) -> PinnedWheel:
     file = f"flash_attn-2.8.0.post2+cu12torch2.6cxx11abi{abi}-cp311-cp311-linux_x86_64.whl"
-    return WheelLock("flash-attn", "2.8.0.post2", file, sha256="", unpacked=0)
+    return PinnedWheel("flash-attn", "2.8.0.post2", file, sha256="", unpacked=0)
 
 
 @pytest.fixture
@@ -28,14 +28,14 @@ def site(tmp_path: Path) -> Path:
 
 @pytest.mark.slow("starts a process")
 def test_the_locked_build_fits(site: Path) -> None:
-    locked = load_environment_lock().wheels
+    locked = pinned_environment().wheels
     assert any("cxx11abi" in wheel.file for wheel in locked)
     check_abi(locked, site)
 
 
 @pytest.mark.slow("starts a process")
 def test_the_other_build_does_not(site: Path) -> None:
-    with pytest.raises(LockError) as refused:
+    with pytest.raises(PinError) as refused:
         check_abi([wheel("FALSE")], site)
     assert wheel("FALSE").file in str(refused.value)
     assert "cxx11abiTRUE" in str(refused.value)
@@ -49,14 +49,14 @@ def test_a_torch_that_does_not_import(site: Path) -> None:
 
 
 def test_nobody_asks_torch_without_need(tmp_path: Path) -> None:
-    plain = WheelLock("numpy", "2", "numpy-2-cp311-cp311-linux_x86_64.whl", sha256="", unpacked=0)
+    plain = PinnedWheel("numpy", "2", "numpy-2-cp311-cp311-linux_x86_64.whl", sha256="", unpacked=0)
     check_abi([plain], tmp_path)
 
 
 @pytest.mark.slow("starts a process")
 def test_each_wheel_is_looked_at_and_its_name_may_be_in_small_letters(site: Path) -> None:
     check_abi([wheel("TRUE"), wheel("true")], site)
-    with pytest.raises(LockError, match="cxx11abifalse"):
+    with pytest.raises(PinError, match="cxx11abifalse"):
         check_abi([wheel("TRUE"), wheel("false")], site)
 
 

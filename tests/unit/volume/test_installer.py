@@ -20,7 +20,7 @@ from volume.errors import DownloadError, FullError, LeaseLostError, NotWritableE
 from volume.installer import Installer, environment_variables, take_over
 from volume.layout import Layout
 from volume.lease import Lease, Timing, is_free, newest_claim
-from volume.pins import load_environment_lock
+from volume.pins import pinned_environment
 
 ROOT = Path(__file__).parents[3]
 
@@ -242,7 +242,7 @@ def test_the_installed_modules_come_first_and_the_users_own_stay(
     monkeypatch.setenv("PYTHONPATH", "/mine")
     variables = environment_variables(here.installer)
     assert variables["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/mine"]
-    site = here.installer.layout.site_packages(load_environment_lock().digest)
+    site = here.installer.layout.site_packages(pinned_environment().digest)
     site.mkdir(parents=True)
     variables = environment_variables(here.installer)
     assert variables["PYTHONPATH"].split(os.pathsep) == [str(site), str(ROOT), "/mine"]

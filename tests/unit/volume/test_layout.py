@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from volume import layout as module
-from volume.layout import PREPARED, Layout, LayoutError, locked_revision, locked_wheel
-from volume.pins import load_environment_lock, load_model_lock
+from volume.layout import PREPARED, Layout, LayoutError, pinned_revision, pinned_wheel
+from volume.pins import pinned_environment, pinned_model
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     """A volume, and a lock that names one model."""
     lock = tmp_path / "models.json"
     lock.write_text(json.dumps({"models": {"locked": {"revision": "2"}}}))
-    monkeypatch.setattr(module, "MODEL_LOCK", lock)
+    monkeypatch.setattr(module, "MODEL_PINS", lock)
     return Layout(tmp_path / "mount")
 
 
@@ -73,11 +73,11 @@ def test_a_model_that_is_not_there_is_told_with_its_command_and_nothing_is_made(
 
 
 def test_what_is_locked_is_known_by_name() -> None:
-    assert locked_revision("demo") == load_model_lock("demo").revision
-    assert locked_revision("nobody") is None
-    torch = next(wheel for wheel in load_environment_lock().wheels if wheel.name == "torch")
-    assert locked_wheel("torch") == torch.file
-    assert locked_wheel("nothing") is None
+    assert pinned_revision("demo") == pinned_model("demo").revision
+    assert pinned_revision("nobody") is None
+    torch = next(wheel for wheel in pinned_environment().wheels if wheel.name == "torch")
+    assert pinned_wheel("torch") == torch.file
+    assert pinned_wheel("nothing") is None
 
 
 def test_the_recipes_name_says_its_number() -> None:

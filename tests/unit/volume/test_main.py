@@ -9,16 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.support.volume_parts import FILES, UNKNOWN, Parts, parts
 from volume import __main__ as cli
 from volume.cleanup import Removal
-from volume.errors import DamagedError, LockError, NotMountedError
+from volume.errors import DamagedError, NotMountedError, PinError
 from volume.layout import PREPARED, Layout
 from volume.lease import Timing
-from volume.pins import LOCKS
+from volume.pins import PINS
 
 
 @pytest.fixture
@@ -30,8 +31,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
     return made
 
 
-def volume(here: Parts, *arguments: str) -> int:
-    return cli.main(["--locks", str(here.installer.locks), *arguments])
+def volume(here: Parts, *arguments: str, **constants: Any) -> int:
+    return cli.main([*arguments], pins=here.installer.pins, **constants)
 
 
 def spoil(path: Path) -> None:
@@ -69,18 +70,19 @@ def test_install_of_one_thing_installs_no_other(
 def test_the_options_reach_the_installer(here: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(cli, "install_environment", lambda installer, lock: seen.append(installer))
-    options = ["--takeover", "7", "--heartbeat", "2", "--attempts", "4"]
-    assert volume(here, *options, "install", "--environment", "--wheelhouse", "house") == 0
+    options = ["--attempts", "4", "install", "--environment", "--wheelhouse", "house"]
+    times = Timing(heartbeat=2.0, takeover=7.0)
+    assert volume(here, *options, timing=times) == 0
     assert cli.main(["install", "--environment"]) == 0
     told, default = seen
-    assert told.timing == Timing(heartbeat=2.0, takeover=7.0)
+    assert told.timing == times
     assert told.attempts == 4
     assert told.wheelhouse == Path("house")
-    assert told.locks == here.installer.locks
+    assert told.pins == here.installer.pins
     assert default.timing == Timing(heartbeat=5.0, takeover=60.0, poll=1.0)
     assert default.attempts == 5
     assert default.wheelhouse is None
-    assert default.locks == LOCKS
+    assert default.pins == PINS
     assert default.layout == Layout(here.layout.mount)
 
 
@@ -102,8 +104,8 @@ def three(here: Parts) -> Path:
     small = {"source": "hub", "revision": "1", "licence": "MIT", "files": []}
     big = small | {"aligners": {"en": "ear-en", "zh": "ear-zh"}}
     models = {"Spark-TTS-0.5B": big, "ear-en": small, "ear-zh": small, "small": small}
-    (here.installer.locks / "models.json").write_text(json.dumps({"models": models}))
-    return here.installer.locks
+    (here.installer.pins / "models.json").write_text(json.dumps({"models": models}))
+    return here.installer.pins
 
 
 @pytest.mark.parametrize(
@@ -129,14 +131,14 @@ def test_without_a_name_the_settings_say_which_models(
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    assert [lock.name for lock in cli.asked_models(None, three)] == names
-    assert [lock.name for lock in cli.asked_models(["ear-zh"], three)] == ["ear-zh"]
+    assert [lock.name for lock in cli.models_to_install(None, three)] == names
+    assert [lock.name for lock in cli.models_to_install(["ear-zh"], three)] == ["ear-zh"]
 
 
 # run.
 
 
-def test_run_becomes_the_worker_or_what_is_named(
+def test_run_becomes_the_worker_with_its_arguments(
     here: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
@@ -148,7 +150,7 @@ def test_run_becomes_the_worker_or_what_is_named(
 
     monkeypatch.setattr(cli, "run", heard)
     assert volume(here, "run") == 0
-    assert volume(here, "run", "--model", "small", "--module", "it", "--", "--x", "1") == 0
+    assert volume(here, "run", "--model", "small", "--", "--x", "1", module="it") == 0
     assert seen == [
         (here.environment, ["small"], "worker", []),
         (here.environment, ["small"], "it", ["--x", "1"]),
@@ -196,7 +198,7 @@ def test_verify_names_each_bad_file_and_ends_with_6_whatever_comes_last(
 def test_what_is_mended_is_looked_at_again_and_clean(
     here: Parts, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here.change_lock(prepared=True)
+    here.change_pins(prepared=True)
     assert volume(here, "install") == 0
     spoil(here.environment_folder / "site-packages" / "fast.py")
     spoil(here.model_folder / "config.json")
@@ -264,7 +266,7 @@ def test_gc_watches_as_long_as_it_is_told(here: Parts, monkeypatch: pytest.Monke
         return []
 
     monkeypatch.setattr(cli, "collect", collected)
-    assert volume(here, "--takeover", "9", "gc") == 0
+    assert volume(here, "gc", timing=Timing(takeover=9.0)) == 0
     assert seen == [({here.environment_folder, here.model_folder}, False, 9.0)]
 
 
@@ -275,7 +277,7 @@ def test_gc_watches_as_long_as_it_is_told(here: Parts, monkeypatch: pytest.Monke
     ("error", "status"),
     [
         (DamagedError("why"), 6),
-        (LockError("why"), 2),
+        (PinError("why"), 2),
         (OSError(errno.ENOSPC, "No space left"), 5),
         (OSError(errno.EROFS, "Read-only"), 4),
         (OSError(errno.EIO, "I/O error"), 1),

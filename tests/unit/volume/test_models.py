@@ -22,7 +22,7 @@ from volume.hub import NOTES
 from volume.layout import PREPARED
 from volume.manifest import MANIFEST, TWIN, read_manifest, scan
 from volume.models import convert, install_model, prepare_model
-from volume.pins import EMBEDDED, load_model_lock
+from volume.pins import EMBEDDED, pinned_model
 from volume.process import Outcome
 
 
@@ -74,7 +74,7 @@ def test_a_model_that_does_not_fit_is_told_before_its_download(
 
 
 def test_a_model_that_asks_for_it_is_prepared_in_its_own_folder(here: Parts) -> None:
-    here.change_lock(prepared=True)
+    here.change_pins(prepared=True)
     folder = install_model(here.installer, here.model) / PREPARED
     assert here.programs.names == ["hub", "prepare"]
     command = here.programs.ran[1][1]
@@ -100,7 +100,7 @@ def test_a_preparation_that_failed_or_was_killed_publishes_nothing(
         here.programs.prepare(command)
         return Outcome(status, "cannot read config.yaml")
 
-    here.change_lock(prepared=True)
+    here.change_pins(prepared=True)
     here.programs.instead = half
     with pytest.raises(PreparationError, match=r"small could not be prepared:\ncannot read"):
         install_model(here.installer, here.model)
@@ -109,7 +109,7 @@ def test_a_preparation_that_failed_or_was_killed_publishes_nothing(
 
 
 def test_what_a_killed_preparation_left_is_no_hindrance(here: Parts) -> None:
-    here.change_lock(prepared=True)
+    here.change_pins(prepared=True)
     resource = f"{here.model.resource}-{PREPARED}"
     left = here.layout.cache / resource / "00000000" / "prepared"
     left.mkdir(parents=True)
@@ -151,7 +151,7 @@ def embedded(here: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         key: [vars(file) for file in scan(source / folder)]
         for key, folder in (("files", "checkpoint"), ("voices", "voices"))
     }
-    file = here.installer.locks / "models.json"
+    file = here.installer.pins / "models.json"
     content = json.loads(file.read_text())
     content["models"]["toy"] = {"source": "embedded", "revision": "1", "licence": "MIT"} | entries
     file.write_text(json.dumps(content))
@@ -160,7 +160,7 @@ def embedded(here: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def test_an_embedded_model_is_copied_without_a_network(here: Parts, embedded: Path) -> None:
-    lock = load_model_lock("toy", here.installer.locks)
+    lock = pinned_model("toy", here.installer.pins)
     folder = install_model(here.installer, lock)
     assert scan(folder) == lock.files
     assert (here.layout.local_storage / "voices" / "me.wav").read_bytes() == b"w"
@@ -171,7 +171,7 @@ def test_an_embedded_model_that_the_image_has_damaged_is_refused_by_file(
     here: Parts, embedded: Path
 ) -> None:
     (embedded / "checkpoint" / "c").write_bytes(b"2?")
-    lock = load_model_lock("toy", here.installer.locks)
+    lock = pinned_model("toy", here.installer.pins)
     with pytest.raises(DamagedError, match=r"embedded model toy is damaged: c$"):
         install_model(here.installer, lock)
     assert not (here.layout.models / lock.resource).exists()
@@ -180,7 +180,7 @@ def test_an_embedded_model_that_the_image_has_damaged_is_refused_by_file(
 def test_an_embedded_model_that_does_not_fit_is_told_before_it_is_copied(
     here: Parts, embedded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = load_model_lock("toy", here.installer.locks)
+    lock = pinned_model("toy", here.installer.pins)
     with_free_bytes(monkeypatch, lock.size - 1)
     with pytest.raises(FullError, match="toy does not fit"):
         install_model(here.installer, lock)
@@ -188,7 +188,7 @@ def test_an_embedded_model_that_does_not_fit_is_told_before_it_is_copied(
 
 
 def test_a_clip_comes_back_and_a_users_own_stays(here: Parts, embedded: Path) -> None:
-    lock = load_model_lock("toy", here.installer.locks)
+    lock = pinned_model("toy", here.installer.pins)
     clip = here.layout.local_storage / "voices" / "me.wav"
     install_model(here.installer, lock)
     shutil.rmtree(clip.parent)

@@ -1,4 +1,4 @@
-"""Making the locks: what is resolved, what a wheel says of itself, read by ranges."""
+"""Pinning: what is resolved, what a wheel says of itself, read by ranges."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from volume.pinning.environment import (
     file_name,
     index_entry,
     outside_entry,
+    pin_environment,
     resolve,
-    write_environment_lock,
     write_stub,
 )
 from volume.pinning.remote_wheel import RangeReader, content_length, facts_of, read_wheel
@@ -120,7 +120,7 @@ def test_the_lock_holds_each_wheel_with_what_it_says_of_itself(
     index: FaultyServer, top: Wheel, uv: Callable, source: Path, tmp_path: Path
 ) -> None:
     uv(top_package(index, top) + FAST)
-    write_environment_lock("my-uv", source, tmp_path / "lock.json")
+    pin_environment("my-uv", source, tmp_path / "lock.json")
     lock = json.loads((tmp_path / "lock.json").read_text())
     assert {key: lock[key] for key in ("python", "platform", "requirements", "overrides")} == {
         "python": "3.11",
@@ -158,7 +158,7 @@ def test_a_wheel_that_is_named_and_not_resolved_stops_it(
 ) -> None:
     uv(top_package(index, top))
     with pytest.raises(ValueError, match=r"resolved without: fast-2\.0"):
-        write_environment_lock("my-uv", source, tmp_path / "lock.json")
+        pin_environment("my-uv", source, tmp_path / "lock.json")
     assert not (tmp_path / "lock.json").exists()
 
 
@@ -347,7 +347,7 @@ def test_the_metadata_is_the_wheels_own(tmp_path: Path) -> None:
 @pytest.fixture
 def done(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     calls: list[tuple[object, ...]] = []
-    for name in ("write_demo_entry", "write_environment_lock", "raise_model"):
+    for name in ("pin_demo", "pin_environment", "pin_model"):
         monkeypatch.setattr(cli, name, lambda *given, name=name: calls.append((name, *given)))
     return calls
 
@@ -355,11 +355,11 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize(
     ("arguments", "calls"),
     [
-        ([], [("write_demo_entry",), ("write_environment_lock", "uv")]),
-        (["--uv", "x"], [("write_demo_entry",), ("write_environment_lock", "x")]),
-        (["--model", "demo"], [("write_demo_entry",)]),
-        (["--model", "m"], [("raise_model", "m", "main")]),
-        (["--model", "m", "--revision", "v2"], [("raise_model", "m", "v2")]),
+        ([], [("pin_demo",), ("pin_environment", "uv")]),
+        (["--uv", "x"], [("pin_demo",), ("pin_environment", "x")]),
+        (["--model", "demo"], [("pin_demo",)]),
+        (["--model", "m"], [("pin_model", "m", "main")]),
+        (["--model", "m", "--revision", "v2"], [("pin_model", "m", "v2")]),
     ],
 )
 def test_each_command_writes_its_own_locks_alone(
@@ -375,9 +375,9 @@ def test_the_demos_entry_replaces_its_own_alone(
 ) -> None:
     lock = tmp_path / "models.json"
     lock.write_text('{"note": 1, "models": {"other": {"a": 1}, "demo": {"old": 1}}}')
-    monkeypatch.setattr(demo, "MODEL_LOCK", lock)
+    monkeypatch.setattr(demo, "MODEL_PINS", lock)
     monkeypatch.setattr(demo, "demo_entry", lambda: {"new": 1})
-    demo.write_demo_entry()
+    demo.pin_demo()
     assert json.loads(lock.read_text()) == {
         "note": 1,
         "models": {"other": {"a": 1}, "demo": {"new": 1}},

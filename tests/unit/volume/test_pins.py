@@ -16,8 +16,9 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from volume.environment import requirement
+from volume.layout import ENVIRONMENT_PINS
 from volume.pinning.environment import SOURCE, best_wheel
-from volume.pins import ENVIRONMENT_LOCK, load_environment_lock
+from volume.pins import pinned_environment
 
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
 # The image: CPython 3.11 on x86-64 Linux (PEP 508 names).
@@ -38,7 +39,7 @@ IMAGE = {
 
 @pytest.fixture
 def lock() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(ENVIRONMENT_LOCK.read_text())
+    content: dict[str, Any] = json.loads(ENVIRONMENT_PINS.read_text())
     return content
 
 
@@ -153,7 +154,7 @@ def test_the_flash_attention_wheel_has_the_abi_of_its_torch(lock: dict[str, Any]
 
 
 def test_the_requirements_that_uv_gets_name_each_wheel_by_its_hash() -> None:
-    wheels = {wheel.name: wheel for wheel in load_environment_lock().wheels}
+    wheels = {wheel.name: wheel for wheel in pinned_environment().wheels}
     torch, numpy = wheels["torch"], wheels["numpy"]
     assert requirement(torch, offline=False).startswith("torch @ https://")
     assert requirement(torch, offline=True) == f"torch==2.6.0+cu126 --hash=sha256:{torch.sha256}"
@@ -161,7 +162,7 @@ def test_the_requirements_that_uv_gets_name_each_wheel_by_its_hash() -> None:
 
 
 def test_the_digest_depends_on_the_wheels_alone() -> None:
-    lock = load_environment_lock()
+    lock = pinned_environment()
     reordered = type(lock)(lock.python, "elsewhere", tuple(reversed(lock.wheels)))
     assert reordered.digest == lock.digest
     assert type(lock)(lock.python, lock.platform, lock.wheels[1:]).digest != lock.digest

@@ -20,12 +20,12 @@ from volume.status import Item, report, survey, table
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
     made = parts(tmp_path, monkeypatch)
-    made.change_lock(prepared=True)
+    made.change_pins(prepared=True)
     return made
 
 
 def look(here: Parts) -> list[Item]:
-    return survey(here.layout, here.installer.locks)
+    return survey(here.layout, here.installer.pins)
 
 
 def test_what_the_locks_name_is_told_before_it_is_there(here: Parts) -> None:
@@ -55,7 +55,7 @@ def test_what_is_installed_is_told_with_its_files_and_bytes(here: Parts) -> None
 
 
 def test_a_model_that_is_not_prepared_has_no_line_for_that(here: Parts) -> None:
-    here.change_lock(prepared=False)
+    here.change_pins(prepared=False)
     assert [item.kind for item in look(here)] == ["environment", "model"]
 
 
@@ -120,7 +120,7 @@ def test_people_get_a_line_for_each() -> None:
     ).splitlines()
     assert [" ".join(line.split()) for line in lines] == [
         "model m@1 complete 3 files, 1.5 kB licence MIT",
-        "model m@0 complete 3 files, 1.5 kB no lock of this image names it",
+        "model m@0 complete 3 files, 1.5 kB not pinned by this image",
         "model m@1 not installed, being installed by process 7 on host licence MIT",
     ]
 

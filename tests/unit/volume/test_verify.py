@@ -147,7 +147,7 @@ def test_a_bit_that_flips_in_a_manifests_own_words_is_damage(
 
 
 def test_what_was_prepared_is_not_part_of_the_published(here: Parts) -> None:
-    here.change_lock(prepared=True)
+    here.change_pins(prepared=True)
     folder = install_model(here.installer, here.model)
     spoil(folder / PREPARED / "fast.bin")
     assert look(here).damaged == ()
@@ -192,7 +192,7 @@ def test_without_manifests_the_new_ones_name_every_file(here: Parts, model: Path
 def test_where_the_lock_knows_every_file_lost_manifests_cost_no_download(
     here: Parts, model: Path
 ) -> None:
-    here.change_lock(files=[vars(file) for file in scan(model)])
+    here.change_pins(files=[vars(file) for file in scan(model)])
     (model / MANIFEST).unlink()
     (model / TWIN).unlink()
     repair_model(here.installer, here.model, look(here))
@@ -278,7 +278,7 @@ def test_a_full_volume_is_told_as_such(
 
 
 def test_what_was_prepared_is_made_again_and_the_bad_file_replaced(here: Parts) -> None:
-    here.change_lock(prepared=True)
+    here.change_pins(prepared=True)
     folder = install_model(here.installer, here.model) / PREPARED
     before = spoil(folder / "fast.bin")
     here.programs.ran.clear()
@@ -290,7 +290,7 @@ def test_what_was_prepared_is_made_again_and_the_bad_file_replaced(here: Parts) 
 
 
 def test_what_a_killed_repair_had_prepared_is_no_hindrance(here: Parts) -> None:
-    here.change_lock(prepared=True)
+    here.change_pins(prepared=True)
     folder = install_model(here.installer, here.model) / PREPARED
     (here.layout.cache / f"{here.model.resource}-{PREPARED}" / "00000000" / "repair").mkdir(
         parents=True
@@ -384,16 +384,16 @@ def test_a_wheels_folder_is_found_by_its_whole_name(
     wheels = [make_wheel(name, "2.6.0", {f"{name}.py": b""}) for name in ("torchaudio", "torch")]
     here = parts(tmp_path, monkeypatch, wheels)
     site = install_environment(here.installer, here.environment) / "site-packages"
-    locks = {wheel.name: wheel for wheel in here.environment.wheels}
-    for name, lock in locks.items():
+    wheels = {wheel.name: wheel for wheel in here.environment.wheels}
+    for name, lock in wheels.items():
         found = info_folder(site, lock)
         assert found is not None
         assert found.name == f"{name}-2.6.0.dist-info"
-    upper = replace(locks["torch"], file="TORCH-2.6.0-py3-none-any.whl")
-    assert info_folder(site, upper) == info_folder(site, locks["torch"])
+    upper = replace(wheels["torch"], file="TORCH-2.6.0-py3-none-any.whl")
+    assert info_folder(site, upper) == info_folder(site, wheels["torch"])
     shutil.rmtree(site / "torch-2.6.0.dist-info")
-    assert info_folder(site, locks["torch"]) is None
-    assert info_folder(site, locks["torchaudio"]) is not None
+    assert info_folder(site, wheels["torch"]) is None
+    assert info_folder(site, wheels["torchaudio"]) is not None
 
 
 def test_every_file_of_the_model_is_checked(here: Parts, model: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from worker.bounded_json import LISTS, QUOTES, check_json
+from worker.bounded_json import LISTS_MAX, QUOTES_A_VALUE, check_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
@@ -33,7 +33,7 @@ def counted(value: object) -> tuple[int, int]:
 @given(JSON, st.booleans())
 def test_what_is_within_its_bounds_is_given_back(value: object, ascii_only: bool) -> None:
     content = json.dumps(value, ensure_ascii=ascii_only).encode()
-    assume(content.count(b"[") <= LISTS)
+    assume(content.count(b"[") <= LISTS_MAX)
     objects, _ = counted(value)
     values = content.count(b",") + 1 + content.count(b'"')
     assert check_json(content, objects=objects, values=values) == content
@@ -49,9 +49,9 @@ def test_what_stands_in_a_text_is_not_counted(text: str) -> None:
     "content",
     [
         b"{},{},{}",
-        b"[" * (LISTS + 1),
+        b"[" * (LISTS_MAX + 1),
         b"1,2,3,4,5,6,7,8,9",
-        b'"' * (8 * QUOTES + 1),
+        b'"' * (8 * QUOTES_A_VALUE + 1),
         b'{"a":{"b":{}}}',
         b'"\\"{{{",{{{',  # the text ends before the last three
         b'{"a\\\\":{{',

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.small_components import ToneEngine
-from volume.layout import locked_wheel
+from volume.layout import pinned_wheel
 from worker import components as module
 from worker.cancellation import Cancellation
 from worker.components import Components
@@ -91,7 +91,7 @@ def test_the_engine_is_loaded_here_where_no_other_thread_does(
     monkeypatch.setattr(module, "check_hardware", seen.append)
     Components.load(settings(volume, spark_dtype="float32"))
     model = volume / "SparkTTS-serverless" / "models" / "mine@1"
-    assert seen == [locked_wheel("flash-attn"), (model, "float32")]
+    assert seen == [pinned_wheel("flash-attn"), (model, "float32")]
 
 
 def test_hardware_that_cannot_be_used_is_told_before_the_engine_is_loaded(

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from worker.logs import TEXT_MAX, JsonLines, event, lines_of, log, set_up_logging
-from worker.stopwatch import Stopwatch
 
 SECRET = "wJalrXUtnFEMI-secret"
 URL = "https://b.example/output/a.wav?X-Amz-Signature=abc&X-Amz-Credential=k"
@@ -63,16 +62,6 @@ def test_neither_signatures_nor_passwords_nor_secrets(lines) -> None:
 def test_a_line_is_bounded() -> None:
     record = logging.LogRecord("worker", logging.INFO, "", 0, "x" * 1_000_000, None, None)
     assert len(JsonLines().format(record)) < TEXT_MAX + 300
-
-
-def test_a_stage_is_reached_once_and_its_time_adds_up() -> None:
-    watch = Stopwatch()
-    watch.mark("first")
-    first = watch.seconds["first"]
-    watch.mark("first")
-    for _ in range(2):
-        watch.add("audio", 1.5)
-    assert watch.seconds == {"first": first, "audio": 3.0}
 
 
 def test_the_line_says_when(lines) -> None:
@@ -160,6 +149,17 @@ def test_secrets_go_wherever_they_stand_and_each_of_them() -> None:
     assert (line["n"], line["no"], line["y"]) == (1, None, True)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_lacks_is_null(lines, number: float) -> None:
+    def refuse(constant: str) -> None:
+        pytest.fail(f"{constant} is not JSON")
+
+    record = logging.LogRecord("worker", logging.INFO, "", 0, "e", None, None)
+    record.fields = {"free": number, "stages": {"speech": [number, 0.5]}}
+    line = json.loads(JsonLines().format(record), parse_constant=refuse)
+    assert (line["free"], line["stages"]) == (None, {"speech": [None, 0.5]})
+
+
 def test_of_a_long_text_the_end_is_kept() -> None:
     assert shown_of("x" * TEXT_MAX) == "x" * TEXT_MAX
     assert shown_of("y" + "x" * TEXT_MAX) == "..." + "x" * TEXT_MAX
@@ -171,34 +171,13 @@ def test_of_a_long_text_the_end_is_kept() -> None:
 def test_a_traceback_is_shown_with_its_error(lines) -> None:
     try:
         int("what went wrong")
-    except ValueError:
-        log.exception("job failed", extra={"fields": {"code": "internal_error"}})
+    except ValueError as error:
+        event(logging.ERROR, "job failed", cause=error, code="internal_error")
     (line,) = lines()
     assert line["code"] == "internal_error"
     assert line["traceback"].splitlines()[-1] == (
         "ValueError: invalid literal for int() with base 10: 'what went wrong'"
     )
-
-
-def test_a_stage_that_fails_has_its_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [10.0]
-    monkeypatch.setattr("worker.logs.time.perf_counter", lambda: now[0])
-    watch = Stopwatch()
-    now[0] = 11.0
-
-    def fail() -> None:
-        with watch("audio"):
-            now[0] = 13.0
-            raise ValueError("x")
-
-    with pytest.raises(ValueError, match="x"):
-        fail()
-    with watch("audio"):
-        now[0] = 13.5
-    assert watch.seconds == {"audio": 2.5}
-    assert watch.total == 3.5
-    watch.mark("first")
-    assert watch.seconds["first"] == 3.5
 
 
 UNREAD = """

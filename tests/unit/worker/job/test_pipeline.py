@@ -167,7 +167,7 @@ def test_silence_around_a_sentence_is_cut(world: World, monkeypatch: pytest.Monk
     seen: list[int] = []
     real = waveform.trim
 
-    def trim(given: Audio) -> waveform.Trimmed:
+    def trim(given: Audio) -> Audio:
         seen.append(len(given.samples))
         return real(Audio(given.samples[:1600], RATE))
 
@@ -539,7 +539,7 @@ def test_seconds_go_to_the_stage_that_took_them(
     world.storage.before_put = lambda _key: clock.passes(4.0)
     real = waveform.trim
 
-    def trim(given: Audio) -> waveform.Trimmed:
+    def trim(given: Audio) -> Audio:
         clock.passes(0.25)
         return real(given)
 

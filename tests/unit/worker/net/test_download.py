@@ -227,7 +227,7 @@ class TestWhatIsFetched:
         fetch_blocking(server.url("/hop?left=3"), tmp_path / "clip", limits(server))
         assert (tmp_path / "clip").read_bytes() == CONTENT
         message = refused_in(tmp_path, server, "/hop?left=4")
-        assert "more than 3 redirects" in message
+        assert "redirects more than 3 times" in message
 
     def test_up_to_the_last_byte_allowed(self, server, tmp_path):
         exact = limits(server, max_bytes=len(CONTENT))
@@ -252,7 +252,7 @@ class TestWhatIsFetched:
         none = limits(server, redirects=0)
         fetch_blocking(server.url("/plain"), tmp_path / "clip", none).unlink()
         message = refused(server, tmp_path, server.url("/hop?left=1"), redirects=0)
-        assert message == "more than 0 redirects"
+        assert message.startswith("the URL redirects more than 0 times; ")
 
     def test_what_was_there_is_replaced_or_stays(self, server, tmp_path):
         into = tmp_path / "clip"
@@ -306,7 +306,7 @@ class TestWhatIsRefused:
             ("/cut", "broke off"),
             ("/garbage", "broke off"),
             ("/large", "more than 25000000 bytes"),
-            ("/bomb", "compressed, unasked"),
+            ("/bomb", "the server sent the file compressed"),
             ("/redirect", "redirects to no URL"),
             ("/redirect?status=304", "answered 304"),
             ("/redirect?status=300&to=/plain", "answered 300"),
@@ -353,7 +353,7 @@ class TestWhatIsRefused:
 
     def test_the_query_is_not_repeated(self, server, tmp_path):
         message = refused(server, tmp_path, server.url("/missing?sig=hidden#part"))
-        assert f"https://voice.example:{server.port}/missing:" in message
+        assert f"https://voice.example:{server.port}/missing?...: " in message
         assert "hidden" not in message
 
     def test_a_long_url_is_cut(self, server, tmp_path):
@@ -436,14 +436,14 @@ class TestNames:
 
     def test_a_name_without_addresses(self, server, tmp_path):
         message = refused(server, tmp_path, server.url("/plain"), resolve=Names([]))
-        assert "voice.example has no address" in message
+        assert "voice.example cannot be found" in message
 
     def test_a_name_that_fails(self, server, tmp_path):
         async def fail(host: str) -> list[str]:
             raise socket.gaierror(socket.EAI_NONAME, "unknown")
 
         message = refused(server, tmp_path, server.url("/plain"), resolve=fail)
-        assert "voice.example has no address" in message
+        assert "voice.example cannot be found" in message
 
     def test_the_next_address_is_tried_where_the_first_is_dead(self, server, tmp_path):
         names = Names(["127.0.0.9", "127.0.0.1"])
@@ -476,13 +476,13 @@ INSIDE = [
     ("http://{server}/plain", "only https:// URLs are fetched, not http"),
     ("https://169.254.169.254/latest/meta-data/", "169.254.169.254 is not on the public internet"),
     ("https://127.0.0.2/", "127.0.0.2 is not on the public internet"),
-    ("https://2130706433/", "has no host that could be asked"),
+    ("https://2130706433/", "has no valid host"),
     ("https://[::1]/", "::1 is not on the public internet"),
     ("https://user@{server}/plain", "holds a user name"),
     ("https://{name}:0/plain", "port is 0"),
     ("file:///etc/passwd", "only https:// URLs are fetched, not file"),
     ("//10.0.0.1/", "10.0.0.1 is not on the public internet"),
-    ("https://0x7f.1/", "has no host that could be asked"),
+    ("https://0x7f.1/", "has no valid host"),
     ("/\\10.0.0.1/", "redirects to no URL"),
 ]
 

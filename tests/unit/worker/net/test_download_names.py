@@ -145,7 +145,7 @@ def test_a_name_that_is_none_has_no_address_and_leaves_room(
         raise fault
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    with pytest.raises(DownloadError, match=r"the host voice\.example has no address"):
+    with pytest.raises(DownloadError, match=r"the host voice\.example cannot be found"):
         fetch_blocking("https://voice.example/x.wav", tmp_path / "x", Limits(seconds=30))
     assert download._lookups._value == LOOKUPS
 

@@ -1,4 +1,4 @@
-"""How many jobs at once, and what is left behind."""
+"""Jobs under way, and how the worker drains and ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -19,57 +18,8 @@ from typing import Any, ClassVar
 import pytest
 
 from worker.cancellation import Cancellation
-from worker.serve import concurrency as concurrency_module
 from worker.serve import shutdown
-from worker.serve.concurrency import Concurrency, host_memory_free
 from worker.serve.shutdown import RunningJobs
-from worker.temp_folders import scratch_prefix, sweep_scratch
-
-
-class Memory:
-    def __init__(self, free: float) -> None:
-        self.free = free
-
-    def __call__(self) -> float:
-        return self.free
-
-
-def test_concurrency_follows_the_memory() -> None:
-    async def numbers() -> list[int]:
-        running, memory = RunningJobs(), Memory(0.2)
-        modifier = Concurrency(8, running, memory)
-        seen = [modifier(1)]  # the SDK begins with one
-        memory.free = 0.05
-        seen += [modifier(8), modifier(4)]
-        memory.free = 0.2  # neither short nor plenty
-        seen.append(modifier(2))
-        memory.free = 0.9
-        busy = asyncio.ensure_future(asyncio.sleep(0.05))
-
-        async def job() -> None:
-            running.enter(Cancellation())
-            await busy
-
-        task = asyncio.create_task(job())
-        await asyncio.sleep(0)
-        seen.append(modifier(2))  # a change would keep new jobs waiting for this one
-        await task
-        await asyncio.sleep(0)
-        seen.append(modifier(2))
-        return seen
-
-    assert asyncio.run(numbers()) == [8, 4, 2, 2, 2, 8]
-
-
-def test_it_begins_with_less_when_memory_is_short_already() -> None:
-    async def number() -> int:
-        return Concurrency(8, RunningJobs(), Memory(0.01))(1)
-
-    assert asyncio.run(number()) == 1
-
-
-def test_the_memory_of_this_machine_is_a_share() -> None:
-    assert 0 < host_memory_free() <= 1
 
 
 def test_the_end_of_a_task_cancels_its_job() -> None:
@@ -93,134 +43,6 @@ def test_the_end_of_a_task_cancels_its_job() -> None:
 
     assert asyncio.run(cancelled())
     assert cancellation.cancelled
-
-
-@pytest.mark.slow("starts a process")
-def test_folders_of_killed_workers_are_swept_and_no_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    kept = [f"spark-tts-{os.getppid()}-a", "spark-tts-notes", "other"]
-    swept = [f"spark-tts-{gone.pid}-a", f"{scratch_prefix()}old"]
-    for name in kept + swept:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "speech.wav").touch()
-    sweep_scratch()
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
-
-
-# --- the bounds of memory
-
-
-def concurrency(free: float, current: int, most: int = 8) -> int:
-    """What the modifier says at its second call, where nothing runs."""
-
-    async def run() -> int:
-        memory = Memory(0.2)
-        modifier = Concurrency(most, RunningJobs(), memory)
-        modifier(most)
-        memory.free = free
-        return modifier(current)
-
-    return asyncio.run(run())
-
-
-@pytest.mark.parametrize(
-    ("free", "current", "expected"),
-    [
-        (0.0999, 8, 4),
-        (0.1, 8, 8),  # a tenth is not yet short
-        (0.0999, 5, 2),
-        (0.0999, 3, 1),
-        (0.0999, 1, 1),  # never none
-        (0.25, 2, 2),  # a quarter is not yet plenty
-        (0.2501, 2, 8),
-        (0.9, 8, 8),
-        (0.2, 9, 8),  # never more than the operator says
-    ],
-)
-def test_halved_below_a_tenth_and_raised_above_a_quarter(
-    free: float, current: int, expected: int
-) -> None:
-    assert concurrency(free, current) == expected
-
-
-def test_after_a_short_start_the_number_is_raised_when_there_is_plenty() -> None:
-    async def numbers() -> list[int]:
-        memory = Memory(0.05)
-        modifier = Concurrency(8, RunningJobs(), memory)
-        seen = [modifier(1)]
-        memory.free = 0.2  # enough to begin with, but it has begun
-        seen.append(modifier(1))
-        memory.free = 0.3
-        return [*seen, modifier(1)]
-
-    assert asyncio.run(numbers()) == [1, 1, 8]
-
-
-def test_a_change_is_told_and_no_change_is_not(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "worker")
-    concurrency(0.05, 8)
-    told = [record.fields for record in caplog.records if record.message == "concurrency"]
-    assert told == [{"jobs": 4, "memory_free": 0.05}]
-
-
-def test_the_machines_memory_is_asked_where_nothing_else_is_given(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(concurrency_module, "host_memory_free", lambda: 0.01)
-
-    async def number() -> int:
-        return Concurrency(8, RunningJobs())(6)
-
-    assert asyncio.run(number()) == 3
-
-
-@pytest.fixture
-def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "memory").mkdir()
-    monkeypatch.setattr(concurrency_module, "_CGROUP", tmp_path)
-    return tmp_path
-
-
-def test_without_a_container_the_machines_memory_counts(cgroup: Path) -> None:
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-    assert host_memory_free() == pytest.approx(sizes["MemAvailable"] / sizes["MemTotal"], abs=0.05)
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_containers_limit_counts_without_the_files_that_it_caches(
-    cgroup: Path, version: int
-) -> None:
-    def write(most: object, used: object, cached: object) -> None:
-        if version == 2:
-            (cgroup / "memory.max").write_text(f"{most}\n")
-            (cgroup / "memory.current").write_text(f"{used}\n")
-            stat = f"anon 5\ninactive_file {cached}\ntotal_inactive_file 7\n"
-            (cgroup / "memory.stat").write_text(stat)
-        else:
-            (cgroup / "memory" / "memory.limit_in_bytes").write_text(f"{most}\n")
-            (cgroup / "memory" / "memory.usage_in_bytes").write_text(f"{used}\n")
-            stat = f"cache 5\ninactive_file 7\ntotal_inactive_file {cached}\n"
-            (cgroup / "memory" / "memory.stat").write_text(stat)
-
-    write(10_000, 9_990, 20)
-    assert host_memory_free() == pytest.approx(0.003)
-    write(10_000, 10_500, 20)  # over it, as it may be for a moment
-    assert host_memory_free() == 0
-    machine = max(host_memory_free(), 0)
-    write("max", 9_990, 20)
-    assert host_memory_free() > machine
-    write(10_000, 9_990, "?")  # not to be read: the machine's counts
-    assert host_memory_free() > 0.003
-    write(0, 0, 0)  # of nothing there is no share
-    assert host_memory_free() > 0.003
-
-
-# --- the end
 
 
 class LastResort:
@@ -308,7 +130,7 @@ def test_at_a_signal_no_job_is_taken_and_those_that_run_are_waited_for(
     assert sdk.running.reason == name
     assert not sdk.running.broken
     (last,) = last_resort
-    assert (last.seconds, last.then, last.started) == (40, shutdown._leave_at_once, True)
+    assert (last.seconds, last.then, last.started) == (40, shutdown._end_by_force, True)
 
 
 def test_a_job_that_was_taken_before_the_signal_and_begins_after_it_is_waited_for(
@@ -427,7 +249,7 @@ def test_what_does_not_listen_is_ended_by_force_with_its_children(
         "worker.serve.shutdown.multiprocessing.active_children", lambda: [Child()] * 2
     )
     monkeypatch.setattr("worker.serve.shutdown.os._exit", order.append)
-    shutdown._leave_at_once()
+    shutdown._end_by_force()
     assert order == ["child", "child", 1]
 
 
@@ -454,6 +276,7 @@ asyncio.run(loop())
 """
 
 
+@pytest.mark.slow("starts a process")
 def test_a_worker_that_hangs_is_ended_by_force_after_its_drain() -> None:
     """The process itself, whose loop no longer runs, and what it has begun."""
     begun = time.monotonic()
@@ -466,17 +289,6 @@ def test_a_worker_that_hangs_is_ended_by_force_after_its_drain() -> None:
     assert 0.5 <= time.monotonic() - begun < 20
     names = [json.loads(line)["event"] for line in done.stderr.splitlines()]
     assert names == ["draining", "ended by force"]
-
-
-def test_a_folder_whose_name_has_no_process_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for name in ("spark-tts-my-notes", f"other-{os.getpid()}-a"):
-        (tmp_path / name).mkdir()
-    sweep_scratch()
-    assert len(list(tmp_path.iterdir())) == 2
-    assert scratch_prefix() == f"spark-tts-{os.getpid()}-"
 
 
 def test_what_runs_in_no_task_is_not_counted() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from volume.layout import locked_wheel, wheel_abi
+from volume.layout import pinned_wheel, wheel_abi
 from worker.errors import SetupError
 from worker.speech.device_checks import check_flash_attention, check_hardware
 
@@ -19,7 +19,7 @@ WHEEL = "flash_attn-2.8.0.post2+cu12torch2.6cxx11abi{}-cp311-cp311-linux_x86_64.
 
 
 def test_the_locked_wheel_fits_the_locked_torch() -> None:
-    locked = locked_wheel("flash-attn")
+    locked = pinned_wheel("flash-attn")
     assert locked is not None
     assert wheel_abi(locked) is True  # torch 2.6.0+cu126's, by its release notes
 
@@ -31,7 +31,7 @@ def test_without_a_gpu_the_worker_runs_without_it(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_wheel_that_nobody_locked() -> None:
-    assert locked_wheel("no-such-wheel") is None
+    assert pinned_wheel("no-such-wheel") is None
     check_flash_attention(None)
 
 

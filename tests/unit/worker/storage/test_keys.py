@@ -67,7 +67,7 @@ class TestKeys:
         assert KEYS.output_key("n", job_id, "wav") == f"output/n_{job_id}.wav"
 
     def test_a_wrong_name_is_told_of_under_the_field_that_it_came_in(self):
-        with pytest.raises(RequestError, match=r"save_voice: '\.x' is not a name") as caught:
+        with pytest.raises(RequestError, match=r"save_voice: '\.x' is not a valid name") as caught:
             KEYS.voice_key(".x", field="save_voice")
         assert caught.value.field == "save_voice"
 

@@ -21,8 +21,8 @@ from worker.settings import Settings
 from worker.storage.base import READ_BYTES_MAX
 from worker.storage.open import open_storage
 from worker.storage.s3 import S3Storage
-from worker.storage.s3_answers import Place, in_words, passes
 from worker.storage.s3_client import S3Limits
+from worker.storage.s3_errors import Place, is_transient, storage_error
 
 KEY = "voices/x.json"
 BROKEN = [
@@ -252,7 +252,7 @@ class TestErrors:
             ("405", "check AWS_ENDPOINT_URL"),
             ("429", "overloaded; try again later"),
             ("501", "check AWS_ENDPOINT_URL"),
-            ("502", r"does not reach it \(502\); try again later, and check AWS_ENDPOINT_URL"),
+            ("502", r"cannot reach it \(502\); try again later, and check AWS_ENDPOINT_URL"),
             ("504", r"in time \(504\); try again later, and check AWS_ENDPOINT_URL"),
             ("507", "make room"),
             ("InvalidToken", "AWS_SESSION_TOKEN"),
@@ -453,30 +453,34 @@ class TestWords:
     )
     def test_tls_that_fails_for_good(self, fault: str, words: str) -> None:
         error = boto.SSLError(endpoint_url="https://h", error=fault)
-        assert not passes(error)
-        assert words in str(in_words("x", error, Place()))
+        assert not is_transient(error)
+        assert words in str(storage_error("x", error, Place()))
 
     def test_tls_that_breaks_off_is_tried_again(self) -> None:
         error = boto.SSLError(endpoint_url="https://h", error="UNEXPECTED_EOF_WHILE_READING")
-        assert passes(error)
-        assert "no secure connection" in str(in_words("x", error, Place()))
+        assert is_transient(error)
+        assert "no secure connection" in str(storage_error("x", error, Place()))
 
     def test_where_no_endpoint_is_set_it_is_the_region(self) -> None:
         error = boto.EndpointConnectionError(endpoint_url="https://speech.s3.us-wset-1.x")
-        assert "check AWS_REGION and the network" in str(in_words("x", error, Place("us-wset-1")))
+        assert "check AWS_REGION and the network" in str(
+            storage_error("x", error, Place("us-wset-1"))
+        )
         other = Place("x", endpoint="https://h")
-        assert "check AWS_ENDPOINT_URL (S3_ADDRESSING_STYLE" in str(in_words("x", error, other))
+        assert "check AWS_ENDPOINT_URL (S3_ADDRESSING_STYLE" in str(
+            storage_error("x", error, other)
+        )
 
     def test_only_a_look_may_find_nothing(self) -> None:
         for operation in ("GetObject", "HeadObject", "HeadBucket"):
-            assert isinstance(in_words("x", refusal("404", operation), Place()), NotFoundError)
+            assert isinstance(storage_error("x", refusal("404", operation), Place()), NotFoundError)
         for operation in ("PutObject", "CreateMultipartUpload", "UploadPart"):
-            found = in_words("x", refusal("404", operation), Place())
+            found = storage_error("x", refusal("404", operation), Place())
             assert not isinstance(found, NotFoundError)
             assert "check S3_BUCKET_NAME and AWS_ENDPOINT_URL" in str(found)
 
     def test_what_is_not_of_the_storage_stays_what_it_is(self) -> None:
-        assert in_words("x", ValueError("mine"), Place()) is None
+        assert storage_error("x", ValueError("mine"), Place()) is None
         client = Client(ValueError("mine"))
         with pytest.raises(ValueError, match="mine"):
             bucket(client).write_bytes(KEY, b"", "text/plain")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from volume.layout import Layout, locked_revision
+from volume.layout import Layout, pinned_revision
 from worker.timing.model_folders import find_folders
 
 
@@ -18,7 +18,7 @@ def layout(tmp_path: Path) -> Layout:
 
 def install(layout: Layout, language: str) -> Path:
     name = f"aligner-{language}"
-    folder = layout.models / f"{name}@{locked_revision(name) or 'r1'}"
+    folder = layout.models / f"{name}@{pinned_revision(name) or 'r1'}"
     folder.mkdir(parents=True)
     return folder
 

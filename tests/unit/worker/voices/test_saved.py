@@ -38,7 +38,7 @@ from worker.storage.keys import Keys
 from worker.storage.local import LocalStorage
 from worker.storage.s3 import S3Storage
 from worker.storage.s3_client import S3Limits
-from worker.temp_folders import scratch_prefix
+from worker.temp_folders import temp_prefix
 from worker.voices import saved as module
 from worker.voices.saved import Voices
 
@@ -314,7 +314,7 @@ def test_the_samples_are_not_left_behind(
     assert list(scratch.iterdir()) == []
     place = heard.ear.heard[0][0].parent
     assert place.parent == scratch
-    assert place.name.startswith(scratch_prefix())  # so that it is swept after a kill
+    assert place.name.startswith(temp_prefix())  # so that it is swept after a kill
 
 
 def test_a_full_volume_costs_the_entry_and_leaves_no_half_one(

@@ -22,13 +22,12 @@ from typing import Any
 import pytest
 
 from tests.support.small_components import TEXT, SmallParts, small_components
-from volume.layout import locked_wheel
+from volume.layout import pinned_wheel
 from volume.stops import STOPS
-from worker import __main__ as worker_main
 from worker.components import Components
 from worker.errors import SetupError, StorageError
 from worker.logs import log
-from worker.serve import shutdown
+from worker.serve import shutdown, startup
 from worker.settings import Settings, load_settings
 from worker.speech.engine import Occupancy
 
@@ -79,7 +78,7 @@ class World:
         self.swept: list[bool] = []  # the folders of killed workers
 
     def serve(self) -> int:
-        return worker_main._serve(load_settings())
+        return startup.serve(load_settings())
 
 
 @pytest.fixture
@@ -103,10 +102,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         return small.components
 
     monkeypatch.setattr(Components, "load", load)
-    monkeypatch.setattr(worker_main, "_load_engine", lambda *_given: small.engine)
-    monkeypatch.setattr(worker_main.gc, "freeze", lambda: None)  # not for all tests after this
-    monkeypatch.setattr(worker_main, "sweep_scratch", lambda: world.swept.append(True))
-    monkeypatch.setattr(worker_main, "host_memory_free", lambda: 0.5)
+    monkeypatch.setattr(startup, "_load_engine", lambda *_given: small.engine)
+    monkeypatch.setattr(startup.gc, "freeze", lambda: None)  # not for all tests after this
+    monkeypatch.setattr(startup, "remove_abandoned_folders", lambda: world.swept.append(True))
+    monkeypatch.setattr(startup, "host_memory_free", lambda: 0.5)
     monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
     handlers, level, propagate = log.handlers[:], log.level, log.propagate
     interval = sys.getswitchinterval()
@@ -126,9 +125,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 def test_every_secret_is_kept_out_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(aws_secret_access_key="secret", aws_session_token="token")
     monkeypatch.setenv("RUNPOD_AI_API_KEY", "key")
-    assert set(worker_main._secrets(settings)) == {"secret", "token", "key"}
+    assert set(startup.secrets_of(settings)) == {"secret", "token", "key"}
     monkeypatch.delenv("RUNPOD_AI_API_KEY")
-    assert set(worker_main._secrets(Settings())) <= {""}
+    assert set(startup.secrets_of(Settings())) <= {""}
 
 
 def test_the_log_is_set_up_with_the_secrets_and_the_level(
@@ -143,7 +142,7 @@ def test_the_log_is_set_up_with_the_secrets_and_the_level(
         log.info("not shown")
 
     world.sdk.serve = serve
-    assert worker_main.main() == 0
+    assert startup.main() == 0
     written = capsys.readouterr().err
     assert "... and ... and ..." in written
     assert "hidden" not in written
@@ -190,7 +189,7 @@ def test_a_bad_start_is_told_and_nothing_is_loaded(
     said: str,
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert worker_main.main() == 1
+    assert startup.main() == 1
     written = capsys.readouterr().err
     assert '"event": "setup failed"' in written
     assert said in written
@@ -205,7 +204,7 @@ def test_parts_that_cannot_be_loaded_are_told(
         raise SetupError("the weights are damaged")
 
     monkeypatch.setattr(Components, "load", fail)
-    assert worker_main.main() == 1
+    assert startup.main() == 1
     assert "the weights are damaged" in capsys.readouterr().err
     assert not world.sdk.config
 
@@ -217,7 +216,7 @@ def test_an_error_that_nobody_expected_is_told_in_one_line_with_its_traceback(
         raise RecursionError("too deep\nand more")
 
     monkeypatch.setattr(Components, "load", fail)
-    assert worker_main.main() == 1
+    assert startup.main() == 1
     (line,) = capsys.readouterr().err.splitlines()
     told = json.loads(line)
     assert (told["event"], told["level"]) == ("setup failed", "ERROR")
@@ -237,8 +236,8 @@ def test_libraries_that_cannot_be_imported_are_told_and_not_imported_again(
             raise OSError("the volume is gone")
         return import_module(name)
 
-    monkeypatch.setattr(worker_main, "import_module", fail)
-    assert worker_main.main() == 1
+    monkeypatch.setattr(startup, "import_module", fail)
+    assert startup.main() == 1
     assert '"error": "OSError: the volume is gone"' in capsys.readouterr().err
     assert sorted(asked) == ["runpod", "worker.speech.engine"]
 
@@ -255,8 +254,8 @@ def test_hardware_that_cannot_be_used_is_told_before_anything_is_loaded(
     monkeypatch.setattr("worker.speech.device_checks.check_hardware", refuse)
     monkeypatch.setattr("worker.speech.engine.Engine.load", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(SetupError, match="too old"):
-        worker_main._load_engine(tmp_path, "auto", done("torch"), done(None))
-    assert asked == [locked_wheel("flash-attn")]
+        startup._load_engine(tmp_path, "auto", done("torch"), done(None))
+    assert asked == [pinned_wheel("flash-attn")]
 
 
 def test_a_start_that_fails_is_told_while_other_threads_are_not_through(
@@ -267,9 +266,9 @@ def test_a_start_that_fails_is_told_while_other_threads_are_not_through(
     def fail(*_: object) -> None:
         raise SetupError("the weights are damaged")
 
-    monkeypatch.setattr(worker_main, "_load_engine", lambda *_given: told.wait(60))
+    monkeypatch.setattr(startup, "_load_engine", lambda *_given: told.wait(60))
     monkeypatch.setattr(Components, "load", fail)
-    assert worker_main.main() == 1
+    assert startup.main() == 1
     assert not told.is_set()
     told.set()
     assert "the weights are damaged" in capsys.readouterr().err
@@ -282,7 +281,7 @@ def test_threads_give_way_soon(world: World) -> None:
     """A thread that computes in Python holds up each call of torch for this long."""
     seen: list[float] = []
     world.sdk.serve = lambda _config: seen.append(sys.getswitchinterval())
-    assert worker_main.main() == 0
+    assert startup.main() == 0
     assert seen == [pytest.approx(0.0003)]
 
 
@@ -392,11 +391,11 @@ def test_without_a_platform_the_storage_alone_is_asked_and_a_bad_one_ends_the_st
     monkeypatch.setattr(world.small.storage, "check", refuse)
     served: list[bool] = []
     world.sdk.serve = lambda _config: served.append(True)
-    assert worker_main.main() == 1
+    assert startup.main() == 1
     assert served == world.sdk.checks == []
 
 
-@pytest.mark.parametrize(("bucket", "told"), [("", ["no bucket"]), ("speech", [])])
+@pytest.mark.parametrize(("bucket", "told"), [("", ["no bucket is set"]), ("speech", [])])
 def test_a_worker_of_the_platform_without_a_bucket_says_so(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
     bucket: str, told: list[str],
@@ -418,11 +417,11 @@ def test_a_tmpdir_that_is_no_use_is_refused_and_not_passed_over(
         folder = Path("/proc")
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("TMPDIR", str(folder))
-    assert worker_main.main() == 1
+    assert startup.main() == 1
     assert world.loaded == []
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("TMPDIR", f"{tmp_path}/.")
-    assert worker_main.main() == 0
+    assert startup.main() == 0
 
 
 def test_all_is_checked_before_the_first_job(
@@ -454,7 +453,7 @@ def test_the_shorter_of_both_memories_counts(
     gpu: float | None,
     expected: int,
 ) -> None:
-    monkeypatch.setattr(worker_main, "host_memory_free", lambda: host)
+    monkeypatch.setattr(startup, "host_memory_free", lambda: host)
     monkeypatch.setattr(shutdown.RunningJobs, "listen_for_the_end", lambda _self: None)
     world.small.engine.free = gpu
     world.serve()
@@ -490,7 +489,7 @@ def test_an_sdk_that_comes_back_is_a_good_end(
     caplog.set_level(logging.INFO, "worker")
     assert world.serve() == 0
     fit, begins, ends = caplog.records
-    assert (fit.message, fit.fields["check"]) == ("fit", "storage")
+    assert (fit.message, fit.fields["check"]) == ("check passed", "storage")
     assert begins.fields == {"model": "mine@1", "jobs": 8, "slots": 16}
     assert (ends.message, ends.fields) == ("worker ends", {"reason": None})
     assert gc.isenabled()
@@ -564,7 +563,7 @@ def test_the_engine_is_loaded_with_the_weights_that_were_read_ahead(
     monkeypatch.setenv("SPARK_DTYPE", "int8")
     model = tmp_path / "SparkTTS-serverless" / "models" / "mine@1"
     seen: list[Any] = []
-    monkeypatch.setattr(worker_main, "read_ahead", lambda *given: seen.append(given) or "weights")
+    monkeypatch.setattr(startup, "read_ahead", lambda *given: seen.append(given) or "weights")
 
     def load_engine(*given: Any) -> Any:
         folder, dtype, libraries, weights = given
@@ -572,7 +571,7 @@ def test_the_engine_is_loaded_with_the_weights_that_were_read_ahead(
         seen.append((folder, dtype, weights.result()))
         return world.small.engine
 
-    monkeypatch.setattr(worker_main, "_load_engine", load_engine)
+    monkeypatch.setattr(startup, "_load_engine", load_engine)
     world.serve()
     assert seen == [(model / "LLM", "int8"), (model, "int8", "weights")]
 
@@ -584,9 +583,9 @@ def test_the_engine_waits_for_its_libraries_and_takes_the_weights(
         return folder, dtype, int8_weights()
 
     monkeypatch.setattr("worker.speech.engine.Engine.load", load)
-    loaded = worker_main._load_engine(tmp_path, "int8", done("torch"), done("weights"))
+    loaded = startup._load_engine(tmp_path, "int8", done("torch"), done("weights"))
     assert loaded == (tmp_path, "int8", "weights")
     broken: Future[Any] = Future()
     broken.set_exception(OSError("the volume is gone"))
     with pytest.raises(OSError, match="gone"):
-        worker_main._load_engine(tmp_path, "int8", broken, done("weights"))
+        startup._load_engine(tmp_path, "int8", broken, done("weights"))

@@ -10,7 +10,7 @@ from tests.support.faulty_http import sha256
 from tests.support.index_server import index_of, make_wheel
 from tests.support.volume_world import World
 from volume.__main__ import find_uv
-from volume.pinning.environment import write_environment_lock
+from volume.pinning.environment import pin_environment
 
 SOURCE = """
 python = "3.11"
@@ -43,14 +43,12 @@ def test_a_lock_is_resolved_read_from_the_wheels_and_installed(
         monkeypatch.setenv("UV_NO_CONFIG", "1")
         source = tmp_path / "environment.toml"
         source.write_text(SOURCE.format(url=index.url, sha256=sha256(fast.data)))
-        locks = tmp_path / "made"
-        locks.mkdir()
-        (locks / "models.json").write_text('{"models": {}}')
-        write_environment_lock(find_uv(), source, locks / "environment.json")
+        pins = tmp_path / "made"
+        pins.mkdir()
+        (pins / "models.json").write_text('{"models": {}}')
+        pin_environment(find_uv(), source, pins / "environment.json")
 
-        lock = {
-            w["name"]: w for w in json.loads((locks / "environment.json").read_text())["wheels"]
-        }
+        lock = {w["name"]: w for w in json.loads((pins / "environment.json").read_text())["wheels"]}
         assert lock.keys() == {"top", "middle", "bottom", "fast"}
         assert lock["top"]["requires"] == ["middle[extra]>=1", "unwanted"]
         assert lock["bottom"]["path"] == f"files/{wheels[2].path}"
@@ -59,7 +57,7 @@ def test_a_lock_is_resolved_read_from_the_wheels_and_installed(
         assert lock["fast"]["sha256"] == sha256(fast.data)
         assert index.url not in json.dumps([w for w in lock.values() if "url" not in w])
 
-        here = replace(small_world, index=index, locks=locks)
+        here = replace(small_world, index=index, pins=pins)
         here.installed("--environment")
         assert here.volume("verify") == (0, "clean: environment\n")
 
@@ -74,4 +72,4 @@ def test_a_stated_wheel_that_nothing_asks_for_is_refused(
         text = SOURCE.format(url=index.url, sha256="0" * 64).replace(', "fast==2.0"', "")
         source.write_text(text)
         with pytest.raises(ValueError, match=r"resolved without: fast-2\.0"):
-            write_environment_lock(find_uv(), source, tmp_path / "environment.json")
+            pin_environment(find_uv(), source, tmp_path / "environment.json")

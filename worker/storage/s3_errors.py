@@ -1,4 +1,4 @@
-"""What a bucket's refusals mean: each in words that say what to change, and hold no secret."""
+"""Errors of a bucket: each refusal in words that say what to change, and hold no secret."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from http.client import HTTPException
 from types import MappingProxyType
 from typing import Any
 from urllib.error import URLError
-from urllib.parse import urlsplit
 
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from worker.errors import NotFoundError, StorageError
+from worker.redaction import origin
 
 _RIGHTS = "s3:GetObject, s3:PutObject and s3:ListBucket on the bucket of S3_BUCKET_NAME"
 _LATER = "try again later"
+_UNKNOWN_KEY = "the service does not know AWS_ACCESS_KEY_ID; check it and AWS_ENDPOINT_URL"
 _REGION = "the bucket is in another region; check AWS_REGION and AWS_ENDPOINT_URL"
 _NO_SUCH_SERVICE = "AWS_ENDPOINT_URL is not the address of an S3 service, or of one that lacks this"
 
@@ -28,19 +29,18 @@ _ADVICE: Mapping[str, str] = MappingProxyType(
     {
         "NoSuchBucket": "the bucket does not exist; check S3_BUCKET_NAME, AWS_REGION and "
         "AWS_ENDPOINT_URL",
-        "InvalidBucketName": "the service takes no bucket of that name; check S3_BUCKET_NAME, and "
+        "InvalidBucketName": "the service refuses the bucket's name; check S3_BUCKET_NAME, and "
         "S3_ADDRESSING_STYLE",
         "AccessDenied": f"access is denied; the key needs {_RIGHTS}",
         "AllAccessDisabled": "the bucket is closed; check S3_BUCKET_NAME and the account",
         "AccountProblem": "the account has a problem; see the provider's console",
         "401": f"access is denied; check the credentials, which need {_RIGHTS}",
         "403": f"access is denied; check the credentials, which need {_RIGHTS}",
-        "InvalidAccessKeyId": "AWS_ACCESS_KEY_ID is not known there; check it and AWS_ENDPOINT_URL",
+        "InvalidAccessKeyId": _UNKNOWN_KEY,
         "SignatureDoesNotMatch": "the signature is wrong; check AWS_SECRET_ACCESS_KEY, AWS_REGION",
         "InvalidToken": "AWS_SESSION_TOKEN is wrong; renew it, or unset it where the key is a "
         "lasting one",
-        "InvalidClientTokenId": "AWS_ACCESS_KEY_ID is not known there; check it and "
-        "AWS_ENDPOINT_URL",
+        "InvalidClientTokenId": _UNKNOWN_KEY,
         "AuthorizationHeaderMalformed": _REGION,
         "AuthorizationQueryParametersError": _REGION,
         "IllegalLocationConstraintException": _REGION,
@@ -70,9 +70,9 @@ _ADVICE: Mapping[str, str] = MappingProxyType(
         "429": f"the storage is overloaded; {_LATER}",
         "ServiceUnavailable": f"the storage is unavailable; {_LATER}",
         "503": f"the storage is unavailable; {_LATER}",
-        "502": "what stands before the storage does not reach it (502); "
+        "502": "a proxy before the storage cannot reach it (502); "
         f"{_LATER}, and check AWS_ENDPOINT_URL",
-        "504": "what stands before the storage had no answer from it in time (504); "
+        "504": "a proxy before the storage had no answer from it in time (504); "
         f"{_LATER}, and check AWS_ENDPOINT_URL",
         "InternalError": f"the storage failed; {_LATER}",
         "500": f"the storage failed; {_LATER}",
@@ -116,19 +116,19 @@ class DeniedError(StorageError):
 
 @dataclass(frozen=True)
 class Place:
-    """Where the bucket was looked for; what a message may say of it."""
+    """The place where the bucket was looked for, as far as a message may tell it."""
 
     region: str = "us-east-1"
     region_is_set: bool = True
     endpoint: str | None = None
 
 
-def busy(status: int) -> bool:
-    """Whether this status passes by itself."""
+def is_busy(status: int) -> bool:
+    """Whether the service is busy, by its status: asking again may help."""
     return status in _BUSY
 
 
-def passes(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether asking again may help: the network failed, a body broke off, the service is busy."""
     if isinstance(error, boto.ClientError):
         code, status = _code(error.response)
@@ -136,7 +136,7 @@ def passes(error: Exception) -> bool:
     return isinstance(error, _NETWORK) and not any(sign in str(error) for sign in _TLS_REFUSALS)
 
 
-def in_words(what: str, error: Exception, place: Place) -> StorageError | None:
+def storage_error(what: str, error: Exception, place: Place) -> StorageError | None:
     """The error for the user; None for what neither the storage nor the disk has raised.
 
     `what` says what could not be done. NotFoundError, where there is nothing of that name, and
@@ -169,7 +169,7 @@ def refusal(
     if elsewhere and region != place.region and re.fullmatch(r"[a-z0-9-]{2,40}", region):
         now = f"not in {place.region}" if place.region_is_set else "and AWS_REGION is not set"
         return StorageError(f"{what}: the bucket is in {region}, {now}; set AWS_REGION={region}")
-    leads = _address(headers.get("location", ""))
+    leads = origin(headers.get("location", ""))
     if 300 <= status < 400 and leads and place.endpoint:
         return StorageError(
             f"{what}: AWS_ENDPOINT_URL is redirected to {leads}; set it to that, or check it and "
@@ -207,20 +207,8 @@ def _code(response: Mapping[str, Any]) -> tuple[str, int]:
     return code, status or (int(code) if code.isdigit() else 0)
 
 
-def _address(location: str) -> str:
-    """Scheme and host of a Location header: no path and no query, which may hold anything."""
-    try:
-        parts = urlsplit(location)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return ""
-    if parts.scheme not in {"http", "https"} or not host or not re.fullmatch(r"[\w.:-]+", host):
-        return ""
-    return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
-
-
 def _failure(error: Exception, place: Place) -> str | None:  # noqa: PLR0911 - a table
-    """What is wrong where no answer came."""
+    """The fault where no answer came; None for an error of anything else."""
     if isinstance(error, _NO_CREDENTIALS):
         return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     cause = getattr(error, "reason", error)
@@ -244,7 +232,7 @@ def _failure(error: Exception, place: Place) -> str | None:  # noqa: PLR0911 - a
 
 
 def _certificate_fault(text: str) -> str:
-    """What to do where TLS fails, by OpenSSL's and urllib3's words."""
+    """The fault where TLS fails, and what to do, by OpenSSL's and urllib3's words."""
     if any(sign in text for sign in _NO_TLS):
         return "the storage does not speak TLS; check AWS_ENDPOINT_URL: http:// or another port"
     if not any(sign in text for sign in _TLS_REFUSALS):

@@ -15,9 +15,9 @@ import pytest
 
 from tests.support.faulty_http import sha256
 from tests.support.hub_server import LARGE, REVISION, hub_of
-from volume.errors import DownloadError, LockError
-from volume.pinning.model import TokenStaysHome, raise_model
-from volume.pins import load_model_lock
+from volume.errors import DownloadError, PinError
+from volume.pinning.model import TokenStaysHome, pin_model
+from volume.pins import pinned_model
 
 REPOSITORY = "someone/model"
 FILES = {"config.json": b"{}", "LLM/weights.bin": bytes(range(256)) * (LARGE // 100), "more": b"-"}
@@ -36,8 +36,8 @@ def lock(tmp_path: Path) -> Path:
 def test_every_file_is_locked_by_its_content(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with hub_of({REPOSITORY: FILES}).running() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        raise_model("m", REVISION, lock)
-    raised = load_model_lock("m", lock.parent)
+        pin_model("m", REVISION, lock)
+    raised = pinned_model("m", lock.parent)
     assert raised.revision == REVISION
     assert [(f.path, f.size, f.sha256) for f in raised.files] == [
         (path, len(FILES[path]), sha256(FILES[path])) for path in list(FILES)[:2]
@@ -50,8 +50,8 @@ def test_a_file_that_is_gone_is_named(lock: Path, monkeypatch: pytest.MonkeyPatc
     before = lock.read_text()
     with hub_of({REPOSITORY: {"config.json": b"{}"}}).running() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        with pytest.raises(LockError, match=r"LLM/weights\.bin"):
-            raise_model("m", REVISION, lock)
+        with pytest.raises(PinError, match=r"LLM/weights\.bin"):
+            pin_model("m", REVISION, lock)
     assert lock.read_text() == before
 
 
@@ -59,13 +59,13 @@ def test_a_revision_that_the_hub_lacks(lock: Path, monkeypatch: pytest.MonkeyPat
     with hub_of({REPOSITORY: FILES}).running() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         with pytest.raises(DownloadError, match="404"):
-            raise_model("m", "nothing", lock)
+            pin_model("m", "nothing", lock)
 
 
 @pytest.mark.parametrize("name", ["demo", "nobody"])
 def test_only_a_model_of_a_hub_is_raised(lock: Path, name: str) -> None:
-    with pytest.raises(LockError, match=name):
-        raise_model(name, "main", lock)
+    with pytest.raises(PinError, match=name):
+        pin_model(name, "main", lock)
 
 
 def test_what_the_hub_tells_of_a_branch_is_locked_at_its_commit(
@@ -78,10 +78,10 @@ def test_what_the_hub_tells_of_a_branch_is_locked_at_its_commit(
     server.find = lambda path: find(path.replace(f"{named}refs%2Fpr%2F1", f"{named}{REVISION}"))
     with server.running() as hub:
         monkeypatch.setenv("HF_ENDPOINT", f"{hub.url}/")
-        raise_model("m", "refs/pr/1", lock)
+        pin_model("m", "refs/pr/1", lock)
         assert hub.started[f"/{REPOSITORY}/resolve/{REVISION}/config.json"] == 1
         assert not any("weights" in path for path in hub.started)
-    assert load_model_lock("m", lock.parent).revision == REVISION
+    assert pinned_model("m", lock.parent).revision == REVISION
 
 
 @pytest.mark.parametrize(("token", "sent"), [("secret", "Bearer secret"), (None, None), ("", None)])
@@ -100,8 +100,8 @@ def test_the_token_is_sent_where_there_is_one(
         monkeypatch.delenv("HF_TOKEN", raising=False)
     else:
         monkeypatch.setenv("HF_TOKEN", token)
-    with pytest.raises(LockError, match=r"has no config\.json, LLM/weights\.bin"):
-        raise_model("m", "a/b", lock)
+    with pytest.raises(PinError, match=r"has no config\.json, LLM/weights\.bin"):
+        pin_model("m", "a/b", lock)
     ((url, header, timeout),) = heard
     assert url.endswith(f"/api/models/{REPOSITORY}/revision/a%2Fb?blobs=true")
     assert url.startswith("https://")
@@ -170,7 +170,7 @@ def test_a_hub_that_sends_elsewhere_sends_no_token_there(
         thread.start()
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         with pytest.raises(DownloadError, match="404"):
-            raise_model("m", "main", lock)
+            pin_model("m", "main", lock)
         server.shutdown()
         thread.join()
     assert Redirecting.heard == [("127.0.0.1", "Bearer secret"), ("localhost", None)]
@@ -184,5 +184,5 @@ def test_an_answer_that_breaks_off_is_told(lock: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(urllib.request.OpenerDirector, "open", lambda *_, timeout: Broken())
     before = lock.read_text()
     with pytest.raises(DownloadError, match="the hub did not answer"):
-        raise_model("m", REVISION, lock)
+        pin_model("m", REVISION, lock)
     assert lock.read_text() == before
