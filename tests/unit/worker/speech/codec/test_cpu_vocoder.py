@@ -47,6 +47,7 @@ def opened(made: Any) -> CpuVocoder:
     return found
 
 
+@pytest.mark.slow("compiles C")
 @pytest.mark.parametrize(("channels", "inputs"), [(192, 64), (128, 40), (80, 17)])
 def test_samples_are_upstreams(channels: int, inputs: int) -> None:
     """Widths that are and are not multiples of 16; a start, an end, and lengths past a tile."""
@@ -64,6 +65,7 @@ def test_samples_are_upstreams(channels: int, inputs: int) -> None:
         assert ratio > SNR
 
 
+@pytest.mark.slow("compiles C")
 def test_the_same_rows_give_the_same_bits_in_any_chunk() -> None:
     channels, inputs = (64, 32) if AT_HOME else (16, 16)
     ours = opened(generator(channels, inputs))
@@ -73,6 +75,7 @@ def test_the_same_rows_give_the_same_bits_in_any_chunk() -> None:
     assert torch.equal(whole[..., 320 * 40 : 320 * 60], inner[..., 320 * 20 : 320 * 40])
 
 
+@pytest.mark.slow("compiles C")
 def test_another_structure_is_refused() -> None:
     made = generator(64, 32)
     made.model[-1] = nn.Identity()
@@ -80,6 +83,7 @@ def test_another_structure_is_refused() -> None:
         opened(made)
 
 
+@pytest.mark.slow("compiles C")
 def test_the_farthest_reach_that_there_are_zeros_for() -> None:
     made = generator(32, 16)
     torch.manual_seed(1)
@@ -91,6 +95,7 @@ def test_the_farthest_reach_that_there_are_zeros_for() -> None:
     assert 10 * torch.log10(expected.pow(2).mean() / noise) > SNR
 
 
+@pytest.mark.slow("compiles C")
 @pytest.mark.parametrize(
     "layer",
     [
@@ -109,6 +114,7 @@ def test_a_convolution_that_reaches_too_far_or_changes_the_length_is_refused(
         opened(made)
 
 
+@pytest.mark.slow("compiles C")
 def test_a_transposed_convolution_of_another_length_is_refused() -> None:
     made = generator(32, 16)
     made.model[1].block[1].padding = (3,)
@@ -116,6 +122,7 @@ def test_a_transposed_convolution_of_another_length_is_refused() -> None:
         opened(made)
 
 
+@pytest.mark.slow("compiles C")
 def test_a_chunk_without_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = opened(generator(32, 16))
     monkeypatch.setattr(ours._kernel.library, "wave_speak", lambda *_: -1)

@@ -213,6 +213,7 @@ def test_without_a_compiler_torchs_kernels_serve(
     assert events() == [("no compiler for a kernel", {"kernel": "lm"})]
 
 
+@pytest.mark.slow("starts a process")
 def test_a_compiler_that_is_gone_is_told(
     cache: Path, monkeypatch: pytest.MonkeyPatch, events: Events
 ) -> None:
@@ -361,6 +362,7 @@ def opened_toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> 
     return open_toy
 
 
+@pytest.mark.slow("compiles C")
 def test_a_library_that_fits_is_taken(opened_toy: Callable[..., Any], events: Events) -> None:
     toy = opened_toy()
     assert toy.library.toy_sum(ctypes.byref(Pair(1 << 40, 2.5))) == (1 << 40) + 2
@@ -369,6 +371,7 @@ def test_a_library_that_fits_is_taken(opened_toy: Callable[..., Any], events: Ev
     assert events() == []
 
 
+@pytest.mark.slow("compiles C")
 @pytest.mark.parametrize(
     ("old", "new", "error"),
     [
