@@ -333,7 +333,7 @@ class Engine:
         answer = sentence.sequence.answer()
         codes = self._prompter.semantic_codes(answer.tokens)
         if not codes:
-            raise SynthesisError("the model made no speech of a sentence; allow it more max_tokens")
+            raise SynthesisError("the model made no speech of a sentence; raise max_length")
         return Utterance(
             text=sentence.text,
             samples=samples,

@@ -468,7 +468,7 @@ def test_the_codecs_time_is_its_own(prompter: Prompter) -> None:
 def test_speech_without_a_token_of_the_codec_is_an_error(prompter: Prompter, eager: bool) -> None:
     """The one token that the sentence may have opens it."""
     engine = Engine(Parrot(), ToyCodec(), prompter, 1)
-    with pytest.raises(SynthesisError, match="more max_tokens"):
+    with pytest.raises(SynthesisError, match="raise max_length"):
         list(engine.stream(["One."], VOICE, replace(TEN, max_tokens=1), eager=eager))
 
 
