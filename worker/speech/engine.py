@@ -140,7 +140,7 @@ class Engine:
 
     @property
     def sample_rate(self) -> int:
-        """Of all audio that the engine gives, in Hz."""
+        """The sample rate of all audio that the engine gives, in Hz."""
         return self._codec.audio.sample_rate
 
     @property
