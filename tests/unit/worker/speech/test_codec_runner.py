@@ -1,0 +1,48 @@
+"""The codec's work, on a CPU and in a GPU's lanes: where memory was short it is done once more."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+from worker.errors import MemoryShortError
+from worker.speech import device as device_module
+from worker.speech.codec_runner import CodecRunner
+from worker.speech.fair_lock import FairLock
+
+
+class Work:
+    """Fails so many times for want of memory, then gives 7; knows in which thread it ran."""
+
+    def __init__(self, short: int) -> None:
+        self._short = short
+        self.threads: list[str] = []
+
+    def __call__(self) -> int:
+        self.threads.append(threading.current_thread().name)
+        if len(self.threads) <= self._short:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 7
+
+
+@pytest.mark.parametrize(
+    ("device", "decoding", "listening"),
+    [("cpu", "MainThread", "MainThread"), ("cuda", "codec_0", "listening_0")],
+)
+def test_work_that_was_short_of_memory_is_done_once_more_and_no_third_time(
+    monkeypatch: pytest.MonkeyPatch, device: str, decoding: str, listening: str
+) -> None:
+    """The GPU is a name here."""
+    monkeypatch.setattr(device_module, "stream_on", lambda _device: None)
+    runner = CodecRunner(torch.device(device), FairLock())
+    decode, listen = Work(1), Work(1)
+    assert runner.decode(decode) == 7
+    assert runner.listen(listen, "a reference") == 7
+    assert decode.threads == [decoding] * 2
+    assert listen.threads == [listening] * 2
+    with pytest.raises(MemoryShortError, match="for the audio of a sentence, even alone"):
+        runner.decode(Work(2))
+    with pytest.raises(MemoryShortError, match="for a reference, even alone"):
+        runner.listen(Work(2), "a reference")
