@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
+from tests.support.waiting import until
 from worker.errors import MemoryShortError
 from worker.speech import device as device_module
 from worker.speech.codec_runner import CodecRunner
@@ -46,3 +48,22 @@ def test_work_that_was_short_of_memory_is_done_once_more_and_no_third_time(
         runner.decode(Work(2))
     with pytest.raises(MemoryShortError, match="for a reference, even alone"):
         runner.listen(Work(2), "a reference")
+
+
+@pytest.mark.parametrize(("device", "waits"), [("cpu", True), ("cuda", False)])
+def test_on_a_cpu_decoding_waits_for_the_lock_and_listening_does_not(
+    monkeypatch: pytest.MonkeyPatch, device: str, waits: bool
+) -> None:
+    monkeypatch.setattr(device_module, "stream_on", lambda _device: None)
+    lock = FairLock()
+    runner = CodecRunner(torch.device(device), lock)
+    with ThreadPoolExecutor(1) as thread:
+        with lock:
+            decoded = thread.submit(runner.decode, Work(0))
+            assert runner.listen(Work(0), "a reference") == 7
+            if waits:
+                until(lambda: lock._queue)
+            else:
+                assert decoded.result(10) == 7
+            assert decoded.done() is not waits
+        assert decoded.result(10) == 7
