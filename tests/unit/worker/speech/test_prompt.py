@@ -329,6 +329,13 @@ def test_of_many_letters_that_cannot_be_spelled_ten_are_shown(small: Prompter) -
         spell("你123456789", small._tokenizer)
 
 
+def test_what_can_be_spelled_in_part_alone_is_refused(small: Prompter) -> None:
+    """Its plain form is a digit, which the model lacks, and a full stop, which it has."""
+    assert spell("Yes.", small._tokenizer) == "Yes."
+    with pytest.raises(RequestError, match="no token for '\u2488'; "):
+        spell("\u2488 Yes", small._tokenizer)
+
+
 def test_a_character_that_the_tokenizer_only_writes_otherwise_is_no_loss(full: Prompter) -> None:
     """The sign for angstrom is normalised to a letter; so is a letter with its accent apart."""
     for text in ("5 \u212b", "cafe\u0301", "  two  spaces ,  "):

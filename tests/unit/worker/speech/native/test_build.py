@@ -419,6 +419,32 @@ def test_functions_are_declared_in_python_as_in_c(interface: Interface) -> None:
     }
 
 
+def declared_fields(source: str, struct: str) -> list[tuple[str, str]]:
+    """The names of a C struct's fields, in order, each with its type; pointers are one type."""
+    (body,) = re.findall(rf"typedef struct \{{([^}}]*)\}} {struct};", source)
+    fields = []
+    for line in re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL).split(";")[:-1]:
+        kind, names = line.strip().removeprefix("const ").split(maxsplit=1)
+        for name in names.split(","):
+            pointer = "pointer" if "*" in name else kind
+            fields.append((name.strip(" *"), pointer))
+    return fields
+
+
+@pytest.mark.parametrize(
+    ("interface", "struct"),
+    [(one, struct) for one in (LM, WAVE) for struct in one.structs],
+    ids=lambda given: given.name if isinstance(given, Interface) else given.__name__,
+)
+def test_structs_have_the_fields_of_c(interface: Interface, struct: Any) -> None:
+    """Padding hides a field of another type from the sizes that are compared at the load."""
+    names = {ctypes.c_int64: "int64_t", ctypes.c_float: "float"}
+    source = (build.SOURCES / f"{interface.name}.c").read_text()
+    assert declared_fields(source, struct.__name__) == [
+        (name, names.get(kind, "pointer")) for name, kind in struct._fields_
+    ]
+
+
 # The team of threads
 
 
