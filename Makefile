@@ -62,7 +62,7 @@ test: $(STAMP) system  ## every test, against the real parts, on this machine al
 check: lint  ## lint, and the tests that start no process, compile and train nothing: at every edit
 	$(PYTEST) $(IN_TWO) tests/unit tests/parity -m 'not slow and not full_size'
 
-# Each fault against the unit tests that import its module. MUTANTS="volume batcher/NAME" tries some.
+# Each fault against the unit tests that import its module. MUTANTS="volume speech_batch/NAME" tries some.
 mutants: $(STAMP)  ## faults put into the code on purpose: which ones no test sees; a table
 	$(BIN)/python -m scripts.mutants $(MUTANTS)
 

@@ -105,8 +105,7 @@ class Speaker:
                 yield take
                 job.cancellation.check()
         finally:
-            if isinstance(spoken, Generator):
-                spoken.close()  # gives up what is not yet spoken
+            spoken.close()  # gives up what is not yet spoken
 
     def _retakes(self, takes: Sequence[Take], bad: Sequence[int], attempt: int) -> list[Take]:
         """Other takes of the sentences takes[i] for i in `bad`; `attempt` counts from 1."""

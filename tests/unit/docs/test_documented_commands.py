@@ -78,6 +78,7 @@ def test_what_nix_run_is_given_is_understood(command: list[str]) -> None:
     read(command[command.index("--") + 1 :])
 
 
+@pytest.mark.slow("starts a process")
 @pytest.mark.parametrize("model", ["demo", "Spark-TTS-0.5B"])
 @pytest.mark.parametrize(
     "arguments",

@@ -21,7 +21,7 @@ from tests.support.index_server import Wheel, index_of, make_wheel
 from volume.errors import DownloadError
 from volume.pinning import __main__ as cli
 from volume.pinning import demo
-from volume.pinning import environment as locking
+from volume.pinning import environment as pinning
 from volume.pinning.environment import (
     best_wheel,
     file_name,
@@ -385,5 +385,5 @@ def test_the_demos_entry_replaces_its_own_alone(
 
 
 def test_the_lock_is_made_from_the_file_beside_it() -> None:
-    assert locking.SOURCE.name == "environment.toml"
-    assert locking.SOURCE.is_file()
+    assert pinning.SOURCE.name == "environment.toml"
+    assert pinning.SOURCE.is_file()

@@ -166,6 +166,7 @@ def test_what_fails_alone_is_told_by_what_it_said_and_what_is_free(
         assert found.message == "not enough memory for a test"
 
 
+@pytest.mark.slow("starts a process")
 def test_it_can_be_asked_before_torch_is_there() -> None:
     script = "import sys, worker.speech.device_errors; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -65,6 +65,7 @@ def test_the_last_step_holds_on() -> None:
     assert [found.allowed_at(step) for step in (0, 1, 2, 3, 99)] == [{1, 2}, {3, 4}, *[{5, 6}] * 3]
 
 
+@pytest.mark.slow("starts a process")
 def test_it_needs_no_torch() -> None:
     script = (
         "import sys, worker.speech.grammar, worker.speech.voice; sys.exit('torch' in sys.modules)"

@@ -244,7 +244,7 @@ class TestS3:
     @pytest.mark.parametrize(
         ("refusal", "advice"),
         [
-            (Refusal(403, "InvalidAccessKeyId"), "AWS_ACCESS_KEY_ID is not known"),
+            (Refusal(403, "InvalidAccessKeyId"), "the service does not know AWS_ACCESS_KEY_ID"),
             (Refusal(403, "SignatureDoesNotMatch"), "check AWS_SECRET_ACCESS_KEY"),
             (Refusal(403, "AccessDenied"), "s3:PutObject"),
             (Refusal(400, "ExpiredToken"), "expired"),

@@ -166,6 +166,7 @@ def test_nothing_added_is_nothing_that_waits() -> None:
     assert admitted(waiting, 1) == ""
 
 
+@pytest.mark.slow("starts a process")
 def test_it_needs_no_torch() -> None:
     script = "import sys, worker.speech.batch.admission; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

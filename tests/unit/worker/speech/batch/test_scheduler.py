@@ -442,7 +442,7 @@ def test_drawn_tokens_are_what_a_row_alone_draws(lag: int) -> None:
     asked = mixed(scheduler, how)
     grammars = [grammar for grammar in MIXED * 3 for _ in range(2)]
     alone = [
-        answer(ToyDecoder(), [one.row], grammar, how)[0]
+        answer(ToyDecoder(), [one.request], grammar, how)[0]
         for one, grammar in zip(asked, grammars, strict=True)
     ]
     assert told(asked) == [list(a.tokens) for a in alone]
