@@ -374,7 +374,9 @@ def test_a_broken_device_fails_all_rows_in_words_and_the_next_ones_run(
 @pytest.mark.parametrize(
     "error", [ValueError("CUDA, but odd"), RuntimeError("shapes do not fit"), KeyError("x")]
 )
-def test_any_other_failure_is_told_as_it_is(error: Exception) -> None:
+def test_any_other_failure_is_told_as_it_is(
+    error: Exception, events: Events, caplog: pytest.LogCaptureFixture
+) -> None:
     lock = FairLock()
     scheduler = Scheduler(ToyDecoder(before_step=FailsAt(2, error)), 1, lock=lock)
     with lock:
@@ -382,6 +384,8 @@ def test_any_other_failure_is_told_as_it_is(error: Exception) -> None:
         asked += scheduler.submit([row(3)], OPEN, GREEDY, job="b")
     assert failures(asked) == [f"{type(error).__name__}: {error}"] * 3
     assert told(scheduler.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]
+    assert events.with_levels() == [("ERROR", "the language model failed", {})]
+    assert caplog.records[0].exc_info[1] is error  # for its traceback
 
 
 def test_where_prompts_cannot_be_read_those_that_run_and_join_and_wait_all_fail() -> None:
