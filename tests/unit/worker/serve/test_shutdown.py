@@ -263,6 +263,7 @@ shutdown.FORCED_END_SECONDS = 0.3
 
 async def loop():
     multiprocessing.Process(target=pings).start()  # before signals are heard, as the SDK does
+    signal.signal(signal.SIGTERM, lambda *_: None)  # the SDK's, in place of one that may be set
     RunningJobs(drain_seconds=0.2).listen_for_the_end()
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.sleep(0.05)
