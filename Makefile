@@ -25,7 +25,8 @@ install: $(STAMP)  ## the development environment in .venv, every package by has
 
 # Where the machine has no uv, pip brings it, by hash, into a folder of its own.
 $(STAMP): requirements/dev.txt requirements/uv.txt
-	@if [ ! -x "$(UV)" ]; then
+	@echo "installing the environment into $(VENV): some 7 GB, minutes the first time" >&2
+	if [ ! -x "$(UV)" ]; then
 	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
 	    --require-hashes --target .uv -r requirements/uv.txt
 	fi
@@ -48,7 +49,7 @@ lock-dev: install  ## resolve pyproject.toml into requirements/, by hash
 	  -q -o requirements/gpu-check.txt
 
 # The demo model, on a volume of its own below this folder.
-speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TEXT="...")
+speak: $(STAMP)  ## one RunPod job on the embedded model: writes speech to a file (TEXT="...")
 	@$(BIN)/python -m volume install --model demo
 	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(value TEXT))' SEED='$(SEED)' $(BIN)/python scripts/speak.py
 
@@ -73,7 +74,7 @@ coverage: $(STAMP) system  ## every test, and which branches none enters (docs/C
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m scripts.uncovered
 
-image-test: $(STAMP) system  ## the image: built twice from nothing, the same bytes, started (NIX.md)
+image-test: $(STAMP) system  ## build the image twice from nothing, compare the bytes, start it (NIX.md)
 	$(PYTEST) tests/nix -m 'image or not image' -s
 
 # Two of the servers are Debian's. Its Swift is run by its Python: a module, where others are programs.

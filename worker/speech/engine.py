@@ -213,7 +213,7 @@ class Engine:
     ) -> Generator[Utterance, None, None]:
         """Speak the sentences, in order, each as it is ready: `stream` for who wants it whole.
 
-        That costs the codec less than an eager stream: a half to a third for 5 seconds of speech.
+        That costs the codec less than an eager stream: a half to a quarter for 5 s of speech.
         """
         pieces = self.stream(
             sentences,
