@@ -8,9 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[2]
 CONFTEST = """
 import pytest
 from tests.support.in_two import Together
@@ -26,7 +24,6 @@ def test_deadly(): os._exit(9)
 """
 
 
-@pytest.mark.slow("starts a process")
 def test_a_test_that_ends_its_process_is_named_and_ends_the_run(tmp_path: Path) -> None:
     (options,) = re.findall(
         r"^IN_TWO := (.+)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE
