@@ -154,12 +154,13 @@ def test_a_stream_gives_its_first_audio_before_its_last_token(tiny_sides: Sides)
     fed: list[int] = []
     codec_stream = ours.engine._codec.stream
 
-    def stream(voice: tuple[int, ...]) -> SpeechStream:
-        decoder = codec_stream(voice)
+    def stream(voice: tuple[int, ...], *, eager: bool) -> SpeechStream:
+        decoder = codec_stream(voice, eager=eager)
         feed = decoder.feed
 
-        def counted(tokens: Sequence[int]) -> NDArray[np.float32]:
-            samples = [feed(tokens[at : at + 1]) for at in range(len(tokens))]
+        def counted(tokens: Sequence[int], *, last: bool) -> NDArray[np.float32]:
+            ends = range(1, len(tokens) + 1)
+            samples = [feed(tokens[n - 1 : n], last=last and n == len(tokens)) for n in ends]
             fed.extend(len(part) for part in samples)
             return np.concatenate(samples)
 

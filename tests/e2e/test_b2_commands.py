@@ -74,7 +74,7 @@ def test_the_commands_give_a_worker_what_it_needs_and_no_more(tmp_path: Path) ->
 
         with pytest.raises(StorageError, match="denied"):
             storage("another-bucket", key_id, key).check()
-        with pytest.raises(StorageError, match="not known"):
+        with pytest.raises(StorageError, match="does not know"):
             storage(BUCKET, service.key_id, service.key).check()
         given = service.service.key_id_to_key[key_id]
         whole = list(given.capabilities)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from numpy.typing import NDArray
 
 from tests.conftest import DEMO_VOICE
 from tests.support.desk import Desk
@@ -22,6 +24,7 @@ from worker.cancellation import Cancellation
 from worker.errors import DeviceError, StorageError
 from worker.serve.runpod_handler import make_handler
 from worker.speech.batch.sampling import Sampling
+from worker.speech.codec.speech_stream import SpeechStream
 from worker.speech.engine import Engine
 
 TEXT = "One short sentence. And another one!"
@@ -198,8 +201,10 @@ def test_an_unknown_failure_is_answered_and_keeps_its_secrets(desk: Desk) -> Non
 
 
 def test_nothing_but_silence_is_an_error(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    codec = desk.components.engine._codec
-    monkeypatch.setattr(codec, "decode", lambda _v, codes: np.zeros(320 * len(codes), np.float32))
+    def feed(_stream: SpeechStream, codes: Sequence[int], *, last: bool) -> NDArray[np.float32]:
+        return np.zeros(320 * len(codes), np.float32)
+
+    monkeypatch.setattr(SpeechStream, "feed", feed)
     assert desk.fail(CLONE)["code"] == "synthesis_failed"
     assert not desk.storage.exists("output/speech_job-1.wav")
 
@@ -220,8 +225,10 @@ def test_jobs_at_once_do_not_mix(desk: Desk) -> None:
 def test_one_voice_for_all_sentences(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """In controlled mode, the first sentence's global tokens are those of all the others."""
     codec = desk.components.engine._codec
-    decode, voices = codec.decode, []
-    monkeypatch.setattr(codec, "decode", lambda v, codes: voices.append(v) or decode(v, codes))
+    stream, voices = codec.stream, []
+    monkeypatch.setattr(
+        codec, "stream", lambda v, eager: voices.append(v) or stream(v, eager=eager)
+    )
     desk.succeed({"text": TEXT + " A third. And a fourth one.", "max_length": 64, "seed": 2})
     assert len(voices) >= 3
     assert len(set(voices)) == 1

@@ -84,7 +84,7 @@ def test_what_would_take_more_than_a_job_may_have_is_refused_and_the_worker_goes
     assert refused.status == "FAILED"
     told = json.loads(str(refused.error))
     assert (told["code"], told["field"]) == ("invalid_request", "text")
-    assert "sentences: 10000" in told["message"]
+    assert "10000 sentences" in told["message"]
     assert "7200" in told["message"]
     assert queue.wait(queue.put({"text": "Hello there."}), 60).status == "COMPLETED"
 

@@ -17,6 +17,7 @@ import torch
 
 from worker import __main__ as worker
 from worker.speech.codec.codec import Codec
+from worker.speech.codec.speech_stream import SpeechStream
 from worker.speech.lm.int8_model import Int8LanguageModel
 from worker.speech.lm.torch_model import LanguageModel
 
@@ -33,8 +34,8 @@ SHORT = torch.OutOfMemoryError(
 
 FAILURES: dict[str, tuple[Exception, list[tuple[Any, str]]]] = {
     "model": (BROKEN, [(Int8LanguageModel, "step"), (LanguageModel, "step")]),
-    "codec": (BROKEN, [(Codec, "decode")]),
-    "codec_memory": (SHORT, [(Codec, "decode")]),
+    "codec": (BROKEN, [(SpeechStream, "feed")]),
+    "codec_memory": (SHORT, [(SpeechStream, "feed")]),
     "listening_memory": (SHORT, [(Codec, "tokenize")]),
 }
 
@@ -47,10 +48,10 @@ def fail_while(folder: Path) -> None:
 
 
 def _failing(whole: Callable[..., Any], there: Path, error: Exception) -> Callable[..., Any]:
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: Any, **named: Any) -> Any:
         if there.exists():
             raise type(error)(*error.args)
-        return whole(*arguments)
+        return whole(*arguments, **named)
 
     return call
 

@@ -197,14 +197,13 @@ def test_a_job_whose_storage_stalls_delays_no_other(
     queue: Queue, one: WorkerProcess, door: Door
 ) -> None:
     """The bucket keeps one job waiting; meanwhile others are answered, and the worker pings."""
-    stalled = threading.Event()
+    stalled, released = threading.Event(), threading.Event()
 
-    def stall() -> float | None:
+    def stall() -> None:
         method, path, _ = door.seen[-1]
-        if method == "PUT" and "_stalled" in path and not stalled.is_set():
+        if method == "PUT" and "_stalled" in path:
             stalled.set()
-            return 8.0
-        return None
+            released.wait(50)  # the worker gives a call a minute
 
     door.chance = stall
     try:
@@ -214,9 +213,11 @@ def test_a_job_whose_storage_stalls_delays_no_other(
         others = [queue.wait(queue.put({**SHORT, "seed": n})) for n in range(3)]
         assert not queue.jobs[slow].ended
         queue.wait_until(lambda: queue.workers["one"].pings > pings, 5, "a ping")
+        released.set()
         assert queue.wait(slow).status == "COMPLETED"
         assert all(job.ended_at < queue.jobs[slow].ended_at for job in others)
     finally:
+        released.set()
         door.chance = lambda: None
 
 
