@@ -25,7 +25,8 @@ install: $(STAMP)  ## the development environment in .venv, every package by has
 
 # Where the machine has no uv, pip brings it, by hash, into a folder of its own.
 $(STAMP): requirements/dev.txt requirements/uv.txt
-	@if [ ! -x "$(UV)" ]; then
+	@echo "installing the environment into $(VENV): some 7 GB, minutes the first time" >&2
+	if [ ! -x "$(UV)" ]; then
 	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
 	    --require-hashes --target .uv -r requirements/uv.txt
 	fi
@@ -48,14 +49,15 @@ lock-dev: install  ## resolve pyproject.toml into requirements/, by hash
 	  -q -o requirements/gpu-check.txt
 
 # The demo model, on a volume of its own below this folder.
-speak: $(STAMP)  ## one RunPod job on the embedded model: speech on the disk (TEXT="...")
+speak: $(STAMP)  ## one RunPod job on the embedded model: writes speech to a file (TEXT="...")
 	@$(BIN)/python -m volume install --model demo
 	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(value TEXT))' SEED='$(SEED)' $(BIN)/python scripts/speak.py
 
 # In two processes, for many tests wait for others. The tests of a file stay in one of them; what
-# both need they make once (tests/conftest.py). ONLY=tests/e2e tries some.
+# both need they make once (tests/conftest.py). A test that ends its process ends the run: xdist would
+# give it to the next process, and might wait for ever. ONLY=tests/e2e tries some.
 PYTEST := $(BIN)/python -m pytest
-IN_TWO := -n 2 --no-loadscope-reorder
+IN_TWO := -n 2 --no-loadscope-reorder --max-worker-restart 0
 test: $(STAMP) system  ## every test, against the real parts, on this machine alone
 	$(PYTEST) $(IN_TWO) $(ONLY)
 
@@ -73,7 +75,7 @@ coverage: $(STAMP) system  ## every test, and which branches none enters (docs/C
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m scripts.uncovered
 
-image-test: $(STAMP) system  ## the image: built twice from nothing, the same bytes, started (NIX.md)
+image-test: $(STAMP) system  ## build the image twice from nothing, compare the bytes, start it (NIX.md)
 	$(PYTEST) tests/nix -m 'image or not image' -s
 
 # Two of the servers are Debian's. Its Swift is run by its Python: a module, where others are programs.

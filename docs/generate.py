@@ -137,7 +137,7 @@ model written out (`<|...|>`).
 
 ## Three ways to choose a voice
 
-A job uses one of them; fields of two contradict each other.
+A job uses the fields of one way only; fields of two ways are refused.
 
 1. A cloned voice: `prompt_speech_url` is a recording of 1 to 60 seconds. With `prompt_text`, its
    transcript, the clone sounds closer to the speaker.
@@ -180,8 +180,8 @@ $answer
 
 With `stream`, each sentence is stored by itself, as output/NAME_JOBID.NNNN.FORMAT, and announced
 as soon as it is ready. On an ordinary endpoint, RunPod's `/status` shows a Progress while the job
-runs. It is the last update alone, with the sentences that are new in it, so a client that asks less
-often than sentences become ready sees some of them in the answer only. Where the worker's `STREAM`
+runs: the latest update alone, with the sentences that were new in it. A client that asks seldom
+misses some updates; the answer has every sentence. Where the worker's `STREAM`
 is set (the field alone does not do it), `/stream` gives a SpokenSegment for each sentence and then
 the answer; the job's output is the list of all of them. The answer is the same in both.
 

@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("verify", help="hash everything again and name each bad file")
     check.add_argument("--repair", action="store_true", help="fetch the bad files again")
     gc = commands.add_parser("gc", help="remove what is not pinned and nobody uses")
-    gc.add_argument("--dry-run", action="store_true")
+    gc.add_argument("--dry-run", action="store_true", help="only print what would be removed")
     start = commands.add_parser("run", help="install what is missing, then become the worker")
     _add_what(start)
     start.add_argument("arguments", nargs="*", help="arguments for it, after --")
@@ -205,9 +205,12 @@ def remove_unused(installer: Installer, *, dry_run: bool) -> None:
     keep = {layout.environments / pinned_environment(installer.pins).digest}
     models = (pinned_model(name, installer.pins) for name in model_names(installer.pins))
     keep |= {layout.models / model.resource for model in models}
-    for removal in collect(layout, keep, dry_run=dry_run, timing=installer.timing):
-        word = "would remove" if dry_run else "removed"
+    word = "would remove" if dry_run else "removed"
+    removals = collect(layout, keep, dry_run=dry_run, timing=installer.timing)
+    for removal in removals:
         print(f"{word} {removal.name}, {gigabytes(removal.bytes)}")
+    if not removals:
+        print("nothing to remove")
 
 
 def mount_point(value: str | None) -> Path:

@@ -6,7 +6,7 @@ import errno
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,8 +63,8 @@ def _alone(leases: Path, timing: Timing) -> Iterator[None]:
     """
     with ExitStack() as held:
         try:
-            if lease := acquire(leases, is_done=lambda: False, timing=timing):
-                held.enter_context(lease)
+            lease = acquire(leases, is_done=lambda: False, timing=timing)  # so it comes in the end
+            held.enter_context(lease or nullcontext())
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise

@@ -235,7 +235,7 @@ def owner_of(folder: Path, generation: int) -> Process | None:
 
 
 def describe(folder: Path, generation: int) -> str:
-    """Say who holds the lease, for people."""
+    """Name the holder of the lease, for people."""
     owner = owner_of(folder, generation)
     return (
         f"process {owner.pid} on {owner.host}" if owner else "a worker that has not said its name"

@@ -75,6 +75,7 @@ def report(layout: Layout, items: list[Item]) -> dict[str, Any]:
 def table(items: list[Item]) -> str:
     """Write the survey for people."""
     lines = []
+    width = max((len(item.name) for item in items), default=0)
     for item in items:
         state = "complete" if item.complete else "not installed"
         if item.installing:
@@ -82,7 +83,7 @@ def table(items: list[Item]) -> str:
         size = f"{item.files} files, {gigabytes(item.bytes)}" if item.complete else ""
         note = f"licence {item.licence}" if item.licence else ""
         note = note if item.locked else "not pinned by this image"
-        lines.append(f"{item.kind:<12} {item.name:<44.44} {state:<14} {size:<22} {note}".rstrip())
+        lines.append(f"{item.kind:<12} {item.name:<{width}} {state:<14} {size:<22} {note}".rstrip())
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""One job's word that nobody waits for it any more, said from any thread."""
+"""The cancellation of a job, from any thread: nobody waits for it any more."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Cancellation:
 
     @property
     def cancelled(self) -> bool:
-        """Whether it has been said."""
+        """Whether the job was cancelled."""
         return self._cancelled
 
     def cancel(self) -> None:
-        """Say it; each listener is called once, in this thread."""
+        """Cancel the job; each listener is called once, in this thread."""
         with self._lock:
             if self._cancelled:
                 return
@@ -32,7 +32,7 @@ class Cancellation:
             listener()
 
     def call(self, listener: Callable[[], None]) -> None:
-        """Have `listener` called when it is said; at once where it has been."""
+        """Have `listener` called when the job is cancelled; at once where it was."""
         with self._lock:
             if not self._cancelled:
                 self._listeners.append(listener)
@@ -40,6 +40,6 @@ class Cancellation:
         listener()
 
     def check(self) -> None:
-        """Raise JobCancelledError where it has been said."""
+        """Raise JobCancelledError where the job was cancelled."""
         if self._cancelled:
             raise JobCancelledError("the job was cancelled")

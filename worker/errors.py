@@ -79,7 +79,7 @@ class DownloadError(WorkerError):
 
 
 class SynthesisError(WorkerError):
-    """The model made no audible speech.
+    """The model's speech is unusable: silent, far too long, or of a sentence that does not fit.
 
     Try again with another seed, a lower temperature or other text.
     """
@@ -88,7 +88,7 @@ class SynthesisError(WorkerError):
 
 
 class StorageError(WorkerError):
-    """The bucket or the local folder refused a request.
+    """The bucket, the local folder or the worker's own disk could not read or write a file.
 
     Send the job again; if it still fails, the operator should check the bucket's settings.
     """
@@ -97,9 +97,9 @@ class StorageError(WorkerError):
 
 
 class NotFoundError(StorageError):
-    """Nothing is stored under that key.
+    """A file that the job needs is not in the storage.
 
-    Check the name; the operator should see that nothing deletes the file while it is needed.
+    Send the job again; the operator should check that no lifecycle rule deletes files in use.
     """
 
     code = "not_found"

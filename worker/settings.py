@@ -57,9 +57,9 @@ class Settings(BaseSettings):
     )
     s3_addressing_style: Literal["auto", "path", "virtual"] = Field(
         "auto",
-        description="Whether URLs have the bucket in the path or in the host (virtual). auto: in "
-        "the host on AWS, in the path where AWS_ENDPOINT_URL is set. A bucket with dots in its "
-        "name is always in the path. virtual is for services that take buckets in the host alone.",
+        description="Where the bucket stands in a URL. path: HOST/BUCKET/KEY. virtual: "
+        "BUCKET.HOST/KEY, for services that know no other. auto: virtual on AWS, path where "
+        "AWS_ENDPOINT_URL is set. A bucket with dots in its name always uses path.",
     )
     s3_url_expiry: int = Field(
         3600,
@@ -88,9 +88,9 @@ class Settings(BaseSettings):
     )
     spark_dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
-        description="Precision of the language model. auto: bfloat16 on a GPU; on a CPU int8 where "
-        "it has AVX512-VNNI and the kernel can be built, else bfloat16 where it computes in that, "
-        "else float32. int8 is for CPUs alone.",
+        description="Precision of the language model. auto: bfloat16 on a GPU; on a CPU the first "
+        "that it can run of int8 (needs AVX512-VNNI and a C compiler), bfloat16 (needs bfloat16 "
+        "instructions) and float32. int8 is for CPUs alone.",
     )
     whisperx_languages: str = Field(
         "en,zh",
@@ -116,8 +116,8 @@ class Settings(BaseSettings):
     )
     stream: bool = Field(
         False,
-        description="Whether a job that does not say is streamed, and RunPod's /stream gives each "
-        "sentence as soon as it is ready.",
+        description="true: jobs without a stream field are streamed, and RunPod's /stream gives "
+        "each sentence as soon as it is ready. false: /stream gives nothing before the end.",
     )
     drain_seconds: int = Field(
         25,

@@ -145,8 +145,8 @@ class SpeechRequest(BaseModel):
         default=None,
         ge=0,
         le=2**63 - 1,
-        description="The start of the random numbers: the same seed and request give the same "
-        "audio on the same device. Chosen at random when not given; the answer has it.",
+        description="The same seed and request give the same audio on the same kind of device. "
+        "When not given, the worker chooses one; the answer has it.",
     )
     output_name: Name = Field(
         default="speech",

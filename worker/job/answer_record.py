@@ -122,7 +122,7 @@ def digest(request: SpeechRequest) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong, without a path of this machine."""
+    """The reason of an error, without a path of this machine."""
     if isinstance(error, StorageError):
         return error.message
     return getattr(error, "strerror", None) or repr(error)

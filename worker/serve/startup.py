@@ -203,7 +203,7 @@ def exit_status(running: RunningJobs) -> int:
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """What no line of the log may hold."""
+    """The secrets that no line of the log may hold."""
     secrets = (settings.aws_secret_access_key, settings.aws_session_token)
     texts = [secret.get_secret_value() for secret in secrets if secret is not None]
     return [*texts, os.environ.get("RUNPOD_AI_API_KEY", "")]

@@ -140,7 +140,7 @@ class Engine:
 
     @property
     def sample_rate(self) -> int:
-        """Of all audio that the engine gives, in Hz."""
+        """The sample rate of all audio that the engine gives, in Hz."""
         return self._codec.audio.sample_rate
 
     @property
@@ -213,7 +213,7 @@ class Engine:
     ) -> Generator[Utterance, None, None]:
         """Speak the sentences, in order, each as it is ready: `stream` for who wants it whole.
 
-        That costs the codec less than an eager stream: a half to a third for 5 seconds of speech.
+        That costs the codec less than an eager stream: a half to a quarter for 5 s of speech.
         """
         pieces = self.stream(
             sentences,
@@ -333,7 +333,7 @@ class Engine:
         answer = sentence.sequence.answer()
         codes = self._prompter.semantic_codes(answer.tokens)
         if not codes:
-            raise SynthesisError("the model made no speech of a sentence; allow it more max_tokens")
+            raise SynthesisError("the model made no speech of a sentence; raise max_length")
         return Utterance(
             text=sentence.text,
             samples=samples,

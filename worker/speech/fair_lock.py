@@ -16,7 +16,7 @@ class FairLock:
         self._queue: deque[Lock] = deque()
 
     def __enter__(self) -> None:
-        """Wait for one's turn."""
+        """Take the lock, after all who came before."""
         with self._guard:
             if not self._taken:
                 self._taken = True
@@ -29,7 +29,7 @@ class FairLock:
     def __exit__(
         self, _type: type[BaseException] | None, _error: object, _trace: TracebackType | None
     ) -> None:
-        """Hand the turn on."""
+        """Hand the lock to the one who has waited longest."""
         with self._guard:
             if self._queue:
                 self._queue.popleft().release()

@@ -57,7 +57,7 @@ class Prompter:
 
     @classmethod
     def load(cls, path: Path, sizes: CodecSizes) -> Prompter:
-        """From a tokenizer.json."""
+        """Load the prompter of a checkpoint from its tokenizer.json."""
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises plain Exception
@@ -185,12 +185,12 @@ class Prompter:
 
     @cached_property
     def _semantic(self) -> dict[int, int]:
-        """Token id -> code of the codec."""
+        """The codec's code of each semantic token's id."""
         return self._family("bicodec_semantic", self.sizes.semantic_codes)
 
     @cached_property
     def _globals(self) -> dict[int, int]:
-        """Token id -> global token of the codec."""
+        """The codec's global token of each global token's id."""
         return self._family("bicodec_global", self.sizes.global_codes)
 
     def _family(self, name: str, count: int) -> dict[int, int]:

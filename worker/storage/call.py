@@ -27,7 +27,7 @@ class Call:
         self._given_up = Event()
 
     def allow(self, seconds: float) -> None:
-        """Have the deadline later, once it is known how much there is to carry."""
+        """Put the deadline off, once it is known how many bytes there are to carry."""
         self._seconds += seconds
 
     @property

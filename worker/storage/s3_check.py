@@ -86,7 +86,7 @@ def _check_url(answer: Answer, place: Place) -> None:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A pre-signed URL is followed nowhere: not every client would."""
+    """Follows no redirect of a pre-signed URL: not every client would."""
 
     def redirect_request(self, *_: object) -> None:
         return None

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class BusyError(Exception):
-    """The answer that a plain client got was to come again."""
+    """A plain client was told to try again later."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)

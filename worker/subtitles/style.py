@@ -18,7 +18,7 @@ Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9A-Fa-f]{6}$")]
 class SubtitleStyle(BaseModel):
     """The look of the subtitles. Sizes are pixels of a video of `resolution`.
 
-    SubRip and WebVTT files carry no look: of these fields only those that break lines matter there.
+    SubRip and WebVTT files have no fonts and colours: only what breaks lines matters there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

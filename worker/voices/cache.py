@@ -83,6 +83,6 @@ class VoiceCache:
 
 
 def sha256_of(recording: Path) -> str:
-    """What a recording is known by, whatever its name."""
+    """The sha256 of a recording: the cache knows it by this, whatever its name."""
     with recording.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

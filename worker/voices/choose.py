@@ -18,7 +18,7 @@ from worker.voices.library import Voices
 
 @dataclass(frozen=True)
 class VoiceSources:
-    """What the voice of one job may come from."""
+    """The sources that the voice of one job may come from."""
 
     engine: Engine  # designs voices
     voices: Voices

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from worker.api.references import (
     PLACES,
-    BucketReference,
     NamedReference,
     UrlReference,
     parse_reference,
@@ -62,14 +61,12 @@ def place_of(reference: str, keys: Keys) -> str | UrlReference:
         raise RequestError(
             f"{FIELD}: {redact(reference)} {reason}; it must be {PLACES}", field=FIELD
         ) from None
-    match place:
-        case UrlReference():
-            return place
-        case NamedReference(name):
-            return checked_key(f"{keys.voices}{name}", field=FIELD)
-        case BucketReference(bucket, key):
-            _check_bucket(bucket, keys.bucket)
-            return checked_key(key, field=FIELD)
+    if isinstance(place, UrlReference):
+        return place
+    if isinstance(place, NamedReference):
+        return checked_key(f"{keys.voices}{place.name}", field=FIELD)
+    _check_bucket(place.bucket, keys.bucket)
+    return checked_key(place.key, field=FIELD)
 
 
 def _check_bucket(bucket: str, own: str | None) -> None:

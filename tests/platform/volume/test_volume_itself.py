@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.volume_world import World
+from tests.support.waiting import until
 from volume.layout import Layout
 
 Tmpfs = Callable[[str], Path]
@@ -38,10 +39,13 @@ def test_a_disk_that_fills_up_during_the_install_is_told_too(small_world: World,
     here = on(small_world, tmpfs("size=4m"))
     here.index.rate = 100_000.0
     installer = here.start("install", "--environment")
-    while not any(here.layout.cache.glob("*/*/uv/*")):
-        assert installer.poll() is None
-    filler = here.layout.mount / "filler"
 
+    def downloading() -> bool:
+        assert installer.poll() is None
+        return any(here.layout.cache.glob("*/*/uv/*"))
+
+    until(downloading, 60)
+    filler = here.layout.mount / "filler"
     with filler.open("wb") as file:
         file.write(b"0" * 3_800_000)
     output, _ = installer.communicate(timeout=120)

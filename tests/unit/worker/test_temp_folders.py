@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.temp_folders import remove_abandoned_folders, temp_prefix
+from worker.errors import SetupError
+from worker.temp_folders import check_temp_folder, remove_abandoned_folders, temp_prefix
 
 
 @pytest.mark.slow("starts a process")
@@ -37,3 +38,12 @@ def test_a_folder_whose_name_has_no_process_is_kept(
     remove_abandoned_folders()
     assert len(list(tmp_path.iterdir())) == 2
     assert temp_prefix() == f"spark-tts-{os.getpid()}-"
+
+
+def test_where_no_folder_can_be_written_the_operator_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "gone")])
+    with pytest.raises(SetupError, match="no folder for temporary files can be written"):
+        check_temp_folder()

@@ -22,7 +22,7 @@ class Waiting(Protocol):
 
     @property
     def job(self) -> Hashable:
-        """Whose it is."""
+        """The job that it belongs to."""
 
     @property
     def prompt_length(self) -> int:

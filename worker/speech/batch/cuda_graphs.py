@@ -25,7 +25,7 @@ LENGTHS = (512, 1024, 2048, 4096)  # positions in sight, below those that a row 
 
 
 def up_to(sizes: Iterable[int], most: int) -> tuple[int, ...]:
-    """Those of the sizes that are smaller than `most`, and `most` itself."""
+    """The sizes that are smaller than `most`, and `most` itself."""
     return (*(size for size in sizes if size < most), most)
 
 

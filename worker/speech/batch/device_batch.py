@@ -179,7 +179,7 @@ class DeviceBatch:
         self._hidden[:count] = self._feed(count, length)
 
     def _draw_speaking(self, count: int, head: OutputHead) -> Tensor:
-        """As `draw`, of the first `count` rows, but nothing changes for those that do not speak."""
+        """Draw as `draw` does for the first `count` rows, and leave those that do not speak."""
         assert self._hidden is not None  # noqa: S101
         tokens = self._next(self._hidden[:count], slice(0, count), head, NARROW)
         speaking = self._speaking[:count]

@@ -71,7 +71,7 @@ def candidates(logits: Tensor, sampling: BatchSampling) -> tuple[Tensor, Tensor]
 
 
 def draw(logits: Tensor, sampling: BatchSampling, uniform: Tensor) -> Tensor:
-    """One position for each row: logits [rows, n], uniform [rows] -> positions [rows].
+    """Draw one position for each row: logits [rows, n], uniform [rows] -> positions [rows].
 
     A row whose logits leave nothing that could be drawn (NaN among them) gets -1.
     """

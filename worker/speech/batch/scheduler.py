@@ -28,7 +28,7 @@ from torch import Tensor
 
 from worker.cancellation import Cancellation
 from worker.errors import BusyError, JobCancelledError, SynthesisError
-from worker.logs import event, log
+from worker.logs import event
 from worker.speech.batch.admission import CPU_BUDGET, GPU_BUDGET, AdmissionQueue
 from worker.speech.batch.device_batch import NOTHING, DeviceBatch
 from worker.speech.batch.output_head import OutputHeads
@@ -170,7 +170,7 @@ class Scheduler:
                 try:
                     self._step_or_halve()
                 except Exception as error:
-                    log.exception("the language model failed")
+                    event(logging.ERROR, "the language model failed", cause=error)
                     self._fail(device_failure(error) or error)
 
     @property

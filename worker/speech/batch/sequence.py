@@ -75,7 +75,7 @@ class TokenSequence:
 
     @property
     def position(self) -> int:
-        """In the cache, of the token that is fed next."""
+        """The position in the cache of the token that is fed next."""
         return len(self.request.prompt) + self.drawn - 1
 
     @property
@@ -172,7 +172,7 @@ class DrawnTokens:
         return cls(step, sequences, host, event)
 
     def read(self) -> list[int]:
-        """The tokens, waited for."""
+        """Wait for the tokens, and give them."""
         if self.event is not None:
             self.event.synchronize()
         return [int(token) for token in self.tokens.tolist()]

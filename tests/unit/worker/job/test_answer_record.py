@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from docs.generate import ANSWER
+from tests.support.events import Events
 from tests.support.small_components import KEYS, small_components
 from worker.api.field_types import MAX_TEXT
 from worker.api.request import SpeechRequest, parse_request
@@ -23,7 +22,6 @@ from worker.job import answer_record
 from worker.job.answer_record import AnswerRecords, digest
 from worker.job.context import Job
 from worker.job.result_keys import ResultKeys
-from worker.logs import log
 from worker.storage.local import LocalStorage
 
 ASKED = {"text": "Hello.", "output_name": "hi", "enable_subtitles": True}
@@ -70,7 +68,9 @@ class Bucket(LocalStorage):
             raise StorageError("access is denied")
 
 
-class World:
+class RecordedJob:
+    """A job whose answer is recorded in a bucket that may refuse."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.storage = Bucket(folder / "storage")
@@ -101,26 +101,15 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def recorded(tmp_path: Path) -> RecordedJob:
+    return RecordedJob(tmp_path)
 
 
-@pytest.fixture
-def warnings() -> Iterator[list[str]]:
-    """The events that an operator is warned with."""
-    seen: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: seen.append(record.getMessage())
-    log.addHandler(handler)
-    yield seen
-    log.removeHandler(handler)
-
-
-def test_the_same_job_is_known_again_with_fresh_urls(world: World) -> None:
-    assert world.recall() is None
-    world.store()
-    world.keep()
-    known = world.recall()
+def test_the_same_job_is_known_again_with_fresh_urls(recorded: RecordedJob) -> None:
+    assert recorded.recall() is None
+    recorded.store()
+    recorded.keep()
+    known = recorded.recall()
     assert known is not None
     assert known.audio_url == "new:output/hi_job-1.wav"
     assert known.subtitles_url == "new:output/hi_job-1.ass"
@@ -128,60 +117,66 @@ def test_the_same_job_is_known_again_with_fresh_urls(world: World) -> None:
     assert known.metrics == ANSWER.metrics
 
 
-def test_no_url_is_kept(world: World) -> None:
-    world.keep()
-    kept = world.storage.read_bytes(world.keys.record(digest(world.request)))
+def test_no_url_is_kept(recorded: RecordedJob) -> None:
+    recorded.keep()
+    kept = recorded.storage.read_bytes(recorded.keys.record(digest(recorded.request)))
     assert b"old" not in kept
     assert b"example.com" not in kept
 
 
-def test_a_job_that_is_cancelled_meanwhile_is_not_looked_for_any_longer(world: World) -> None:
-    world.store()
-    world.keep()
+def test_a_job_that_is_cancelled_meanwhile_is_not_looked_for_any_longer(
+    recorded: RecordedJob,
+) -> None:
+    recorded.store()
+    recorded.keep()
     cancellation = Cancellation()
-    assert world.recall(cancellation=cancellation) is not None
+    assert recorded.recall(cancellation=cancellation) is not None
     cancellation.cancel()
     with pytest.raises(JobCancelledError):
-        world.recall(cancellation=cancellation)
+        recorded.recall(cancellation=cancellation)
 
 
-def test_the_record_of_a_job_that_nobody_waits_for_is_given_up_and_no_error(world: World) -> None:
+def test_the_record_of_a_job_that_nobody_waits_for_is_given_up_and_no_error(
+    recorded: RecordedJob,
+) -> None:
     """The worker is about to end: it waits for no bucket."""
-    world.store()
+    recorded.store()
     cancellation = Cancellation()
     cancellation.cancel()
-    world.records.keep(world.request, ANSWER, world.job(cancellation=cancellation))
-    assert world.recall() is None
+    recorded.records.keep(recorded.request, ANSWER, recorded.job(cancellation=cancellation))
+    assert recorded.recall() is None
 
 
-def test_another_job_or_request_is_not_it(world: World) -> None:
-    world.store()
-    world.keep()
-    assert world.recall(job="job-2") is None
-    assert world.recall(parse_request({**ASKED, "text": "Hello!"})) is None
+def test_another_job_or_request_is_not_it(recorded: RecordedJob) -> None:
+    recorded.store()
+    recorded.keep()
+    assert recorded.recall(job="job-2") is None
+    assert recorded.recall(parse_request({**ASKED, "text": "Hello!"})) is None
 
 
 @pytest.mark.parametrize("missing", ["hi_job-1.wav", "hi_job-1.ass", "hi_job-1.0000.wav"])
-def test_it_does_not_count_without_each_result(world: World, missing: str) -> None:
-    world.store()
-    world.keep()
-    (world.folder / "storage" / "output" / missing).unlink()
-    assert world.recall() is None
+def test_it_does_not_count_without_each_result(recorded: RecordedJob, missing: str) -> None:
+    recorded.store()
+    recorded.keep()
+    (recorded.folder / "storage" / "output" / missing).unlink()
+    assert recorded.recall() is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"format": 2}', b"\xff\xfe"])
-def test_half_a_record_or_a_foreign_one_does_not_count(world: World, content: bytes) -> None:
-    world.store()
-    key = world.keys.record(digest(world.request))
-    world.storage.write_bytes(key, content, "application/json")
-    assert world.recall() is None
+def test_half_a_record_or_a_foreign_one_does_not_count(
+    recorded: RecordedJob, content: bytes
+) -> None:
+    recorded.store()
+    key = recorded.keys.record(digest(recorded.request))
+    recorded.storage.write_bytes(key, content, "application/json")
+    assert recorded.recall() is None
 
 
-def test_the_answer_comes_back_as_it_was_but_for_its_urls(world: World) -> None:
-    world.store()
-    world.keep()
+def test_the_answer_comes_back_as_it_was_but_for_its_urls(recorded: RecordedJob) -> None:
+    recorded.store()
+    recorded.keep()
     segment = ANSWER.segments[0].model_copy(update={"audio_url": "new:output/hi_job-1.0000.wav"})
-    assert world.recall() == ANSWER.model_copy(
+    assert recorded.recall() == ANSWER.model_copy(
         update={
             "audio_url": "new:output/hi_job-1.wav",
             "subtitles_url": "new:output/hi_job-1.ass",
@@ -190,108 +185,108 @@ def test_the_answer_comes_back_as_it_was_but_for_its_urls(world: World) -> None:
     )
 
 
-def test_the_record_lies_beside_the_audio_and_is_json(world: World) -> None:
-    world.keep()
-    key = f"output/hi_job-1.{digest(world.request)[:16]}.json"
-    assert world.storage.types == {key: "application/json"}
-    assert json.loads(world.storage.read_bytes(key))["job"] == "job-1"
+def test_the_record_lies_beside_the_audio_and_is_json(recorded: RecordedJob) -> None:
+    recorded.keep()
+    key = f"output/hi_job-1.{digest(recorded.request)[:16]}.json"
+    assert recorded.storage.types == {key: "application/json"}
+    assert json.loads(recorded.storage.read_bytes(key))["job"] == "job-1"
 
 
-def test_requests_under_one_job_id_have_a_record_each(world: World) -> None:
-    world.store()
-    world.keep()
+def test_requests_under_one_job_id_have_a_record_each(recorded: RecordedJob) -> None:
+    recorded.store()
+    recorded.keep()
     other = parse_request({**ASKED, "text": "Hello!"})
-    world.records.keep(other, ANSWER, world.job())
-    assert world.recall() is not None
-    assert world.recall(other) is not None
+    recorded.records.keep(other, ANSWER, recorded.job())
+    assert recorded.recall() is not None
+    assert recorded.recall(other) is not None
 
 
 @pytest.mark.parametrize("change", [{"job": "job-2"}, {"request": "0" * 64}])
 def test_a_record_of_another_job_or_request_under_this_ones_key_does_not_count(
-    world: World, change: dict[str, str]
+    recorded: RecordedJob, change: dict[str, str]
 ) -> None:
-    world.store()
-    world.keep()
-    key = world.keys.record(digest(world.request))
-    record = json.loads(world.storage.read_bytes(key)) | change
-    world.storage.write_bytes(key, json.dumps(record).encode(), "application/json")
-    assert world.recall() is None
+    recorded.store()
+    recorded.keep()
+    key = recorded.keys.record(digest(recorded.request))
+    record = json.loads(recorded.storage.read_bytes(key)) | change
+    recorded.storage.write_bytes(key, json.dumps(record).encode(), "application/json")
+    assert recorded.recall() is None
 
 
-def test_no_url_is_made_for_a_job_that_is_not_known(world: World) -> None:
-    world.storage.refused = {"url"}
-    assert world.recall() is None
-    world.keep()  # and no results
-    assert world.recall() is None
+def test_no_url_is_made_for_a_job_that_is_not_known(recorded: RecordedJob) -> None:
+    recorded.storage.refused = {"url"}
+    assert recorded.recall() is None
+    recorded.keep()  # and no results
+    assert recorded.recall() is None
 
 
 @pytest.mark.parametrize("refused", ["get", "exists"])
 def test_a_record_that_cannot_be_read_does_not_count_and_the_operator_is_warned(
-    world: World, warnings: list[str], refused: str
+    recorded: RecordedJob, events: Events, refused: str
 ) -> None:
-    world.store()
-    world.keep()
-    world.storage.refused = {refused}
-    assert world.recall() is None
-    assert warnings == ["record of the job cannot be read"]
+    recorded.store()
+    recorded.keep()
+    recorded.storage.refused = {refused}
+    assert recorded.recall() is None
+    assert events.warnings() == ["record of the job cannot be read"]
 
 
 def test_a_record_that_cannot_be_written_fails_nothing_and_the_operator_is_warned(
-    world: World, warnings: list[str]
+    recorded: RecordedJob, events: Events
 ) -> None:
-    world.store()
-    world.storage.refused = {"put"}
-    world.keep()
-    assert warnings == ["record of the job cannot be written"]
-    assert world.recall() is None
+    recorded.store()
+    recorded.storage.refused = {"put"}
+    recorded.keep()
+    assert events.warnings() == ["record of the job cannot be written"]
+    assert recorded.recall() is None
 
 
 def test_a_scratch_disk_that_fails_costs_the_record_and_not_the_job(
-    world: World, warnings: list[str]
+    recorded: RecordedJob, events: Events
 ) -> None:
-    folder = world.folder
-    world.folder = folder / "gone"
-    world.keep()
-    assert warnings == ["record of the job cannot be written"]
-    world.folder = folder
-    world.store()
-    world.keep()
-    world.folder = folder / "gone"
-    assert world.recall() is None
-    assert warnings[1:] == ["record of the job cannot be read"]
+    folder = recorded.folder
+    recorded.folder = folder / "gone"
+    recorded.keep()
+    assert events.warnings() == ["record of the job cannot be written"]
+    recorded.folder = folder
+    recorded.store()
+    recorded.keep()
+    recorded.folder = folder / "gone"
+    assert recorded.recall() is None
+    assert events.warnings()[1:] == ["record of the job cannot be read"]
 
 
 def test_a_new_job_and_a_foreign_record_are_nothing_to_warn_of(
-    world: World, warnings: list[str]
+    recorded: RecordedJob, events: Events
 ) -> None:
-    assert world.recall() is None
-    key = world.keys.record(digest(world.request))
-    world.storage.write_bytes(key, b'{"format": 2}', "application/json")
-    assert world.recall() is None
-    assert warnings == []
+    assert recorded.recall() is None
+    key = recorded.keys.record(digest(recorded.request))
+    recorded.storage.write_bytes(key, b'{"format": 2}', "application/json")
+    assert recorded.recall() is None
+    assert events.warnings() == []
 
 
-def test_the_record_of_the_longest_text_is_read(world: World) -> None:
+def test_the_record_of_the_longest_text_is_read(recorded: RecordedJob) -> None:
     """20,000 characters are at most some 10,000 words."""
     word = TimedWord(
         word="extraordinary", start=1234.567, end=1235.678, score=0.98765, estimated=False
     )
     long = ANSWER.model_copy(update={"word_timings": (word,) * 10_000})
-    world.store()
-    world.records.keep(world.request, long, world.job())
-    known = world.recall()
+    recorded.store()
+    recorded.records.keep(recorded.request, long, recorded.job())
+    known = recorded.recall()
     assert known is not None
     assert known.word_timings == long.word_timings
 
 
-def test_a_record_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.store()
-    world.keep()
-    size = len(world.storage.read_bytes(world.keys.record(digest(world.request))))
+def test_a_record_is_bounded(recorded: RecordedJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded.store()
+    recorded.keep()
+    size = len(recorded.storage.read_bytes(recorded.keys.record(digest(recorded.request))))
     monkeypatch.setattr(answer_record, "BYTES_MAX", size)
-    assert world.recall() is not None
+    assert recorded.recall() is not None
     monkeypatch.setattr(answer_record, "BYTES_MAX", size - 1)
-    assert world.recall() is None
+    assert recorded.recall() is None
 
 
 def test_a_request_has_one_digest_however_it_is_written() -> None:
@@ -341,7 +336,7 @@ def test_each_field_makes_another_request(change: dict[str, object]) -> None:
     assert len(other) == 64
 
 
-def test_the_largest_record_that_can_be_is_known_again(world: World) -> None:
+def test_the_largest_record_that_can_be_is_known_again(recorded: RecordedJob) -> None:
     """Of a text whose every character is a sentence, a word, and three faults; none is in ASCII."""
     sign = "\U0001f600"
     word = TimedWord(word=f'{sign}"', start=7199.123, end=7199.456, score=1 / 3, estimated=False)
@@ -354,9 +349,9 @@ def test_the_largest_record_that_can_be_is_known_again(world: World) -> None:
             "metrics": ANSWER.metrics.model_copy(update={"faults": faults}),
         }
     )
-    world.store()
-    world.records.keep(world.request, answer, world.job())
-    known = world.recall()
+    recorded.store()
+    recorded.records.keep(recorded.request, answer, recorded.job())
+    known = recorded.recall()
     assert known is not None
     assert (known.segments, known.word_timings) == (answer.segments, answer.word_timings)
     assert known.metrics == answer.metrics
@@ -365,52 +360,52 @@ def test_the_largest_record_that_can_be_is_known_again(world: World) -> None:
 
 @pytest.mark.parametrize("error", [RecursionError("deep"), ValueError("odd"), OSError(28, "full")])
 def test_an_answer_counts_whatever_keeps_its_record_from_being_kept(
-    world: World, warnings: list[str], error: Exception, monkeypatch: pytest.MonkeyPatch
+    recorded: RecordedJob, events: Events, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def put(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(world.storage, "put", put)
-    world.keep()
-    assert warnings == ["record of the job cannot be written"]
+    monkeypatch.setattr(recorded.storage, "put", put)
+    recorded.keep()
+    assert events.warnings() == ["record of the job cannot be written"]
 
 
 HOSTILE = """
 import resource, sys
 from pathlib import Path
-from tests.unit.worker.job.test_answer_record import World
+from tests.unit.worker.job.test_answer_record import RecordedJob
 from worker.job.answer_record import digest
 
-world = World(Path(sys.argv[1]))
-world.store()
-world.keep()
-key = world.keys.record(digest(world.request))
-kept = world.storage.read_bytes(key).decode()
+recorded = RecordedJob(Path(sys.argv[1]))
+recorded.store()
+recorded.keep()
+key = recorded.keys.record(digest(recorded.request))
+kept = recorded.storage.read_bytes(key).decode()
 head, _, _ = kept.partition('"segments":')
 segment = '{"text":"","start":0,"end":0}'
 word = '{"word":"","start":0,"end":0,"estimated":false}'
 size = 16_000_000
 
 
-def many(part):
+def repeated(part):
     return "[" + ",".join([part] * (size // (len(part) + 1))) + "]"
 
 
-world.recall()  # what is imported and set up at a first time
+recorded.recall()  # what is imported and set up at a first time
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 tail = ',"voice":{"source":"style"},"seed":1,"metrics":{}}}'
 records = [
-    lambda part=part: f"{head}\\"segments\\":{many(part)}{tail}"
+    lambda part=part: f"{head}\\"segments\\":{repeated(part)}{tail}"
     for part in ("{}", segment)
 ]
 records += [
-    lambda: f"{head}\\"segments\\":[],\\"word_timings\\":{many(word)}{tail}",
+    lambda: f"{head}\\"segments\\":[],\\"word_timings\\":{repeated(word)}{tail}",
     lambda: "[" * size,
     lambda: '"' + '\\\\"' * (size // 2),
 ]
 for record in records:
-    world.storage.write_bytes(key, record().encode(), "application/json")
-    assert world.recall() is None
+    recorded.storage.write_bytes(key, record().encode(), "application/json")
+    assert recorded.recall() is None
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 

@@ -1,13 +1,18 @@
-"""Texts that a job may have: the pipeline's tests have those that are refused."""
+"""How much a job may ask for: the pipeline's tests have what is refused before it is spoken."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.small_components import small_components
 from worker.api.request import parse_request
-from worker.job.limits import check_length
+from worker.errors import NotAvailableError, RequestError, SynthesisError
+from worker.job.context import Job
+from worker.job.limits import check_length, check_sentences, check_spoken, check_timings
 from worker.settings import Settings
 from worker.text.sentences import split
 
@@ -28,3 +33,50 @@ PROSE = "It was a bright cold day in April, and the clocks were striking thirtee
 def test_a_text_that_a_job_may_have_is_not_refused(text: str, asked: dict[str, Any]) -> None:
     text = text[:20_000]
     check_length(parse_request({"text": text, **asked}), split(text), Settings().max_job_seconds)
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        ({"multi_sentence_gap": 0}, 57),  # a hundred sentences of 0.5 s and 0.07 for their letter
+        ({"multi_sentence_gap": 1}, 57 + 99),
+        ({"multi_sentence_gap": 0, "speed_shift": 0.5}, 114),
+        ({"multi_sentence_gap": 1, "speed_shift": 2}, 28.5 + 99),
+    ],
+)
+def test_gaps_count_and_the_tempo_of_what_is_spoken(asked: dict[str, Any], seconds: float) -> None:
+    text = "a\n" * 100
+    request, sentences = parse_request({"text": text, **asked}), split(text)
+    check_length(request, sentences, round(seconds) + 1)
+    with pytest.raises(RequestError, match=rf"take some {seconds:.0f} s"):
+        check_length(request, sentences, round(seconds) - 1)
+
+
+def job(folder: Path, *, streamed: bool = False, max_seconds: int = 7200) -> Job:
+    components = replace(small_components(folder).components, max_job_seconds=max_seconds)
+    announce = (lambda _segment: None) if streamed else None
+    return Job("job-1", components, folder, announce=announce)
+
+
+def test_a_thousand_sentences_may_be_streamed_and_no_more(tmp_path: Path) -> None:
+    request = parse_request({"text": "a"})
+    check_sentences(request, ["a"] * 1_000, job(tmp_path, streamed=True))
+    check_sentences(request, ["a"] * 1_001, job(tmp_path))
+    with pytest.raises(RequestError, match="it has 1001 sentences"):
+        check_sentences(request, ["a"] * 1_001, job(tmp_path, streamed=True))
+
+
+def test_speech_may_come_to_twice_what_a_job_may_take(tmp_path: Path) -> None:
+    bounded = job(tmp_path, max_seconds=15)
+    check_spoken(30.0, bounded)
+    with pytest.raises(SynthesisError, match="more than 30 s"):
+        check_spoken(30.1, bounded)
+
+
+@pytest.mark.parametrize("field", ["enable_whisperx", "enable_subtitles"])
+def test_the_field_that_wants_the_words_times_is_named(tmp_path: Path, field: str) -> None:
+    components = small_components(tmp_path).components
+    check_timings(parse_request({"text": "a"}), components)
+    with pytest.raises(NotAvailableError, match="has no alignment model") as refused:
+        check_timings(parse_request({"text": "a", field: True}), components)
+    assert refused.value.field == field

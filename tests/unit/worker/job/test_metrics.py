@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from worker.job.metrics import overhead
+from tests.support.takes import take
+from worker.job.metrics import metrics_of, overhead
+from worker.job.retakes import Takes
 from worker.stopwatch import Stopwatch
 
 
@@ -23,3 +25,13 @@ def test_overhead_is_what_no_stage_and_no_wait_accounts_for(
     assert overhead(watch) == 3.0
     watch.add("speech", 100.0)
     assert overhead(watch) == 0.0
+
+
+def test_a_take_that_is_dropped_costs_its_tokens_and_counts_as_a_retry() -> None:
+    watch = Stopwatch()
+    watch.add("speech", 2.0)
+    takes = Takes((take("One.", 0.0), take("Two.", 0.5)), (take("Two.", 1.0),))
+    metrics = metrics_of(watch, takes, voice_tokens=5, duration=0.2)
+    assert (metrics.tokens, metrics.retries, metrics.sentences) == (5 + 3 * 3, 1, 2)
+    assert metrics.tokens_per_second == pytest.approx(9 / 2.0)
+    assert metrics.faults == ("sentence 2: a fault",)

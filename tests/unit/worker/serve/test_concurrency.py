@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from pathlib import Path
 
 import pytest
 
+from tests.support.events import Events
 from worker.cancellation import Cancellation
 from worker.serve import concurrency as concurrency_module
 from worker.serve.concurrency import Concurrency, host_memory_free
@@ -106,11 +106,9 @@ def test_after_a_short_start_the_number_is_raised_when_there_is_plenty() -> None
     assert asyncio.run(numbers()) == [1, 1, 8]
 
 
-def test_a_change_is_told_and_no_change_is_not(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "worker")
+def test_a_change_is_told_and_no_change_is_not(events: Events) -> None:
     concurrency(0.05, 8)
-    told = [record.fields for record in caplog.records if record.message == "concurrency changed"]
-    assert told == [{"jobs": 4, "memory_free": 0.05}]
+    assert events.of("concurrency changed") == [{"jobs": 4, "memory_free": 0.05}]
 
 
 def test_the_machines_memory_is_asked_where_nothing_else_is_given(

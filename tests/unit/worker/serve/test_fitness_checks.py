@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.events import Events
 from tests.support.small_components import SmallParts, small_components
 from volume.layout import MODEL_PINS, pinned_revision
 from worker.errors import DeviceError, SetupError, StorageError
@@ -132,8 +132,7 @@ def test_a_storage_is_asked(small: SmallParts, tmp_path: Path) -> None:
         check_storage(components)
 
 
-def test_what_a_check_finds_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "worker")
+def test_what_a_check_finds_is_logged(events: Events) -> None:
     called: list[bool] = []
     named("gpu", lambda: called.append(True))()
 
@@ -143,11 +142,10 @@ def test_what_a_check_finds_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(OSError, match="first"):
         named("model", fail)()
     assert called == [True]
-    fit, unfit = caplog.records
-    assert (fit.message, fit.levelname, fit.fields["check"]) == ("check passed", "INFO", "gpu")
-    assert fit.fields["seconds"] >= 0
-    assert (unfit.message, unfit.levelname) == ("check failed", "ERROR")
-    assert unfit.fields == {"check": "model", "error": "OSError: first"}
+    fit, unfit = events.with_levels()
+    assert fit == ("INFO", "check passed", {"check": "gpu", "seconds": fit[2]["seconds"]})
+    assert fit[2]["seconds"] >= 0
+    assert unfit == ("ERROR", "check failed", {"check": "model", "error": "OSError: first"})
 
 
 # --- real models

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.small_components import KEYS, TEXT, SmallParts, small_components
+from tests.support.waiting import until_async
 from worker.api.request import parse_request
 from worker.errors import (
     BusyError,
@@ -136,8 +137,7 @@ def test_an_update_is_bounded_and_what_is_over_goes_into_the_next(small, count: 
 
     async def send(_job: dict[str, Any], progress: dict[str, Any]) -> None:
         sent.append(progress)
-        while not stored.is_set():
-            await asyncio.sleep(0.001)
+        await until_async(stored.is_set)
 
     asked = job(stream=True, text="A long word.\n" * count)
     assert answer(small, asked, Service(send=send))["status"] == "success"
@@ -160,8 +160,7 @@ def test_what_is_ready_while_one_is_sent_goes_into_the_next(small) -> None:
 
     async def send(_job: dict[str, Any], progress: dict[str, Any]) -> None:
         sent.append(progress["done"])
-        while not stored.is_set():
-            await asyncio.sleep(0.001)
+        await until_async(stored.is_set)
 
     answer(small, job(stream=True), Service(send=send))
     assert sent[-1] == 3
@@ -210,7 +209,7 @@ def test_the_answer_waits_for_an_update_under_way(small, lines) -> None:
 
     async def send(_job: dict[str, Any], progress: dict[str, Any]) -> None:
         # Until the job's thread has nothing more to do, and then some.
-        await until(lambda: any(line["event"] == "job answered" for line in lines()))
+        await until_async(lambda: any(line["event"] == "job answered" for line in lines()))
         await asyncio.sleep(0.05)
         order.append(f"told of {progress['done']}")
 
@@ -305,7 +304,7 @@ def test_a_stream_that_is_closed_cancels_its_job(small, lines) -> None:
         assert small.engine.asked[0].cancellation.cancelled
         left = await left_over()
         release.set()
-        await until(lambda: said_to_be_cancelled(lines()))
+        await until_async(lambda: said_to_be_cancelled(lines()))
         return left
 
     assert not asyncio.run(run())
@@ -329,8 +328,7 @@ class Held:
             assert self._release.wait(LONG)
 
     async def begun(self) -> None:
-        while not self._begun.is_set():
-            await asyncio.sleep(0.001)
+        await until_async(self._begun.is_set)
 
     def let_go(self) -> None:
         self._release.set()
@@ -339,12 +337,6 @@ class Held:
 def said_to_be_cancelled(lines: list[dict[str, Any]]) -> bool:
     """Whether the job's thread has come to its end."""
     return any(line["event"] == "job cancelled" for line in lines)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LONG):
-        while not true():
-            await asyncio.sleep(0.001)
 
 
 def test_a_cancelled_task_cancels_its_job_and_leaves_nothing(small, scratch: Path, lines) -> None:
@@ -367,7 +359,7 @@ def test_a_cancelled_task_cancels_its_job_and_leaves_nothing(small, scratch: Pat
             await task
         left = await left_over()
         held.let_go()
-        await until(lambda: said_to_be_cancelled(lines()))
+        await until_async(lambda: said_to_be_cancelled(lines()))
         return left
 
     assert not asyncio.run(run())
@@ -394,7 +386,7 @@ def test_a_job_need_not_wait_for_one_that_was_cancelled(small, lines) -> None:
             return await asyncio.wait_for(handle(job(job_id="job-2")), 5)
         finally:
             held.let_go()
-            await until(lambda: said_to_be_cancelled(lines()))
+            await until_async(lambda: said_to_be_cancelled(lines()))
 
     assert asyncio.run(run())["status"] == "success"
 
@@ -416,7 +408,7 @@ def test_a_job_is_counted_while_it_runs(small) -> None:
 
             assert running.idle
             task = asyncio.create_task(one())
-            await until(lambda: not running.idle)
+            await until_async(lambda: not running.idle)
             held.let_go()
             await task
             await asyncio.sleep(0)
@@ -614,7 +606,7 @@ def test_the_wait_for_a_thread_is_queueing(small) -> None:
     async def run() -> dict[str, Any]:
         handle = make_handler(small.components, Service(max_jobs=1))
         others = [asyncio.create_task(handle(job(job_id=f"other-{i}"))) for i in range(2)]
-        await until(lambda: len(small.engine.asked) == 2)
+        await until_async(lambda: len(small.engine.asked) == 2)
         third = asyncio.create_task(handle(job()))
         await asyncio.sleep(0.03)
         held.let_go()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from tests.support.events import Events
 from worker.cancellation import Cancellation
 from worker.serve import shutdown
 from worker.serve.shutdown import RunningJobs
@@ -152,9 +152,8 @@ def test_when_the_time_is_up_the_rest_is_left_to_the_platform(
     drain: float,
     last_resort: list[LastResort],
     theirs: list[tuple[object, ...]],
-    caplog: pytest.LogCaptureFixture,
+    events: Events,
 ) -> None:
-    caplog.set_level(logging.INFO, "worker")
     sdk = Sdk(RunningJobs(drain_seconds=drain))
     sdk.run(
         [sdk.job("short", 0.01), sdk.job("long", 9)],
@@ -162,11 +161,8 @@ def test_when_the_time_is_up_the_rest_is_left_to_the_platform(
     )
     assert sdk.events == ["short answered", "long cancelled"]
     assert last_resort[0].seconds == drain + 10
-    draining, drained = [
-        record.fields for record in caplog.records if record.message in {"draining", "drained"}
-    ]
-    assert draining == {"reason": "SIGTERM", "jobs": 2}
-    assert drained == {"left_to_the_platform": 1}
+    assert events.of("draining") == [{"reason": "SIGTERM", "jobs": 2}]
+    assert events.of("drained") == [{"left_to_the_platform": 1}]
 
 
 def test_a_broken_worker_asks_for_another_and_ends(
@@ -267,6 +263,7 @@ shutdown.FORCED_END_SECONDS = 0.3
 
 async def loop():
     multiprocessing.Process(target=pings).start()  # before signals are heard, as the SDK does
+    signal.signal(signal.SIGTERM, lambda *_: None)  # the SDK's, in place of one that may be set
     RunningJobs(drain_seconds=0.2).listen_for_the_end()
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.sleep(0.05)

@@ -70,7 +70,9 @@ class Sdk:
         return {m.__name__: m for m in (runpod, serverless, http, modules, results)}
 
 
-class World:
+class Start:
+    """A start of the worker, with small components and the SDK above."""
+
     def __init__(self, small: SmallParts, sdk: Sdk) -> None:
         self.small, self.sdk = small, sdk
         self.loaded: list[Settings] = []
@@ -81,7 +83,7 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     for name in (*(n.upper() for n in Settings.model_fields), "RUNPOD_WEBHOOK_GET_JOB",
                  "RUNPOD_LOG_LEVEL", "RUNPOD_AI_API_KEY"):  # fmt: skip
         monkeypatch.setenv(name, "")  # so that what is set meanwhile is taken back
@@ -93,23 +95,23 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     small, sdk = small_components(tmp_path), Sdk()
     for name, module in sdk.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
-    world = World(small, sdk)
+    start = Start(small, sdk)
 
     def load(settings: Settings, loading: Callable[[], Any]) -> Components:
-        world.loaded.append(settings)
+        start.loaded.append(settings)
         assert loading() is small.engine
         return small.components
 
     monkeypatch.setattr(Components, "load", load)
     monkeypatch.setattr(startup, "_load_engine", lambda *_given: small.engine)
     monkeypatch.setattr(startup.gc, "freeze", lambda: None)  # not for all tests after this
-    monkeypatch.setattr(startup, "remove_abandoned_folders", lambda: world.swept.append(True))
+    monkeypatch.setattr(startup, "remove_abandoned_folders", lambda: start.swept.append(True))
     monkeypatch.setattr(startup, "host_memory_free", lambda: 0.5)
     monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
     handlers, level, propagate = log.handlers[:], log.level, log.propagate
     interval = sys.getswitchinterval()
     stops = {stop: signal.getsignal(stop) for stop in STOPS}
-    yield world
+    yield start
     for stop, handler in stops.items():
         signal.signal(stop, handler)
     sys.setswitchinterval(interval)
@@ -130,7 +132,7 @@ def test_every_secret_is_kept_out_of_the_log(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_log_is_set_up_with_the_secrets_and_the_level(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RUNPOD_AI_API_KEY"):
         monkeypatch.setenv(name, f"hidden-{name}")
@@ -140,7 +142,7 @@ def test_the_log_is_set_up_with_the_secrets_and_the_level(
         log.warning("%s", " and ".join(v for n, v in os.environ.items() if "hidden" in v))
         log.info("not shown")
 
-    world.sdk.serve = serve
+    start.sdk.serve = serve
     assert startup.main() == 0
     written = capsys.readouterr().err
     assert "... and ... and ..." in written
@@ -153,20 +155,20 @@ def test_the_log_is_set_up_with_the_secrets_and_the_level(
     [("DEBUG", "INFO"), ("INFO", "INFO"), ("WARNING", "WARN"), ("ERROR", "ERROR")],
 )
 def test_the_sdk_never_logs_whole_answers(
-    world: World, monkeypatch: pytest.MonkeyPatch, ours: str, theirs: str
+    start: Start, monkeypatch: pytest.MonkeyPatch, ours: str, theirs: str
 ) -> None:
     """At its DEBUG, which is its default, it prints URLs that anyone may open."""
     monkeypatch.setenv("LOG_LEVEL", ours)
-    world.serve()
-    assert world.sdk.log_level == theirs
+    start.serve()
+    assert start.sdk.log_level == theirs
 
 
 def test_an_operator_may_choose_the_sdks_level(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNPOD_LOG_LEVEL", "TRACE")
-    world.serve()
-    assert world.sdk.log_level == "TRACE"
+    start.serve()
+    assert start.sdk.log_level == "TRACE"
 
 
 # --- a bad start
@@ -180,7 +182,7 @@ def test_an_operator_may_choose_the_sdks_level(
     ],
 )
 def test_a_bad_start_is_told_and_nothing_is_loaded(
-    world: World,
+    start: Start,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     name: str,
@@ -192,12 +194,12 @@ def test_a_bad_start_is_told_and_nothing_is_loaded(
     written = capsys.readouterr().err
     assert '"event": "setup failed"' in written
     assert said in written
-    assert not world.loaded
-    assert not world.sdk.config
+    assert not start.loaded
+    assert not start.sdk.config
 
 
 def test_parts_that_cannot_be_loaded_are_told(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object) -> None:
         raise SetupError("the weights are damaged")
@@ -205,11 +207,11 @@ def test_parts_that_cannot_be_loaded_are_told(
     monkeypatch.setattr(Components, "load", fail)
     assert startup.main() == 1
     assert "the weights are damaged" in capsys.readouterr().err
-    assert not world.sdk.config
+    assert not start.sdk.config
 
 
 def test_an_error_that_nobody_expected_is_told_in_one_line_with_its_traceback(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object) -> None:
         raise RecursionError("too deep\nand more")
@@ -221,11 +223,11 @@ def test_an_error_that_nobody_expected_is_told_in_one_line_with_its_traceback(
     assert (told["event"], told["level"]) == ("setup failed", "ERROR")
     assert told["error"] == "RecursionError: too deep"
     assert "in fail" in told["traceback"]
-    assert not world.sdk.config
+    assert not start.sdk.config
 
 
 def test_libraries_that_cannot_be_imported_are_told_and_not_imported_again(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[str] = []
 
@@ -258,7 +260,7 @@ def test_hardware_that_cannot_be_used_is_told_before_anything_is_loaded(
 
 
 def test_a_start_that_fails_is_told_while_other_threads_are_not_through(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = threading.Event()
 
@@ -276,10 +278,10 @@ def test_a_start_that_fails_is_told_while_other_threads_are_not_through(
 # --- what the SDK is given
 
 
-def test_threads_give_way_soon(world: World) -> None:
+def test_threads_give_way_soon(start: Start) -> None:
     """A thread that computes in Python holds up each call of torch for this long."""
     seen: list[float] = []
-    world.sdk.serve = lambda _config: seen.append(sys.getswitchinterval())
+    start.sdk.serve = lambda _config: seen.append(sys.getswitchinterval())
     assert startup.main() == 0
     assert seen == [pytest.approx(0.0003)]
 
@@ -289,24 +291,24 @@ def test_threads_give_way_soon(world: World) -> None:
     [(None, 16, 8), (None, 64, 8), (None, 8, 8), (None, 3, 3), ("1", 16, 1), ("20", 16, 20)],
 )
 def test_as_many_jobs_as_the_operator_says_and_else_eight_or_the_slots(
-    world: World, monkeypatch: pytest.MonkeyPatch, asked: str | None, slots: int, jobs: int
+    start: Start, monkeypatch: pytest.MonkeyPatch, asked: str | None, slots: int, jobs: int
 ) -> None:
     if asked is not None:
         monkeypatch.setenv("MAX_CONCURRENCY", asked)
-    monkeypatch.setattr(world.small.engine, "slots", slots)
+    monkeypatch.setattr(start.small.engine, "slots", slots)
     seen: list[int] = []
 
     async def first() -> None:
         monkeypatch.setattr(shutdown.RunningJobs, "listen_for_the_end", lambda _self: None)
-        seen.append(world.sdk.config["concurrency_modifier"](1))
+        seen.append(start.sdk.config["concurrency_modifier"](1))
 
-    world.sdk.serve = lambda _config: asyncio.run(first())
-    world.serve()
+    start.sdk.serve = lambda _config: asyncio.run(first())
+    start.serve()
     assert seen == [jobs]
 
 
 def test_a_worker_of_a_queue_remembers_its_jobs_and_tells_of_them(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNPOD_WEBHOOK_GET_JOB", "http://queue")
     given = {"id": "job-1", "input": {"text": TEXT, "stream": True}}
@@ -315,29 +317,29 @@ def test_a_worker_of_a_queue_remembers_its_jobs_and_tells_of_them(
     def serve(config: dict[str, Any]) -> None:
         answers.extend(asyncio.run(config["handler"](given)) for _ in range(2))
 
-    world.sdk.serve = serve
-    world.serve()
+    start.sdk.serve = serve
+    start.serve()
     assert answers[0]["status"] == "success"
     assert answers[1] == answers[0]
-    assert len(world.small.engine.asked) == 1
-    sent = [part for part in world.sdk.sent if part != "closed"]
-    assert world.sdk.sent.count("closed") == len(sent) >= 2
+    assert len(start.small.engine.asked) == 1
+    sent = [part for part in start.sdk.sent if part != "closed"]
+    assert start.sdk.sent.count("closed") == len(sent) >= 2
     session, data, job = sent[-1]
     assert (session, data["status"], job) == ("session", "IN_PROGRESS", given)
     assert data["output"]["done"] == 3
 
 
-def test_a_worker_without_a_queue_does_neither(world: World) -> None:
+def test_a_worker_without_a_queue_does_neither(start: Start) -> None:
     given = {"id": "job-1", "input": {"text": TEXT, "stream": True}}
 
     def serve(config: dict[str, Any]) -> None:
         for _ in range(2):
             assert asyncio.run(config["handler"](given))["status"] == "success"
 
-    world.sdk.serve = serve
-    world.serve()
-    assert len(world.small.engine.asked) == 2
-    assert not world.sdk.sent
+    start.sdk.serve = serve
+    start.serve()
+    assert len(start.small.engine.asked) == 2
+    assert not start.sdk.sent
 
 
 @pytest.mark.parametrize(
@@ -351,7 +353,7 @@ def test_a_worker_without_a_queue_does_neither(world: World) -> None:
     ],
 )
 def test_a_streaming_worker_is_a_generator(
-    world: World,
+    start: Start,
     monkeypatch: pytest.MonkeyPatch,
     stream: str,
     arguments: list[str],
@@ -359,55 +361,55 @@ def test_a_streaming_worker_is_a_generator(
 ) -> None:
     monkeypatch.setenv("STREAM", stream)
     monkeypatch.setattr(sys, "argv", ["worker", *arguments])
-    world.serve()
-    assert inspect.isasyncgenfunction(world.sdk.config["handler"]) is generator
+    start.serve()
+    assert inspect.isasyncgenfunction(start.sdk.config["handler"]) is generator
     # RunPod's /run then gives all of it, and not nothing.
-    assert world.sdk.config["return_aggregate_stream"] is True
-    assert "refresh_worker" not in world.sdk.config
-    assert len(world.small.storage.put_keys) == 0
+    assert start.sdk.config["return_aggregate_stream"] is True
+    assert "refresh_worker" not in start.sdk.config
+    assert len(start.small.storage.put_keys) == 0
 
 
 @pytest.mark.parametrize("stream", ["true", "false"])
 def test_the_workers_stream_is_the_jobs_default(
-    world: World, monkeypatch: pytest.MonkeyPatch, stream: str
+    start: Start, monkeypatch: pytest.MonkeyPatch, stream: str
 ) -> None:
     monkeypatch.setenv("STREAM", stream)
     monkeypatch.setattr(sys, "argv", ["worker", "--test_input", "{}"])  # an ordinary handler
     given = {"id": "job-1", "input": {"text": TEXT}}
-    world.sdk.serve = lambda config: asyncio.run(config["handler"](given))
-    world.serve()
-    assert len(world.small.storage.put_keys) == (4 if stream == "true" else 1)
+    start.sdk.serve = lambda config: asyncio.run(config["handler"](given))
+    start.serve()
+    assert len(start.small.storage.put_keys) == (4 if stream == "true" else 1)
 
 
 def test_without_a_platform_the_storage_alone_is_asked_and_a_bad_one_ends_the_start(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The SDK checks nothing then, and a job would fail when all is spoken."""
 
     def refuse() -> None:
         raise StorageError("the bucket does not exist")
 
-    monkeypatch.setattr(world.small.storage, "check", refuse)
+    monkeypatch.setattr(start.small.storage, "check", refuse)
     served: list[bool] = []
-    world.sdk.serve = lambda _config: served.append(True)
+    start.sdk.serve = lambda _config: served.append(True)
     assert startup.main() == 1
-    assert served == world.sdk.checks == []
+    assert served == start.sdk.checks == []
 
 
 @pytest.mark.parametrize(("bucket", "told"), [("", ["no bucket is set"]), ("speech", [])])
 def test_a_worker_of_the_platform_without_a_bucket_says_so(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
     bucket: str, told: list[str],
 ) -> None:  # fmt: skip
     monkeypatch.setenv("RUNPOD_WEBHOOK_GET_JOB", "http://queue")
     monkeypatch.setenv("S3_BUCKET_NAME", bucket)
-    world.serve()
+    start.serve()
     assert [r.message for r in caplog.records if r.levelname == "WARNING"] == told
 
 
 @pytest.mark.parametrize("place", ["missing", "a file", "read-only"])
 def test_a_tmpdir_that_is_no_use_is_refused_and_not_passed_over(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     folder = tmp_path / place
     if place == "a file":
@@ -417,21 +419,21 @@ def test_a_tmpdir_that_is_no_use_is_refused_and_not_passed_over(
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("TMPDIR", str(folder))
     assert startup.main() == 1
-    assert world.loaded == []
+    assert start.loaded == []
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("TMPDIR", f"{tmp_path}/.")
     assert startup.main() == 0
 
 
 def test_all_is_checked_before_the_first_job(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNPOD_WEBHOOK_GET_JOB", "http://queue")
-    world.serve()
-    assert [check.__name__ for check in world.sdk.checks] == [
+    start.serve()
+    assert [check.__name__ for check in start.sdk.checks] == [
         "leave_stops_to_the_kernel", "gpu_memory", "model", "storage", "speech",
     ]  # fmt: skip
-    by_name = {check.__name__: check for check in world.sdk.checks}
+    by_name = {check.__name__: check for check in start.sdk.checks}
     by_name["storage"]()
     by_name["model"]()
     (tmp_path / "SparkTTS-serverless" / "models" / "mine@1" / "weights").symlink_to("gone")
@@ -446,7 +448,7 @@ def test_all_is_checked_before_the_first_job(
     ("host", "gpu", "expected"), [(0.5, None, 8), (0.05, None, 4), (0.5, 0.05, 4), (0.05, 0.5, 4)]
 )
 def test_the_shorter_of_both_memories_counts(
-    world: World,
+    start: Start,
     monkeypatch: pytest.MonkeyPatch,
     host: float,
     gpu: float | None,
@@ -454,24 +456,24 @@ def test_the_shorter_of_both_memories_counts(
 ) -> None:
     monkeypatch.setattr(startup, "host_memory_free", lambda: host)
     monkeypatch.setattr(shutdown.RunningJobs, "listen_for_the_end", lambda _self: None)
-    world.small.engine.free = gpu
-    world.serve()
-    assert world.sdk.config["concurrency_modifier"](8) == expected
+    start.small.engine.free = gpu
+    start.serve()
+    assert start.sdk.config["concurrency_modifier"](8) == expected
 
 
 def test_a_gpu_that_is_found_broken_between_jobs_ends_the_worker(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reasons: list[str] = []
     monkeypatch.setattr(shutdown.RunningJobs, "listen_for_the_end", lambda _self: None)
     monkeypatch.setattr(shutdown.RunningJobs, "give_up", lambda _s, why: reasons.append(why))
-    world.small.engine.broken = RuntimeError("CUDA error: device-side assert triggered")
-    world.serve()
-    assert world.sdk.config["concurrency_modifier"](8) == 4
+    start.small.engine.broken = RuntimeError("CUDA error: device-side assert triggered")
+    start.serve()
+    assert start.sdk.config["concurrency_modifier"](8) == 4
     assert reasons == ["device_failed: the GPU failed; the worker starts anew"]
-    world.small.engine.broken = RuntimeError("another fault")
+    start.small.engine.broken = RuntimeError("another fault")
     with pytest.raises(RuntimeError, match="another fault"):
-        world.sdk.config["concurrency_modifier"](8)
+        start.sdk.config["concurrency_modifier"](8)
     assert len(reasons) == 1
 
 
@@ -483,41 +485,41 @@ def running(config: dict[str, Any]) -> shutdown.RunningJobs:
 
 
 def test_an_sdk_that_comes_back_is_a_good_end(
-    world: World, caplog: pytest.LogCaptureFixture
+    start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "worker")
-    assert world.serve() == 0
+    assert start.serve() == 0
     fit, begins, ends = caplog.records
     assert (fit.message, fit.fields["check"]) == ("check passed", "storage")
     assert begins.fields == {"model": "mine@1", "jobs": 8, "slots": 16}
     assert (ends.message, ends.fields) == ("worker ends", {"reason": None})
     assert gc.isenabled()
-    assert world.swept == [True]
+    assert start.swept == [True]
 
 
 @pytest.mark.parametrize(("broken", "status"), [(False, 0), (True, 1)])
 def test_a_drained_worker_ends_well_and_a_broken_one_with_status_1(
-    world: World, broken: bool, status: int
+    start: Start, broken: bool, status: int
 ) -> None:
     def serve(config: dict[str, Any]) -> None:
         running(config).reason, running(config).broken = "SIGTERM", broken
         raise asyncio.CancelledError
 
-    world.sdk.serve = serve
-    assert world.serve() == status
+    start.sdk.serve = serve
+    assert start.serve() == status
 
 
-def test_a_cancellation_that_no_drain_made_is_an_error(world: World) -> None:
+def test_a_cancellation_that_no_drain_made_is_an_error(start: Start) -> None:
     def serve(_config: dict[str, Any]) -> None:
         raise asyncio.CancelledError
 
-    world.sdk.serve = serve
+    start.sdk.serve = serve
     with pytest.raises(asyncio.CancelledError):
-        world.serve()
+        start.serve()
 
 
 def test_a_broken_gpu_asks_for_a_fresh_worker_in_every_answer(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRAIN_SECONDS", "7")
 
@@ -528,16 +530,16 @@ def test_a_broken_gpu_asks_for_a_fresh_worker_in_every_answer(
         jobs._loop = asyncio.get_running_loop()
         jobs.give_up("device_failed")
 
-    world.sdk.serve = lambda config: asyncio.run(run(config))
-    assert world.serve() == 1
-    assert world.sdk.config["refresh_worker"] is True
+    start.sdk.serve = lambda config: asyncio.run(run(config))
+    assert start.serve() == 1
+    assert start.sdk.config["refresh_worker"] is True
 
 
-def test_a_job_that_breaks_the_gpu_gives_up_the_same_worker(world: World) -> None:
+def test_a_job_that_breaks_the_gpu_gives_up_the_same_worker(start: Start) -> None:
     def fail(_sentence: str) -> None:
         raise RuntimeError("CUDA error: an illegal memory access")
 
-    world.small.engine.before = fail
+    start.small.engine.before = fail
     reasons: list[str] = []
 
     def serve(config: dict[str, Any]) -> None:
@@ -545,8 +547,8 @@ def test_a_job_that_breaks_the_gpu_gives_up_the_same_worker(world: World) -> Non
         answer = asyncio.run(config["handler"]({"id": "a", "input": {"text": TEXT}}))
         assert answer["refresh_worker"] is True
 
-    world.sdk.serve = serve
-    world.serve()
+    start.sdk.serve = serve
+    start.serve()
     assert len(reasons) == 1
 
 
@@ -557,7 +559,7 @@ def done(value: Any) -> Future[Any]:
 
 
 def test_the_engine_is_loaded_with_the_weights_that_were_read_ahead(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPARK_DTYPE", "int8")
     model = tmp_path / "SparkTTS-serverless" / "models" / "mine@1"
@@ -568,10 +570,10 @@ def test_the_engine_is_loaded_with_the_weights_that_were_read_ahead(
         folder, dtype, libraries, weights = given
         assert libraries.result().__name__ == "worker.speech.engine"
         seen.append((folder, dtype, weights.result()))
-        return world.small.engine
+        return start.small.engine
 
     monkeypatch.setattr(startup, "_load_engine", load_engine)
-    world.serve()
+    start.serve()
     assert seen == [(model / "LLM", "int8"), (model, "int8", "weights")]
 
 

@@ -7,10 +7,27 @@ import threading
 import pytest
 import torch
 
+from worker import cpu_info
 from worker.speech import device
-from worker.speech.device import capturing, empty_cache, on, on_device, stream_on
+from worker.speech.device import capturing, empty_cache, has_fast_bfloat16, on, on_device, stream_on
 
 CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("flags", "fast"),
+    [
+        ({"fma", "avx512_bf16"}, True),
+        ({"fma", "amx_bf16"}, True),
+        ({"avx512_vnni", "amx_int8"}, False),
+        (set(), False),
+    ],
+)
+def test_a_cpu_is_fast_in_bfloat16_with_instructions_of_either_kind(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], fast: bool
+) -> None:
+    monkeypatch.setattr(cpu_info, "flags", lambda: flags)
+    assert has_fast_bfloat16(CPU) is fast
 
 
 def test_on_a_cpu_there_are_no_streams() -> None:

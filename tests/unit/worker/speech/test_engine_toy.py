@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from tests.support.events import events
+from tests.support.events import Events
 from tests.support.random_checkpoint import Sizes, make_tokenizer
 from tests.support.scheduling import occupancy
 from tests.support.waiting import until
@@ -468,7 +468,7 @@ def test_the_codecs_time_is_its_own(prompter: Prompter) -> None:
 def test_speech_without_a_token_of_the_codec_is_an_error(prompter: Prompter, eager: bool) -> None:
     """The one token that the sentence may have opens it."""
     engine = Engine(Parrot(), ToyCodec(), prompter, 1)
-    with pytest.raises(SynthesisError, match="more max_tokens"):
+    with pytest.raises(SynthesisError, match="raise max_length"):
         list(engine.stream(["One."], VOICE, replace(TEN, max_tokens=1), eager=eager))
 
 
@@ -777,7 +777,7 @@ def test_on_a_gpu_codec_and_listening_have_a_lane_each(
 def test_before_the_first_job_all_has_run_once(
     prompter: Prompter,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    events: Events,
     short: bool,
 ) -> None:
     """Prompts of each bucket, windows of all lengths that come again, a reference."""
@@ -811,7 +811,7 @@ def test_before_the_first_job_all_has_run_once(
     assert ran[:3] == [("prompt", length + 1) for length in (64, 128, 256)]
     if short:
         assert set(ran[3:]) == {("whole", 600)}  # and the worker starts all the same
-        assert [name for _level, name, _fields in events(caplog)] == [
+        assert events.warnings() == [
             *["out of memory"] * 2,
             "warm-up cut short",
         ]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.events import events
+from tests.support.events import Events
 from tests.support.waiting import until
 from worker.errors import DeviceError, MemoryShortError
 from worker.logs import log
@@ -238,14 +238,14 @@ def test_what_does_not_fit_alone_is_an_error_and_the_next_one_is_done() -> None:
     assert memory.do(lambda: 1, "a test") == 1
 
 
-def test_each_try_that_was_short_is_an_event(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_try_that_was_short_is_an_event(events: Events) -> None:
     def never() -> None:
         raise torch.OutOfMemoryError(str(SHORT))
 
     with pytest.raises(MemoryShortError):
         MemoryRetry().do(never, "a test")
     told = ("WARNING", "out of memory", {"what": "a test", "error": str(SHORT)})
-    assert events(caplog) == [told, told]
+    assert events.with_levels() == [told, told]
 
 
 def test_a_broken_device_is_not_tried_again() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
 
+from tests.support.events import Events
 from volume.layout import Layout, pinned_revision
 from worker.timing.model_folders import find_folders
 
@@ -53,14 +53,12 @@ def test_a_file_of_that_name_is_no_aligner(tmp_path: Path, layout: Layout) -> No
 
 @pytest.mark.parametrize("languages", ["en,zh", "zh,en"])
 def test_a_language_that_is_not_installed_is_told_and_the_others_are_found(
-    tmp_path: Path, layout: Layout, caplog: pytest.LogCaptureFixture, languages: str
+    tmp_path: Path, layout: Layout, events: Events, languages: str
 ) -> None:
     english = install(layout, "en")
-    with caplog.at_level(logging.WARNING):
-        found = find_folders(layout, checkpoint(tmp_path, own=False), languages)
+    found = find_folders(layout, checkpoint(tmp_path, own=False), languages)
     assert found == {"en": english}
-    (told,) = caplog.records
-    assert told.levelno == logging.WARNING
-    assert "estimated times" in told.getMessage()
-    assert told.__dict__["fields"]["language"] == "zh"
-    assert "volume install --model aligner-zh" in told.__dict__["fields"]["error"]
+    ((level, name, fields),) = events.with_levels()
+    assert (level, name) == ("WARNING", "words get estimated times only")
+    assert fields["language"] == "zh"
+    assert "volume install --model aligner-zh" in fields["error"]

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.events import Events
 from tests.support.heard_voices import Heard, sound
-from worker.logs import log
 from worker.speech.voice import Voice
 from worker.voices import cache
 from worker.voices.cache import ENTRY_BYTES_MAX, sha256_of
@@ -28,17 +26,6 @@ def heard(tmp_path: Path) -> Heard:
 @pytest.fixture
 def reference(tmp_path: Path) -> Path:
     return sound(tmp_path / "reference.wav", 1.5)
-
-
-@pytest.fixture
-def warnings() -> Iterator[list[str]]:
-    """The events that an operator is warned with."""
-    seen: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: seen.append(record.getMessage())
-    log.addHandler(handler)
-    yield seen
-    log.removeHandler(handler)
 
 
 def change(entry: Path, **fields: Any) -> None:
@@ -129,24 +116,24 @@ def test_an_entry_of_a_former_version_is_heard_again_and_goes(
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(
-    heard: Heard, reference: Path, tmp_path: Path, warnings: list[str]
+    heard: Heard, reference: Path, tmp_path: Path, events: Events
 ) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     assert heard.voices.listen(reference, None).global_tokens == (1, 2)
-    assert warnings == ["voice not cached"]
+    assert events.warnings() == ["voice not cached"]
 
 
 def test_a_folder_at_an_entrys_place_costs_nothing(
-    heard: Heard, reference: Path, warnings: list[str]
+    heard: Heard, reference: Path, events: Events
 ) -> None:
     (heard.cache / f"{sha256_of(reference)[:4]}.json").mkdir(parents=True)
     assert heard.voices.listen(reference, None).global_tokens == (1, 2)
     assert heard.cached() == []
-    assert warnings == ["voice not cached"]
+    assert events.warnings() == ["voice not cached"]
 
 
 def test_a_full_volume_costs_the_entry_and_leaves_no_half_one(
-    heard: Heard, reference: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+    heard: Heard, reference: Path, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard.voices.listen(reference, None)
     (entry,) = heard.cached()
@@ -159,7 +146,7 @@ def test_a_full_volume_costs_the_entry_and_leaves_no_half_one(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     assert heard.voices.listen(reference, None).global_tokens == (2, 2)
-    assert warnings == ["voice not cached"]
+    assert events.warnings() == ["voice not cached"]
     assert list(heard.cache.iterdir()) == [entry]
     assert entry.read_text() == "another's"
 
@@ -184,7 +171,7 @@ def test_an_entry_appears_whole_by_a_rename(
 
 
 def test_a_rename_that_fails_leaves_nothing(
-    heard: Heard, reference: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+    heard: Heard, reference: Path, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_part: Path, _final: Path) -> Path:
         raise OSError(errno.EROFS, "Read-only file system")
@@ -192,15 +179,13 @@ def test_a_rename_that_fails_leaves_nothing(
     monkeypatch.setattr(Path, "replace", refuse)
     assert heard.voices.listen(reference, None).global_tokens == (1, 2)
     assert list(heard.cache.iterdir()) == []
-    assert warnings == ["voice not cached"]
+    assert events.warnings() == ["voice not cached"]
 
 
-def test_a_known_voice_is_nothing_to_warn_of(
-    heard: Heard, reference: Path, warnings: list[str]
-) -> None:
+def test_a_known_voice_is_nothing_to_warn_of(heard: Heard, reference: Path, events: Events) -> None:
     heard.voices.listen(reference, None)
     heard.voices.listen(reference, None)
-    assert warnings == []
+    assert events.warnings() == []
 
 
 def test_each_recording_has_its_own_entry_and_each_job_its_transcript(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.events import events
+from tests.support.events import Events
 from tests.support.toy_decoder import VOCABULARY, ToyDecoder
 from worker.speech.batch import device_batch as rows_module
 from worker.speech.batch.device_batch import NARROW, NOTHING, DeviceBatch, Places, width
@@ -434,7 +434,7 @@ def after(first: Exception, then: Exception) -> Exception:
 )
 def test_where_steps_cannot_be_captured_they_run_as_they_are_written(
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    events: Events,
     error: Exception,
     goes_on: bool,
 ) -> None:
@@ -454,9 +454,7 @@ def test_where_steps_cannot_be_captured_they_run_as_they_are_written(
     assert not rows.draws_captured(head, NARROW)
     assert one_step(rows, 1, 9, head).tolist() == [7]
     told = [("ERROR", "steps run uncaptured", {"error": str(error)})]
-    assert events(caplog) == (told if goes_on else [])
-    told = [("ERROR", "steps run uncaptured", {"error": str(error)})]
-    assert events(caplog) == (told if goes_on else [])
+    assert events.with_levels() == (told if goes_on else [])
 
 
 def test_the_captured_draw_is_of_one_head_and_of_narrow_rows(

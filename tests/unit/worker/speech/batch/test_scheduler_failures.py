@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from tests.support.events import events
+from tests.support.events import Events
 from tests.support.scheduling import occupancy
 from tests.support.toy_decoder import EVERYTHING, SumCache, ToyDecoder, expected
 from tests.support.waiting import until
@@ -73,12 +73,12 @@ def test_where_memory_is_short_the_batch_is_halved_and_nothing_is_lost() -> None
 
 
 def test_each_halving_is_an_event_and_so_is_the_sentence_that_has_no_half(
-    caplog: pytest.LogCaptureFixture,
+    events: Events,
 ) -> None:
     asked = Scheduler(ToyDecoder(before_step=Small(0)), 4).submit([row(1)], OPEN, GREEDY)
     assert failures(asked) == [ALONE]
     short = {"error": "CUDA out of memory"}
-    assert events(caplog) == [
+    assert events.with_levels() == [
         ("WARNING", "batch halved", {"slots": 2} | short),
         ("WARNING", "batch halved", {"slots": 1} | short),
         ("WARNING", "out of memory", {"what": "a sentence, alone"} | short),
@@ -374,7 +374,9 @@ def test_a_broken_device_fails_all_rows_in_words_and_the_next_ones_run(
 @pytest.mark.parametrize(
     "error", [ValueError("CUDA, but odd"), RuntimeError("shapes do not fit"), KeyError("x")]
 )
-def test_any_other_failure_is_told_as_it_is(error: Exception) -> None:
+def test_any_other_failure_is_told_as_it_is(
+    error: Exception, events: Events, caplog: pytest.LogCaptureFixture
+) -> None:
     lock = FairLock()
     scheduler = Scheduler(ToyDecoder(before_step=FailsAt(2, error)), 1, lock=lock)
     with lock:
@@ -382,6 +384,8 @@ def test_any_other_failure_is_told_as_it_is(error: Exception) -> None:
         asked += scheduler.submit([row(3)], OPEN, GREEDY, job="b")
     assert failures(asked) == [f"{type(error).__name__}: {error}"] * 3
     assert told(scheduler.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]
+    assert events.with_levels() == [("ERROR", "the language model failed", {})]
+    assert caplog.records[0].exc_info[1] is error  # for its traceback
 
 
 def test_where_prompts_cannot_be_read_those_that_run_and_join_and_wait_all_fail() -> None:
@@ -483,7 +487,7 @@ def test_a_row_without_numbers_fails_alone_and_nothing_of_it_stays(lag: int) -> 
 
 
 def test_where_the_steps_of_all_rows_cannot_be_captured_fewer_run(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, events: Events
 ) -> None:
     tried: list[int] = []
 
@@ -497,7 +501,7 @@ def test_where_the_steps_of_all_rows_cannot_be_captured_fewer_run(
     scheduler.prepare(OPEN)
     assert tried == [12, 6, 3]
     assert scheduler.slots == 3
-    halved = [(name, fields["slots"]) for _level, name, fields in events(caplog)]
+    halved = [(name, fields["slots"]) for name, fields in events()]
     assert halved == [("batch halved", 6), ("batch halved", 3)]
     assert told(scheduler.submit([row(1), row(2)], OPEN, GREEDY)) == [
         expected([n], 10) for n in (1, 2)

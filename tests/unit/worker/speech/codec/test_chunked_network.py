@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.support.logged import Events
+from tests.support.events import Events
 from worker.speech.codec.chunked_network import ChunkedNetwork, context_of
 
 SHORT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.support.logged import Events
+from tests.support.events import Events
 from worker import cpu_info
 from worker.errors import SetupError, SynthesisError
 from worker.speech.checkpoint import Checkpoint

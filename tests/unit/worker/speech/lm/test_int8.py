@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 
 from tests.support import any_cpu
 from tests.support.checkpoints import make_checkpoint
+from tests.support.events import Events
 from tests.support.language_model import config_of, hidden_states, make_tensors, write_model
-from tests.support.logged import Events
 from tests.support.random_checkpoint import Sizes
 from worker import cpu_info
 from worker.errors import SetupError

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from tests.support import any_cpu
-from tests.support.logged import Events
+from tests.support.events import Events
 from worker import cpu_info
 from worker.speech.lm.int8_model import Packed
 from worker.speech.native import build

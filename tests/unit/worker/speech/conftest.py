@@ -1,5 +1,0 @@
-"""What the tests of the model share."""
-
-from tests.support.logged import events
-
-__all__ = ["events"]
