@@ -217,6 +217,21 @@ def test_a_moved_row_takes_all_that_is_its_own_with_it(each_alone: list[list[int
         assert [int(two[1]) for two in seen] == each_alone[other][: STEPS - 3]
 
 
+def test_a_moved_row_draws_as_widely_as_before() -> None:
+    """Who stood there was greedy; what it may draw is more than a narrow draw looks at."""
+    count = 4 * NARROW
+    head = OutputHead(torch.arange(count), lambda hidden: hidden, None)
+    logits = torch.linspace(1, 0, count)[None]
+    moved, alone = (DeviceBatch(ToyDecoder(), slots, 100) for slots in (2, 1))
+    moved.set(0, "greedy", 90, 3, 0, 0, Sampling(temperature=0))
+    for rows, place in ((moved, 1), (alone, 0)):
+        rows.set(place, "wide", 90, 3, 0, 0, Sampling(1.0, 0, 1.0, seed=1))
+    moved.move(1, 0, 3)
+    drawn = [[int(rows.draw(logits, [0], head)) for _ in range(20)] for rows in (moved, alone)]
+    assert drawn[0] == drawn[1]
+    assert max(drawn[0]) >= NARROW
+
+
 def test_a_moved_rows_cache_goes_with_it() -> None:
     """As far as it is told, and nothing else is touched."""
     asked = []
