@@ -56,7 +56,8 @@ speak: $(STAMP)  ## one RunPod job on the embedded model: writes speech to a fil
 # In two processes, for many tests wait for others. The tests of a file stay in one of them; what
 # both need they make once (tests/conftest.py). A test that ends its process ends the run: xdist would
 # give it to the next process, and might wait for ever. ONLY=tests/e2e tries some.
-PYTEST := $(BIN)/python -m pytest
+# With Ctrl-C heard, which a shell takes from what it starts in the background.
+PYTEST := env --default-signal=INT $(BIN)/python -m pytest
 IN_TWO := -n 2 --no-loadscope-reorder --max-worker-restart 0
 test: $(STAMP) system  ## every test, against the real parts, on this machine alone
 	$(PYTEST) $(IN_TWO) $(ONLY)

@@ -9,13 +9,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from worker.logs import log
-
 
 @contextmanager
 def in_process(env: Mapping[str, str], *arguments: str) -> Iterator[None]:
     """What such a program finds, `sys.argv` and its environment; what it sets is taken back."""
-    handlers, level, propagate = log.handlers[:], log.level, log.propagate
     interval = sys.getswitchinterval()
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ.keys() - env.keys():
@@ -27,5 +24,3 @@ def in_process(env: Mapping[str, str], *arguments: str) -> Iterator[None]:
             yield
         finally:
             sys.setswitchinterval(interval)
-            log.handlers[:], log.propagate = handlers, propagate
-            log.setLevel(level)

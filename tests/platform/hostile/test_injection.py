@@ -156,14 +156,12 @@ class Logged:
 
 
 @pytest.fixture
-def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Logged]:
-    before = log.handlers[:], log.level, log.propagate
+def logged(monkeypatch: pytest.MonkeyPatch) -> Logged:
     stream, kept = io.StringIO(), Kept()
     monkeypatch.setattr(sys, "stderr", stream)
     set_up_logging("DEBUG")
     log.addHandler(kept)
-    yield Logged(stream, kept)
-    log.handlers[:], log.level, log.propagate = before
+    return Logged(stream, kept)
 
 
 def check_log(written: str, records: list[logging.LogRecord], job_id: Any) -> None:

@@ -51,7 +51,7 @@ def test_an_old_worker_goes_on_while_a_new_release_installs_and_gc_waits_for_it(
         assert status == 0, output
         assert len(list(here.layout.environments.iterdir())) == 2
         status, output = here.volume("gc", pins=tmp_path / "new")
-        assert (status, output) == (0, "")
+        assert (status, output) == (0, "nothing to remove\n")
         gate.touch()
         assert "still 1\n" in list(lines)
         assert old.wait(timeout=30) == 0
@@ -95,7 +95,7 @@ def test_gc_removes_what_a_killed_install_left_but_not_what_another_is_at(small_
     here.index.rate = 20_000.0
     installer = here.start("install", "--environment")
     until(lambda: any(here.layout.cache.glob("*/*/uv/*")), 60, pause=0.02)
-    assert here.volume("gc") == (0, "")
+    assert here.volume("gc") == (0, "nothing to remove\n")
     installer.kill()
     installer.communicate()
     status, output = here.volume("gc")

@@ -125,7 +125,7 @@ def open_library(interface: Interface) -> ctypes.CDLL | None:
         interface.bind(library)
     except subprocess.TimeoutExpired:
         event(logging.WARNING, "kernel took too long to build", kernel=name, seconds=SECONDS)
-    except (OSError, subprocess.SubprocessError) as error:
+    except OSError as error:
         event(logging.WARNING, "kernel could not be built", kernel=name, error=str(error))
     except InterfaceError as error:
         event(logging.WARNING, "kernel does not fit the worker", kernel=name, error=str(error))

@@ -108,7 +108,6 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     monkeypatch.setattr(startup, "remove_abandoned_folders", lambda: start.swept.append(True))
     monkeypatch.setattr(startup, "host_memory_free", lambda: 0.5)
     monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
-    handlers, level, propagate = log.handlers[:], log.level, log.propagate
     interval = sys.getswitchinterval()
     stops = {stop: signal.getsignal(stop) for stop in STOPS}
     yield start
@@ -116,8 +115,6 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         signal.signal(stop, handler)
     sys.setswitchinterval(interval)
     gc.enable()
-    log.handlers[:], log.propagate = handlers, propagate
-    log.setLevel(level)
 
 
 # --- secrets and the log
