@@ -22,7 +22,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from docs import memory
-from worker.api.field_types import allowed, names
+from worker.allowed_values import allowed
+from worker.api.field_types import names
 from worker.api.request import STYLE_FIELDS, SpeechRequest
 from worker.api.response import (
     Metrics,

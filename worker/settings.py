@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.allowed_values import Allowed, allowed
 from worker.errors import SetupError
 
 _WORD = re.compile(r"[!-~]+")  # ASCII without white space
@@ -21,6 +29,14 @@ _WORDS = (
     *("aws_region", "aws_endpoint_url"),
 )
 _QUOTES = "\"'`\u201c\u201d"
+_QUOTED, _NO_WORD = _OWN_FAULTS = ("quoted", "no_word")  # types of the errors of our own checks
+
+
+Languages = Annotated[
+    str,
+    StringConstraints(pattern=r"^(en|zh)(,(en|zh))*$"),
+    Allowed("en, zh, or both with a comma between them"),
+]
 
 
 class Settings(BaseSettings):
@@ -92,9 +108,8 @@ class Settings(BaseSettings):
         "that it can run of int8 (needs AVX512-VNNI and a C compiler), bfloat16 (needs bfloat16 "
         "instructions) and float32. int8 is for CPUs alone.",
     )
-    whisperx_languages: str = Field(
+    whisperx_languages: Languages = Field(
         "en,zh",
-        pattern=r"^(en|zh)(,(en|zh))*$",
         description="Languages whose alignment models are loaded at start, separated by commas: "
         "en, zh. A language whose model is not installed is left out.",
     )
@@ -149,10 +164,10 @@ class Settings(BaseSettings):
         """Refuse what no key, name or address has, and what would fail without a word."""
         if isinstance(value, str) and value:
             if value[0] in _QUOTES or value[-1] in _QUOTES:
-                raise PydanticCustomError("quoted", "stands in quotation marks; leave them out")
+                raise PydanticCustomError(_QUOTED, "stands in quotation marks; leave them out")
             if not _WORD.fullmatch(value):
                 raise PydanticCustomError(
-                    "word", "holds white space, or a character that is not plain ASCII"
+                    _NO_WORD, "holds white space, or a character that is not plain ASCII"
                 )
         return value
 
@@ -162,7 +177,13 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False)
-        )
+        wrong = "; ".join(map(_in_words, error.errors(include_input=False)))
         raise SetupError(f"environment variables are wrong: {wrong}") from None
+
+
+def _in_words(fault: ErrorDetails) -> str:
+    """What is wrong with a variable: our own checks' words, or what it may hold."""
+    name = str(fault["loc"][0])
+    own = fault["type"] in _OWN_FAULTS
+    words = fault["msg"] if own else f"must be {allowed(Settings.model_fields[name])}"
+    return f"{name.upper()}: {words}"

@@ -6,16 +6,14 @@ A validator raises pydantic's error with a reason that reads on after the value:
 from __future__ import annotations
 
 import re
-import types
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated
 
-from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, AliasChoices, PlainValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from worker.allowed_values import Allowed, allowed
 from worker.api.references import RULE, parse_reference
 from worker.redaction import redact
 from worker.subtitles.style import MODES, SubtitleStyle
@@ -24,38 +22,6 @@ MAX_TEXT = 20_000  # characters, about half an hour of English
 MAX_PROMPT_TEXT = 2_000  # more than anybody says in a reference's 60 seconds
 LEAST_TEMPERATURE = 0.001  # as good as greedy
 REASON = "worker_reason"  # the type of the errors that these validators raise
-
-
-@dataclass(frozen=True)
-class Allowed:
-    """What a field may hold, in words, where its type and limits do not say it."""
-
-    words: str
-
-
-def allowed(info: FieldInfo) -> str:
-    """Say what a field may hold, for error messages and docs/API.md."""
-    kind: Any = info.annotation
-    marks = list(info.metadata)
-    if get_origin(kind) in (Union, types.UnionType):  # X | None
-        kind = next(part for part in get_args(kind) if part is not type(None))
-    if get_origin(kind) is Annotated:
-        kind, *more = get_args(kind)
-        marks += more
-    for mark in marks:
-        if isinstance(mark, Allowed):
-            return mark.words
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(get_args(kind))}"
-    if kind is bool:
-        return "true or false"
-    if kind is str and info.examples:
-        return f"text such as {' or '.join(info.examples)}"
-    words = ["an integer" if kind is int else "a number"]
-    words += [f"from {mark.ge}" for mark in marks if isinstance(mark, Ge)]
-    words += [f"above {mark.gt} and up" for mark in marks if isinstance(mark, Gt)]
-    words += [f"to {mark.le}" for mark in marks if isinstance(mark, Le)]
-    return " ".join(words)
 
 
 def names(field: str, info: FieldInfo) -> tuple[str, ...]:
@@ -113,6 +79,12 @@ def _reference(place: str) -> str:
         raise _reason(str(reason)) from None
 
 
+def style_field(name: str) -> FieldInfo:
+    """Give the field of SubtitleStyle that has this name, which may be another than its own."""
+    fields = SubtitleStyle.model_fields
+    return next(info for field, info in fields.items() if name in names(field, info))
+
+
 def _look(given: object) -> SubtitleStyle:
     """Make a subtitle style from a mode's name or from an object of settings."""
     if isinstance(given, SubtitleStyle):
@@ -128,7 +100,8 @@ def _look(given: object) -> SubtitleStyle:
         setting = redact(fault["loc"][0]).strip("'")
         if fault["type"] == "extra_forbidden":
             raise _reason(f"has {setting}, which is not a setting") from None
-        raise _reason(f"has {setting} {redact(fault['input'])}: {fault['msg']}") from None
+        may_be = allowed(style_field(str(fault["loc"][0])))
+        raise _reason(f"has {setting} {redact(fault['input'])}, which must be {may_be}") from None
 
 
 def _temperature(temperature: float) -> float:

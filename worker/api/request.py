@@ -16,6 +16,7 @@ from typing import Literal, Self
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from worker.allowed_values import allowed
 from worker.api.field_types import (
     REASON,
     LookOfSubtitles,
@@ -24,7 +25,6 @@ from worker.api.field_types import (
     Temperature,
     Text,
     Transcript,
-    allowed,
     names,
 )
 from worker.audio.formats import Format as AudioFormat

@@ -6,13 +6,29 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
 
+from worker.allowed_values import Allowed
+
 MAX_COLUMNS = 42  # a line, as broadcasters count; a Chinese character is two
 _WIDEST_COLUMN = 0.5  # of the font size; a Latin letter's mean width is about 0.45
 _SAFE_PART = 0.9  # of the frame's width that text may take
 
 Mode = Literal["line", "karaoke"]
 Position = Literal["bottom", "middle", "top"]
-Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9A-Fa-f]{6}$")]
+Colour = Annotated[
+    str,
+    StringConstraints(pattern=r"^#[0-9A-Fa-f]{6}$"),
+    Allowed("#RRGGBB, two hexadecimal digits each for red, green and blue"),
+]
+Font = Annotated[
+    str,
+    StringConstraints(pattern=r"^\w[\w .-]{0,63}$"),
+    Allowed("the name of a font: 1 to 64 letters, digits, spaces, dots and hyphens"),
+]
+Resolution = Annotated[
+    str,
+    StringConstraints(pattern=r"^[1-9]\d{2,3}x[1-9]\d{2,3}$"),
+    Allowed("WIDTHxHEIGHT in pixels, 100 to 9999 each, such as 1080x1920"),
+]
 
 
 class SubtitleStyle(BaseModel):
@@ -27,10 +43,9 @@ class SubtitleStyle(BaseModel):
         default="line",
         description="line: the whole caption at once; karaoke: each word lights up when spoken.",
     )
-    font: str = Field(
+    font: Font = Field(
         default="Arial",
         examples=["Noto Sans CJK SC"],
-        pattern=r"^\w[\w .-]{0,63}$",
         description="Font family; a player that lacks it takes another.",
     )
     size: float | None = Field(
@@ -59,11 +74,10 @@ class SubtitleStyle(BaseModel):
     )
     outline: float = Field(default=3.0, ge=0, le=20, description="Width of the outline.")
     position: Position = Field(default="bottom", description="Where in the frame the text stands.")
-    resolution: str = Field(
+    resolution: Resolution = Field(
         default="1920x1080",
         examples=["1080x1920"],
-        pattern=r"^[1-9]\d{2,3}x[1-9]\d{2,3}$",
-        description="WIDTHxHEIGHT of the video, 100 to 9999 each.",
+        description="Size of the video.",
     )
     max_columns: int | None = Field(
         default=None,

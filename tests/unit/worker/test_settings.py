@@ -180,3 +180,24 @@ def test_a_refused_value_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hidden" not in caught.value.message
     assert "AWS_ACCESS_KEY_ID: stands in quotation marks" in caught.value.message
     assert "AWS_SECRET_ACCESS_KEY: holds white space" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SPARK_DTYPE", "fp16", "must be one of auto, float32, bfloat16, int8"),
+        ("STREAM", "maybe", "must be true or false"),
+        ("WHISPERX_LANGUAGES", "fr", "must be en, zh, or both with a comma between them"),
+        ("MAX_JOB_SECONDS", "0", "must be an integer from 1 to 86400"),
+        ("MAX_CONCURRENCY", "many", "must be an integer from 1 to 256"),
+        ("AWS_REGION", "'eu'", "stands in quotation marks; leave them out"),
+    ],
+)
+def test_a_wrong_variable_is_told_what_it_may_hold(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SetupError) as refused:
+        load_settings()
+    assert f"{name}: {said}" in refused.value.message
+    assert "Input should" not in refused.value.message
