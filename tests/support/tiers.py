@@ -40,14 +40,15 @@ def is_slow(item: pytest.Item) -> bool:
     return not SLOW_FIXTURES.keys().isdisjoint(getattr(item, "fixturenames", ()))
 
 
-# Those with the longest tests first, so that two processes end at about the same time.
-_ORDER = ("nix", "platform", "bench", "e2e", "parity", "unit")
+# Those with the longest tests first, so that two processes end at about the same time. The unit
+# tests of scripts/ have a long one, the sample of mutants.
+_ORDER = ("nix", "scripts", "platform", "bench", "e2e", "parity", "unit")
 
 
 def place(item: pytest.Item) -> int:
     """Where a test stands in the order of a session."""
     folders = item.path.relative_to(item.config.rootpath).parts
-    return next((n for n, folder in enumerate(_ORDER) if folder in folders[:2]), 0)
+    return next((n for n, folder in enumerate(_ORDER) if folder in folders[:3]), 0)
 
 
 class QuickWatch:
