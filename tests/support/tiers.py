@@ -66,7 +66,7 @@ class QuickWatch:
             start(process)
 
         # Neither spawn nor forkserver is an audit event.
-        BaseProcess.start = noted  # type: ignore[method-assign]
+        BaseProcess.start = noted  # type: ignore[method-assign] # the standard library's, watched
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:

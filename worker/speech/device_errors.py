@@ -97,4 +97,4 @@ def _has_plenty() -> bool:
 
 
 def _broken_device() -> DeviceError:
-    return DeviceError("the GPU failed; the worker starts anew")
+    return DeviceError("the GPU failed and this worker is being replaced; send the job again")

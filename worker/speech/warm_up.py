@@ -4,7 +4,7 @@ CUDA loads a kernel when it first runs, and cuDNN plans each length that it has 
 run here is what comes again, at the lengths at which it does.
 
     prompts       one of each bucket of lengths
-    a sentence    longer than all windows of the codec, decoded at once and as an eager stream
+    a sentence    longer than all chunks of the codec, decoded at once and as an eager stream
     a reference   of ten seconds
 """
 
@@ -25,7 +25,7 @@ from worker.speech.codec_runner import CodecRunner
 from worker.speech.prompt import Prompter
 
 PROMPT_LENGTHS = (64, 128, 256, 512, 1024)  # tokens
-SPEECH_TOKENS = 600  # more than the longest window
+SPEECH_TOKENS = 600  # more than the longest chunk
 REFERENCE_SECONDS = 10
 
 

@@ -168,7 +168,7 @@ class DrawnTokens:
         host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
         host.copy_(tokens, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's are
-        event.record()  # type: ignore[no-untyped-call]
+        event.record()  # type: ignore[no-untyped-call]  # torch's too
         return cls(step, sequences, host, event)
 
     def read(self) -> list[int]:

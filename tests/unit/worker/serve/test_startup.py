@@ -467,7 +467,9 @@ def test_a_gpu_that_is_found_broken_between_jobs_ends_the_worker(
     start.small.engine.broken = RuntimeError("CUDA error: device-side assert triggered")
     start.serve()
     assert start.sdk.config["concurrency_modifier"](8) == 4
-    assert reasons == ["device_failed: the GPU failed; the worker starts anew"]
+    assert reasons == [
+        "device_failed: the GPU failed and this worker is being replaced; send the job again"
+    ]
     start.small.engine.broken = RuntimeError("another fault")
     with pytest.raises(RuntimeError, match="another fault"):
         start.sdk.config["concurrency_modifier"](8)

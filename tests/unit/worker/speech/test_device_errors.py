@@ -21,6 +21,8 @@ from worker.speech.device_errors import (
     short_of_memory,
 )
 
+GPU_FAILED = "the GPU failed and this worker is being replaced; send the job again"
+
 
 class OutOfMemoryError(RuntimeError):
     """Named as torch's is."""
@@ -92,7 +94,7 @@ def test_short_memory_and_a_broken_device_are_known_by_what_was_said(
     assert (found is not None) is (failure is BROKEN)
     if found is not None:
         assert found.code == "device_failed"
-        assert found.message == "the GPU failed; the worker starts anew"
+        assert found.message == GPU_FAILED
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_what_fails_alone_is_told_by_what_it_said_and_what_is_free(
     found = failed_alone(failure, "not enough memory for a test")
     if failure is Failure.SHORT_OR_BROKEN and plenty:
         assert isinstance(found, DeviceError)
-        assert found.message == "the GPU failed; the worker starts anew"
+        assert found.message == GPU_FAILED
     else:
         assert isinstance(found, MemoryShortError)
         assert found.message == "not enough memory for a test"

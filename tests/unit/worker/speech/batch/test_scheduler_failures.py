@@ -28,6 +28,7 @@ from worker.speech.grammar import Grammar
 
 OPEN = Grammar((EVERYTHING,) * 4000)  # as long as the row's limit lets it be
 GREEDY = Sampling(temperature=0)
+GPU_FAILED = "DeviceError: the GPU failed and this worker is being replaced; send the job again"
 ALONE = "MemoryShortError: not enough memory for a sentence, even alone; use shorter sentences"
 
 
@@ -165,10 +166,13 @@ DOUBTFUL = RuntimeError("GET was unable to find an engine to execute this comput
     [
         (None, ALONE),  # a CPU
         (PLENTY - 1, ALONE),
-        (PLENTY, "DeviceError: the GPU failed; the worker starts anew"),
+        (
+            PLENTY,
+            GPU_FAILED,
+        ),
         (
             RuntimeError("CUDA error: unknown"),
-            "DeviceError: the GPU failed; the worker starts anew",
+            GPU_FAILED,
         ),
     ],
 )
@@ -364,7 +368,7 @@ def test_a_broken_device_fails_all_rows_in_words_and_the_next_ones_run(
     scheduler = Scheduler(ToyDecoder(before_step=FailsAt(2, error)), 2, lock=lock)
     asked = scheduler.submit([row(n) for n in range(1, 4)], OPEN, GREEDY, job="a")
     asked += scheduler.submit([row(n) for n in range(4, 6)], OPEN, GREEDY, job="b")
-    words = "DeviceError: the GPU failed; the worker starts anew"
+    words = GPU_FAILED
     assert failures(asked[:3]) == [words] * 3
     until(lambda: occupancy(scheduler) == (0, 0))
     assert scheduler.slots == 2
@@ -418,7 +422,7 @@ def test_a_row_that_has_left_fails_with_the_device() -> None:
     scheduler = Scheduler(ToyDecoder(before_step=FailsAt(3, error)), 2)
     scheduler._lag = 1
     asked = scheduler.submit([row(1, limit=3), row(2, limit=30)], OPEN, GREEDY)
-    assert failures(asked) == ["DeviceError: the GPU failed; the worker starts anew"] * 2
+    assert failures(asked) == [GPU_FAILED] * 2
 
 
 def test_a_row_that_has_left_fails_when_its_tokens_cannot_be_read(
@@ -432,7 +436,7 @@ def test_a_row_that_has_left_fails_when_its_tokens_cannot_be_read(
     with monkeypatch.context() as patched:
         patched.setattr(sequence.DrawnTokens, "read", broken)
         asked = scheduler.submit([row(1, limit=1), row(2, limit=30)], OPEN, GREEDY)
-        assert failures(asked) == ["DeviceError: the GPU failed; the worker starts anew"] * 2
+        assert failures(asked) == [GPU_FAILED] * 2
     assert told(scheduler.submit([row(7)], OPEN, GREEDY)) == [expected([7], 10)]
 
 
