@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +54,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark what is slow."""
     if is_slow(item):
         item.add_marker("slow")
+
+
+def pytest_sessionfinish() -> None:
+    """Wait for schedulers that linger: one that frees tensors while Python ends aborts it."""
+    for thread in threading.enumerate():
+        if thread.name == "scheduler":
+            thread.join(5)
 
 
 @pytest.hookimpl(optionalhook=True)
