@@ -1,0 +1,215 @@
+"""lm.cu as Python calls it: a Qwen2 decoder in bfloat16. Knows no torch.
+
+The structures are those of lm.cu, which says what each number is. Pointers are addresses on the
+device; whoever launches keeps what they point to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Protocol
+
+from worker.speech.cuda.driver import FLOAT, INT, POINTER
+
+PAGE = 64  # positions
+TILE, CHUNK = 16, 32  # outputs and inputs that a weights' tile holds
+WARP, MOST_WARPS = 32, 8
+TOKENS = (8, 16, 32, 64)  # that a product's kernels are made for; more are several blocks
+HEAD_SIZES = (32, 64, 128)
+MOST_SHARING = 8  # queries that share a key
+MOST_CANDIDATES = 64  # of a draw
+SPLITS = 8  # blocks that share the positions of a token
+EMBED_THREADS = FINISH_THREADS = ATTEND_THREADS = 128
+DRAW_THREADS = 1024
+
+
+class Tokens(ctypes.Structure):
+    """Which tokens are computed."""
+
+    _fields_ = (("count", POINTER), ("rows", POINTER), ("positions", POINTER))
+
+
+class Squares(ctypes.Structure):
+    """The sums of squares of a residual."""
+
+    _fields_ = (("parts", POINTER), ("number", INT), ("eps", FLOAT))
+
+
+class Residual(ctypes.Structure):
+    """The residual, and it times the next norm's weight."""
+
+    _fields_ = (
+        ("values", POINTER),
+        ("weighted", POINTER),
+        ("norm", POINTER),
+        ("squares", Squares),
+    )
+
+
+class Matrix(ctypes.Structure):
+    """Weights in tiles."""
+
+    _fields_ = (("weights", POINTER), ("inputs", INT), ("outputs", INT), ("warps", INT))
+
+
+class Pages(ctypes.Structure):
+    """Keys and values of a layer."""
+
+    _fields_ = (
+        ("keys_values", POINTER),
+        ("table", POINTER),
+        ("pages_of_row", INT),
+        ("kv_heads", INT),
+        ("head_size", INT),
+    )
+
+
+class Embed(ctypes.Structure):
+    """Arguments of `embed_all`."""
+
+    _fields_ = (
+        ("tokens", Tokens),
+        ("ids", POINTER),
+        ("table", POINTER),
+        ("residual", Residual),
+        ("channels", INT),
+    )
+
+
+class Project(ctypes.Structure):
+    """Arguments of `project_N`."""
+
+    _fields_ = (
+        ("tokens", Tokens),
+        ("matrix", Matrix),
+        ("x", POINTER),
+        ("squares", Squares),
+        ("bias", POINTER),
+        ("cosines", POINTER),
+        ("sines", POINTER),
+        ("queries", POINTER),
+        ("pages", Pages),
+        ("heads", INT),
+    )
+
+
+class Attend(ctypes.Structure):
+    """Arguments of `attend_D`."""
+
+    _fields_ = (
+        ("tokens", Tokens),
+        ("queries", POINTER),
+        ("pages", Pages),
+        ("out", POINTER),
+        ("partial", POINTER),
+        ("arrived", POINTER),
+        ("heads", INT),
+        ("splits", INT),
+        ("scale", FLOAT),
+    )
+
+
+class Add(ctypes.Structure):
+    """Arguments of `add_N`."""
+
+    _fields_ = (("tokens", Tokens), ("matrix", Matrix), ("x", POINTER), ("residual", Residual))
+
+
+class Gate(ctypes.Structure):
+    """Arguments of `gate_N`."""
+
+    _fields_ = (
+        ("tokens", Tokens),
+        ("matrix", Matrix),
+        ("x", POINTER),
+        ("squares", Squares),
+        ("out", POINTER),
+    )
+
+
+class Finish(ctypes.Structure):
+    """Arguments of `finish_all`."""
+
+    _fields_ = (
+        ("tokens", Tokens),
+        ("which", POINTER),
+        ("weighted", POINTER),
+        ("squares", Squares),
+        ("out", POINTER),
+        ("channels", INT),
+    )
+
+
+class Score(ctypes.Structure):
+    """Arguments of `score_N`."""
+
+    _fields_ = (("tokens", Tokens), ("matrix", Matrix), ("x", POINTER), ("logits", POINTER))
+
+
+class Draw(ctypes.Structure):
+    """Arguments of `draw_all`."""
+
+    _fields_ = (
+        ("tokens", Tokens),
+        ("logits", POINTER),
+        ("stride", INT),
+        ("candidates", INT),
+        ("end", INT),
+        ("names", POINTER),
+        ("places", POINTER),
+        ("speaking", POINTER),
+        ("temperature", POINTER),
+        ("top_p", POINTER),
+        ("top_k", POINTER),
+        ("uniforms", POINTER),
+        ("ids", POINTER),
+        ("at", POINTER),
+        ("drawn", POINTER),
+        ("end_from", POINTER),
+        ("positions", ctypes.c_longlong),
+        ("out", POINTER),
+    )
+
+
+# Each kernel by its name, and the structure that it takes.
+KERNELS: dict[str, type[ctypes.Structure]] = {
+    "embed_all": Embed,
+    "finish_all": Finish,
+    "draw_all": Draw,
+    "attend_64_7": Attend,
+    **{f"attend_{size}": Attend for size in HEAD_SIZES},
+    **{
+        f"{name}_{tokens}": arguments
+        for name, arguments in (("project", Project), ("add", Add), ("gate", Gate), ("score", Score))
+        for tokens in TOKENS
+    },
+}
+
+
+class Launcher(Protocol):
+    """Launches the kernels of lm.cu, one after the other."""
+
+    def launch(
+        self, name: str, grid: tuple[int, int, int], threads: int, arguments: ctypes.Structure
+    ) -> None:
+        """Launch a kernel over a grid of blocks of so many threads, behind all launched before."""
+
+
+def attend_kernel(head_size: int, sharing: int) -> str:
+    """The name of the attention kernel for heads of this size."""
+    return "attend_64_7" if (head_size, sharing) == (64, 7) else f"attend_{head_size}"
+
+
+def tokens_at_once(count: int) -> int:
+    """For how many tokens at once a product of `count` is computed: one of TOKENS."""
+    return next((size for size in TOKENS if count <= size), TOKENS[-1])
+
+
+def warps_for(inputs: int) -> int:
+    """How many warps share a product's inputs: no more than save a turn.
+
+    Sums are in the order that this gives, so that it must not depend on the number of tokens.
+    """
+    chunks = inputs // CHUNK
+    turns = -(-chunks // MOST_WARPS)
+    return -(-chunks // turns)
