@@ -212,6 +212,30 @@ class Function:
         if status:
             raise self._driver.error(f"launch of {self.name}", status)
 
+    def launch_with(
+        self,
+        grid: Sizes,
+        block: Sizes,
+        structure: ctypes.Structure,
+        *,
+        stream: int,
+        overlap: bool = False,
+    ) -> None:
+        """Launch a kernel whose one argument is a structure; see `launch`."""
+        values = ctypes.c_void_p(ctypes.addressof(structure))
+        addresses = ctypes.cast(ctypes.pointer(values), ctypes.c_void_p)
+        attribute = CUlaunchAttribute(id=_PROGRAMMATIC_STREAM_SERIALIZATION, value=1)
+        config = CUlaunchConfig(
+            *grid, *block, 0, stream, ctypes.pointer(attribute), 1 if overlap else 0
+        )
+        launch = self._driver.library.cuLaunchKernelEx
+        status = int(launch(config, self._handle, addresses, None))
+        if status == _INVALID_CONTEXT:
+            self._module.enter()
+            status = int(launch(config, self._handle, addresses, None))
+        if status:
+            raise self._driver.error(f"launch of {self.name}", status)
+
     def needs(self) -> Needs:
         """What the kernel needs, as it was compiled."""
         return Needs(*(self._attribute(of) for of in (_REGISTERS, _LOCAL, _SHARED, _THREADS)))

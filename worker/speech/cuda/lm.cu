@@ -232,7 +232,7 @@ INLINE void factors(const Squares &s, int channels, int first, float *out) {
 
 /* Chunks of the weights that a lane has on their way: all registers that N leaves. */
 template <int N>
-constexpr int ahead(int alone) {
+__device__ constexpr int ahead(int alone) {
     return N == 1 ? alone : N == 8 ? 2 : 4;
 }
 

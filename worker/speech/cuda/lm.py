@@ -7,6 +7,7 @@ device; whoever launches keeps what they point to.
 from __future__ import annotations
 
 import ctypes
+from ctypes import Structure
 from typing import Protocol
 
 from worker.speech.cuda.driver import FLOAT, INT, POINTER
@@ -23,19 +24,19 @@ EMBED_THREADS = FINISH_THREADS = ATTEND_THREADS = 128
 DRAW_THREADS = 1024
 
 
-class Tokens(ctypes.Structure):
+class Tokens(Structure):
     """Which tokens are computed."""
 
     _fields_ = (("count", POINTER), ("rows", POINTER), ("positions", POINTER))
 
 
-class Squares(ctypes.Structure):
+class Squares(Structure):
     """The sums of squares of a residual."""
 
     _fields_ = (("parts", POINTER), ("number", INT), ("eps", FLOAT))
 
 
-class Residual(ctypes.Structure):
+class Residual(Structure):
     """The residual, and it times the next norm's weight."""
 
     _fields_ = (
@@ -46,13 +47,13 @@ class Residual(ctypes.Structure):
     )
 
 
-class Matrix(ctypes.Structure):
+class Matrix(Structure):
     """Weights in tiles."""
 
     _fields_ = (("weights", POINTER), ("inputs", INT), ("outputs", INT), ("warps", INT))
 
 
-class Pages(ctypes.Structure):
+class Pages(Structure):
     """Keys and values of a layer."""
 
     _fields_ = (
@@ -64,7 +65,7 @@ class Pages(ctypes.Structure):
     )
 
 
-class Embed(ctypes.Structure):
+class Embed(Structure):
     """Arguments of `embed_all`."""
 
     _fields_ = (
@@ -76,7 +77,7 @@ class Embed(ctypes.Structure):
     )
 
 
-class Project(ctypes.Structure):
+class Project(Structure):
     """Arguments of `project_N`."""
 
     _fields_ = (
@@ -93,7 +94,7 @@ class Project(ctypes.Structure):
     )
 
 
-class Attend(ctypes.Structure):
+class Attend(Structure):
     """Arguments of `attend_D`."""
 
     _fields_ = (
@@ -109,13 +110,13 @@ class Attend(ctypes.Structure):
     )
 
 
-class Add(ctypes.Structure):
+class Add(Structure):
     """Arguments of `add_N`."""
 
     _fields_ = (("tokens", Tokens), ("matrix", Matrix), ("x", POINTER), ("residual", Residual))
 
 
-class Gate(ctypes.Structure):
+class Gate(Structure):
     """Arguments of `gate_N`."""
 
     _fields_ = (
@@ -127,7 +128,7 @@ class Gate(ctypes.Structure):
     )
 
 
-class Finish(ctypes.Structure):
+class Finish(Structure):
     """Arguments of `finish_all`."""
 
     _fields_ = (
@@ -140,13 +141,13 @@ class Finish(ctypes.Structure):
     )
 
 
-class Score(ctypes.Structure):
+class Score(Structure):
     """Arguments of `score_N`."""
 
     _fields_ = (("tokens", Tokens), ("matrix", Matrix), ("x", POINTER), ("logits", POINTER))
 
 
-class Draw(ctypes.Structure):
+class Draw(Structure):
     """Arguments of `draw_all`."""
 
     _fields_ = (
@@ -172,7 +173,7 @@ class Draw(ctypes.Structure):
 
 
 # Each kernel by its name, and the structure that it takes.
-KERNELS: dict[str, type[ctypes.Structure]] = {
+KERNELS: dict[str, type[Structure]] = {
     "embed_all": Embed,
     "finish_all": Finish,
     "draw_all": Draw,
@@ -190,7 +191,7 @@ class Launcher(Protocol):
     """Launches the kernels of lm.cu, one after the other."""
 
     def launch(
-        self, name: str, grid: tuple[int, int, int], threads: int, arguments: ctypes.Structure
+        self, name: str, grid: tuple[int, int, int], threads: int, arguments: Structure
     ) -> None:
         """Launch a kernel over a grid of blocks of so many threads, behind all launched before."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +12,27 @@ from torch import Tensor
 from worker.speech.lm.config import LMConfig
 
 Logits = Callable[[Tensor], Tensor]  # hidden states [B, D] -> logits [B, n] of n chosen tokens
+
+
+@dataclass(frozen=True)
+class RowDraws:
+    """How the rows of a batch draw, and where they are: one tensor a quantity, by place.
+
+    A kernel that draws moves each row on: its token, its position, its tokens of the answer.
+    """
+
+    temperature: Tensor  # float32 [slots, 1]
+    top_k: Tensor  # long [slots, 1]
+    top_p: Tensor  # float32 [slots, 1]
+    uniforms: Tensor  # float64 [slots, positions]
+    ids: Tensor  # long [slots]: the last token
+    at: Tensor  # long [slots]: its position
+    drawn: Tensor  # long [slots]: tokens of the answer
+    end_from: Tensor  # long [slots]: of which it may end
+    end: int | None = None  # place of the end token in the head
+    places: Tensor | None = None  # long [B]: of the states; None: state i is place i's
+    speaking: Tensor | None = None  # bool [slots]: whose draw counts; None: all
+    count: Tensor | None = None  # long [1]: states that are there; None: all
 
 
 class Cache(Protocol):
