@@ -45,6 +45,8 @@ def built(name: str) -> Path:
 class CpuLauncher:
     """lm.cu's kernels as a Launcher has them, run at once."""
 
+    processors = 2  # few, so that blocks have several tiles
+
     def __init__(self) -> None:
         self.library = ctypes.CDLL(str(built("lm")))
         self.launched: list[str] = []  # the kernels' names, in order

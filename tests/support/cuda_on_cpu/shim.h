@@ -23,6 +23,9 @@ struct Place {
 struct uint4 {
     unsigned x, y, z, w;
 };
+struct uint2 {
+    unsigned x, y;
+};
 extern Place threadIdx, blockIdx, blockDim, gridDim;
 
 /* Waits for all threads of the block, or of the warp, that still run. */

@@ -21,6 +21,7 @@ class GpuLauncher:
         self._functions = {name: module.function(name, ()) for name in KERNELS}
         self._device = device
         self._overlap = overlap
+        self.processors = torch.cuda.get_device_properties(device).multi_processor_count
 
     @classmethod
     def open(cls, device: torch.device) -> GpuLauncher | None:

@@ -30,7 +30,8 @@
 #define PAGE 64      /* positions of a page */
 #define TILE 16      /* outputs that a warp computes */
 #define CHUNK 32     /* inputs that it reads at a time */
-#define MOST_WARPS 8 /* that share the inputs of a product */
+#define MOST_WARPS 16 /* that share the inputs of a product */
+#define MOST_SUMS 8  /* that show each other their sums at a time */
 #define TOKENS 8     /* columns of a tensor core's product */
 #define INFINITE __uint_as_float(0x7f800000u)
 
@@ -149,71 +150,107 @@ struct Draw {
 
 /* Products */
 
-/* Adds up a tile of outputs for 8 * N tokens from `first` on, and calls `use(token, output g,
-   output g + 8, lane)` once for each token and pair; all lanes of a warp have the same token modulo
-   what `lane` % 4 adds. `begin` is called once the first weights are on their way: it waits for
-   `x`, and says whether there is anything to do. AHEAD chunks are read at a time. */
+/* A lane's part of some chunks of weights. */
+template <int AHEAD>
+struct Weights {
+    uint4 halves[AHEAD][2];
+
+    /* Reads those of batch `batch` of a tile, of which this warp has every `warps`th chunk. */
+    INLINE void read(const Matrix &m, int tile, int batch, int i) {
+        const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+        const int chunk = warp + (batch * AHEAD + i) * m.warps, chunks = m.inputs / CHUNK;
+        if (chunk >= chunks) return;
+        const bf16 *at = m.weights + ((size_t)tile * chunks + chunk) * TILE * CHUNK + lane * 8;
+        halves[i][0] = read_once(at);
+        halves[i][1] = read_once(at + 8 * CHUNK);
+    }
+};
+
+/* Multiplies tiles of outputs, this block's every `gridDim.x`th, with 8 * N tokens from `first` on,
+   and calls `use(tile, token, output g, output g + 8, lane)` once for each token and pair: g is
+   lane / 4, the token what lane % 4 adds, and all lanes of a warp are there. `begin` is called once
+   the first weights are on their way and what was launched before has ended: it says whether there
+   is anything to do. AHEAD chunks of weights are on their way at a time. */
 template <int N, int AHEAD, typename Begin, typename Use>
-INLINE void tile_times(const Matrix &m, int tile, const bf16 *x, int first, Begin begin, Use use) {
+INLINE void multiply_tiles(const Matrix &m, const bf16 *x, int first, Begin begin, Use use) {
+    __shared__ float shared[MOST_SUMS][N][2][2][WARP];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    const int chunks = m.inputs / CHUNK, warps = m.warps;
-    const bf16 *weights = m.weights + (size_t)tile * chunks * TILE * CHUNK + lane * 8;
+    const int chunks = m.inputs / CHUNK, warps = m.warps, tiles = m.outputs / TILE;
+    const int batches = (chunks + AHEAD * warps - 1) / (AHEAD * warps);
     const bf16 *columns = x + (size_t)(first + lane / 4) * m.inputs + lane % 4 * 8;
-    float sums[N][4] = {};
-    uint4 a[AHEAD][2], b[AHEAD][N];
+    int tile = blockIdx.x;
+    Weights<AHEAD> a;
 #pragma unroll
-    for (int i = 0; i < AHEAD; i++) {
-        const int chunk = warp + i * warps;
-        if (chunk < chunks) {
-            a[i][0] = read_once(weights + (size_t)chunk * TILE * CHUNK);
-            a[i][1] = read_once(weights + (size_t)chunk * TILE * CHUNK + 8 * CHUNK);
+    for (int i = 0; i < AHEAD; i++) a.read(m, tile, 0, i);
+    wait_for_the_last();
+    let_the_next_begin();
+    uint4 alone[AHEAD]; /* where there is but one column for a lane, and it is kept */
+    auto read_columns = [&](int batch) {
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) {
+            const int chunk = warp + (batch * AHEAD + i) * warps;
+            if (chunk < chunks) alone[i] = *(const uint4 *)(columns + chunk * CHUNK);
         }
-    }
+    };
+    if (N == 1) read_columns(0);
     if (!begin()) return;
-    for (int start = warp; start < chunks; start += AHEAD * warps) {
+    for (; tile < tiles; tile += gridDim.x) {
+        float sums[N][4] = {};
+        for (int batch = 0; batch < batches; batch++) {
+            if (N == 1 && batches > 1 && (batch > 0 || tile != blockIdx.x)) read_columns(batch);
+            const bool more = batch + 1 < batches;
+            const int next = more ? tile : tile + gridDim.x, next_batch = more ? batch + 1 : 0;
 #pragma unroll
-        for (int i = 0; i < AHEAD; i++) {
-            const int chunk = start + i * warps;
-            if (chunk < chunks) {
+            for (int i = 0; i < AHEAD; i++) {
+                const int chunk = warp + (batch * AHEAD + i) * warps;
+                if (chunk < chunks) {
+                    uint4 b[N];
+#pragma unroll
+                    for (int n = 0; n < N; n++) {
+                        b[n] = N == 1 ? alone[i]
+                                      : *(const uint4 *)(columns + (size_t)n * TOKENS * m.inputs
+                                                         + chunk * CHUNK);
+                    }
+                    const uint4 low = a.halves[i][0], high = a.halves[i][1];
+#pragma unroll
+                    for (int n = 0; n < N; n++) {
+                        multiply(sums[n], low.x, high.x, low.y, high.y, b[n].x, b[n].y);
+                        multiply(sums[n], low.z, high.z, low.w, high.w, b[n].z, b[n].w);
+                    }
+                }
+                if (next < tiles) a.read(m, next, next_batch, i);
+            }
+        }
+        auto show = [&](int place) {
+#pragma unroll
+            for (int n = 0; n < N; n++) {
+#pragma unroll
+                for (int c = 0; c < 4; c++) shared[place][n][c % 2][c / 2][lane] = sums[n][c];
+            }
+        };
+        if (warps > MOST_SUMS) {
+            if (warp >= MOST_SUMS) show(warp - MOST_SUMS);
+            __syncthreads();
+            if (warp + MOST_SUMS < warps) {
 #pragma unroll
                 for (int n = 0; n < N; n++) {
-                    b[i][n] = *(const uint4 *)(columns + (size_t)n * TOKENS * m.inputs
-                                               + chunk * CHUNK);
+#pragma unroll
+                    for (int c = 0; c < 4; c++) sums[n][c] += shared[warp][n][c % 2][c / 2][lane];
                 }
             }
+            __syncthreads();
         }
-#pragma unroll
-        for (int i = 0; i < AHEAD; i++) {
-            if (start + i * warps < chunks) {
-#pragma unroll
-                for (int n = 0; n < N; n++) {
-                    multiply(sums[n], a[i][0].x, a[i][1].x, a[i][0].y, a[i][1].y, b[i][n].x,
-                             b[i][n].y);
-                    multiply(sums[n], a[i][0].z, a[i][1].z, a[i][0].w, a[i][1].w, b[i][n].z,
-                             b[i][n].w);
-                }
+        if (warp < MOST_SUMS) show(warp);
+        __syncthreads();
+        for (int i = warp; i < 2 * N; i += warps) {
+            float one = 0, other = 0;
+            for (int w = 0; w < min(warps, MOST_SUMS); w++) {
+                one += shared[w][i / 2][i % 2][0][lane];
+                other += shared[w][i / 2][i % 2][1][lane];
             }
-            const int next = start + (i + AHEAD) * warps;
-            if (next < chunks) {
-                a[i][0] = read_once(weights + (size_t)next * TILE * CHUNK);
-                a[i][1] = read_once(weights + (size_t)next * TILE * CHUNK + 8 * CHUNK);
-            }
+            use(tile, i / 2 * TOKENS + lane % 4 * 2 + i % 2, one, other, lane);
         }
-    }
-    __shared__ float shared[MOST_WARPS][N][2][2][WARP];
-#pragma unroll
-    for (int n = 0; n < N; n++) {
-#pragma unroll
-        for (int c = 0; c < 4; c++) shared[warp][n][c % 2][c / 2][lane] = sums[n][c];
-    }
-    __syncthreads();
-    for (int i = warp; i < 2 * N; i += warps) {
-        float one = 0, other = 0;
-        for (int w = 0; w < warps; w++) {
-            one += shared[w][i / 2][i % 2][0][lane];
-            other += shared[w][i / 2][i % 2][1][lane];
-        }
-        use(i / 2 * TOKENS + lane % 4 * 2 + i % 2, one, other, lane);
+        if (tile + gridDim.x < tiles) __syncthreads();
     }
 }
 
@@ -228,12 +265,6 @@ INLINE void factors(const Squares &s, int channels, int first, float *out) {
         sum = sum_over(sum, 1, 4);
         out[i / 4] = rsqrtf(sum / channels + s.eps);
     }
-}
-
-/* Chunks of the weights that a lane has on their way: all registers that N leaves. */
-template <int N>
-__device__ constexpr int ahead(int alone) {
-    return N == 1 ? alone : N == 8 ? 2 : 4;
 }
 
 INLINE int row_of(const Tokens &tokens, int token) {
@@ -283,20 +314,18 @@ INLINE void embed(const Embed &a) {
 template <int N>
 INLINE void project(const Project &a) {
     __shared__ float factor[N * TOKENS];
-    const int tile = blockIdx.x, first = blockIdx.y * N * TOKENS;
+    const int first = blockIdx.y * N * TOKENS;
     int count = 0;
     auto begin = [&] {
-        wait_for_the_last();
-        let_the_next_begin();
         count = (int)*a.tokens.count;
         if (first >= count) return false;
         factors<N>(a.squares, a.matrix.inputs, first, factor);
         return true;
     };
     const int tiles_of_head = a.pages.head_size / TILE, half = a.pages.head_size / 2;
-    const int head = tile / tiles_of_head, kv = a.pages.kv_heads;
-    auto use = [&](int place, float one, float other, int lane) {
-        const int token = first + place;
+    const int kv = a.pages.kv_heads;
+    auto use = [&](int tile, int place, float one, float other, int lane) {
+        const int token = first + place, head = tile / tiles_of_head;
         if (token >= count) return;
         const int pair = tile % tiles_of_head * 8 + lane / 4;
         one = one * factor[place] + a.bias[tile * TILE + lane / 4];
@@ -320,21 +349,19 @@ INLINE void project(const Project &a) {
         out[pair] = bf16_of(one);
         out[pair + half] = bf16_of(other);
     };
-    tile_times<N, ahead<N>(4)>(a.matrix, tile, a.x, first, begin, use);
+    multiply_tiles<N, 4>(a.matrix, a.x, first, begin, use);
 }
 
 template <int N>
 INLINE void add(const Add &a) {
-    const int tile = blockIdx.x, first = blockIdx.y * N * TOKENS;
+    const int first = blockIdx.y * N * TOKENS;
     int count = 0;
     auto begin = [&] {
-        wait_for_the_last();
-        let_the_next_begin();
         count = (int)*a.tokens.count;
         return first < count;
     };
     const int channels = a.matrix.outputs;
-    auto use = [&](int place, float one, float other, int lane) {
+    auto use = [&](int tile, int place, float one, float other, int lane) {
         const size_t token = first + place;
         const bool real = token < count;
         const int channel = tile * TILE + lane / 4;
@@ -344,23 +371,21 @@ INLINE void add(const Add &a) {
         }
         write_residual(a.residual, channels, token, tile, channel, one, other, real, lane);
     };
-    tile_times<N, ahead<N>(8)>(a.matrix, tile, a.x, first, begin, use);
+    multiply_tiles<N, 5>(a.matrix, a.x, first, begin, use);
 }
 
 template <int N>
 INLINE void gate(const Gate &a) {
     __shared__ float factor[N * TOKENS];
-    const int tile = blockIdx.x, first = blockIdx.y * N * TOKENS;
+    const int first = blockIdx.y * N * TOKENS;
     int count = 0;
     auto begin = [&] {
-        wait_for_the_last();
-        let_the_next_begin();
         count = (int)*a.tokens.count;
         if (first >= count) return false;
         factors<N>(a.squares, a.matrix.inputs, first, factor);
         return true;
     };
-    auto use = [&](int place, float one, float other, int lane) {
+    auto use = [&](int tile, int place, float one, float other, int lane) {
         const size_t token = first + place;
         if (token >= count) return;
         one *= factor[place];
@@ -368,7 +393,7 @@ INLINE void gate(const Gate &a) {
         const float out = one / (1 + expf(-one)) * other;
         a.out[token * (a.matrix.outputs / 2) + tile * 8 + lane / 4] = bf16_of(out);
     };
-    tile_times<N, ahead<N>(4)>(a.matrix, tile, a.x, first, begin, use);
+    multiply_tiles<N, 4>(a.matrix, a.x, first, begin, use);
 }
 
 INLINE void finish(const Finish &a) {
@@ -395,161 +420,189 @@ INLINE void finish(const Finish &a) {
 
 template <int N>
 INLINE void score(const Score &a) {
-    const int tile = blockIdx.x, first = blockIdx.y * N * TOKENS;
+    const int first = blockIdx.y * N * TOKENS;
     int count = 0;
     auto begin = [&] {
-        wait_for_the_last();
-        let_the_next_begin();
         count = (int)*a.tokens.count;
         return first < count;
     };
-    auto use = [&](int place, float one, float other, int lane) {
+    auto use = [&](int tile, int place, float one, float other, int lane) {
         const size_t token = first + place;
         if (token >= count) return;
         float *out = a.logits + token * a.matrix.outputs + tile * TILE + lane / 4;
         out[0] = one;
         out[8] = other;
     };
-    tile_times<N, ahead<N>(4)>(a.matrix, tile, a.x, first, begin, use);
+    multiply_tiles<N, 4>(a.matrix, a.x, first, begin, use);
 }
 
 /* Attention */
 
 #define ATTEND_WARPS 4
-#define KEYS 16        /* positions that a warp takes at a time, all of one page */
+#define MOST_SPLITS 8
+#define KEYS 32        /* positions that a warp takes at a time, all of one page */
 #define MOST_SHARING 8 /* queries that share a key */
 
-/* What a warp, a block or all blocks have found of the queries that share a key. */
+/* What a warp has found of the queries that share a key. */
 template <int D>
 struct Found {
     float most[MOST_SHARING], total[MOST_SHARING], out[MOST_SHARING][D];
 };
 
-/* Queries of one token that share keys: `splits` blocks take their positions by turns, the warps
-   of each by turns again. What they find is put together in one order, by the block that comes
-   last. D channels of a head, G at least as many queries as share a key. */
-template <int D, int G>
+/* Reads W pairs of neighbouring channels. */
+template <int W>
+INLINE void read_pairs(const bf16 *at, u32 (&out)[W]) {
+    if (W == 2) {
+        const uint2 two = *(const uint2 *)at;
+        out[0] = two.x;
+        out[1] = two.y;
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i + 3 < W; i += 4) {
+        const uint4 four = *(const uint4 *)(at + 2 * i);
+        out[i] = four.x;
+        out[i + 1] = four.y;
+        out[i + 2] = four.z;
+        out[i + 3] = four.w;
+    }
+}
+
+/* Queries of one token that share keys: `splits` blocks take its positions by turns, KEYS at a
+   time, and the warps of each by turns again. What they find is put together in one order, by the
+   block that comes last: so only the position decides how. D channels of a head.
+
+   Queries are a tensor core's rows, of which at least eight stay empty. Of scores and weights a
+   lane has those of query g = lane / 4 and of keys 2t, 2t + 1, with t = lane % 4, of each eight. Of
+   values it reads channels D / 8 * g and so on, so that a product's column g is one of these. */
+template <int D>
 INLINE void attend(const Attend &a) {
-    constexpr int OWN = D / 8, PART = D / WARP; /* channels of a lane: of a key, of the values */
+    constexpr int UNITS = D / CHUNK, OWN = D / 8; /* of channels: of queries, a lane's of values */
     __shared__ Found<D> found[ATTEND_WARPS];
-    __shared__ float weight[ATTEND_WARPS][G][KEYS];
     __shared__ bool last;
     wait_for_the_last();
     let_the_next_begin();
     const int split = blockIdx.x, kv_head = blockIdx.y, token = blockIdx.z;
-    if (token >= *a.tokens.count) return;
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    const long long count = *a.tokens.count, position = a.tokens.positions[token];
+    if (token >= count) return;
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, g = lane / 4, t = lane % 4;
     const int row = row_of(a.tokens, token), sharing = a.heads / a.pages.kv_heads;
-    const long long position = a.tokens.positions[token];
     const int parts = (int)(position / KEYS) + 1;
     const int active = min(a.splits, (parts + ATTEND_WARPS - 1) / ATTEND_WARPS);
     if (split >= active) return;
 
     const size_t queries = ((size_t)token * a.heads + kv_head * sharing) * D;
-    float query[G][OWN];
+    uint4 query[UNITS];
 #pragma unroll
-    for (int g = 0; g < G; g++) {
-#pragma unroll
-        for (int i = 0; i < OWN; i++) {
-            query[g][i] = g < sharing
-                ? float_of(a.queries[queries + g * D + lane % 8 * OWN + i]) * a.scale : 0;
-        }
+    for (int u = 0; u < UNITS; u++) {
+        query[u] = g < sharing
+            ? *(const uint4 *)(a.queries + queries + g * D + u * CHUNK + t * 8)
+            : uint4{0, 0, 0, 0};
     }
-    float most[G], total[G], out[G][PART];
-#pragma unroll
-    for (int g = 0; g < G; g++) {
-        most[g] = -INFINITE;
-        total[g] = 0;
-#pragma unroll
-        for (int i = 0; i < PART; i++) out[g][i] = 0;
-    }
+    float most = -INFINITE, total = 0, out[OWN][4] = {};
     for (int part = split * ATTEND_WARPS + warp; part < parts; part += active * ATTEND_WARPS) {
         const long long begin = (long long)part * KEYS;
         const bf16 *keys = page_of(a.pages, row, begin, 0, kv_head);
         const bf16 *values = page_of(a.pages, row, begin, 1, kv_head);
-        float score[KEYS / 4][G];
+        uint4 key[KEYS / 8][UNITS];
 #pragma unroll
-        for (int turn = 0; turn < KEYS / 4; turn++) {
-            const int key = turn * 4 + lane / 8;
-            float k[OWN];
+        for (int j = 0; j < KEYS / 8; j++) {
 #pragma unroll
-            for (int i = 0; i < OWN; i += 2) {
-                const u32 two = *(const u32 *)(keys + key * D + lane % 8 * OWN + i);
-                k[i] = low(two);
-                k[i + 1] = high(two);
-            }
-#pragma unroll
-            for (int g = 0; g < G; g++) {
-                float sum = 0;
-#pragma unroll
-                for (int i = 0; i < OWN; i++) sum += query[g][i] * k[i];
-                sum = sum_over(sum, 1, 8);
-                score[turn][g] = begin + key <= position ? sum : -INFINITE;
+            for (int u = 0; u < UNITS; u++) {
+                key[j][u] = *(const uint4 *)(keys + (j * 8 + g) * D + u * CHUNK + t * 8);
             }
         }
+        /* What lies past the token's position is another's, or nobody's: maybe no numbers. */
+        u32 value[KEYS / 8][2][OWN / 2];
 #pragma unroll
-        for (int g = 0; g < G; g++) {
-            float now = score[0][g];
+        for (int j = 0; j < KEYS / 8; j++) {
 #pragma unroll
-            for (int turn = 1; turn < KEYS / 4; turn++) now = fmaxf(now, score[turn][g]);
-            for (int apart = 8; apart < WARP; apart *= 2) {
-                now = fmaxf(now, __shfl_xor_sync(ALL_LANES, now, apart));
-            }
-            now = fmaxf(now, most[g]);
-            const float kept = expf(most[g] - now);
-            most[g] = now;
-            float sum = 0;
+            for (int i = 0; i < 2; i++) {
+                const int at = j * 8 + 2 * t + i;
+                if (begin + at <= position) {
+                    read_pairs(values + at * D + g * OWN, value[j][i]);
+                } else {
 #pragma unroll
-            for (int turn = 0; turn < KEYS / 4; turn++) {
-                const float e = expf(score[turn][g] - now);
-                sum += e;
-                if (lane % 8 == 0) weight[warp][g][turn * 4 + lane / 8] = e;
-            }
-            total[g] = total[g] * kept + sum_over(sum, 8, WARP);
-#pragma unroll
-            for (int i = 0; i < PART; i++) out[g][i] *= kept;
-        }
-        __syncwarp();
-        /* What lies past the token's position is another's, or nothing's: it is not even read. */
-        const int there = (int)min((long long)KEYS, position - begin + 1);
-#pragma unroll 4
-        for (int key = 0; key < there; key++) {
-            float v[PART];
-#pragma unroll
-            for (int i = 0; i < PART; i++) v[i] = float_of(values[key * D + lane * PART + i]);
-#pragma unroll
-            for (int g = 0; g < G; g++) {
-#pragma unroll
-                for (int i = 0; i < PART; i++) out[g][i] += weight[warp][g][key] * v[i];
+                    for (int k = 0; k < OWN / 2; k++) value[j][i][k] = 0;
+                }
             }
         }
-        __syncwarp();
+        float score[KEYS / 8][4], now = most;
+#pragma unroll
+        for (int j = 0; j < KEYS / 8; j++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) score[j][i] = 0;
+#pragma unroll
+            for (int u = 0; u < UNITS; u++) {
+                multiply(score[j], query[u].x, 0, query[u].y, 0, key[j][u].x, key[j][u].y);
+                multiply(score[j], query[u].z, 0, query[u].w, 0, key[j][u].z, key[j][u].w);
+            }
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                const bool there = begin + j * 8 + 2 * t + i <= position;
+                score[j][i] = there ? score[j][i] * a.scale : -INFINITE;
+                now = fmaxf(now, score[j][i]);
+            }
+        }
+        now = fmaxf(now, __shfl_xor_sync(ALL_LANES, now, 1));
+        now = fmaxf(now, __shfl_xor_sync(ALL_LANES, now, 2));
+        const float kept = expf(most - now);
+        most = now;
+        total *= kept;
+#pragma unroll
+        for (int i = 0; i < OWN; i++) {
+            out[i][0] *= kept;
+            out[i][1] *= kept;
+        }
+        u32 weight[KEYS / 8];
+#pragma unroll
+        for (int j = 0; j < KEYS / 8; j++) {
+            weight[j] = pair_of(expf(score[j][0] - now), expf(score[j][1] - now));
+            total += low(weight[j]) + high(weight[j]); /* as they weigh, rounded */
+        }
+#pragma unroll
+        for (int j = 0; j < KEYS / 8; j += 2) {
+#pragma unroll
+            for (int k = 0; k < OWN / 2; k++) {
+                const u32 b0 = value[j][0][k], b1 = value[j][1][k];
+                const u32 c0 = value[j + 1][0][k], c1 = value[j + 1][1][k];
+                multiply(out[2 * k], weight[j], 0, weight[j + 1], 0,
+                         (b0 & 0xffffu) | b1 << 16, (c0 & 0xffffu) | c1 << 16);
+                multiply(out[2 * k + 1], weight[j], 0, weight[j + 1], 0,
+                         b0 >> 16 | (b1 & 0xffff0000u), c0 >> 16 | (c1 & 0xffff0000u));
+            }
+        }
+    }
+    total = sum_over(total, 1, 4);
+    if (t == 0) {
+        found[warp].most[g] = most;
+        found[warp].total[g] = total;
     }
 #pragma unroll
-    for (int g = 0; g < G; g++) {
-        found[warp].most[g] = most[g];
-        found[warp].total[g] = total[g];
-#pragma unroll
-        for (int i = 0; i < PART; i++) found[warp].out[g][lane * PART + i] = out[g][i];
+    for (int i = 0; i < OWN; i++) {
+        found[warp].out[g][OWN * 2 * t + i] = out[i][0];
+        found[warp].out[g][OWN * (2 * t + 1) + i] = out[i][1];
     }
     __syncthreads();
 
     const size_t place = (size_t)token * a.pages.kv_heads + kv_head;
     float *partial = a.partial + place * a.splits * MOST_SHARING * (D + 2);
     for (int i = threadIdx.x; i < sharing * D; i += ATTEND_WARPS * WARP) {
-        const int g = i / D, d = i % D;
+        const int query_of = i / D, d = i % D;
         float top = -INFINITE, sum = 0, x = 0;
-        for (int w = 0; w < ATTEND_WARPS; w++) top = fmaxf(top, found[w].most[g]);
+#pragma unroll
+        for (int w = 0; w < ATTEND_WARPS; w++) top = fmaxf(top, found[w].most[query_of]);
+#pragma unroll
         for (int w = 0; w < ATTEND_WARPS; w++) {
             /* A warp that had no positions has found minus infinity, and weighs nothing. */
-            const float share = found[w].most[g] == -INFINITE ? 0 : expf(found[w].most[g] - top);
-            sum += found[w].total[g] * share;
-            x += found[w].out[g][d] * share;
+            const float share = expf(found[w].most[query_of] - top);
+            sum += found[w].total[query_of] * share;
+            x += found[w].out[query_of][d] * share;
         }
         if (active == 1) {
             a.out[queries + i] = bf16_of(x / sum);
         } else {
-            float *mine = partial + (split * MOST_SHARING + g) * (D + 2);
+            float *mine = partial + (split * MOST_SHARING + query_of) * (D + 2);
             mine[d] = x;
             if (d == 0) {
                 mine[D] = top;
@@ -565,18 +618,25 @@ INLINE void attend(const Attend &a) {
     if (!last) return;
     __threadfence();
     for (int i = threadIdx.x; i < sharing * D; i += ATTEND_WARPS * WARP) {
-        const int g = i / D, d = i % D;
-        float top = -INFINITE, sum = 0, x = 0;
-        for (int s = 0; s < active; s++) {
-            top = fmaxf(top, __ldcg(&partial[(s * MOST_SHARING + g) * (D + 2) + D]));
+        const int query_of = i / D, d = i % D;
+        const float *theirs = partial + query_of * (D + 2);
+        float x[MOST_SPLITS], tops[MOST_SPLITS], totals[MOST_SPLITS], top = -INFINITE, sum = 0, y = 0;
+#pragma unroll
+        for (int s = 0; s < MOST_SPLITS; s++) {
+            const bool there = s < active;
+            const float *one = theirs + (there ? s : 0) * MOST_SHARING * (D + 2);
+            x[s] = __ldcg(one + d);
+            tops[s] = there ? __ldcg(one + D) : -INFINITE;
+            totals[s] = __ldcg(one + D + 1);
+            top = fmaxf(top, tops[s]);
         }
-        for (int s = 0; s < active; s++) {
-            const float *theirs = partial + (s * MOST_SHARING + g) * (D + 2);
-            const float share = expf(__ldcg(&theirs[D]) - top);
-            sum += __ldcg(&theirs[D + 1]) * share;
-            x += __ldcg(&theirs[d]) * share;
+#pragma unroll
+        for (int s = 0; s < MOST_SPLITS; s++) {
+            const float share = expf(tops[s] - top);
+            sum += totals[s] * share;
+            y += x[s] * share;
         }
-        a.out[queries + i] = bf16_of(x / sum);
+        a.out[queries + i] = bf16_of(y / sum);
     }
     if (threadIdx.x == 0) a.arrived[place] = 0;
 }
@@ -596,18 +656,23 @@ INLINE float number_of(u32 key) {
     return __uint_as_float(key & 0x80000000u ? key ^ 0x80000000u : ~key);
 }
 
-/* The sum of all threads' numbers, known to all; `shared` has a place for each warp and one more. */
-INLINE int sum_of_block(int x, int *shared) {
-    x = __reduce_add_sync(ALL_LANES, x);
+/* The sums of all threads' numbers, in their place, known to all. */
+template <int K>
+INLINE void sum_up(int (&x)[K], int (&shared)[2][K][WARP], int turn) {
+    /* By turns, for a warp may come to the next sum before others have read this one. */
+    auto &mine = shared[turn % 2];
+#pragma unroll
+    for (int k = 0; k < K; k++) {
+        const int sum = __reduce_add_sync(ALL_LANES, x[k]);
+        if (threadIdx.x % WARP == 0) mine[k][threadIdx.x / WARP] = sum;
+    }
     __syncthreads();
-    if (threadIdx.x % WARP == 0) shared[threadIdx.x / WARP] = x;
-    __syncthreads();
-    x = shared[threadIdx.x % WARP];
-    return __reduce_add_sync(ALL_LANES, x);
+#pragma unroll
+    for (int k = 0; k < K; k++) x[k] = __reduce_add_sync(ALL_LANES, mine[k][threadIdx.x % WARP]);
 }
 
 INLINE void draw(const Draw &a) {
-    __shared__ int shared[WARP];
+    __shared__ int shared[2][3][WARP];
     __shared__ u32 keys[MOST_CANDIDATES], sorted[MOST_CANDIDATES];
     __shared__ int places[MOST_CANDIDATES], order[MOST_CANDIDATES];
     __shared__ float e[MOST_CANDIDATES];
@@ -625,31 +690,36 @@ INLINE void draw(const Draw &a) {
         return i >= n ? 0u : i == hidden ? ordered(-INFINITE) : ordered(logits[i]);
     };
     u32 own[OWN_LOGITS];
-    int bad = 0;
-    for (int i = threadIdx.x; i < n; i += DRAW_THREADS) {
-        if (i != hidden && logits[i] != logits[i]) bad = 1;
-    }
 #pragma unroll
     for (int i = 0; i < OWN_LOGITS; i++) own[i] = key_at(threadIdx.x + i * DRAW_THREADS);
-    bad = sum_of_block(bad, shared);
+    int bad[3] = {};
+    for (int i = threadIdx.x; i < n; i += DRAW_THREADS) {
+        if (i != hidden && logits[i] != logits[i]) bad[0] = 1;
+    }
+    sum_up(bad, shared, 0);
     const int most = (int)min(min(a.top_k[place], (long long)n), (long long)MOST_CANDIDATES);
-    auto at_least = [&](u32 bound) {
-        int count = 0;
-#pragma unroll
-        for (int i = 0; i < OWN_LOGITS; i++) count += own[i] >= bound;
-        for (int i = threadIdx.x + OWN_LOGITS * DRAW_THREADS; i < n; i += DRAW_THREADS) {
-            count += key_at(i) >= bound;
-        }
-        return sum_of_block(count, shared);
-    };
-    /* The greatest bound that `most` logits reach: bit by bit, until it is just as many. */
+    /* The greatest bound that `most` logits reach: two bits at a time, until it is just as many. */
     u32 bound = 0;
     int reach = n;
-    for (u32 bit = 0x80000000u; bit && reach != most; bit >>= 1) {
-        const int count = at_least(bound | bit);
-        if (count >= most) {
-            bound |= bit;
-            reach = count;
+    for (int shift = 30, turn = 1; shift >= 0 && reach != most; shift -= 2, turn++) {
+        int counts[3] = {};
+        auto look = [&](u32 key) {
+#pragma unroll
+            for (int k = 0; k < 3; k++) counts[k] += key >= (bound | (u32)(k + 1) << shift);
+        };
+#pragma unroll
+        for (int i = 0; i < OWN_LOGITS; i++) look(own[i]);
+        for (int i = threadIdx.x + OWN_LOGITS * DRAW_THREADS; i < n; i += DRAW_THREADS) {
+            look(key_at(i));
+        }
+        sum_up(counts, shared, turn);
+#pragma unroll
+        for (int k = 2; k >= 0; k--) {
+            if (counts[k] >= most) {
+                bound |= (u32)(k + 1) << shift;
+                reach = counts[k];
+                break;
+            }
         }
     }
     if (threadIdx.x == 0) taken = 0;
@@ -718,7 +788,7 @@ INLINE void draw(const Draw &a) {
         edge += (double)(e[i] / kept);
         chosen += edge <= uniform;
     }
-    const long long name = bad || last < 0 ? -1 : a.names[order[min(chosen, last)]];
+    const long long name = bad[0] || last < 0 ? -1 : a.names[order[min(chosen, last)]];
     a.out[token] = name;
     if (!speaks) return;
     a.ids[place] = max(name, 0LL);
@@ -739,8 +809,6 @@ FOR_TOKENS(gate, Gate)
 FOR_TOKENS(score, Score)
 KERNEL(finish_all, Finish, 128, finish)
 KERNEL(draw_all, Draw, DRAW_THREADS, draw)
-#define ATTEND(name, D, G) KERNEL(name, Attend, ATTEND_WARPS *WARP, (attend<D, G>))
-ATTEND(attend_32, 32, 8)
-ATTEND(attend_64, 64, 8)
-ATTEND(attend_64_7, 64, 7)
-ATTEND(attend_128, 128, 8)
+KERNEL(attend_32, Attend, ATTEND_WARPS *WARP, attend<32>)
+KERNEL(attend_64, Attend, ATTEND_WARPS *WARP, attend<64>)
+KERNEL(attend_128, Attend, ATTEND_WARPS *WARP, attend<128>)

@@ -14,7 +14,7 @@ from worker.speech.cuda.driver import FLOAT, INT, POINTER
 
 PAGE = 64  # positions
 TILE, CHUNK = 16, 32  # outputs and inputs that a weights' tile holds
-WARP, MOST_WARPS = 32, 8
+WARP, MOST_WARPS = 32, 16
 TOKENS = (8, 16, 32, 64)  # that a product's kernels are made for; more are several blocks
 HEAD_SIZES = (32, 64, 128)
 MOST_SHARING = 8  # queries that share a key
@@ -22,6 +22,7 @@ MOST_CANDIDATES = 64  # of a draw
 SPLITS = 8  # blocks that share the positions of a token
 EMBED_THREADS = FINISH_THREADS = ATTEND_THREADS = 128
 DRAW_THREADS = 1024
+BLOCKS_AT_ONCE = 2  # of a product, on one of the GPU's processors
 
 
 class Tokens(Structure):
@@ -177,7 +178,6 @@ KERNELS: dict[str, type[Structure]] = {
     "embed_all": Embed,
     "finish_all": Finish,
     "draw_all": Draw,
-    "attend_64_7": Attend,
     **{f"attend_{size}": Attend for size in HEAD_SIZES},
     **{
         f"{name}_{tokens}": arguments
@@ -190,15 +190,14 @@ KERNELS: dict[str, type[Structure]] = {
 class Launcher(Protocol):
     """Launches the kernels of lm.cu, one after the other."""
 
+    @property
+    def processors(self) -> int:
+        """Multiprocessors of the GPU."""
+
     def launch(
         self, name: str, grid: tuple[int, int, int], threads: int, arguments: Structure
     ) -> None:
         """Launch a kernel over a grid of blocks of so many threads, behind all launched before."""
-
-
-def attend_kernel(head_size: int, sharing: int) -> str:
-    """The name of the attention kernel for heads of this size."""
-    return "attend_64_7" if (head_size, sharing) == (64, 7) else f"attend_{head_size}"
 
 
 def tokens_at_once(count: int) -> int:
@@ -207,10 +206,19 @@ def tokens_at_once(count: int) -> int:
 
 
 def warps_for(inputs: int) -> int:
-    """How many warps share a product's inputs: no more than save a turn.
+    """How many warps share a product's inputs: four chunks each, as far as there are warps.
 
     Sums are in the order that this gives, so that it must not depend on the number of tokens.
     """
     chunks = inputs // CHUNK
-    turns = -(-chunks // MOST_WARPS)
+    turns = max(min(4, chunks), -(-chunks // MOST_WARPS))
     return -(-chunks // turns)
+
+
+def blocks_for(tiles: int, groups: int, processors: int) -> int:
+    """How many blocks share the tiles of a product, for each group of tokens.
+
+    As many as run at once, each with as many tiles, so that a block reads its tokens once.
+    """
+    at_once = max(1, BLOCKS_AT_ONCE * processors // groups)
+    return -(-tiles // -(-tiles // at_once))

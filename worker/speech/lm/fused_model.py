@@ -228,11 +228,8 @@ class FusedLanguageModel:
             kernels.SPLITS,
             1 / math.sqrt(c.head_dim),
         )
-        kernel = kernels.attend_kernel(
-            c.head_dim, c.num_attention_heads // c.num_key_value_heads
-        )
         grid = (kernels.SPLITS, c.num_key_value_heads, count)
-        self.launcher.launch(kernel, grid, kernels.ATTEND_THREADS, attend)
+        self.launcher.launch(f"attend_{c.head_dim}", grid, kernels.ATTEND_THREADS, attend)
 
     def _add(
         self, count: int, tokens: kernels.Tokens, tiles: Tiles, x: Tensor, norm: Tensor
@@ -329,9 +326,10 @@ def launch_product(
 ) -> None:
     """Launch a product's kernel for `count` tokens."""
     at_once = kernels.tokens_at_once(count)
-    grid = (tiles.outputs // kernels.TILE, -(-count // at_once), 1)
+    groups = -(-count // at_once)
+    blocks = kernels.blocks_for(tiles.outputs // kernels.TILE, groups, launcher.processors)
     threads = kernels.warps_for(tiles.inputs) * kernels.WARP
-    launcher.launch(f"{name}_{at_once}", grid, threads, arguments)
+    launcher.launch(f"{name}_{at_once}", (blocks, groups, 1), threads, arguments)
 
 
 @dataclass(frozen=True)
