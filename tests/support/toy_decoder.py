@@ -34,6 +34,9 @@ class SumCache(WholeRows):
     def rows(self, first: int, count: int) -> SumCache:
         return SumCache(self.tokens[first : first + count])
 
+    def release(self, row: int) -> None:
+        self.tokens[row] = 7  # or anything else
+
     def copy(self, source: int, target: int, length: int) -> None:
         self.tokens[target, :length] = self.tokens[source, :length]
 
