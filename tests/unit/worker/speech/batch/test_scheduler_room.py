@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support import any_cpu
 from tests.support.bounded import Bounded
 from tests.support.scheduling import occupancy
 from tests.support.toy_decoder import EVERYTHING, ToyDecoder, expected
@@ -22,6 +24,10 @@ from worker.speech.batch.scheduler import Scheduler
 from worker.speech.batch.sequence import SequenceRequest, TokenSequence
 from worker.speech.fair_lock import FairLock
 from worker.speech.grammar import Grammar
+from worker.speech.lm.int8_model import Int8LanguageModel
+from worker.speech.lm.interface import Decoder
+from worker.speech.lm.torch_model import LanguageModel
+from worker.speech.native.lm import LmKernel
 
 OPEN = Grammar((EVERYTHING,) * 4000)  # as long as the row's limit lets it be
 OPENED = Grammar((frozenset({5}), frozenset({6}), EVERYTHING - {3}, EVERYTHING), end=3)
@@ -71,7 +77,7 @@ def all_is_free(scheduler: Scheduler, bounded: Bounded) -> None:
 # All together
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=40)
 @given(
     asked=st.lists(
         st.tuples(st.lists(st.integers(1, 49), min_size=1, max_size=20), st.integers(1, 30)),
@@ -357,3 +363,38 @@ def test_without_bounds_a_cache_is_asked_for_room_once() -> None:
     rows = [row(1, 2, limit=60), row(3, limit=90)]
     assert told(scheduler.submit(rows, OPEN, GREEDY)) == [expected([1, 2], 60), expected([3], 90)]
     assert asked == [(0, 3), (1, 2)]
+
+
+# Real models
+
+
+@pytest.fixture(params=["torch, prompts whole", "int8, in parts"])
+def real(request: pytest.FixtureRequest, demo_checkpoint: Path) -> Decoder:
+    folder = demo_checkpoint / "LLM"
+    if request.param.startswith("torch"):
+        return LanguageModel.load(folder, torch.float32, torch.device("cpu"))
+    with any_cpu.kernels(*LmKernel.interface.extensions):
+        kernel = LmKernel.open()
+    assert kernel
+    return Int8LanguageModel.load(folder, kernel)
+
+
+@pytest.mark.slow("compiles C")
+def test_a_real_model_says_the_same_where_its_cache_runs_out(
+    real: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SPARE", PAGE)
+    grammar = Grammar((frozenset(range(40, 400)),) * 200)
+    how = Sampling(temperature=1.2, top_k=50, top_p=0.9, seed=5)
+    rows = [row(*range(n, n + 3 * n), limit=25) for n in (9, 7, 5, 3, 11)]
+    whole = [told(Scheduler(real, 1, 64).submit([one], grammar, how))[0] for one in rows]
+    bounded = Bounded(real, 26, PAGE)
+    scheduler = Scheduler(bounded, 4, 64)
+    if real.in_parts:
+        scheduler._budget = scheduler._waiting._budget = SMALL
+    read: list[int] = []
+    begin = scheduler._begin
+    monkeypatch.setattr(scheduler, "_begin", lambda *one: (read.append(1), begin(*one)))
+    assert told(scheduler.submit(rows, grammar, how)) == whole
+    assert len(read) > len(rows)  # some gave way, and were read again
+    all_is_free(scheduler, bounded)
