@@ -10,7 +10,7 @@ import torch
 
 from worker.logs import event
 from worker.speech.cuda.cubins import ARCHITECTURES, open_cubins
-from worker.speech.cuda.driver import LIBRARY, DriverError, Module
+from worker.speech.cuda.driver import LIBRARY, Driver, DriverError, Module
 from worker.speech.cuda.nvrtc import CompileError
 
 
@@ -35,6 +35,7 @@ def open_module(
     if cubins is None:
         return None
     try:
+        Driver(driver)  # to compile takes longer, and is of no use without one
         cubin = cubins.get(name, architecture)
         with torch.cuda.device(device):
             torch.cuda.synchronize()  # which gives this thread the device's context

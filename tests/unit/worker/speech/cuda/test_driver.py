@@ -117,13 +117,13 @@ def test_arguments_that_do_not_fit_the_signature_are_refused(
 def test_threads_do_not_fill_each_others_arguments(cuda: FakeCuda, scale: Function) -> None:
     """The fake reads its lines without a lock, so each launch waits for its turn in the driver."""
     turn = threading.Lock()
-    real = scale._launch
+    real = scale._launch_plainly
 
     def one_at_a_time(*arguments: Any) -> Any:
         with turn:
             return real(*arguments)
 
-    scale._launch = one_at_a_time
+    scale._launch_plainly = one_at_a_time
     with ThreadPoolExecutor(4) as threads:
         for n in range(200):
             threads.submit(scale.launch, (n, 1, 1), (1, 1, 1), n, n, 0.0, stream=n + 1)

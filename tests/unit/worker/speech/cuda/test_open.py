@@ -62,7 +62,9 @@ def test_why_they_cannot_be_opened_is_told(
     assert events() == [
         ("CUDA kernels do not compile", {"kernels": "wrong", "error": "wrong.cu: no"})
     ]
-    assert open_module("toy", GPU, [], str(tmp_path / "none.so")) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(Cubins, "get", lambda *_: pytest.fail("compiled for no driver"))
+        assert open_module("toy", GPU, [], str(tmp_path / "none.so")) is None
     cuda.fail("cuModuleLoadData", 209)
     assert open_module("toy", GPU, [], str(cuda.path)) is None
     first, second = events.of("CUDA kernels cannot be loaded")
