@@ -170,12 +170,12 @@ def check_all(installer: Installer, *, repair: bool) -> int:
         if not found.damaged:
             print(f"clean: {found.resource}")
         bad += len(found.damaged)
-    for path in damaged_cubins(installer.layout.cubins):
+    for cubin in damaged_cubins(installer.layout.cubins):
         if repair:
-            path.unlink(missing_ok=True)
-            print(f"removed, for a worker to compile again: {path.name}")
+            cubin.unlink(missing_ok=True)
+            print(f"removed, for a worker to compile again: {cubin.name}")
         else:
-            print(f"damaged: cubins: {path.name}")
+            print(f"damaged: cubins: {cubin.name}")
             bad += 1
     if bad:
         raise DamagedError(f"{bad} damaged files; mend them with: python -m volume verify --repair")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,17 @@ def test_an_error_has_the_place_and_the_compilers_words(nvrtc: Nvrtc) -> None:
     assert '"count" is undefined' in said
     with pytest.raises(CompileError, match="NVRTC_ERROR_INVALID_OPTION"):
         nvrtc.compile("toy.cu", SOURCE, HEADERS, "sm_7")
+
+
+@pytest.mark.slow("compiles CUDA C")
+def test_what_is_no_architecture_of_a_gpu_gives_no_empty_cubin(nvrtc: Nvrtc) -> None:
+    with pytest.raises(CompileError, match="compute_80 is no architecture"):
+        nvrtc.compile("toy.cu", SOURCE, HEADERS, "compute_80")
+
+
+def test_a_call_that_fails_is_named(nvrtc: Nvrtc) -> None:
+    with pytest.raises(CompileError, match="nvrtcGetCUBINSize: NVRTC_ERROR_INVALID_PROGRAM"):
+        nvrtc._bytes("nvrtcGetCUBIN", ctypes.c_void_p())
 
 
 @pytest.mark.slow("compiles CUDA C")
