@@ -35,10 +35,11 @@ from worker.speech.codec_runner import CodecRunner
 from worker.speech.device import empty_cache
 from worker.speech.device_checks import FREE_BYTES
 from worker.speech.fair_lock import FairLock
-from worker.speech.lm.config import LMConfig
+from worker.speech.lm.fused_model import FusedLanguageModel
 from worker.speech.lm.int8_weights import Weights
 from worker.speech.lm.interface import Decoder
 from worker.speech.lm.loading import load_language_model
+from worker.speech.lm.paged_cache import page_bytes
 from worker.speech.prompt import Prompter
 from worker.speech.voice import Style, Voice
 from worker.speech.warm_up import warm_up
@@ -46,6 +47,7 @@ from worker.speech.warm_up import warm_up
 SLOTS = 16  # sentences at once on a CPU
 MOST_SLOTS = 64  # on a GPU, memory permitting
 POSITIONS = 12_288  # tokens of one sentence at most: 8,192 of speech, 4,096 of text and reference
+ORDINARY_PAGES = 12  # of 64 tokens: what a sentence that is not unusually long takes of them
 LEAST_ANSWER = 64  # positions that prompts leave, so that an answer is worth beginning
 PIECE = 8  # tokens that an eager stream waits for at a time
 
@@ -101,6 +103,8 @@ class Engine:
         dtype: str = "auto",
         device: str | None = None,
         int8_weights: Callable[[], Weights | None] = lambda: None,
+        *,
+        fused: bool = True,
     ) -> Engine:
         """Load everything from a checkpoint in the published layout, and prepare it.
 
@@ -109,7 +113,8 @@ class Engine:
 
         `dtype` is that of the language model: float32, bfloat16, int8 (on CPUs with AVX512-VNNI)
         or auto: the fastest that the device has. `int8_weights` gives those that another thread
-        has read meanwhile, if any. Raises SetupError when a file is missing or does not fit.
+        has read meanwhile, if any. Without `fused` a GPU runs torch's kernels alone. Raises
+        SetupError when a file is missing or does not fit.
         """
         published = Checkpoint(folder)
         checkpoint = Checkpoint(folder / PREPARED) if (folder / PREPARED).is_dir() else published
@@ -118,9 +123,9 @@ class Engine:
         # A job that asks for float32 to the last bit has it in the codec too.
         wave = torch.float32 if dtype == "float32" else torch.bfloat16
         codec = Codec.load(checkpoint, find_upstream(), where, wave)
-        lm = load_language_model(checkpoint, published, dtype, where, int8_weights)
+        lm = load_language_model(checkpoint, published, dtype, where, int8_weights, fused=fused)
         prompter = Prompter.load(checkpoint.language_model / "tokenizer.json", codec.sizes)
-        engine = cls(lm, codec, prompter, _slots(lm.config, where, lm.dtype))
+        engine = cls(lm, codec, prompter, _slots(lm))
         engine.prepare()
         return engine
 
@@ -363,16 +368,24 @@ class _Sentence:
     voice: Voice
 
 
-def _slots(config: LMConfig, device: torch.device, dtype: torch.dtype) -> int:
+def _slots(lm: Decoder) -> int:
     """How many sentences run at once: on a GPU, as many as half of its free memory can hold.
 
-    On a small one fewer, so that what jobs need beside the model stays free.
+    On a small one fewer, so that what jobs need beside the model stays free. A cache in pages is
+    given its number of them.
     """
-    if device.type != "cuda":
+    if lm.device.type != "cuda":
         return SLOTS
     empty_cache()  # else what was read and is no longer needed counts as taken
-    free, _total = torch.cuda.mem_get_info(device)
-    positions = min(POSITIONS, config.max_position_embeddings)
-    channels = config.num_hidden_layers * 2 * config.num_key_value_heads * config.head_dim
-    slot = channels * positions * dtype.itemsize
-    return max(1, min(MOST_SLOTS, min(free // 2, free - FREE_BYTES) // slot))
+    free, _total = torch.cuda.mem_get_info(lm.device)
+    room = min(free // 2, free - FREE_BYTES)
+    positions = min(POSITIONS, lm.config.max_position_embeddings)
+    if isinstance(lm, FusedLanguageModel):
+        pages = room // page_bytes(lm.config)
+        slots = max(1, min(MOST_SLOTS, pages // ORDINARY_PAGES))
+        lm.pages_of_row = max(ORDINARY_PAGES, pages // slots)
+        return slots
+    c = lm.config
+    channels = c.num_hidden_layers * 2 * c.num_key_value_heads * c.head_dim
+    slot = channels * positions * lm.dtype.itemsize
+    return max(1, min(MOST_SLOTS, room // slot))

@@ -12,14 +12,12 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from worker.speech.device import capturing
+from worker.speech.device import captured
 
-T = TypeVar("T")
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64)  # rows, below the slots
 LENGTHS = (512, 1024, 2048, 4096)  # positions in sight, below those that a row has
 
@@ -35,25 +33,23 @@ def holding(sizes: Sequence[int], wanted: int) -> int:
 
 
 class CudaGraphs:
-    """The captured steps of at most `slots` rows of `positions` positions."""
+    """The captured steps of some rows."""
 
     def __init__(
         self,
         advance: Callable[[int, int], object],
         draw: Callable[[int], Tensor],
-        slots: int,
-        positions: int,
-        *,
-        masked: bool = True,
+        sizes: Sequence[int],
+        lengths: Sequence[int],
     ) -> None:
         """Capture on the current stream, which must not be the default one.
 
-        `advance(rows, positions in sight)` feeds, `draw(rows)` gives the tokens drawn [rows].
-        Where nothing is `masked`, what is in sight makes no difference.
+        `advance(rows, positions in sight)` feeds, `draw(rows)` gives the tokens drawn [rows]: for
+        each of the sizes and lengths, both ascending.
         """
-        self._sizes = up_to(SIZES, slots)
-        self._lengths = up_to(LENGTHS if masked else (), positions)
-        self._pool = torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]  # torch's own
+        self._sizes = sizes
+        self._lengths = lengths
+        pool = torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]  # torch's own
         # torch collects garbage before each capture: 0.6 s with all that a worker has imported.
         # What is frozen is not looked at again.
         gc.collect()
@@ -63,23 +59,8 @@ class CudaGraphs:
         # The largest first: the others then fit the memory that it took.
         for size in reversed(self._sizes):
             for length in reversed(self._lengths):
-                self._advances[size, length], _ = self._capture(partial(advance, size, length))
-            self._draws[size] = self._capture(partial(draw, size))
-
-    def _capture(self, work: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:
-        work()  # whatever is set up at a first run, outside the graph
-        graph = torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]
-        with (
-            capturing(),
-            torch.cuda.graph(
-                graph,
-                pool=self._pool,
-                stream=torch.cuda.current_stream(),
-                capture_error_mode="thread_local",
-            ),
-        ):
-            result = work()
-        return graph, result
+                self._advances[size, length], _ = captured(partial(advance, size, length), pool)
+            self._draws[size] = captured(partial(draw, size), pool)
 
     def advance(self, count: int, length: int) -> None:
         """Feed the first `count` rows, `length` positions in sight."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from worker.logs import event
-from worker.speech.batch.cuda_graphs import CudaGraphs
+from worker.speech.batch.cuda_graphs import LENGTHS, SIZES, CudaGraphs, up_to
 from worker.speech.batch.output_head import OutputHead
 from worker.speech.batch.sampling import ALL, BatchSampling, Sampling, draw, row_uniforms
 from worker.speech.device import on_device
@@ -111,13 +111,7 @@ class DeviceBatch:
         states = self._feed(1, 1)
         self._hidden = states.new_zeros(len(self._most), states.shape[1])
         try:
-            self._graphs = CudaGraphs(
-                self._advance,
-                lambda count: self._draw_speaking(count, head),
-                len(self._most),
-                self._positions,
-                masked=self._lm.masked,
-            )
+            self._graphs = self._graphs_of(head)
         except RuntimeError as error:
             # What torch says of the capture's end stands before what broke it.
             for cause in (error, error.__context__):
@@ -128,6 +122,14 @@ class DeviceBatch:
             self._captured = head
         for tensor in (self.ids, self.at, self.drawn):
             tensor.zero_()
+
+    def _graphs_of(self, head: OutputHead) -> CudaGraphs:
+        return CudaGraphs(
+            self._advance,
+            lambda count: self._draw_speaking(count, head),
+            up_to(SIZES, len(self._most)),
+            up_to(LENGTHS if self._lm.masked else (), self._positions),
+        )
 
     # Steps
 
@@ -166,7 +168,11 @@ class DeviceBatch:
             self._most[place] for place in places
         ]  # fmt: skip
         where = places if isinstance(places, slice) else on_device(places, self.ids.device)
-        tokens = self._next(hidden, where, head, max(found))
+        return self._draw(hidden, where, head, max(found))
+
+    def _draw(self, hidden: Tensor, where: slice | Tensor, head: OutputHead, most: int) -> Tensor:
+        """Draw as `draw` does; `most` is at least each row's top_k."""
+        tokens = self._next(hidden, where, head, most)
         self.ids[where] = tokens.clamp(min=0)
         last = self._positions - 1
         self.at[where] = (self.at[where] + 1).clamp(max=last)

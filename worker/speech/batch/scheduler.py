@@ -38,6 +38,7 @@ from worker.errors import BusyError, JobCancelledError, MemoryShortError, Synthe
 from worker.logs import event
 from worker.speech.batch.admission import AdmissionQueue, budget_for
 from worker.speech.batch.device_batch import NOTHING, DeviceBatch
+from worker.speech.batch.fused_batch import batch_for
 from worker.speech.batch.output_head import OutputHeads
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.sequence import Company, DrawnTokens, SequenceRequest, TokenSequence
@@ -86,7 +87,7 @@ class Scheduler:
         self._heads = OutputHeads(lm)
         self._captured: CompiledGrammar | None = None  # whose draws are captured
         with on(self._stream):
-            self._device_batch: DeviceBatch | None = DeviceBatch(lm, slots, self.positions)
+            self._device_batch: DeviceBatch | None = batch_for(lm, slots, self.positions)
         self._running: list[TokenSequence] = []  # by place in the batch
         self._reading: list[TokenSequence] = []  # at the places behind, their prompts being read
         self._plan: StepPlan | None = None  # None: it has changed who runs
@@ -429,7 +430,7 @@ class Scheduler:
     def _batch(self) -> DeviceBatch:
         """The batch on the device: after it was halved, made anew by the first that joins."""
         if self._device_batch is None:
-            self._device_batch = DeviceBatch(self._lm, self.slots, self.positions)
+            self._device_batch = batch_for(self._lm, self.slots, self.positions)
             if self._captured is not None:
                 captured = self._captured
                 self._device_batch.capture(self._heads.get(captured.allowed[-1], captured.end))

@@ -173,6 +173,12 @@ class Draw(Structure):
     )
 
 
+PRODUCTS: dict[str, type[Structure]] = {
+    "project": Project,
+    "add": Add,
+    "gate": Gate,
+    "score": Score,
+}
 # Each kernel by its name, and the structure that it takes.
 KERNELS: dict[str, type[Structure]] = {
     "embed_all": Embed,
@@ -181,7 +187,12 @@ KERNELS: dict[str, type[Structure]] = {
     **{f"attend_{size}": Attend for size in HEAD_SIZES},
     **{
         f"{name}_{tokens}": arguments
-        for name, arguments in (("project", Project), ("add", Add), ("gate", Gate), ("score", Score))
+        for name, arguments in (
+            ("project", Project),
+            ("add", Add),
+            ("gate", Gate),
+            ("score", Score),
+        )
         for tokens in TOKENS
     },
 }

@@ -8,7 +8,8 @@ run, and why a row that lost its place is what it was when it has read its token
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from ctypes import Structure
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,9 +41,7 @@ class FusedLanguageModel:
     masked = False
     in_parts = True
 
-    def __init__(
-        self, config: LMConfig, tensors: Mapping[str, Tensor], launcher: Launcher
-    ) -> None:
+    def __init__(self, config: LMConfig, tensors: Mapping[str, Tensor], launcher: Launcher) -> None:
         """`tensors` are the file's, in bfloat16, on the device that `launcher` launches on."""
         self.config = config
         self.launcher = launcher
@@ -60,6 +59,9 @@ class FusedLanguageModel:
         self._work = _Work.of(config, self.device)
         self._rotary = rotary(config, torch.zeros(0, dtype=torch.long))
         self._captured: dict[int, torch.cuda.CUDAGraph] = {}  # the runs of prompts, by their size
+        # Pages that a cache has for each of its rows, whichever of them takes these; None: as many
+        # as the row can have positions.
+        self.pages_of_row: int | None = None
 
     @classmethod
     def load(cls, folder: Path, device: torch.device, launcher: Launcher) -> FusedLanguageModel:
@@ -76,15 +78,20 @@ class FusedLanguageModel:
         """The device that the weights are on."""
         return self._embedding.device
 
-    def new_cache(self, rows: int, positions: int, pages: int | None = None) -> PagedCache:
-        """Make a cache for `rows` sequences of at most `positions` tokens, in so many pages.
+    @property
+    def hidden(self) -> Tensor:
+        """The hidden states [MOST_TOKENS, D] of the last call, always at the same place."""
+        return self._work.hidden
 
-        Without a number, there are enough for all of them at once.
+    def new_cache(self, rows: int, positions: int) -> PagedCache:
+        """Make a cache for `rows` sequences of at most `positions` tokens.
+
+        It has `pages_of_row` pages for each; one row can always have all of its positions.
         """
         room = -(-positions // kernels.PAGE)
         if len(self._rotary[0]) < room * kernels.PAGE:
             self._rotary = rotary(self.config, torch.arange(room * kernels.PAGE).to(self.device))
-        pages = rows * room if pages is None else pages
+        pages = max(room, rows * min(room, self.pages_of_row or room))
         self._captured.clear()  # they write to another cache
         return PagedCache(self.config, rows, positions, pages, self.device)
 
@@ -118,18 +125,22 @@ class FusedLanguageModel:
         """
         begins = begins or [0] * len(parts)
         first = cache.table.storage_offset() // cache.table.shape[1]
-        tokens = torch.tensor([
-            (token, at, row)
-            for row, (part, begin) in enumerate(zip(parts, begins, strict=True), first)
-            for at, token in enumerate(part, begin)
-        ])
+        tokens = torch.tensor(
+            [
+                (token, at, row)
+                for row, (part, begin) in enumerate(zip(parts, begins, strict=True), first)
+                for at, token in enumerate(part, begin)
+            ]
+        )
         ends = torch.tensor([len(part) for part in parts]).cumsum(0) - 1
         hidden = []
         for start in range(0, len(tokens), MOST_TOKENS):
+            if start:
+                hidden[-1] = hidden[-1].clone()  # the next run writes over it
             some = tokens[start : start + MOST_TOKENS]
             here = ends[(ends >= start) & (ends < start + len(some))] - start
             hidden.append(self._run_prompts(some, here, cache))
-        return hidden[0] if len(hidden) == 1 else torch.cat([part.clone() for part in hidden])
+        return hidden[0] if len(hidden) == 1 else torch.cat(hidden)
 
     def head(self, ids: Tensor) -> FusedHead:
         """Cut the output matrix to these tokens [n]."""
@@ -250,9 +261,7 @@ class FusedLanguageModel:
         )
         self.launcher.launch("finish_all", (count, 1, 1), kernels.FINISH_THREADS, finish)
 
-    def _product(
-        self, name: str, count: int, tiles: Tiles, arguments: kernels.Structure
-    ) -> None:
+    def _product(self, name: str, count: int, tiles: Tiles, arguments: Structure) -> None:
         launch_product(self.launcher, name, count, tiles, arguments)
 
 
@@ -322,7 +331,7 @@ class FusedHead:
 
 
 def launch_product(
-    launcher: Launcher, name: str, count: int, tiles: Tiles, arguments: kernels.Structure
+    launcher: Launcher, name: str, count: int, tiles: Tiles, arguments: Structure
 ) -> None:
     """Launch a product's kernel for `count` tokens."""
     at_once = kernels.tokens_at_once(count)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
 from worker.errors import SetupError
 from worker.logs import event
 from worker.speech.checkpoint import Checkpoint
+from worker.speech.cuda.launcher import GpuLauncher
 from worker.speech.device import has_fast_bfloat16
 from worker.speech.lm.config import LMConfig
+from worker.speech.lm.fused_model import FusedLanguageModel
+from worker.speech.lm.fused_weights import why_unsupported as why_not_fused
 from worker.speech.lm.int8_model import Int8LanguageModel
 from worker.speech.lm.int8_weights import Weights, why_unsupported
 from worker.speech.lm.interface import Decoder
@@ -28,11 +32,14 @@ def load_language_model(
     dtype: str,
     device: torch.device,
     int8_weights: Callable[[], Weights | None],
+    *,
+    fused: bool = True,
 ) -> Decoder:
     """The language model, on the fastest kernels that `dtype` and the device leave.
 
-    `checkpoint` is the prepared one where there is one; only bfloat16 is read from it. Raises
-    SetupError where int8 is demanded and impossible, or the files do not fit.
+    `checkpoint` is the prepared one where there is one; only bfloat16 is read from it. Without
+    `fused`, a GPU runs torch's kernels alone. Raises SetupError where int8 is demanded and
+    impossible, or the files do not fit.
     """
     if dtype == INT8 or (dtype == "auto" and device.type == "cpu"):
         found = _load_int8(published, device, int8_weights)
@@ -43,11 +50,26 @@ def load_language_model(
         event(logging.INFO, "int8 is not possible", reason=found)
     precision = DTYPES.get(dtype) or _fastest_dtype(device)
     folder = (checkpoint if precision is torch.bfloat16 else published).language_model
+    if fused and precision is torch.bfloat16 and device.type == "cuda":
+        loaded = _load_fused(folder, device)
+        if not isinstance(loaded, str):
+            return loaded
+        event(logging.WARNING, "fused kernels are not possible", reason=loaded)
     return LanguageModel.load(folder, precision, device)
 
 
 def _fastest_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+
+
+def _load_fused(folder: Path, device: torch.device) -> FusedLanguageModel | str:
+    """The language model on its own kernels, or why that is impossible."""
+    if why := why_not_fused(LMConfig.read(folder / "config.json")):
+        return why
+    launcher = GpuLauncher.open(device)
+    if launcher is None:
+        return "they cannot be had here; an event before this one says why"
+    return FusedLanguageModel.load(folder, device, launcher)
 
 
 def _load_int8(

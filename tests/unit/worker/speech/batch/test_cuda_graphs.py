@@ -57,9 +57,8 @@ def captured(cuda: list[object], slots: int, positions: int, *, masked: bool = T
     return CudaGraphs(
         lambda size, length: cuda.append(("advance", size, length)),
         draw,
-        slots,
-        positions,
-        masked=masked,
+        up_to(SIZES, slots),
+        up_to(LENGTHS if masked else (), positions),
     )
 
 

@@ -129,9 +129,7 @@ class TestNumbers:
 
     def test_are_the_same_wherever_the_row_stands(self, tiny: Models) -> None:
         prompts = prompts_of(tiny, 12, 40)
-        assert torch.equal(
-            states(tiny.fused, prompts, first=3)[0], states(tiny.fused, prompts)[0]
-        )
+        assert torch.equal(states(tiny.fused, prompts, first=3)[0], states(tiny.fused, prompts)[0])
 
     @torch.inference_mode()
     def test_are_the_same_in_parts_of_any_length(self, tiny: Models) -> None:
@@ -166,6 +164,7 @@ class TestNumbers:
         assert torch.equal(stepped[0].float(), states(tiny.fused, [prompt], steps=0)[0, 0])
 
     @torch.inference_mode()
+    @pytest.mark.slow("a thousand tokens, a thread at a time")
     def test_of_prompts_longer_than_a_run(self, tiny: Models) -> None:
         prompts = prompts_of(tiny, MOST_TOKENS - 50, 100, 30)
         found = []
@@ -292,14 +291,14 @@ class TestDraws:
 
     def test_follow_their_probabilities(self) -> None:
         head, weight = head_of(20, spread=0.3)
-        rows = 2000
+        rows = 500
         hidden = hidden_of(1).expand(rows, 64)
         state = batch(rows, top_k=torch.full((rows, 1), 8), top_p=torch.full((rows, 1), 1.0))
         drawn = head.draw(hidden, state) - 1000
         top = (hidden[0].float() @ weight.float().T).topk(8)
         expected = (top.values / 0.8).softmax(0)
         share = torch.stack([(drawn == token).float().mean() for token in top.indices])
-        assert torch.allclose(share, expected, atol=0.04)
+        assert torch.allclose(share, expected, atol=0.07)
 
     def test_move_their_rows_on(self) -> None:
         head, _ = head_of(50)
@@ -381,10 +380,11 @@ class TestWeights:
     def test_that_do_not_fit_are_refused(self, tiny: Models, tmp_path: Path) -> None:
         folder = make_random_checkpoint(tmp_path / "model", SIZES["heads of 32"], "cpu") / "LLM"
         tensors = dict(tiny.half.state_dict())
+        del tensors["lm_head.weight"]
         tensors = {f"model.{name}": tensor for name, tensor in tensors.items()}
         del tensors["model.layers.1.mlp.up_proj.weight"]
         save_file(tensors, folder / "model.safetensors")
-        with pytest.raises(SetupError, match="does not fit config.json"):
+        with pytest.raises(SetupError, match=r"does not fit config\.json"):
             FusedLanguageModel.load(folder, CPU, CpuLauncher())
 
 
