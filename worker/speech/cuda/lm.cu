@@ -30,7 +30,7 @@
 #define PAGE 64      /* positions of a page */
 #define TILE 16      /* outputs that a warp computes */
 #define CHUNK 32     /* inputs that it reads at a time */
-#define MOST_WARPS 16 /* that share the inputs of a product */
+#define MOST_WARPS 8 /* that share the inputs of a product; twice as many where these are many */
 #define MOST_SUMS 8  /* that show each other their sums at a time */
 #define TOKENS 8     /* columns of a tensor core's product */
 #define INFINITE __uint_as_float(0x7f800000u)
@@ -180,42 +180,44 @@ INLINE void multiply_tiles(const Matrix &m, const bf16 *x, int first, Begin begi
     const bf16 *columns = x + (size_t)(first + lane / 4) * m.inputs + lane % 4 * 8;
     int tile = blockIdx.x;
     Weights<AHEAD> a;
+    let_the_next_begin();
 #pragma unroll
     for (int i = 0; i < AHEAD; i++) a.read(m, tile, 0, i);
     wait_for_the_last();
-    let_the_next_begin();
-    uint4 alone[AHEAD]; /* where there is but one column for a lane, and it is kept */
+    uint4 b[AHEAD][N];
     auto read_columns = [&](int batch) {
 #pragma unroll
         for (int i = 0; i < AHEAD; i++) {
             const int chunk = warp + (batch * AHEAD + i) * warps;
-            if (chunk < chunks) alone[i] = *(const uint4 *)(columns + chunk * CHUNK);
+#pragma unroll
+            for (int n = 0; n < N; n++) {
+                if (chunk < chunks) {
+                    b[i][n] = *(const uint4 *)(columns + (size_t)n * TOKENS * m.inputs
+                                               + chunk * CHUNK);
+                }
+            }
         }
     };
-    if (N == 1) read_columns(0);
+    read_columns(0);
     if (!begin()) return;
     for (; tile < tiles; tile += gridDim.x) {
         float sums[N][4] = {};
         for (int batch = 0; batch < batches; batch++) {
-            if (N == 1 && batches > 1 && (batch > 0 || tile != blockIdx.x)) read_columns(batch);
+            /* Where one batch is all, its columns stay for all tiles. */
+            if (batches > 1 && (batch > 0 || tile != blockIdx.x)) read_columns(batch);
             const bool more = batch + 1 < batches;
             const int next = more ? tile : tile + gridDim.x, next_batch = more ? batch + 1 : 0;
 #pragma unroll
             for (int i = 0; i < AHEAD; i++) {
-                const int chunk = warp + (batch * AHEAD + i) * warps;
-                if (chunk < chunks) {
-                    uint4 b[N];
-#pragma unroll
-                    for (int n = 0; n < N; n++) {
-                        b[n] = N == 1 ? alone[i]
-                                      : *(const uint4 *)(columns + (size_t)n * TOKENS * m.inputs
-                                                         + chunk * CHUNK);
-                    }
+                if (warp + (batch * AHEAD + i) * warps < chunks) {
                     const uint4 low = a.halves[i][0], high = a.halves[i][1];
 #pragma unroll
                     for (int n = 0; n < N; n++) {
-                        multiply(sums[n], low.x, high.x, low.y, high.y, b[n].x, b[n].y);
-                        multiply(sums[n], low.z, high.z, low.w, high.w, b[n].z, b[n].w);
+                        multiply(sums[n], low.x, high.x, low.y, high.y, b[i][n].x, b[i][n].y);
+                    }
+#pragma unroll
+                    for (int n = 0; n < N; n++) {
+                        multiply(sums[n], low.z, high.z, low.w, high.w, b[i][n].z, b[i][n].w);
                     }
                 }
                 if (next < tiles) a.read(m, next, next_batch, i);
@@ -293,8 +295,8 @@ INLINE void write_residual(const Residual &r, int channels, size_t token, int ti
 }
 
 INLINE void embed(const Embed &a) {
-    wait_for_the_last();
     let_the_next_begin();
+    wait_for_the_last();
     const int token = blockIdx.x;
     if (token >= *a.tokens.count) return;
     const bf16 *from = a.table + (size_t)a.ids[token] * a.channels;
@@ -352,6 +354,12 @@ INLINE void project(const Project &a) {
     multiply_tiles<N, 4>(a.matrix, a.x, first, begin, use);
 }
 
+/* Chunks on their way in the product whose inputs are many: what registers N leaves for it. */
+template <int N>
+__device__ constexpr int ahead() {
+    return N == 1 ? 5 : N == 2 ? 4 : N == 4 ? 3 : 2;
+}
+
 template <int N>
 INLINE void add(const Add &a) {
     const int first = blockIdx.y * N * TOKENS;
@@ -371,7 +379,7 @@ INLINE void add(const Add &a) {
         }
         write_residual(a.residual, channels, token, tile, channel, one, other, real, lane);
     };
-    multiply_tiles<N, 5>(a.matrix, a.x, first, begin, use);
+    multiply_tiles<N, ahead<N>()>(a.matrix, a.x, first, begin, use);
 }
 
 template <int N>
@@ -398,8 +406,8 @@ INLINE void gate(const Gate &a) {
 
 INLINE void finish(const Finish &a) {
     __shared__ float factor;
-    wait_for_the_last();
     let_the_next_begin();
+    wait_for_the_last();
     const int place = blockIdx.x;
     if (place >= *a.tokens.count) return;
     const size_t token = a.which ? a.which[place] : place;
@@ -480,8 +488,8 @@ INLINE void attend(const Attend &a) {
     constexpr int UNITS = D / CHUNK, OWN = D / 8; /* of channels: of queries, a lane's of values */
     __shared__ Found<D> found[ATTEND_WARPS];
     __shared__ bool last;
-    wait_for_the_last();
     let_the_next_begin();
+    wait_for_the_last();
     const int split = blockIdx.x, kv_head = blockIdx.y, token = blockIdx.z;
     const long long count = *a.tokens.count, position = a.tokens.positions[token];
     if (token >= count) return;
@@ -652,6 +660,7 @@ INLINE u32 ordered(float x) {
     const u32 bits = __float_as_uint(x);
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
+INLINE bool no_number(u32 key) { return key > 0xff800000u || (key > 0 && key < 0x007fffffu); }
 INLINE float number_of(u32 key) {
     return __uint_as_float(key & 0x80000000u ? key ^ 0x80000000u : ~key);
 }
@@ -677,8 +686,8 @@ INLINE void draw(const Draw &a) {
     __shared__ int places[MOST_CANDIDATES], order[MOST_CANDIDATES];
     __shared__ float e[MOST_CANDIDATES];
     __shared__ int taken;
-    wait_for_the_last();
     let_the_next_begin();
+    wait_for_the_last();
     const int token = blockIdx.x, n = a.candidates;
     if (token >= *a.tokens.count) return;
     const long long place = a.places ? a.places[token] : token;
@@ -690,11 +699,14 @@ INLINE void draw(const Draw &a) {
         return i >= n ? 0u : i == hidden ? ordered(-INFINITE) : ordered(logits[i]);
     };
     u32 own[OWN_LOGITS];
-#pragma unroll
-    for (int i = 0; i < OWN_LOGITS; i++) own[i] = key_at(threadIdx.x + i * DRAW_THREADS);
     int bad[3] = {};
-    for (int i = threadIdx.x; i < n; i += DRAW_THREADS) {
-        if (i != hidden && logits[i] != logits[i]) bad[0] = 1;
+#pragma unroll
+    for (int i = 0; i < OWN_LOGITS; i++) {
+        own[i] = key_at(threadIdx.x + i * DRAW_THREADS);
+        bad[0] |= no_number(own[i]);
+    }
+    for (int i = threadIdx.x + OWN_LOGITS * DRAW_THREADS; i < n; i += DRAW_THREADS) {
+        bad[0] |= no_number(key_at(i));
     }
     sum_up(bad, shared, 0);
     const int most = (int)min(min(a.top_k[place], (long long)n), (long long)MOST_CANDIDATES);
@@ -726,13 +738,17 @@ INLINE void draw(const Draw &a) {
     __syncthreads();
     /* All above the bound, and of those at it the first ones. */
     const bool exact = reach == most;
-    for (int i = threadIdx.x; i < n; i += DRAW_THREADS) {
-        const u32 key = key_at(i);
-        if (exact ? key >= bound : key > bound) {
+    auto take = [&](u32 key, int i) {
+        if (i < n && (exact ? key >= bound : key > bound)) {
             const int at = atomicAdd(&taken, 1);
             keys[at] = key;
             places[at] = i;
         }
+    };
+#pragma unroll
+    for (int i = 0; i < OWN_LOGITS; i++) take(own[i], threadIdx.x + i * DRAW_THREADS);
+    for (int i = threadIdx.x + OWN_LOGITS * DRAW_THREADS; i < n; i += DRAW_THREADS) {
+        take(key_at(i), i);
     }
     __syncthreads();
     if (!exact && threadIdx.x < WARP) {
@@ -760,33 +776,43 @@ INLINE void draw(const Draw &a) {
         order[rank] = places[threadIdx.x];
     }
     __syncthreads();
-    const float temperature = a.temperature[place];
-    if (threadIdx.x < most) {
-        e[threadIdx.x] = expf(number_of(sorted[threadIdx.x]) / temperature
-                              - number_of(sorted[0]) / temperature);
-    }
-    __syncthreads();
-    if (threadIdx.x) return;
-
-    const float top_p = a.top_p[place];
-    float total = 0, before = 0, kept = 0;
-    for (int i = 0; i < most; i++) total += e[i];
-    int last = -1;
-    for (int i = 0; i < most; i++) {
-        float p = e[i] / total;
-        const bool out = before >= top_p && i > 0 && top_p < 1;
-        before += p;
-        if (out) p = 0;
-        if (p > 0) last++;
-        kept += p;
-        e[i] = p;
-    }
+    if (threadIdx.x >= MOST_CANDIDATES) return;
+    const float temperature = a.temperature[place], top_p = a.top_p[place];
     const double uniform = a.uniforms[place * a.positions + drawn];
+    const bool real = threadIdx.x < most;
+    const float highest = number_of(sorted[0]) / temperature;
+    e[threadIdx.x] = real ? expf(number_of(sorted[threadIdx.x]) / temperature - highest) : 0;
+    barrier_of<MOST_CANDIDATES>();
+    float total = 0, before = 0, kept = 0;
+#pragma unroll
+    for (int i = 0; i < MOST_CANDIDATES; i++) total += e[i];
+    const float p = e[threadIdx.x] / total;
+    barrier_of<MOST_CANDIDATES>();
+    e[threadIdx.x] = p;
+    barrier_of<MOST_CANDIDATES>();
+#pragma unroll
+    for (int i = 0; i < MOST_CANDIDATES; i++) before += i < threadIdx.x ? e[i] : 0;
+    const bool out = before >= top_p && threadIdx.x > 0 && top_p < 1;
+    barrier_of<MOST_CANDIDATES>();
+    e[threadIdx.x] = out ? 0 : p;
+    barrier_of<MOST_CANDIDATES>();
+    int last = -1;
+#pragma unroll
+    for (int i = 0; i < MOST_CANDIDATES; i++) {
+        kept += e[i];
+        last += e[i] > 0;
+    }
+    const float share = e[threadIdx.x] / kept;
+    barrier_of<MOST_CANDIDATES>();
+    e[threadIdx.x] = share;
+    barrier_of<MOST_CANDIDATES>();
+    if (threadIdx.x) return;
     double edge = 0;
     int chosen = 0;
-    for (int i = 0; i < most; i++) {
-        edge += (double)(e[i] / kept);
-        chosen += edge <= uniform;
+#pragma unroll
+    for (int i = 0; i < MOST_CANDIDATES; i++) {
+        edge += (double)e[i];
+        chosen += i < most && edge <= uniform;
     }
     const long long name = bad[0] || last < 0 ? -1 : a.names[order[min(chosen, last)]];
     a.out[token] = name;
@@ -796,17 +822,17 @@ INLINE void draw(const Draw &a) {
     a.drawn[place] = min(drawn + 1, a.positions - 1);
 }
 
-#define FOR_TOKENS(name, Arguments) \
-    KERNEL(name##_8, Arguments, MOST_WARPS *WARP, name<1>) \
-    KERNEL(name##_16, Arguments, MOST_WARPS *WARP, name<2>) \
-    KERNEL(name##_32, Arguments, MOST_WARPS *WARP, name<4>) \
-    KERNEL(name##_64, Arguments, MOST_WARPS *WARP, name<8>)
+#define FOR_TOKENS(name, Arguments, warps) \
+    KERNEL(name##_8, Arguments, warps *WARP, name<1>) \
+    KERNEL(name##_16, Arguments, warps *WARP, name<2>) \
+    KERNEL(name##_32, Arguments, warps *WARP, name<4>) \
+    KERNEL(name##_64, Arguments, warps *WARP, name<8>)
 
 KERNEL(embed_all, Embed, 128, embed)
-FOR_TOKENS(project, Project)
-FOR_TOKENS(add, Add)
-FOR_TOKENS(gate, Gate)
-FOR_TOKENS(score, Score)
+FOR_TOKENS(project, Project, MOST_WARPS)
+FOR_TOKENS(add, Add, 2 * MOST_WARPS)
+FOR_TOKENS(gate, Gate, MOST_WARPS)
+FOR_TOKENS(score, Score, MOST_WARPS)
 KERNEL(finish_all, Finish, 128, finish)
 KERNEL(draw_all, Draw, DRAW_THREADS, draw)
 KERNEL(attend_32, Attend, ATTEND_WARPS *WARP, attend<32>)

@@ -29,12 +29,10 @@ class Tiles:
         tiles = weight.view(-1, 2, HALF, inputs // kernels.CHUNK, 4, 8)
         return cls(tiles.permute(0, 3, 1, 2, 4, 5).contiguous(), inputs, outputs)
 
-    @property
-    def structure(self) -> kernels.Matrix:
-        """The matrix as a kernel takes it; this must outlive that."""
-        return kernels.Matrix(
-            self.weights.data_ptr(), self.inputs, self.outputs, kernels.warps_for(self.inputs)
-        )
+    def structure(self, product: str) -> kernels.Matrix:
+        """The matrix as the kernel of this product takes it; this must outlive that."""
+        warps = kernels.warps_for(product, self.inputs)
+        return kernels.Matrix(self.weights.data_ptr(), self.inputs, self.outputs, warps)
 
 
 @dataclass(frozen=True)

@@ -390,11 +390,11 @@ class TestWeights:
 
 class TestShares:
     def test_of_warps_do_not_depend_on_tokens(self) -> None:
-        assert kernels.warps_for(896) == 7
-        assert kernels.warps_for(4864) == 16
-        assert kernels.warps_for(32) == 1
+        assert kernels.warps_for("project", 896) == 7
+        assert kernels.warps_for("add", 4864) == 16
+        assert kernels.warps_for("gate", 32) == 1
 
     def test_of_blocks_are_even(self) -> None:
-        assert kernels.blocks_for(608, 1, 132) == 203  # of three tiles
-        assert kernels.blocks_for(56, 1, 132) == 56
-        assert kernels.blocks_for(608, 1000, 132) == 1
+        assert kernels.blocks_for(8, 608, 1, 132) == 203  # of three tiles
+        assert kernels.blocks_for(8, 56, 1, 132) == 56
+        assert kernels.blocks_for(64, 608, 1000, 132) == 1
