@@ -28,6 +28,7 @@ class Bench:
     device: str  # cuda or cpu
     scale: Scale
     folder: Path  # for what is made
+    fused: bool = True  # the engine's kernels, where it has both
     took: dict[str, float] = field(default_factory=dict)  # seconds: make, load
 
     @property
@@ -39,6 +40,8 @@ class Bench:
     def checkpoint(self) -> Path:
         """Random weights of the scale's size, made once."""
         folder = self.folder / self.scale.name
+        if folder.is_dir():
+            return folder
         self.took["make"] = self.seconds(
             lambda: make_random_checkpoint(folder, self.scale.sizes, self.device)
         )
@@ -49,7 +52,7 @@ class Bench:
         """The engine in bfloat16, loaded once: as the worker starts it."""
         folder, loaded = self.checkpoint, []
         self.took["load"] = self.seconds(
-            lambda: loaded.append(Ours(folder, "bfloat16", self.device))
+            lambda: loaded.append(Ours(folder, "bfloat16", self.device, fused=self.fused))
         )
         return loaded[0]
 
@@ -83,6 +86,13 @@ class Bench:
             work()
         times = [self.seconds(work) for _ in range(calls or self.scale.calls)]
         return round(1e3 * statistics.median(times), 6)
+
+    @cached_property
+    def copied_a_second(self) -> float:
+        """Bytes that the device's memory reads and writes in a second where it only copies."""
+        source = torch.zeros(self.scale.copied, dtype=torch.uint8, device=self.device)
+        target = torch.empty_like(source)
+        return 2e3 * self.scale.copied / self.median(lambda: target.copy_(source))
 
     def free_memory(self) -> int:
         """Bytes of the device's that nobody has; 0 without one."""

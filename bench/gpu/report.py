@@ -19,6 +19,8 @@ from bench.gpu.inside import flash_version
 from tests.support.worker_process import REPOSITORY
 
 Results = Mapping[str, Any]
+# What is the same of two runs whose stages may stand in one report.
+SAME = ("card", "driver", "torch", "commit", "changed", "flash_attn")
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -36,6 +38,7 @@ def machine(device: str) -> dict[str, Any]:
         "changed": "COMMIT" not in os.environ
         and bool(_said("git", "status", "--porcelain", "--", "worker", "bench")),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "time": dt.datetime.now(dt.UTC).strftime("%H:%M"),
     }
     if device == "cuda":
         about = torch.cuda.get_device_properties(0)
@@ -92,6 +95,16 @@ def write(results: Results, out: Path) -> Path:
         part.write_text(text, encoding="utf-8")
         part.replace(file)
     return out / f"{name}.json"
+
+
+def stages_there(results: Results, out: Path) -> dict[str, Any]:
+    """Those of the report that is in `out` already, of the same card, torch, commit and scale."""
+    file = out / f"{file_name(results['machine'], results['scale'])}.json"
+    if not file.is_file():
+        return {}
+    there = json.loads(file.read_text(encoding="utf-8"))
+    same = all(there["machine"][name] == results["machine"][name] for name in SAME)
+    return dict(there["stages"]) if same else {}
 
 
 def table(results: Results) -> str:

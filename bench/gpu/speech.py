@@ -1,4 +1,4 @@
-"""Speech as users ask for it: the codec, jobs at once, streams, exactness, and what slows it."""
+"""The codec, streams in company, exactness, and what makes a whole batch slow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from worker.speech.voice import Voice
 
 WORKERS_INTERVAL = 0.0003  # seconds after which a thread that waits for Python's lock is let in
 PYTHONS_INTERVAL = 0.005  # what Python itself begins with
-TOKENS_A_SECOND = 50
 DEMO = REPOSITORY / "volume" / "demo"
 
 
@@ -54,43 +53,6 @@ def codec(bench: Bench) -> Found:
         "known_length_in_a_new_thread": new_thread,
         "reference": listened,
     }
-
-
-def jobs(bench: Bench) -> Found:
-    """Seconds of audio made in a second by so many jobs at once, with the codec and without."""
-    ours, tokens = bench.ours, bench.scale.job_tokens
-    found: Found = {}
-    for count in _counts(bench):
-        texts, audio = sentences(count), count * tokens / TOKENS_A_SECOND
-        first, then = (bench.seconds(lambda texts=texts: ours.jobs(texts, tokens)) for _ in "ab")
-        with ours.without_codec():
-            alone = bench.seconds(lambda texts=texts: ours.jobs(texts, tokens))
-        found[str(count)] = {
-            "seconds": [first, then],
-            "audio_a_second": round(audio / then, 1),
-            "language_model_alone": round(audio / alone, 1),
-        }
-    return found
-
-
-def _counts(bench: Bench) -> list[int]:
-    most = inside.slots(bench.ours.engine)
-    return [count for count in bench.scale.rows if count <= most]
-
-
-def first_audio(bench: Bench) -> Found:
-    """Seconds to the first samples of a sentence that is streamed alone."""
-    (text,), ours = sentences(1), bench.ours
-
-    def first(seed: int) -> None:
-        stream = ours.engine.stream(
-            [text], ours.voice, exactly(bench.scale.first_tokens, seed=seed)
-        )
-        while not len(next(stream).samples):
-            pass
-        stream.close()
-
-    return {"seconds": [bench.seconds(lambda seed=seed: first(seed)) for seed in range(6)]}
 
 
 def company(bench: Bench) -> Found:
@@ -206,13 +168,13 @@ def cliffs(bench: Bench) -> Found:
         ever, _batch(bench, jobs, tokens, voice=lambda i: designed if i % 2 else cloned)
     )
     jobs, tokens = bench.scale.busy_jobs, bench.scale.busy_tokens
-    with _interval(WORKERS_INTERVAL):
+    with interval(WORKERS_INTERVAL):
         ever = _batch(bench, jobs, tokens)
         with _busy_python():
             found["beside_a_busy_thread"] = _times(ever, _batch(bench, jobs, tokens, rounds=1))
     # A smaller batch, for this takes its time.
-    jobs, tokens = max(2, jobs // 4), max(3, tokens // 4)
-    with _interval(PYTHONS_INTERVAL):
+    jobs, tokens = max(2, jobs // 4), max(3, tokens // 16)
+    with interval(PYTHONS_INTERVAL):
         ever = _batch(bench, jobs, tokens)
         with _busy_python():
             slow = _batch(bench, jobs, tokens, rounds=1)
@@ -249,7 +211,8 @@ def _batch(
 
 
 @contextmanager
-def _interval(seconds: float) -> Iterator[None]:
+def interval(seconds: float) -> Iterator[None]:
+    """Let threads wait so long for Python's lock within the block."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(seconds)
     try:

@@ -1,0 +1,125 @@
+"""What users get: tokens a second, seconds of audio a second, first audio, speech without gaps.
+
+What is measured of whichever engine the bench has, so that two can stand side by side.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from bench.gpu import inside
+from bench.gpu.bench import Bench, Found
+from bench.ours import Ours
+from bench.playback import Heard, summary
+from bench.rates import lm_rate
+from bench.sentences import sentences
+
+TOKENS_A_SECOND = 50
+TOGETHER, STAGGERED = "together", "staggered"
+
+
+def rates(bench: Bench) -> Found:
+    """Tokens a second of the language model alone, by rows, prompts left out; its RTF alone."""
+    found = {str(rows): lm_rate(bench.ours, rows, bench.scale) for rows in counts(bench)}
+    return {"tokens_a_second": found, "rtf": round(TOKENS_A_SECOND / found["1"], 4)}
+
+
+def jobs(bench: Bench) -> Found:
+    """Seconds of audio made in a second by so many jobs at once, with prompts and the codec.
+
+    A wave of equal jobs each time; and at last clients that ask for one sentence after the other.
+    """
+    ours, tokens = bench.ours, bench.scale.job_tokens
+    found: Found = {}
+    for count in counts(bench):
+        texts, audio = sentences(count), count * tokens / TOKENS_A_SECOND
+        first, then = (bench.seconds(lambda texts=texts: ours.jobs(texts, tokens)) for _ in "ab")
+        with ours.without_codec():
+            alone = bench.seconds(lambda texts=texts: ours.jobs(texts, tokens))
+        found[str(count)] = {
+            "seconds": [round(first, 4), round(then, 4)],
+            "rtf": round(then / audio, 4),
+            "audio_a_second": round(audio / then, 1),
+            "language_model_alone": round(audio / alone, 1),
+        }
+    found["one_after_the_other"] = {
+        "clients": count,
+        "audio_a_second": round(_sustained(ours, count, tokens, bench.scale.each), 1),
+    }
+    if bench.on_gpu:
+        found["peak_mb"] = torch.cuda.max_memory_reserved() >> 20
+    return found
+
+
+def counts(bench: Bench) -> list[int]:
+    """The numbers of streams, as far as there are slots."""
+    most = inside.slots(bench.ours.engine)
+    return [count for count in bench.scale.streams if count <= most]
+
+
+def _sustained(ours: Ours, clients: int, tokens: int, each: int) -> float:
+    """Seconds of audio a second, of clients that ask for `each` sentences, one after the other.
+
+    Of several lengths, so that prompts are read beside rows that run. Raises what a job raises.
+    """
+    texts = sentences(clients * each)
+    lengths = np.random.default_rng(0).integers(tokens // 2, 3 * tokens // 2, clients * each)
+    ended: list[tuple[float, float]] = []  # when, seconds of audio
+    lock = threading.Lock()
+
+    def client(number: int) -> None:
+        for i in range(number, clients * each, clients):
+            ours.speak([texts[i]], int(lengths[i]))
+            with lock:
+                ended.append((time.perf_counter(), int(lengths[i]) / TOKENS_A_SECOND))
+
+    for one in [ours.thread(number).submit(client, number) for number in range(clients)]:
+        one.result()
+    return steady_rate(ended, clients)
+
+
+def steady_rate(ended: Sequence[tuple[float, float]], clients: int) -> float:
+    """Amount a second of what ended while all clients were busy: of (when, amount) in any order.
+
+    That is from the end of the first of each client, on average, to when the last begin.
+    """
+    ordered = sorted(ended)
+    inner = ordered[clients - 1 : len(ordered) - clients + 1]
+    if len(inner) < 2:
+        raise ValueError(f"{len(ended)} ends of {clients} clients have no steady part")
+    seconds = max(inner[-1][0] - inner[0][0], 1e-9)
+    return sum(amount for _when, amount in inner[1:]) / seconds
+
+
+def streams(bench: Bench) -> Found:
+    """First audio and gaps of eager streams, asked for together, and staggered.
+
+    Staggered ones are asked for evenly within half of what they took together, so that all run
+    at the same time for a while.
+    """
+    ours, tokens = bench.ours, bench.scale.stream_tokens
+    found: Found = {TOGETHER: {}, STAGGERED: {}}
+    for count in counts(bench):
+        texts, rounds = sentences(count), bench.scale.stream_rounds(count)
+        spread = 0.0
+        for way in (TOGETHER, STAGGERED) if count > 1 else (TOGETHER,):
+            heard: list[Heard] = []
+            took = []
+            for seed in range(rounds):
+                begun = time.perf_counter()
+                heard += ours.streams(texts, tokens, spread, seed)
+                took.append(time.perf_counter() - begun)
+            audio = count * tokens / TOKENS_A_SECOND
+            seconds = statistics.median(took)
+            found[way][str(count)] = summary(heard) | {
+                "spread": round(spread, 3),
+                "audio_a_second": round(audio / seconds, 1),
+            }
+            spread = seconds / 2
+    return found
