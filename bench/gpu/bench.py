@@ -59,6 +59,7 @@ class Bench:
     def unload(self) -> None:
         """Let the engine go, and its memory: the next use of `ours` loads it anew."""
         self.__dict__.pop("ours", None)
+        gc.unfreeze()  # what stood when steps were captured, the engine among it
         gc.collect()
         if self.on_gpu:
             torch.cuda.empty_cache()

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from bench.gpu import figures
 from bench.gpu.inside import flash_version
 from tests.support.worker_process import REPOSITORY
 
@@ -108,39 +109,25 @@ def stages_there(results: Results, out: Path) -> dict[str, Any]:
 
 
 def table(results: Results) -> str:
-    """The run's marks and stages as Markdown."""
-    about = results["machine"]
-    changed = " (changed)" if about["changed"] else ""
-    versions = ", ".join(
-        f"{name} {about[key]}"
-        for name, key in (
-            ("driver", "driver"), ("torch", "torch"), ("CUDA", "cuda"), ("cuDNN", "cudnn"),
-            ("flash-attn", "flash_attn"), ("Python", "python"),
-        )
-    )  # fmt: skip
-    return "\n".join(
-        [
-            f"# GPU check: {about['card']}, {results['scale']} scale",
-            "",
-            f"{versions}; commit {about['commit']}{changed}, {about['date']}.",
-            "",
-            *_rows(("mark", "value", "bound", "verdict"), [
-                (mark["mark"], _plain(mark["value"]), mark["bound"], mark["verdict"])
-                for mark in results["marks"]
-            ]),
-            "",
-            *_rows(("stage", "seconds", "outcome"), [
-                (name, f"{stage['seconds']:.1f}", _cell(stage["outcome"]))
-                for name, stage in results["stages"].items()
-            ]),
-            "",
-        ]
-    )  # fmt: skip
-
-
-def _rows(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
+    """The run's figures, marks and stages as Markdown."""
+    sections = (
+        figures.table(results),
+        [("mark", "value", "bound", "verdict")]
+        + [
+            (mark["mark"], _plain(mark["value"]), mark["bound"], mark["verdict"])
+            for mark in results["marks"]
+        ],
+        [("stage", "seconds", "outcome")]
+        + [
+            (name, f"{stage['seconds']:.1f}", _cell(stage["outcome"]))
+            for name, stage in results["stages"].items()
+        ],
+    )
+    lines = [f"# GPU check: {results['machine']['card']}, {results['scale']} scale", ""]
+    lines += [figures.about(results)]
+    for rows in sections:
+        lines += ["", *figures.markdown(rows)]
+    return "\n".join([*lines, ""])
 
 
 def _plain(value: float | None) -> str:

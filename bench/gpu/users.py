@@ -37,6 +37,8 @@ def jobs(bench: Bench) -> Found:
     """
     ours, tokens = bench.ours, bench.scale.job_tokens
     found: Found = {}
+    if bench.on_gpu:
+        torch.cuda.reset_peak_memory_stats()
     for count in counts(bench):
         texts, audio = sentences(count), count * tokens / TOKENS_A_SECOND
         first, then = (bench.seconds(lambda texts=texts: ours.jobs(texts, tokens)) for _ in "ab")
