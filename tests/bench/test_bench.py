@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from bench import __main__ as bench
 from bench import accuracy, device, kernels
 from bench.__main__ import CASES
+from bench.gpu import beside
+from bench.gpu.bench import Bench
+from bench.gpu.scale import SCALES
 from bench.material import Material
 from bench.measure import seconds
 from bench.ours import Ours, exactly
@@ -276,3 +279,12 @@ def test_the_table_takes_the_place_of_the_one_in_the_document() -> None:
     assert included(once, "| two |\n") == once.replace("| one |", "| two |")
     with pytest.raises(ValueError, match="no place"):
         included("# Another\n", "| one |\n")
+
+
+def test_the_gpu_check_measures_upstreams_own_inference_beside_ours(tmp_path: Path) -> None:
+    """Here, for this file's process has transformers already."""
+    bench = Bench("cpu", SCALES["tiny"], tmp_path / "made")
+    found = beside.upstream(bench)
+    assert found["tokens"] == bench.scale.job_tokens
+    assert found["tokens_a_second"] > 0
+    assert 0 < found["rtf"] < found["rtf_with_codec"]
