@@ -6,7 +6,7 @@ Nothing here needs torch: docs/ is written from it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ def newest(folder: Path) -> Report | None:
     """The last report in full of a GPU that has rates; None where there is none."""
     runs = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
     runs = [run for run in runs if run.get("scale") == "full" and run["machine"]["card"] != "cpu"]
-    runs = [run for run in runs if _found(run, "rates")]
+    runs = [run for run in runs if found(run, "rates")]
     when = [(run["machine"]["date"], run["machine"].get("time", "")) for run in runs]
     return runs[when.index(max(when))] if runs else None
 
@@ -42,6 +42,18 @@ def about(report: Report) -> str:
     )
 
 
+def marks(report: Report, stages: Collection[str] | None = None) -> list[tuple[str, ...]]:
+    """The rows of the marks, their head first: all of them, or those of some stages."""
+    return [
+        ("mark", "value", "bound", "verdict"),
+        *(
+            (mark["mark"], _value(mark["value"]), mark["bound"], mark["verdict"])
+            for mark in report["marks"]
+            if stages is None or mark["stage"] in stages
+        ),
+    ]
+
+
 def markdown(rows: Iterable[tuple[str, ...]]) -> list[str]:
     """Lines of a table, its head first."""
     head, *others = rows
@@ -49,10 +61,16 @@ def markdown(rows: Iterable[tuple[str, ...]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
+def found(report: Report, stage: str) -> Found:
+    """What a stage found; nothing where it did not run, failed or could not."""
+    result: Found = report.get("stages", {}).get(stage, {}).get("found") or {}
+    return {} if "missing" in result else result
+
+
 def _rows(report: Report) -> list[tuple[str, str, str, str]]:
     ours = _ours(report)
-    beside = _found(report, "unfused")
-    theirs = _found(report, "upstream")
+    beside = found(report, "unfused")
+    theirs = found(report, "upstream")
 
     def row(
         name: str, figure: Callable[[Mapping[str, Found]], str], of_theirs: str = "-"
@@ -99,16 +117,10 @@ def _rows(report: Report) -> list[tuple[str, str, str, str]]:
 
 def _ours(report: Report) -> Mapping[str, Any]:
     """What the stages found, by stage, and the last load's figures beside them."""
-    found = {name: _found(report, name) for name in report["stages"]}
-    start = found.get("start", {})
+    stages = {name: found(report, name) for name in report["stages"]}
+    start = stages.get("start", {})
     last = {name: start[name][-1] for name in ("load_s", "gpu_mb") if start.get(name)}
-    return found | last
-
-
-def _found(report: Report, stage: str) -> Found:
-    """What a stage found; nothing where it did not run, failed or could not."""
-    found: Found = report.get("stages", {}).get(stage, {}).get("found") or {}
-    return {} if "missing" in found else found
+    return stages | last
 
 
 def _rates(of: Mapping[str, Found]) -> str:
@@ -134,12 +146,16 @@ def _joined(parts: Iterable[str]) -> str:
     return "-" if set(values) <= {"-"} else " / ".join(values)
 
 
-def _number(found: Mapping[str, Any], *path: str, times: float = 1) -> str:
+def _number(of: Mapping[str, Any], *path: str, times: float = 1) -> str:
     """A figure in three digits, or a dash where there is none."""
-    value: Any = found
+    value: Any = of
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     return "-" if value is None else plain(value * times)
+
+
+def _value(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
 def plain(value: float) -> str:

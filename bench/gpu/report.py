@@ -112,11 +112,7 @@ def table(results: Results) -> str:
     """The run's figures, marks and stages as Markdown."""
     sections = (
         figures.table(results),
-        [("mark", "value", "bound", "verdict")]
-        + [
-            (mark["mark"], _plain(mark["value"]), mark["bound"], mark["verdict"])
-            for mark in results["marks"]
-        ],
+        figures.marks(results),
         [("stage", "seconds", "outcome")]
         + [
             (name, f"{stage['seconds']:.1f}", _cell(stage["outcome"]))
@@ -128,10 +124,6 @@ def table(results: Results) -> str:
     for rows in sections:
         lines += ["", *figures.markdown(rows)]
     return "\n".join([*lines, ""])
-
-
-def _plain(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
 
 
 def _cell(text: str) -> str:

@@ -24,7 +24,7 @@ class Scale:
     short_steps: int = 50  # a rate is the difference of a long run and a short one
     long_steps: int = 250
     job_tokens: int = 250
-    each: int = 4  # sentences that a client asks for, one after the other
+    each: int = 4  # sentences of a client that asks for one after the other
     stream_tokens: int = 250
     streams_heard: int = 96  # at each number of streams, in as many rounds as that takes
     fewest_rounds: int = 2
@@ -47,9 +47,7 @@ class Scale:
 
     def less(self) -> Scale:
         """What is enough of what is measured beside ours."""
-        return replace(
-            self, rounds=1, calls=10, each=3, streams_heard=1, fewest_rounds=1, most_rounds=3
-        )
+        return replace(self, rounds=1, calls=10, each=3, streams_heard=3, fewest_rounds=1)
 
 
 SCALES = {

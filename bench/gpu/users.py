@@ -6,8 +6,8 @@ What is measured of whichever engine the bench has, so that two can stand side b
 from __future__ import annotations
 
 import statistics
-import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -66,30 +66,34 @@ def counts(bench: Bench) -> list[int]:
 
 
 def _sustained(ours: Ours, clients: int, tokens: int, each: int) -> float:
-    """Seconds of audio a second, of clients that ask for `each` sentences, one after the other.
+    """Seconds of audio a second, of clients that ask for one sentence after the other.
 
-    Of several lengths, so that prompts are read beside rows that run. Raises what a job raises.
+    `each` of them on average, of several lengths, so that prompts are read beside rows that run.
     """
-    texts = sentences(clients * each)
-    lengths = np.random.default_rng(0).integers(tokens // 2, 3 * tokens // 2, clients * each)
-    ended: list[tuple[float, float]] = []  # when, seconds of audio
-    lock = threading.Lock()
+    count = clients * each
+    lengths = np.random.default_rng(0).integers(tokens // 2, 3 * tokens // 2, count)
+    waiting = deque(zip(sentences(count), lengths.tolist(), strict=True))
+    ended: deque[tuple[float, float]] = deque()  # when, seconds of audio
 
-    def client(number: int) -> None:
-        for i in range(number, clients * each, clients):
-            ours.speak([texts[i]], int(lengths[i]))
-            with lock:
-                ended.append((time.perf_counter(), int(lengths[i]) / TOKENS_A_SECOND))
+    def client() -> None:
+        while True:
+            try:
+                text, length = waiting.popleft()
+            except IndexError:
+                return
+            ours.speak([text], length)
+            ended.append((time.perf_counter(), length / TOKENS_A_SECOND))
 
-    for one in [ours.thread(number).submit(client, number) for number in range(clients)]:
+    for one in [ours.thread(number).submit(client) for number in range(clients)]:
         one.result()
-    return steady_rate(ended, clients)
+    return steady_rate(list(ended), clients)
 
 
 def steady_rate(ended: Sequence[tuple[float, float]], clients: int) -> float:
-    """Amount a second of what ended while all clients were busy: of (when, amount) in any order.
+    """Amount a second of what ended while all clients were busy, of (when, amount) in any order.
 
-    That is from the end of the first of each client, on average, to when the last begin.
+    From the end of as many as there are clients, on average the first of each, to when the last is
+    begun. Raises ValueError where nothing is in between.
     """
     ordered = sorted(ended)
     inner = ordered[clients - 1 : len(ordered) - clients + 1]

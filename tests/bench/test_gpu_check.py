@@ -153,10 +153,8 @@ def test_ours_unfused_is_measured_where_there_is_such_a_thing(
             super().__init__(*arguments)
 
     monkeypatch.setattr("bench.gpu.bench.Ours", Noted)
-    monkeypatch.setattr(beside, "has_fused", lambda: False)
     assert set(beside.unfused(bench)) == {"missing"}
-    monkeypatch.setattr(beside, "has_fused", lambda: True)
-    found = beside.unfused(bench)
+    found = beside.without_fused(bench)
     assert asked == [False]
     assert found["rates"]["tokens_a_second"]["1"] > 0
     assert found["streams"]["together"]["1"]["streams"] == 1
