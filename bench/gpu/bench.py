@@ -98,3 +98,12 @@ class Bench:
     def free_memory(self) -> int:
         """Bytes of the device's that nobody has; 0 without one."""
         return torch.cuda.mem_get_info()[0] if self.on_gpu else 0
+
+    def forget_peak(self) -> None:
+        """From now on `peak_memory` is counted anew."""
+        if self.on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+
+    def peak_memory(self) -> int:
+        """Bytes of the device's that torch had at most; 0 without one."""
+        return torch.cuda.max_memory_reserved() if self.on_gpu else 0

@@ -57,11 +57,13 @@ def upstream(bench: Bench) -> Found:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     bench.unload()
+    bench.forget_peak()
     loaded: list[Theirs] = []
     folder = their_folder(bench.checkpoint, bench.folder / "upstream")
     load = bench.seconds(lambda: loaded.append(Theirs(folder, bench.device, "bfloat16")))
     try:
-        return _spoken(bench, loaded[0]) | {"load_s": round(load, 2), "batch": ALONE}
+        found = _spoken(bench, loaded[0]) | {"load_s": round(load, 2), "batch": ALONE}
+        return found | {"peak_mb": bench.peak_memory() >> 20}
     finally:
         loaded.clear()
         bench.unload()  # gives its memory back

@@ -104,14 +104,15 @@ def _rows(report: Report) -> list[tuple[str, str, str, str]]:
         row("step, ms: 1 / 8 / 32 / 64 rows", _steps),
         row("share of the memory's speed, %: 1 / 8 / 32 / 64 rows",
             _each("step", "share", way="memory", times=100)),
-        row("kernels a token, one row", lambda of: _number(of, "profile", "1", "kernels")),
+        row("kernels a token: one row / the most rows", _kernels),
         row("Python a step of 64 rows, us: scheduler / with launches",
             lambda of: _joined([_number(of, "python", "64", "scheduler_us"),
                                 _number(of, "python", "64", "launches_too_us")])),
         row("load, s", lambda of: _number(of, "load_s"), _number(theirs, "load_s")),
         row("capture, s", lambda of: _number(of, "start", "capture_again_s")),
         row("memory after the load / at most, MiB",
-            lambda of: _joined([_number(of, "gpu_mb"), _number(of, "jobs", "peak_mb")])),
+            lambda of: _joined([_number(of, "gpu_mb"), _number(of, "jobs", "peak_mb")]),
+            _joined(["-", _number(theirs, "peak_mb")])),
     ]  # fmt: skip
 
 
@@ -130,6 +131,11 @@ def _rates(of: Mapping[str, Found]) -> str:
 def _steps(of: Mapping[str, Found]) -> str:
     names = ("one row of 1", *(f"{count} rows" for count in STREAMS[1:]))
     return _joined(_number(of, "step", name) for name in names)
+
+
+def _kernels(of: Mapping[str, Found]) -> str:
+    profiled = of.get("profile", {})
+    return _joined(_number(profiled, rows, "kernels") for rows in sorted(profiled, key=int))
 
 
 def _each(

@@ -144,6 +144,7 @@ MARKS = (
          _continuity(64), 0.99, at_most=False, needs=_AT_SPEED),
     Mark("kernels a token", "profile", _at("1", "kernels"), 240, needs=(GPU,)),
     Mark("step of one row, ms", "step", _at("one row of 1"), 2, needs=_AT_SPEED),
+    Mark("capture of all steps, s", "start", _at("capture_again_s"), 3, needs=_AT_SPEED),
     Mark("Python a step of 64 rows, us", "python", _at("64", "scheduler_us"), 60,
          needs=_AT_SPEED),
     Mark("waveform of a known length, ms", "codec", _at("known_length"), 15, needs=_AT_SPEED),

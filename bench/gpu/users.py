@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from bench.gpu import inside
 from bench.gpu.bench import Bench, Found
@@ -37,8 +36,7 @@ def jobs(bench: Bench) -> Found:
     """
     ours, tokens = bench.ours, bench.scale.job_tokens
     found: Found = {}
-    if bench.on_gpu:
-        torch.cuda.reset_peak_memory_stats()
+    bench.forget_peak()
     for count in counts(bench):
         texts, audio = sentences(count), count * tokens / TOKENS_A_SECOND
         first, then = (bench.seconds(lambda texts=texts: ours.jobs(texts, tokens)) for _ in "ab")
@@ -54,9 +52,7 @@ def jobs(bench: Bench) -> Found:
         "clients": count,
         "audio_a_second": round(_sustained(ours, count, tokens, bench.scale.each), 1),
     }
-    if bench.on_gpu:
-        found["peak_mb"] = torch.cuda.max_memory_reserved() >> 20
-    return found
+    return found | {"peak_mb": bench.peak_memory() >> 20}
 
 
 def counts(bench: Bench) -> list[int]:

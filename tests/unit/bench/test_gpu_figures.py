@@ -110,8 +110,9 @@ def test_the_table_has_all_sides_and_leaves_out_what_nobody_measured() -> None:
     found = report(
         rates=rates,
         unfused={"rates": {"tokens_a_second": {"1": 250.0}, "rtf": 0.2}, "load_s": 3},
-        upstream={"tokens_a_second": 31.2, "rtf": 1.6, "load_s": 4.5},
+        upstream={"tokens_a_second": 31.2, "rtf": 1.6, "load_s": 4.5, "peak_mb": 1500},
         start={"load_s": [9.0, 2.5], "gpu_mb": [1, 12_314]},
+        profile={"64": {"kernels": 140}, "1": {"kernels": 130}},
         streams={"together": {"32": {"first_audio_p50": 0.2714}}, "staggered": {}},
     )
     rows = {row[0].partition(":")[0]: row[1:] for row in figures.table(found)[1:]}
@@ -119,8 +120,9 @@ def test_the_table_has_all_sides_and_leaves_out_what_nobody_measured() -> None:
         "language model alone, tokens/s": ("31.2", "250 / - / - / -", "512 / 3,000 / - / -"),
         "RTF of one stream, language model alone": ("1.6", "0.2", "0.0976"),
         "first audio p50, ms": ("-", "-", "- / - / 271 / -"),
+        "kernels a token": ("-", "-", "130 / 140"),
         "load, s": ("4.5", "3", "2.5"),
-        "memory after the load / at most, MiB": ("-", "-", "12,314 / -"),
+        "memory after the load / at most, MiB": ("- / 1,500", "-", "12,314 / -"),
     }
 
 
