@@ -24,13 +24,13 @@ class Steps(Protocol):
     def long_steps(self) -> int: ...
 
 
-def lm_rate(ours: Ours, rows: int, scale: Steps) -> float:
-    """Of so many rows together, prompts left out."""
+def lm_rate(ours: Ours, rows: int, scale: Steps, few: int = FEW) -> float:
+    """Of so many rows together, prompts left out; of more than a `few` rows one round counts."""
     texts = sentences(rows)
     taken: dict[int, list[float]] = {scale.short_steps: [], scale.long_steps: []}
     with ours.without_codec():
         ours.speak(texts, scale.short_steps)
-        for number in range(scale.rounds if rows <= FEW else 1):
+        for number in range(scale.rounds if rows <= few else 1):
             for steps, times in taken.items():
                 times.append(seconds(partial(ours.speak, texts, steps, seed=number)))
     short, long = (statistics.median(times) for times in taken.values())

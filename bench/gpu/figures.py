@@ -135,7 +135,8 @@ def _steps(of: Mapping[str, Found]) -> str:
 
 def _kernels(of: Mapping[str, Found]) -> str:
     profiled = of.get("profile", {})
-    return _joined(_number(profiled, rows, "kernels") for rows in sorted(profiled, key=int))
+    counts = sorted((rows for rows in profiled if rows.isdigit()), key=int)  # none where missing
+    return _joined(_number(profiled, rows, "kernels") for rows in counts)
 
 
 def _each(

@@ -18,6 +18,7 @@ from bench.ours import Ours
 from bench.playback import Heard, summary
 from bench.rates import lm_rate
 from bench.sentences import sentences
+from worker.speech.engine import Utterance
 
 TOKENS_A_SECOND = 50
 TOGETHER, STAGGERED = "together", "staggered"
@@ -25,7 +26,7 @@ TOGETHER, STAGGERED = "together", "staggered"
 
 def rates(bench: Bench) -> Found:
     """Tokens a second of the language model alone, by rows, prompts left out; its RTF alone."""
-    found = {str(rows): lm_rate(bench.ours, rows, bench.scale) for rows in counts(bench)}
+    found = {str(rows): lm_rate(bench.ours, rows, bench.scale, few=rows) for rows in counts(bench)}
     return {"tokens_a_second": found, "rtf": round(TOKENS_A_SECOND / found["1"], 4)}
 
 
@@ -39,7 +40,13 @@ def jobs(bench: Bench) -> Found:
     bench.forget_peak()
     for count in counts(bench):
         texts, audio = sentences(count), count * tokens / TOKENS_A_SECOND
-        first, then = (bench.seconds(lambda texts=texts: ours.jobs(texts, tokens)) for _ in "ab")
+        spoken: list[Utterance] = []
+        first, then = (
+            bench.seconds(
+                lambda texts=texts, spoken=spoken: spoken.extend(ours.jobs(texts, tokens))
+            )
+            for _ in "ab"
+        )
         with ours.without_codec():
             alone = bench.seconds(lambda texts=texts: ours.jobs(texts, tokens))
         found[str(count)] = {
@@ -47,6 +54,7 @@ def jobs(bench: Bench) -> Found:
             "rtf": round(then / audio, 4),
             "audio_a_second": round(audio / then, 1),
             "language_model_alone": round(audio / alone, 1),
+            "codec_s": round(statistics.median(one.codec_seconds for one in spoken[count:]), 4),
         }
     found["one_after_the_other"] = {
         "clients": count,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -261,6 +262,13 @@ def test_a_row_of_nan_must_fail_alone(spoilt: Found) -> None:
 
 
 # The report
+
+
+def test_every_stage_is_told_of_in_the_document() -> None:
+    document = (REPOSITORY / "docs" / "GPU.md").read_text()
+    section = document.partition("## What is measured")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert [name for row in rows for name in re.findall("`(.+?)`", row)] == list(check.STAGES)
 
 
 @pytest.mark.parametrize(

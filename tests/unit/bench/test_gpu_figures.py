@@ -109,7 +109,11 @@ def test_the_table_has_all_sides_and_leaves_out_what_nobody_measured() -> None:
     rates = {"tokens_a_second": {"1": 512.3, "8": 3000.0}, "rtf": 0.0976}
     found = report(
         rates=rates,
-        unfused={"rates": {"tokens_a_second": {"1": 250.0}, "rtf": 0.2}, "load_s": 3},
+        unfused={
+            "rates": {"tokens_a_second": {"1": 250.0}, "rtf": 0.2},
+            "profile": {"missing": "a GPU"},
+            "load_s": 3,
+        },
         upstream={"tokens_a_second": 31.2, "rtf": 1.6, "load_s": 4.5, "peak_mb": 1500},
         start={"load_s": [9.0, 2.5], "gpu_mb": [1, 12_314]},
         profile={"64": {"kernels": 140}, "1": {"kernels": 130}},
