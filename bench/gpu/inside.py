@@ -151,6 +151,18 @@ def stream_alone(engine: Engine, voice: Voice, codes: Sequence[int]) -> NDArray[
     return engine._runner.decode(work)
 
 
+def codec_runs(engine: Engine) -> dict[str, Callable[[], object]]:
+    """Each captured run of the codec's networks, by the network and the tokens that it holds."""
+    batch = getattr(engine._codec, "_batch", None)
+    if batch is None:
+        return {}
+    return {
+        f"{name} of {length}": partial(batch._lane.do, partial(graphs.run, length))
+        for name, graphs in (("prenet", batch._prenet), ("wave generator", batch._wave))
+        for length in graphs._lengths
+    }
+
+
 def poison(engine: Engine, asked: TokenSequence, patience: float = 10) -> None:
     """Make the keys of a running row's first position NaN: its next logits are.
 

@@ -15,6 +15,7 @@ import torch
 
 from bench.gpu import inside
 from bench.gpu.bench import Bench, Found
+from bench.gpu.users import TOKENS_A_SECOND, counts
 from bench.ours import exactly
 from bench.sentences import sentences
 from tests.support.random_checkpoint import Sizes, make_random_checkpoint
@@ -29,7 +30,11 @@ DEMO = REPOSITORY / "volume" / "demo"
 
 
 def codec(bench: Bench) -> Found:
-    """Milliseconds of a waveform at new and known lengths, in a new thread too; of listening."""
+    """Milliseconds of a waveform at new and known lengths, in a new thread too; of listening.
+
+    And of many sentences at once, each from a thread of its own, as wholes and as eager streams;
+    and of each run that is captured, where the codec runs over many sentences' chunks at once.
+    """
     ours = bench.ours
     codes = [i % 90 for i in range(max(bench.scale.decoded))]
     decoded: dict[str, list[float]] = {}
@@ -52,7 +57,32 @@ def codec(bench: Bench) -> Found:
         "known_length": min(decoded[str(known)][1:]),
         "known_length_in_a_new_thread": new_thread,
         "reference": listened,
+        "at_once": {str(count): _at_once(bench, codes[:known], count) for count in counts(bench)},
+        "runs": {
+            name: bench.median(run, bench.scale.calls // 3)
+            for name, run in inside.codec_runs(ours.engine).items()
+        },
     }
+
+
+def _at_once(bench: Bench, codes: list[int], count: int) -> Found:
+    """Seconds of audio a second by the codec alone, of so many sentences of these codes."""
+    ours = bench.ours
+    ways: dict[str, Callable[[], object]] = {
+        "whole": lambda: ours.decode(codes),
+        "eager": lambda: inside.stream_alone(ours.engine, ours.voice, codes),
+    }
+    found: Found = {}
+    for name, work in ways.items():
+
+        def all_of_them(work: Callable[[], object] = work) -> None:
+            for one in [ours.thread(number).submit(work) for number in range(count)]:
+                one.result()
+
+        taken = bench.median(all_of_them, 3, warm=1)
+        audio = count * len(codes) / TOKENS_A_SECOND
+        found[name] = {"ms": round(taken, 2), "audio_a_second": round(1e3 * audio / taken, 1)}
+    return found
 
 
 def company(bench: Bench) -> Found:
