@@ -49,6 +49,7 @@ def _checked() -> str:
     """What `make gpu-check` saw of a GPU's memory, last of all."""
     runs = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(CHECKS.glob("*.json"))]
     runs = [run for run in runs if run.get("scale") == "full" and run["machine"]["card"] != "cpu"]
+    runs = [run for run in runs if run["stages"].get("start", {}).get("found")]
     if not runs:
         return "**For GPUs nothing has been measured.**\n"
     last = max(runs, key=lambda run: str(run["machine"]["date"]))

@@ -7,8 +7,8 @@ All of it runs in the caller's thread, on the rows of a scheduler that must be i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tests.support.toy_decoder import EVERYTHING, VOCABULARY, ToyDecoder
 from worker.speech.batch.device_batch import DeviceBatch
 from worker.speech.batch.output_head import OutputHead
 from worker.speech.batch.sampling import Sampling
@@ -26,6 +27,7 @@ from worker.speech.batch.scheduler import Scheduler
 from worker.speech.batch.sequence import SequenceRequest, TokenSequence
 from worker.speech.device import on
 from worker.speech.engine import Engine
+from worker.speech.grammar import Grammar
 from worker.speech.lm.attention import (
     Attend,
     AttentionInputs,
@@ -149,6 +151,18 @@ def stream_alone(engine: Engine, voice: Voice, codes: Sequence[int]) -> NDArray[
     return engine._runner.decode(work)
 
 
+def codec_runs(engine: Engine) -> dict[str, Callable[[], object]]:
+    """Each captured run of the codec's networks, by the network and the tokens that it holds."""
+    batch = getattr(engine._codec, "_batch", None)
+    if batch is None:
+        return {}
+    return {
+        f"{name} of {length}": partial(batch._lane.do, partial(graphs.run, length))
+        for name, graphs in (("prenet", batch._prenet), ("wave generator", batch._wave))
+        for length in graphs._lengths
+    }
+
+
 def poison(engine: Engine, asked: TokenSequence, patience: float = 10) -> None:
     """Make the keys of a running row's first position NaN: its next logits are.
 
@@ -167,6 +181,66 @@ def poison(engine: Engine, asked: TokenSequence, patience: float = 10) -> None:
 def _rows(engine: Engine) -> DeviceBatch:
     scheduler: Scheduler = engine._scheduler
     return scheduler._batch
+
+
+# The host
+
+
+class _Still:
+    """In place of captured steps: nothing is computed, and each row draws the same token."""
+
+    def __init__(self, rows: int) -> None:
+        self._tokens = torch.ones(rows, dtype=torch.long)
+
+    def advance(self, _count: int, _length: int) -> None:
+        """Nothing."""
+
+    def draw(self, count: int) -> Tensor:
+        return self._tokens[:count]
+
+
+def still_scheduler(rows: int, most: int) -> Callable[[int], float]:
+    """A scheduler on the CPU whose captured steps do nothing.
+
+    Called with a number of tokens up to `most`, it gives the seconds that so many of each row took.
+    """
+    grammar = Grammar((EVERYTHING,), end=0)
+    scheduler = Scheduler(ToyDecoder(), rows)
+    scheduler.prepare(grammar)
+    batch = scheduler._batch
+    batch._graphs = _Still(rows)  # type: ignore[assignment]
+    batch._hidden = torch.zeros(rows, VOCABULARY)
+    batch._captured = scheduler._heads.get(EVERYTHING, 0)
+
+    def run(tokens: int) -> float:
+        if tokens > most:
+            raise ValueError(f"{tokens} tokens are more than {most}")
+        requests = [SequenceRequest((3,) * PROMPT, f"row {i}", tokens) for i in range(rows)]
+        begun = time.perf_counter()
+        for sequence in scheduler.submit(requests, grammar, Sampling(min_tokens=tokens)):
+            if len(sequence.answer().tokens) != tokens:
+                raise RuntimeError("a row has ended early")
+        return time.perf_counter() - begun
+
+    return run
+
+
+@contextmanager
+def waits_for_device() -> Iterator[list[float]]:
+    """Seconds of each wait for a step's tokens within the block."""
+    waited: list[float] = []
+    plain = torch.cuda.Event.synchronize
+
+    def timed(event: torch.cuda.Event) -> None:
+        begun = time.perf_counter()
+        plain(event)
+        waited.append(time.perf_counter() - begun)
+
+    torch.cuda.Event.synchronize = timed  # type: ignore[method-assign]
+    try:
+        yield waited
+    finally:
+        torch.cuda.Event.synchronize = plain  # type: ignore[method-assign]
 
 
 # Attention
