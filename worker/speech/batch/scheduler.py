@@ -291,10 +291,19 @@ class Scheduler:
         newest = max(reversed(present), key=lambda one: one.started or 0.0)
         self._take_out(lambda one: one is newest)
         if len(present) == 1:
-            newest.finish(MemoryShortError(ALONE))
+            self._fail_alone(newest)
             return
         with self._changed:
             self._waiting.put_back([newest])
+
+    def _fail_alone(self, sequence: TokenSequence) -> None:
+        event(
+            logging.WARNING,
+            "out of memory",
+            what="a sentence, alone",
+            error=f"the cache has too few pages for {sequence.prompt_length} tokens and more",
+        )
+        sequence.finish(MemoryShortError(ALONE))
 
     # Prompts
 
@@ -333,7 +342,7 @@ class Scheduler:
         first = place - len(self._running)
         away, self._reading[first:] = self._reading[first:], []
         if place == 0:
-            away.pop(0).finish(MemoryShortError(ALONE))
+            self._fail_alone(away.pop(0))
         else:
             self._crowded = True
         with self._changed:
@@ -353,6 +362,8 @@ class Scheduler:
         for one, part in zip(reading, parts, strict=True):
             one.read += len(part)
         ready = [one for one in reading if not one.prompt_left]  # all but the last, maybe
+        if not ready:
+            return
         for place, one in enumerate(ready, first):
             self._begin(place, one)
         del self._reading[: len(ready)]
