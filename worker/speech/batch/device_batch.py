@@ -75,10 +75,23 @@ class DeviceBatch:
         )
 
     def set(
-        self, place: int, name: str, limit: int, fed: int, drawn: int, end_from: int, how: Sampling
+        self,
+        place: int,
+        name: str,
+        limit: int,
+        fed: int,
+        drawn: int,
+        end_from: int,
+        how: Sampling,
+        last: int = 0,
     ) -> None:
-        """Begin a row of which `fed` tokens are in the cache, `drawn` of them its answer's."""
+        """Begin a row that has `fed` tokens, `drawn` of them its answer's, the last being `last`.
+
+        They are in the cache and its next token is drawn first; or all but the last are, and it
+        advances first.
+        """
         temperature, top_k, top_p = how.without_exceptions()
+        self.ids[place] = last
         self.at[place] = fed - 1
         self.drawn[place] = drawn
         self.end_from[place] = max(end_from, how.min_tokens)

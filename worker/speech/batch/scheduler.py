@@ -26,9 +26,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -192,6 +193,11 @@ class Scheduler:
                     self._fail(device_failure(error) or error)
 
     @property
+    def _in_parts(self) -> bool:
+        """Whether prompts are read in parts, and their last tokens left to the steps."""
+        return self._budget.idle is not None
+
+    @property
     def _idle(self) -> bool:
         return not (self._running or self._reading or self._unread or self._waiting)
 
@@ -217,7 +223,6 @@ class Scheduler:
         self._join()
         if self._reading:
             self._read_prompts()
-            self._leave()  # what was answered by its first token
         if self._running:
             self._advance()
         while self._unread and (
@@ -231,14 +236,13 @@ class Scheduler:
             return
         self._stale = False  # before it is looked who is done: another may be, meanwhile
         self._plan = None
-        self._take_out(lambda one: one.done or one.fully_drawn)
+        going = {one for one in (*self._running, *self._reading) if one.over}
+        if going:
+            self._take_out(going)
 
-    def _take_out(self, leaves: Callable[[TokenSequence], bool]) -> None:
+    def _take_out(self, going: Collection[TokenSequence]) -> None:
         """Take these sequences out of the batch, and move others to the places that they had."""
         running, reading = self._running, self._reading
-        going = {one for one in (*running, *reading) if leaves(one)}
-        if not going:
-            return
         self._plan, self._crowded = None, False
         behind = len(running)
         for place in reversed(range(behind)):
@@ -290,26 +294,33 @@ class Scheduler:
             return
         present = [*self._running, *self._reading]
         newest = max(reversed(present), key=lambda one: one.started or 0.0)
-        self._take_out(lambda one: one is newest)
+        self._take_out([newest])
         if len(present) == 1:
-            newest.finish(MemoryShortError(ALONE))
+            self._fail_alone(newest)
             return
         with self._changed:
             self._waiting.put_back([newest])
+
+    def _fail_alone(self, sequence: TokenSequence) -> None:
+        event(
+            logging.WARNING,
+            "out of memory",
+            what="a sentence, alone",
+            error=f"the cache has too few pages for {sequence.prompt_length} tokens and more",
+        )
+        sequence.finish(MemoryShortError(ALONE))
 
     # Prompts
 
     def _join(self) -> None:
         """Give free slots to waiting sequences, as far as there is room for them."""
-        if self._crowded or not self._waiting:
+        free = self.slots - len(self._running) - len(self._reading)
+        if not free or self._crowded or not self._waiting:
             return
         with self._changed:
             present = [*self._running, *self._reading]
-            joining = self._waiting.admit(
-                self.slots - len(present),
-                [one.job for one in present],
-                [one.prompt_left for one in self._reading],
-            )
+            left = [self._left_of(one) for one in self._reading]
+            joining = self._waiting.admit(free, [one.job for one in present], left)
         # From here on a failure finds them in the batch.
         self._reading += joining
         now = time.perf_counter()
@@ -334,33 +345,51 @@ class Scheduler:
         first = place - len(self._running)
         away, self._reading[first:] = self._reading[first:], []
         if place == 0:
-            away.pop(0).finish(MemoryShortError(ALONE))
+            self._fail_alone(away.pop(0))
         else:
             self._crowded = True
         with self._changed:
             self._waiting.put_back(away)
 
     def _read_prompts(self) -> None:
-        """Read on in the prompts of those that joined; the first token of those that are read."""
-        first = len(self._running)
-        left = [one.prompt_left for one in self._reading]
-        counts = self._budget.split(left, idle=not self._running)
-        reading = self._reading[: len(counts)]
-        parts = [one.prompt_part(count) for one, count in zip(reading, counts, strict=True)]
-        cache = self._batch.cache
+        """Read on in the prompts of those that joined; those whose prompt is read run from now on.
+
+        Where prompts are read in parts, a prompt's last token is left to the step, which feeds and
+        draws beside the others: so a join needs no draw of its own.
+        """
+        self._start()  # with prompts of a single token
+        unread = list(takewhile(self._left_of, self._reading))
+        if not unread:
+            return
+        counts = self._budget.split(list(map(self._left_of, unread)), idle=not self._running)
+        parts = [one.prompt_part(count) for one, count in zip(unread, counts, strict=False)]
+        first, cache = len(self._running), self._batch.cache
         cache.flush()
-        begins = [one.read for one in reading]
+        begins = [one.read for one in unread[: len(parts)]]
         hidden = self._lm.prefill(parts, cache.rows(first, len(parts)), begins)
-        for one, part in zip(reading, parts, strict=True):
+        for one, part in zip(unread, parts, strict=False):
             one.read += len(part)
-        ready = [one for one in reading if not one.prompt_left]  # all but the last, maybe
-        for place, one in enumerate(ready, first):
+        started = self._start()
+        if not self._in_parts:
+            for group in groups_of(started, self._heads):
+                self._draw(group, hidden, first)
+        if any(one.over for one in started):
+            self._leave()  # what was answered by its first token
+
+    def _left_of(self, sequence: TokenSequence) -> int:
+        """How many tokens of its prompt are to be read before it runs."""
+        return sequence.prompt_length - sequence.read - self._in_parts
+
+    def _start(self) -> list[TokenSequence]:
+        """Let those run whose prompts are read, the first in line."""
+        started = list(takewhile(lambda one: not self._left_of(one), self._reading))
+        for place, one in enumerate(started, len(self._running)):
             self._begin(place, one)
-        del self._reading[: len(ready)]
-        self._running += ready
-        self._plan = None
-        for group in groups_of(ready, self._heads):
-            self._draw(group, hidden[: len(ready)], first)
+        if started:
+            del self._reading[: len(started)]
+            self._running += started
+            self._plan = None
+        return started
 
     def _begin(self, place: int, sequence: TokenSequence) -> None:
         """Set a sequence up at its place, whose prompt has been read."""
@@ -369,10 +398,11 @@ class Scheduler:
             place,
             request.name,
             request.limit,
-            fed=sequence.read,
+            fed=sequence.prompt_length,
             drawn=sequence.drawn,
             end_from=grammar.end_from,
             how=sequence.sampling,
+            last=sequence.last_token,
         )
         sequence.join(self._company)
 

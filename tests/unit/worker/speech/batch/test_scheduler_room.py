@@ -160,9 +160,9 @@ def test_beside_running_sequences_a_prompt_is_read_in_parts_between_their_steps(
     go.set()
     assert told(asked) == [expected([1, 2], 7), expected(range(1, 8), 2), expected([8, 9], 2)]
     assert notes == [
-        "2",  # and then three tokens a step at most
-        *("step 1", "3", "step 1", "3", "step 1"),
-        *("1+2", "step 3", "step 1", "step 1"),
+        "1",  # the last token is left to the step; and then three tokens a step at most
+        *("step 1", "3", "step 1", "3", "step 2"),
+        *("1", "step 3", "step 2", "step 1", "step 1"),
     ]
 
 
@@ -175,7 +175,8 @@ def test_while_nothing_runs_more_is_read_at_once() -> None:
             [row(*range(n, n + 5), limit=2) for n in range(1, 5)], OPEN, GREEDY
         )
     told(asked)
-    assert notes == ["5+3", "step 1", "2+5+1", "step 2", "4", "step 1"]
+    # Of 8 tokens, two prompts but for their last ones; then 3 beside those two, and 8 again.
+    assert notes == ["4+4", "step 2", "3", "step 2", "1+4", "step 2", "step 2"]
 
 
 def test_a_prompt_longer_than_any_budget_is_read_all_the_same() -> None:
@@ -184,7 +185,7 @@ def test_a_prompt_longer_than_any_budget_is_read_all_the_same() -> None:
     scheduler, _ = scheduler_of(decoder, 2)
     prompt = [*range(1, 21)]
     assert told(scheduler.submit([row(*prompt, limit=2)], OPEN, GREEDY)) == [expected(prompt, 2)]
-    assert notes == ["8", "8", "4", "step 1"]
+    assert notes == ["8", "8", "3", "step 1", "step 1"]
 
 
 def test_whole_prompts_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +202,7 @@ def test_prompts_are_read_in_the_order_in_which_they_joined() -> None:
     decoder = ToyDecoder(before_step=lambda _rows: go.wait(10) and None)
     scheduler, _ = scheduler_of(decoder, 8, budget=PrefillBudget(2, idle=99))
     asked = scheduler.submit([row(n, limit=n) for n in (2, 3, 4, 5, 30)], OPEN, GREEDY)
-    until(lambda: decoder.prompts)
+    until(lambda: occupancy(scheduler) == (5, 0))
     long = [[n] * 9 for n in (11, 12, 13)]
     asked += scheduler.submit([row(*prompt, limit=3) for prompt in long], OPEN, GREEDY)
     go.set()
@@ -209,7 +210,8 @@ def test_prompts_are_read_in_the_order_in_which_they_joined() -> None:
         *(expected([n], n) for n in (2, 3, 4, 5, 30)),
         *(expected(prompt, 3) for prompt in long),
     ]
-    read = [part[0] for parts in decoder.prompts[1:] for part in parts]
+    read = [part[0] for parts in decoder.prompts for part in parts]
+    assert set(read) == {11, 12, 13}
     assert read == sorted(read)
 
 
@@ -218,13 +220,13 @@ def test_a_sequence_whose_prompt_is_being_read_counts_for_its_jobs_share() -> No
     decoder = ToyDecoder(before_step=lambda _rows: go.wait(10) and None)
     scheduler, _ = scheduler_of(decoder, 8, budget=PrefillBudget(5, idle=5))
     asked = scheduler.submit([row(1, limit=30)], OPEN, GREEDY, job="a")
-    until(lambda: decoder.prompts)
-    asked += scheduler.submit([row(*[2] * 7), row(3)], OPEN, GREEDY, job="b")
+    until(lambda: occupancy(scheduler) == (1, 0))
+    asked += scheduler.submit([row(*[2] * 7), row(3, 3)], OPEN, GREEDY, job="b")
     asked += scheduler.submit([row(*[4] * 2)], OPEN, GREEDY, job="c")
     go.set()
     told(asked)
     firsts = [[part[0] for part in parts] for parts in decoder.prompts]
-    assert firsts == [[1], [2], [2, 4, 3]]
+    assert firsts == [[2], [2, 4, 3]]
 
 
 def test_one_that_is_cancelled_while_it_is_read_leaves_and_the_next_goes_on() -> None:
@@ -232,7 +234,7 @@ def test_one_that_is_cancelled_while_it_is_read_leaves_and_the_next_goes_on() ->
     decoder = ToyDecoder(before_step=lambda _rows: go.wait(10) and None)
     scheduler, bounded = scheduler_of(decoder, 3)
     asked = scheduler.submit([row(1, limit=30)], OPEN, GREEDY)
-    until(lambda: decoder.prompts)
+    until(lambda: occupancy(scheduler) == (1, 0))
     (gone,) = scheduler.submit([row(*[2] * 3000)], OPEN, GREEDY)
     asked += scheduler.submit([row(*[3] * 7)], OPEN, GREEDY)
     go.set()
@@ -279,13 +281,13 @@ def test_the_one_that_started_last_gives_way_and_comes_before_those_that_wait() 
     decoder, lock = ToyDecoder(), FairLock()
     scheduler, bounded = scheduler_of(decoder, 3, 7, CHUNKS, lock=lock)
     with lock:
-        asked = scheduler.submit([row(n, limit=16) for n in (1, 2, 3, 4)], OPEN, GREEDY)
-    assert told(asked) == [expected([n], 16) for n in (1, 2, 3, 4)]
-    # Each needs 4 pages in the end: with 3 of them the third gives way, then the second.
+        asked = scheduler.submit([row(n, n, limit=14) for n in (1, 2, 3, 4)], OPEN, GREEDY)
+    assert told(asked) == [expected([n, n], 14) for n in (1, 2, 3, 4)]
+    # Each needs 4 pages in the end: with 2 of them the third gives way, with 3 the second.
     assert [part[0] for parts in decoder.prompts for part in parts] == [1, 2, 3, 2, 3, 4]
-    again = [part for parts in decoder.prompts[1:] for part in parts if len(part) > 1]
-    assert [len(part) for part in again] == [13, 9]
-    assert all(part == (part[0], *expected(part[:1], len(part) - 1)) for part in again)
+    again = [part for parts in decoder.prompts for part in parts if len(part) > 1]
+    assert [len(part) for part in again] == [12, 8]
+    assert all(part == (*part[:2], *expected(part[:2], len(part) - 2)) for part in again)
     all_is_free(scheduler, bounded)
 
 
@@ -294,12 +296,14 @@ def test_who_gives_way_is_who_started_last_wherever_it_stands() -> None:
     decoder, lock = ToyDecoder(), FairLock()
     scheduler, _ = scheduler_of(decoder, 3, 7, CHUNKS, lock=lock)
     with lock:
-        asked = scheduler.submit([row(1, limit=2), row(2, limit=18)], OPEN, GREEDY)
+        asked = scheduler.submit([row(1, 1, limit=2), row(2, 2, limit=18)], OPEN, GREEDY)
     asked[0].wait()
     until(lambda: len(decoder.batches) >= 1)
-    asked += scheduler.submit([row(3, limit=18)], OPEN, GREEDY)
+    asked += scheduler.submit([row(3, 3, limit=18)], OPEN, GREEDY)
     told(asked)
-    assert {part[0] for parts in decoder.prompts[1:] for part in parts} == {3}
+    read = [part[0] for parts in decoder.prompts[1:] for part in parts]
+    assert len(read) > 1
+    assert set(read) == {3}
 
 
 @pytest.mark.parametrize("lag", [0, 1])
@@ -327,7 +331,7 @@ def test_who_would_leave_no_room_for_the_others_waits_until_one_has_left() -> No
         asked = scheduler.submit([row(*[1] * 17, limit=3), row(*[2] * 11, limit=3)], OPEN, GREEDY)
         asked += scheduler.submit([row(3, limit=3)], OPEN, GREEDY)  # would fit, and is behind
     assert told(asked) == [expected([1] * 17, 3), expected([2] * 11, 3), expected([3], 3)]
-    assert notes == ["17", "step 1", "step 1", "11+1", "step 2", "step 2"]
+    assert notes == ["16", *["step 1"] * 3, "10", *["step 2"] * 3]
     all_is_free(scheduler, bounded)
 
 
