@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench import __main__ as bench
-from bench import accuracy, device, kernels
+from bench import accuracy, alignment, device, kernels
 from bench.__main__ import CASES
 from bench.device import step_bytes
 from bench.material import Material
@@ -51,6 +51,21 @@ def test_the_kernels_are_timed_by_themselves(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(kernels.PROMPTS) + len(kernels.ROWS) + len(kernels.WAVES)
     assert all(float(line.split(": ")[1].split()[0]) > 0 for line in lines)
+
+
+def test_the_alignment_is_timed_by_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(alignment, "ROUNDS", 1)
+    threads = torch.get_num_threads()
+    try:
+        alignment.main()
+    finally:
+        torch.set_num_threads(threads)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * len(alignment.SECONDS)
+    figures = r", [1-9]\d* characters: WhisperX (\d+\.\d+) ms, ours (\d+\.\d+) ms$"
+    assert all(re.search(figures, line) for line in lines)
 
 
 def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
