@@ -58,7 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("worker").setLevel(logging.ERROR)
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("there is no GPU that this torch can use; DEVICE=cpu SCALE=tiny tries the check")
-    with tempfile.TemporaryDirectory() as folder:
+    as_in_a_worker = speech.interval(speech.WORKERS_INTERVAL)
+    with tempfile.TemporaryDirectory() as folder, as_in_a_worker:
         bench = Bench(options.device, SCALES[options.scale], Path(folder))
         results = run(bench, STAGES, options.only or list(STAGES), options.deadline, options.out)
     print(report.table(results))

@@ -206,13 +206,13 @@ def cliffs(bench: Bench) -> Found:
         ever, _batch(bench, jobs, tokens, voice=lambda i: designed if i % 2 else cloned)
     )
     jobs, tokens = bench.scale.busy_jobs, bench.scale.busy_tokens
-    with _interval(WORKERS_INTERVAL):
+    with interval(WORKERS_INTERVAL):
         ever = _batch(bench, jobs, tokens)
         with _busy_python():
             found["beside_a_busy_thread"] = _times(ever, _batch(bench, jobs, tokens, rounds=1))
     # A smaller batch, for this takes its time.
     jobs, tokens = max(2, jobs // 4), max(3, tokens // 4)
-    with _interval(PYTHONS_INTERVAL):
+    with interval(PYTHONS_INTERVAL):
         ever = _batch(bench, jobs, tokens)
         with _busy_python():
             slow = _batch(bench, jobs, tokens, rounds=1)
@@ -249,7 +249,8 @@ def _batch(
 
 
 @contextmanager
-def _interval(seconds: float) -> Iterator[None]:
+def interval(seconds: float) -> Iterator[None]:
+    """Have threads wait so long for Python's lock within the block."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(seconds)
     try:

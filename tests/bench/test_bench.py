@@ -31,6 +31,7 @@ from bench.sentences import sentences
 from bench.sides import Sides
 from tests.support.in_process import in_process
 from tests.support.worker_process import REPOSITORY, environment
+from worker.serve.startup import SWITCH_SECONDS
 from worker.speech.codec.speech_stream import SpeechStream
 from worker.speech.engine import PIECE, Piece, Utterance
 from worker.speech.lm.config import LMConfig
@@ -84,6 +85,7 @@ def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     try:
         with in_process(env, "bench", *here):
             assert bench.main() == 0
+            assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)  # as in a worker
         out, log = process.communicate(timeout=300)
     finally:
         process.kill()
