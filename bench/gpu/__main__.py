@@ -65,7 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("worker").setLevel(logging.ERROR)
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("there is no GPU that this torch can use; DEVICE=cpu SCALE=tiny tries the check")
-    with tempfile.TemporaryDirectory() as folder:
+    as_in_a_worker = speech.interval(speech.WORKERS_INTERVAL)
+    with tempfile.TemporaryDirectory() as folder, as_in_a_worker:
         bench = Bench(options.device, SCALES[options.scale], Path(folder))
         names = options.only or list(STAGES)
         with speech.interval(speech.WORKERS_INTERVAL):

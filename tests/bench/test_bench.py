@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench import __main__ as bench
-from bench import accuracy, device, kernels
+from bench import accuracy, alignment, device, kernels
 from bench.__main__ import CASES
 from bench.gpu import beside
 from bench.gpu.bench import Bench
@@ -34,6 +34,7 @@ from bench.sides import Sides
 from bench.step_bytes import BYTES, weight_bytes
 from tests.support.in_process import in_process
 from tests.support.worker_process import REPOSITORY, environment
+from worker.serve.startup import SWITCH_SECONDS
 from worker.speech.codec.speech_stream import SpeechStream
 from worker.speech.engine import PIECE, Piece, Utterance
 from worker.speech.lm.config import LMConfig
@@ -56,6 +57,21 @@ def test_the_kernels_are_timed_by_themselves(
     assert all(float(line.split(": ")[1].split()[0]) > 0 for line in lines)
 
 
+def test_the_alignment_is_timed_by_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(alignment, "ROUNDS", 1)
+    threads = torch.get_num_threads()
+    try:
+        alignment.main()
+    finally:
+        torch.set_num_threads(threads)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * len(alignment.SECONDS)
+    figures = r", [1-9]\d* characters: WhisperX (\d+\.\d+) ms, ours (\d+\.\d+) ms$"
+    assert all(re.search(figures, line) for line in lines)
+
+
 def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Material.make(tmp_path / "cache", TINY_SCALE)
     parts = [[name for name in CASES if name not in ELSEWHERE], list(ELSEWHERE)]
@@ -72,6 +88,7 @@ def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     try:
         with in_process(env, "bench", *here):
             assert bench.main() == 0
+            assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)  # as in a worker
         out, log = process.communicate(timeout=300)
     finally:
         process.kill()

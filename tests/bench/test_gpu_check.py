@@ -19,6 +19,7 @@ from bench.gpu.marks import FULL, GPU, MARKS, MET, MISSED, NOT_JUDGED, Mark
 from bench.gpu.scale import SCALES
 from bench.ours import Ours, load
 from tests.support.worker_process import REPOSITORY, environment
+from worker.serve.startup import SWITCH_SECONDS
 from worker.speech.engine import Engine
 
 # A Python that has neither, as a machine with torch alone.
@@ -72,6 +73,17 @@ def bench(tmp_path: Path) -> Bench:
 
 def fails(_bench: Bench) -> Found:
     raise ValueError("of | this stage\nalone")
+
+
+def test_threads_give_way_soon_as_in_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, seen = sys.getswitchinterval(), []
+    stage = {"speed": lambda _bench: seen.append(sys.getswitchinterval()) or {}}
+    monkeypatch.setattr(check, "STAGES", stage)
+    check.main(["--device", "cpu", "--scale", "tiny", "--out", str(tmp_path)])
+    assert seen == [pytest.approx(SWITCH_SECONDS)]
+    assert sys.getswitchinterval() == before
 
 
 def test_a_stage_that_fails_is_told_of_and_the_next_goes_on(bench: Bench, tmp_path: Path) -> None:
