@@ -5,6 +5,7 @@
       models/<name>@<revision>/                         as published, every file checked
       models/<name>@<revision>/prepared-<recipe>/       the same model in files that load faster
       voices/<name>@<revision>/<place>.json             cache of reference voices
+      cubins/<kernels>-<architecture>-<key>-<sha256>.cubin   compiled kernels for GPUs
       local/                                            results, where no bucket is set
       cache/                                            downloads under way, staged installs
       locks/                                            who is installing what
@@ -75,6 +76,11 @@ class Layout:
     def voices(self) -> Path:
         """The cache of reference voices, in a folder for each model."""
         return self.root / "voices"
+
+    @property
+    def cubins(self) -> Path:
+        """The compiled kernels for GPUs."""
+        return self.root / "cubins"
 
     @property
     def local_storage(self) -> Path:

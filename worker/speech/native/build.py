@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Self
 from worker import cpu_info
 from worker.atomic_write import replacing
 from worker.logs import event
+from worker.user_cache import user_cache
 
 SOURCES = Path(__file__).parent
 BASELINE = "x86_64_v4"  # the AVX512 that all server CPUs since 2017 share
@@ -118,7 +119,7 @@ def open_library(interface: Interface) -> ctypes.CDLL | None:
         event(logging.INFO, "no compiler for a kernel", kernel=name)
         return None
     try:
-        path = _user_cache() / f"{name}-{_digest(name, compiler)}.so"
+        path = user_cache() / f"{name}-{_digest(name, compiler)}.so"
         if not path.exists():
             _build(name, compiler, path)
         library = ctypes.CDLL(str(path))
@@ -178,12 +179,3 @@ def _build(name: str, compiler: list[str], library: Path) -> None:
         if done.returncode:
             said = done.stderr.strip().splitlines() or ["the compiler failed and said nothing"]
             raise OSError(next((line for line in said if "error:" in line), said[-1]))
-
-
-def _user_cache() -> Path:
-    """Where a user's compiled kernels are kept; raises OSError for a user without a home."""
-    try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
-        raise OSError("this user has no home folder; set XDG_CACHE_HOME to one") from None
-    return cache / "spark-tts-serverless"
