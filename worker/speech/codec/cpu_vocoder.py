@@ -1,8 +1,8 @@
 """BiCodec's wave generator on a CPU, by native/wave.c, in place of upstream's module.
 
-Upstream's module stays the description: the weights of its layers (wave_layers.py) are packed. A chunk
-of any length costs the same from the first time on, which torch's convolutions do not give: oneDNN
-compiles a kernel for each length.
+The weights of upstream's layers (wave_layers.py) are packed. A chunk of any length costs the same
+from the first time on, which torch's convolutions do not give: oneDNN compiles a kernel for each
+length.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
-NOBODY = -1  # whose a position in a gap is
+from worker.speech.codec.packing import NOBODY
 
 
 class PrenetBatch:
@@ -86,5 +86,3 @@ class _VoiceNorm(nn.Module):
 def _is_adaptive(module: Any) -> bool:
     """Whether it is upstream's AdaLayerNorm: a norm that a condition scales and shifts."""
     return all(isinstance(getattr(module, name, None), nn.Linear) for name in ("scale", "shift"))
-
-

@@ -1,8 +1,8 @@
 """BiCodec's wave generator on a GPU, over the features of many chunks that lie in one sequence.
 
-Between two chunks lies a gap of positions that belong to nobody. A convolution sees zeros there, as
-it does beyond the ends of a sequence: what a snake gives is zeroed in the gaps, and all convolutions
-but the first, whose input has zeros there, read what a snake gave.
+Between two chunks lies a gap of positions that belong to nobody. A convolution sees zeros there,
+as it does beyond the ends of a sequence: what a snake gives is zeroed in the gaps, and all
+convolutions but the first, whose input has zeros there, read what a snake gave.
 
 Upstream's module stays the description (wave_layers.py). Between two convolutions stands one
 operation (`Snake`): it adds the bias and what the layer is added to, and gives the sum, and the
@@ -42,7 +42,9 @@ class Snake(Protocol):
 
     def __call__(
         self, made: Tensor, after: After, residual: Tensor | None, valid: Tensor
-    ) -> tuple[Tensor | None, Tensor]: ...
+    ) -> tuple[Tensor | None, Tensor]:
+        """Compute it."""
+        ...
 
 
 def snake(
