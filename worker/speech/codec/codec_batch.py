@@ -57,7 +57,8 @@ def open_batch(
     run from then on only in here.
     """
     device = next(bicodec.parameters()).device
-    kernel = SnakeKernel.open(device) if dtype == torch.bfloat16 else None
+    has_kernel = _is_gpu(device) and dtype == torch.bfloat16
+    kernel = SnakeKernel.open(device) if has_kernel else None
     lengths = Lengths(
         prenet=PRENET_LENGTHS,
         wave=WAVE_LENGTHS,
