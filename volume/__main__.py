@@ -32,6 +32,7 @@ from volume.run import run
 from volume.status import report, survey, table
 from volume.verify import (
     Finding,
+    damaged_cubins,
     repair_environment,
     repair_model,
     repair_prepared,
@@ -169,6 +170,13 @@ def check_all(installer: Installer, *, repair: bool) -> int:
         if not found.damaged:
             print(f"clean: {found.resource}")
         bad += len(found.damaged)
+    for cubin in damaged_cubins(installer.layout.cubins):
+        if repair:
+            cubin.unlink(missing_ok=True)
+            print(f"removed, for a worker to compile again: {cubin.name}")
+        else:
+            print(f"damaged: cubins: {cubin.name}")
+            bad += 1
     if bad:
         raise DamagedError(f"{bad} damaged files; mend them with: python -m volume verify --repair")
     return 0

@@ -5,7 +5,7 @@
       models/<name>@<revision>/                         as published, every file checked
       models/<name>@<revision>/prepared-<recipe>/       the same model in files that load faster
       voices/<name>@<revision>/<place>.json             cache of reference voices
-      cubins/<kernels>-<architecture>-<key>-<sha256>.cubin   compiled kernels for GPUs
+      cubins/<kernels>-<architecture>-<key>-<sha256>.cubin  compiled kernels for GPUs
       local/                                            results, where no bucket is set
       cache/                                            downloads under way, staged installs
       locks/                                            who is installing what

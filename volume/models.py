@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from pathlib import Path
 
 from volume.errors import DamagedError, PreparationError
@@ -17,6 +18,8 @@ from volume.process import run_child
 from volume.progress import Progress
 from volume.publish import publish_file_if_absent
 from volume.space import bytes_below, require_space
+
+COMPILE_SECONDS = 600  # that the kernels' compiler may take
 
 
 def install_model(installer: Installer, model: PinnedModel) -> Path:
@@ -55,6 +58,7 @@ def prepare_model(installer: Installer, model: PinnedModel) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         convert(installer, model, folder, lease)
         write_manifest(folder, scan(folder))
+        compile_kernels(installer, lease)
         return folder
 
     return installer.ensure(f"{model.resource}-{PREPARED}", published / PREPARED, build)
@@ -78,6 +82,28 @@ def convert(installer: Installer, model: PinnedModel, folder: Path, lease: Lease
     if outcome.status:
         raise PreparationError(f"{model.name} could not be prepared:\n{outcome.last_lines}")
     progress.end()
+
+
+def compile_kernels(installer: Installer, lease: Lease) -> None:
+    """Compile the worker's kernels for all GPUs onto the volume, which needs none.
+
+    A worker compiles what is missing by itself, so no failure is one of the install.
+    """
+    give_up = time.monotonic() + COMPILE_SECONDS
+
+    def watch(_: int) -> None:
+        lease.check()
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"it took longer than {COMPILE_SECONDS} s")
+
+    command = [sys.executable, "-m", "worker.speech.cuda.cubins", str(installer.layout.cubins)]
+    try:
+        outcome = run_child(command, environment=environment_variables(installer), watch=watch)
+        reason = outcome.last_lines if outcome.status else None
+    except OSError as error:
+        reason = str(error)
+    if reason:
+        installer.say(f"the kernels for GPUs are left for the first worker to compile:\n{reason}")
 
 
 def obtain(

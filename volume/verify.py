@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from volume.manifest import (
     intact_manifest,
     read_manifest,
     scan,
+    sha256_of,
     write_manifest,
 )
 from volume.models import convert, obtain
@@ -130,6 +132,19 @@ def repair_prepared(installer: Installer, model: PinnedModel, finding: Finding) 
         return folder
 
     _mend(installer, f"{model.resource}-{PREPARED}", finding, remake)
+
+
+def damaged_cubins(folder: Path) -> list[Path]:
+    """Return the workers' compiled kernels that are not what their names say, by sha256.
+
+    Workers write them, and compile anew what is missing, so to remove one is to mend it.
+    """
+    found = []
+    for path in sorted(folder.glob("*.cubin")):
+        with suppress(FileNotFoundError):  # a worker has removed an old one meanwhile
+            if sha256_of(path) != path.stem.rpartition("-")[2]:
+                found.append(path)
+    return found
 
 
 def _mend(

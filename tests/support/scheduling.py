@@ -21,6 +21,7 @@ def answer(
 
 
 def occupancy(scheduler: Scheduler) -> tuple[int, int]:
-    """Sequences that run, and sequences that wait."""
+    """Sequences that have a slot, and sequences that wait."""
     with scheduler._changed:
-        return len(scheduler._running), len(scheduler._waiting)
+        taken = len(scheduler._running) + len(scheduler._reading)
+        return taken, len(scheduler._waiting)

@@ -14,20 +14,28 @@ import torch
 from torch import Tensor
 
 from worker.speech.lm.config import LMConfig
+from worker.speech.lm.interface import WholeRows
 
 VOCABULARY = 50
 POSITIONS = 4096
 EVERYTHING = frozenset(range(VOCABULARY))
 
 
-class SumCache:
+class SumCache(WholeRows):
     """The tokens that each row was fed, by position: long [rows, positions]."""
 
     def __init__(self, tokens: Tensor) -> None:
         self.tokens = tokens
 
+    @property
+    def positions(self) -> int:
+        return self.tokens.shape[1]
+
     def rows(self, first: int, count: int) -> SumCache:
         return SumCache(self.tokens[first : first + count])
+
+    def release(self, row: int) -> None:
+        self.tokens[row] = 7  # or anything else
 
     def copy(self, source: int, target: int, length: int) -> None:
         self.tokens[target, :length] = self.tokens[source, :length]
@@ -49,17 +57,22 @@ class ToyDecoder:
     device = torch.device("cpu")
     dtype = torch.float32
     masked = True
+    in_parts = False
     config = LMConfig(VOCABULARY, VOCABULARY, 8, 1, 1, 1, POSITIONS, 1e-6, 1e4, True)
 
     def new_cache(self, rows: int, positions: int | None = None) -> SumCache:
         return SumCache(torch.zeros(rows, positions or POSITIONS, dtype=torch.long))
 
-    def prefill(self, prompts: Sequence[Sequence[int]], cache: SumCache) -> Tensor:
-        self.before_prefill(len(prompts))
-        self.prompts.append([tuple(prompt) for prompt in prompts])
-        for row, prompt in enumerate(prompts):
-            cache.tokens[row, : len(prompt)] = torch.tensor(prompt)
-        return self._states(torch.tensor([sum(prompt) for prompt in prompts]))
+    def prefill(
+        self, parts: Sequence[Sequence[int]], cache: SumCache, begins: Sequence[int] = ()
+    ) -> Tensor:
+        self.before_prefill(len(parts))
+        self.prompts.append([tuple(part) for part in parts])
+        sums = []
+        for row, (part, begin) in enumerate(zip(parts, begins or [0] * len(parts), strict=True)):
+            cache.tokens[row, begin : begin + len(part)] = torch.tensor(part)
+            sums.append(int(cache.tokens[row, : begin + len(part)].sum()))
+        return self._states(torch.tensor(sums))
 
     def step(self, ids: Tensor, positions: Tensor, cache: SumCache, length: int) -> Tensor:
         self.before_step(len(ids))

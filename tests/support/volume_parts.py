@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -33,6 +34,7 @@ FILES = {
     "BiCodec/model.safetensors": bytes(range(256)) * 30,
 }
 UNKNOWN = "LLM/tokenizer.json"
+CUBIN = b"compiled"
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Programs:
             for name, word in (
                 ("hub", "huggingface_hub.cli.hf"),
                 ("prepare", "worker.speech.prepare"),
+                ("kernels", "worker.speech.cuda.cubins"),
                 ("uv", "pip"),
                 ("torch", "-c"),
             )
@@ -110,6 +113,12 @@ class Programs:
         folder = Path(command[-1])
         folder.mkdir()
         (folder / "fast.bin").write_bytes(b"fast " * 20)
+
+    def kernels(self, command: list[str]) -> None:
+        folder = Path(command[-1])
+        folder.mkdir(parents=True)
+        name = f"lm-sm_90-0123456789abcdef-{hashlib.sha256(CUBIN).hexdigest()}.cubin"
+        (folder / name).write_bytes(CUBIN)
 
     def torch(self, command: list[str]) -> None:
         pass

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -57,6 +57,27 @@ def capturing() -> Iterator[None]:
     """Keep all threads from giving memory back, which would break a capture for good."""
     with _allocator:
         yield
+
+
+def captured(work: Callable[[], T], pool: Any) -> tuple[torch.cuda.CUDAGraph, T]:
+    """Capture work on the current stream, which must not be the default one, and its result.
+
+    It is run once before, for whatever is set up at a first run. `pool` is a graph's pool of memory
+    (torch.cuda.graph_pool_handle).
+    """
+    work()
+    graph = torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]  # torch's
+    with (
+        capturing(),
+        torch.cuda.graph(
+            graph,
+            pool=pool,
+            stream=torch.cuda.current_stream(),
+            capture_error_mode="thread_local",
+        ),
+    ):
+        result = work()
+    return graph, result
 
 
 def empty_cache() -> None:

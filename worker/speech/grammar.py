@@ -9,6 +9,7 @@ It has two forms:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,11 @@ class CompiledGrammar:
     def allowed_at(self, step: int) -> frozenset[int]:
         """The tokens of this step, the end among them where it may come later."""
         return self.allowed[min(step, len(self.allowed) - 1)]
+
+    @cached_property
+    def settled(self) -> int:
+        """The step from which on the same tokens are allowed at each."""
+        step = len(self.allowed) - 1
+        while step > 0 and self.allowed[step - 1] == self.allowed[-1]:
+            step -= 1
+        return step

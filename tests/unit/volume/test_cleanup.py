@@ -73,6 +73,7 @@ def test_only_folders_that_the_installer_made_are_looked_at(layout: Layout) -> N
     put(layout.models / "a-users-own")
     put(layout.environments)
     put(layout.voices)
+    put(layout.cubins)
     put(layout.local_storage)
     assert candidates(layout, set()) == []
 

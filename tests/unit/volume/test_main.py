@@ -213,6 +213,22 @@ def test_what_is_mended_is_looked_at_again_and_clean(
     assert (here.model_folder / "config.json").read_bytes() == FILES["config.json"]
 
 
+def test_damaged_cubins_are_named_and_removed_by_a_repair(
+    here: Parts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here.change_pins(prepared=True)
+    assert volume(here, "install", "--model", "small") == 0
+    (cubin,) = here.layout.cubins.iterdir()
+    assert volume(here, "verify") == 0
+    spoil(cubin)
+    capsys.readouterr()
+    assert volume(here, "verify") == 6
+    assert f"damaged: cubins: {cubin.name}\n" in capsys.readouterr().out
+    assert volume(here, "verify", "--repair") == 0
+    assert cubin.name in capsys.readouterr().out
+    assert not cubin.exists()
+
+
 def test_what_could_not_be_mended_is_named_still(
     here: Parts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

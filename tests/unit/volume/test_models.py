@@ -76,12 +76,12 @@ def test_a_model_that_does_not_fit_is_told_before_its_download(
 def test_a_model_that_asks_for_it_is_prepared_in_its_own_folder(here: Parts) -> None:
     here.change_pins(prepared=True)
     folder = install_model(here.installer, here.model) / PREPARED
-    assert here.programs.names == ["hub", "prepare"]
+    assert here.programs.names == ["hub", "prepare", "kernels"]
     command = here.programs.ran[1][1]
     assert command[-2] == str(here.model_folder)
     assert [file.path for file in read_manifest(folder) or ()] == ["fast.bin"]
     install_model(here.installer, here.model)
-    assert here.programs.names == ["hub", "prepare"]
+    assert here.programs.names == ["hub", "prepare", "kernels"]
 
 
 def test_a_model_that_does_not_ask_for_it_is_not_prepared(here: Parts) -> None:
@@ -126,6 +126,40 @@ def test_a_preparation_asks_for_room_first(here: Parts, monkeypatch: pytest.Monk
     assert here.programs.names == ["hub"]
     with_free_bytes(monkeypatch, here.model.size)
     prepare_model(here.installer, here.model)
+
+
+def test_the_kernels_for_gpus_are_compiled_onto_the_volume_by_its_environment(here: Parts) -> None:
+    here.change_pins(prepared=True)
+    install_model(here.installer, here.model)
+    command, variables = here.programs.ran[-1][1], here.programs.environments[-1]
+    assert command[1:] == ["-m", "worker.speech.cuda.cubins", str(here.layout.cubins)]
+    assert variables["PYTHONPATH"] == here.programs.environments[-2]["PYTHONPATH"]
+    assert here.said == ["small: licence Apache-2.0"]
+
+
+@pytest.mark.parametrize(
+    ("status", "printed", "told"),
+    [(1, "no compiler for CUDA kernels", "no compiler"), (-11, "", "exit status -11")],
+)
+def test_kernels_that_cannot_be_compiled_do_not_fail_the_install(
+    here: Parts, status: int, printed: str, told: str
+) -> None:
+    here.change_pins(prepared=True)
+    here.programs.instead = lambda name, _: Outcome(status, printed) if name == "kernels" else None
+    folder = install_model(here.installer, here.model) / PREPARED
+    assert (folder / "fast.bin").is_file()
+    assert "left for the first worker to compile" in here.said[0]
+    assert told in here.said[0]
+
+
+def test_a_compiler_that_does_not_end_is_given_up(
+    here: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "COMPILE_SECONDS", -1)
+    here.change_pins(prepared=True)
+    assert (install_model(here.installer, here.model) / PREPARED).is_dir()
+    assert "longer than -1 s" in here.said[0]
+    assert not here.layout.cubins.exists()
 
 
 def test_a_lost_lease_ends_the_preparation(here: Parts, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,6 +39,7 @@ from volume.manifest import (
 from volume.models import install_model
 from volume.verify import (
     Finding,
+    damaged_cubins,
     damaged_wheels,
     info_folder,
     repair_environment,
@@ -400,3 +402,21 @@ def test_every_file_of_the_model_is_checked(here: Parts, model: Path) -> None:
     for path in FILES:
         spoil(model / path)
     assert look(here).damaged == tuple(sorted(FILES))
+
+
+# Compiled kernels
+
+
+def test_a_cubin_that_is_not_what_its_name_says_is_damaged(tmp_path: Path) -> None:
+    names = [f"lm-{one}-0123-{hashlib.sha256(one.encode()).hexdigest()}" for one in ("a", "b", "c")]
+    cubins = [tmp_path / f"{name}.cubin" for name in names]
+    for path, content in zip(cubins, (b"a", b"?", b""), strict=True):
+        path.write_bytes(content)
+    (tmp_path / "unfinished").touch()
+    assert damaged_cubins(tmp_path) == cubins[1:]
+    assert damaged_cubins(tmp_path / "none") == []
+
+
+def test_a_cubin_that_is_removed_meanwhile_is_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "lm-a-0123-00.cubin").symlink_to("gone")
+    assert damaged_cubins(tmp_path) == []

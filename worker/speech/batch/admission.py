@@ -3,7 +3,7 @@
     share     a free slot goes to the job that has the fewest sequences running, so that a long
               text cannot keep a short one waiting; jobs with as many take it by turns
     budget    only so many tokens of prompts are read between two steps, for all that run wait
-              meanwhile; but one prompt always is
+              meanwhile; but one prompt always is, or a part of it where parts may be read
     again     what lost its slot goes before all that have not had one
 
 Plain Python: what waits has a job and a prompt, and may have been given up.
@@ -42,16 +42,47 @@ class PrefillBudget:
 
     tokens: int
     padded: bool = False  # each prompt is computed as long as the longest of them
+    # Where the last prompt may be read in parts, over several steps: how many tokens are read at
+    # once while nothing runs that would have to wait.
+    idle: int | None = None
 
-    def allows(self, lengths: Sequence[int]) -> bool:
-        """Whether prompts of these lengths are read together; one alone always is."""
+    def allows(self, lengths: Sequence[int], *, idle: bool = False) -> bool:
+        """Whether prompts of these lengths are begun together; one alone always is."""
+        if len(lengths) == 1:
+            return True
+        if self.idle is not None:
+            return sum(lengths[:-1]) < self._most(idle=idle)
         total = len(lengths) * max(lengths) if self.padded else sum(lengths)
-        return len(lengths) == 1 or total <= self.tokens
+        return total <= self.tokens
+
+    def split(self, lengths: Sequence[int], *, idle: bool = False) -> list[int]:
+        """How many tokens are read now of each prompt, the first of them first: none is 0."""
+        if self.idle is None:
+            return list(lengths)
+        left, parts = self._most(idle=idle), []
+        for length in lengths:
+            if left <= 0:
+                break
+            parts.append(min(length, left))
+            left -= parts[-1]
+        return parts
+
+    def _most(self, *, idle: bool) -> int:
+        return self.idle if idle and self.idle is not None else self.tokens
 
 
 CPU_BUDGET = PrefillBudget(1024)
 # On a GPU a prompt of one token costs what a prompt of a thousand does.
 GPU_BUDGET = PrefillBudget(8192, padded=True)
+# As many tokens of a prompt as a full batch has rows cost the others one step more.
+CHUNKS = PrefillBudget(64, idle=1024)
+
+
+def budget_for(*, on_gpu: bool, in_parts: bool) -> PrefillBudget:
+    """The budget for a decoder that is on a GPU or not, and reads prompts in parts or whole."""
+    if not on_gpu:
+        return CPU_BUDGET
+    return CHUNKS if in_parts else GPU_BUDGET
 
 
 class AdmissionQueue(Generic[T]):
@@ -82,17 +113,28 @@ class AdmissionQueue(Generic[T]):
             queue.appendleft(sequence)
             self._queues = {sequence.job: queue, **self._queues}
 
-    def admit(self, free: int, running: Iterable[Hashable]) -> list[T]:
-        """Take out those that join now: at most `free`, beside running sequences of these jobs."""
+    def admit(
+        self,
+        free: int,
+        running: Sequence[Hashable],
+        begun: Sequence[int] = (),
+    ) -> list[T]:
+        """Take out those that join now: at most `free`, beside sequences of these jobs.
+
+        `begun` are the tokens left of prompts that are being read already, which are among the
+        running ones.
+        """
         share = Counter(running)
+        idle = len(running) == len(begun)
+        lengths = list(begun)
         joining: list[T] = []
         while self._queues and len(joining) < free:
             job = min(self._queues, key=lambda job: share[job])
             queue = self._queues.pop(job)
             sequence = queue.popleft()
             if not sequence.done:
-                lengths = [one.prompt_length for one in (*joining, sequence)]
-                if not self._budget.allows(lengths):
+                lengths.append(sequence.prompt_length)
+                if not self._budget.allows(lengths, idle=idle):
                     queue.appendleft(sequence)
                     self._queues = {job: queue, **self._queues}  # the next, when there is room
                     break

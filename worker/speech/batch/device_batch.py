@@ -58,6 +58,7 @@ class DeviceBatch:
         # What the graphs alone use: whose draw counts, and the states that it starts from.
         self._speaking = torch.zeros(slots, dtype=torch.bool, device=device)
         self._speaks = [False] * slots  # the same, where the host can read it
+        self._told: tuple[int, Collection[int]] = 0, ()  # what the last draw was asked for
         self._hidden: Tensor | None = None  # [slots, D]
 
     @property
@@ -149,11 +150,13 @@ class DeviceBatch:
 
         Gives ids [count], to be read at `places` alone.
         """
-        for place in range(count):
-            speaks = place in places
-            if self._speaks[place] != speaks:
-                self._speaks[place] = speaks
-                self._speaking[place] = speaks
+        if self._told != (count, places):
+            self._told, chosen = (count, places), set(places)
+            for place in range(count):
+                speaks = place in chosen
+                if self._speaks[place] != speaks:
+                    self._speaks[place] = speaks
+                    self._speaking[place] = speaks
         assert self._graphs is not None  # noqa: S101 - the caller has asked draws_captured
         return self._graphs.draw(count)
 

@@ -4,9 +4,16 @@ Each sequence has its own prompt, grammar, sampling and end; what shares the bat
 nothing about it but the time it takes. A step of the batch:
 
     leave     sequences that are answered or given up free their slots
-    join      waiting ones take them (admission.py says which), and their prompts are read: prefill
+    room      each running one has room in the cache for its next position; where there is none,
+              the one that started last gives its room up, and waits before all others
+    join      waiting ones take free slots (admission.py says which)
+    prefill   so much of their prompts is read as the budget lets; a prompt's end gives its first
+              token, and its sequence runs
     advance   each running one is fed its last token, and its next one is drawn
     read      drawn tokens come to the host, and are added to their sequences
+
+The places of the batch: those that run, then those whose prompts are being read, the first of
+them first.
 
 A thread runs while there is something to do, and ends when there is not. On a GPU the tokens of a
 step are read while the next one is already computed: that a sequence has ended is noticed one step
@@ -19,7 +26,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -27,13 +34,14 @@ import torch
 from torch import Tensor
 
 from worker.cancellation import Cancellation
-from worker.errors import BusyError, JobCancelledError, SynthesisError
+from worker.errors import BusyError, JobCancelledError, MemoryShortError, SynthesisError
 from worker.logs import event
-from worker.speech.batch.admission import CPU_BUDGET, GPU_BUDGET, AdmissionQueue
+from worker.speech.batch.admission import AdmissionQueue, budget_for
 from worker.speech.batch.device_batch import NOTHING, DeviceBatch
 from worker.speech.batch.output_head import OutputHeads
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.sequence import DrawnTokens, SequenceRequest, TokenSequence
+from worker.speech.batch.sequence import Company, DrawnTokens, SequenceRequest, TokenSequence
+from worker.speech.batch.step_plan import DrawGroup, StepPlan, groups_of
 from worker.speech.device import FIRST, empty_cache, on, on_device, stream_on
 from worker.speech.device_errors import (
     Failure,
@@ -47,6 +55,10 @@ from worker.speech.grammar import CompiledGrammar, Grammar
 from worker.speech.lm.interface import Decoder
 
 LINGER = 0.25  # seconds that the thread waits for more before it ends
+# Positions that are left for each sequence of the batch when another joins, so that the newcomer is
+# not soon put out again.
+SPARE = 64
+ALONE = "not enough memory for a sentence, even alone; use shorter sentences"
 
 
 class Scheduler:
@@ -76,14 +88,18 @@ class Scheduler:
         with on(self._stream):
             self._device_batch: DeviceBatch | None = DeviceBatch(lm, slots, self.positions)
         self._running: list[TokenSequence] = []  # by place in the batch
+        self._reading: list[TokenSequence] = []  # at the places behind, their prompts being read
+        self._plan: StepPlan | None = None  # None: it has changed who runs
+        self._stale = False  # whether some that run may be done
+        self._crowded = False  # whether the next one was found not to fit, and nobody has left
+        self._company = Company()
         self._steps = 0
         self._unread: deque[DrawnTokens] = deque()
         self._on_gpu = lm.device.type == "cuda"
         self._lag = 1 if self._on_gpu else 0  # steps after which drawn tokens are read
         self._changed = threading.Condition()
-        self._waiting: AdmissionQueue[TokenSequence] = AdmissionQueue(
-            GPU_BUDGET if self._on_gpu else CPU_BUDGET
-        )
+        self._budget = budget_for(on_gpu=self._on_gpu, in_parts=lm.in_parts)
+        self._waiting: AdmissionQueue[TokenSequence] = AdmissionQueue(self._budget)
         self._thread: threading.Thread | None = None
 
     # For those who ask
@@ -132,6 +148,7 @@ class Scheduler:
     def cancel(self, sequence: TokenSequence) -> None:
         """Give the sequence up: it waits no longer, and leaves the batch before the next step."""
         sequence.finish(JobCancelledError("the job was cancelled"))
+        self._stale = True
 
     def prepare(self, grammar: Grammar) -> None:
         """Make what sequences of this grammar will need, so that the first does not wait for it.
@@ -175,7 +192,7 @@ class Scheduler:
 
     @property
     def _idle(self) -> bool:
-        return not (self._running or self._unread or self._waiting)
+        return not (self._running or self._reading or self._unread or self._waiting)
 
     def _step_or_halve(self) -> None:
         try:
@@ -195,8 +212,11 @@ class Scheduler:
         """Let sequences leave and join, then compute one token of each."""
         self._steps += 1
         self._leave()
+        self._make_room()
         self._join()
-        self._leave()  # what was answered by its first token
+        if self._reading:
+            self._read_prompts()
+            self._leave()  # what was answered by its first token
         if self._running:
             self._advance()
         while self._unread and (
@@ -206,94 +226,193 @@ class Scheduler:
 
     def _leave(self) -> None:
         """Take sequences that are done, or need no more tokens, out of the batch."""
-        for place in reversed(range(len(self._running))):
-            sequence = self._running[place]
-            if not (sequence.done or sequence.fully_drawn):
+        if self._plan is not None and self._plan.steps > 0 and not self._stale:
+            return
+        self._stale = False  # before it is looked who is done: another may be, meanwhile
+        self._plan = None
+        self._take_out(lambda one: one.done or one.fully_drawn)
+
+    def _take_out(self, leaves: Callable[[TokenSequence], bool]) -> None:
+        """Take these sequences out of the batch, and move others to the places that they had."""
+        running, reading = self._running, self._reading
+        going = {one for one in (*running, *reading) if leaves(one)}
+        if not going:
+            return
+        self._plan, self._crowded = None, False
+        behind = len(running)
+        for place in reversed(range(behind)):
+            if running[place] in going:
+                self._vacate(place, running[place])
+                last = len(running) - 1
+                if place != last:
+                    self._batch.move(last, place, running[last].position)
+                    running[place] = running[last]
+                running.pop()
+        staying: list[TokenSequence] = []
+        for place, one in enumerate(reading, behind):
+            if one in going:
+                self._vacate(place, one)
                 continue
-            last = len(self._running) - 1
-            if place != last:
-                self._batch.move(last, place, self._running[last].position)
-                self._running[place] = self._running[last]
-            self._running.pop()
+            target = len(running) + len(staying)
+            if target != place:
+                self._batch.cache.copy(place, target, one.read)
+            staying.append(one)
+        self._reading = staying
+
+    def _vacate(self, place: int, sequence: TokenSequence) -> None:
+        sequence.leave()
+        self._batch.cache.release(place)
+
+    # Room
+
+    def _make_room(self) -> None:
+        """See that each running sequence has room for its next position; else one gives way."""
+        if self._plan is not None:
+            return  # it ends where anyone's room does
+        place = 0
+        while place < len(self._running):
+            one = self._running[place]
+            if one.position >= one.room:
+                one.room = self._batch.cache.reserve(place, one.position + 1)
+            if one.room:
+                place += 1
+            else:
+                self._give_way()
+                place = 0
+
+    def _give_way(self) -> None:
+        """Put the sequence that started last back, with the tokens that it has."""
+        while self._unread:  # which may be the last ones of some
+            self._read()
+        if self._stale:
+            self._leave()
+            return
+        present = [*self._running, *self._reading]
+        newest = max(reversed(present), key=lambda one: one.started or 0.0)
+        self._take_out(lambda one: one is newest)
+        if len(present) == 1:
+            newest.finish(MemoryShortError(ALONE))
+            return
+        with self._changed:
+            self._waiting.put_back([newest])
+
+    # Prompts
 
     def _join(self) -> None:
-        """Give free slots to waiting sequences and read their prompts."""
-        with self._changed:
-            free = self.slots - len(self._running)
-            joining = self._waiting.admit(free, [running.job for running in self._running])
-        if not joining:
+        """Give free slots to waiting sequences, as far as there is room for them."""
+        if self._crowded or not self._waiting:
             return
-        first = len(self._running)
-        now = time.perf_counter()
-        for sequence in joining:
-            sequence.started = sequence.started or now
+        with self._changed:
+            present = [*self._running, *self._reading]
+            joining = self._waiting.admit(
+                self.slots - len(present),
+                [one.job for one in present],
+                [one.prompt_left for one in self._reading],
+            )
         # From here on a failure finds them in the batch.
-        self._running += joining
-        prompts = [self._begin(place, sequence) for place, sequence in enumerate(joining, first)]
-        hidden = self._lm.prefill(prompts, self._batch.cache.rows(first, len(joining)))
-        self._draw(hidden, first, joining)
+        self._reading += joining
+        now = time.perf_counter()
+        for place, sequence in enumerate(joining, len(present)):
+            if not self._has_room(place, sequence):
+                self._turn_away(place)
+                return
+            sequence.started = sequence.started or now
+            sequence.open()
 
-    def _begin(self, place: int, sequence: TokenSequence) -> tuple[int, ...]:
-        """Set a sequence up at its place; what is to be read of it, its prompt first."""
+    def _has_room(self, place: int, sequence: TokenSequence) -> bool:
+        """Whether there is room for the sequence's prompt and more, beside those before it."""
+        cache = self._batch.cache
+        sequence.room = cache.reserve(place, min(sequence.prompt_length + 1, self.positions))
+        if sequence.room and (cache.free is None or cache.free >= SPARE * place):
+            return True
+        cache.release(place)
+        return False
+
+    def _turn_away(self, place: int) -> None:
+        """Let those from this place on wait again; but one that has the cache to itself fails."""
+        first = place - len(self._running)
+        away, self._reading[first:] = self._reading[first:], []
+        if place == 0:
+            away.pop(0).finish(MemoryShortError(ALONE))
+        else:
+            self._crowded = True
+        with self._changed:
+            self._waiting.put_back(away)
+
+    def _read_prompts(self) -> None:
+        """Read on in the prompts of those that joined; the first token of those that are read."""
+        first = len(self._running)
+        left = [one.prompt_left for one in self._reading]
+        counts = self._budget.split(left, idle=not self._running)
+        reading = self._reading[: len(counts)]
+        parts = [one.prompt_part(count) for one, count in zip(reading, counts, strict=True)]
+        cache = self._batch.cache
+        cache.flush()
+        begins = [one.read for one in reading]
+        hidden = self._lm.prefill(parts, cache.rows(first, len(parts)), begins)
+        for one, part in zip(reading, parts, strict=True):
+            one.read += len(part)
+        ready = [one for one in reading if not one.prompt_left]  # all but the last, maybe
+        for place, one in enumerate(ready, first):
+            self._begin(place, one)
+        del self._reading[: len(ready)]
+        self._running += ready
+        self._plan = None
+        for group in groups_of(ready, self._heads):
+            self._draw(group, hidden[: len(ready)], first)
+
+    def _begin(self, place: int, sequence: TokenSequence) -> None:
+        """Set a sequence up at its place, whose prompt has been read."""
         request, grammar = sequence.request, sequence.grammar
-        # What the grammar leaves no choice about needs no step of its own.
-        for token in grammar.opening[len(sequence.tokens) : request.limit]:
-            sequence.add(token)
-        sequence.drawn = len(sequence.tokens)
-        prompt = (*request.prompt, *sequence.tokens)
         self._batch.set(
             place,
             request.name,
             request.limit,
-            fed=len(prompt),
+            fed=sequence.read,
             drawn=sequence.drawn,
             end_from=grammar.end_from,
             how=sequence.sampling,
         )
-        return prompt
+        sequence.join(self._company)
+
+    # Tokens
 
     def _advance(self) -> None:
         """Feed each sequence's last token and draw its next one."""
-        for sequence in self._running:
-            sequence.steps += 1
-            sequence.neighbours += len(self._running)
-        length = max(sequence.position for sequence in self._running) + 1
-        hidden = self._batch.advance(len(self._running), length)
-        self._draw(hidden, 0, self._running, stepped=True)
+        count, batch = len(self._running), self._batch
+        plan = self._plan = self._plan or StepPlan.of(self._running, self._heads)
+        self._company.steps += 1
+        self._company.sequences += count
+        batch.cache.flush()
+        hidden = batch.advance(count, plan.length)
+        for group in plan.groups:
+            if batch.draws_captured(group.head, group.width):
+                self._send(group.spread, batch.draw_captured(count, group.places))
+                self._count_drawn(group)
+            else:
+                self._draw(group, hidden)
+        plan.advance()
 
-    def _draw(
-        self,
-        hidden: Tensor,
-        first: int,
-        sequences: Sequence[TokenSequence],
-        *,
-        stepped: bool = False,
-    ) -> None:
-        """Draw a token of each sequence from its hidden state [n, D], as its grammar has it now.
+    def _draw(self, group: DrawGroup, hidden: Tensor, first: int = 0) -> None:
+        """Draw a token of each sequence of the group, of those whose states [n, D] these are.
 
-        sequences[i] stands at place first + i. Those that draw alike are drawn together. `stepped`:
-        the states are those that the sequences have just advanced to.
+        The group's place 0 is the batch's `first`.
         """
-        for (allowed, end, width), members in _drawing_alike(sequences).items():
-            head, whole = self._heads.get(allowed, end), len(members) == len(sequences)
-            if stepped and self._batch.draws_captured(head, width):
-                chosen = set(members)
-                tokens = self._batch.draw_captured(len(sequences), chosen)
-                self._send(
-                    [one if i in chosen else None for i, one in enumerate(sequences)], tokens
-                )
-                continue
-            places = slice(first, first + len(sequences)) if whole else [first + i for i in members]
-            states = hidden if whole else hidden[on_device(members, hidden.device)]
-            tokens = self._batch.draw(states, places, head)
-            self._send([sequences[i] for i in members], tokens)
+        if group.whole:
+            places: slice | list[int] = slice(first, first + len(group.places))
+        else:
+            places = [first + place for place in group.places]
+            hidden = hidden[on_device(group.places, hidden.device)]
+        self._send(group.sequences, self._batch.draw(hidden, places, group.head))
+        self._count_drawn(group)
+
+    def _count_drawn(self, group: DrawGroup) -> None:
+        for one in group.sequences:
+            one.drawn += 1
 
     def _send(self, sequences: Sequence[TokenSequence | None], tokens: Tensor) -> None:
         """Send the sequences' next tokens, just drawn, to the host."""
-        for sequence in sequences:
-            if sequence is not None:
-                sequence.drawn += 1
-        self._unread.append(DrawnTokens.sent(self._steps, list(sequences), tokens))
+        self._unread.append(DrawnTokens.sent(self._steps, sequences, tokens))
 
     def _read(self) -> None:
         """Add the oldest tokens that were not yet read to their sequences."""
@@ -301,8 +420,8 @@ class Scheduler:
         tokens = drawn.read()  # where this fails, those that left the batch are still found here
         self._unread.popleft()
         for sequence, token in zip(drawn.sequences, tokens, strict=True):
-            if sequence is not None:
-                sequence.add(token)
+            if sequence is not None and sequence.add(token):
+                self._stale = True
         if NOTHING in tokens:
             self._batch.scrub()  # some may have left their places already
 
@@ -333,16 +452,24 @@ class Scheduler:
             self._read()
         alone = self.slots == 1
         self._free_half()  # where this fails, the sequences are still found in the batch
-        left, self._running = [one for one in self._running if not one.done], []
+        left = [one for one in (*self._running, *self._reading) if not one.done]
+        self._empty()
         if not alone:
             with self._changed:
                 self._waiting.put_back(left)
             return
-        error = failed_alone(
-            failure, "not enough memory for a sentence, even alone; use shorter sentences"
-        )
+        error = failed_alone(failure, ALONE)
         for sequence in left:
             sequence.finish(error)
+
+    def _empty(self) -> None:
+        """Take all sequences out of the batch; what they had of it is free."""
+        for place, one in enumerate((*self._running, *self._reading)):
+            one.leave()
+            if self._device_batch is not None:
+                self._device_batch.cache.release(place)
+        self._running, self._reading = [], []
+        self._plan, self._crowded = None, False
 
     def _free_half(self) -> None:
         self.slots = max(1, self.slots // 2)
@@ -355,19 +482,7 @@ class Scheduler:
         unread = [one for drawn in self._unread for one in drawn.sequences if one]  # some have left
         self._unread.clear()
         with self._changed:
-            sequences = self._running + unread + self._waiting.clear()
-            self._running = []
+            sequences = self._running + self._reading + unread + self._waiting.clear()
+            self._empty()
         for sequence in sequences:
             sequence.finish(error)
-
-
-def _drawing_alike(
-    sequences: Sequence[TokenSequence],
-) -> dict[tuple[frozenset[int], int | None, int], list[int]]:
-    """Who draws next, by allowed tokens, end and width: their numbers in `sequences`."""
-    alike: dict[tuple[frozenset[int], int | None, int], list[int]] = {}
-    for i, sequence in enumerate(sequences):
-        if not sequence.fully_drawn:
-            allowed = sequence.grammar.allowed_at(sequence.drawn)
-            alike.setdefault((allowed, sequence.grammar.end, sequence.width), []).append(i)
-    return alike

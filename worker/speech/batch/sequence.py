@@ -4,6 +4,7 @@ What is there, in the order in which it comes to be:
 
     SequenceRequest   a prompt, and at most how many tokens
     TokenSequence     the sequence itself: its tokens so far, which can be waited for
+    Company           how many sequences ran in the steps so far
     DrawnTokens       the tokens of one draw, of many sequences, on their way from the device
     Answer            what a sequence gave in the end
 """
@@ -46,6 +47,14 @@ class Answer:
     occupancy: float = 1.0  # sequences in its batch on average, itself counted
 
 
+@dataclass
+class Company:
+    """How many sequences ran, summed over the steps of a batch."""
+
+    steps: int = 0
+    sequences: int = 0
+
+
 @dataclass(eq=False)
 class TokenSequence:
     """A sequence that waits or runs. One thread waits for its tokens, the scheduler's adds them."""
@@ -57,21 +66,38 @@ class TokenSequence:
     tokens: list[int] = field(default_factory=list)  # read from the device
     ended: bool = False
     drawn: int = 0  # tokens that were or are being computed: at least len(tokens)
+    read: int = 0  # tokens of its prompt, and then of its answer, that the cache has
+    room: int = 0  # positions that the cache keeps for it
     submitted: float = field(default_factory=time.perf_counter)
     started: float | None = None  # when it first got a slot
     steps: int = 0
     neighbours: int = 0  # sequences in the batch, itself counted, summed over the steps
     _error: Exception | None = None
     _done: bool = False
-    _wanted: int = ALL
+    _joined: tuple[Company, int, int] | None = None  # the batch it runs in, as it was then
     _news: threading.Condition = field(default_factory=threading.Condition)
+
+    def __post_init__(self) -> None:
+        self._stops = (self.grammar.end, NOTHING)
+        self.last = int(min(self.request.limit, self.grammar.length))  # tokens that it has at most
+        self._heeded = self.last  # tokens at which there is something to do
 
     # For the scheduler
 
     @property
     def prompt_length(self) -> int:
         """Tokens that are read when it joins: after it lost its slot, those it has, too."""
-        return len(self.request.prompt) + len(self.tokens)
+        spoken = max(len(self.tokens), min(len(self.grammar.opening), self.request.limit))
+        return len(self.request.prompt) + spoken
+
+    @property
+    def prompt_left(self) -> int:
+        """How many of these are yet to be read."""
+        return self.prompt_length - self.read
+
+    def prompt_part(self, count: int) -> tuple[int, ...]:
+        """The next `count` of them."""
+        return (*self.request.prompt, *self.tokens)[self.read : self.read + count]
 
     @property
     def position(self) -> int:
@@ -81,42 +107,85 @@ class TokenSequence:
     @property
     def fully_drawn(self) -> bool:
         """Whether no more tokens are to be drawn, though some may still be on their way."""
-        return self.drawn >= self.request.limit or self.drawn >= self.grammar.length
+        return self.drawn >= self.last
+
+    @property
+    def steps_alike(self) -> int:
+        """For how many steps it can run as it now does.
+
+        Then it is fully drawn, has no room for its next position, or may draw other tokens.
+        """
+        if self.drawn < self.grammar.settled:
+            return 1
+        return min(self.last - self.drawn, self.room - self.position)
 
     @cached_property
     def width(self) -> int:
         """Candidates that its draws look at."""
         return width(self.sampling)
 
-    def add(self, token: int) -> None:
-        """Add the next token that was drawn."""
+    def open(self) -> None:
+        """Add what the grammar leaves no choice about: that needs no step of its own."""
+        for token in self.grammar.opening[len(self.tokens) : self.request.limit]:
+            self.add(token)
+        self.drawn = len(self.tokens)
+
+    def join(self, company: Company) -> None:
+        """Run among these from now on."""
+        self._joined = company, company.steps, company.sequences
+
+    def leave(self) -> None:
+        """Run no longer: nothing of it is in the cache."""
+        self._count_company()
+        self.read = self.room = 0
+
+    def add(self, token: int) -> bool:
+        """Add the next token that was drawn; whether its answer stands by now."""
         if self._done:
-            return  # drawn before it was known that the sequence had ended
-        if token == NOTHING:
-            self.finish(
-                SynthesisError("the model gave no numbers for a sentence (NaN); try another seed")
-            )
-            return
-        if token == self.grammar.end:
-            self.ended = True
-            self.finish()
-            return
+            return True  # drawn before it was known that the sequence had ended
+        if token in self._stops:
+            self._stop(token)
+            return True
         self.tokens.append(token)
-        whole = self.grammar.end is None and len(self.tokens) == self.grammar.length
-        if whole or len(self.tokens) == self.request.limit:
-            self.ended = whole
-            self.finish()
-        elif len(self.tokens) >= self._wanted:
-            with self._news:
-                self._news.notify_all()
+        if len(self.tokens) >= self._heeded:
+            self._heed()
+        return self._done
 
     def finish(self, error: Exception | None = None) -> None:
         """Answer, or fail: the first call decides."""
+        self._count_company()
         with self._news:
             if not self._done:
                 self._error = error
                 self._done = True
             self._news.notify_all()
+
+    def _stop(self, token: int) -> None:
+        if token == NOTHING:
+            self.finish(
+                SynthesisError("the model gave no numbers for a sentence (NaN); try another seed")
+            )
+        else:
+            self.ended = True
+            self.finish()
+
+    def _heed(self) -> None:
+        """Tell of the tokens that someone waits for, or that they are all."""
+        if len(self.tokens) < self.last:
+            with self._news:
+                self._news.notify_all()
+            return
+        whole = self.grammar.end is None and len(self.tokens) == self.grammar.length
+        self.ended = whole
+        self.finish()
+
+    def _count_company(self) -> None:
+        """Count those beside whom it ran."""
+        if self._joined is not None:
+            company, steps, sequences = self._joined
+            self._joined = None
+            self.steps += company.steps - steps
+            self.neighbours += company.sequences - sequences
 
     # For its asker
 
@@ -132,10 +201,10 @@ class TokenSequence:
         """
         wanted = ALL if count is None else count
         with self._news:
-            self._wanted = wanted
+            self._heeded = min(wanted, self.last)
             while not self._done and len(self.tokens) < wanted:
                 self._news.wait()
-            self._wanted = ALL
+            self._heeded = self.last
         if self._error is not None:
             raise self._error
         return self.tokens, self._done
@@ -156,12 +225,14 @@ class DrawnTokens:
     """The tokens of one draw, on their way from the device."""
 
     step: int  # in which they were drawn
-    sequences: list[TokenSequence | None]  # None: what stands there was not drawn for anyone
+    sequences: Sequence[TokenSequence | None]  # None: what stands there was not drawn for anyone
     tokens: Tensor  # long [sequences], in the host's memory once `event` has come
     event: torch.cuda.Event | None
 
     @classmethod
-    def sent(cls, step: int, sequences: list[TokenSequence | None], tokens: Tensor) -> DrawnTokens:
+    def sent(
+        cls, step: int, sequences: Sequence[TokenSequence | None], tokens: Tensor
+    ) -> DrawnTokens:
         """Send tokens to the host from where they were drawn."""
         if tokens.device.type != "cuda":
             return cls(step, sequences, tokens, None)
@@ -175,4 +246,5 @@ class DrawnTokens:
         """Wait for the tokens, and give them."""
         if self.event is not None:
             self.event.synchronize()
-        return [int(token) for token in self.tokens.tolist()]
+        tokens: list[int] = self.tokens.tolist()
+        return tokens

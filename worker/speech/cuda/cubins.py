@@ -6,6 +6,8 @@ A kernel is a file NAME.cu beside this one, with all *.cuh. Its cubin is
 
 where KEY is a digest of all that it was compiled from, and CONTENT the sha256 of the file itself:
 a damaged one is known by its name. A folder that cannot be written costs time later, nothing else.
+
+python -m worker.speech.cuda.cubins FOLDER   compiles all kernels for all GPUs; needs none of them
 """
 
 from __future__ import annotations
@@ -13,15 +15,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from volume.layout import Layout
 from worker.atomic_write import replacing
-from worker.logs import event
+from worker.logs import event, set_up_logging
 from worker.settings import Settings
-from worker.speech.cuda.nvrtc import OPTIONS, Library, Nvrtc
+from worker.speech.cuda.nvrtc import OPTIONS, CompileError, Library, Nvrtc, find_library
 from worker.user_cache import user_cache
 
 SOURCES = Path(__file__).parent
@@ -95,35 +99,52 @@ class Cubins:
         event(logging.WARNING, "CUDA kernels not kept", kernels=name, error=reason)
 
 
-def shared_folders() -> tuple[Path, ...]:
-    """Where cubins are kept: on the network volume, else in the user's cache, if there is either.
+def open_cubins(folders: Sequence[Path] | None = None) -> Cubins | None:
+    """The cubins in `folders`, else where all look; None, and an event, without a compiler."""
+    library = find_library()
+    if library is None:
+        event(logging.WARNING, "no compiler for CUDA kernels")
+        return None
+    return Cubins([*shared_folders()] if folders is None else folders, library)
+
+
+def shared_folders() -> Iterator[Path]:
+    """Where cubins are kept: on the network volume, and in the user's cache, if there is either.
 
     A volume that is not mounted is not made.
     """
-    return tuple(_shared_folders())
-
-
-def _shared_folders() -> Iterator[Path]:
     default = Settings.model_fields["runpod_volume"].default
     mount = Path(os.environ.get("RUNPOD_VOLUME", "").strip() or default)
     if mount.is_dir():
         yield Layout(mount).cubins
-    try:
+    with suppress(OSError):
         yield user_cache() / "cubins"
-    except OSError:
-        return
+
+
+def compile_all(cubins: Cubins) -> bool:
+    """Have all kernels' cubins kept for all architectures; whether all could be compiled."""
+    failed = False
+    for name in cubins.names():
+        for architecture in ARCHITECTURES:
+            try:
+                cubins.get(name, architecture)
+            except CompileError as error:
+                event(
+                    logging.WARNING, "CUDA kernels do not compile", kernels=name, error=str(error)
+                )
+                failed = True
+    return not failed
 
 
 def _read(folder: Path, name: str, architecture: str, key: str) -> bytes | None:
-    """A kept cubin, whole; None where there is none. A damaged one is told."""
-    for path in sorted(folder.glob(f"{name}-{architecture}-{key}-*.cubin")):
-        try:
+    """A kept cubin, whole; None where there is none. A damaged one is told, and removed."""
+    with suppress(OSError):  # a volume that fails is one more reason to compile
+        for path in sorted(folder.glob(f"{name}-{architecture}-{key}-*.cubin")):
             content = path.read_bytes()
-        except OSError:
-            continue
-        if hashlib.sha256(content).hexdigest() == path.stem.rpartition("-")[2]:
-            return content
-        event(logging.WARNING, "damaged CUDA kernels", file=path.name)
+            if hashlib.sha256(content).hexdigest() == path.stem.rpartition("-")[2]:
+                return content
+            event(logging.WARNING, "CUDA kernels damaged", kernels=name, file=path.name)
+            path.unlink()
     return None
 
 
@@ -132,3 +153,9 @@ def _drop_oldest(folder: Path, kind: str) -> None:
     written = sorted(folder.glob(f"{kind}-*.cubin"), key=lambda path: path.stat().st_mtime)
     for path in written[:-KEPT]:
         path.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    set_up_logging("INFO")
+    opened = open_cubins([Path(sys.argv[1])])
+    sys.exit(opened is None or not compile_all(opened))

@@ -172,7 +172,8 @@ class Function:
         self._offsets = _offsets(signature)
         # Taken from here by a launch and put back: two threads never fill the same.
         self._free: list[_Arguments] = []
-        self._launch = driver.library.cuLaunchKernel
+        self._launch_plainly = driver.library.cuLaunchKernel
+        self._launch_configured = driver.library.cuLaunchKernelEx
         self._dynamic_shared = _SHARED_BYTES - self._attribute(_SHARED)
 
     def launch(
@@ -187,8 +188,8 @@ class Function:
         """Launch the kernel on a stream (torch's `Stream.cuda_stream`).
 
         `grid` is in blocks, `block` in threads, `shared` the bytes of a block's dynamic shared
-        memory. With `overlap` it may begin before the kernel before it in the stream has ended,
-        and must wait for it itself (griddepcontrol.wait; from sm_90 on, and nothing elsewhere).
+        memory. With `overlap`, which is for GPUs from sm_90 on, it may begin before the kernel
+        before it in the stream has ended, and must wait for that itself (griddepcontrol.wait).
         Raises DriverError, whose kernel was not launched; struct.error for arguments that are not
         what the signature says.
         """
@@ -199,16 +200,35 @@ class Function:
         self._packing.pack_into(room.values, 0, *arguments)
         if shared > self._dynamic_shared:
             self._allow(shared)
-        if overlap:
-            status = self._launch_overlapping(room, grid, block, shared, stream)
-        else:
-            status = self._launch(self._handle, *grid, *block, shared, stream, room.addresses, None)
-            if status == _INVALID_CONTEXT:
-                self._module.enter()
-                status = self._launch(
-                    self._handle, *grid, *block, shared, stream, room.addresses, None
-                )
+        status = self._launch(room, grid, block, shared, stream, overlap)
+        if status == _INVALID_CONTEXT:
+            self._module.enter()
+            status = self._launch(room, grid, block, shared, stream, overlap)
         self._free.append(room)
+        if status:
+            raise self._driver.error(f"launch of {self.name}", status)
+
+    def launch_with(
+        self,
+        grid: Sizes,
+        block: Sizes,
+        structure: ctypes.Structure,
+        *,
+        stream: int,
+        overlap: bool = False,
+    ) -> None:
+        """Launch a kernel whose one argument is a structure; see `launch`."""
+        values = ctypes.c_void_p(ctypes.addressof(structure))
+        addresses = ctypes.cast(ctypes.pointer(values), ctypes.c_void_p)
+        attribute = CUlaunchAttribute(id=_PROGRAMMATIC_STREAM_SERIALIZATION, value=1)
+        config = CUlaunchConfig(
+            *grid, *block, 0, stream, ctypes.pointer(attribute), 1 if overlap else 0
+        )
+        launch = self._driver.library.cuLaunchKernelEx
+        status = int(launch(config, self._handle, addresses, None))
+        if status == _INVALID_CONTEXT:
+            self._module.enter()
+            status = int(launch(config, self._handle, addresses, None))
         if status:
             raise self._driver.error(f"launch of {self.name}", status)
 
@@ -216,16 +236,22 @@ class Function:
         """What the kernel needs, as it was compiled."""
         return Needs(*(self._attribute(of) for of in (_REGISTERS, _LOCAL, _SHARED, _THREADS)))
 
-    def _launch_overlapping(
-        self, room: _Arguments, grid: Sizes, block: Sizes, shared: int, stream: int
+    def _launch(
+        self,
+        room: _Arguments,
+        grid: Sizes,
+        block: Sizes,
+        shared: int,
+        stream: int,
+        overlap: bool,
     ) -> int:
-        config = CUlaunchConfig(*grid, *block, shared, stream, room.overlap, 1)
-        launch = self._driver.library.cuLaunchKernelEx
-        status = int(launch(config, self._handle, room.addresses, None))
-        if status == _INVALID_CONTEXT:
-            self._module.enter()
-            status = int(launch(config, self._handle, room.addresses, None))
-        return status
+        """The CUresult of a launch."""
+        if overlap:
+            config = CUlaunchConfig(*grid, *block, shared, stream, room.overlap, 1)
+            return int(self._launch_configured(config, self._handle, room.addresses, None))
+        return int(
+            self._launch_plainly(self._handle, *grid, *block, shared, stream, room.addresses, None)
+        )
 
     def _allow(self, shared: int) -> None:
         """Ask for more dynamic shared memory than any kernel may use."""

@@ -118,7 +118,10 @@ class Nvrtc:
                 raise CompileError(
                     f"{name} for {architecture}: {self._meaning(status)}: {said[-_LOG_END:]}"
                 )
-            return self._bytes("nvrtcGetCUBIN", program)
+            cubin = self._bytes("nvrtcGetCUBIN", program)
+        if not cubin:
+            raise CompileError(f"{name}: {architecture} is no architecture of a GPU (sm_90)")
+        return cubin
 
     @contextmanager
     def _program(self, name: str, source: str, headers: Mapping[str, str]) -> Iterator[_Program]:

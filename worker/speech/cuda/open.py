@@ -1,21 +1,17 @@
-"""Opens the compiled kernels on a GPU, and compiles them ahead for all that are supported.
-
-python -m worker.speech.cuda.open FOLDER   keeps the cubins of all kernels there; needs no GPU
-"""
+"""Opens compiled kernels on a GPU."""
 
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from worker.logs import event, set_up_logging
-from worker.speech.cuda.cubins import ARCHITECTURES, Cubins, shared_folders
-from worker.speech.cuda.driver import LIBRARY, DriverError, Module
-from worker.speech.cuda.nvrtc import CompileError, find_library
+from worker.logs import event
+from worker.speech.cuda.cubins import ARCHITECTURES, open_cubins
+from worker.speech.cuda.driver import LIBRARY, Driver, DriverError, Module
+from worker.speech.cuda.nvrtc import CompileError
 
 
 def open_module(
@@ -39,6 +35,7 @@ def open_module(
     if cubins is None:
         return None
     try:
+        Driver(driver)  # to compile takes longer, and is of no use without one
         cubin = cubins.get(name, architecture)
         with torch.cuda.device(device):
             torch.cuda.synchronize()  # which gives this thread the device's context
@@ -60,34 +57,3 @@ def architecture_for(capability: tuple[int, int]) -> str | None:
     versions = {divmod(int(name.removeprefix("sm_")), 10): name for name in ARCHITECTURES}
     fitting = [version for version in versions if version[0] == major and version[1] <= minor]
     return versions[max(fitting)] if fitting else None
-
-
-def open_cubins(folders: Sequence[Path] | None = None) -> Cubins | None:
-    """The kept cubins; None, and an event, where nothing could compile them."""
-    library = find_library()
-    if library is None:
-        event(logging.WARNING, "no compiler for CUDA kernels")
-        return None
-    return Cubins(shared_folders() if folders is None else folders, library)
-
-
-def compile_all(folder: Path) -> bool:
-    """Keep all kernels' cubins for all architectures in a folder; whether all could be compiled."""
-    cubins = open_cubins([folder])
-    if cubins is None:
-        return False
-    failed = False
-    for name in cubins.names():
-        for architecture in ARCHITECTURES:
-            try:
-                cubins.get(name, architecture)
-            except CompileError as error:
-                failed = True
-                text = str(error)
-                event(logging.WARNING, "CUDA kernels do not compile", kernels=name, error=text)
-    return not failed
-
-
-if __name__ == "__main__":
-    set_up_logging("INFO")
-    sys.exit(not compile_all(Path(sys.argv[1])))

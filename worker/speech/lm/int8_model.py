@@ -23,6 +23,7 @@ from worker.errors import SetupError
 from worker.speech.checkpoint import WEIGHTS, Place
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_weights import LayerWeights, Matrix, Weights
+from worker.speech.lm.interface import WholeRows
 from worker.speech.lm.rotary import rotary
 from worker.speech.native.lm import BLOCK, Layer, LmKernel, Sizes
 from worker.speech.tensors import map_tensors
@@ -59,7 +60,7 @@ class Packed(Matrix):
         return y
 
 
-class Int8Cache:
+class Int8Cache(WholeRows):
     """Keys and values of some rows, as float16: [rows, layers, 2, kv heads, positions * head_dim].
 
     The memory of a row is touched, and so taken, only as far as its sequence goes.
@@ -96,6 +97,7 @@ class Int8LanguageModel:
     device = torch.device("cpu")
     dtype = torch.float16
     masked = False
+    in_parts = True
 
     def __init__(
         self, config: LMConfig, kernel: LmKernel, weights: Weights, tensors: dict[str, Tensor]
@@ -139,12 +141,22 @@ class Int8LanguageModel:
             self._rotary = rotary(c, torch.arange(room))
         return Int8Cache(torch.from_numpy(_untouched(shape)), 0, c.head_dim)
 
-    def prefill(self, prompts: Sequence[Sequence[int]], cache: Int8Cache) -> Tensor:
-        """Run each prompt into a row of the cache: the hidden states [rows, D] after their ends."""
-        ids = torch.tensor([token for prompt in prompts for token in prompt])
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        rows = torch.repeat_interleave(torch.arange(len(prompts)), lengths)
-        at = torch.cat([torch.arange(len(prompt)) for prompt in prompts])
+    def prefill(
+        self, parts: Sequence[Sequence[int]], cache: Int8Cache, begins: Sequence[int] = ()
+    ) -> Tensor:
+        """Run part i of a prompt into row i of the cache, from position begins[i] or 0 on.
+
+        Gives the hidden states [rows, D] after the parts' ends.
+        """
+        ids = torch.tensor([token for part in parts for token in part])
+        lengths = torch.tensor([len(part) for part in parts])
+        rows = torch.repeat_interleave(torch.arange(len(parts)), lengths)
+        at = torch.cat(
+            [
+                torch.arange(begin, begin + len(part))
+                for part, begin in zip(parts, begins or [0] * len(parts), strict=True)
+            ]
+        )
         return self._run(ids, rows, at, cache, lengths.cumsum(0) - 1)
 
     def step(self, ids: Tensor, positions: Tensor, cache: Int8Cache, _length: int) -> Tensor:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from worker.speech.lm.config import LMConfig
+from worker.speech.lm.interface import WholeRows
 
 
-class KVCache:
+class KVCache(WholeRows):
     """Keys and values of every layer: [layers, rows, P, kv heads, head_dim] each, all at once.
 
     Zeros, not garbage: a masked key still meets the softmax's arithmetic, and 0 * NaN is NaN.
@@ -30,6 +31,11 @@ class KVCache:
             config.head_dim,
         )
         return cls(zeros_like_rows(shape, like), zeros_like_rows(shape, like))
+
+    @property
+    def positions(self) -> int:
+        """How many positions a row has room for."""
+        return self.keys.shape[2]
 
     def rows(self, first: int, count: int) -> KVCache:
         """View `count` rows from `first` on, in the same memory."""

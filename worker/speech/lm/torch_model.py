@@ -153,6 +153,7 @@ class LanguageModel(nn.Module):
     """The decoder with its embedding and output head; parameters named as in the published file."""
 
     attention: AttentionKernel
+    in_parts = False
 
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
@@ -238,8 +239,15 @@ class LanguageModel(nn.Module):
         out: Tensor = self.norm(x)
         return out
 
-    def prefill(self, prompts: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
-        """Run each prompt into a row of the cache: the hidden states [rows, D] after their ends."""
+    def prefill(
+        self, prompts: Sequence[Sequence[int]], cache: KVCache, begins: Sequence[int] = ()
+    ) -> Tensor:
+        """Run each prompt into a row of the cache: the hidden states [rows, D] after their ends.
+
+        Raises ValueError for parts of prompts, which begin elsewhere than at 0.
+        """
+        if any(begins):
+            raise ValueError("prompts are read whole")
         ids = pad_sequence([torch.tensor(p) for p in prompts], batch_first=True)
         count = ids.shape[1]
         last = torch.tensor([[len(prompt) - 1] for prompt in prompts])

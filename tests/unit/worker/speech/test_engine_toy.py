@@ -35,6 +35,7 @@ from worker.speech.engine import Engine, Piece, Utterance
 from worker.speech.lm import loading
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_model import Int8LanguageModel
+from worker.speech.lm.interface import WholeRows
 from worker.speech.lm.torch_model import LanguageModel
 from worker.speech.native.lm import LmKernel
 from worker.speech.prompt import Prompter
@@ -47,8 +48,10 @@ TEN = Sampling(max_tokens=10, temperature=1, top_k=0, top_p=1, seed=5)
 CONFIG = LMConfig(2000, 2000, 8, 1, 1, 1, 400, 1e-6, 1e4, True)
 
 
-class Cache:
+class Cache(WholeRows):
     """Nothing is remembered."""
+
+    positions = 1 << 20
 
     def rows(self, first: int, count: int) -> Cache:
         return self
@@ -69,11 +72,14 @@ class Parrot:
     device = CPU
     dtype = torch.bfloat16
     masked = False
+    in_parts = False
 
     def new_cache(self, rows: int, positions: int | None = None) -> Cache:
         return Cache()
 
-    def prefill(self, prompts: Sequence[Sequence[int]], cache: Cache) -> Tensor:
+    def prefill(
+        self, prompts: Sequence[Sequence[int]], cache: Cache, begins: Sequence[int] = ()
+    ) -> Tensor:
         return torch.zeros(len(prompts), 1)
 
     def step(self, ids: Tensor, positions: Tensor, cache: Cache, length: int) -> Tensor:
@@ -797,7 +803,9 @@ def test_before_the_first_job_all_has_run_once(
             return VOICE.global_tokens, (1, 2, 3)
 
     class Prompts(Parrot):
-        def prefill(self, prompts: Sequence[Sequence[int]], cache: Cache) -> Tensor:
+        def prefill(
+            self, prompts: Sequence[Sequence[int]], cache: Cache, begins: Sequence[int] = ()
+        ) -> Tensor:
             ran.extend(("prompt", len(prompt)) for prompt in prompts)
             return super().prefill(prompts, cache)
 

@@ -71,3 +71,19 @@ def test_it_needs_no_torch() -> None:
         "import sys, worker.speech.grammar, worker.speech.voice; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("steps", "end", "settled"),
+    [
+        ([{1, 2}, {1, 2, 0}], 0, 0),  # but for the end
+        ([{9}, {1, 2}, {1, 2, 0}], 0, 1),
+        ([{1, 3}, {1, 2}, {1, 3}], None, 2),
+        ([{1, 2, 0}], 0, 0),
+        ([{1, 3}, {1, 2}, {1, 2}, {1, 2}], None, 1),
+    ],
+)
+def test_from_some_step_on_the_same_is_allowed(
+    steps: list[set[int]], end: int | None, settled: int
+) -> None:
+    assert compiled(*steps, end=end).settled == settled

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import pytest
 
 from worker.speech.batch.admission import (
+    CHUNKS,
     CPU_BUDGET,
     GPU_BUDGET,
     AdmissionQueue,
     PrefillBudget,
+    budget_for,
 )
 
 
@@ -140,6 +142,64 @@ def test_what_the_budget_held_back_is_the_next() -> None:
     )  # fmt: skip
     assert admitted(waiting, 9) == "1"
     assert admitted(waiting, 9) == "xpy"
+
+
+# Prompts in parts
+
+
+@pytest.mark.parametrize(
+    ("lengths", "idle", "parts"),
+    [
+        ([10], False, [10]),
+        ([64], False, [64]),
+        ([65], False, [64]),
+        ([3000], True, [1024]),
+        ([30, 30, 30, 30], False, [30, 30, 4]),
+        ([32, 32, 5], False, [32, 32]),
+        ([500, 524, 1], True, [500, 524]),
+        ([500, 525], True, [500, 524]),
+    ],
+)
+def test_of_the_first_prompts_as_much_is_read_as_the_budget_has(
+    lengths: list[int], idle: bool, parts: list[int]
+) -> None:
+    assert CHUNKS.split(lengths, idle=idle) == parts
+
+
+def test_whole_prompts_are_read_whatever_the_budget() -> None:
+    """Those that were admitted together, that is."""
+    assert CPU_BUDGET.split([5000, 3]) == [5000, 3]
+    assert GPU_BUDGET.split([9000], idle=True) == [9000]
+
+
+@pytest.mark.parametrize(
+    ("running", "begun", "found"),
+    [
+        ([], [], "123"),  # 20 tokens and more while nothing runs
+        (["x"], [], "12"),  # 10 of them beside others: the second is the last that is begun
+        (["x", "x"], [9], "1"),
+        (["x", "x"], [10], ""),
+        (["x"], [19], "1"),  # what is being read does not run yet
+        (["x"], [20], ""),
+        (["x", "x", "x"], [4, 5], "1"),
+    ],
+)
+def test_prompts_are_begun_as_long_as_some_of_the_budget_is_left(
+    running: list[str], begun: list[int], found: str
+) -> None:
+    waiting = queue(
+        *(Waits(name, prompt_length=9) for name in "123456"),
+        budget=PrefillBudget(10, idle=20),
+    )
+    joined = "".join(one.name for one in waiting.admit(99, running, begun))
+    assert joined == found
+
+
+def test_a_decoder_on_a_gpu_that_reads_parts_has_small_ones_beside_what_runs() -> None:
+    assert budget_for(on_gpu=True, in_parts=True) == CHUNKS == PrefillBudget(64, idle=1024)
+    assert budget_for(on_gpu=True, in_parts=False) is GPU_BUDGET
+    assert budget_for(on_gpu=False, in_parts=True) is CPU_BUDGET
+    assert budget_for(on_gpu=False, in_parts=False) is CPU_BUDGET
 
 
 # Those that lost their slot

@@ -401,6 +401,30 @@ def test_a_larger_cache_after_a_smaller_one_has_its_own_rotations(
     assert torch.equal(state, before)  # the small one goes on as it was
 
 
+@pytest.mark.parametrize("cuts", [(1,), (15, 16), (3, 7, 20), ()])
+def test_a_prompt_in_parts_is_to_the_bit_what_it_is_whole(
+    small: Int8LanguageModel, cuts: tuple[int, ...]
+) -> None:
+    """Beside another one, which begins where the first has been cut."""
+    prompt, other = [token % 40 for token in range(3, 33)], PROMPTS[2]
+    whole = small.prefill([prompt], small.new_cache(1, 40))
+    alone = small.prefill([other], small.new_cache(1, 40))
+    cache = small.new_cache(3, 40)
+    for begin, end in pairwise((0, *cuts)):
+        small.prefill([prompt[begin:end]], cache.rows(1, 1), [begin])
+    last = cuts[-1] if cuts else 0
+    found = small.prefill([prompt[last:], other], cache.rows(1, 2), [last, 0])
+    assert torch.equal(found, torch.cat([whole, alone]))
+
+
+def test_a_cache_has_room_for_all_from_the_start(small: Int8LanguageModel) -> None:
+    cache = small.new_cache(2, 40)
+    assert cache.free is None
+    assert cache.reserve(1, 5) == 48
+    cache.flush()
+    cache.release(1)
+
+
 def test_rows_of_rows_are_counted_from_where_those_begin(small: Int8LanguageModel) -> None:
     cache = small.new_cache(5, 16)
     inner = cache.rows(1, 4).rows(2, 2)

@@ -123,7 +123,18 @@ def test_a_new_cache_is_zeros_of_the_weights_kind(dtype: torch.dtype) -> None:
 
 
 def test_a_cache_has_the_positions_that_are_asked_for(lm: LanguageModel) -> None:
-    assert lm.new_cache(2, 17).keys.shape[1:3] == (2, 17)
+    cache = lm.new_cache(2, 17)
+    assert cache.keys.shape[1:3] == (2, 17)
+    assert (cache.positions, cache.free, cache.reserve(1, 3)) == (17, None, 17)
+
+
+def test_prompts_are_read_whole(lm: LanguageModel) -> None:
+    assert not lm.in_parts
+    cache = lm.new_cache(2, POSITIONS)
+    states = lm.prefill(PROMPTS[:2], cache, [0, 0])
+    assert torch.equal(states, lm.prefill(PROMPTS[:2], lm.new_cache(2, POSITIONS)))
+    with pytest.raises(ValueError, match="whole"):
+        lm.prefill(PROMPTS[:2], cache, [0, 1])
 
 
 def test_the_largest_position_can_be_used(lm: LanguageModel) -> None:

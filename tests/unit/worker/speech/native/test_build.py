@@ -310,16 +310,6 @@ def test_ziglang_is_taken_where_it_is_else_the_systems(
         assert {"-O3", "-shared", "-fPIC", "-g0", "-s"} <= set(options)
 
 
-def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert build._user_cache() == tmp_path / "spark-tts-serverless"
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for unset in (lambda: monkeypatch.setenv("XDG_CACHE_HOME", ""),
-                  lambda: monkeypatch.delenv("XDG_CACHE_HOME")):  # fmt: skip
-        unset()
-        assert build._user_cache() == tmp_path / "home" / ".cache" / "spark-tts-serverless"
-
-
 # The library and Python agree
 
 

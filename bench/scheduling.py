@@ -1,0 +1,114 @@
+"""How much Python a step of the batch takes: `python -m bench.scheduling`.
+
+The scheduler as on a GPU, steps captured and read one step later, on a device that does nothing:
+what is left is the Python that a step costs, torch's own calls for copies and events not counted.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worker.speech.batch import device_batch
+from worker.speech.batch.sampling import Sampling
+from worker.speech.batch.scheduler import Scheduler
+from worker.speech.batch.sequence import SequenceRequest
+from worker.speech.grammar import Grammar
+from worker.speech.lm.config import LMConfig
+
+STEPS = 3000
+VOCABULARY = 64
+EVERYTHING = frozenset(range(VOCABULARY))
+SPEECH = Grammar((EVERYTHING - {3}, EVERYTHING), end=3)
+
+
+class NothingCache:
+    """Room for everything, and nothing in it."""
+
+    free = None
+
+    def rows(self, _first: int, _count: int) -> NothingCache:
+        return self
+
+    def reserve(self, _row: int, _positions: int) -> int:
+        return STEPS + 100
+
+    def release(self, _row: int) -> None: ...
+    def flush(self) -> None: ...
+    def scrub(self) -> None: ...
+    def copy(self, _source: int, _target: int, _length: int) -> None: ...
+
+
+class NothingDecoder:
+    """A model that computes nothing."""
+
+    device = torch.device("cpu")
+    dtype = torch.float32
+    masked = in_parts = False
+    config = LMConfig(VOCABULARY, VOCABULARY, 8, 1, 1, 1, STEPS + 100, 1e-6, 1e4, True)
+
+    def new_cache(self, _rows: int, _positions: int) -> NothingCache:
+        return NothingCache()
+
+    def prefill(self, parts: list[list[int]], *_more: object) -> Tensor:
+        return torch.zeros(len(parts), 8)
+
+    def step(self, ids: Tensor, *_more: object) -> Tensor:
+        return torch.zeros(len(ids), 8)
+
+    def head(self, ids: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda hidden: torch.zeros(len(hidden), len(ids))
+
+
+class NothingGraphs:
+    """In the place of captured steps: replays at no cost, and notes this thread's CPU seconds."""
+
+    def __init__(
+        self, times: list[float], _advance: object, _draw: object, slots: int, *_: Any, **_more: Any
+    ) -> None:
+        self._times = times
+        self._tokens = torch.full((slots,), 7)
+
+    def advance(self, _count: int, _length: int) -> None:
+        self._times.append(time.thread_time())
+
+    def draw(self, count: int) -> Tensor:
+        return self._tokens[:count]
+
+
+def microseconds(rows: int) -> float:
+    """The median Python of a step with as many sequences, none of which joins or leaves."""
+    lm = NothingDecoder()
+    scheduler = Scheduler(lm, rows)
+    batch = scheduler._batch
+    times: list[float] = []
+    device_batch.CudaGraphs = partial(NothingGraphs, times)
+    head = scheduler._heads.pin(EVERYTHING, 3)
+    lm.device = torch.device("cuda")
+    batch.capture(head)
+    lm.device = torch.device("cpu")
+    scheduler._lag = 1
+    requests = [SequenceRequest((1, 2, 3), f"{n}", STEPS) for n in range(rows)]
+    for sequence in scheduler.submit(requests, SPEECH, Sampling()):
+        sequence.wait()
+    thread = scheduler._thread
+    if thread is not None:
+        thread.join()
+    return 1e6 * statistics.median(after - before for before, after in pairwise(times))
+
+
+def main() -> None:
+    for rows in (1, 8, 32, 64):
+        sys.stdout.write(f"{rows:3} sequences  {microseconds(rows):6.1f} us of Python a step\n")
+
+
+if __name__ == "__main__":
+    main()

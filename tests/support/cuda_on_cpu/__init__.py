@@ -1,0 +1,64 @@
+"""CUDA kernels on a CPU: the package's own .cu files, compiled with CUDA's words explained to C++.
+
+See shim.h for what stands in for what. Numbers are those of a GPU but for the order in which a
+tensor core adds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from worker.atomic_write import replacing
+from worker.speech.cuda import lm
+
+HERE = Path(__file__).parent
+SOURCES = Path(lm.__file__).parent
+OPTIONS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-g0", "-fno-exceptions", "-fno-rtti")
+
+
+@cache
+def built(name: str) -> Path:
+    """The library of NAME.cu, kept by the digest of all that it was made from."""
+    files = sorted([*SOURCES.glob("*.cu*"), *HERE.glob("shim.*")])
+    seen = hashlib.sha256(" ".join(OPTIONS).encode())
+    for file in files:
+        seen.update(file.read_bytes())
+    folder = Path(tempfile.gettempdir()) / f"cuda-on-cpu-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    library = folder / f"{name}-{seen.hexdigest()[:16]}.so"
+    if not library.exists():
+        with replacing(library) as made:
+            command = [sys.executable, "-m", "ziglang", "cc", *OPTIONS, "-nostdinc++"]
+            sources = [str(SOURCES / f"{name}.cu"), str(HERE / "shim.cpp")]
+            included = ["-include", str(HERE / "shim.h"), "-x", "c++"]
+            subprocess.run([*command, *included, *sources, "-o", str(made)], check=True)
+    return library
+
+
+class CpuLauncher:
+    """lm.cu's kernels as a Launcher has them, run at once."""
+
+    processors = 2  # few, so that blocks have several tiles
+
+    def __init__(self) -> None:
+        self.library = ctypes.CDLL(str(built("lm")))
+        self.launched: list[str] = []  # the kernels' names, in order
+
+    def launch(
+        self, name: str, grid: tuple[int, int, int], threads: int, arguments: ctypes.Structure
+    ) -> None:
+        """Run a kernel over its grid, and wait for it."""
+        self.launched.append(name)
+        size = ctypes.c_size_t.in_dll(self.library, f"{name}_size").value
+        if size != ctypes.sizeof(arguments):
+            raise TypeError(f"{name} takes {size} bytes, not {ctypes.sizeof(arguments)}")
+        kernel = ctypes.cast(getattr(self.library, name), ctypes.c_void_p)
+        if self.library.run(kernel, ctypes.byref(arguments), *grid, threads):
+            raise RuntimeError(f"the threads of {name} wait for each other for ever")

@@ -1,0 +1,65 @@
+"""What stays the same from one step to the next, so that no step looks for it at each sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from worker.speech.batch.output_head import OutputHead, OutputHeads
+from worker.speech.batch.sequence import TokenSequence
+
+
+@dataclass(frozen=True)
+class DrawGroup:
+    """Sequences that draw alike: from one output head, at one width."""
+
+    head: OutputHead
+    width: int
+    places: tuple[int, ...]  # where they stand among all that draw, ascending
+    sequences: list[TokenSequence]  # that stand there
+    spread: list[TokenSequence | None]  # all that draw; None for those of other groups
+
+    @property
+    def whole(self) -> bool:
+        """Whether all draw alike."""
+        return len(self.places) == len(self.spread)
+
+
+def groups_of(sequences: Sequence[TokenSequence], heads: OutputHeads) -> list[DrawGroup]:
+    """Group the sequences that draw next by allowed tokens, end and width."""
+    alike: dict[tuple[frozenset[int], int | None, int], list[int]] = {}
+    for place, one in enumerate(sequences):
+        if not one.fully_drawn:
+            allowed = one.grammar.allowed_at(one.drawn)
+            alike.setdefault((allowed, one.grammar.end, one.width), []).append(place)
+    groups = []
+    for (allowed, end, width), places in alike.items():
+        spread: list[TokenSequence | None] = [None] * len(sequences)
+        for place in places:
+            spread[place] = sequences[place]
+        members = [sequences[place] for place in places]
+        groups.append(DrawGroup(heads.get(allowed, end), width, tuple(places), members, spread))
+    return groups
+
+
+@dataclass
+class StepPlan:
+    """Who draws with whom, for as many steps as nobody joins, leaves or draws otherwise."""
+
+    groups: list[DrawGroup]
+    length: int  # of the cache that the next step looks at: more than any position
+    steps: int  # that are left of it
+
+    @classmethod
+    def of(cls, sequences: Sequence[TokenSequence], heads: OutputHeads) -> StepPlan:
+        """Plan the next steps of sequences that run, one at least."""
+        return cls(
+            groups_of(sequences, heads),
+            max(one.position for one in sequences) + 1,
+            min(one.steps_alike for one in sequences),
+        )
+
+    def advance(self) -> None:
+        """Go on to the next step."""
+        self.length += 1
+        self.steps -= 1

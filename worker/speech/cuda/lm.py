@@ -1,0 +1,224 @@
+"""lm.cu as Python calls it: a Qwen2 decoder in bfloat16. Knows no torch.
+
+The structures are those of lm.cu, which says what each number is. Pointers are addresses on the
+device; whoever launches keeps what they point to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import Structure
+from typing import Protocol
+
+from worker.speech.cuda.driver import FLOAT, INT, POINTER
+
+PAGE = 64  # positions
+TILE, CHUNK = 16, 32  # outputs and inputs that a weights' tile holds
+WARP, MOST_WARPS = 32, 16
+TOKENS = (8, 16, 32, 64)  # that a product's kernels are made for; more are several blocks
+HEAD_SIZES = (32, 64, 128)
+MOST_SHARING = 8  # queries that share a key
+MOST_CANDIDATES = 64  # of a draw
+SPLITS = 8  # blocks that share the positions of a token
+EMBED_THREADS = FINISH_THREADS = ATTEND_THREADS = 128
+DRAW_THREADS = 1024
+BLOCKS_AT_ONCE = 2  # of a product, on one of the GPU's processors
+
+
+class Tokens(Structure):
+    """Which tokens are computed."""
+
+    _fields_ = (("count", POINTER), ("rows", POINTER), ("positions", POINTER))
+
+
+class Squares(Structure):
+    """The sums of squares of a residual."""
+
+    _fields_ = (("parts", POINTER), ("number", INT), ("eps", FLOAT))
+
+
+class Residual(Structure):
+    """The residual, and it times the next norm's weight."""
+
+    _fields_ = (
+        ("values", POINTER),
+        ("weighted", POINTER),
+        ("norm", POINTER),
+        ("squares", Squares),
+    )
+
+
+class Matrix(Structure):
+    """Weights in tiles."""
+
+    _fields_ = (("weights", POINTER), ("inputs", INT), ("outputs", INT), ("warps", INT))
+
+
+class Pages(Structure):
+    """Keys and values of a layer."""
+
+    _fields_ = (
+        ("keys_values", POINTER),
+        ("table", POINTER),
+        ("pages_of_row", INT),
+        ("kv_heads", INT),
+        ("head_size", INT),
+    )
+
+
+class Embed(Structure):
+    """Arguments of `embed_all`."""
+
+    _fields_ = (
+        ("tokens", Tokens),
+        ("ids", POINTER),
+        ("table", POINTER),
+        ("residual", Residual),
+        ("channels", INT),
+    )
+
+
+class Project(Structure):
+    """Arguments of `project_N`."""
+
+    _fields_ = (
+        ("tokens", Tokens),
+        ("matrix", Matrix),
+        ("x", POINTER),
+        ("squares", Squares),
+        ("bias", POINTER),
+        ("cosines", POINTER),
+        ("sines", POINTER),
+        ("queries", POINTER),
+        ("pages", Pages),
+        ("heads", INT),
+    )
+
+
+class Attend(Structure):
+    """Arguments of `attend_D`."""
+
+    _fields_ = (
+        ("tokens", Tokens),
+        ("queries", POINTER),
+        ("pages", Pages),
+        ("out", POINTER),
+        ("partial", POINTER),
+        ("arrived", POINTER),
+        ("heads", INT),
+        ("splits", INT),
+        ("scale", FLOAT),
+    )
+
+
+class Add(Structure):
+    """Arguments of `add_N`."""
+
+    _fields_ = (("tokens", Tokens), ("matrix", Matrix), ("x", POINTER), ("residual", Residual))
+
+
+class Gate(Structure):
+    """Arguments of `gate_N`."""
+
+    _fields_ = (
+        ("tokens", Tokens),
+        ("matrix", Matrix),
+        ("x", POINTER),
+        ("squares", Squares),
+        ("out", POINTER),
+    )
+
+
+class Finish(Structure):
+    """Arguments of `finish_all`."""
+
+    _fields_ = (
+        ("tokens", Tokens),
+        ("which", POINTER),
+        ("weighted", POINTER),
+        ("squares", Squares),
+        ("out", POINTER),
+        ("channels", INT),
+    )
+
+
+class Score(Structure):
+    """Arguments of `score_N`."""
+
+    _fields_ = (("tokens", Tokens), ("matrix", Matrix), ("x", POINTER), ("logits", POINTER))
+
+
+class Draw(Structure):
+    """Arguments of `draw_all`."""
+
+    _fields_ = (
+        ("tokens", Tokens),
+        ("logits", POINTER),
+        ("stride", INT),
+        ("candidates", INT),
+        ("end", INT),
+        ("names", POINTER),
+        ("places", POINTER),
+        ("speaking", POINTER),
+        ("temperature", POINTER),
+        ("top_p", POINTER),
+        ("top_k", POINTER),
+        ("uniforms", POINTER),
+        ("ids", POINTER),
+        ("at", POINTER),
+        ("drawn", POINTER),
+        ("end_from", POINTER),
+        ("positions", ctypes.c_longlong),
+        ("out", POINTER),
+    )
+
+
+# Each kernel by its name, and the structure that it takes.
+KERNELS: dict[str, type[Structure]] = {
+    "embed_all": Embed,
+    "finish_all": Finish,
+    "draw_all": Draw,
+    **{f"attend_{size}": Attend for size in HEAD_SIZES},
+    **{
+        f"{name}_{tokens}": arguments
+        for name, arguments in (("project", Project), ("add", Add), ("gate", Gate), ("score", Score))
+        for tokens in TOKENS
+    },
+}
+
+
+class Launcher(Protocol):
+    """Launches the kernels of lm.cu, one after the other."""
+
+    @property
+    def processors(self) -> int:
+        """Multiprocessors of the GPU."""
+
+    def launch(
+        self, name: str, grid: tuple[int, int, int], threads: int, arguments: Structure
+    ) -> None:
+        """Launch a kernel over a grid of blocks of so many threads, behind all launched before."""
+
+
+def tokens_at_once(count: int) -> int:
+    """For how many tokens at once a product of `count` is computed: one of TOKENS."""
+    return next((size for size in TOKENS if count <= size), TOKENS[-1])
+
+
+def warps_for(inputs: int) -> int:
+    """How many warps share a product's inputs: four chunks each, as far as there are warps.
+
+    Sums are in the order that this gives, so that it must not depend on the number of tokens.
+    """
+    chunks = inputs // CHUNK
+    turns = max(min(4, chunks), -(-chunks // MOST_WARPS))
+    return -(-chunks // turns)
+
+
+def blocks_for(tiles: int, groups: int, processors: int) -> int:
+    """How many blocks share the tiles of a product, for each group of tokens.
+
+    As many as run at once, each with as many tiles, so that a block reads its tokens once.
+    """
+    at_once = max(1, BLOCKS_AT_ONCE * processors // groups)
+    return -(-tiles // -(-tiles // at_once))
