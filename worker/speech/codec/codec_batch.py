@@ -17,6 +17,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -31,7 +32,7 @@ from worker.speech.codec.packing import NOBODY, Chunk, Layout, Lengths, Place, R
 from worker.speech.codec.prenet_batch import PrenetBatch
 from worker.speech.codec.snake_kernel import SnakeKernel
 from worker.speech.codec.wave_batch import WaveBatch, snake
-from worker.speech.device import Lane, capturing, empty_cache
+from worker.speech.device import Lane, captured, empty_cache
 from worker.speech.device_errors import Failure, failure_of, short_of_memory
 
 VOICES = 16  # chunks of a run, at most
@@ -288,24 +289,12 @@ class _Graphs:
 
     def _captures(self, length: int, pool: Any) -> bool:
         try:
-            self._work(length)  # whatever is set up at a first run, outside the graph
-            graph = torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]
-            with (
-                capturing(),
-                torch.cuda.graph(
-                    graph,
-                    pool=pool,
-                    stream=torch.cuda.current_stream(),
-                    capture_error_mode="thread_local",
-                ),
-            ):
-                made = self._work(length)
+            self._graphs[length] = captured(partial(self._work, length), pool)
         except (RuntimeError, MemoryError) as error:
             if not short_of_memory(error):
                 raise
             event(logging.WARNING, "audio is made of fewer tokens at once", tokens=length)
             return False
-        self._graphs[length] = graph, made
         return True
 
     def run(self, length: int) -> Tensor:

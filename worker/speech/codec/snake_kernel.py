@@ -6,49 +6,38 @@ import torch
 from torch import Tensor
 
 from worker.speech.codec.wave_batch import After
-from worker.speech.cuda.driver import INT, POINTER, Module
-from worker.speech.cuda.open import open_module
-
-EIGHT = 8  # numbers that a thread computes
-_THREADS = 256
-_SIGNATURE = (*(POINTER,) * 7, *(INT,) * 3)
+from worker.speech.cuda import codec as kernels
+from worker.speech.cuda.launcher import GpuLauncher
+from worker.speech.cuda.lm import Launcher
 
 
 class SnakeKernel:
-    """`wave_batch.Snake` for bfloat16 on a GPU, for either order of channels and positions."""
+    """`wave_batch.Snake` in bfloat16, for channels and positions that are multiples of eight."""
 
-    def __init__(self, module: Module) -> None:
-        self._rows = module.function("snake_rows", _SIGNATURE)
-        self._columns = module.function("snake_columns", _SIGNATURE)
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher = launcher
 
     @classmethod
     def open(cls, device: torch.device) -> SnakeKernel | None:
-        """Load it; None where it cannot be had."""
-        module = open_module("codec", device)
-        return None if module is None else cls(module)
+        """Load it on a GPU; None where it cannot be had."""
+        launcher = GpuLauncher.open(device, "codec", kernels.KERNELS, overlap=False)
+        return None if launcher is None else cls(launcher)
 
     def __call__(
         self, made: Tensor, after: After, residual: Tensor | None, valid: Tensor
     ) -> tuple[Tensor | None, Tensor]:
-        """See `wave_batch.Snake`. Channels and positions must be multiples of eight."""
+        """See `wave_batch.Snake`. All tensors have their channels last, or all have not."""
         _, channels, _, positions = made.shape
         total = torch.empty_like(made) if after.summed else None
         out = torch.empty_like(made)
-        pointers = [
-            0 if tensor is None else tensor.data_ptr()
-            for tensor in (made, after.bias, residual, after.alpha, valid, total, out)
-        ]
-        stream = torch.cuda.current_stream(made.device).cuda_stream
+        tensors = made, after.bias, after.alpha, residual, valid, total, out
+        pointers = (None if tensor is None else tensor.data_ptr() for tensor in tensors)
+        arguments = kernels.Snake(*pointers, channels, positions, after.rate)
         if made.is_contiguous():
-            eights = positions // EIGHT
-            grid = -(-eights // _THREADS), channels, 1
-            self._rows.launch(
-                grid, (_THREADS, 1, 1), *pointers, channels, eights, after.rate, stream=stream
-            )
+            blocks = -(-positions // (kernels.EIGHT * kernels.THREADS))
+            name, grid = "snake_rows", (blocks, channels, 1)
         else:
-            eights = channels // EIGHT
-            grid = -(-eights * positions // _THREADS), 1, 1
-            self._columns.launch(
-                grid, (_THREADS, 1, 1), *pointers, eights, positions, after.rate, stream=stream
-            )
+            blocks = -(-channels * positions // (kernels.EIGHT * kernels.THREADS))
+            name, grid = "snake_columns", (blocks, 1, 1)
+        self._launcher.launch(name, grid, kernels.THREADS, arguments)
         return total, out

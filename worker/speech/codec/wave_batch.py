@@ -110,7 +110,8 @@ class WaveBatch:
         total: Tensor | None = None
         for layer in self._layers[:-1]:
             residual = total if layer.what == ADD else None
-            summed, x = self._snake(layer.convolve(x), layer.after, residual, valid)
+            made = layer.convolve(x).contiguous(memory_format=self._format)
+            summed, x = self._snake(made, layer.after, residual, valid)
             total = total if summed is None else summed
         last = self._layers[-1]
         made = last.convolve(x) + last.after.bias[:, None, None]

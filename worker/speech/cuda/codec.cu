@@ -4,85 +4,81 @@
      y    = x + sin(alpha x)^2 / (alpha + 1e-9)      the snake; zero where nobody's position is
 
    Upstream rounds after each operation; here x is rounded once, where it is kept, and y once.
-   All tensors are bfloat16. `rate` positions belong to a token, whose byte in `valid` says whether
-   they are somebody's. `residual` and `total`, where x is kept, may be null.
+   All tensors are bfloat16; channels and positions are multiples of eight, of which a thread
+   computes one.
 
-     snake_rows      tensors [channels][positions]: a thread has 8 positions of one channel
-     snake_columns   tensors [positions][channels]: a thread has 8 channels of one position */
+     snake_rows      tensors [channels][positions]: a thread has positions of one channel
+     snake_columns   tensors [positions][channels]: a thread has channels of one position */
+#include "device.cuh"
 
-typedef unsigned short bf16;
-typedef unsigned int u32;
+#define THREADS 256
+#define EIGHT 8
 
-static __device__ __forceinline__ float low(u32 pair) { return __uint_as_float(pair << 16); }
-static __device__ __forceinline__ float high(u32 pair) {
-    return __uint_as_float(pair & 0xffff0000u);
+struct Snake {
+    const uint4 *made;
+    const bf16 *bias, *alpha;   /* [channels] */
+    const uint4 *residual;      /* null: nothing is added */
+    const unsigned char *valid; /* [positions / rate]: whether a token's positions are somebody's */
+    uint4 *total;               /* x; null: it is not kept */
+    uint4 *out;                 /* y */
+    int channels, positions, rate;
+};
+
+INLINE void widen(uint4 eight, float (&x)[EIGHT]) {
+    x[0] = low(eight.x), x[1] = high(eight.x), x[2] = low(eight.y), x[3] = high(eight.y);
+    x[4] = low(eight.z), x[5] = high(eight.z), x[6] = low(eight.w), x[7] = high(eight.w);
 }
-static __device__ __forceinline__ float wide(bf16 x) { return __uint_as_float((u32)x << 16); }
 
-/* To the nearest, of two the even one; what is no number stays none. */
-static __device__ __forceinline__ u32 narrow(float x) {
-    const u32 bits = __float_as_uint(x);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return bits >> 16 | 0x40u;
-    return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+INLINE uint4 narrow(const float (&x)[EIGHT]) {
+    uint4 eight;
+    eight.x = pair_of(x[0], x[1]), eight.y = pair_of(x[2], x[3]);
+    eight.z = pair_of(x[4], x[5]), eight.w = pair_of(x[6], x[7]);
+    return eight;
 }
-static __device__ __forceinline__ u32 pair(float x, float y) { return narrow(x) | narrow(y) << 16; }
 
-/* sin^2 has the period pi: what is left of it lies within pi / 2. */
-static __device__ __forceinline__ float snake(float x, float alpha) {
-    const float turns = alpha * x * 0.318309886183790672f;
-    const float sine = sinf((turns - rintf(turns)) * 3.14159265358979324f);
+INLINE void add_eight(uint4 eight, float (&x)[EIGHT]) {
+    float more[EIGHT];
+    widen(eight, more);
+    for (int i = 0; i < EIGHT; i++) x[i] += more[i];
+}
+
+/* sin^2 has the period pi: what is left of the angle lies within pi / 2. */
+INLINE float snake(float x, float alpha) {
+    const float halves = alpha * x * 0.318309886183790672f;
+    const float sine = sinf((halves - rintf(halves)) * 3.14159265358979324f);
     return x + sine * sine / (alpha + 1e-9f);
 }
 
-static __device__ __forceinline__ void widen(uint4 v, float *x) {
-    x[0] = low(v.x), x[1] = high(v.x), x[2] = low(v.y), x[3] = high(v.y);
-    x[4] = low(v.z), x[5] = high(v.z), x[6] = low(v.w), x[7] = high(v.w);
-}
-static __device__ __forceinline__ uint4 packed(const float *x) {
-    uint4 v;
-    v.x = pair(x[0], x[1]), v.y = pair(x[2], x[3]);
-    v.z = pair(x[4], x[5]), v.w = pair(x[6], x[7]);
-    return v;
-}
-
-extern "C" __global__ void __launch_bounds__(256)
-snake_rows(const uint4 *made, const bf16 *bias, const uint4 *residual, const bf16 *alpha,
-           const unsigned char *valid, uint4 *total, uint4 *out, int channels, int eights,
-           int rate) {
-    const int eight = blockIdx.x * blockDim.x + threadIdx.x, channel = blockIdx.y;
-    if (eight >= eights || channel >= channels) return;
-    const long long at = (long long)channel * eights + eight;
-    const float shift = wide(bias[channel]), turn = wide(alpha[channel]);
-    float x[8], more[8];
-    widen(made[at], x);
-    for (int i = 0; i < 8; i++) x[i] += shift;
-    if (residual) {
-        widen(residual[at], more);
-        for (int i = 0; i < 8; i++) x[i] += more[i];
-    }
-    if (total) total[at] = packed(x);
-    for (int i = 0; i < 8; i++) x[i] = valid[(8 * eight + i) / rate] ? snake(x[i], turn) : 0.0f;
-    out[at] = packed(x);
+INLINE void rows(const Snake &a) {
+    const int first = (blockIdx.x * THREADS + threadIdx.x) * EIGHT, channel = blockIdx.y;
+    if (first >= a.positions) return;
+    const long long at = ((long long)channel * a.positions + first) / EIGHT;
+    const float bias = float_of(a.bias[channel]), alpha = float_of(a.alpha[channel]);
+    float x[EIGHT];
+    widen(a.made[at], x);
+    for (int i = 0; i < EIGHT; i++) x[i] += bias;
+    if (a.residual) add_eight(a.residual[at], x);
+    if (a.total) a.total[at] = narrow(x);
+    for (int i = 0; i < EIGHT; i++) x[i] = a.valid[(first + i) / a.rate] ? snake(x[i], alpha) : 0;
+    a.out[at] = narrow(x);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-snake_columns(const uint4 *made, const uint4 *bias, const uint4 *residual, const uint4 *alpha,
-              const unsigned char *valid, uint4 *total, uint4 *out, int eights, int positions,
-              int rate) {
-    const long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (at >= (long long)eights * positions) return;
-    const int position = (int)(at / eights), eight = (int)(at % eights);
-    float x[8], more[8];
-    widen(made[at], x);
-    widen(bias[eight], more);
-    for (int i = 0; i < 8; i++) x[i] += more[i];
-    if (residual) {
-        widen(residual[at], more);
-        for (int i = 0; i < 8; i++) x[i] += more[i];
-    }
-    if (total) total[at] = packed(x);
-    widen(alpha[eight], more);
-    const bool somebodys = valid[position / rate];
-    for (int i = 0; i < 8; i++) x[i] = somebodys ? snake(x[i], more[i]) : 0.0f;
-    out[at] = packed(x);
+INLINE void columns(const Snake &a) {
+    const long long at = (long long)blockIdx.x * THREADS + threadIdx.x;
+    const int eights = a.channels / EIGHT;
+    const long long position = at / eights;
+    if (position >= a.positions) return;
+    const int eight = (int)(at % eights);
+    float x[EIGHT], alpha[EIGHT];
+    widen(a.made[at], x);
+    add_eight(((const uint4 *)a.bias)[eight], x);
+    if (a.residual) add_eight(a.residual[at], x);
+    if (a.total) a.total[at] = narrow(x);
+    widen(((const uint4 *)a.alpha)[eight], alpha);
+    const bool somebodys = a.valid[position / a.rate];
+    for (int i = 0; i < EIGHT; i++) x[i] = somebodys ? snake(x[i], alpha[i]) : 0;
+    a.out[at] = narrow(x);
 }
+
+KERNEL(snake_rows, Snake, THREADS, rows)
+KERNEL(snake_columns, Snake, THREADS, columns)
