@@ -95,7 +95,6 @@ class CodecBatch:
         """`features` are the channels between the networks, `voice_length` a voice's tokens."""
         self.lengths = lengths
         self._hop = wave.rate
-        self._lane = Lane(device, "codec")
         self._guard = Lock()
         self._waiting: list[_Waiting] = []
         self._numbers = _Numbers(lengths, voice_length, device)
@@ -103,6 +102,7 @@ class CodecBatch:
         self._samples = torch.zeros(self._hop * lengths.wave[-1], pin_memory=_is_gpu(device))
         self._prenet = _Graphs(self._run_prenet(prenet), lengths.prenet)
         self._wave = _Graphs(self._run_wave(wave), lengths.wave)
+        self._lane = Lane(device, "codec")  # behind all that was queued above
 
     # For those who ask
 
