@@ -133,6 +133,7 @@ class Engine:
         """Cut the output heads that speech needs; on a GPU, capture its steps and warm up."""
         self._scheduler.prepare(self._prompter.speech_grammar(self._prompter.some_voice()))
         if self._runner.on_gpu:
+            self._codec.prepare()
             warm_up(self._scheduler, self._codec, self._runner, self._prompter)
 
     def try_out(self) -> Utterance:

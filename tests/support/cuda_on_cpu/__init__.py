@@ -43,12 +43,12 @@ def built(name: str) -> Path:
 
 
 class CpuLauncher:
-    """lm.cu's kernels as a Launcher has them, run at once."""
+    """The kernels of one file as a Launcher has them, run at once."""
 
     processors = 2  # few, so that blocks have several tiles
 
-    def __init__(self) -> None:
-        self.library = ctypes.CDLL(str(built("lm")))
+    def __init__(self, name: str = "lm") -> None:
+        self.library = ctypes.CDLL(str(built(name)))
         self.launched: list[str] = []  # the kernels' names, in order
 
     def launch(
