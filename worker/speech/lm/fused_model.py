@@ -30,7 +30,7 @@ from worker.speech.lm.paged_cache import PagedCache, PagedRows
 from worker.speech.lm.rotary import rotary
 from worker.speech.tensors import read_tensors
 
-PROMPT_SIZES = (64, 256, 1024)  # tokens of prompts that one run computes
+PROMPT_SIZES = (64, 128, 256, 512, 1024)  # tokens of prompts that one run computes
 MOST_TOKENS = PROMPT_SIZES[-1]
 
 
