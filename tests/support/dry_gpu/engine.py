@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch
 from tests.support.dry_gpu import dry_gpu
 from tests.support.dry_gpu.flash import flash_attention
 from tests.support.dry_gpu.streams import Gpu
+from worker.speech.codec import codec_batch
 from worker.speech.device_checks import FREE_BYTES
 from worker.speech.engine import Engine
 
@@ -21,22 +23,26 @@ FREE = FREE_BYTES + (5 << 19)  # bytes: beside what jobs need, the keys of six r
 
 @contextmanager
 def loaded(checkpoint: Path, dtype: str, *, flash: bool) -> Iterator[tuple[Gpu, Engine]]:
-    """The engine as a GPU would have it, and the GPU."""
-    with flash_attention() if flash else nullcontext(), dry_gpu(free=FREE) as gpu:
+    """The engine as a GPU would have it, and the GPU; the codec's graphs are of few lengths."""
+    with (
+        flash_attention() if flash else nullcontext(),
+        dry_gpu(free=FREE) as gpu,
+        patch.multiple(codec_batch, PRENET_LENGTHS=(96, 512), WAVE_LENGTHS=(64, 512)),
+    ):
         yield gpu, Engine.load(checkpoint, dtype, "cuda")
 
 
 @contextmanager
 def unsynchronised(gpu: Gpu, *networks: torch.nn.Module) -> Iterator[None]:
     """Within it, these networks may not wait."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patched:
         for network in networks:
 
             def guarded(*args: Any, forward: Any = network.forward, **more: Any) -> Any:
                 with gpu.unsynchronised():
                     return forward(*args, **more)
 
-            patch.setattr(network, "forward", guarded)
+            patched.setattr(network, "forward", guarded)
         yield
 
 

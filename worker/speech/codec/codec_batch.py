@@ -132,10 +132,14 @@ class CodecBatch:
         gc.collect()
         gc.freeze()  # else each capture would look through all that a worker has imported
         pool = torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]  # torch's own
-        # The wave generator first: the prenet then fits the memory that it took.
-        most_wave = self._wave.capture(pool)
-        most_prenet = self._prenet.capture(pool)
-        self.lengths = replace(self.lengths, most_prenet=most_prenet, most_wave=most_wave)
+        try:
+            # The wave generator first: the prenet then fits the memory that it took.
+            most_wave = self._wave.capture(pool)
+            most_prenet = self._prenet.capture(pool)
+        except RuntimeError as error:
+            event(logging.ERROR, "the codec runs uncaptured", error=str(error))
+        else:
+            self.lengths = replace(self.lengths, most_prenet=most_prenet, most_wave=most_wave)
 
     @torch.inference_mode()
     def _serve(self) -> None:
@@ -280,20 +284,26 @@ class _Graphs:
         self._graphs: dict[int, tuple[Any, Tensor]] = {}
 
     def capture(self, pool: Any) -> int:
-        """Capture all lengths that the memory suffices for; give the longest, else the shortest."""
+        """Capture all lengths that the memory suffices for; give the longest, else the shortest.
+
+        Raises RuntimeError where something else fails.
+        """
         # The longest first: the others then fit the memory that it took.
         for length in reversed(self._lengths):
             if not self._captures(length, pool):
+                event(logging.WARNING, "audio is made of fewer tokens at once", tokens=length)
                 empty_cache()  # past the handler, which held the tensors that were too many
         return max(self._graphs, default=self._lengths[0])
 
     def _captures(self, length: int, pool: Any) -> bool:
+        """Whether the length is captured; not if memory is short."""
         try:
             self._graphs[length] = captured(partial(self._work, length), pool)
         except (RuntimeError, MemoryError) as error:
-            if not short_of_memory(error):
+            # What torch says of the capture's end stands before what broke it.
+            causes = (error, error.__context__)
+            if not any(cause is not None and short_of_memory(cause) for cause in causes):
                 raise
-            event(logging.WARNING, "audio is made of fewer tokens at once", tokens=length)
             return False
         return True
 
