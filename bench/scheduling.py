@@ -98,7 +98,7 @@ def microseconds(rows: int, requests: list[SequenceRequest]) -> list[float]:
     batch.capture(head)
     lm.device = torch.device("cpu")
     scheduler._lag = 1
-    scheduler._budget = scheduler._waiting._budget = CHUNKS
+    scheduler._prompts.budget = scheduler._waiting._budget = CHUNKS
     for sequence in scheduler.submit(requests, SPEECH, Sampling()):
         sequence.wait()
     thread = scheduler._thread

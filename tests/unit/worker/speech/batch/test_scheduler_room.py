@@ -17,8 +17,9 @@ from tests.support.scheduling import occupancy
 from tests.support.toy_decoder import EVERYTHING, ToyDecoder, expected
 from tests.support.waiting import until
 from worker.errors import JobCancelledError, MemoryShortError
-from worker.speech.batch import scheduler as module
+from worker.speech.batch import places as module
 from worker.speech.batch.admission import CHUNKS, PrefillBudget
+from worker.speech.batch.device_batch import DeviceBatch
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Scheduler
 from worker.speech.batch.sequence import SequenceRequest, TokenSequence
@@ -65,7 +66,7 @@ def scheduler_of(
     scheduler = Scheduler(bounded, slots, lock=lock)
     if budget is not None:
         decoder.in_parts = True
-        scheduler._budget = scheduler._waiting._budget = budget
+        scheduler._prompts.budget = scheduler._waiting._budget = budget
     scheduler._lag = lag  # 1 is what a GPU has: tokens are read when the next ones are drawn
     return scheduler, bounded
 
@@ -395,10 +396,12 @@ def test_a_real_model_says_the_same_where_its_cache_runs_out(
     bounded = Bounded(real, 26, PAGE)
     scheduler = Scheduler(bounded, 4, 64)
     if real.in_parts:
-        scheduler._budget = scheduler._waiting._budget = SMALL
+        scheduler._prompts.budget = scheduler._waiting._budget = SMALL
     read: list[int] = []
-    begin = scheduler._begin
-    monkeypatch.setattr(scheduler, "_begin", lambda *one: (read.append(1), begin(*one)))
+    begin = DeviceBatch.set
+    monkeypatch.setattr(
+        DeviceBatch, "set", lambda batch, *a, **more: (read.append(1), begin(batch, *a, **more))
+    )
     assert told(scheduler.submit(rows, grammar, how)) == whole
     assert len(read) > len(rows)  # some gave way, and were read again
     all_is_free(scheduler, bounded)
