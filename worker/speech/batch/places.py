@@ -40,7 +40,7 @@ class Places:
 
     def seat(self, place: int, sequence: TokenSequence, cache: Cache) -> bool:
         """Whether there is room for the sequence's prompt and more, beside those before it."""
-        sequence.room = cache.reserve(place, sequence.prompt_length + 1)
+        sequence.room = cache.reserve(place, sequence.room_to_start)
         if sequence.room and (cache.free is None or cache.free >= SPARE * place):
             return True
         cache.release(place)

@@ -324,6 +324,15 @@ def test_one_that_does_not_fit_even_alone_fails_and_it_alone(lag: int) -> None:
     assert scheduler.slots == 3
 
 
+def test_what_fills_all_positions_needs_no_room_beyond_them() -> None:
+    """Its opening is as long as its limit: it draws nothing."""
+    bounded = Bounded(ToyDecoder(), 9, PAGE)
+    scheduler = Scheduler(bounded, 2, 2 * PAGE)
+    asked = scheduler.submit([row(*range(1, 7), limit=2), row(1, limit=7)], OPENED, GREEDY)
+    assert told(asked)[0] == [5, 6]
+    all_is_free(scheduler, bounded)
+
+
 def test_who_would_leave_no_room_for_the_others_waits_until_one_has_left() -> None:
     decoder, lock = ToyDecoder(), FairLock()
     notes = noted(decoder)
