@@ -294,13 +294,15 @@ def test_the_one_that_started_last_gives_way_and_comes_before_those_that_wait() 
 
 def test_who_gives_way_is_who_started_last_wherever_it_stands() -> None:
     """The last row moves to the place of one that has left."""
+    go = threading.Event()
     decoder, lock = ToyDecoder(), FairLock()
+    decoder.before_step = lambda _rows: go.wait(10 if len(decoder.batches) == 2 else 0) and None
     scheduler, _ = scheduler_of(decoder, 3, 7, CHUNKS, lock=lock)
     with lock:
         asked = scheduler.submit([row(1, 1, limit=2), row(2, 2, limit=18)], OPEN, GREEDY)
     asked[0].wait()
-    until(lambda: len(decoder.batches) >= 1)
     asked += scheduler.submit([row(3, 3, limit=18)], OPEN, GREEDY)
+    go.set()
     told(asked)
     read = [part[0] for parts in decoder.prompts[1:] for part in parts]
     assert len(read) > 1
