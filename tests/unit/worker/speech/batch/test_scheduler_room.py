@@ -231,20 +231,23 @@ def test_a_sequence_whose_prompt_is_being_read_counts_for_its_jobs_share() -> No
 
 
 def test_one_that_is_cancelled_while_it_is_read_leaves_and_the_next_goes_on() -> None:
-    go = threading.Event()
-    decoder = ToyDecoder(before_step=lambda _rows: go.wait(10) and None)
-    scheduler, bounded = scheduler_of(decoder, 3)
-    asked = scheduler.submit([row(1, limit=30)], OPEN, GREEDY)
-    until(lambda: occupancy(scheduler) == (1, 0))
-    (gone,) = scheduler.submit([row(*[2] * 3000)], OPEN, GREEDY)
-    asked += scheduler.submit([row(*[3] * 7)], OPEN, GREEDY)
-    go.set()
-    until(lambda: any(part[0] == 2 for parts in decoder.prompts for part in parts))
-    scheduler.cancel(gone)
+    decoder, lock, gone = ToyDecoder(), FairLock(), []
+
+    def cancelled(_rows: int) -> None:
+        if len(decoder.prompts) == 4:
+            scheduler.cancel(gone[0])
+
+    decoder.before_prefill = cancelled
+    scheduler, bounded = scheduler_of(decoder, 3, lock=lock)
+    with lock:
+        asked = scheduler.submit([row(1, limit=30)], OPEN, GREEDY)
+        gone += scheduler.submit([row(*[2] * 3000)], OPEN, GREEDY)
+        asked += scheduler.submit([row(*[3] * 7)], OPEN, GREEDY)
     assert told(asked) == [expected([1], 30), expected([3] * 7, 10)]
     with pytest.raises(JobCancelledError):
-        gone.answer()
+        gone[0].answer()
     all_is_free(scheduler, bounded)
+    assert [part[0] for parts in decoder.prompts for part in parts] == [2] * 5 + [3] * 2
 
 
 @pytest.mark.parametrize("lag", [0, 1])
