@@ -38,11 +38,11 @@ WRITTEN: dict[type[ctypes.Structure], set[str]] = {
 
 
 class DryLauncher:
-    """lm.cu's kernels on a dry GPU."""
+    """The kernels of a file on a dry GPU."""
 
-    def __init__(self, gpu: Gpu) -> None:
+    def __init__(self, gpu: Gpu, file: str = "lm") -> None:
         self._gpu = gpu
-        self._kernels = CpuLauncher()
+        self._kernels = CpuLauncher(file)
         self.processors = self._kernels.processors
         self.launches = 0  # those of replays among them
 
@@ -69,7 +69,11 @@ class DryLauncher:
 def fused_kernels(gpu: Gpu) -> Iterator[DryLauncher]:
     """The worker finds its kernels on this GPU."""
     launcher = DryLauncher(gpu)
-    with patch.object(GpuLauncher, "open", lambda _device: launcher):
+
+    def opened(_device: object, file: str = "lm", _names: object = None) -> DryLauncher:
+        return launcher if file == "lm" else DryLauncher(gpu, file)
+
+    with patch.object(GpuLauncher, "open", opened):
         yield launcher
 
 

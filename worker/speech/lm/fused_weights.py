@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,32 +12,48 @@ from worker.speech.cuda import lm as kernels
 from worker.speech.lm.config import LMConfig
 
 HALF = kernels.TILE // 2
+MOST = 127  # of a weight in 8 bits
+FRACTIONS = 128  # of its scale, as the kernels read it
 
 
 @dataclass(frozen=True)
 class Tiles:
     """A matrix [outputs, inputs] in tiles."""
 
-    weights: Tensor  # bfloat16 [outputs / 16, inputs / 32, 2, 8, 4, 2, 2, 2]; see cuda/lm.cu
+    # bfloat16 [outputs / 16, inputs / 32, 2, 8, 4, 2, 2, 2], or in 8 bits uint8 [outputs / 16,
+    # inputs / 32, 8, 4, 2, 2, 2, 2]; see cuda/lm_products.cuh
+    weights: Tensor
     inputs: int
     outputs: int
+    scales: Tensor | None = None  # float32 [outputs], where the weights are in 8 bits
 
     @classmethod
     def of(cls, weight: Tensor) -> Tiles:
         """Lay out weight [outputs, inputs], whose outputs are in the order of the tiles."""
         outputs, inputs = weight.shape
-        tiles = weight.view(-1, 2, HALF, inputs // kernels.CHUNK, 4, 2, 2, 2)
+        tiles = _tiled(weight)
         return cls(tiles.permute(0, 3, 5, 2, 4, 6, 1, 7).contiguous(), inputs, outputs)
+
+    @classmethod
+    def in_int8(cls, weight: Tensor) -> Tiles:
+        """Lay out the same in 8 bits."""
+        outputs, inputs = weight.shape
+        parts, scales = rounded(weight)
+        tiles = _tiled(parts).permute(0, 3, 2, 4, 5, 6, 7, 1)
+        signs = (tiles < 0).to(torch.uint8) << 7
+        coded = tiles.abs().to(torch.uint8) | signs.flip(-1)
+        return cls(coded.contiguous(), inputs, outputs, scales * FRACTIONS)
 
     def structure(self, product: str) -> kernels.Matrix:
         """The matrix as the kernel of this product takes it; this must outlive that."""
         warps = kernels.warps_for(product, self.inputs)
-        return kernels.Matrix(self.weights.data_ptr(), self.inputs, self.outputs, warps)
+        scales = None if self.scales is None else self.scales.data_ptr()
+        return kernels.Matrix(self.weights.data_ptr(), scales, self.inputs, self.outputs, warps)
 
 
 @dataclass(frozen=True)
 class FusedLayer:
-    """One layer: matrices in tiles, vectors in float32."""
+    """One layer: matrices in tiles, of bfloat16 or all of int8; vectors in float32."""
 
     qkv: Tiles
     qkv_bias: Tensor  # in the order of the tiles
@@ -48,7 +64,12 @@ class FusedLayer:
     mlp_norm: Tensor
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], config: LMConfig) -> FusedLayer:
+    def of(
+        cls,
+        tensors: Mapping[str, Tensor],
+        config: LMConfig,
+        tiles: Callable[[Tensor], Tiles] = Tiles.of,
+    ) -> FusedLayer:
         """Join and lay out the tensors of a layer, named as in the published file."""
 
         def joined(what: str, *names: str) -> Tensor:
@@ -58,14 +79,30 @@ class FusedLayer:
         rotated = pairs(config.head_dim // 2, config.num_attention_heads + 2 * _kv(config))
         gate_up = joined("weight", "mlp.gate_proj", "mlp.up_proj")
         return cls(
-            qkv=Tiles.of(joined("weight", *qkv)[rotated]),
+            qkv=tiles(joined("weight", *qkv)[rotated]),
             qkv_bias=joined("bias", *qkv)[rotated].float(),
-            out=Tiles.of(tensors["self_attn.o_proj.weight"]),
-            gate_up=Tiles.of(gate_up[pairs(config.intermediate_size, 1)]),
-            down=Tiles.of(tensors["mlp.down_proj.weight"]),
+            out=tiles(tensors["self_attn.o_proj.weight"]),
+            gate_up=tiles(gate_up[pairs(config.intermediate_size, 1)]),
+            down=tiles(tensors["mlp.down_proj.weight"]),
             attention_norm=tensors["input_layernorm.weight"].float(),
             mlp_norm=tensors["post_attention_layernorm.weight"].float(),
         )
+
+
+def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Round weight [outputs, inputs] to 8 bits: int8, and float32 scales [outputs] of its outputs.
+
+    An output's greatest weight becomes 127, or -127.
+    """
+    exact = weight.float()
+    scales = exact.abs().amax(1) / MOST
+    parts = (exact / scales.clamp(min=torch.finfo(torch.float32).tiny)[:, None]).round()
+    return parts.to(torch.int8), scales
+
+
+def _tiled(weight: Tensor) -> Tensor:
+    """View [outputs, inputs]: tile, half, output, chunk, quarter, product, pair, input of it."""
+    return weight.view(-1, 2, HALF, weight.shape[1] // kernels.CHUNK, 4, 2, 2, 2)
 
 
 def pairs(apart: int, groups: int) -> Tensor:
