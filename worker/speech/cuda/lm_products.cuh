@@ -6,9 +6,10 @@
    8t + 4 * product + 2 * pair and so on. The two halves of a tile are what a kernel needs together:
    the two channels that are rotated with each other, a gate and its up; else neighbours.
 
-   In 8 bits a weight is a sign and seven bits of a fraction of its output's scale. A lane has all
-   of a tile in 16 bytes: [outputs / 16][inputs / 32][8][4][2][2][2][2], which are output g; quarter;
-   product; pair; input; half of the outputs. The two halves' bytes have exchanged their signs. */
+   In 8 bits a weight is a sign and seven bits, 128ths of a scale. There is one for each output and
+   warp that shares its inputs: [outputs / 16][warps][16]. A lane has all of a tile in 16 bytes:
+   [outputs / 16][inputs / 32][8][4][2][2][2][2], which are output g; quarter; product; pair; input;
+   half of the outputs. The two halves' bytes have exchanged their signs. */
 #pragma once
 #include "device.cuh"
 
@@ -43,7 +44,7 @@ struct Residual {
 
 struct Matrix {
     const void *weights;
-    const float *scales; /* [outputs], in the order of the tiles; where they are in 8 bits */
+    const float *scales; /* where they are in 8 bits */
     int inputs, outputs; /* multiples of 32 and 16 */
     int warps;           /* that share the inputs */
 };
@@ -161,8 +162,9 @@ INLINE void multiply_tiles(const Matrix &m, const bf16 *x, int first, Begin begi
     for (; tile < tiles; tile += gridDim.x) {
         float sums[N][4] = {}, scale = 1, other_scale = 1;
         if (Kind::SCALED) { /* here, so that it is there when the sums are */
-            scale = m.scales[tile * TILE + lane / 4];
-            other_scale = m.scales[tile * TILE + lane / 4 + 8];
+            const float *mine = m.scales + ((size_t)tile * warps + warp) * TILE + lane / 4;
+            scale = mine[0];
+            other_scale = mine[8];
         }
         for (int batch = 0; batch < batches; batch++) {
             /* Where one batch is all, its columns stay for all tiles. */
@@ -184,6 +186,13 @@ INLINE void multiply_tiles(const Matrix &m, const bf16 *x, int first, Begin begi
                     }
                 }
                 if (next < tiles) a.read(m, next, next_batch, i);
+            }
+        }
+        if (Kind::SCALED) {
+#pragma unroll
+            for (int n = 0; n < N; n++) {
+#pragma unroll
+                for (int c = 0; c < 4; c++) sums[n][c] *= c / 2 ? other_scale : scale;
             }
         }
         auto show = [&](int place) {
@@ -215,10 +224,6 @@ INLINE void multiply_tiles(const Matrix &m, const bf16 *x, int first, Begin begi
                     one += shared[w][i / 2][i % 2][0][lane];
                     other += shared[w][i / 2][i % 2][1][lane];
                 }
-            }
-            if (Kind::SCALED) {
-                one *= scale;
-                other *= other_scale;
             }
             use(tile, i / 2 * TOKENS + lane % 4 * 2 + i % 2, one, other, lane);
         }

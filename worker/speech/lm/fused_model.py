@@ -66,7 +66,7 @@ class FusedLanguageModel:
             FusedLayer.of(
                 _below(tensors, f"model.layers.{i}."),
                 config,
-                Tiles.in_int8 if self.in_int8 else Tiles.of,
+                int8=self.in_int8,
             )
             for i in range(config.num_hidden_layers)
         ]
