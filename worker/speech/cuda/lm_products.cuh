@@ -118,10 +118,10 @@ struct Weights {
         const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
         const int chunk = warp + (batch * AHEAD + i) * m.warps, chunks = m.inputs / CHUNK;
         if (chunk >= chunks) return;
-        const uint4 *at = (const uint4 *)m.weights
-            + ((size_t)tile * chunks + chunk) * Kind::READS * WARP + lane;
+        const bf16 *at = (const bf16 *)m.weights /* 8 of these are 16 bytes */
+            + ((size_t)tile * chunks + chunk) * (Kind::READS * WARP * 8) + lane * 8;
 #pragma unroll
-        for (int k = 0; k < Kind::READS; k++) reads[i][k] = read_once(at + k * WARP);
+        for (int k = 0; k < Kind::READS; k++) reads[i][k] = read_once(at + k * WARP * 8);
     }
 };
 
@@ -174,15 +174,15 @@ INLINE void multiply_tiles(const Matrix &m, const bf16 *x, int first, Begin begi
 #pragma unroll
             for (int i = 0; i < AHEAD; i++) {
                 if (warp + (batch * AHEAD + i) * warps < chunks) {
-                    const uint4 w0 = Kind::product(a.reads[i], 0);
 #pragma unroll
                     for (int n = 0; n < N; n++) {
-                        multiply(sums[n], w0.x, w0.y, w0.z, w0.w, b[i][n].x, b[i][n].y);
+                        const uint4 w = Kind::product(a.reads[i], 0);
+                        multiply(sums[n], w.x, w.y, w.z, w.w, b[i][n].x, b[i][n].y);
                     }
-                    const uint4 w1 = Kind::product(a.reads[i], 1);
 #pragma unroll
                     for (int n = 0; n < N; n++) {
-                        multiply(sums[n], w1.x, w1.y, w1.z, w1.w, b[i][n].z, b[i][n].w);
+                        const uint4 w = Kind::product(a.reads[i], 1);
+                        multiply(sums[n], w.x, w.y, w.z, w.w, b[i][n].z, b[i][n].w);
                     }
                 }
                 if (next < tiles) a.read(m, next, next_batch, i);
