@@ -36,11 +36,11 @@ def loaded(checkpoint: Path, dtype: str, *, flash: bool) -> Iterator[tuple[Gpu, 
 
 @contextmanager
 def loaded_fused(
-    checkpoint: Path, free: int = FREE, *, fused: bool = True
+    checkpoint: Path, free: int = FREE, *, fused: bool = True, dtype: str = "bfloat16"
 ) -> Iterator[tuple[Gpu, Engine]]:
     """The engine on the worker's own kernels, which must fit the checkpoint; or without them."""
     with dry_gpu(free=free) as gpu, fused_kernels(gpu):
-        engine = Engine.load(checkpoint, "bfloat16", "cuda", fused=fused)
+        engine = Engine.load(checkpoint, dtype, "cuda", fused=fused)
         assert isinstance(engine._lm, FusedLanguageModel) == fused
         yield gpu, engine
 

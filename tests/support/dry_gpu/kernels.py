@@ -67,11 +67,19 @@ class DryLauncher:
 
 @contextmanager
 def fused_kernels(gpu: Gpu) -> Iterator[DryLauncher]:
-    """The worker finds its kernels on this GPU."""
+    """The worker finds the language model's kernels on this GPU: lm.cu's are given."""
     launcher = DryLauncher(gpu)
 
-    def opened(_device: object, file: str = "lm", _names: object = None) -> DryLauncher:
-        return launcher if file == "lm" else DryLauncher(gpu, file)
+    def opened(
+        _device: object,
+        file: str = "lm",
+        _names: object = None,
+        *,
+        overlap: bool = True,
+    ) -> DryLauncher | None:
+        if file == "lm":
+            return launcher
+        return DryLauncher(gpu, file) if file == lm.INT8_FILE else None
 
     with patch.object(GpuLauncher, "open", opened):
         yield launcher

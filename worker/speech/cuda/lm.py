@@ -1,7 +1,7 @@
 """lm.cu and lm_int8.cu as Python calls them: a Qwen2 decoder in bfloat16. Knows no torch.
 
-The structures are those of lm.cu and lm_products.cuh, which say what each number is. Pointers are addresses on the
-device; whoever launches keeps what they point to.
+The structures are those of lm.cu and lm_products.cuh, which say what each number is. Pointers are
+addresses on the device; whoever launches keeps what they point to.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def load_language_model(
     if dtype == INT8 or (dtype == "auto" and device.type == "cpu"):
         found: Decoder | str = "torch has no kernels for it"
         if device.type == "cpu":
-            found = _load_int8(published, device, int8_weights)
+            found = _load_int8(published, int8_weights)
         elif fused:
             found = _load_fused(checkpoint.language_model, device, int8=True)
         if not isinstance(found, str):
@@ -81,7 +81,7 @@ def _load_fused(
 
 
 def _load_int8(
-    published: Checkpoint, device: torch.device, int8_weights: Callable[[], Weights | None]
+    published: Checkpoint, int8_weights: Callable[[], Weights | None]
 ) -> Int8LanguageModel | str:
     """The language model in int8 on a CPU, or why that is impossible."""
     if why := why_unsupported(LMConfig.read(published.language_model / "config.json")):

@@ -1,4 +1,4 @@
-"""The fused kernels with weights of 8 bits, run on a CPU, beside the model of just these weights."""
+"""The fused kernels with weights of 8 bits, run on a CPU, beside a model of just these weights."""
 
 from __future__ import annotations
 
