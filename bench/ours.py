@@ -144,6 +144,8 @@ class Ours:
         """Of the semantic tokens, before each token of the answer: [len(answer), codes]."""
         lm = self.engine._lm
         cache = lm.new_cache(1, len(prompt) + len(answer))
+        cache.reserve(0, len(prompt) + len(answer))
+        cache.flush()
         head = lm.head(torch.tensor(self.semantic_ids()))
         rows = [head(lm.prefill([prompt], cache))]
         for place, token in enumerate(answer[:-1], len(prompt)):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tests.support.cuda_on_cpu import CpuLauncher
 from tests.support.random_checkpoint import Sizes, make_random_checkpoint
+from tests.support.rounded_weights import with_rounded_weights
 from worker.speech.cuda import lm as kernels
 from worker.speech.lm.fused_model import FusedLanguageModel
 from worker.speech.lm.fused_weights import Tiles, rounded, shares
@@ -39,24 +40,12 @@ class Models:
 
 def load(folder: Path) -> Models:
     lm, launcher = folder / "LLM", CpuLauncher()
-    exact, in_8_bits = (LanguageModel.load(lm, torch.float32, CPU) for _ in "ab")
-    for name, weight in in_8_bits.named_parameters():
-        if weight.dim() == 2 and name.startswith("layers."):
-            weight.data = of_8_bits(name, weight)
     return Models(
         FusedLanguageModel.load(lm, CPU, launcher, CpuLauncher(kernels.INT8_FILE)),
         FusedLanguageModel.load(lm, CPU, launcher),
-        exact,
-        in_8_bits,
+        LanguageModel.load(lm, torch.float32, CPU),
+        with_rounded_weights(lm),
     )
-
-
-def of_8_bits(name: str, weight: Tensor) -> Tensor:
-    """A matrix's weights as they are after rounding, float32."""
-    product = "add" if "o_proj" in name or "down" in name else "gate"  # as many warps as "project"
-    warps = kernels.warps_for(product, weight.shape[1])
-    parts, scales = rounded(weight.bfloat16(), warps)  # the file is read as bfloat16
-    return parts * scales[:, shares(weight, warps)]
 
 
 @pytest.fixture(scope="module", params=SIZES)
