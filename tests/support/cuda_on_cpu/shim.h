@@ -107,9 +107,9 @@ static inline uint32_t shim_rounded(float x) {
     const uint32_t bits = __float_as_uint(x);
     return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
 }
-static inline uint32_t times(uint32_t x, uint32_t y) {
-    return shim_rounded(shim_half(x, 0) * shim_half(y, 0))
-        | shim_rounded(shim_half(x, 1) * shim_half(y, 1)) << 16;
+static inline uint32_t sum_of(uint32_t x, uint32_t y) {
+    return shim_rounded(shim_half(x, 0) + shim_half(y, 0))
+        | shim_rounded(shim_half(x, 1) + shim_half(y, 1)) << 16;
 }
 static inline void multiply(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                             uint32_t b0, uint32_t b1) {

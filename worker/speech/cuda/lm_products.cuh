@@ -6,8 +6,8 @@
    8t + 4 * product + 2 * pair and so on. The two halves of a tile are what a kernel needs together:
    the two channels that are rotated with each other, a gate and its up; else neighbours.
 
-   In 8 bits a weight is a sign and seven bits, 128ths of a scale. There is one for each output and
-   warp that shares its inputs: [outputs / 16][warps][16]. A lane has all of a tile in 16 bytes:
+   In 8 bits a weight is a sign and seven bits, times a scale. There is one for each output and warp
+   that shares its inputs: [outputs / 16][warps][16]. A lane has all of a tile in 16 bytes:
    [outputs / 16][inputs / 32][8][4][2][2][2][2], which are output g; quarter; product; pair; input;
    half of the outputs. The two halves' bytes have exchanged their signs. */
 #pragma once
@@ -99,12 +99,13 @@ struct Int8 {
     static constexpr int READS = 1;
     INLINE static uint4 product(const uint4 (&read)[READS], int which) {
         const u32 one = which ? read[0].z : read[0].x, other = which ? read[0].w : read[0].y;
-        return uint4{fractions(one), fractions(swapped(one)), fractions(other),
-                     fractions(swapped(other))};
+        return uint4{pair(one), pair(swapped(one)), pair(other), pair(swapped(other))};
     }
-    /* Of each half of a word the sign and the seven lowest bits: a bfloat16 of next to nothing,
-       which is multiplied until it is a fraction of 128ths. */
-    INLINE static u32 fractions(u32 word) { return times(word & 0x807f807fu, 0x7e807e80u); }
+    /* Of each half of a word the sign and the seven lowest bits. They are those of a bfloat16 of
+       the same sign from 128 on, of which 128 is taken away. */
+    INLINE static u32 pair(u32 word) {
+        return sum_of((word & 0x807f807fu) | 0x43004300u, (~word & 0x80008000u) | 0x43004300u);
+    }
     INLINE static u32 swapped(u32 word) { return __byte_perm(word, 0, 0x2301); }
 };
 

@@ -14,7 +14,6 @@ from worker.speech.lm.config import LMConfig
 
 HALF = kernels.TILE // 2
 MOST = 127  # of a weight in 8 bits
-FRACTIONS = 128  # of its scale, as the kernels read it
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Tiles:
         """Lay out the same in 8 bits, for the kernels of one product."""
         outputs, inputs = weight.shape
         parts, scales = rounded(weight, kernels.warps_for(product, inputs))
-        scales = scales.view(-1, kernels.TILE, scales.shape[1]).transpose(1, 2) * FRACTIONS
+        scales = scales.view(-1, kernels.TILE, scales.shape[1]).transpose(1, 2)
         tiles = _tiled(parts).permute(0, 3, 2, 4, 5, 6, 7, 1)
         signs = (tiles < 0).to(torch.uint8) << 7
         coded = tiles.abs().to(torch.uint8) | signs.flip(-1)
@@ -112,7 +111,8 @@ def rounded(weight: Tensor, warps: int) -> tuple[Tensor, Tensor]:
 
 def shares(weight: Tensor, warps: int) -> Tensor:
     """Of each input of weight [outputs, inputs] the warp that multiplies it: long [inputs]."""
-    return torch.arange(weight.shape[1], device=weight.device) // kernels.CHUNK % warps
+    of_chunks = torch.arange(weight.shape[1] // kernels.CHUNK, device=weight.device) % warps
+    return of_chunks.repeat_interleave(kernels.CHUNK)
 
 
 def _tiled(weight: Tensor) -> Tensor:
