@@ -33,6 +33,7 @@ from worker.speech.lm.attention import (
     causal_inputs,
     torch_attention,
 )
+from worker.speech.lm.paged_cache import PagedCache
 from worker.speech.voice import Voice
 
 PROMPT = 40  # tokens of the rows that `begin` makes, and up to 4 more
@@ -160,8 +161,13 @@ def poison(engine: Engine, asked: TokenSequence, patience: float = 10) -> None:
         if time.perf_counter() > until or asked.done:
             raise RuntimeError("the row never ran")
         time.sleep(1e-4)
+    place = scheduler._running.index(asked)
     with torch.inference_mode(), its_stream(engine):
-        _rows(engine).cache.keys[:, scheduler._running.index(asked), 0] = float("nan")
+        cache = _rows(engine).cache
+        if isinstance(cache, PagedCache):
+            cache.pages[:, cache.table[place, :1].long(), 0, :, 0] = float("nan")
+        else:
+            cache.keys[:, place, 0] = float("nan")
 
 
 def _rows(engine: Engine) -> DeviceBatch:
