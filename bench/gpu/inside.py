@@ -157,11 +157,11 @@ def poison(engine: Engine, asked: TokenSequence, patience: float = 10) -> None:
     """
     scheduler = engine._scheduler
     until = time.perf_counter() + patience
-    while not asked.tokens:  # it has a place then, for as long as no row before it leaves
+    while asked not in (running := list(scheduler._running)):
         if time.perf_counter() > until or asked.done:
             raise RuntimeError("the row never ran")
         time.sleep(1e-4)
-    place = scheduler._running.index(asked)
+    place = running.index(asked)  # for as long as no row before it leaves
     with torch.inference_mode(), its_stream(engine):
         cache = _rows(engine).cache
         if isinstance(cache, PagedCache):

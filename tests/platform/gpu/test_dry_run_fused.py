@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor
 
-from bench.gpu.inside import poison
+from bench.gpu.inside import its_stream, poison
 from tests.support.dry_gpu.engine import loaded_fused, replays
 from tests.support.dry_gpu.streams import Gpu
 from tests.support.rows import KINDS, alone, grammar_of, request, tokens_of
@@ -171,9 +172,23 @@ def test_a_row_without_numbers_fails_alone_and_nothing_of_it_stays(
         asked[1].answer()
     again = scheduler.submit([requests[1]], grammar, how)
     assert tokens_of([asked[0], asked[2], *again]) == [expected[0], expected[2], expected[1]]
-    cache = scheduler._batch.cache
+
+
+def test_what_a_page_held_before_reaches_nobody(fused: tuple[Gpu, Engine]) -> None:
+    """So that nothing has to be scrubbed after a row without numbers."""
+    _gpu, engine = fused
+    requests = [request(engine, length, 40) for length in (20, 50)]
+
+    def both() -> list[tuple[int, ...]]:
+        return tokens_of(engine._scheduler.submit(requests, grammar_of(engine), HOW))
+
+    expected = both()
+    until(lambda: idle(engine))
+    cache = engine._scheduler._batch.cache
     assert isinstance(cache, PagedCache)
-    assert cache.pages.isnan().any().item()  # they are where nobody looks
+    with torch.inference_mode(), its_stream(engine):
+        cache.pages.fill_(float("nan"))
+    assert both() == expected
 
 
 def test_one_that_is_given_up_while_its_prompt_is_read_leaves_its_pages(
