@@ -22,7 +22,6 @@ from worker.speech.lm.fused_weights import Tiles, pairs, why_unsupported
 from worker.speech.lm.interface import RowDraws
 from worker.speech.lm.torch_model import LanguageModel
 
-
 CPU = torch.device("cpu")
 POSITIONS = 256
 # Of heads of each size; the second shares keys as the published model does.
