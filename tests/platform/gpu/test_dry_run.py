@@ -26,14 +26,11 @@ from tests.support.scheduling import occupancy
 from tests.support.waiting import until
 from worker.speech.batch import sampling
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Scheduler
-from worker.speech.device_checks import FREE_BYTES
 from worker.speech.engine import Engine
 from worker.speech.lm import attention, rotary, torch_model
 from worker.speech.voice import Style
 
 TEXTS = ["The boy walked to the river.", "It was cold."]
-FREE = FREE_BYTES + (5 << 19)  # bytes: beside what jobs need, the keys of six rows or so
 HOW = Sampling(max_tokens=14, min_tokens=8, seed=3)
 STYLE = Style("female", "moderate", "high")
 
@@ -43,25 +40,6 @@ def fast(checkpoint: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Gpu
     """In bfloat16, as production runs."""
     with loaded(checkpoint, "bfloat16", flash=request.param) as found:
         yield found
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[Gpu], list[int]]:
-    """From now on no step may wait for the device; the list gets the rows of each."""
-
-    def guard(gpu: Gpu) -> list[int]:
-        rows: list[int] = []
-        step = Scheduler._advance
-
-        def guarded(scheduler: Scheduler) -> None:
-            rows.append(len(scheduler._running))
-            with gpu.unsynchronised():
-                step(scheduler)
-
-        monkeypatch.setattr(Scheduler, "_advance", guarded)
-        return rows
-
-    return guard
 
 
 def test_a_step_of_speech_is_replayed_and_waits_for_nothing(
