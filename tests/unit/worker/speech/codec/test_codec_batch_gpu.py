@@ -50,6 +50,8 @@ def test_each_length_is_a_graph(gpu: Gpu, batch: CodecBatch) -> None:
     assert len(gpu.graphs) == len(PRENET) + len(WAVE)
     assert all(is_upstreams(batch, count) for count in EXPECTED)
     assert replays(gpu) == 2 * len(EXPECTED)
+    waits = [why.split(" (")[0] for why in gpu.waits[-len(EXPECTED) :]]
+    assert waits == ["an event's synchronize()"] * len(EXPECTED)
 
 
 def test_it_runs_as_it_is_written_where_nothing_was_captured(gpu: Gpu, batch: CodecBatch) -> None:
