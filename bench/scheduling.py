@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -92,13 +93,13 @@ def microseconds(rows: int, requests: list[SequenceRequest]) -> list[float]:
     scheduler = Scheduler(lm, rows)
     batch = scheduler._batch
     times: list[float] = []
-    device_batch.CudaGraphs = partial(NothingGraphs, times)
     head = scheduler._heads.pin(EVERYTHING, 3)
     lm.device = torch.device("cuda")
-    batch.capture(head)
+    with patch.object(device_batch, "CudaGraphs", partial(NothingGraphs, times)):
+        batch.capture(head)
     lm.device = torch.device("cpu")
     scheduler._lag = 1
-    scheduler._budget = scheduler._waiting._budget = CHUNKS
+    scheduler._prompts.budget = scheduler._waiting._budget = CHUNKS
     for sequence in scheduler.submit(requests, SPEECH, Sampling()):
         sequence.wait()
     thread = scheduler._thread

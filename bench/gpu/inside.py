@@ -21,6 +21,7 @@ from torch import Tensor
 
 from tests.support.toy_decoder import EVERYTHING, VOCABULARY, ToyDecoder
 from worker.speech.batch.device_batch import DeviceBatch
+from worker.speech.batch.fused_batch import FusedBatch
 from worker.speech.batch.output_head import OutputHead
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Scheduler
@@ -37,6 +38,7 @@ from worker.speech.lm.attention import (
 )
 from worker.speech.voice import Voice
 
+ROOM = 64  # positions that a row has beyond where it is put
 PROMPT = 40  # tokens of the rows that `begin` makes, and up to 4 more
 
 
@@ -66,13 +68,14 @@ def captured(engine: Engine) -> dict[str, Callable[[], object]]:
     if graphs is None:
         return {}
     return {
-        f"{size} x {sight}": partial(_step, engine, advance, graphs._draws[size][0])
+        f"{size} x {sight}": partial(_step, engine, size, advance, graphs._draws[size][0])
         for (size, sight), advance in graphs._advances.items()
     }
 
 
-def _step(engine: Engine, *graphs: torch.cuda.CUDAGraph) -> None:
+def _step(engine: Engine, rows: int, *graphs: torch.cuda.CUDAGraph) -> None:
     with its_stream(engine):
+        tell(engine, rows)
         for graph in graphs:
             graph.replay()
 
@@ -103,6 +106,7 @@ def as_written(engine: Engine, count: int, length: int) -> Tensor:
     """The same step, never captured."""
     rows = _rows(engine)
     with its_stream(engine):
+        tell(engine, count)
         return rows.draw(rows._feed(count, length), slice(0, count), main_head(engine))
 
 
@@ -115,6 +119,10 @@ def begin(
     """Rows from place 0 on that have their prompt and their first token; none will end."""
     rows = _rows(engine)
     with its_stream(engine):
+        for place, prompt in enumerate(prompts):
+            rows.cache.release(place)
+            rows.cache.reserve(place, len(prompt) + limit)
+        rows.cache.flush()
         hidden = prefill(engine, prompts)
         for place, (prompt, sampling) in enumerate(zip(prompts, how, strict=True)):
             rows.set(place, f"row {place}", limit, len(prompt), 0, 1 << 20, sampling)
@@ -123,14 +131,29 @@ def begin(
 
 def prefill(engine: Engine, prompts: Sequence[Sequence[int]]) -> Tensor:
     """Prompts into the places from 0 on: the hidden states [n, D] after them."""
+    cache = _rows(engine).cache
     with its_stream(engine):
-        return engine._lm.prefill(prompts, _rows(engine).cache.rows(0, len(prompts)))
+        for place, prompt in enumerate(prompts):
+            cache.reserve(place, len(prompt) + 1)
+        cache.flush()
+        return engine._lm.prefill(prompts, cache.rows(0, len(prompts)))
+
+
+def tell(engine: Engine, count: int) -> None:
+    """Let the device know how many rows run, where a batch does."""
+    rows = _rows(engine)
+    if isinstance(rows, FusedBatch):
+        rows.tell(count)
 
 
 def put_at(engine: Engine, position: int) -> None:
-    """All rows at this position, whatever is there."""
+    """All rows at this position, whatever is there; with room for some more."""
+    rows = _rows(engine)
     with its_stream(engine):
-        _rows(engine).at.fill_(position)
+        for place in range(slots(engine)):
+            rows.cache.reserve(place, min(position + ROOM, rows.positions))
+        rows.cache.flush()
+        rows.at.fill_(position)
 
 
 def submit(

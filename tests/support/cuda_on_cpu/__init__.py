@@ -14,6 +14,8 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from threading import Lock
+from typing import ClassVar
 
 from worker.atomic_write import replacing
 from worker.speech.cuda import lm
@@ -46,6 +48,7 @@ class CpuLauncher:
     """The kernels of one file as a Launcher has them, run at once."""
 
     processors = 2  # few, so that blocks have several tiles
+    _turn: ClassVar = Lock()  # a block's threads and what they share have one place
 
     def __init__(self, name: str = "lm") -> None:
         self.library = ctypes.CDLL(str(built(name)))
@@ -60,5 +63,7 @@ class CpuLauncher:
         if size != ctypes.sizeof(arguments):
             raise TypeError(f"{name} takes {size} bytes, not {ctypes.sizeof(arguments)}")
         kernel = ctypes.cast(getattr(self.library, name), ctypes.c_void_p)
-        if self.library.run(kernel, ctypes.byref(arguments), *grid, threads):
+        with self._turn:
+            failed = self.library.run(kernel, ctypes.byref(arguments), *grid, threads)
+        if failed:
             raise RuntimeError(f"the threads of {name} wait for each other for ever")

@@ -13,10 +13,12 @@ import torch
 
 from tests.support.dry_gpu import dry_gpu
 from tests.support.dry_gpu.flash import flash_attention
+from tests.support.dry_gpu.kernels import fused_kernels
 from tests.support.dry_gpu.streams import Gpu
 from worker.speech.codec import codec_batch
 from worker.speech.device_checks import FREE_BYTES
 from worker.speech.engine import Engine
+from worker.speech.lm.fused_model import FusedLanguageModel
 
 FREE = FREE_BYTES + (5 << 19)  # bytes: beside what jobs need, the keys of six rows or so
 
@@ -30,6 +32,17 @@ def loaded(checkpoint: Path, dtype: str, *, flash: bool) -> Iterator[tuple[Gpu, 
         patch.multiple(codec_batch, PRENET_LENGTHS=(96, 512), WAVE_LENGTHS=(64, 512)),
     ):
         yield gpu, Engine.load(checkpoint, dtype, "cuda")
+
+
+@contextmanager
+def loaded_fused(
+    checkpoint: Path, free: int = FREE, *, fused: bool = True
+) -> Iterator[tuple[Gpu, Engine]]:
+    """The engine on the worker's own kernels, which must fit the checkpoint; or without them."""
+    with dry_gpu(free=free) as gpu, fused_kernels(gpu):
+        engine = Engine.load(checkpoint, "bfloat16", "cuda", fused=fused)
+        assert isinstance(engine._lm, FusedLanguageModel) == fused
+        yield gpu, engine
 
 
 @contextmanager

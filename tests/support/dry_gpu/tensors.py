@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -30,6 +31,8 @@ class OnDevice(Tensor):
 
     values: Tensor
     memory: Memory
+    # By the addresses that were asked for, and the beginnings of what these lie in.
+    known: ClassVar[WeakValueDictionary[int, Memory]] = WeakValueDictionary()
     # What torch has as attributes are properties here, by which the tensor pretends.
     device = property(lambda _self: torch.device("cuda", 0))  # type: ignore[assignment]
     is_cuda = property(lambda _self: True)  # type: ignore[assignment]
@@ -56,6 +59,13 @@ class OnDevice(Tensor):
         cls, func: Any, _types: Any, _args: Any = (), _kwargs: Any = None
     ) -> Any:
         raise RuntimeError(f"{func} on a tensor of a dry run outside of it")
+
+    def data_ptr(self) -> int:
+        """The address of the values."""
+        address = self.values.data_ptr()
+        for known in (address, _address(self.values)):
+            self.known[known] = self.memory
+        return address
 
     def __repr__(self, **_more: Any) -> str:  # type: ignore[override]
         return f"OnDevice({list(self.shape)}, {self.dtype})"

@@ -41,7 +41,7 @@ class DeviceBatch:
 
     def __init__(self, lm: Decoder, slots: int, positions: int) -> None:
         self._lm = lm
-        self._positions = positions
+        self.positions = positions
         device = lm.device
         self.cache: Cache = lm.new_cache(slots, positions)
         self.ids = torch.zeros(slots, dtype=torch.long, device=device)  # the last token
@@ -141,7 +141,7 @@ class DeviceBatch:
             self._advance,
             lambda count: self._draw_speaking(count, head),
             up_to(SIZES, len(self._most)),
-            up_to(LENGTHS if self._lm.masked else (), self._positions),
+            up_to(LENGTHS if self._lm.masked else (), self.positions),
         )
 
     # Steps
@@ -187,7 +187,7 @@ class DeviceBatch:
         """Draw as `draw` does; `most` is at least each row's top_k."""
         tokens = self._next(hidden, where, head, most)
         self.ids[where] = tokens.clamp(min=0)
-        last = self._positions - 1
+        last = self.positions - 1
         self.at[where] = (self.at[where] + 1).clamp(max=last)
         self.drawn[where] = (self.drawn[where] + 1).clamp(max=last)
         return tokens
@@ -208,7 +208,7 @@ class DeviceBatch:
         ids, at, drawn = self.ids[:count], self.at[:count], self.drawn[:count]
         ids.copy_(torch.where(speaking, tokens.clamp(min=0), ids))
         # Rows past the batch run along: they stay where there is room.
-        last = self._positions - 1
+        last = self.positions - 1
         at.add_(speaking).clamp_(max=last)
         drawn.add_(speaking).clamp_(max=last)
         return tokens

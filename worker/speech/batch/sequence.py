@@ -95,6 +95,11 @@ class TokenSequence:
         spoken = max(len(self.tokens), min(len(self.grammar.opening), self.request.limit))
         return len(self.request.prompt) + spoken
 
+    @property
+    def room_to_start(self) -> int:
+        """Positions that these need, and its first token, if it has one to come."""
+        return min(self.prompt_length + 1, len(self.request.prompt) + self.request.limit)
+
     def prompt_part(self, count: int) -> tuple[int, ...]:
         """The next `count` of them."""
         return (*self.request.prompt, *self.tokens)[self.read : self.read + count]

@@ -22,8 +22,9 @@
    product. Cosines and sines are float32.
 
    Weights [outputs, inputs] lie in tiles of 16 outputs and 32 inputs, in the order in which lanes
-   read them: [outputs / 16][inputs / 32][2][8][4][8], the last four being half of the outputs,
-   output, quarter of the inputs, input. The two halves of a tile are what a kernel needs together:
+   read and multiply them: [outputs / 16][inputs / 32][2][8][4][2][2][2]. Those are: the product of
+   two; output g; quarter t of the inputs; pair; half of the outputs; input, which so is
+   8t + 4 * product + 2 * pair and so on. The two halves of a tile are what a kernel needs together:
    the two channels that are rotated with each other, a gate and its up; else neighbours. */
 #include "device.cuh"
 
@@ -153,7 +154,7 @@ struct Draw {
 /* A lane's part of some chunks of weights. */
 template <int AHEAD>
 struct Weights {
-    uint4 halves[AHEAD][2];
+    uint4 products[AHEAD][2];
 
     /* Reads those of batch `batch` of a tile, of which this warp has every `warps`th chunk. */
     INLINE void read(const Matrix &m, int tile, int batch, int i) {
@@ -161,8 +162,8 @@ struct Weights {
         const int chunk = warp + (batch * AHEAD + i) * m.warps, chunks = m.inputs / CHUNK;
         if (chunk >= chunks) return;
         const bf16 *at = m.weights + ((size_t)tile * chunks + chunk) * TILE * CHUNK + lane * 8;
-        halves[i][0] = read_once(at);
-        halves[i][1] = read_once(at + 8 * CHUNK);
+        products[i][0] = read_once(at);
+        products[i][1] = read_once(at + 8 * CHUNK);
     }
 };
 
@@ -210,14 +211,15 @@ INLINE void multiply_tiles(const Matrix &m, const bf16 *x, int first, Begin begi
 #pragma unroll
             for (int i = 0; i < AHEAD; i++) {
                 if (warp + (batch * AHEAD + i) * warps < chunks) {
-                    const uint4 low = a.halves[i][0], high = a.halves[i][1];
 #pragma unroll
                     for (int n = 0; n < N; n++) {
-                        multiply(sums[n], low.x, high.x, low.y, high.y, b[i][n].x, b[i][n].y);
+                        const uint4 w = a.products[i][0];
+                        multiply(sums[n], w.x, w.y, w.z, w.w, b[i][n].x, b[i][n].y);
                     }
 #pragma unroll
                     for (int n = 0; n < N; n++) {
-                        multiply(sums[n], low.z, high.z, low.w, high.w, b[i][n].z, b[i][n].w);
+                        const uint4 w = a.products[i][1];
+                        multiply(sums[n], w.x, w.y, w.z, w.w, b[i][n].z, b[i][n].w);
                     }
                 }
                 if (next < tiles) a.read(m, next, next_batch, i);
@@ -246,9 +248,12 @@ INLINE void multiply_tiles(const Matrix &m, const bf16 *x, int first, Begin begi
         __syncthreads();
         for (int i = warp; i < 2 * N; i += warps) {
             float one = 0, other = 0;
-            for (int w = 0; w < min(warps, MOST_SUMS); w++) {
-                one += shared[w][i / 2][i % 2][0][lane];
-                other += shared[w][i / 2][i % 2][1][lane];
+#pragma unroll
+            for (int w = 0; w < MOST_SUMS; w++) {
+                if (w < warps) {
+                    one += shared[w][i / 2][i % 2][0][lane];
+                    other += shared[w][i / 2][i % 2][1][lane];
+                }
             }
             use(tile, i / 2 * TOKENS + lane % 4 * 2 + i % 2, one, other, lane);
         }
@@ -256,14 +261,23 @@ INLINE void multiply_tiles(const Matrix &m, const bf16 *x, int first, Begin begi
     }
 }
 
+#define PARTS 14 /* of a sum that a lane reads at a time: all of 896 channels' */
+
 /* The norm's factors of the 8 * N tokens from `first` on; each block makes its own. */
 template <int N>
 INLINE void factors(const Squares &s, int channels, int first, float *out) {
     for (int i = threadIdx.x; i < N * TOKENS * 4; i += blockDim.x) {
         const float *parts = s.parts + (size_t)(first + i / 4) * s.number;
         float sum = 0;
-#pragma unroll 8
-        for (int part = i % 4; part < s.number; part += 4) sum += parts[part];
+        for (int part = i % 4; part < s.number; part += 4 * PARTS) {
+            float some[PARTS]; /* all on their way at the same time */
+#pragma unroll
+            for (int k = 0; k < PARTS; k++) {
+                some[k] = part + 4 * k < s.number ? parts[part + 4 * k] : 0;
+            }
+#pragma unroll
+            for (int k = 0; k < PARTS; k++) sum += some[k];
+        }
         sum = sum_over(sum, 1, 4);
         out[i / 4] = rsqrtf(sum / channels + s.eps);
     }
@@ -766,17 +780,21 @@ INLINE void draw(const Draw &a) {
         }
     }
     __syncthreads();
-    if (threadIdx.x < most) {
-        int rank = 0;
-        for (int i = 0; i < most; i++) {
-            rank += keys[i] > keys[threadIdx.x]
-                || (keys[i] == keys[threadIdx.x] && places[i] < places[threadIdx.x]);
-        }
-        sorted[rank] = keys[threadIdx.x];
-        order[rank] = places[threadIdx.x];
-    }
-    __syncthreads();
     if (threadIdx.x >= MOST_CANDIDATES) return;
+    if (threadIdx.x >= most) keys[threadIdx.x] = 0;
+    barrier_of<MOST_CANDIDATES>();
+    const u32 key = keys[threadIdx.x];
+    const int at = places[threadIdx.x];
+    int rank = 0;
+#pragma unroll 8
+    for (int i = 0; i < MOST_CANDIDATES; i++) {
+        rank += keys[i] > key || (keys[i] == key && places[i] < at);
+    }
+    if (threadIdx.x < most) {
+        sorted[rank] = key;
+        order[rank] = at;
+    }
+    barrier_of<MOST_CANDIDATES>();
     const float temperature = a.temperature[place], top_p = a.top_p[place];
     const double uniform = a.uniforms[place * a.positions + drawn];
     const bool real = threadIdx.x < most;

@@ -237,7 +237,8 @@ def warps_for(name: str, inputs: int) -> int:
 def blocks_for(at_once: int, tiles: int, groups: int, processors: int) -> int:
     """How many blocks share the tiles of a product of `at_once` tokens, for each group of them.
 
-    As many as run at once, each with as many tiles, so that a block reads its tokens once.
+    As many as run at once, each with as many tiles, so that a block reads its tokens once. Of many
+    groups some may have no tokens: then twice as many.
     """
-    together = max(1, BLOCKS_AT_ONCE[at_once] * processors // groups)
+    together = max(1, BLOCKS_AT_ONCE[at_once] * processors * (2 if groups > 2 else 1) // groups)
     return -(-tiles // -(-tiles // together))

@@ -30,7 +30,7 @@ from worker.speech.lm.paged_cache import PagedCache, PagedRows
 from worker.speech.lm.rotary import rotary
 from worker.speech.tensors import read_tensors
 
-PROMPT_SIZES = (64, 256, 1024)  # tokens of prompts that one run computes
+PROMPT_SIZES = (64, 128, 256, 512, 1024)  # tokens of prompts that one run computes
 MOST_TOKENS = PROMPT_SIZES[-1]
 
 
@@ -133,7 +133,7 @@ class FusedLanguageModel:
             ]
         )
         ends = torch.tensor([len(part) for part in parts]).cumsum(0) - 1
-        hidden = []
+        hidden: list[Tensor] = []
         for start in range(0, len(tokens), MOST_TOKENS):
             if start:
                 hidden[-1] = hidden[-1].clone()  # the next run writes over it

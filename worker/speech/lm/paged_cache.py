@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worker.speech.cuda.lm import PAGE
 from worker.speech.device import on_device
 from worker.speech.lm.config import LMConfig
 
-PAGE = 64  # positions
 GROUP = 4  # pages that a row takes at once while there are plenty: the table is sent less often
 NOBODYS = 0  # the page of rows that have none: what is written there is read by nobody
 
@@ -98,7 +98,8 @@ class PagedCache:
     ) -> None:
         """Take the memory at once. Zeros, not garbage: even masked, a NaN reaches a sum."""
         self._host = PageTable(rows, pages, -(-positions // PAGE))
-        self.table = torch.full_like(self._host.entries, NOBODYS, device=device)
+        entries = self._host.entries
+        self.table = torch.full(entries.shape, NOBODYS, dtype=entries.dtype, device=device)
         self.pages = torch.zeros(
             config.num_hidden_layers,
             1 + pages,

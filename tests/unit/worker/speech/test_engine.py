@@ -153,7 +153,8 @@ def test_a_chained_sentence_goes_on_from_the_one_before(tiny_engine: Engine) -> 
 def test_a_model_without_control_tokens_says_so(tiny_checkpoint: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "model"))
     file = folder / "LLM" / "tokenizer.json"
-    file.write_text(file.read_text().replace("task_controllable_tts", "task_of_another_kind"))
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("task_controllable_tts", "task_of_another_kind"), encoding="utf-8")
     with pytest.raises(NotAvailableError, match="prompt_speech_url or voice"):
         Engine.load(folder, "float32", "cpu").design(Style(), "Hello.", SHORT)
 

@@ -34,6 +34,7 @@ from worker.speech.device import Lane
 from worker.speech.engine import Engine, Piece, Utterance
 from worker.speech.lm import loading
 from worker.speech.lm.config import LMConfig
+from worker.speech.lm.fused_model import FusedLanguageModel
 from worker.speech.lm.int8_model import Int8LanguageModel
 from worker.speech.lm.interface import WholeRows
 from worker.speech.lm.torch_model import LanguageModel
@@ -560,22 +561,61 @@ def test_half_of_a_gpus_free_memory_is_for_the_rows(
 ) -> None:
     """A row of the published model: 24 layers x 2 x 2 heads x 64 x 2 bytes x 12,288 = 144 MiB."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, 80 << 30))
-    assert engine_module._slots(PUBLISHED, torch.device("cuda"), torch.bfloat16) == slots
+    assert engine_module._slots(published(torch.bfloat16)) == slots
+
+
+def published(dtype: torch.dtype, config: LMConfig = PUBLISHED, device: str = "cuda") -> Parrot:
+    """Stands for the published model on torch's kernels: what is asked of it, before it runs."""
+    decoder = Parrot(config=config)
+    decoder.dtype, decoder.device = dtype, torch.device(device)
+    return decoder
 
 
 def test_rows_of_float32_are_half_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (288 * 24 * MIB, 80 << 30))
-    assert engine_module._slots(PUBLISHED, torch.device("cuda"), torch.float32) == 12
+    assert engine_module._slots(published(torch.float32)) == 12
 
 
 def test_a_model_of_fewer_positions_has_smaller_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     short = replace(PUBLISHED, max_position_embeddings=6_144)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (288 * 10 * MIB, 80 << 30))
-    assert engine_module._slots(short, torch.device("cuda"), torch.bfloat16) == 20
+    assert engine_module._slots(published(torch.bfloat16, short)) == 20
 
 
 def test_a_cpu_speaks_16_sentences_at_once() -> None:
-    assert engine_module._slots(PUBLISHED, CPU, torch.bfloat16) == 16
+    assert engine_module._slots(published(torch.bfloat16, device="cpu")) == 16
+
+
+class OnPages(FusedLanguageModel):
+    """Stands for the published model on kernels of its own: what is asked of it, before it runs."""
+
+    device = torch.device("cuda")
+
+    def __init__(self) -> None:
+        self.config = PUBLISHED
+        self.pages_of_row = None
+
+
+@pytest.mark.parametrize(
+    ("free", "slots", "pages"),
+    [
+        (10 << 30, 64, 106),  # a card of 16 GB: as many rows as ever, of 6,784 positions each
+        (18 << 30, 64, 192),  # one of 24 GB: just what 64 rows can have
+        (40 << 30, 64, 426),
+        (2 * 64 * 9 * MIB, 14, 12),  # from here on a GiB stays for the jobs
+        (2 << 30, 64, 21),
+        (1024 * MIB + 18 * MIB, 2, 12),
+        (0, 1, 12),
+    ],
+)
+def test_pages_for_ordinary_sentences_decide_how_many_run_at_once(
+    monkeypatch: pytest.MonkeyPatch, free: int, slots: int, pages: int
+) -> None:
+    """A page of the published model: 24 layers x 2 x 2 heads x 64 x 64 x 2 bytes = 0.75 MiB."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, 80 << 30))
+    lm = OnPages()
+    assert engine_module._slots(lm) == slots
+    assert lm.pages_of_row == pages
 
 
 # Loading
@@ -614,8 +654,8 @@ def loads(monkeypatch: pytest.MonkeyPatch, prompter: Prompter) -> list[tuple[obj
 
 
 @pytest.mark.parametrize(
-    ("asked", "there", "used", "slots"),
-    [(None, False, "cpu", 16), (None, True, "cuda", 64), ("cpu", True, "cpu", 16)],
+    ("asked", "there", "used"),
+    [(None, False, "cpu"), (None, True, "cuda"), ("cpu", True, "cpu")],
 )
 def test_the_gpu_is_used_where_there_is_one_and_no_other_device_is_asked_for(
     loads: list[tuple[object, ...]],
@@ -624,7 +664,6 @@ def test_the_gpu_is_used_where_there_is_one_and_no_other_device_is_asked_for(
     asked: str | None,
     there: bool,
     used: str,
-    slots: int,
 ) -> None:
     devices = []
 
@@ -634,10 +673,10 @@ def test_the_gpu_is_used_where_there_is_one_and_no_other_device_is_asked_for(
 
     monkeypatch.setattr(LanguageModel, "load", load)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (40 << 30, 80 << 30))
+    monkeypatch.setattr(engine_module, "_slots", lambda lm: 3 if isinstance(lm, Parrot) else 0)
     engine = Engine.load(tmp_path, "float32", asked)
     assert devices == [torch.device(used)]
-    assert engine.slots == slots
+    assert engine.slots == 3
 
 
 @pytest.mark.parametrize("prepared", [False, True])

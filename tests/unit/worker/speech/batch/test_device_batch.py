@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -393,17 +393,15 @@ class Eager:
         self,
         advance: Callable[[int, int], object],
         draw: Callable[[int], Tensor],
-        slots: int,
-        positions: int,
-        *,
-        masked: bool,
+        sizes: Sequence[int],
+        lengths: Sequence[int],
     ) -> None:
-        self.made = (slots, positions, masked)
+        self.made = (sizes, lengths)
         self.asked: list[tuple[int, ...]] = []
-        self._advance, self._draw, self._slots = advance, draw, slots
+        self._advance, self._draw, self._slots = advance, draw, sizes[-1]
         for _ in range(3):  # as captures do
-            advance(slots, positions)
-            draw(slots)
+            advance(self._slots, lengths[-1])
+            draw(self._slots)
 
     def advance(self, count: int, length: int) -> None:
         self.asked.append((count, length))
@@ -444,7 +442,7 @@ def test_what_is_captured_holds_all_slots_and_leaves_the_rows_as_new(
 ) -> None:
     rows, head = toy(3)
     graphs = captured(rows, head)
-    assert graphs.made == (3, 64, True)
+    assert graphs.made == ((1, 2, 3), (64,))
     assert not any(counter.any() for counter in (rows.ids, rows.at, rows.drawn))
 
 

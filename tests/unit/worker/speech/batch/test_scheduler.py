@@ -818,9 +818,9 @@ class Counting:
     """In the place of captured graphs: runs the same work and notes how often."""
 
     def __init__(
-        self, advance: object, draw: object, slots: int, positions: int, *, masked: bool
+        self, advance: object, draw: object, sizes: Sequence[int], lengths: Sequence[int]
     ) -> None:
-        self._advance, self._draw, self._slots = advance, draw, slots
+        self._advance, self._draw, self._slots = advance, draw, sizes[-1]
         self.advances, self.draws = 0, 0
 
     def advance(self, count: int, length: int) -> None:
@@ -949,5 +949,5 @@ def test_a_gpu_has_another_budget_than_a_cpu(monkeypatch: pytest.MonkeyPatch) ->
     decoder = ToyDecoder()
     assert Scheduler(decoder)._waiting._budget == PrefillBudget(1024)
     decoder.device = torch.device("cuda")
-    monkeypatch.setattr(module, "DeviceBatch", lambda *_given: None)
+    monkeypatch.setattr(module, "batch_for", lambda *_given: None)
     assert Scheduler(decoder)._waiting._budget == PrefillBudget(8192, padded=True)

@@ -17,8 +17,9 @@ from tests.support.scheduling import occupancy
 from tests.support.toy_decoder import EVERYTHING, ToyDecoder, expected
 from tests.support.waiting import until
 from worker.errors import JobCancelledError, MemoryShortError
-from worker.speech.batch import scheduler as module
+from worker.speech.batch import places as module
 from worker.speech.batch.admission import CHUNKS, PrefillBudget
+from worker.speech.batch.device_batch import DeviceBatch
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Scheduler
 from worker.speech.batch.sequence import SequenceRequest, TokenSequence
@@ -65,7 +66,7 @@ def scheduler_of(
     scheduler = Scheduler(bounded, slots, lock=lock)
     if budget is not None:
         decoder.in_parts = True
-        scheduler._budget = scheduler._waiting._budget = budget
+        scheduler._prompts.budget = scheduler._waiting._budget = budget
     scheduler._lag = lag  # 1 is what a GPU has: tokens are read when the next ones are drawn
     return scheduler, bounded
 
@@ -230,20 +231,23 @@ def test_a_sequence_whose_prompt_is_being_read_counts_for_its_jobs_share() -> No
 
 
 def test_one_that_is_cancelled_while_it_is_read_leaves_and_the_next_goes_on() -> None:
-    go = threading.Event()
-    decoder = ToyDecoder(before_step=lambda _rows: go.wait(10) and None)
-    scheduler, bounded = scheduler_of(decoder, 3)
-    asked = scheduler.submit([row(1, limit=30)], OPEN, GREEDY)
-    until(lambda: occupancy(scheduler) == (1, 0))
-    (gone,) = scheduler.submit([row(*[2] * 3000)], OPEN, GREEDY)
-    asked += scheduler.submit([row(*[3] * 7)], OPEN, GREEDY)
-    go.set()
-    until(lambda: any(part[0] == 2 for parts in decoder.prompts for part in parts))
-    scheduler.cancel(gone)
+    decoder, lock, gone = ToyDecoder(), FairLock(), []
+
+    def cancelled(_rows: int) -> None:
+        if len(decoder.prompts) == 4:
+            scheduler.cancel(gone[0])
+
+    decoder.before_prefill = cancelled
+    scheduler, bounded = scheduler_of(decoder, 3, lock=lock)
+    with lock:
+        asked = scheduler.submit([row(1, limit=30)], OPEN, GREEDY)
+        gone += scheduler.submit([row(*[2] * 3000)], OPEN, GREEDY)
+        asked += scheduler.submit([row(*[3] * 7)], OPEN, GREEDY)
     assert told(asked) == [expected([1], 30), expected([3] * 7, 10)]
     with pytest.raises(JobCancelledError):
-        gone.answer()
+        gone[0].answer()
     all_is_free(scheduler, bounded)
+    assert [part[0] for parts in decoder.prompts for part in parts] == [2] * 5 + [3] * 2
 
 
 @pytest.mark.parametrize("lag", [0, 1])
@@ -293,13 +297,15 @@ def test_the_one_that_started_last_gives_way_and_comes_before_those_that_wait() 
 
 def test_who_gives_way_is_who_started_last_wherever_it_stands() -> None:
     """The last row moves to the place of one that has left."""
+    go = threading.Event()
     decoder, lock = ToyDecoder(), FairLock()
+    decoder.before_step = lambda _rows: go.wait(10 if len(decoder.batches) == 2 else 0) and None
     scheduler, _ = scheduler_of(decoder, 3, 7, CHUNKS, lock=lock)
     with lock:
         asked = scheduler.submit([row(1, 1, limit=2), row(2, 2, limit=18)], OPEN, GREEDY)
     asked[0].wait()
-    until(lambda: len(decoder.batches) >= 1)
     asked += scheduler.submit([row(3, 3, limit=18)], OPEN, GREEDY)
+    go.set()
     told(asked)
     read = [part[0] for parts in decoder.prompts[1:] for part in parts]
     assert len(read) > 1
@@ -321,6 +327,15 @@ def test_one_that_does_not_fit_even_alone_fails_and_it_alone(lag: int) -> None:
     assert len(grows.tokens) >= 14  # it spoke as long as there was room
     all_is_free(scheduler, bounded)
     assert scheduler.slots == 3
+
+
+def test_what_fills_all_positions_needs_no_room_beyond_them() -> None:
+    """Its opening is as long as its limit: it draws nothing."""
+    bounded = Bounded(ToyDecoder(), 9, PAGE)
+    scheduler = Scheduler(bounded, 2, 2 * PAGE)
+    asked = scheduler.submit([row(*range(1, 7), limit=2), row(1, limit=7)], OPENED, GREEDY)
+    assert told(asked)[0] == [5, 6]
+    all_is_free(scheduler, bounded)
 
 
 def test_who_would_leave_no_room_for_the_others_waits_until_one_has_left() -> None:
@@ -395,10 +410,12 @@ def test_a_real_model_says_the_same_where_its_cache_runs_out(
     bounded = Bounded(real, 26, PAGE)
     scheduler = Scheduler(bounded, 4, 64)
     if real.in_parts:
-        scheduler._budget = scheduler._waiting._budget = SMALL
+        scheduler._prompts.budget = scheduler._waiting._budget = SMALL
     read: list[int] = []
-    begin = scheduler._begin
-    monkeypatch.setattr(scheduler, "_begin", lambda *one: (read.append(1), begin(*one)))
+    begin = DeviceBatch.set
+    monkeypatch.setattr(
+        DeviceBatch, "set", lambda batch, *a, **more: (read.append(1), begin(batch, *a, **more))
+    )
     assert told(scheduler.submit(rows, grammar, how)) == whole
     assert len(read) > len(rows)  # some gave way, and were read again
     all_is_free(scheduler, bounded)

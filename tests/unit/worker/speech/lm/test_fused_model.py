@@ -22,7 +22,6 @@ from worker.speech.lm.fused_weights import Tiles, pairs, why_unsupported
 from worker.speech.lm.interface import RowDraws
 from worker.speech.lm.torch_model import LanguageModel
 
-
 CPU = torch.device("cpu")
 POSITIONS = 256
 # Of heads of each size; the second shares keys as the published model does.
@@ -354,9 +353,9 @@ class TestWeights:
     def test_tiles_lie_as_lanes_read_them(self) -> None:
         weight = torch.arange(32 * 64).view(32, 64)
         tiles = Tiles.of(weight).weights
-        assert tiles.shape == (2, 2, 2, 8, 4, 8)
-        assert tiles[1, 0, 1, 3, 2, 5] == weight[16 + 8 + 3, 2 * 8 + 5]
-        assert tiles[0, 1, 0, 7, 0, 1] == weight[7, 32 + 1]
+        assert tiles.shape == (2, 2, 2, 8, 4, 2, 2, 2)
+        assert tiles[1, 0, 1, 3, 2, 0, 1, 1] == weight[16 + 8 + 3, 2 * 8 + 4 + 1]
+        assert tiles[0, 1, 0, 7, 0, 1, 0, 0] == weight[7, 32 + 2]
 
     def test_pairs_are_the_halves_of_a_tile(self) -> None:
         order = pairs(16, 2).view(-1, 2, 8)
