@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,9 +29,14 @@ def loaded(checkpoint: Path, dtype: str, *, flash: bool) -> Iterator[tuple[Gpu, 
     with (
         flash_attention() if flash else nullcontext(),
         dry_gpu(free=FREE) as gpu,
-        patch.multiple(codec_batch, PRENET_LENGTHS=(96, 512), WAVE_LENGTHS=(64, 512)),
+        _few_lengths(),
     ):
         yield gpu, Engine.load(checkpoint, dtype, "cuda")
+
+
+def _few_lengths() -> AbstractContextManager[object]:
+    """So that not all of the codec's runs are captured."""
+    return patch.multiple(codec_batch, PRENET_LENGTHS=(96, 512), WAVE_LENGTHS=(64, 512))
 
 
 @contextmanager
@@ -39,7 +44,7 @@ def loaded_fused(
     checkpoint: Path, free: int = FREE, *, fused: bool = True
 ) -> Iterator[tuple[Gpu, Engine]]:
     """The engine on the worker's own kernels, which must fit the checkpoint; or without them."""
-    with dry_gpu(free=free) as gpu, fused_kernels(gpu):
+    with dry_gpu(free=free) as gpu, fused_kernels(gpu), _few_lengths():
         engine = Engine.load(checkpoint, "bfloat16", "cuda", fused=fused)
         assert isinstance(engine._lm, FusedLanguageModel) == fused
         yield gpu, engine
