@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -30,9 +30,14 @@ def loaded(checkpoint: Path, dtype: str, *, flash: bool) -> Iterator[tuple[Gpu, 
     with (
         flash_attention() if flash else nullcontext(),
         dry_gpu(free=FREE) as gpu,
-        patch.multiple(codec_batch, PRENET_LENGTHS=(96, 512), WAVE_LENGTHS=(64, 512)),
+        _few_lengths(),
     ):
         yield gpu, Engine.load(checkpoint, dtype, "cuda")
+
+
+def _few_lengths() -> AbstractContextManager[object]:
+    """So that not all of the codec's runs are captured."""
+    return patch.multiple(codec_batch, PRENET_LENGTHS=(96, 512), WAVE_LENGTHS=(64, 512))
 
 
 @contextmanager
@@ -44,7 +49,7 @@ def loaded_fused(
     Its warm-up, most of which is the codec's, is left out.
     """
     cold = patch.object(engine_module, "warm_up", lambda *_parts: None)
-    with dry_gpu(free=free) as gpu, fused_kernels(gpu), cold:
+    with dry_gpu(free=free) as gpu, fused_kernels(gpu), _few_lengths(), cold:
         engine = Engine.load(checkpoint, "bfloat16", "cuda", fused=fused)
         assert isinstance(engine._lm, FusedLanguageModel) == fused
         yield gpu, engine

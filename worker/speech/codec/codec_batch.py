@@ -253,10 +253,10 @@ class _Numbers:
         self._host = torch.zeros(sum(parts), dtype=torch.long, pin_memory=_is_gpu(device))
         self._device = torch.zeros(sum(parts), dtype=torch.long, device=device)
         shape = lengths.voices, voice_length
-        self.codes, self.owners, voices, self.sources = self._device.split(parts)
+        self.codes, self.owners, voices, self.sources = torch.split(self._device, parts)
         self.voices = voices.view(shape)
-        codes, owners, host_voices, sources = (part.numpy() for part in self._host.split(parts))
-        self._codes, self._owners, self._sources = codes, owners, sources
+        ends = np.cumsum(parts)[:-1]
+        self._codes, self._owners, host_voices, self._sources = np.split(self._host.numpy(), ends)
         self._voices = host_voices.reshape(shape)
 
     def put(self, layout: Layout, lengths: Lengths) -> None:
