@@ -97,8 +97,9 @@ class PagedCache:
         dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         """Take the memory at once. Zeros, not garbage: even masked, a NaN reaches a sum."""
-        self._host = PageTable(rows, pages, -(-positions // PAGE))
-        self.table = torch.full_like(self._host.entries, NOBODYS, device=device)
+        most = -(-positions // PAGE)  # pages of a row
+        self._host = PageTable(rows, pages, most)
+        self.table = torch.full((rows, most), NOBODYS, dtype=torch.int32, device=device)
         self.pages = torch.zeros(
             config.num_hidden_layers,
             1 + pages,
