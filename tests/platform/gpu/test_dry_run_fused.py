@@ -86,8 +86,9 @@ def test_a_step_of_speech_is_replayed_and_waits_for_nothing(
     spoken = list(engine.speak(TEXTS, engine._prompter.some_voice(), HOW))
     assert all(len(one.semantic_tokens) >= 8 for one in spoken)
     assert max(rows) == 2
-    # Each step feeds and draws; and the prompts, read together.
-    assert replays(gpu) - before == 2 * len(rows) + 1
+    # Each step feeds and draws; the prompts are read together; the codec has two networks, which
+    # run for both sentences at once or for one after the other.
+    assert replays(gpu) - before - 2 * len(rows) - 1 in {2, 4}
     assert gpu._streams[0].count == default
 
 
