@@ -15,6 +15,7 @@ from tests.support.dry_gpu import dry_gpu
 from tests.support.dry_gpu.flash import flash_attention
 from tests.support.dry_gpu.kernels import fused_kernels
 from tests.support.dry_gpu.streams import Gpu
+from worker.speech import engine as engine_module
 from worker.speech.codec import codec_batch
 from worker.speech.device_checks import FREE_BYTES
 from worker.speech.engine import Engine
@@ -43,8 +44,12 @@ def _few_lengths() -> AbstractContextManager[object]:
 def loaded_fused(
     checkpoint: Path, free: int = FREE, *, fused: bool = True
 ) -> Iterator[tuple[Gpu, Engine]]:
-    """The engine on the worker's own kernels, which must fit the checkpoint; or without them."""
-    with dry_gpu(free=free) as gpu, fused_kernels(gpu), _few_lengths():
+    """The engine on the worker's own kernels, which must fit the checkpoint; or without them.
+
+    Its warm-up, most of which is the codec's, is left out.
+    """
+    cold = patch.object(engine_module, "warm_up", lambda *_parts: None)
+    with dry_gpu(free=free) as gpu, fused_kernels(gpu), _few_lengths(), cold:
         engine = Engine.load(checkpoint, "bfloat16", "cuda", fused=fused)
         assert isinstance(engine._lm, FusedLanguageModel) == fused
         yield gpu, engine
