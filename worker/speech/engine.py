@@ -50,7 +50,6 @@ MOST_FUSED_SLOTS = 128  # where rows are kept in pages
 POSITIONS = 12_288  # tokens of one sentence at most: 8,192 of speech, 4,096 of text and reference
 ORDINARY_PAGES = 12  # of 64 tokens: what a sentence that is not unusually long takes of them
 LEAST_ANSWER = 64  # positions that prompts leave, so that an answer is worth beginning
-PIECE = 8  # tokens that an eager stream waits for at a time
 
 
 @dataclass(frozen=True)
@@ -320,7 +319,7 @@ class Engine:
         codec_seconds = 0.0
         read, done = 0, False
         while not done:
-            tokens, done = sentence.sequence.wait(read + PIECE if eager else None)
+            tokens, done = sentence.sequence.wait(read + decoder.wanted)
             new = tokens[read : len(tokens)]
             read += len(new)
             codes = self._prompter.semantic_codes(new)

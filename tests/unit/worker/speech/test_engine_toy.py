@@ -129,6 +129,7 @@ class ToyStream:
         self._codec = codec
         self._eager = eager
         self._held: list[int] = []
+        self.wanted = 2 if eager else 1 << 62
         codec.fed = []
 
     def feed(self, codes: Sequence[int], *, last: bool = False) -> NDArray[np.float32]:
