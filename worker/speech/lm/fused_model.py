@@ -133,7 +133,7 @@ class FusedLanguageModel:
             ]
         )
         ends = torch.tensor([len(part) for part in parts]).cumsum(0) - 1
-        hidden = []
+        hidden: list[Tensor] = []
         for start in range(0, len(tokens), MOST_TOKENS):
             if start:
                 hidden[-1] = hidden[-1].clone()  # the next run writes over it
