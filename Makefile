@@ -176,7 +176,7 @@ format: $(STAMP)  ## let ruff put everything in its form
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: $(STAMP)  ## write what is generated in docs/ anew: API, CONFIGURATION, DEPLOY's memory
+docs: $(STAMP)  ## write what is generated in docs/ anew: API, CONFIGURATION, figures of memory and of a GPU
 	$(BIN)/python -m docs.generate
 
 clean:  ## remove the environment, the demo volume and all caches

@@ -34,6 +34,7 @@ from bench.scale import SCALES
 from bench.sides import Sides
 from tests.support.worker_process import REPOSITORY
 from worker import cpu_info
+from worker.serve.startup import SWITCH_SECONDS
 
 Case = Callable[[Sides], dict[str, Any]]
 CASES: dict[str, Case] = {
@@ -59,6 +60,7 @@ def main() -> int:
     options = _options()
     transformers.logging.set_verbosity_error()
     logging.getLogger("worker").setLevel(logging.WARNING)
+    sys.setswitchinterval(SWITCH_SECONDS)
     scale = SCALES[options.sizes]
     where = "cuda" if torch.cuda.is_available() else "cpu"
     material = Material.make(options.cache.absolute(), scale)

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
 
-from bench.load import lm_rate
 from bench.ours import Ours
+from bench.rates import lm_rate
 from bench.sentences import sentences
 from bench.sides import Sides
 from tests.support.worker_process import REPOSITORY

@@ -14,18 +14,16 @@ from typing import Any
 import torch
 
 from bench.cases import TOKENS_A_SECOND
-from bench.load import lm_rate
 from bench.measure import seconds
 from bench.ours import Ours, exactly
+from bench.rates import lm_rate
 from bench.sentences import sentences
 from bench.sides import Sides
+from bench.step_bytes import BYTES, weight_bytes
 from worker.speech.codec.speech_stream import FIRST_STEP
 from worker.speech.engine import PIECE
 from worker.speech.lm.config import LMConfig
-from worker.speech.native.lm import GROUP
 
-# Of a weight; in int8, each group of them has a scale in float16.
-BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1 + 2 / GROUP}
 READS = 4  # of the block, before the device is waited for
 
 
@@ -95,7 +93,7 @@ def bandwidth(sides: Sides) -> dict[str, Any]:
     ours, scale = sides.ours, sides.scale
     rate = lm_rate(ours, 1, scale)
     config: LMConfig = ours.engine._lm.config
-    size = step_bytes(config, len(ours.semantic_ids()) + 1, BYTES[ours.kind])
+    size = weight_bytes(config, len(ours.semantic_ids()) + 1, BYTES[ours.kind])
     limit = read_speed(sides.device, scale.copied)
     return {
         "bytes_per_step": size,
@@ -104,15 +102,6 @@ def bandwidth(sides: Sides) -> dict[str, Any]:
         "limit_bytes_per_second": round(limit),
         "share_of_limit": round(size * rate / limit, 3),
     }
-
-
-def step_bytes(config: LMConfig, head: int, width: float) -> int:
-    """Of all matrices of the layers and `head` rows of the output, `width` bytes a weight."""
-    c = config
-    keys = c.num_key_value_heads * c.head_dim
-    attention = 2 * c.hidden_size * (c.hidden_size + keys)
-    layers = c.num_hidden_layers * (attention + 3 * c.hidden_size * c.intermediate_size)
-    return round(width * (layers + head * c.hidden_size))
 
 
 def read_speed(device: str, size: int) -> float:

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from bench.cases import TOKENS_A_SECOND
-from bench.measure import seconds
-from bench.ours import Ours, exactly
-from bench.scale import Scale
+from bench.ours import exactly
+from bench.rates import lm_rate
 from bench.sentences import sentences
 from bench.sides import Sides
-
-FEW = 8  # rows, up to which several rounds are worth their time
 
 
 def batch(sides: Sides) -> dict[str, Any]:
     """Tokens a second of the language model alone, for each number of rows."""
     rates = {str(rows): lm_rate(sides.ours, rows, sides.scale) for rows in sides.scale.rows}
     return {"kind": sides.ours.kind, "tokens_per_second": rates}
-
-
-def lm_rate(ours: Ours, rows: int, scale: Scale) -> float:
-    """Tokens a second of so many rows together, prompts left out: a long run less a short one."""
-    texts = sentences(rows)
-    taken: dict[int, list[float]] = {scale.short_steps: [], scale.long_steps: []}
-    with ours.without_codec():
-        ours.speak(texts, scale.short_steps)
-        for number in range(scale.rounds if rows <= FEW else 1):
-            for steps, times in taken.items():
-                times.append(seconds(partial(ours.speak, texts, steps, seed=number)))
-    short, long = (statistics.median(times) for times in taken.values())
-    return round(rows * (scale.long_steps - scale.short_steps) / max(long - short, 1e-9), 1)
 
 
 def latency(sides: Sides) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import soundfile
 
 from bench.scale import Scale
+from bench.their_folder import readable
 from tests.support.checkpoints import make_checkpoint
 from volume.layout import PREPARED, Layout
 from worker.speech.prepare import prepare
@@ -51,16 +51,8 @@ class Material:
 
 def _write(folder: Path, checkpoint: Path, scale: Scale) -> None:
     make_checkpoint(checkpoint, scale.sizes)
-    _unmark(checkpoint / "LLM" / "tokenizer.json")
+    tokenizer = checkpoint / "LLM" / "tokenizer.json"
+    tokenizer.write_text(readable(tokenizer.read_text()))
     prepare(checkpoint, checkpoint / PREPARED)
     noise = np.random.default_rng(1).standard_normal(scale.reference_seconds * 16_000)
     soundfile.write(folder / "reference.wav", 0.1 * noise, 16_000)
-
-
-def _unmark(path: Path) -> None:
-    """The codec's tokens are text, as in the published file: upstream reads its answer as text,
-    and drops special tokens from it."""
-    tokenizer = json.loads(path.read_text())
-    for token in tokenizer["added_tokens"]:
-        token["special"] = "bicodec" not in token["content"]
-    path.write_text(json.dumps(tokenizer))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.playback import Heard
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine, Utterance
 from worker.speech.voice import Style, Voice
@@ -25,12 +29,32 @@ def exactly(tokens: int, **more: Any) -> Sampling:
     return Sampling(max_tokens=tokens, min_tokens=tokens, **more)
 
 
+def load(
+    folder: Path, dtype: str = "auto", device: str | None = None, fused: bool = True
+) -> Engine:
+    """The engine, `fused` or not where it can be told; else as it is."""
+    return Engine.load(folder, dtype, device, **({"fused": fused} if has_fused() else {}))
+
+
+def has_fused() -> bool:
+    """Whether the engine can be told to use fused kernels or not."""
+    return "fused" in signature(Engine.load).parameters
+
+
 class Ours:
     """The worker's engine."""
 
-    def __init__(self, checkpoint: Path, dtype: str = "auto", device: str | None = None) -> None:
-        self.engine = Engine.load(checkpoint, dtype, device)
+    def __init__(
+        self,
+        checkpoint: Path,
+        dtype: str = "auto",
+        device: str | None = None,
+        *,
+        fused: bool = True,
+    ) -> None:
+        self.engine = load(checkpoint, dtype, device, fused)
         self.voice = Voice((0,) * self.engine._codec.sizes.voice_length, style=STYLE)
+        self._hop = self.engine._codec.audio.hop  # samples of a token
         self._threads: list[ThreadPoolExecutor] = []
 
     def speak(
@@ -52,6 +76,30 @@ class Ours:
         ]
         return [utterance for job in jobs for utterance in job.result()]
 
+    def streams(
+        self, texts: Sequence[str], tokens: int, spread: float = 0.0, seed: int = 0
+    ) -> list[Heard]:
+        """Eager streams of one sentence each, all to their end, as their clients hear them.
+
+        They are asked for at the same time, or evenly within `spread` seconds. Raises RuntimeError
+        where one has not all its samples.
+        """
+        ready = threading.Barrier(len(texts) + 1)
+
+        def hear(number: int, text: str) -> Heard:
+            ready.wait()
+            time.sleep(spread * number / len(texts))
+            heard = Heard(time.perf_counter())
+            for piece in self.engine.stream([text], self.voice, exactly(tokens, seed=seed)):
+                heard.add(time.perf_counter(), len(piece.samples) / self.engine.sample_rate)
+            if round(heard.audio * self.engine.sample_rate) != tokens * self._hop:
+                raise RuntimeError(f"the stream gave {heard.audio} s of {tokens} tokens")
+            return heard
+
+        asked = [self.thread(i).submit(hear, i, text) for i, text in enumerate(texts)]
+        ready.wait()
+        return [one.result() for one in asked]
+
     def thread(self, number: int) -> ThreadPoolExecutor:
         """One thread, for a number always the same: a GPU's libraries plan anew for each thread."""
         while len(self._threads) <= number:
@@ -63,11 +111,9 @@ class Ours:
     @property
     def kind(self) -> str:
         """The precision that its language model runs in."""
-        weight = getattr(getattr(self.engine._lm, "norm", None), "weight", None)
-        dtype = getattr(weight, "dtype", None)
         if type(self.engine._lm).__name__.startswith("Int8"):
             return "int8"
-        return str(dtype).removeprefix("torch.")
+        return str(self.engine._lm.dtype).removeprefix("torch.")
 
     @contextmanager
     def without_codec(self) -> Iterator[None]:

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from worker.speech.batch import device_batch
+from worker.speech.batch.admission import CHUNKS
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Scheduler
 from worker.speech.batch.sequence import SequenceRequest
@@ -52,7 +54,8 @@ class NothingDecoder:
 
     device = torch.device("cpu")
     dtype = torch.float32
-    masked = in_parts = False
+    masked = False
+    in_parts = True
     config = LMConfig(VOCABULARY, VOCABULARY, 8, 1, 1, 1, STEPS + 100, 1e-6, 1e4, True)
 
     def new_cache(self, _rows: int, _positions: int) -> NothingCache:
@@ -84,30 +87,41 @@ class NothingGraphs:
         return self._tokens[:count]
 
 
-def microseconds(rows: int) -> float:
-    """The median Python of a step with as many sequences, none of which joins or leaves."""
+def microseconds(rows: int, requests: list[SequenceRequest]) -> list[float]:
+    """The Python of each step that these requests take in so many slots."""
     lm = NothingDecoder()
     scheduler = Scheduler(lm, rows)
     batch = scheduler._batch
     times: list[float] = []
-    device_batch.CudaGraphs = partial(NothingGraphs, times)
     head = scheduler._heads.pin(EVERYTHING, 3)
     lm.device = torch.device("cuda")
-    batch.capture(head)
+    with patch.object(device_batch, "CudaGraphs", partial(NothingGraphs, times)):
+        batch.capture(head)
     lm.device = torch.device("cpu")
     scheduler._lag = 1
-    requests = [SequenceRequest((1, 2, 3), f"{n}", STEPS) for n in range(rows)]
+    scheduler._prompts.budget = scheduler._waiting._budget = CHUNKS
     for sequence in scheduler.submit(requests, SPEECH, Sampling()):
         sequence.wait()
     thread = scheduler._thread
     if thread is not None:
         thread.join()
-    return 1e6 * statistics.median(after - before for before, after in pairwise(times))
+    return [1e6 * (after - before) for before, after in pairwise(times)]
 
 
 def main() -> None:
     for rows in (1, 8, 32, 64):
-        sys.stdout.write(f"{rows:3} sequences  {microseconds(rows):6.1f} us of Python a step\n")
+        steady = microseconds(
+            rows, [SequenceRequest((1, 2, 3), f"{n}", STEPS) for n in range(rows)]
+        )
+        sentences = [
+            SequenceRequest((1,) * (50 + n * 37 % 200), f"{n}", 150 + n * 53 % 200)
+            for n in range(12 * rows)
+        ]
+        busy = microseconds(rows, sentences)
+        sys.stdout.write(
+            f"{rows:3} sequences: {statistics.median(steady):6.1f} us of Python a step; "
+            f"{statistics.mean(busy):6.1f} us where sentences of 5 s come and go\n"
+        )
 
 
 if __name__ == "__main__":

@@ -22,11 +22,12 @@ DESIGN = {"gender": "female", "pitch": "moderate", "speed": "moderate"}
 
 
 class Theirs:
-    """Upstream's model in its own precision, float32."""
+    """Upstream's model, its language model in float32 or another precision."""
 
-    def __init__(self, checkpoint: Path, device: str = "cpu") -> None:
+    def __init__(self, checkpoint: Path, device: str = "cpu", dtype: str = "float32") -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints the tensors that it missed
             self._tts = SparkTTS(checkpoint, torch.device(device))
+        self._tts.model.to(getattr(torch, dtype))
         self._generate = self._tts.model.generate
         self._tts.model.generate = self._held
         self._draws = np.random.default_rng(0)

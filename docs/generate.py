@@ -1,6 +1,7 @@
 """Write docs/API.md and docs/CONFIGURATION.md from the code that they describe.
 
-And in docs/DEPLOY.md the memory figures, from those of `make bench`.
+And in docs/DEPLOY.md the memory figures, from those of `make bench`; in docs/PERFORMANCE.md those
+of the newest report of `make gpu-check`.
 
 python -m docs.generate            write them
 python -m docs.generate --check    exit with 1 if they are not what would be written
@@ -21,7 +22,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from docs import memory
+from docs import gpu_figures, memory
 from worker.allowed_values import allowed
 from worker.api.field_types import names
 from worker.api.request import STYLE_FIELDS, SpeechRequest
@@ -40,6 +41,7 @@ from worker.subtitles.style import SubtitleStyle
 
 FOLDER = Path(__file__).parent
 DEPLOY = FOLDER / "DEPLOY.md"
+PERFORMANCE = FOLDER / "PERFORMANCE.md"
 BAR = r"\|"
 NOTE = "<!-- Written by `python -m docs.generate`; change the code, not this file. -->"
 
@@ -351,10 +353,21 @@ def _cell(text: str) -> str:
 
 def deploy() -> str:
     """docs/DEPLOY.md with its memory figures made anew."""
-    text = DEPLOY.read_text(encoding="utf-8")
-    before, _, rest = text.partition(memory.BEGIN)
-    _, _, after = rest.partition(memory.END)
-    return before + memory.BEGIN + memory.figures() + memory.END + after
+    return _with(DEPLOY, memory.BEGIN, memory.figures(), memory.END)
+
+
+def performance() -> str:
+    """docs/PERFORMANCE.md with the GPU's figures made anew."""
+    return _with(PERFORMANCE, gpu_figures.BEGIN, gpu_figures.figures(), gpu_figures.END)
+
+
+def _with(file: Path, begin: str, figures: str, end: str) -> str:
+    """A document with these figures between its marks. Raises ValueError where it has none."""
+    before, found, rest = file.read_text(encoding="utf-8").partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise ValueError(f"{file.name} has no place for figures: {begin.strip()} and {end}")
+    return before + begin + figures + end + after
 
 
 def main() -> int:
@@ -367,6 +380,7 @@ def main() -> int:
         ("API.md", api()),
         ("CONFIGURATION.md", configuration()),
         ("DEPLOY.md", deploy()),
+        ("PERFORMANCE.md", performance()),
     ):
         path = FOLDER / name
         if path.is_file() and path.read_text(encoding="utf-8") == text:

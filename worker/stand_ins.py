@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
 
@@ -53,6 +54,21 @@ class StandIns(MetaPathFinder):
             return bare
         found.loader = _Loader(found.loader.name, found.loader.path, self.modules)
         return found
+
+
+def run_apart(name: str, modules: Mapping[str, Any]) -> ModuleType:
+    """Run a module's source with stand-ins for what it imports, for the caller alone.
+
+    All others, and sys.modules, have the module as it is, where they import it. Raises
+    ModuleNotFoundError where there is none.
+    """
+    found = find_spec(name)
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError(f"there is no module {name}", name=name)
+    loader = _Loader(name, found.origin, modules)
+    apart = module_from_spec(ModuleSpec(name, loader, origin=found.origin))
+    loader.exec_module(apart)
+    return apart
 
 
 class _Loader(SourceFileLoader):

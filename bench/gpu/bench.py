@@ -28,6 +28,7 @@ class Bench:
     device: str  # cuda or cpu
     scale: Scale
     folder: Path  # for what is made
+    fused: bool = True  # the engine's kernels, where it has both
     took: dict[str, float] = field(default_factory=dict)  # seconds: make, load
 
     @property
@@ -39,6 +40,8 @@ class Bench:
     def checkpoint(self) -> Path:
         """Random weights of the scale's size, made once."""
         folder = self.folder / self.scale.name
+        if folder.is_dir():
+            return folder
         self.took["make"] = self.seconds(
             lambda: make_random_checkpoint(folder, self.scale.sizes, self.device)
         )
@@ -49,13 +52,14 @@ class Bench:
         """The engine in bfloat16, loaded once: as the worker starts it."""
         folder, loaded = self.checkpoint, []
         self.took["load"] = self.seconds(
-            lambda: loaded.append(Ours(folder, "bfloat16", self.device))
+            lambda: loaded.append(Ours(folder, "bfloat16", self.device, fused=self.fused))
         )
         return loaded[0]
 
     def unload(self) -> None:
         """Let the engine go, and its memory: the next use of `ours` loads it anew."""
         self.__dict__.pop("ours", None)
+        gc.unfreeze()  # what stood when steps were captured, the engine among it
         gc.collect()
         if self.on_gpu:
             torch.cuda.empty_cache()
@@ -84,6 +88,22 @@ class Bench:
         times = [self.seconds(work) for _ in range(calls or self.scale.calls)]
         return round(1e3 * statistics.median(times), 6)
 
+    @cached_property
+    def copied_a_second(self) -> float:
+        """Bytes that the device's memory reads and writes in a second where it only copies."""
+        source = torch.zeros(self.scale.copied, dtype=torch.uint8, device=self.device)
+        target = torch.empty_like(source)
+        return 2e3 * self.scale.copied / self.median(lambda: target.copy_(source))
+
     def free_memory(self) -> int:
         """Bytes of the device's that nobody has; 0 without one."""
         return torch.cuda.mem_get_info()[0] if self.on_gpu else 0
+
+    def forget_peak(self) -> None:
+        """From now on `peak_memory` is counted anew."""
+        if self.on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+
+    def peak_memory(self) -> int:
+        """Bytes of the device's that torch had at most; 0 without one."""
+        return torch.cuda.max_memory_reserved() if self.on_gpu else 0

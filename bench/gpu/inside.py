@@ -7,8 +7,8 @@ All of it runs in the caller's thread, on the rows of a scheduler that must be i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -19,13 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tests.support.toy_decoder import EVERYTHING, VOCABULARY, ToyDecoder
 from worker.speech.batch.device_batch import DeviceBatch
+from worker.speech.batch.fused_batch import FusedBatch
 from worker.speech.batch.output_head import OutputHead
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Scheduler
 from worker.speech.batch.sequence import SequenceRequest, TokenSequence
 from worker.speech.device import on
 from worker.speech.engine import Engine
+from worker.speech.grammar import Grammar
 from worker.speech.lm.attention import (
     Attend,
     AttentionInputs,
@@ -36,6 +39,7 @@ from worker.speech.lm.attention import (
 from worker.speech.lm.paged_cache import PagedCache
 from worker.speech.voice import Voice
 
+ROOM = 64  # positions that a row has beyond where it is put
 PROMPT = 40  # tokens of the rows that `begin` makes, and up to 4 more
 
 
@@ -65,13 +69,14 @@ def captured(engine: Engine) -> dict[str, Callable[[], object]]:
     if graphs is None:
         return {}
     return {
-        f"{size} x {sight}": partial(_step, engine, advance, graphs._draws[size][0])
+        f"{size} x {sight}": partial(_step, engine, size, advance, graphs._draws[size][0])
         for (size, sight), advance in graphs._advances.items()
     }
 
 
-def _step(engine: Engine, *graphs: torch.cuda.CUDAGraph) -> None:
+def _step(engine: Engine, rows: int, *graphs: torch.cuda.CUDAGraph) -> None:
     with its_stream(engine):
+        tell(engine, rows)
         for graph in graphs:
             graph.replay()
 
@@ -102,6 +107,7 @@ def as_written(engine: Engine, count: int, length: int) -> Tensor:
     """The same step, never captured."""
     rows = _rows(engine)
     with its_stream(engine):
+        tell(engine, count)
         return rows.draw(rows._feed(count, length), slice(0, count), main_head(engine))
 
 
@@ -114,6 +120,10 @@ def begin(
     """Rows from place 0 on that have their prompt and their first token; none will end."""
     rows = _rows(engine)
     with its_stream(engine):
+        for place, prompt in enumerate(prompts):
+            rows.cache.release(place)
+            rows.cache.reserve(place, len(prompt) + limit)
+        rows.cache.flush()
         hidden = prefill(engine, prompts)
         for place, (prompt, sampling) in enumerate(zip(prompts, how, strict=True)):
             rows.set(place, f"row {place}", limit, len(prompt), 0, 1 << 20, sampling)
@@ -122,14 +132,29 @@ def begin(
 
 def prefill(engine: Engine, prompts: Sequence[Sequence[int]]) -> Tensor:
     """Prompts into the places from 0 on: the hidden states [n, D] after them."""
+    cache = _rows(engine).cache
     with its_stream(engine):
-        return engine._lm.prefill(prompts, _rows(engine).cache.rows(0, len(prompts)))
+        for place, prompt in enumerate(prompts):
+            cache.reserve(place, len(prompt) + 1)
+        cache.flush()
+        return engine._lm.prefill(prompts, cache.rows(0, len(prompts)))
+
+
+def tell(engine: Engine, count: int) -> None:
+    """Let the device know how many rows run, where a batch does."""
+    rows = _rows(engine)
+    if isinstance(rows, FusedBatch):
+        rows.tell(count)
 
 
 def put_at(engine: Engine, position: int) -> None:
-    """All rows at this position, whatever is there."""
+    """All rows at this position, whatever is there; with room for some more."""
+    rows = _rows(engine)
     with its_stream(engine):
-        _rows(engine).at.fill_(position)
+        for place in range(slots(engine)):
+            rows.cache.reserve(place, min(position + ROOM, rows.positions))
+        rows.cache.flush()
+        rows.at.fill_(position)
 
 
 def submit(
@@ -148,6 +173,18 @@ def stream_alone(engine: Engine, voice: Voice, codes: Sequence[int]) -> NDArray[
     """The samples of codes as a stream gives them, where nothing else runs."""
     work = partial(engine._codec.decode, voice.global_tokens, codes, eager=True)
     return engine._runner.decode(work)
+
+
+def codec_runs(engine: Engine) -> dict[str, Callable[[], object]]:
+    """Each captured run of the codec's networks, by the network and the tokens that it holds."""
+    batch = getattr(engine._codec, "_batch", None)
+    if batch is None:
+        return {}
+    return {
+        f"{name} of {length}": partial(batch._lane.do, partial(graphs.run, length))
+        for name, graphs in (("prenet", batch._prenet), ("wave generator", batch._wave))
+        for length in graphs._lengths
+    }
 
 
 def poison(engine: Engine, asked: TokenSequence, patience: float = 10) -> None:
@@ -173,6 +210,66 @@ def poison(engine: Engine, asked: TokenSequence, patience: float = 10) -> None:
 def _rows(engine: Engine) -> DeviceBatch:
     scheduler: Scheduler = engine._scheduler
     return scheduler._batch
+
+
+# The host
+
+
+class _Still:
+    """In place of captured steps: nothing is computed, and each row draws the same token."""
+
+    def __init__(self, rows: int) -> None:
+        self._tokens = torch.ones(rows, dtype=torch.long)
+
+    def advance(self, _count: int, _length: int) -> None:
+        """Nothing."""
+
+    def draw(self, count: int) -> Tensor:
+        return self._tokens[:count]
+
+
+def still_scheduler(rows: int, most: int) -> Callable[[int], float]:
+    """A scheduler on the CPU whose captured steps do nothing.
+
+    Called with a number of tokens up to `most`, it gives the seconds that so many of each row took.
+    """
+    grammar = Grammar((EVERYTHING,), end=0)
+    scheduler = Scheduler(ToyDecoder(), rows)
+    scheduler.prepare(grammar)
+    batch = scheduler._batch
+    batch._graphs = _Still(rows)  # type: ignore[assignment]
+    batch._hidden = torch.zeros(rows, VOCABULARY)
+    batch._captured = scheduler._heads.get(EVERYTHING, 0)
+
+    def run(tokens: int) -> float:
+        if tokens > most:
+            raise ValueError(f"{tokens} tokens are more than {most}")
+        requests = [SequenceRequest((3,) * PROMPT, f"row {i}", tokens) for i in range(rows)]
+        begun = time.perf_counter()
+        for sequence in scheduler.submit(requests, grammar, Sampling(min_tokens=tokens)):
+            if len(sequence.answer().tokens) != tokens:
+                raise RuntimeError("a row has ended early")
+        return time.perf_counter() - begun
+
+    return run
+
+
+@contextmanager
+def waits_for_device() -> Iterator[list[float]]:
+    """Seconds of each wait for a step's tokens within the block."""
+    waited: list[float] = []
+    plain = torch.cuda.Event.synchronize
+
+    def timed(event: torch.cuda.Event) -> None:
+        begun = time.perf_counter()
+        plain(event)
+        waited.append(time.perf_counter() - begun)
+
+    torch.cuda.Event.synchronize = timed  # type: ignore[method-assign]
+    try:
+        yield waited
+    finally:
+        torch.cuda.Event.synchronize = plain  # type: ignore[method-assign]
 
 
 # Attention

@@ -81,6 +81,32 @@ def _greatest(name: str) -> Callable[[Found], float | None]:
     return lambda found: max((part[name] for part in _parts(found)), default=None)
 
 
+def _sustained(found: Found) -> float | None:
+    """Of 64 clients; None where there were not as many slots."""
+    clients: Found = found.get("one_after_the_other", {})
+    return clients["audio_a_second"] if clients.get("clients") == 64 else None
+
+
+def _first_audio(streams: int) -> Callable[[Found], float | None]:
+    """Milliseconds, asked for together."""
+
+    def figure(found: Found) -> float | None:
+        seconds = _at("together", str(streams), "first_audio_p50")(found)
+        return None if seconds is None else round(1e3 * seconds, 1)
+
+    return figure
+
+
+def _continuity(streams: int) -> Callable[[Found], float | None]:
+    """The less of both ways of asking."""
+
+    def figure(found: Found) -> float | None:
+        shares = (_at(way, str(streams), "continuity")(found) for way in ("together", "staggered"))
+        return min((share for share in shares if share is not None), default=None)
+
+    return figure
+
+
 _AT_SPEED = (GPU, FULL)
 MARKS = (
     Mark("captured steps draw what steps as written draw, share", "graphs", _replays, 1,
@@ -106,7 +132,21 @@ MARKS = (
     Mark("rows beside it and after it the same, share", "nan",
          lambda found: _share([*found["others_the_same"], *found["afterwards_the_same"]]), 1,
          at_most=False),
-    Mark("step of one row, ms", "step", _at("one row of 1"), 3, needs=_AT_SPEED),
+    Mark("one stream, tokens a second", "rates", _at("tokens_a_second", "1"), 500,
+         at_most=False, needs=_AT_SPEED),
+    Mark("one stream, RTF with the codec", "jobs", _at("1", "rtf"), 0.10, needs=_AT_SPEED),
+    Mark("64 clients, a sentence after the other, seconds of audio a second", "jobs",
+         _sustained, 150, at_most=False, needs=_AT_SPEED),
+    Mark("first audio p50 of one stream, ms", "streams", _first_audio(1), 150, needs=_AT_SPEED),
+    Mark("first audio p50 of 32 streams together, ms", "streams", _first_audio(32), 300,
+         needs=_AT_SPEED),
+    Mark("streams without an audible gap at 64, together and staggered, share", "streams",
+         _continuity(64), 0.99, at_most=False, needs=_AT_SPEED),
+    Mark("kernels a token", "profile", _at("1", "kernels"), 240, needs=(GPU,)),
+    Mark("step of one row, ms", "step", _at("one row of 1"), 2, needs=_AT_SPEED),
+    Mark("capture of all steps, s", "start", _at("capture_again_s"), 3, needs=_AT_SPEED),
+    Mark("Python a step of 64 rows, us", "python", _at("64", "scheduler_us"), 60,
+         needs=_AT_SPEED),
     Mark("waveform of a known length, ms", "codec", _at("known_length"), 15, needs=_AT_SPEED),
     Mark("64 jobs, seconds of audio a second", "jobs", _at("64", "audio_a_second"), 120,
          at_most=False, needs=_AT_SPEED),

@@ -15,10 +15,13 @@ from typing import Any
 
 import torch
 
+from bench.gpu import figures
 from bench.gpu.inside import flash_version
 from tests.support.worker_process import REPOSITORY
 
 Results = Mapping[str, Any]
+# What is the same of two runs whose stages may stand in one report.
+SAME = ("card", "driver", "torch", "commit", "changed", "flash_attn")
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -36,6 +39,7 @@ def machine(device: str) -> dict[str, Any]:
         "changed": "COMMIT" not in os.environ
         and bool(_said("git", "status", "--porcelain", "--", "worker", "bench")),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "time": dt.datetime.now(dt.UTC).strftime("%H:%M"),
     }
     if device == "cuda":
         about = torch.cuda.get_device_properties(0)
@@ -94,44 +98,32 @@ def write(results: Results, out: Path) -> Path:
     return out / f"{name}.json"
 
 
+def stages_there(results: Results, out: Path) -> dict[str, Any]:
+    """Those of the report that is in `out` already, of the same card, torch, commit and scale."""
+    file = out / f"{file_name(results['machine'], results['scale'])}.json"
+    if not file.is_file():
+        return {}
+    there = json.loads(file.read_text(encoding="utf-8"))
+    same = all(there["machine"][name] == results["machine"][name] for name in SAME)
+    return dict(there["stages"]) if same else {}
+
+
 def table(results: Results) -> str:
-    """The run's marks and stages as Markdown."""
-    about = results["machine"]
-    changed = " (changed)" if about["changed"] else ""
-    versions = ", ".join(
-        f"{name} {about[key]}"
-        for name, key in (
-            ("driver", "driver"), ("torch", "torch"), ("CUDA", "cuda"), ("cuDNN", "cudnn"),
-            ("flash-attn", "flash_attn"), ("Python", "python"),
-        )
-    )  # fmt: skip
-    return "\n".join(
-        [
-            f"# GPU check: {about['card']}, {results['scale']} scale",
-            "",
-            f"{versions}; commit {about['commit']}{changed}, {about['date']}.",
-            "",
-            *_rows(("mark", "value", "bound", "verdict"), [
-                (mark["mark"], _plain(mark["value"]), mark["bound"], mark["verdict"])
-                for mark in results["marks"]
-            ]),
-            "",
-            *_rows(("stage", "seconds", "outcome"), [
-                (name, f"{stage['seconds']:.1f}", _cell(stage["outcome"]))
-                for name, stage in results["stages"].items()
-            ]),
-            "",
-        ]
-    )  # fmt: skip
-
-
-def _rows(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def _plain(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    """The run's figures, marks and stages as Markdown."""
+    sections = (
+        figures.table(results),
+        figures.marks(results),
+        [("stage", "seconds", "outcome")]
+        + [
+            (name, f"{stage['seconds']:.1f}", _cell(stage["outcome"]))
+            for name, stage in results["stages"].items()
+        ],
+    )
+    lines = [f"# GPU check: {results['machine']['card']}, {results['scale']} scale", ""]
+    lines += [figures.about(results)]
+    for rows in sections:
+        lines += ["", *figures.markdown(rows)]
+    return "\n".join([*lines, ""])
 
 
 def _cell(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Speech as users ask for it: the codec, jobs at once, streams, exactness, and what slows it."""
+"""The codec, streams in company, exactness, and what makes a whole batch slow."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 
 from bench.gpu import inside
 from bench.gpu.bench import Bench, Found
+from bench.gpu.users import TOKENS_A_SECOND, counts
 from bench.ours import exactly
 from bench.sentences import sentences
 from tests.support.random_checkpoint import Sizes, make_random_checkpoint
@@ -25,12 +26,15 @@ from worker.speech.voice import Voice
 
 WORKERS_INTERVAL = 0.0003  # seconds after which a thread that waits for Python's lock is let in
 PYTHONS_INTERVAL = 0.005  # what Python itself begins with
-TOKENS_A_SECOND = 50
 DEMO = REPOSITORY / "volume" / "demo"
 
 
 def codec(bench: Bench) -> Found:
-    """Milliseconds of a waveform at new and known lengths, in a new thread too; of listening."""
+    """Milliseconds of a waveform at new and known lengths, in a new thread too; of listening.
+
+    And of many sentences at once, each from a thread of its own, as wholes and as eager streams;
+    and of each run that is captured, where the codec runs over many sentences' chunks at once.
+    """
     ours = bench.ours
     codes = [i % 90 for i in range(max(bench.scale.decoded))]
     decoded: dict[str, list[float]] = {}
@@ -53,44 +57,32 @@ def codec(bench: Bench) -> Found:
         "known_length": min(decoded[str(known)][1:]),
         "known_length_in_a_new_thread": new_thread,
         "reference": listened,
+        "at_once": {str(count): _at_once(bench, codes[:known], count) for count in counts(bench)},
+        "runs": {
+            name: bench.median(run, bench.scale.calls // 3)
+            for name, run in inside.codec_runs(ours.engine).items()
+        },
     }
 
 
-def jobs(bench: Bench) -> Found:
-    """Seconds of audio made in a second by so many jobs at once, with the codec and without."""
-    ours, tokens = bench.ours, bench.scale.job_tokens
+def _at_once(bench: Bench, codes: list[int], count: int) -> Found:
+    """Seconds of audio a second by the codec alone, of so many sentences of these codes."""
+    ours = bench.ours
+    ways: dict[str, Callable[[], object]] = {
+        "whole": lambda: ours.decode(codes),
+        "eager": lambda: inside.stream_alone(ours.engine, ours.voice, codes),
+    }
     found: Found = {}
-    for count in _counts(bench):
-        texts, audio = sentences(count), count * tokens / TOKENS_A_SECOND
-        first, then = (bench.seconds(lambda texts=texts: ours.jobs(texts, tokens)) for _ in "ab")
-        with ours.without_codec():
-            alone = bench.seconds(lambda texts=texts: ours.jobs(texts, tokens))
-        found[str(count)] = {
-            "seconds": [first, then],
-            "audio_a_second": round(audio / then, 1),
-            "language_model_alone": round(audio / alone, 1),
-        }
+    for name, work in ways.items():
+
+        def all_of_them(work: Callable[[], object] = work) -> None:
+            for one in [ours.thread(number).submit(work) for number in range(count)]:
+                one.result()
+
+        taken = bench.median(all_of_them, 3, warm=1)
+        audio = count * len(codes) / TOKENS_A_SECOND
+        found[name] = {"ms": round(taken, 2), "audio_a_second": round(1e3 * audio / taken, 1)}
     return found
-
-
-def _counts(bench: Bench) -> list[int]:
-    most = inside.slots(bench.ours.engine)
-    return [count for count in bench.scale.rows if count <= most]
-
-
-def first_audio(bench: Bench) -> Found:
-    """Seconds to the first samples of a sentence that is streamed alone."""
-    (text,), ours = sentences(1), bench.ours
-
-    def first(seed: int) -> None:
-        stream = ours.engine.stream(
-            [text], ours.voice, exactly(bench.scale.first_tokens, seed=seed)
-        )
-        while not len(next(stream).samples):
-            pass
-        stream.close()
-
-    return {"seconds": [bench.seconds(lambda seed=seed: first(seed)) for seed in range(6)]}
 
 
 def company(bench: Bench) -> Found:
@@ -206,13 +198,13 @@ def cliffs(bench: Bench) -> Found:
         ever, _batch(bench, jobs, tokens, voice=lambda i: designed if i % 2 else cloned)
     )
     jobs, tokens = bench.scale.busy_jobs, bench.scale.busy_tokens
-    with _interval(WORKERS_INTERVAL):
+    with interval(WORKERS_INTERVAL):
         ever = _batch(bench, jobs, tokens)
         with _busy_python():
             found["beside_a_busy_thread"] = _times(ever, _batch(bench, jobs, tokens, rounds=1))
     # A smaller batch, for this takes its time.
-    jobs, tokens = max(2, jobs // 4), max(3, tokens // 4)
-    with _interval(PYTHONS_INTERVAL):
+    jobs, tokens = max(2, jobs // 4), max(3, tokens // 16)
+    with interval(PYTHONS_INTERVAL):
         ever = _batch(bench, jobs, tokens)
         with _busy_python():
             slow = _batch(bench, jobs, tokens, rounds=1)
@@ -249,7 +241,8 @@ def _batch(
 
 
 @contextmanager
-def _interval(seconds: float) -> Iterator[None]:
+def interval(seconds: float) -> Iterator[None]:
+    """Let threads wait so long for Python's lock within the block."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(seconds)
     try:

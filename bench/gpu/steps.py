@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -10,9 +10,12 @@ import torch
 from bench.gpu import inside
 from bench.gpu.bench import Bench, Found
 from bench.ours import Ours
+from bench.step_bytes import BYTES, key_value_bytes, weight_bytes
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
 
+POSITION, SIGHT = 300, 512  # where the rows of timed steps are, and what they have in sight
+PROFILED = 3  # steps
 GREEDY, SAMPLED = Sampling(temperature=0), Sampling(seed=3)
 
 
@@ -111,24 +114,25 @@ def attention(bench: Bench) -> Found:
 
 
 def step(bench: Bench) -> Found:
-    """Milliseconds: each captured step, steps as written, prompts of new and known lengths."""
+    """Milliseconds: captured steps, steps as written, prompts; and the memory's speed by it."""
     engine, most = bench.ours.engine, inside.slots(bench.ours.engine)
-    found: Found = {}
+    found: Found = {"memory": {}}
     with torch.inference_mode():
-        inside.put_at(engine, 300)
+        inside.put_at(engine, POSITION)
         for name, replay in inside.captured(engine).items():
-            found[f"captured {name}"] = bench.median(replay)
-        for rows in (count for count in (1, 8, 32, 64) if count <= most):
-            inside.put_at(engine, 300)
-            found[f"one row of {rows}" if rows == 1 else f"{rows} rows"] = bench.median(
-                lambda rows=rows: inside.replay(engine, rows, 512)
-            )
-            inside.put_at(engine, 300)
+            if int(name.partition(" ")[0]) in bench.scale.streams:
+                found[f"captured {name}"] = bench.median(replay, bench.scale.calls // 3)
+        for rows in (count for count in bench.scale.streams if count <= most):
+            inside.put_at(engine, POSITION)
+            taken = bench.median(lambda rows=rows: inside.replay(engine, rows, SIGHT))
+            found["one row of 1" if rows == 1 else f"{rows} rows"] = taken
+            found["memory"][str(rows)] = _memory(bench, rows, taken)
+            inside.put_at(engine, POSITION)
             found[f"as written, {rows}"] = bench.median(
-                lambda rows=rows: inside.as_written(engine, rows, 512), 10
+                lambda rows=rows: inside.as_written(engine, rows, SIGHT), 10
             )
-        inside.put_at(engine, 300)
-        lengths = iter(range(302, 9999))  # each step another one, as where nothing is captured
+        inside.put_at(engine, POSITION)
+        lengths = iter(range(POSITION + 2, 9999))  # each step another one, as without captures
         found["as written, 1, length grows"] = bench.median(
             lambda: inside.as_written(engine, 1, next(lengths)), 10
         )
@@ -141,34 +145,52 @@ def step(bench: Bench) -> Found:
     return found
 
 
+def _memory(bench: Bench, rows: int, taken: float) -> Found:
+    """What a step of so many milliseconds must read, and its share of what the memory can give."""
+    config = bench.ours.engine._lm.config
+    size = weight_bytes(config, len(bench.ours.semantic_ids()) + 1, BYTES[bench.ours.kind])
+    size += key_value_bytes(config, rows, POSITION, bench.ours.engine._lm.dtype.itemsize)
+    share = size / (taken / 1e3) / bench.copied_a_second
+    return {"mb": round(size / 1e6, 1), "share": round(share, 4)}
+
+
 def profile(bench: Bench) -> Found:
-    """What a captured step of one row and one of the most rows consist of."""
+    """What a step of one row and one of the most rows consist of, as the worker takes them."""
+    if not bench.on_gpu:
+        return {"missing": "a CPU has no kernels to count"}
     engine = bench.ours.engine
-    replays = inside.captured(engine)
-    if not replays:
-        return {"missing": "nothing is captured without a GPU"}
     found: Found = {}
-    for name in (min(replays, key=_size), max(replays, key=_size)):
-        inside.put_at(engine, 300)
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
-            for _ in range(3):
-                replays[name]()
+    for rows in sorted({1, inside.slots(engine)}):
+        with torch.inference_mode():
+            inside.put_at(engine, POSITION)
+            inside.replay(engine, rows, SIGHT)  # whatever a first one sets up
             torch.cuda.synchronize()
-        kernels = sorted(seen.key_averages(), key=lambda event: -event.self_device_time_total)
-        kernels = [event for event in kernels if event.self_device_time_total]
-        found[name] = {
-            "kernels": sum(event.count for event in kernels) // 3,
-            "busy_ms": round(sum(event.self_device_time_total for event in kernels) / 3e3, 3),
-            "longest": [
-                [event.key[:70], event.count // 3, round(event.self_device_time_total / 3, 1)]
-                for event in kernels[:14]
-            ],
-        }
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+                for _ in range(PROFILED):
+                    inside.replay(engine, rows, SIGHT)
+                torch.cuda.synchronize()
+        found[str(rows)] = one_step(
+            (event.key, event.count, event.self_device_time_total) for event in seen.key_averages()
+        )
     return found
 
 
-def _size(name: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in name.split() if part.isdigit())
+def one_step(events: Iterable[tuple[str, int, float]]) -> Found:
+    """Of a step, from the (name, count, microseconds) of PROFILED steps.
+
+    Copies and fillings are no kernels: they are counted by themselves.
+    """
+    there = sorted((event for event in events if event[2]), key=lambda event: -event[2])
+    copies = sum(count for name, count, _ in there if name.startswith(("Memcpy", "Memset")))
+    return {
+        "kernels": (sum(count for _, count, _ in there) - copies) // PROFILED,
+        "copies": copies // PROFILED,
+        "busy_ms": round(sum(taken for *_, taken in there) / PROFILED / 1e3, 3),
+        "longest": [
+            [name[:70], count // PROFILED, round(taken / PROFILED, 1)]
+            for name, count, taken in there[:14]
+        ],
+    }
 
 
 def logits(bench: Bench) -> Found:

@@ -18,9 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from bench import __main__ as bench
-from bench import accuracy, device, kernels
+from bench import accuracy, alignment, device, kernels
 from bench.__main__ import CASES
-from bench.device import step_bytes
+from bench.gpu import beside
+from bench.gpu.bench import Bench
+from bench.gpu.scale import SCALES
 from bench.material import Material
 from bench.measure import seconds
 from bench.ours import Ours, exactly
@@ -29,8 +31,10 @@ from bench.report import ROWS, Bound, failures, included, look, table, verdict
 from bench.scale import TINY_SCALE
 from bench.sentences import sentences
 from bench.sides import Sides
+from bench.step_bytes import BYTES, weight_bytes
 from tests.support.in_process import in_process
 from tests.support.worker_process import REPOSITORY, environment
+from worker.serve.startup import SWITCH_SECONDS
 from worker.speech.codec.speech_stream import SpeechStream
 from worker.speech.engine import PIECE, Piece, Utterance
 from worker.speech.lm.config import LMConfig
@@ -53,6 +57,21 @@ def test_the_kernels_are_timed_by_themselves(
     assert all(float(line.split(": ")[1].split()[0]) > 0 for line in lines)
 
 
+def test_the_alignment_is_timed_by_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(alignment, "ROUNDS", 1)
+    threads = torch.get_num_threads()
+    try:
+        alignment.main()
+    finally:
+        torch.set_num_threads(threads)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * len(alignment.SECONDS)
+    figures = r", [1-9]\d* characters: WhisperX (\d+\.\d+) ms, ours (\d+\.\d+) ms$"
+    assert all(re.search(figures, line) for line in lines)
+
+
 def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Material.make(tmp_path / "cache", TINY_SCALE)
     parts = [[name for name in CASES if name not in ELSEWHERE], list(ELSEWHERE)]
@@ -69,6 +88,7 @@ def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     try:
         with in_process(env, "bench", *here):
             assert bench.main() == 0
+            assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)  # as in a worker
         out, log = process.communicate(timeout=300)
     finally:
         process.kill()
@@ -135,7 +155,7 @@ def test_the_bytes_of_a_step_are_those_of_the_matrices(tmp_path: Path) -> None:
     material = Material.make(tmp_path, TINY_SCALE)
     lm = LanguageModel.load(material.checkpoint / "LLM", torch.float32, torch.device("cpu"))
     matrices = sum(p.numel() for n, p in lm.layers.named_parameters() if n.endswith("proj.weight"))
-    assert step_bytes(lm.config, 7, 4) == 4 * (matrices + 7 * lm.config.hidden_size)
+    assert weight_bytes(lm.config, 7, 4) == 4 * (matrices + 7 * lm.config.hidden_size)
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +277,7 @@ def test_int8_weights_are_counted_with_their_scales(kernel: LmKernel) -> None:
         kernel.packed_size(*shape)
         for shape in ((1152, 896), (896, 896), (2 * 4864, 896), (896, 4864))
     )
-    assert device.step_bytes(config, 8208, device.BYTES["int8"]) == packed
+    assert weight_bytes(config, 8208, BYTES["int8"]) == packed
 
 
 def test_a_stream_and_its_whole_sentence_are_told_apart() -> None:
@@ -276,3 +296,12 @@ def test_the_table_takes_the_place_of_the_one_in_the_document() -> None:
     assert included(once, "| two |\n") == once.replace("| one |", "| two |")
     with pytest.raises(ValueError, match="no place"):
         included("# Another\n", "| one |\n")
+
+
+def test_the_gpu_check_measures_upstreams_own_inference_beside_ours(tmp_path: Path) -> None:
+    """Here, for this file's process has transformers already."""
+    bench = Bench("cpu", SCALES["tiny"], tmp_path / "made")
+    found = beside.upstream(bench)
+    assert found["tokens"] == bench.scale.job_tokens
+    assert found["tokens_a_second"] > 0
+    assert 0 < found["rtf"] < found["rtf_with_codec"]

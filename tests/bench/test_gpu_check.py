@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,14 @@ from unittest.mock import patch
 import pytest
 
 from bench.gpu import __main__ as check
-from bench.gpu import report
+from bench.gpu import beside, report
 from bench.gpu.bench import Bench, Found
 from bench.gpu.marks import FULL, GPU, MARKS, MET, MISSED, NOT_JUDGED, Mark
 from bench.gpu.scale import SCALES
+from bench.ours import Ours, load
 from tests.support.worker_process import REPOSITORY, environment
+from worker.serve.startup import SWITCH_SECONDS
+from worker.speech.engine import Engine
 
 # A Python that has neither, as a machine with torch alone.
 WITHOUT = """\
@@ -71,6 +75,17 @@ def fails(_bench: Bench) -> Found:
     raise ValueError("of | this stage\nalone")
 
 
+def test_threads_give_way_soon_as_in_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, seen = sys.getswitchinterval(), []
+    stage = {"speed": lambda _bench: seen.append(sys.getswitchinterval()) or {}}
+    monkeypatch.setattr(check, "STAGES", stage)
+    check.main(["--device", "cpu", "--scale", "tiny", "--out", str(tmp_path)])
+    assert seen == [pytest.approx(SWITCH_SECONDS)]
+    assert sys.getswitchinterval() == before
+
+
 def test_a_stage_that_fails_is_told_of_and_the_next_goes_on(bench: Bench, tmp_path: Path) -> None:
     seen: list[dict[str, Any]] = []  # the file as it stands when the last stage begins
 
@@ -100,6 +115,81 @@ def test_what_takes_no_time_on_a_coarse_clock_still_has_a_time(bench: Bench) -> 
 def test_after_the_deadline_no_stage_is_begun(bench: Bench, tmp_path: Path) -> None:
     results = check.run(bench, {"graphs": fails, "seeds": fails}, ["graphs", "seeds"], 0, tmp_path)
     assert [stage["outcome"] for stage in results["stages"].values()] == [check.LATE] * 2
+
+
+def test_stages_by_name_join_the_report_that_is_there(bench: Bench, tmp_path: Path) -> None:
+    def again(_bench: Bench) -> Found:
+        return {"same": [True]}
+
+    stages = {"seeds": again, "start": fails, "speed": fails}
+    check.run(bench, stages, ["seeds", "start"], 1e9, tmp_path)
+    stages["start"] = again
+    stages["seeds"] = fails
+    joined = check.run(bench, stages, ["speed", "start"], 1e9, tmp_path, merged=True)
+    outcomes = {name: stage["outcome"] == check.DONE for name, stage in joined["stages"].items()}
+    assert list(outcomes.items()) == [("seeds", True), ("start", True), ("speed", False)]
+    (mark,) = [mark for mark in joined["marks"] if mark["stage"] == "seeds"]
+    assert mark["verdict"] == MET
+    late = check.run(bench, stages, ["start", "speed"], 0, tmp_path, merged=True)
+    assert late["stages"]["start"]["outcome"] == check.DONE  # kept: it was not begun again
+    assert late["stages"]["speed"]["outcome"] == check.LATE
+    (file,) = tmp_path.glob("*.json")
+    assert json.loads(file.read_text()) == late
+
+
+@pytest.mark.parametrize("other", ["card", "commit", "changed", "torch", "driver"])
+def test_a_report_of_another_machine_or_commit_is_not_joined(tmp_path: Path, other: str) -> None:
+    about = report.machine("cpu")
+    there = {"machine": about, "scale": "full", "marks": [], "stages": {"seeds": {}}}
+    file = report.write(there | {"stages": {}}, tmp_path)
+    file.write_text(json.dumps(there))
+    mine = {"machine": about, "scale": "full"}
+    assert report.stages_there(mine, tmp_path) == {"seeds": {}}
+    mine["machine"] = about | {other: f"not {about[other]}"}
+    assert report.stages_there(mine, tmp_path) == {}
+    file.write_text(json.dumps(there | mine))  # as if its name were the same
+    mine["machine"] = about
+    assert report.stages_there(mine, tmp_path) == {}
+
+
+# What stands beside ours
+
+
+def test_ours_unfused_is_measured_where_there_is_such_a_thing(
+    monkeypatch: pytest.MonkeyPatch, bench: Bench
+) -> None:
+    asked: list[bool] = []
+
+    class Noted(Ours):
+        def __init__(self, *arguments: Any, fused: bool = True) -> None:
+            asked.append(fused)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr("bench.gpu.bench.Ours", Noted)
+    assert set(beside.unfused(bench)) == {"missing"}
+    found = beside.without_fused(bench)
+    assert asked == [False]
+    assert found["rates"]["tokens_a_second"]["1"] > 0
+    assert found["streams"]["together"]["1"]["streams"] == bench.scale.less().stream_rounds(1)
+    assert bench.ours
+    assert asked == [False, True]  # the others have theirs again
+
+
+def test_the_engine_is_told_whether_to_be_fused_where_it_can_be(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told: list[Any] = []
+
+    def old(folder: Path, dtype: str, device: str | None) -> None:
+        told.append((folder, dtype, device))
+
+    def new(folder: Path, dtype: str, device: str | None, fused: bool = True) -> None:
+        told.append(fused)
+
+    for way in (old, new):
+        monkeypatch.setattr(Engine, "load", way)
+        load(tmp_path, "bfloat16", "cuda", fused=False)
+    assert told == [(tmp_path, "bfloat16", "cuda"), False]
 
 
 @pytest.mark.parametrize(
@@ -184,6 +274,13 @@ def test_a_row_of_nan_must_fail_alone(spoilt: Found) -> None:
 
 
 # The report
+
+
+def test_every_stage_is_told_of_in_the_document() -> None:
+    document = (REPOSITORY / "docs" / "GPU.md").read_text()
+    section = document.partition("## What is measured")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert [name for row in rows for name in re.findall("`(.+?)`", row)] == list(check.STAGES)
 
 
 @pytest.mark.parametrize(

@@ -23,5 +23,4 @@ def answer(
 def occupancy(scheduler: Scheduler) -> tuple[int, int]:
     """Sequences that have a slot, and sequences that wait."""
     with scheduler._changed:
-        taken = len(scheduler._running) + len(scheduler._reading)
-        return taken, len(scheduler._waiting)
+        return len(scheduler._places), len(scheduler._waiting)

@@ -20,21 +20,20 @@ class CodecRunner:
 
     On a CPU the language model and the codec each use all cores, so decoding takes turns with the
     language model's steps at `lock`; listening, once a job, does not wait. A GPU computes for all
-    at once: there decoding and listening have a lane each.
+    at once: there listening has a lane, and decoding one of its own (codec/codec_batch.py).
     """
 
     def __init__(self, device: torch.device, lock: FairLock) -> None:
         self.on_gpu = device.type == "cuda"
         self._lock = lock
-        self._decoding = Lane(device, "codec") if self.on_gpu else None
         self._listening = Lane(device, "listening") if self.on_gpu else None
         self._memory = MemoryRetry()  # that the language model leaves
 
     def decode(self, work: Callable[[], T]) -> T:
         """Run work that makes audio of a sentence. Raises what MemoryRetry.do does."""
         retried = partial(self._memory.do, work, "the audio of a sentence")
-        if self._decoding is not None:
-            return self._decoding.do(retried)
+        if self.on_gpu:
+            return retried()
         with self._lock:
             return retried()
 

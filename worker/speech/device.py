@@ -6,7 +6,7 @@ Nothing here waits for the GPU. On a CPU each of these does what is left to do t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
 from typing import Any, TypeVar
@@ -99,7 +99,11 @@ class Lane:
 
     def do(self, work: Callable[[], T]) -> T:
         """Run `work` when all work before it is done, and give its result."""
-        return self._thread.submit(self._do, work).result()
+        return self.start(work).result()
+
+    def start(self, work: Callable[[], T]) -> Future[T]:
+        """Let `work` be done when all work before it is."""
+        return self._thread.submit(self._do, work)
 
     def _do(self, work: Callable[[], T]) -> T:
         with on(self._stream):

@@ -46,6 +46,7 @@ from worker.speech.warm_up import warm_up
 
 SLOTS = 16  # sentences at once on a CPU
 MOST_SLOTS = 64  # on a GPU, memory permitting
+MOST_FUSED_SLOTS = 128  # where rows are kept in pages
 POSITIONS = 12_288  # tokens of one sentence at most: 8,192 of speech, 4,096 of text and reference
 ORDINARY_PAGES = 12  # of 64 tokens: what a sentence that is not unusually long takes of them
 LEAST_ANSWER = 64  # positions that prompts leave, so that an answer is worth beginning
@@ -133,6 +134,7 @@ class Engine:
         """Cut the output heads that speech needs; on a GPU, capture its steps and warm up."""
         self._scheduler.prepare(self._prompter.speech_grammar(self._prompter.some_voice()))
         if self._runner.on_gpu:
+            self._codec.prepare()
             warm_up(self._scheduler, self._codec, self._runner, self._prompter)
 
     def try_out(self) -> Utterance:
@@ -382,7 +384,7 @@ def _slots(lm: Decoder) -> int:
     positions = min(POSITIONS, lm.config.max_position_embeddings)
     if isinstance(lm, FusedLanguageModel):
         pages = room // page_bytes(lm.config)
-        slots = max(1, min(MOST_SLOTS, pages // ORDINARY_PAGES))
+        slots = max(1, min(MOST_FUSED_SLOTS, pages // ORDINARY_PAGES))
         lm.pages_of_row = max(ORDINARY_PAGES, pages // slots)
         return slots
     c = lm.config

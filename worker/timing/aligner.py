@@ -22,6 +22,7 @@ from worker.text.spoken_forms import readings
 from worker.text.words import has_han, language_of, split_words
 from worker.timing.ctc_model import FRAME_SECONDS, SAMPLE_RATE, CtcModel, OpenLane, load_model
 from worker.timing.search import Hit, search
+from worker.timing.whisperx_align import load_align
 from worker.timing.word_timing import SentenceSpan, WordTiming
 
 _FRAME = round(FRAME_SECONDS * SAMPLE_RATE)  # samples
@@ -61,8 +62,8 @@ class Aligner:
         There each model runs on a lane of its own, where `open_lane` gives one. Raises SetupError
         where a folder is not complete.
         """
-        for module in ("whisperx.alignment", "rjieba"):  # seconds: now, not in the first job
-            import_module(module)
+        load_align()  # it and the next take seconds: now, not in the first job
+        import_module("rjieba")
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(
             {name: load_model(name, folder, where, open_lane) for name, folder in folders.items()}

@@ -6,24 +6,19 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from worker.errors import SetupError
+from worker.timing.padding import frames_of, padded_forward
+from worker.timing.windows import Lane, Windows
 
 SAMPLE_RATE = 16_000  # of wav2vec 2.0, of WhisperX and of Spark-TTS
 FRAME_SECONDS = 0.02  # from one frame of wav2vec 2.0 to the next
 _WINDOW_MIN = 400  # samples that the convolutions need for their first frame
-
-
-class Lane(Protocol):
-    """Runs work of many threads on a GPU, one after the other."""
-
-    def do(self, work: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """Run `work` when all work before it is done, and give its result."""
 
 
 OpenLane = Callable[[torch.device, str], Lane]  # a GPU, a name for the thread -> a new lane
@@ -41,10 +36,12 @@ class CtcModel:
         normalise: bool,
         device: str,
         lane: Lane | None = None,
+        windows: Windows | None = None,
     ) -> None:
         """`forward` maps samples [1, n] to logits [1, frames, len(alphabet)].
 
-        It runs on `lane`; without one, in the thread that asks for logits.
+        It runs on `lane`; without one, in the thread that asks for logits. With `windows` these
+        run what waits together, in the place of both.
         """
         self.language = language
         self.alphabet = dict(alphabet)
@@ -52,19 +49,25 @@ class CtcModel:
         self._normalise = normalise
         self._device = device
         self._lane = lane
+        self._windows = windows
 
     def logits(self, window: NDArray[np.float32]) -> torch.Tensor:
         """Logits [1, frames, characters] of samples [n] at 16 kHz, on the CPU."""
-        work = partial(self._logits, window)
+        samples = torch.from_numpy(window)
+        if self._windows is not None:
+            return self._windows.logits(self._prepared(samples))
+        work = partial(self._logits, samples)
         return work() if self._lane is None else self._lane.do(work)
 
-    def _logits(self, window: NDArray[np.float32]) -> torch.Tensor:
-        samples = torch.from_numpy(window).to(self._device)
+    def _logits(self, samples: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return self._forward(self._prepared(samples.to(self._device))[None]).float().cpu()
+
+    def _prepared(self, samples: torch.Tensor) -> torch.Tensor:
+        """Samples [n] as the model knows them, of which it can make a frame."""
         if self._normalise and samples.numel():
             samples = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)
-        samples = torch.nn.functional.pad(samples, (0, max(0, _WINDOW_MIN - samples.numel())))
-        with torch.inference_mode():
-            return self._forward(samples[None]).float().cpu()
+        return torch.nn.functional.pad(samples, (0, max(0, _WINDOW_MIN - samples.numel())))
 
     def knows(self, char: str) -> bool:
         """Whether the character is a letter of the alphabet, and not one of the model's marks."""
@@ -105,12 +108,24 @@ def load_model(
         logits: torch.Tensor = model(samples).logits
         return logits
 
-    lane = None
+    lane = windows = None
     if open_lane is not None and torch.device(device).type == "cuda":
         # Only now, for a lane's work begins after what was queued before it: here, the weights.
         lane = open_lane(torch.device(device), f"aligner-{language}")
-    normalise = _normalises(folder)
-    return CtcModel(language, forward, alphabet, normalise=normalise, device=device, lane=lane)
+        together = padded_forward(model)
+        frames = partial(
+            frames_of, kernels=model.config.conv_kernel, strides=model.config.conv_stride
+        )
+        windows = together and Windows(together, frames, lane)
+    return CtcModel(
+        language,
+        forward,
+        alphabet,
+        normalise=_normalises(folder),
+        device=device,
+        lane=lane,
+        windows=windows,
+    )
 
 
 def _normalises(folder: Path) -> bool:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from worker.timing.ctc_model import FRAME_SECONDS, SAMPLE_RATE, CtcModel
+from worker.timing.whisperx_align import LANGUAGES_WITHOUT_SPACES, load_align
 
 _WILDCARD = "\ue000"  # in no alphabet; WhisperX lets it match any character
 _VOWELS = re.compile("[aeiouy]+")
@@ -59,9 +60,6 @@ def search(
 
 def _align(model: CtcModel, logits: torch.Tensor, readings: Sequence[str]) -> list[Hit | None]:
     """Align one reading of each word ("" for none) with logits [1, frames, characters]."""
-    # Loaded with the models, before the first job; not by a worker that has none.
-    from whisperx.alignment import LANGUAGES_WITHOUT_SPACES, align  # noqa: PLC0415
-
     spaced = model.language not in LANGUAGES_WITHOUT_SPACES
     units = [_units(model, reading, spaced=spaced) for reading in readings]
     text = (" " if spaced else "").join(unit for word in units for unit in word)
@@ -74,7 +72,7 @@ def _align(model: CtcModel, logits: torch.Tensor, readings: Sequence[str]) -> li
     # half a frame before itself, which on words at known places errs less (median 6 ms) than the
     # middle of each frame (9 ms).
     seconds = (logits.shape[1] - 1) * FRAME_SECONDS
-    result = align(
+    result = load_align()(
         [{"text": text, "start": 0.0, "end": seconds}],
         lambda _: SimpleNamespace(logits=logits),
         {"language": model.language, "dictionary": model.alphabet, "type": "huggingface"},

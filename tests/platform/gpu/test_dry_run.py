@@ -6,6 +6,7 @@ does.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from bench.gpu import steps as steps_of_the_check
-from tests.support.dry_gpu.engine import loaded, replays, unsynchronised
+from tests.support.dry_gpu.engine import loaded, replays
 from tests.support.dry_gpu.streams import Gpu, SynchronisedError
 from tests.support.scheduling import occupancy
 from tests.support.waiting import until
@@ -27,6 +28,7 @@ from worker.speech.batch import sampling
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
 from worker.speech.lm import attention, rotary, torch_model
+from worker.speech.lm.paged_cache import PAGE, PagedCache
 from worker.speech.voice import Style
 
 TEXTS = ["The boy walked to the river.", "It was cold."]
@@ -111,18 +113,53 @@ def test_prompts_wait_for_nothing_but_their_tokens(fast: tuple[Gpu, Engine]) -> 
     assert len(gpu.waits) == waits[0]  # none after the first layer
 
 
+<<<<<<< HEAD
+def test_the_codec_waits_for_its_samples_alone(fast: tuple[Gpu, Engine], on_cpu: Engine) -> None:
+=======
+def test_a_table_of_pages_is_sent_without_waiting(fast: tuple[Gpu, Engine]) -> None:
+    gpu, engine = fast
+    cache = PagedCache(engine._lm.config, 3, 3 * PAGE, 9, torch.device("cuda"))
+    with torch.inference_mode(), gpu.unsynchronised():
+        cache.reserve(2, PAGE + 1)
+        cache.flush()
+        cache.copy(2, 0, PAGE)
+        cache.reserve(1, 1)
+        cache.flush()
+    assert cache.table.device.type == cache.pages.device.type == "cuda"
+    assert cache.table.cpu().tolist() == [[1, 2, 0], [3, 0, 0], [0, 0, 0]]
+
+
 def test_the_codec_waits_for_its_tokens_and_its_samples_alone(
     fast: tuple[Gpu, Engine], on_cpu: Engine
 ) -> None:
+>>>>>>> h-sched
     gpu, engine = fast
     codec = engine._codec
     assert codec.dtype == torch.bfloat16
-    codes = tuple(i % 96 for i in range(300))  # more than one window
+    codes = tuple(i % 96 for i in range(600))  # more than one chunk
     voice = (1, 2, 3, 4, 5)
-    with unsynchronised(gpu, codec._bicodec.prenet, codec._bicodec.decoder):
-        mine = codec.decode(voice, codes)
+    waits, before = len(gpu.waits), replays(gpu)
+    mine = codec.decode(voice, codes)
+    assert [why.split(" (")[0] for why in gpu.waits[waits:]] == ["an event's synchronize()"] * 2
+    assert replays(gpu) == before + 4  # of the prenet and of the wave generator, for each chunk
     exactly = on_cpu._codec.decode(voice, codes)
     assert np.square(mine - exactly).mean() < 1e-4 * np.square(exactly).mean()  # 40 dB
+
+
+def test_sentences_share_the_codecs_runs(fast: tuple[Gpu, Engine], on_cpu: Engine) -> None:
+    gpu, engine = fast
+    sentences = [((1, 2, 3, 4, i), tuple(range(20 + i))) for i in range(8)]
+    before, free = replays(gpu), threading.Event()
+    engine._codec._batch._lane.start(free.wait)
+    with ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(engine._codec.decode, *one, eager=True) for one in sentences]
+        until(lambda: len(engine._codec._batch._waiting) == 8)
+        free.set()
+        made = [one.result(20) for one in asked]
+    assert replays(gpu) == before + 2
+    for mine, one in zip(made, sentences, strict=True):
+        exactly = on_cpu._codec.decode(*one)
+        assert np.square(mine - exactly).mean() < 1e-4 * np.square(exactly).mean()
 
 
 def test_streamed_speech_stays_on_the_codecs_stream(fast: tuple[Gpu, Engine]) -> None:

@@ -30,7 +30,7 @@ PACKAGES = {
     *("torch", "torch.nn", "torch._meta_registrations"),  # then those of the engine's thread
     *("torchaudio", "einops", "omegaconf"),
     *("spark_tts_lib.models", "spark_tts_lib.utils", "sparktts.models", "sparktts.utils"),
-    *("whisperx", "transformers", "torch._dynamo", "pandas", "nltk"),  # and the aligner's
+    *("whisperx", "transformers", "torch._dynamo"),  # and the aligner's
 }
 PATIENCE = 60.0  # seconds that a module waits for another one
 HELD = "Python's lock is held"

@@ -45,13 +45,13 @@ def built(name: str) -> Path:
 
 
 class CpuLauncher:
-    """lm.cu's kernels as a Launcher has them, run at once."""
+    """The kernels of one file as a Launcher has them, run at once."""
 
     processors = 2  # few, so that blocks have several tiles
     _turn: ClassVar = Lock()  # a block's threads and what they share have one place
 
-    def __init__(self) -> None:
-        self.library = ctypes.CDLL(str(built("lm")))
+    def __init__(self, name: str = "lm") -> None:
+        self.library = ctypes.CDLL(str(built(name)))
         self.launched: list[str] = []  # the kernels' names, in order
 
     def launch(

@@ -91,6 +91,7 @@ static inline unsigned __ballot_sync(unsigned, bool x) {
 static inline uint4 read_once(const void *at) { return *(const uint4 *)at; }
 static inline void wait_for_the_last() {}
 static inline void let_the_next_begin() {}
+template <int THREADS> static inline void barrier_of() { block_barrier(); }
 static inline float shim_half(uint32_t pair, int which) {
     return __uint_as_float(which ? pair & 0xffff0000u : pair << 16);
 }

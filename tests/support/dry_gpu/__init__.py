@@ -61,6 +61,8 @@ def dry_gpu(free: int = 8 << 30, total: int = 24 << 30) -> Iterator[Gpu]:
     with (
         patch.multiple(torch.cuda, **gpu.functions()),
         patch.object(threading.Thread, "run", run_with_it),
+        # It would compile kernels for each length of a convolution, up to a minute for one.
+        torch.backends.mkldnn.flags(enabled=False),
         Functions(gpu),
         Operations(gpu),
     ):

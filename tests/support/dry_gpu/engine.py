@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,6 +16,7 @@ from tests.support.dry_gpu.flash import flash_attention
 from tests.support.dry_gpu.kernels import fused_kernels
 from tests.support.dry_gpu.streams import Gpu
 from worker.speech import engine as engine_module
+from worker.speech.codec import codec_batch
 from worker.speech.device_checks import FREE_BYTES
 from worker.speech.engine import Engine
 from worker.speech.lm.fused_model import FusedLanguageModel
@@ -25,9 +26,18 @@ FREE = FREE_BYTES + (5 << 19)  # bytes: beside what jobs need, the keys of six r
 
 @contextmanager
 def loaded(checkpoint: Path, dtype: str, *, flash: bool) -> Iterator[tuple[Gpu, Engine]]:
-    """The engine as a GPU would have it, and the GPU."""
-    with flash_attention() if flash else nullcontext(), dry_gpu(free=FREE) as gpu:
+    """The engine as a GPU would have it, and the GPU; the codec's graphs are of few lengths."""
+    with (
+        flash_attention() if flash else nullcontext(),
+        dry_gpu(free=FREE) as gpu,
+        _few_lengths(),
+    ):
         yield gpu, Engine.load(checkpoint, dtype, "cuda")
+
+
+def _few_lengths() -> AbstractContextManager[object]:
+    """So that not all of the codec's runs are captured."""
+    return patch.multiple(codec_batch, PRENET_LENGTHS=(96, 512), WAVE_LENGTHS=(64, 512))
 
 
 @contextmanager
@@ -39,7 +49,7 @@ def loaded_fused(
     Its warm-up, most of which is the codec's, is left out.
     """
     cold = patch.object(engine_module, "warm_up", lambda *_parts: None)
-    with dry_gpu(free=free) as gpu, fused_kernels(gpu), cold:
+    with dry_gpu(free=free) as gpu, fused_kernels(gpu), _few_lengths(), cold:
         engine = Engine.load(checkpoint, "bfloat16", "cuda", fused=fused)
         assert isinstance(engine._lm, FusedLanguageModel) == fused
         yield gpu, engine
@@ -48,14 +58,14 @@ def loaded_fused(
 @contextmanager
 def unsynchronised(gpu: Gpu, *networks: torch.nn.Module) -> Iterator[None]:
     """Within it, these networks may not wait."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patched:
         for network in networks:
 
             def guarded(*args: Any, forward: Any = network.forward, **more: Any) -> Any:
                 with gpu.unsynchronised():
                     return forward(*args, **more)
 
-            patch.setattr(network, "forward", guarded)
+            patched.setattr(network, "forward", guarded)
         yield
 
 

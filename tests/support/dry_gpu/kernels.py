@@ -20,7 +20,7 @@ from unittest.mock import patch
 from tests.support.cuda_on_cpu import CpuLauncher
 from tests.support.dry_gpu.streams import Gpu, Memory
 from tests.support.dry_gpu.tensors import OnDevice
-from worker.speech.cuda import lm
+from worker.speech.cuda import codec, lm
 from worker.speech.cuda.launcher import GpuLauncher
 
 RESIDUAL = {"residual.values", "residual.weighted", "residual.squares.parts"}
@@ -34,15 +34,16 @@ WRITTEN: dict[type[ctypes.Structure], set[str]] = {
     lm.Finish: {"out"},
     lm.Score: {"logits"},
     lm.Draw: {"ids", "at", "drawn", "out"},
+    codec.Snake: {"total", "out"},
 }
 
 
 class DryLauncher:
-    """lm.cu's kernels on a dry GPU."""
+    """The kernels of one file on a dry GPU."""
 
-    def __init__(self, gpu: Gpu) -> None:
+    def __init__(self, gpu: Gpu, file: str = "lm") -> None:
         self._gpu = gpu
-        self._kernels = CpuLauncher()
+        self._kernels = CpuLauncher(file)
         self.processors = self._kernels.processors
         self.launches = 0  # those of replays among them
 
@@ -67,10 +68,14 @@ class DryLauncher:
 
 @contextmanager
 def fused_kernels(gpu: Gpu) -> Iterator[DryLauncher]:
-    """The worker finds its kernels on this GPU."""
-    launcher = DryLauncher(gpu)
-    with patch.object(GpuLauncher, "open", lambda _device: launcher):
-        yield launcher
+    """The worker finds its kernels on this GPU; the language model's are given."""
+    launchers = {file: DryLauncher(gpu, file) for file in ("lm", "codec")}
+
+    def opened(_device: object, file: str = "lm", *_more: object, **_named: object) -> DryLauncher:
+        return launchers[file]
+
+    with patch.object(GpuLauncher, "open", opened):
+        yield launchers["lm"]
 
 
 def _memories(arguments: ctypes.Structure) -> tuple[list[Memory], list[Memory]]:

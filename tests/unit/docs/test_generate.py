@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from docs import generate, memory
+from docs import generate, gpu_figures, memory
 from tests.support.documents import tables, texts
 from tests.support.random_checkpoint import FULL
 from tests.support.worker_process import REPOSITORY
@@ -21,6 +21,8 @@ from worker.errors import WorkerError
 from worker.settings import Settings
 from worker.speech import engine
 from worker.speech.lm.config import LMConfig
+from worker.speech.lm.fused_model import FusedLanguageModel
+from worker.speech.lm.paged_cache import page_bytes
 from worker.subtitles.style import SubtitleStyle
 
 API = generate.FOLDER / "API.md"
@@ -31,6 +33,7 @@ def test_the_files_are_what_the_code_would_write() -> None:
     assert API.read_text(encoding="utf-8") == generate.api(), "run: python -m docs.generate"
     assert CONFIGURATION.read_text(encoding="utf-8") == generate.configuration()
     assert generate.DEPLOY.read_text(encoding="utf-8") == generate.deploy()
+    assert generate.PERFORMANCE.read_text(encoding="utf-8") == generate.performance()
 
 
 def test_the_memory_figures_are_those_of_the_benchmark_and_of_the_published_model() -> None:
@@ -41,16 +44,29 @@ def test_the_memory_figures_are_those_of_the_benchmark_and_of_the_published_mode
     assert FULL.hidden // FULL.heads == memory.HEAD_DIM
 
 
+class OnItsKernels(FusedLanguageModel):
+    """The published sizes, and no weights."""
+
+    device = torch.device("cuda")  # type: ignore[assignment]  # of no tensor here
+
+    def __init__(self) -> None:
+        layers, heads, channels = memory.LAYERS, memory.KEY_VALUE_HEADS, memory.HEAD_DIM
+        hidden = 14 * channels
+        self.config = LMConfig(1, hidden, 1, layers, 14, heads, 32_768, 1e-6, 1e6, True)
+
+
 @pytest.mark.parametrize("free", [0, 1 << 30, 2 << 30, 7 << 30, 12 << 30, 40 << 30])
 def test_the_estimate_for_a_gpu_is_the_engines_own_rule(
     monkeypatch: pytest.MonkeyPatch, free: int
 ) -> None:
-    layers, heads, channels = memory.LAYERS, memory.KEY_VALUE_HEADS, memory.HEAD_DIM
-    config = LMConfig(1, 14 * channels, 1, layers, 14, heads, 32_768, 1e-6, 1e6, True)
-    row = layers * 2 * heads * channels * engine.POSITIONS * memory.BFLOAT16
+    lm = OnItsKernels()
+    row = page_bytes(lm.config) * engine.ORDINARY_PAGES
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, 80 << 30))
-    slots = engine._slots(config, torch.device("cuda"), torch.bfloat16)
-    assert memory._slots(free, row) == slots
+    monkeypatch.setattr(engine, "empty_cache", lambda: None)
+    slots = engine._slots(lm)
+    assert min(memory.MOST_FUSED_SLOTS, memory._held(free, row)) == slots
+    assert lm.pages_of_row is not None
+    assert lm.pages_of_row >= engine.ORDINARY_PAGES
 
 
 @pytest.mark.parametrize("scale", ["full", "tiny"])
@@ -126,6 +142,49 @@ def test_a_row_broken_by_a_line_of_the_code_is_seen() -> None:
     assert [len(row) for row in table.rows] == [3, 2]
     with pytest.raises(ValueError, match="line 5"):
         tables(f"{head}| `a` | b |\n\n| c | d | e |\n")
+
+
+def test_a_gpus_figures_are_those_of_the_newest_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_figures, "REPORTS", tmp_path)
+    assert "No report has these figures yet" in gpu_figures.figures()
+    machine = {
+        "card": "NVIDIA H100 80GB HBM3", "driver": "1", "torch": "2.11.0", "cuda": "13.0",
+        "cudnn": 1, "flash_attn": "none", "python": "3.12", "cpus": 16, "commit": "abc",
+        "changed": False, "date": "2026-01-02",
+    }  # fmt: skip
+    stages = {
+        "rates": {"tokens_a_second": {"1": 512.3}, "rtf": 0.0976},
+        "profile": {"1": {"kernels": 130, "longest": [["a|kernel", 24, 60.04]]}},
+    }
+    marks = [
+        {"mark": f"mark of {stage}", "stage": stage, "value": 1.5, "bound": "≤ 2", "verdict": "met"}
+        for stage in ("step", "nan")
+    ]
+    run = {
+        "machine": machine,
+        "scale": "full",
+        "marks": marks,
+        "stages": {name: {"found": found} for name, found in stages.items()},
+    }
+    (tmp_path / "h100.json").write_text(json.dumps(run))
+    text = gpu_figures.figures()
+    assert text.startswith("NVIDIA H100 80GB HBM3, driver 1, torch 2.11.0, ")
+    figures, judged, kernels = tables(text)
+    assert ("kernels a token: one row / the most rows", "-", "-", "130") in figures.rows
+    assert judged.rows[1:] == (("mark of step", "1.5", "≤ 2", "met"),)
+    assert kernels.rows[1:] == (("`a kernel`", "24", "60"),)
+
+
+def test_a_document_without_a_place_for_figures_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "PAGE.md"
+    file.write_text("before\n<!-- a -->\nold\n<!-- b -->\nafter\n")
+    text = generate._with(file, "<!-- a -->\n", "new\n", "<!-- b -->")
+    assert text == "before\n<!-- a -->\nnew\n<!-- b -->\nafter\n"
+    for begin, end in (("<!-- c -->", "<!-- b -->"), ("<!-- a -->", "<!-- c -->")):
+        with pytest.raises(ValueError, match=r"PAGE\.md has no place"):
+            generate._with(file, begin, "new", end)
 
 
 @pytest.mark.parametrize("text", [generate.api(), generate.configuration()])

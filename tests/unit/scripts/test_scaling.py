@@ -6,10 +6,12 @@ import json
 import random
 import statistics
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from scripts.scaling import gpu
 from scripts.scaling.compare import FACTOR, LOAD, compare
 from scripts.scaling.erlang import erlang_c, mean_sharing, mean_wait
 from scripts.scaling.inputs import HERE, MEASURED, Job, Platform, Texts, Worker, worker_of
@@ -127,7 +129,42 @@ def test_every_speed_names_its_source() -> None:
             assert about["machine"], name
         else:
             assert about["from"].startswith("ASSUMED"), name
+        if "measured" in about:
+            file = HERE.parent / about["measured"]["report"]
+            found = gpu.from_report(json.loads(file.read_text()), file.name)
+            assert about | found == about, f"run: python -m scripts.scaling.gpu {name} {file}"
     assert values["prices"]["source"].startswith("https://")
+
+
+def test_what_a_gpu_was_measured_to_do_takes_the_place_of_what_was_assumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wave(audio: float, alone: float) -> dict[str, float]:
+        return {"audio_a_second": audio, "language_model_alone": alone}
+
+    jobs = {
+        "1": wave(5, 8), "64": wave(100, 200), "8": wave(30, 40), "peak_mb": 9,
+        "one_after_the_other": {"audio_a_second": 90},
+    }  # fmt: skip
+    machine = {"card": "NVIDIA H100", "torch": "2.11.0", "commit": "abc"}
+    report = {"machine": machine, "stages": {"jobs": {"found": jobs}}}
+    (tmp_path / "h100.json").write_text(json.dumps(report))
+    inputs = tmp_path / "measured.json"
+    inputs.write_text(MEASURED.read_text())
+    monkeypatch.setattr(gpu, "MEASURED", inputs)
+    gpu.main(["gpu_80gb", str(tmp_path / "h100.json")])
+    before, after = (json.loads(file.read_text())["workers"] for file in (MEASURED, inputs))
+    mine = after.pop("gpu_80gb")
+    assert after == {name: about for name, about in before.items() if name != "gpu_80gb"}
+    assert mine["speed"] == {"1": 400, "8": 2000, "64": 10_000}
+    kind = worker_of(mine)
+    assert kind.tokens_per_second(64) == pytest.approx(5000)  # with the codec: 100 s a second
+    assert kind.start_seconds == before["gpu_80gb"]["start_seconds"]
+    assert "commit abc" in mine["measured"]["machine"]
+    with pytest.raises(SystemExit, match="no such worker"):
+        gpu.main(["gpu_9gb", str(tmp_path / "h100.json")])
+    with pytest.raises(ValueError, match="has no jobs"):
+        gpu.from_report({"machine": machine, "stages": {"jobs": {"found": None}}}, "h100.json")
 
 
 def test_texts_have_the_median_that_they_say() -> None:

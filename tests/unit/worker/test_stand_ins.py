@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from worker.stand_ins import StandIns
+from worker.stand_ins import StandIns, run_apart
 
 CODE = {
     "__init__": "loaded = True",
@@ -89,3 +89,19 @@ def test_a_package_is_served_once_and_by_the_first(package: str) -> None:
     StandIns("another", {}).install()
     assert len(sys.meta_path) == before + 2
     assert found("light_one.plain") is GIVEN["slow_one"]
+
+
+def test_a_module_that_is_run_apart_is_its_caller_s_alone(package: str) -> None:
+    apart = run_apart("light_one.plain", GIVEN)
+    assert apart.found is GIVEN["slow_one"]
+    assert apart.__name__ == "light_one.plain"
+    assert not {"light_one.plain", "slow_one"} & set(sys.modules)
+    assert found("light_one.plain").real
+    assert run_apart("light_one.plain", GIVEN) is not apart
+    assert run_apart("light_one.relative", GIVEN).found == "its own"
+
+
+@pytest.mark.parametrize("name", ["light_one.nothing", "nothing_at_all"])
+def test_what_is_not_there_is_not_run_apart(package: str, name: str) -> None:
+    with pytest.raises(ModuleNotFoundError, match=name):
+        run_apart(name, GIVEN)

@@ -46,6 +46,11 @@ class PrefillBudget:
     # once while nothing runs that would have to wait.
     idle: int | None = None
 
+    @property
+    def in_parts(self) -> bool:
+        """Whether a prompt may be read in parts."""
+        return self.idle is not None
+
     def allows(self, lengths: Sequence[int], *, idle: bool = False) -> bool:
         """Whether prompts of these lengths are begun together; one alone always is."""
         if len(lengths) == 1:

@@ -41,7 +41,7 @@ class DeviceBatch:
 
     def __init__(self, lm: Decoder, slots: int, positions: int) -> None:
         self._lm = lm
-        self._positions = positions
+        self.positions = positions
         device = lm.device
         self.cache: Cache = lm.new_cache(slots, positions)
         self.ids = torch.zeros(slots, dtype=torch.long, device=device)  # the last token
@@ -75,10 +75,23 @@ class DeviceBatch:
         )
 
     def set(
-        self, place: int, name: str, limit: int, fed: int, drawn: int, end_from: int, how: Sampling
+        self,
+        place: int,
+        name: str,
+        limit: int,
+        fed: int,
+        drawn: int,
+        end_from: int,
+        how: Sampling,
+        last: int = 0,
     ) -> None:
-        """Begin a row of which `fed` tokens are in the cache, `drawn` of them its answer's."""
+        """Begin a row that has `fed` tokens, `drawn` of them its answer's, the last being `last`.
+
+        They are in the cache and its next token is drawn first; or all but the last are, and it
+        advances first.
+        """
         temperature, top_k, top_p = how.without_exceptions()
+        self.ids[place] = last
         self.at[place] = fed - 1
         self.drawn[place] = drawn
         self.end_from[place] = max(end_from, how.min_tokens)
@@ -128,7 +141,7 @@ class DeviceBatch:
             self._advance,
             lambda count: self._draw_speaking(count, head),
             up_to(SIZES, len(self._most)),
-            up_to(LENGTHS if self._lm.masked else (), self._positions),
+            up_to(LENGTHS if self._lm.masked else (), self.positions),
         )
 
     # Steps
@@ -174,7 +187,7 @@ class DeviceBatch:
         """Draw as `draw` does; `most` is at least each row's top_k."""
         tokens = self._next(hidden, where, head, most)
         self.ids[where] = tokens.clamp(min=0)
-        last = self._positions - 1
+        last = self.positions - 1
         self.at[where] = (self.at[where] + 1).clamp(max=last)
         self.drawn[where] = (self.drawn[where] + 1).clamp(max=last)
         return tokens
@@ -195,7 +208,7 @@ class DeviceBatch:
         ids, at, drawn = self.ids[:count], self.at[:count], self.drawn[:count]
         ids.copy_(torch.where(speaking, tokens.clamp(min=0), ids))
         # Rows past the batch run along: they stay where there is room.
-        last = self._positions - 1
+        last = self.positions - 1
         at.add_(speaking).clamp_(max=last)
         drawn.add_(speaking).clamp_(max=last)
         return tokens

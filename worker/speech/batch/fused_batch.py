@@ -33,10 +33,14 @@ class FusedBatch(DeviceBatch):
 
     def advance(self, count: int, length: int) -> Tensor:
         """Feed the last tokens of the first `count` rows: hidden states [count, D]."""
+        self.tell(count)
+        return super().advance(count, length)
+
+    def tell(self, count: int) -> None:
+        """Tell the device how many rows run."""
         if self._counted != count:
             self._counted = count
             self._count.fill_(count)
-        return super().advance(count, length)
 
     def _graphs_of(self, head: OutputHead) -> CudaGraphs:
         self._hidden = self._lm.hidden
@@ -47,7 +51,7 @@ class FusedBatch(DeviceBatch):
             self._feed,
             lambda count: self._draw_speaking(count, head),
             up_to(TOKENS, len(self._most)),
-            (self._positions,),
+            (self.positions,),
         )
 
     def _feed(self, count: int, length: int) -> Tensor:

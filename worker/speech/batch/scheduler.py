@@ -12,9 +12,6 @@ nothing about it but the time it takes. A step of the batch:
     advance   each running one is fed its last token, and its next one is drawn
     read      drawn tokens come to the host, and are added to their sequences
 
-The places of the batch: those that run, then those whose prompts are being read, the first of
-them first.
-
 A thread runs while there is something to do, and ends when there is not. On a GPU the tokens of a
 step are read while the next one is already computed: that a sequence has ended is noticed one step
 later.
@@ -26,7 +23,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -40,6 +37,8 @@ from worker.speech.batch.admission import AdmissionQueue, budget_for
 from worker.speech.batch.device_batch import NOTHING, DeviceBatch
 from worker.speech.batch.fused_batch import batch_for
 from worker.speech.batch.output_head import OutputHeads
+from worker.speech.batch.places import Places
+from worker.speech.batch.prompt_reader import PromptReader
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.sequence import Company, DrawnTokens, SequenceRequest, TokenSequence
 from worker.speech.batch.step_plan import DrawGroup, StepPlan, groups_of
@@ -56,9 +55,6 @@ from worker.speech.grammar import CompiledGrammar, Grammar
 from worker.speech.lm.interface import Decoder
 
 LINGER = 0.25  # seconds that the thread waits for more before it ends
-# Positions that are left for each sequence of the batch when another joins, so that the newcomer is
-# not soon put out again.
-SPARE = 64
 ALONE = "not enough memory for a sentence, even alone; use shorter sentences"
 
 
@@ -88,8 +84,7 @@ class Scheduler:
         self._captured: CompiledGrammar | None = None  # whose draws are captured
         with on(self._stream):
             self._device_batch: DeviceBatch | None = batch_for(lm, slots, self.positions)
-        self._running: list[TokenSequence] = []  # by place in the batch
-        self._reading: list[TokenSequence] = []  # at the places behind, their prompts being read
+        self._places = Places()
         self._plan: StepPlan | None = None  # None: it has changed who runs
         self._stale = False  # whether some that run may be done
         self._crowded = False  # whether the next one was found not to fit, and nobody has left
@@ -99,8 +94,9 @@ class Scheduler:
         self._on_gpu = lm.device.type == "cuda"
         self._lag = 1 if self._on_gpu else 0  # steps after which drawn tokens are read
         self._changed = threading.Condition()
-        self._budget = budget_for(on_gpu=self._on_gpu, in_parts=lm.in_parts)
-        self._waiting: AdmissionQueue[TokenSequence] = AdmissionQueue(self._budget)
+        budget = budget_for(on_gpu=self._on_gpu, in_parts=lm.in_parts)
+        self._waiting: AdmissionQueue[TokenSequence] = AdmissionQueue(budget)
+        self._prompts = PromptReader(lm, budget)
         self._thread: threading.Thread | None = None
 
     # For those who ask
@@ -192,8 +188,13 @@ class Scheduler:
                     self._fail(device_failure(error) or error)
 
     @property
+    def _running(self) -> list[TokenSequence]:
+        """The sequences that run, by place."""
+        return self._places.running
+
+    @property
     def _idle(self) -> bool:
-        return not (self._running or self._reading or self._unread or self._waiting)
+        return not (self._places or self._unread or self._waiting)
 
     def _step_or_halve(self) -> None:
         try:
@@ -215,9 +216,8 @@ class Scheduler:
         self._leave()
         self._make_room()
         self._join()
-        if self._reading:
+        if self._places.reading:
             self._read_prompts()
-            self._leave()  # what was answered by its first token
         if self._running:
             self._advance()
         while self._unread and (
@@ -231,38 +231,13 @@ class Scheduler:
             return
         self._stale = False  # before it is looked who is done: another may be, meanwhile
         self._plan = None
-        self._take_out(lambda one: one.done or one.fully_drawn)
+        going = {one for one in self._places.all if one.over}
+        if going:
+            self._take_out(going)
 
-    def _take_out(self, leaves: Callable[[TokenSequence], bool]) -> None:
-        """Take these sequences out of the batch, and move others to the places that they had."""
-        running, reading = self._running, self._reading
-        going = {one for one in (*running, *reading) if leaves(one)}
-        if not going:
-            return
+    def _take_out(self, going: Collection[TokenSequence]) -> None:
         self._plan, self._crowded = None, False
-        behind = len(running)
-        for place in reversed(range(behind)):
-            if running[place] in going:
-                self._vacate(place, running[place])
-                last = len(running) - 1
-                if place != last:
-                    self._batch.move(last, place, running[last].position)
-                    running[place] = running[last]
-                running.pop()
-        staying: list[TokenSequence] = []
-        for place, one in enumerate(reading, behind):
-            if one in going:
-                self._vacate(place, one)
-                continue
-            target = len(running) + len(staying)
-            if target != place:
-                self._batch.cache.copy(place, target, one.read)
-            staying.append(one)
-        self._reading = staying
-
-    def _vacate(self, place: int, sequence: TokenSequence) -> None:
-        sequence.leave()
-        self._batch.cache.release(place)
+        self._places.take_out(going, self._batch)
 
     # Room
 
@@ -270,16 +245,8 @@ class Scheduler:
         """See that each running sequence has room for its next position; else one gives way."""
         if self._plan is not None:
             return  # it ends where anyone's room does
-        place = 0
-        while place < len(self._running):
-            one = self._running[place]
-            if one.position >= one.room:
-                one.room = self._batch.cache.reserve(place, one.position + 1)
-            if one.room:
-                place += 1
-            else:
-                self._give_way()
-                place = 0
+        while self._running and not self._places.have_room(self._batch.cache):
+            self._give_way()
 
     def _give_way(self) -> None:
         """Put the sequence that started last back, with the tokens that it has."""
@@ -288,93 +255,66 @@ class Scheduler:
         if self._stale:
             self._leave()
             return
-        present = [*self._running, *self._reading]
-        newest = max(reversed(present), key=lambda one: one.started or 0.0)
-        self._take_out(lambda one: one is newest)
-        if len(present) == 1:
-            newest.finish(MemoryShortError(ALONE))
+        newest, alone = self._places.newest, len(self._places) == 1
+        self._take_out([newest])
+        if alone:
+            self._fail_alone(newest)
             return
         with self._changed:
             self._waiting.put_back([newest])
+
+    def _fail_alone(self, sequence: TokenSequence) -> None:
+        event(
+            logging.WARNING,
+            "out of memory",
+            what="a sentence, alone",
+            error=f"the cache has too few pages for {sequence.prompt_length} tokens and more",
+        )
+        sequence.finish(MemoryShortError(ALONE))
 
     # Prompts
 
     def _join(self) -> None:
         """Give free slots to waiting sequences, as far as there is room for them."""
-        if self._crowded or not self._waiting:
+        places = self._places
+        taken = len(places)
+        if taken == self.slots or self._crowded or not self._waiting:
             return
         with self._changed:
-            present = [*self._running, *self._reading]
-            joining = self._waiting.admit(
-                self.slots - len(present),
-                [one.job for one in present],
-                [one.prompt_left for one in self._reading],
-            )
+            left = [self._prompts.left(one) for one in places.reading]
+            joining = self._waiting.admit(self.slots - taken, [one.job for one in places.all], left)
         # From here on a failure finds them in the batch.
-        self._reading += joining
+        places.reading += joining
         now = time.perf_counter()
-        for place, sequence in enumerate(joining, len(present)):
-            if not self._has_room(place, sequence):
+        for place, sequence in enumerate(joining, taken):
+            if not places.seat(place, sequence, self._batch.cache):
                 self._turn_away(place)
                 return
             sequence.started = sequence.started or now
             sequence.open()
 
-    def _has_room(self, place: int, sequence: TokenSequence) -> bool:
-        """Whether there is room for the sequence's prompt and more, beside those before it."""
-        cache = self._batch.cache
-        sequence.room = cache.reserve(place, min(sequence.prompt_length + 1, self.positions))
-        if sequence.room and (cache.free is None or cache.free >= SPARE * place):
-            return True
-        cache.release(place)
-        return False
-
     def _turn_away(self, place: int) -> None:
         """Let those from this place on wait again; but one that has the cache to itself fails."""
-        first = place - len(self._running)
-        away, self._reading[first:] = self._reading[first:], []
+        reading, first = self._places.reading, place - len(self._running)
+        away, reading[first:] = reading[first:], []
         if place == 0:
-            away.pop(0).finish(MemoryShortError(ALONE))
+            self._fail_alone(away.pop(0))
         else:
             self._crowded = True
         with self._changed:
             self._waiting.put_back(away)
 
     def _read_prompts(self) -> None:
-        """Read on in the prompts of those that joined; the first token of those that are read."""
-        first = len(self._running)
-        left = [one.prompt_left for one in self._reading]
-        counts = self._budget.split(left, idle=not self._running)
-        reading = self._reading[: len(counts)]
-        parts = [one.prompt_part(count) for one, count in zip(reading, counts, strict=True)]
-        cache = self._batch.cache
-        cache.flush()
-        begins = [one.read for one in reading]
-        hidden = self._lm.prefill(parts, cache.rows(first, len(parts)), begins)
-        for one, part in zip(reading, parts, strict=True):
-            one.read += len(part)
-        ready = [one for one in reading if not one.prompt_left]  # all but the last, maybe
-        for place, one in enumerate(ready, first):
-            self._begin(place, one)
-        del self._reading[: len(ready)]
-        self._running += ready
-        self._plan = None
-        for group in groups_of(ready, self._heads):
-            self._draw(group, hidden[: len(ready)], first)
-
-    def _begin(self, place: int, sequence: TokenSequence) -> None:
-        """Set a sequence up at its place, whose prompt has been read."""
-        request, grammar = sequence.request, sequence.grammar
-        self._batch.set(
-            place,
-            request.name,
-            request.limit,
-            fed=sequence.read,
-            drawn=sequence.drawn,
-            end_from=grammar.end_from,
-            how=sequence.sampling,
-        )
-        sequence.join(self._company)
+        """Read on in prompts; those that have been read run from now on."""
+        started = self._prompts.read(self._places, self._batch)
+        for one in started.sequences:
+            one.join(self._company)
+            self._plan = None
+        if started.hidden is not None:
+            for group in groups_of(started.sequences, self._heads):
+                self._draw(group, started.hidden, started.first)
+        if any(one.over for one in started.sequences):
+            self._leave()  # what was answered by its first token
 
     # Tokens
 
@@ -453,7 +393,7 @@ class Scheduler:
             self._read()
         alone = self.slots == 1
         self._free_half()  # where this fails, the sequences are still found in the batch
-        left = [one for one in (*self._running, *self._reading) if not one.done]
+        left = [one for one in self._places.all if not one.done]
         self._empty()
         if not alone:
             with self._changed:
@@ -464,13 +404,9 @@ class Scheduler:
             sequence.finish(error)
 
     def _empty(self) -> None:
-        """Take all sequences out of the batch; what they had of it is free."""
-        for place, one in enumerate((*self._running, *self._reading)):
-            one.leave()
-            if self._device_batch is not None:
-                self._device_batch.cache.release(place)
-        self._running, self._reading = [], []
+        """Take all sequences out of the batch."""
         self._plan, self._crowded = None, False
+        self._places.clear(None if self._device_batch is None else self._device_batch.cache)
 
     def _free_half(self) -> None:
         self.slots = max(1, self.slots // 2)
@@ -483,7 +419,7 @@ class Scheduler:
         unread = [one for drawn in self._unread for one in drawn.sequences if one]  # some have left
         self._unread.clear()
         with self._changed:
-            sequences = self._running + self._reading + unread + self._waiting.clear()
+            sequences = self._places.all + unread + self._waiting.clear()
             self._empty()
         for sequence in sequences:
             sequence.finish(error)

@@ -27,6 +27,9 @@ from worker.speech.grammar import CompiledGrammar
 
 ALL = 1 << 62  # tokens: more than any sequence has
 
+# What a draw is made of: the tokens that are allowed, the one that ends, and the width.
+DrawKind = tuple[frozenset[int], int | None, int]
+
 
 @dataclass(frozen=True)
 class SequenceRequest:
@@ -79,6 +82,8 @@ class TokenSequence:
 
     def __post_init__(self) -> None:
         self._stops = (self.grammar.end, NOTHING)
+        self._settled = self.grammar.settled
+        self._before = len(self.request.prompt) - 1
         self.last = int(min(self.request.limit, self.grammar.length))  # tokens that it has at most
         self._heeded = self.last  # tokens at which there is something to do
 
@@ -91,18 +96,23 @@ class TokenSequence:
         return len(self.request.prompt) + spoken
 
     @property
-    def prompt_left(self) -> int:
-        """How many of these are yet to be read."""
-        return self.prompt_length - self.read
+    def room_to_start(self) -> int:
+        """Positions that these need, and its first token, if it has one to come."""
+        return min(self.prompt_length + 1, len(self.request.prompt) + self.request.limit)
 
     def prompt_part(self, count: int) -> tuple[int, ...]:
         """The next `count` of them."""
         return (*self.request.prompt, *self.tokens)[self.read : self.read + count]
 
     @property
+    def last_token(self) -> int:
+        """The last one of these."""
+        return self.tokens[-1] if self.tokens else self.request.prompt[-1]
+
+    @property
     def position(self) -> int:
         """The position in the cache of the token that is fed next."""
-        return len(self.request.prompt) + self.drawn - 1
+        return self._before + self.drawn
 
     @property
     def fully_drawn(self) -> bool:
@@ -110,18 +120,35 @@ class TokenSequence:
         return self.drawn >= self.last
 
     @property
+    def over(self) -> bool:
+        """Whether it needs no step more."""
+        return self._done or self.drawn >= self.last
+
+    @property
     def steps_alike(self) -> int:
         """For how many steps it can run as it now does.
 
         Then it is fully drawn, has no room for its next position, or may draw other tokens.
         """
-        if self.drawn < self.grammar.settled:
+        drawn = self.drawn
+        if drawn < self._settled:
             return 1
-        return min(self.last - self.drawn, self.room - self.position)
+        left, room = self.last - drawn, self.room - self._before - drawn
+        return min(room, left)
+
+    @property
+    def draw_kind(self) -> DrawKind:
+        """What its next draw is made of."""
+        if self.drawn >= self._settled:
+            return self._last_kind
+        return self.grammar.allowed_at(self.drawn), self.grammar.end, self._width
 
     @cached_property
-    def width(self) -> int:
-        """Candidates that its draws look at."""
+    def _last_kind(self) -> DrawKind:
+        return self.grammar.allowed[-1], self.grammar.end, self._width
+
+    @cached_property
+    def _width(self) -> int:
         return width(self.sampling)
 
     def open(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worker.speech.batch.output_head import OutputHead, OutputHeads
-from worker.speech.batch.sequence import TokenSequence
+from worker.speech.batch.sequence import DrawKind, TokenSequence
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,11 @@ class DrawGroup:
 
 
 def groups_of(sequences: Sequence[TokenSequence], heads: OutputHeads) -> list[DrawGroup]:
-    """Group the sequences that draw next by allowed tokens, end and width."""
-    alike: dict[tuple[frozenset[int], int | None, int], list[int]] = {}
+    """Group the sequences that draw next by what their draws are made of."""
+    alike: dict[DrawKind, list[int]] = {}
     for place, one in enumerate(sequences):
         if not one.fully_drawn:
-            allowed = one.grammar.allowed_at(one.drawn)
-            alike.setdefault((allowed, one.grammar.end, one.width), []).append(place)
+            alike.setdefault(one.draw_kind, []).append(place)
     groups = []
     for (allowed, end, width), places in alike.items():
         spread: list[TokenSequence | None] = [None] * len(sequences)
@@ -55,8 +54,8 @@ class StepPlan:
         """Plan the next steps of sequences that run, one at least."""
         return cls(
             groups_of(sequences, heads),
-            max(one.position for one in sequences) + 1,
-            min(one.steps_alike for one in sequences),
+            max([one.position for one in sequences]) + 1,
+            min([one.steps_alike for one in sequences]),
         )
 
     def advance(self) -> None:

@@ -43,23 +43,45 @@ def context_of(network: nn.Module) -> int:
     return reach
 
 
+def gap_of(network: nn.Module) -> int:
+    """Count the positions between two sequences that no layer sees both of, as inputs.
+
+    Each layer must see zeros there.
+    """
+    gap, rate = 0, 1
+    for layer in network.modules():
+        if isinstance(layer, nn.ConvTranspose1d):
+            kernel, stride, padding = layer.kernel_size[0], layer.stride[0], int(layer.padding[0])
+            reach = math.ceil(max(padding, kernel - 1 - padding) / stride)
+            gap, rate = max(gap, math.ceil(reach / rate)), rate * stride
+        elif isinstance(layer, nn.Conv1d):
+            reach = layer.dilation[0] * (layer.kernel_size[0] - 1) // 2
+            gap = max(gap, math.ceil(reach / rate))
+    return gap
+
+
+def cut(network: Callable[[Tensor], Tensor], rate: int) -> Callable[[Tensor, slice], Tensor]:
+    """Let a network that maps [1, C, n] to [1, D, rate * n] give what is kept of n."""
+    return lambda inputs, kept: network(inputs)[..., rate * kept.start : rate * kept.stop]
+
+
 class ChunkedNetwork:
     """Feeds a sequence, as it arrives, through a network; gives each output once it is final."""
 
     def __init__(
         self,
-        network: Callable[[Tensor], Tensor],
+        network: Callable[[Tensor, slice], Tensor],
         rate: int,
         context: int,
         length: int,
         *,
         fixed: bool = False,
     ) -> None:
-        """`network` maps [1, C, n] to [1, D, rate * n]; no chunk is longer than `length`.
+        """`network` maps [1, C, n] to the outputs [1, D, rate * m] of the slice that is kept of n.
 
-        Where the memory does not suffice for such a chunk, they are shorter from then on. With
-        `fixed`, where a sequence is that long, each chunk is just as long, the last one too: for
-        kernels that are compiled for a length.
+        No chunk is longer than `length`. Where the memory does not suffice for such a chunk, they
+        are shorter from then on. With `fixed`, where a sequence is that long, each chunk is just as
+        long, the last one too: for kernels that are compiled for a length.
         """
         self._fixed = fixed
         self._network = network
@@ -91,23 +113,22 @@ class ChunkedNetwork:
             if self._fixed:
                 begin = max(0, min(begin, end - self._length))
             stop = end if last and end == available else end - self._context
-            made = self._run(held[..., begin - self._start : end - self._start])
-            if made is None:
-                continue
-            first, behind = (self._rate * (place - begin) for place in (self._done, stop))
-            outputs.append(made[..., first:behind])
-            self._done = stop
-        kept = max(0, self._done - self._context)
+            kept = slice(self._done - begin, stop - begin)
+            made = self._run(held[..., begin - self._start : end - self._start], kept)
+            if made is not None:
+                outputs.append(made)
+                self._done = stop
+        start = max(0, self._done - self._context)
         if self._fixed:
-            kept = max(0, min(kept, available - self._length))
-        self._inputs = held[..., kept - self._start :].clone()
-        self._start = kept
+            start = max(0, min(start, available - self._length))
+        self._inputs = held[..., start - self._start :].clone()
+        self._start = start
         return outputs
 
-    def _run(self, chunk: Tensor) -> Tensor | None:
-        """The network's outputs; None where memory was short, and chunks are shorter from now."""
+    def _run(self, chunk: Tensor, kept: slice) -> Tensor | None:
+        """The outputs of what is kept; None where memory was short: chunks are shorter from now."""
         try:
-            return self._network(chunk)
+            return self._network(chunk, kept)
         except (RuntimeError, MemoryError) as error:
             if not short_of_memory(error) or self._length == self._shortest:
                 raise

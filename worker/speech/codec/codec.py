@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from worker.errors import SetupError, SynthesisError
 from worker.logs import event
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.codec.chunked_network import ChunkedNetwork, context_of
+from worker.speech.codec.chunked_network import ChunkedNetwork, context_of, cut
+from worker.speech.codec.codec_batch import BatchedSentence, CodecBatch, open_batch
 from worker.speech.codec.cpu_vocoder import CpuVocoder
 from worker.speech.codec.speech_stream import PRENET_LENGTH, WAVE_LENGTH, SpeechStream, Stages
 from worker.speech.codec.upstream import Upstream
@@ -74,6 +75,9 @@ class Codec:
             bicodec.decoder = nn.Identity()  # its weights are packed: these are let go
         else:
             bicodec.decoder.to(dtype)
+        self._batch: CodecBatch | None = None
+        if self.device.type == "cuda":
+            self._batch = open_batch(bicodec, dtype, sizes.voice_length, self._contexts[1])
 
     @classmethod
     def load(
@@ -121,6 +125,11 @@ class Codec:
         """The device that the weights are on."""
         where: torch.device = next(self._bicodec.parameters()).device
         return where
+
+    def prepare(self) -> None:
+        """Capture on a GPU what speech is made by; elsewhere there is nothing to prepare."""
+        if self._batch is not None:
+            self._batch.prepare()
 
     def tokenize(self, path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Turn a reference audio file into global tokens and semantic tokens (50 a second).
@@ -183,22 +192,30 @@ class Codec:
             )
         return SpeechStream(
             self._embed,
-            partial(self._open_stages, global_tokens),
+            partial(self._open_stages, global_tokens, eager=eager),
             sizes.semantic_codes,
             self.look_ahead if eager else None,
         )
 
     @torch.inference_mode()
-    def _open_stages(self, global_tokens: tuple[int, ...]) -> Stages:
-        """Make the prenet in this voice, and the wave generator."""
+    def _open_stages(self, global_tokens: tuple[int, ...], *, eager: bool) -> Stages:
+        """Make the networks of a sentence: the prenet in this voice, and the wave generator.
+
+        On a GPU they are one, which runs over chunks of many sentences.
+        """
+        if self._batch is not None:
+            network = BatchedSentence(self._batch, global_tokens, eager=eager)
+            return (ChunkedNetwork(network, self.audio.hop, sum(self._contexts), PRENET_LENGTH),)
         tokens = torch.tensor([[global_tokens]], device=self.device)
         condition = self._bicodec.speaker_encoder.detokenize(tokens)  # [1, C]
         return self._prenet(condition), self._wave_generator()
 
     def _embed(self, semantic_tokens: Sequence[int]) -> Tensor:
-        """Look up the vectors of tokens [n]: float32 [1, C, n]."""
-        tokens = torch.tensor([list(semantic_tokens)], dtype=torch.long, device=self.device)
-        vectors: Tensor = self._bicodec.quantizer.detokenize(tokens)
+        """Look up the vectors of tokens [n]: float32 [1, C, n]; a GPU's networks look for them."""
+        tokens = torch.tensor([list(semantic_tokens)], dtype=torch.long)
+        if self._batch is not None:
+            return tokens[None]
+        vectors: Tensor = self._bicodec.quantizer.detokenize(tokens.to(self.device))
         return vectors
 
     def _prenet(self, condition: Tensor) -> ChunkedNetwork:
@@ -208,8 +225,7 @@ class Codec:
             features: Tensor = self._bicodec.prenet(vectors, condition)
             return features + condition.unsqueeze(-1)
 
-        fixed = self.device.type == "cuda"  # where cuDNN makes a plan for each new length
-        return ChunkedNetwork(network, 1, self._contexts[0], PRENET_LENGTH, fixed=fixed)
+        return ChunkedNetwork(cut(network, 1), 1, self._contexts[0], PRENET_LENGTH)
 
     def _wave_generator(self) -> ChunkedNetwork:
         """The wave generator, in chunks: features to samples."""
@@ -221,9 +237,11 @@ class Codec:
                 wav: Tensor = self._bicodec.decoder(features.to(self.dtype))
             return wav.float()
 
+        hop = self.audio.hop
         compiled = self._cpu_vocoder is None and self.dtype != torch.float32
-        fixed = compiled or self.device.type == "cuda"
-        return ChunkedNetwork(network, self.audio.hop, self._contexts[1], WAVE_LENGTH, fixed=fixed)
+        return ChunkedNetwork(
+            cut(network, hop), hop, self._contexts[1], WAVE_LENGTH, fixed=compiled
+        )
 
     def _reference_clip(self, wav: NDArray[Any]) -> NDArray[Any]:
         """Cut the reference to its first seconds; a shorter one is repeated (upstream's rule)."""

@@ -1,8 +1,8 @@
 """BiCodec's wave generator on a CPU, by native/wave.c, in place of upstream's module.
 
-Upstream's module stays the description: its layers are walked, and their weights packed. A chunk
-of any length costs the same from the first time on, which torch's convolutions do not give: oneDNN
-compiles a kernel for each length.
+The weights of upstream's layers (wave_layers.py) are packed. A chunk of any length costs the same
+from the first time on, which torch's convolutions do not give: oneDNN compiles a kernel for each
+length.
 """
 
 from __future__ import annotations
@@ -14,17 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
-from worker.speech.native.wave import (
-    ADD,
-    BLOCK,
-    INSIDE,
-    MARGIN,
-    SPEAK,
-    START,
-    Convolution,
-    Layer,
-    WaveKernel,
-)
+from worker.speech.codec.wave_layers import walk
+from worker.speech.native.wave import BLOCK, MARGIN, Convolution, Layer, WaveKernel
 
 
 @dataclass(frozen=True)
@@ -77,17 +68,17 @@ class CpuVocoder:
     def __init__(self, kernel: WaveKernel, generator: Any) -> None:
         """`generator` is upstream's, folded. Raises ValueError where it is built otherwise."""
         self._kernel = kernel
-        layers = list(_walk(kernel, list(generator.model)))
         self._inputs = generator.model[0].in_channels
         self._rate = 1
         self._kept: list[object] = []  # what the structures point to
         structures = []
-        for what, parts, alpha in layers:
+        for layer in walk(generator):
+            parts, alpha = _parts(kernel, layer.module), layer.alpha
             self._rate *= parts[0].stride
             array = (Convolution * len(parts))(*(part.structure for part in parts))
             padded = F.pad(alpha.flatten().float(), (0, -alpha.numel() % BLOCK), value=1.0)
             self._kept += [parts, array, padded]
-            structures.append(Layer(len(parts), array, padded.data_ptr(), what))
+            structures.append(Layer(len(parts), array, padded.data_ptr(), layer.what))
         self._layers = (Layer * len(structures))(*structures)
 
     @classmethod
@@ -111,32 +102,6 @@ class CpuVocoder:
         if failed:
             raise torch.OutOfMemoryError("no memory for the waveform of a chunk")
         return samples[None, None]
-
-
-def _walk(kernel: WaveKernel, modules: list[Any]) -> list[tuple[int, list[_Packed], Tensor]]:
-    """List the convolutions in order: what becomes of each, its parts, and the snake behind it.
-
-    Upstream's order: a convolution; blocks of a snake, a transposed convolution and residual units
-    of (snake, convolution, snake, convolution); a snake, a convolution, a hyperbolic tangent.
-    """
-    steps: list[tuple[int | None, Any]] = [(INSIDE, modules[0])]
-    for module in modules[1:-3]:
-        snake, transposed, *units = module.block
-        steps += [(None, snake), (START, transposed)]
-        for unit in units:
-            first, wide, second, narrow = unit.block
-            steps += [(None, first), (INSIDE, wide), (None, second), (ADD, narrow)]
-    steps += [(None, modules[-3]), (SPEAK, modules[-2])]
-    if not isinstance(modules[-1], nn.Tanh):
-        raise ValueError(  # noqa: TRY004 - of the weights, not of an argument
-            "the wave generator does not end in a hyperbolic tangent"
-        )
-    walked = []
-    for place, (what, module) in enumerate(steps):
-        if what is not None:
-            alpha = torch.ones(1) if what == SPEAK else steps[place + 1][1].alpha
-            walked.append((what, _parts(kernel, module), alpha))
-    return walked
 
 
 def _parts(kernel: WaveKernel, module: Any) -> list[_Packed]:

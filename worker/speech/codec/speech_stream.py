@@ -18,7 +18,7 @@ WAVE_LENGTH = 256  # tokens in a chunk of the wave generator, its context includ
 # Tokens of new audio that an eager stream waits for at first; each later time for twice as many.
 FIRST_STEP = 8
 NEVER = 1 << 62  # tokens that no sentence has
-Stages = tuple[ChunkedNetwork, ChunkedNetwork]  # vectors to features, features to samples
+Stages = tuple[ChunkedNetwork, ...]  # each reads what the one before gives; the last, samples
 
 
 class SpeechStream:
@@ -43,8 +43,9 @@ class SpeechStream:
     ) -> None:
         """Make a stream that waits for `look_ahead` tokens, or for the last one where it is None.
 
-        `embed` maps tokens [n], which are below `codes`, to vectors [1, C, n]. `open_stages` makes
-        the networks of this sentence, when its first tokens are fed: nothing is computed before.
+        `embed` maps tokens [n], which are below `codes`, to what the first stage reads, [1, C, n].
+        `open_stages` makes the networks of this sentence, when its first tokens are fed: nothing is
+        computed before.
         """
         self._embed = embed
         self._open_stages = open_stages
@@ -92,10 +93,12 @@ class SpeechStream:
     def _run(
         self, stages: Stages, semantic_tokens: Sequence[int], *, last: bool
     ) -> NDArray[np.float32]:
-        prenet, wave_generator = stages
-        samples: list[NDArray[np.float32]] = []
-        features = prenet.feed(self._embed(semantic_tokens), last=last)
-        for i, some in enumerate(features):
-            made = wave_generator.feed(some, last=last and i == len(features) - 1)
-            samples.extend(chunk.flatten().cpu().numpy() for chunk in made)
+        chunks = [self._embed(semantic_tokens)]
+        for stage in stages:
+            fed = [
+                stage.feed(chunk, last=last and i == len(chunks) - 1)
+                for i, chunk in enumerate(chunks)
+            ]
+            chunks = [made for some in fed for made in some]
+        samples = [chunk.flatten().cpu().numpy() for chunk in chunks]
         return np.concatenate(samples) if samples else np.zeros(0, np.float32)

@@ -63,6 +63,11 @@ INLINE void let_the_next_begin() {
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
+/* Waits for the first THREADS threads of the block alone: the others have left. */
+template <int THREADS>
+INLINE void barrier_of() {
+    asm volatile("bar.sync 1, %0;" ::"n"(THREADS) : "memory");
+}
 #endif
 
 INLINE float sum_over(float x, int lanes_apart, int below) {

@@ -22,15 +22,16 @@
    product. Cosines and sines are float32.
 
    Weights [outputs, inputs] lie in tiles of 16 outputs and 32 inputs, in the order in which lanes
-   read them: [outputs / 16][inputs / 32][2][8][4][8], the last four being half of the outputs,
-   output, quarter of the inputs, input. The two halves of a tile are what a kernel needs together:
+   read and multiply them: [outputs / 16][inputs / 32][2][8][4][2][2][2]. Those are: the product of
+   two; output g; quarter t of the inputs; pair; half of the outputs; input, which so is
+   8t + 4 * product + 2 * pair and so on. The two halves of a tile are what a kernel needs together:
    the two channels that are rotated with each other, a gate and its up; else neighbours. */
 #include "device.cuh"
 
 #define PAGE 64      /* positions of a page */
 #define TILE 16      /* outputs that a warp computes */
 #define CHUNK 32     /* inputs that it reads at a time */
-#define MOST_WARPS 16 /* that share the inputs of a product */
+#define MOST_WARPS 8 /* that share the inputs of a product; twice as many where these are many */
 #define MOST_SUMS 8  /* that show each other their sums at a time */
 #define TOKENS 8     /* columns of a tensor core's product */
 #define INFINITE __uint_as_float(0x7f800000u)
@@ -153,7 +154,7 @@ struct Draw {
 /* A lane's part of some chunks of weights. */
 template <int AHEAD>
 struct Weights {
-    uint4 halves[AHEAD][2];
+    uint4 products[AHEAD][2];
 
     /* Reads those of batch `batch` of a tile, of which this warp has every `warps`th chunk. */
     INLINE void read(const Matrix &m, int tile, int batch, int i) {
@@ -161,8 +162,8 @@ struct Weights {
         const int chunk = warp + (batch * AHEAD + i) * m.warps, chunks = m.inputs / CHUNK;
         if (chunk >= chunks) return;
         const bf16 *at = m.weights + ((size_t)tile * chunks + chunk) * TILE * CHUNK + lane * 8;
-        halves[i][0] = read_once(at);
-        halves[i][1] = read_once(at + 8 * CHUNK);
+        products[i][0] = read_once(at);
+        products[i][1] = read_once(at + 8 * CHUNK);
     }
 };
 
@@ -180,42 +181,45 @@ INLINE void multiply_tiles(const Matrix &m, const bf16 *x, int first, Begin begi
     const bf16 *columns = x + (size_t)(first + lane / 4) * m.inputs + lane % 4 * 8;
     int tile = blockIdx.x;
     Weights<AHEAD> a;
+    let_the_next_begin();
 #pragma unroll
     for (int i = 0; i < AHEAD; i++) a.read(m, tile, 0, i);
     wait_for_the_last();
-    let_the_next_begin();
-    uint4 alone[AHEAD]; /* where there is but one column for a lane, and it is kept */
+    uint4 b[AHEAD][N];
     auto read_columns = [&](int batch) {
 #pragma unroll
         for (int i = 0; i < AHEAD; i++) {
             const int chunk = warp + (batch * AHEAD + i) * warps;
-            if (chunk < chunks) alone[i] = *(const uint4 *)(columns + chunk * CHUNK);
+#pragma unroll
+            for (int n = 0; n < N; n++) {
+                if (chunk < chunks) {
+                    b[i][n] = *(const uint4 *)(columns + (size_t)n * TOKENS * m.inputs
+                                               + chunk * CHUNK);
+                }
+            }
         }
     };
-    if (N == 1) read_columns(0);
+    read_columns(0);
     if (!begin()) return;
     for (; tile < tiles; tile += gridDim.x) {
         float sums[N][4] = {};
         for (int batch = 0; batch < batches; batch++) {
-            if (N == 1 && batches > 1 && (batch > 0 || tile != blockIdx.x)) read_columns(batch);
+            /* Where one batch is all, its columns stay for all tiles. */
+            if (batches > 1 && (batch > 0 || tile != blockIdx.x)) read_columns(batch);
             const bool more = batch + 1 < batches;
             const int next = more ? tile : tile + gridDim.x, next_batch = more ? batch + 1 : 0;
 #pragma unroll
             for (int i = 0; i < AHEAD; i++) {
-                const int chunk = warp + (batch * AHEAD + i) * warps;
-                if (chunk < chunks) {
-                    uint4 b[N];
+                if (warp + (batch * AHEAD + i) * warps < chunks) {
 #pragma unroll
                     for (int n = 0; n < N; n++) {
-                        b[n] = N == 1 ? alone[i]
-                                      : *(const uint4 *)(columns + (size_t)n * TOKENS * m.inputs
-                                                         + chunk * CHUNK);
+                        const uint4 w = a.products[i][0];
+                        multiply(sums[n], w.x, w.y, w.z, w.w, b[i][n].x, b[i][n].y);
                     }
-                    const uint4 low = a.halves[i][0], high = a.halves[i][1];
 #pragma unroll
                     for (int n = 0; n < N; n++) {
-                        multiply(sums[n], low.x, high.x, low.y, high.y, b[n].x, b[n].y);
-                        multiply(sums[n], low.z, high.z, low.w, high.w, b[n].z, b[n].w);
+                        const uint4 w = a.products[i][1];
+                        multiply(sums[n], w.x, w.y, w.z, w.w, b[i][n].z, b[i][n].w);
                     }
                 }
                 if (next < tiles) a.read(m, next, next_batch, i);
@@ -244,9 +248,12 @@ INLINE void multiply_tiles(const Matrix &m, const bf16 *x, int first, Begin begi
         __syncthreads();
         for (int i = warp; i < 2 * N; i += warps) {
             float one = 0, other = 0;
-            for (int w = 0; w < min(warps, MOST_SUMS); w++) {
-                one += shared[w][i / 2][i % 2][0][lane];
-                other += shared[w][i / 2][i % 2][1][lane];
+#pragma unroll
+            for (int w = 0; w < MOST_SUMS; w++) {
+                if (w < warps) {
+                    one += shared[w][i / 2][i % 2][0][lane];
+                    other += shared[w][i / 2][i % 2][1][lane];
+                }
             }
             use(tile, i / 2 * TOKENS + lane % 4 * 2 + i % 2, one, other, lane);
         }
@@ -254,14 +261,23 @@ INLINE void multiply_tiles(const Matrix &m, const bf16 *x, int first, Begin begi
     }
 }
 
+#define PARTS 14 /* of a sum that a lane reads at a time: all of 896 channels' */
+
 /* The norm's factors of the 8 * N tokens from `first` on; each block makes its own. */
 template <int N>
 INLINE void factors(const Squares &s, int channels, int first, float *out) {
     for (int i = threadIdx.x; i < N * TOKENS * 4; i += blockDim.x) {
         const float *parts = s.parts + (size_t)(first + i / 4) * s.number;
         float sum = 0;
-#pragma unroll 8
-        for (int part = i % 4; part < s.number; part += 4) sum += parts[part];
+        for (int part = i % 4; part < s.number; part += 4 * PARTS) {
+            float some[PARTS]; /* all on their way at the same time */
+#pragma unroll
+            for (int k = 0; k < PARTS; k++) {
+                some[k] = part + 4 * k < s.number ? parts[part + 4 * k] : 0;
+            }
+#pragma unroll
+            for (int k = 0; k < PARTS; k++) sum += some[k];
+        }
         sum = sum_over(sum, 1, 4);
         out[i / 4] = rsqrtf(sum / channels + s.eps);
     }
@@ -293,8 +309,8 @@ INLINE void write_residual(const Residual &r, int channels, size_t token, int ti
 }
 
 INLINE void embed(const Embed &a) {
-    wait_for_the_last();
     let_the_next_begin();
+    wait_for_the_last();
     const int token = blockIdx.x;
     if (token >= *a.tokens.count) return;
     const bf16 *from = a.table + (size_t)a.ids[token] * a.channels;
@@ -352,6 +368,12 @@ INLINE void project(const Project &a) {
     multiply_tiles<N, 4>(a.matrix, a.x, first, begin, use);
 }
 
+/* Chunks on their way in the product whose inputs are many: what registers N leaves for it. */
+template <int N>
+__device__ constexpr int ahead() {
+    return N == 1 ? 5 : N == 2 ? 4 : N == 4 ? 3 : 2;
+}
+
 template <int N>
 INLINE void add(const Add &a) {
     const int first = blockIdx.y * N * TOKENS;
@@ -371,7 +393,7 @@ INLINE void add(const Add &a) {
         }
         write_residual(a.residual, channels, token, tile, channel, one, other, real, lane);
     };
-    multiply_tiles<N, 5>(a.matrix, a.x, first, begin, use);
+    multiply_tiles<N, ahead<N>()>(a.matrix, a.x, first, begin, use);
 }
 
 template <int N>
@@ -398,8 +420,8 @@ INLINE void gate(const Gate &a) {
 
 INLINE void finish(const Finish &a) {
     __shared__ float factor;
-    wait_for_the_last();
     let_the_next_begin();
+    wait_for_the_last();
     const int place = blockIdx.x;
     if (place >= *a.tokens.count) return;
     const size_t token = a.which ? a.which[place] : place;
@@ -480,8 +502,8 @@ INLINE void attend(const Attend &a) {
     constexpr int UNITS = D / CHUNK, OWN = D / 8; /* of channels: of queries, a lane's of values */
     __shared__ Found<D> found[ATTEND_WARPS];
     __shared__ bool last;
-    wait_for_the_last();
     let_the_next_begin();
+    wait_for_the_last();
     const int split = blockIdx.x, kv_head = blockIdx.y, token = blockIdx.z;
     const long long count = *a.tokens.count, position = a.tokens.positions[token];
     if (token >= count) return;
@@ -652,6 +674,7 @@ INLINE u32 ordered(float x) {
     const u32 bits = __float_as_uint(x);
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
+INLINE bool no_number(u32 key) { return key > 0xff800000u || (key > 0 && key < 0x007fffffu); }
 INLINE float number_of(u32 key) {
     return __uint_as_float(key & 0x80000000u ? key ^ 0x80000000u : ~key);
 }
@@ -677,8 +700,8 @@ INLINE void draw(const Draw &a) {
     __shared__ int places[MOST_CANDIDATES], order[MOST_CANDIDATES];
     __shared__ float e[MOST_CANDIDATES];
     __shared__ int taken;
-    wait_for_the_last();
     let_the_next_begin();
+    wait_for_the_last();
     const int token = blockIdx.x, n = a.candidates;
     if (token >= *a.tokens.count) return;
     const long long place = a.places ? a.places[token] : token;
@@ -690,11 +713,14 @@ INLINE void draw(const Draw &a) {
         return i >= n ? 0u : i == hidden ? ordered(-INFINITE) : ordered(logits[i]);
     };
     u32 own[OWN_LOGITS];
-#pragma unroll
-    for (int i = 0; i < OWN_LOGITS; i++) own[i] = key_at(threadIdx.x + i * DRAW_THREADS);
     int bad[3] = {};
-    for (int i = threadIdx.x; i < n; i += DRAW_THREADS) {
-        if (i != hidden && logits[i] != logits[i]) bad[0] = 1;
+#pragma unroll
+    for (int i = 0; i < OWN_LOGITS; i++) {
+        own[i] = key_at(threadIdx.x + i * DRAW_THREADS);
+        bad[0] |= no_number(own[i]);
+    }
+    for (int i = threadIdx.x + OWN_LOGITS * DRAW_THREADS; i < n; i += DRAW_THREADS) {
+        bad[0] |= no_number(key_at(i));
     }
     sum_up(bad, shared, 0);
     const int most = (int)min(min(a.top_k[place], (long long)n), (long long)MOST_CANDIDATES);
@@ -726,13 +752,17 @@ INLINE void draw(const Draw &a) {
     __syncthreads();
     /* All above the bound, and of those at it the first ones. */
     const bool exact = reach == most;
-    for (int i = threadIdx.x; i < n; i += DRAW_THREADS) {
-        const u32 key = key_at(i);
-        if (exact ? key >= bound : key > bound) {
+    auto take = [&](u32 key, int i) {
+        if (i < n && (exact ? key >= bound : key > bound)) {
             const int at = atomicAdd(&taken, 1);
             keys[at] = key;
             places[at] = i;
         }
+    };
+#pragma unroll
+    for (int i = 0; i < OWN_LOGITS; i++) take(own[i], threadIdx.x + i * DRAW_THREADS);
+    for (int i = threadIdx.x + OWN_LOGITS * DRAW_THREADS; i < n; i += DRAW_THREADS) {
+        take(key_at(i), i);
     }
     __syncthreads();
     if (!exact && threadIdx.x < WARP) {
@@ -750,43 +780,57 @@ INLINE void draw(const Draw &a) {
         }
     }
     __syncthreads();
+    if (threadIdx.x >= MOST_CANDIDATES) return;
+    if (threadIdx.x >= most) keys[threadIdx.x] = 0;
+    barrier_of<MOST_CANDIDATES>();
+    const u32 key = keys[threadIdx.x];
+    const int at = places[threadIdx.x];
+    int rank = 0;
+#pragma unroll 8
+    for (int i = 0; i < MOST_CANDIDATES; i++) {
+        rank += keys[i] > key || (keys[i] == key && places[i] < at);
+    }
     if (threadIdx.x < most) {
-        int rank = 0;
-        for (int i = 0; i < most; i++) {
-            rank += keys[i] > keys[threadIdx.x]
-                || (keys[i] == keys[threadIdx.x] && places[i] < places[threadIdx.x]);
-        }
-        sorted[rank] = keys[threadIdx.x];
-        order[rank] = places[threadIdx.x];
+        sorted[rank] = key;
+        order[rank] = at;
     }
-    __syncthreads();
-    const float temperature = a.temperature[place];
-    if (threadIdx.x < most) {
-        e[threadIdx.x] = expf(number_of(sorted[threadIdx.x]) / temperature
-                              - number_of(sorted[0]) / temperature);
-    }
-    __syncthreads();
-    if (threadIdx.x) return;
-
-    const float top_p = a.top_p[place];
-    float total = 0, before = 0, kept = 0;
-    for (int i = 0; i < most; i++) total += e[i];
-    int last = -1;
-    for (int i = 0; i < most; i++) {
-        float p = e[i] / total;
-        const bool out = before >= top_p && i > 0 && top_p < 1;
-        before += p;
-        if (out) p = 0;
-        if (p > 0) last++;
-        kept += p;
-        e[i] = p;
-    }
+    barrier_of<MOST_CANDIDATES>();
+    const float temperature = a.temperature[place], top_p = a.top_p[place];
     const double uniform = a.uniforms[place * a.positions + drawn];
+    const bool real = threadIdx.x < most;
+    const float highest = number_of(sorted[0]) / temperature;
+    e[threadIdx.x] = real ? expf(number_of(sorted[threadIdx.x]) / temperature - highest) : 0;
+    barrier_of<MOST_CANDIDATES>();
+    float total = 0, before = 0, kept = 0;
+#pragma unroll
+    for (int i = 0; i < MOST_CANDIDATES; i++) total += e[i];
+    const float p = e[threadIdx.x] / total;
+    barrier_of<MOST_CANDIDATES>();
+    e[threadIdx.x] = p;
+    barrier_of<MOST_CANDIDATES>();
+#pragma unroll
+    for (int i = 0; i < MOST_CANDIDATES; i++) before += i < threadIdx.x ? e[i] : 0;
+    const bool out = before >= top_p && threadIdx.x > 0 && top_p < 1;
+    barrier_of<MOST_CANDIDATES>();
+    e[threadIdx.x] = out ? 0 : p;
+    barrier_of<MOST_CANDIDATES>();
+    int last = -1;
+#pragma unroll
+    for (int i = 0; i < MOST_CANDIDATES; i++) {
+        kept += e[i];
+        last += e[i] > 0;
+    }
+    const float share = e[threadIdx.x] / kept;
+    barrier_of<MOST_CANDIDATES>();
+    e[threadIdx.x] = share;
+    barrier_of<MOST_CANDIDATES>();
+    if (threadIdx.x) return;
     double edge = 0;
     int chosen = 0;
-    for (int i = 0; i < most; i++) {
-        edge += (double)(e[i] / kept);
-        chosen += edge <= uniform;
+#pragma unroll
+    for (int i = 0; i < MOST_CANDIDATES; i++) {
+        edge += (double)e[i];
+        chosen += i < most && edge <= uniform;
     }
     const long long name = bad[0] || last < 0 ? -1 : a.names[order[min(chosen, last)]];
     a.out[token] = name;
@@ -796,17 +840,17 @@ INLINE void draw(const Draw &a) {
     a.drawn[place] = min(drawn + 1, a.positions - 1);
 }
 
-#define FOR_TOKENS(name, Arguments) \
-    KERNEL(name##_8, Arguments, MOST_WARPS *WARP, name<1>) \
-    KERNEL(name##_16, Arguments, MOST_WARPS *WARP, name<2>) \
-    KERNEL(name##_32, Arguments, MOST_WARPS *WARP, name<4>) \
-    KERNEL(name##_64, Arguments, MOST_WARPS *WARP, name<8>)
+#define FOR_TOKENS(name, Arguments, warps) \
+    KERNEL(name##_8, Arguments, warps *WARP, name<1>) \
+    KERNEL(name##_16, Arguments, warps *WARP, name<2>) \
+    KERNEL(name##_32, Arguments, warps *WARP, name<4>) \
+    KERNEL(name##_64, Arguments, warps *WARP, name<8>)
 
 KERNEL(embed_all, Embed, 128, embed)
-FOR_TOKENS(project, Project)
-FOR_TOKENS(add, Add)
-FOR_TOKENS(gate, Gate)
-FOR_TOKENS(score, Score)
+FOR_TOKENS(project, Project, MOST_WARPS)
+FOR_TOKENS(add, Add, 2 * MOST_WARPS)
+FOR_TOKENS(gate, Gate, MOST_WARPS)
+FOR_TOKENS(score, Score, MOST_WARPS)
 KERNEL(finish_all, Finish, 128, finish)
 KERNEL(draw_all, Draw, DRAW_THREADS, draw)
 KERNEL(attend_32, Attend, ATTEND_WARPS *WARP, attend<32>)

@@ -14,7 +14,7 @@ from worker.speech.cuda.driver import FLOAT, INT, POINTER
 
 PAGE = 64  # positions
 TILE, CHUNK = 16, 32  # outputs and inputs that a weights' tile holds
-WARP, MOST_WARPS = 32, 16
+WARP, MOST_WARPS = 32, 8
 TOKENS = (8, 16, 32, 64)  # that a product's kernels are made for; more are several blocks
 HEAD_SIZES = (32, 64, 128)
 MOST_SHARING = 8  # queries that share a key
@@ -22,7 +22,10 @@ MOST_CANDIDATES = 64  # of a draw
 SPLITS = 8  # blocks that share the positions of a token
 EMBED_THREADS = FINISH_THREADS = ATTEND_THREADS = 128
 DRAW_THREADS = 1024
-BLOCKS_AT_ONCE = 2  # of a product, on one of the GPU's processors
+# Blocks of a product that one of the GPU's processors runs at once, by the tokens of a block.
+BLOCKS_AT_ONCE = {8: 2, 16: 2, 32: 2, 64: 1}
+NARROW, FEW_OUTPUTS = ("project", "add"), 32  # products of few outputs; tokens of a block of these
+LONG = ("add",)  # products whose inputs may be many
 
 
 class Tokens(Structure):
@@ -211,25 +214,31 @@ class Launcher(Protocol):
         """Launch a kernel over a grid of blocks of so many threads, behind all launched before."""
 
 
-def tokens_at_once(count: int) -> int:
-    """For how many tokens at once a product of `count` is computed: one of TOKENS."""
-    return next((size for size in TOKENS if count <= size), TOKENS[-1])
+def tokens_at_once(name: str, count: int) -> int:
+    """For how many tokens at once the product of this name computes `count`: one of TOKENS.
+
+    A product of few outputs leaves processors idle where one block computes all tokens.
+    """
+    most = FEW_OUTPUTS if name in NARROW and count <= 2 * TOKENS[-1] else TOKENS[-1]
+    return next((size for size in TOKENS if size >= min(count, most)), most)
 
 
-def warps_for(inputs: int) -> int:
-    """How many warps share a product's inputs: four chunks each, as far as there are warps.
+def warps_for(name: str, inputs: int) -> int:
+    """How many warps share the inputs of the product of this name: four chunks each, if there are.
 
     Sums are in the order that this gives, so that it must not depend on the number of tokens.
     """
     chunks = inputs // CHUNK
-    turns = max(min(4, chunks), -(-chunks // MOST_WARPS))
+    most = MOST_WARPS * (2 if name in LONG else 1)
+    turns = max(min(4, chunks), -(-chunks // most))
     return -(-chunks // turns)
 
 
-def blocks_for(tiles: int, groups: int, processors: int) -> int:
-    """How many blocks share the tiles of a product, for each group of tokens.
+def blocks_for(at_once: int, tiles: int, groups: int, processors: int) -> int:
+    """How many blocks share the tiles of a product of `at_once` tokens, for each group of them.
 
-    As many as run at once, each with as many tiles, so that a block reads its tokens once.
+    As many as run at once, each with as many tiles, so that a block reads its tokens once. Of many
+    groups some may have no tokens: then twice as many.
     """
-    at_once = max(1, BLOCKS_AT_ONCE * processors // groups)
-    return -(-tiles // -(-tiles // at_once))
+    together = max(1, BLOCKS_AT_ONCE[at_once] * processors * (2 if groups > 2 else 1) // groups)
+    return -(-tiles // -(-tiles // together))

@@ -30,7 +30,7 @@ from worker.speech.lm.paged_cache import PagedCache, PagedRows
 from worker.speech.lm.rotary import rotary
 from worker.speech.tensors import read_tensors
 
-PROMPT_SIZES = (64, 256, 1024)  # tokens of prompts that one run computes
+PROMPT_SIZES = (64, 128, 256, 512, 1024)  # tokens of prompts that one run computes
 MOST_TOKENS = PROMPT_SIZES[-1]
 
 
@@ -202,7 +202,7 @@ class FusedLanguageModel:
             self._add(count, tokens, layer.out, w.attended, layer.mlp_norm)
             gate = kernels.Gate(
                 tokens,
-                layer.gate_up.structure,
+                layer.gate_up.structure("gate"),
                 w.weighted.data_ptr(),
                 w.squares,
                 w.inner.data_ptr(),
@@ -217,7 +217,7 @@ class FusedLanguageModel:
         cosines, sines = self._rotary
         project = kernels.Project(
             tokens,
-            layer.qkv.structure,
+            layer.qkv.structure("project"),
             w.weighted.data_ptr(),
             w.squares,
             layer.qkv_bias.data_ptr(),
@@ -246,7 +246,7 @@ class FusedLanguageModel:
         self, count: int, tokens: kernels.Tokens, tiles: Tiles, x: Tensor, norm: Tensor
     ) -> None:
         """Add the product of x to the residual; `norm` is the weight of the norm behind it."""
-        add = kernels.Add(tokens, tiles.structure, x.data_ptr(), self._work.residual(norm))
+        add = kernels.Add(tokens, tiles.structure("add"), x.data_ptr(), self._work.residual(norm))
         self._product("add", count, tiles, add)
 
     def _finish(self, count: int, tokens: kernels.Tokens, which: Tensor | None) -> None:
@@ -317,12 +317,12 @@ class FusedHead:
     def _logits(self, hidden: Tensor, count: Tensor) -> Tensor:
         """Logits float32 [B, n and what fills the last tile] of the first `count` states."""
         made = len(hidden)
-        missing = -made % kernels.tokens_at_once(made)
+        missing = -made % kernels.tokens_at_once("score", made)
         x = F.pad(hidden, (0, 0, 0, missing)) if missing else hidden.contiguous()
         logits = torch.empty(made, self._tiles.outputs, device=hidden.device)
         score = kernels.Score(
             kernels.Tokens(count.data_ptr(), None, None),
-            self._tiles.structure,
+            self._tiles.structure("score"),
             x.data_ptr(),
             logits.data_ptr(),
         )
@@ -334,10 +334,11 @@ def launch_product(
     launcher: Launcher, name: str, count: int, tiles: Tiles, arguments: Structure
 ) -> None:
     """Launch a product's kernel for `count` tokens."""
-    at_once = kernels.tokens_at_once(count)
+    at_once = kernels.tokens_at_once(name, count)
     groups = -(-count // at_once)
-    blocks = kernels.blocks_for(tiles.outputs // kernels.TILE, groups, launcher.processors)
-    threads = kernels.warps_for(tiles.inputs) * kernels.WARP
+    tiles_of = tiles.outputs // kernels.TILE
+    blocks = kernels.blocks_for(at_once, tiles_of, groups, launcher.processors)
+    threads = kernels.warps_for(name, tiles.inputs) * kernels.WARP
     launcher.launch(f"{name}_{at_once}", (blocks, groups, 1), threads, arguments)
 
 

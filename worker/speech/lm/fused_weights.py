@@ -18,7 +18,7 @@ HALF = kernels.TILE // 2
 class Tiles:
     """A matrix [outputs, inputs] in tiles."""
 
-    weights: Tensor  # bfloat16 [outputs / 16, inputs / 32, 2, 8, 4, 8]
+    weights: Tensor  # bfloat16 [outputs / 16, inputs / 32, 2, 8, 4, 2, 2, 2]; see cuda/lm.cu
     inputs: int
     outputs: int
 
@@ -26,15 +26,13 @@ class Tiles:
     def of(cls, weight: Tensor) -> Tiles:
         """Lay out weight [outputs, inputs], whose outputs are in the order of the tiles."""
         outputs, inputs = weight.shape
-        tiles = weight.view(-1, 2, HALF, inputs // kernels.CHUNK, 4, 8)
-        return cls(tiles.permute(0, 3, 1, 2, 4, 5).contiguous(), inputs, outputs)
+        tiles = weight.view(-1, 2, HALF, inputs // kernels.CHUNK, 4, 2, 2, 2)
+        return cls(tiles.permute(0, 3, 5, 2, 4, 6, 1, 7).contiguous(), inputs, outputs)
 
-    @property
-    def structure(self) -> kernels.Matrix:
-        """The matrix as a kernel takes it; this must outlive that."""
-        return kernels.Matrix(
-            self.weights.data_ptr(), self.inputs, self.outputs, kernels.warps_for(self.inputs)
-        )
+    def structure(self, product: str) -> kernels.Matrix:
+        """The matrix as the kernel of this product takes it; this must outlive that."""
+        warps = kernels.warps_for(product, self.inputs)
+        return kernels.Matrix(self.weights.data_ptr(), self.inputs, self.outputs, warps)
 
 
 @dataclass(frozen=True)

@@ -97,9 +97,9 @@ class PagedCache:
         dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         """Take the memory at once."""
-        self._host = PageTable(rows, pages, -(-positions // PAGE))
-        entries = self._host.entries
-        self.table = torch.full(entries.shape, NOBODYS, dtype=entries.dtype, device=device)
+        most = -(-positions // PAGE)  # pages of a row
+        self._host = PageTable(rows, pages, most)
+        self.table = torch.full((rows, most), NOBODYS, dtype=torch.int32, device=device)
         self.pages = torch.zeros(
             config.num_hidden_layers,
             1 + pages,

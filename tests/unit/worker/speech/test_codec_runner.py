@@ -1,4 +1,4 @@
-"""The codec's work, on a CPU and in a GPU's lanes: where memory was short it is done once more."""
+"""The codec's work, on a CPU and on a GPU: where memory was short it is done once more."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Work:
 
 @pytest.mark.parametrize(
     ("device", "decoding", "listening"),
-    [("cpu", "MainThread", "MainThread"), ("cuda", "codec_0", "listening_0")],
+    [("cpu", "MainThread", "MainThread"), ("cuda", "MainThread", "listening_0")],
 )
 def test_work_that_was_short_of_memory_is_done_once_more_and_no_third_time(
     monkeypatch: pytest.MonkeyPatch, device: str, decoding: str, listening: str

@@ -176,4 +176,5 @@ def test_a_loaded_model_has_a_lane_on_a_gpu_alone(demo_checkpoint: Path) -> None
     with dry_gpu():
         logits = load_model("en", folder, "cuda", open_lane).logits(window)
     assert opened == [(torch.device("cuda"), "aligner-en")]
-    torch.testing.assert_close(logits, expected)
+    assert logits.shape == expected.shape
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)  # filled, and so rounded

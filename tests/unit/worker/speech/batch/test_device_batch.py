@@ -197,6 +197,24 @@ def test_a_row_that_waited_again_goes_on_with_its_own_draws(each_alone: list[lis
         assert drawn == each_alone[which][7:]
 
 
+def test_the_last_token_of_a_prompt_may_be_left_to_the_first_step() -> None:
+    """Then the row advances before it draws: the draws are the same."""
+    prompt, seen = [7, 9, 4], []
+    for left in (0, 1):
+        decoder = ToyDecoder()
+        rows, head = DeviceBatch(decoder, 2, 64), OutputHead(TOKENS, decoder.head(TOKENS), None)
+        part = prompt[: len(prompt) - left]
+        hidden = decoder.prefill([part], rows.cache.rows(1, 1))
+        rows.ids[1] = 33  # of the row before
+        rows.set(1, "row", 50, len(prompt), 0, 0, Sampling(1.0, 20, 0.9, seed=3), last=prompt[-1])
+        drawn = [] if left else rows.draw(hidden, [1], head).tolist()
+        for step in range(4):
+            hidden = rows.advance(2, len(prompt) + step + 1)[1:]
+            drawn += rows.draw(hidden, [1], head).tolist()
+        seen.append(drawn[:4])
+    assert seen[0] == seen[1]
+
+
 def test_a_moved_row_takes_all_that_is_its_own_with_it(each_alone: list[list[int]]) -> None:
     for which in range(len(EACH)):
         rows, head = toy(len(EACH))

@@ -17,8 +17,9 @@ from tests.support.scheduling import occupancy
 from tests.support.toy_decoder import EVERYTHING, ToyDecoder, expected
 from tests.support.waiting import until
 from worker.errors import JobCancelledError, MemoryShortError
-from worker.speech.batch import scheduler as module
+from worker.speech.batch import places as module
 from worker.speech.batch.admission import CHUNKS, PrefillBudget
+from worker.speech.batch.device_batch import DeviceBatch
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Scheduler
 from worker.speech.batch.sequence import SequenceRequest, TokenSequence
@@ -65,7 +66,7 @@ def scheduler_of(
     scheduler = Scheduler(bounded, slots, lock=lock)
     if budget is not None:
         decoder.in_parts = True
-        scheduler._budget = scheduler._waiting._budget = budget
+        scheduler._prompts.budget = scheduler._waiting._budget = budget
     scheduler._lag = lag  # 1 is what a GPU has: tokens are read when the next ones are drawn
     return scheduler, bounded
 
@@ -160,9 +161,9 @@ def test_beside_running_sequences_a_prompt_is_read_in_parts_between_their_steps(
     go.set()
     assert told(asked) == [expected([1, 2], 7), expected(range(1, 8), 2), expected([8, 9], 2)]
     assert notes == [
-        "2",  # and then three tokens a step at most
-        *("step 1", "3", "step 1", "3", "step 1"),
-        *("1+2", "step 3", "step 1", "step 1"),
+        "1",  # the last token is left to the step; and then three tokens a step at most
+        *("step 1", "3", "step 1", "3", "step 2"),
+        *("1", "step 3", "step 2", "step 1", "step 1"),
     ]
 
 
@@ -175,7 +176,8 @@ def test_while_nothing_runs_more_is_read_at_once() -> None:
             [row(*range(n, n + 5), limit=2) for n in range(1, 5)], OPEN, GREEDY
         )
     told(asked)
-    assert notes == ["5+3", "step 1", "2+5+1", "step 2", "4", "step 1"]
+    # Of 8 tokens, two prompts but for their last ones; then 3 beside those two, and 8 again.
+    assert notes == ["4+4", "step 2", "3", "step 2", "1+4", "step 2", "step 2"]
 
 
 def test_a_prompt_longer_than_any_budget_is_read_all_the_same() -> None:
@@ -184,7 +186,7 @@ def test_a_prompt_longer_than_any_budget_is_read_all_the_same() -> None:
     scheduler, _ = scheduler_of(decoder, 2)
     prompt = [*range(1, 21)]
     assert told(scheduler.submit([row(*prompt, limit=2)], OPEN, GREEDY)) == [expected(prompt, 2)]
-    assert notes == ["8", "8", "4", "step 1"]
+    assert notes == ["8", "8", "3", "step 1", "step 1"]
 
 
 def test_whole_prompts_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +203,7 @@ def test_prompts_are_read_in_the_order_in_which_they_joined() -> None:
     decoder = ToyDecoder(before_step=lambda _rows: go.wait(10) and None)
     scheduler, _ = scheduler_of(decoder, 8, budget=PrefillBudget(2, idle=99))
     asked = scheduler.submit([row(n, limit=n) for n in (2, 3, 4, 5, 30)], OPEN, GREEDY)
-    until(lambda: decoder.prompts)
+    until(lambda: occupancy(scheduler) == (5, 0))
     long = [[n] * 9 for n in (11, 12, 13)]
     asked += scheduler.submit([row(*prompt, limit=3) for prompt in long], OPEN, GREEDY)
     go.set()
@@ -209,7 +211,8 @@ def test_prompts_are_read_in_the_order_in_which_they_joined() -> None:
         *(expected([n], n) for n in (2, 3, 4, 5, 30)),
         *(expected(prompt, 3) for prompt in long),
     ]
-    read = [part[0] for parts in decoder.prompts[1:] for part in parts]
+    read = [part[0] for parts in decoder.prompts for part in parts]
+    assert set(read) == {11, 12, 13}
     assert read == sorted(read)
 
 
@@ -218,30 +221,33 @@ def test_a_sequence_whose_prompt_is_being_read_counts_for_its_jobs_share() -> No
     decoder = ToyDecoder(before_step=lambda _rows: go.wait(10) and None)
     scheduler, _ = scheduler_of(decoder, 8, budget=PrefillBudget(5, idle=5))
     asked = scheduler.submit([row(1, limit=30)], OPEN, GREEDY, job="a")
-    until(lambda: decoder.prompts)
-    asked += scheduler.submit([row(*[2] * 7), row(3)], OPEN, GREEDY, job="b")
+    until(lambda: occupancy(scheduler) == (1, 0))
+    asked += scheduler.submit([row(*[2] * 7), row(3, 3)], OPEN, GREEDY, job="b")
     asked += scheduler.submit([row(*[4] * 2)], OPEN, GREEDY, job="c")
     go.set()
     told(asked)
     firsts = [[part[0] for part in parts] for parts in decoder.prompts]
-    assert firsts == [[1], [2], [2, 4, 3]]
+    assert firsts == [[2], [2, 4, 3]]
 
 
 def test_one_that_is_cancelled_while_it_is_read_leaves_and_the_next_goes_on() -> None:
-    go = threading.Event()
-    decoder = ToyDecoder(before_step=lambda _rows: go.wait(10) and None)
-    scheduler, bounded = scheduler_of(decoder, 3)
-    asked = scheduler.submit([row(1, limit=30)], OPEN, GREEDY)
-    until(lambda: decoder.prompts)
-    (gone,) = scheduler.submit([row(*[2] * 3000)], OPEN, GREEDY)
-    asked += scheduler.submit([row(*[3] * 7)], OPEN, GREEDY)
-    go.set()
-    until(lambda: any(part[0] == 2 for parts in decoder.prompts for part in parts))
-    scheduler.cancel(gone)
+    decoder, lock, gone = ToyDecoder(), FairLock(), []
+
+    def cancelled(_rows: int) -> None:
+        if len(decoder.prompts) == 4:
+            scheduler.cancel(gone[0])
+
+    decoder.before_prefill = cancelled
+    scheduler, bounded = scheduler_of(decoder, 3, lock=lock)
+    with lock:
+        asked = scheduler.submit([row(1, limit=30)], OPEN, GREEDY)
+        gone += scheduler.submit([row(*[2] * 3000)], OPEN, GREEDY)
+        asked += scheduler.submit([row(*[3] * 7)], OPEN, GREEDY)
     assert told(asked) == [expected([1], 30), expected([3] * 7, 10)]
     with pytest.raises(JobCancelledError):
-        gone.answer()
+        gone[0].answer()
     all_is_free(scheduler, bounded)
+    assert [part[0] for parts in decoder.prompts for part in parts] == [2] * 5 + [3] * 2
 
 
 @pytest.mark.parametrize("lag", [0, 1])
@@ -279,27 +285,31 @@ def test_the_one_that_started_last_gives_way_and_comes_before_those_that_wait() 
     decoder, lock = ToyDecoder(), FairLock()
     scheduler, bounded = scheduler_of(decoder, 3, 7, CHUNKS, lock=lock)
     with lock:
-        asked = scheduler.submit([row(n, limit=16) for n in (1, 2, 3, 4)], OPEN, GREEDY)
-    assert told(asked) == [expected([n], 16) for n in (1, 2, 3, 4)]
-    # Each needs 4 pages in the end: with 3 of them the third gives way, then the second.
+        asked = scheduler.submit([row(n, n, limit=14) for n in (1, 2, 3, 4)], OPEN, GREEDY)
+    assert told(asked) == [expected([n, n], 14) for n in (1, 2, 3, 4)]
+    # Each needs 4 pages in the end: with 2 of them the third gives way, with 3 the second.
     assert [part[0] for parts in decoder.prompts for part in parts] == [1, 2, 3, 2, 3, 4]
-    again = [part for parts in decoder.prompts[1:] for part in parts if len(part) > 1]
-    assert [len(part) for part in again] == [13, 9]
-    assert all(part == (part[0], *expected(part[:1], len(part) - 1)) for part in again)
+    again = [part for parts in decoder.prompts for part in parts if len(part) > 1]
+    assert [len(part) for part in again] == [12, 8]
+    assert all(part == (*part[:2], *expected(part[:2], len(part) - 2)) for part in again)
     all_is_free(scheduler, bounded)
 
 
 def test_who_gives_way_is_who_started_last_wherever_it_stands() -> None:
     """The last row moves to the place of one that has left."""
+    go = threading.Event()
     decoder, lock = ToyDecoder(), FairLock()
+    decoder.before_step = lambda _rows: go.wait(10 if len(decoder.batches) == 2 else 0) and None
     scheduler, _ = scheduler_of(decoder, 3, 7, CHUNKS, lock=lock)
     with lock:
-        asked = scheduler.submit([row(1, limit=2), row(2, limit=18)], OPEN, GREEDY)
+        asked = scheduler.submit([row(1, 1, limit=2), row(2, 2, limit=18)], OPEN, GREEDY)
     asked[0].wait()
-    until(lambda: len(decoder.batches) >= 1)
-    asked += scheduler.submit([row(3, limit=18)], OPEN, GREEDY)
+    asked += scheduler.submit([row(3, 3, limit=18)], OPEN, GREEDY)
+    go.set()
     told(asked)
-    assert {part[0] for parts in decoder.prompts[1:] for part in parts} == {3}
+    read = [part[0] for parts in decoder.prompts[1:] for part in parts]
+    assert len(read) > 1
+    assert set(read) == {3}
 
 
 @pytest.mark.parametrize("lag", [0, 1])
@@ -319,6 +329,15 @@ def test_one_that_does_not_fit_even_alone_fails_and_it_alone(lag: int) -> None:
     assert scheduler.slots == 3
 
 
+def test_what_fills_all_positions_needs_no_room_beyond_them() -> None:
+    """Its opening is as long as its limit: it draws nothing."""
+    bounded = Bounded(ToyDecoder(), 9, PAGE)
+    scheduler = Scheduler(bounded, 2, 2 * PAGE)
+    asked = scheduler.submit([row(*range(1, 7), limit=2), row(1, limit=7)], OPENED, GREEDY)
+    assert told(asked)[0] == [5, 6]
+    all_is_free(scheduler, bounded)
+
+
 def test_who_would_leave_no_room_for_the_others_waits_until_one_has_left() -> None:
     decoder, lock = ToyDecoder(), FairLock()
     notes = noted(decoder)
@@ -327,7 +346,7 @@ def test_who_would_leave_no_room_for_the_others_waits_until_one_has_left() -> No
         asked = scheduler.submit([row(*[1] * 17, limit=3), row(*[2] * 11, limit=3)], OPEN, GREEDY)
         asked += scheduler.submit([row(3, limit=3)], OPEN, GREEDY)  # would fit, and is behind
     assert told(asked) == [expected([1] * 17, 3), expected([2] * 11, 3), expected([3], 3)]
-    assert notes == ["17", "step 1", "step 1", "11+1", "step 2", "step 2"]
+    assert notes == ["16", *["step 1"] * 3, "10", *["step 2"] * 3]
     all_is_free(scheduler, bounded)
 
 
@@ -391,10 +410,12 @@ def test_a_real_model_says_the_same_where_its_cache_runs_out(
     bounded = Bounded(real, 26, PAGE)
     scheduler = Scheduler(bounded, 4, 64)
     if real.in_parts:
-        scheduler._budget = scheduler._waiting._budget = SMALL
+        scheduler._prompts.budget = scheduler._waiting._budget = SMALL
     read: list[int] = []
-    begin = scheduler._begin
-    monkeypatch.setattr(scheduler, "_begin", lambda *one: (read.append(1), begin(*one)))
+    begin = DeviceBatch.set
+    monkeypatch.setattr(
+        DeviceBatch, "set", lambda batch, *a, **more: (read.append(1), begin(batch, *a, **more))
+    )
     assert told(scheduler.submit(rows, grammar, how)) == whole
     assert len(read) > len(rows)  # some gave way, and were read again
     all_is_free(scheduler, bounded)

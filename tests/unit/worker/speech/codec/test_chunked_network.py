@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.events import Events
-from worker.speech.codec.chunked_network import ChunkedNetwork, context_of
+from worker.speech.codec.chunked_network import ChunkedNetwork, context_of, cut, gap_of
 
 SHORT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 RATE, LENGTH = 2, 20
@@ -35,13 +35,12 @@ class Watched:
         self.room = room
         self.asked: list[int] = []
 
-    def __call__(self, inputs: Tensor) -> Tensor:
+    def __call__(self, inputs: Tensor, kept: slice) -> Tensor:
         self.asked.append(inputs.shape[-1])
         assert len(self.asked) < 1000, "windows without end"
         if inputs.shape[-1] > self.room:
             raise torch.OutOfMemoryError(str(SHORT))
-        made: Tensor = NETWORK(inputs)
-        return made
+        return cut(NETWORK, RATE)(inputs, kept)
 
 
 def sequence(length: int) -> Tensor:
@@ -104,6 +103,37 @@ def test_a_context_is_what_an_output_depends_on(
         nn.init.ones_(parameter)
     assert context_of(toy) == context
     assert context - 1 <= reach_of(toy, 20, 41, rate) <= context
+
+
+# A gap
+
+
+@pytest.mark.parametrize(
+    ("layers", "gap"),
+    [
+        ([nn.Conv1d(1, 1, 1)], 0),
+        ([nn.Conv1d(1, 1, 7, padding=3)], 3),
+        ([nn.Conv1d(1, 1, 3, padding=4, dilation=4)], 4),
+        ([nn.ConvTranspose1d(1, 1, 9, stride=2)], 4),
+        ([nn.ConvTranspose1d(1, 1, 4, stride=2, padding=1), nn.Conv1d(1, 1, 7, padding=3)], 2),
+        ([nn.ConvTranspose1d(1, 1, 4, stride=4), nn.Conv1d(1, 1, 17, padding=8)], 2),
+    ],
+)
+def test_no_layer_sees_past_a_gap(layers: list[nn.Module], gap: int) -> None:
+    """Two sequences with a gap of zeros before each layer, of which one changes."""
+    assert gap_of(nn.Sequential(*layers)) == gap
+    length, rate = 6, 1
+    x = torch.zeros(1, 1, 2 * length + gap, dtype=torch.float64)
+    x[..., :length] = 1.0  # the second has nothing
+    for layer in layers:
+        nn.init.ones_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        x = layer.double()(x)
+        if isinstance(layer, nn.ConvTranspose1d):
+            rate *= layer.stride[0]
+        second = x[..., rate * (length + gap) :]
+        assert not second.any()
+        x[..., rate * length : rate * (length + gap)] = 0
 
 
 # The whole
@@ -222,7 +252,7 @@ def test_the_shortest_window_keeps_one_position_and_then_it_fails() -> None:
 def test_another_error_is_no_short_memory(error: Exception) -> None:
     asked: list[int] = []
 
-    def broken(inputs: Tensor) -> Tensor:
+    def broken(inputs: Tensor, _kept: slice) -> Tensor:
         asked.append(inputs.shape[-1])
         raise error
 
@@ -233,11 +263,10 @@ def test_another_error_is_no_short_memory(error: Exception) -> None:
 
 
 def test_the_hosts_memory_counts_too() -> None:
-    def short(inputs: Tensor) -> Tensor:
+    def short(inputs: Tensor, kept: slice) -> Tensor:
         if inputs.shape[-1] > 2 * CONTEXT + 1:
             raise MemoryError
-        made: Tensor = NETWORK(inputs)
-        return made
+        return cut(NETWORK, RATE)(inputs, kept)
 
     inputs = sequence(40)
     assert same(fed(ChunkedNetwork(short, RATE, CONTEXT, LENGTH), inputs, 1000), inputs)

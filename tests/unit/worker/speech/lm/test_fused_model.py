@@ -353,9 +353,9 @@ class TestWeights:
     def test_tiles_lie_as_lanes_read_them(self) -> None:
         weight = torch.arange(32 * 64).view(32, 64)
         tiles = Tiles.of(weight).weights
-        assert tiles.shape == (2, 2, 2, 8, 4, 8)
-        assert tiles[1, 0, 1, 3, 2, 5] == weight[16 + 8 + 3, 2 * 8 + 5]
-        assert tiles[0, 1, 0, 7, 0, 1] == weight[7, 32 + 1]
+        assert tiles.shape == (2, 2, 2, 8, 4, 2, 2, 2)
+        assert tiles[1, 0, 1, 3, 2, 0, 1, 1] == weight[16 + 8 + 3, 2 * 8 + 4 + 1]
+        assert tiles[0, 1, 0, 7, 0, 1, 0, 0] == weight[7, 32 + 2]
 
     def test_pairs_are_the_halves_of_a_tile(self) -> None:
         order = pairs(16, 2).view(-1, 2, 8)
@@ -389,11 +389,11 @@ class TestWeights:
 
 class TestShares:
     def test_of_warps_do_not_depend_on_tokens(self) -> None:
-        assert kernels.warps_for(896) == 7
-        assert kernels.warps_for(4864) == 16
-        assert kernels.warps_for(32) == 1
+        assert kernels.warps_for("project", 896) == 7
+        assert kernels.warps_for("add", 4864) == 16
+        assert kernels.warps_for("gate", 32) == 1
 
     def test_of_blocks_are_even(self) -> None:
-        assert kernels.blocks_for(608, 1, 132) == 203  # of three tiles
-        assert kernels.blocks_for(56, 1, 132) == 56
-        assert kernels.blocks_for(608, 1000, 132) == 1
+        assert kernels.blocks_for(8, 608, 1, 132) == 203  # of three tiles
+        assert kernels.blocks_for(8, 56, 1, 132) == 56
+        assert kernels.blocks_for(64, 608, 1000, 132) == 1

@@ -1,0 +1,114 @@
+"""Lays the chunks of many sentences behind each other, for one run of the codec's networks.
+
+    the prenet's tokens           [chunk ......][gap][chunk ............][gap][chunk ...]    [rest]
+    the wave generator's          [what is kept, and its context][gap][...][gap][...]        [rest]
+
+The prenet computes all of a chunk. The wave generator has a shorter reach, and computes what is
+kept of the chunk and its own context. A gap is as long as a convolution's reach past its place, so
+that none sees two chunks; the rest, up to the next length that is computed, is a gap too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+NOBODY = -1  # whose a position in a gap is
+
+
+class Rank(IntEnum):
+    """Which chunk goes before which."""
+
+    FIRST = 0  # of a listener who hears nothing yet
+    PLAYING = 1  # of one who hears something, which will end
+    WHOLE = 2  # of a sentence that is wanted as a whole
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Some tokens of a sentence, and of which of them the samples are wanted."""
+
+    voice: tuple[int, ...]  # global tokens
+    codes: NDArray[np.int64]  # semantic tokens [n], contexts included
+    kept: slice  # of them
+    rank: Rank = Rank.WHOLE
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """What a run may be, in tokens: ascending lengths of both networks, and how they see."""
+
+    prenet: tuple[int, ...]
+    wave: tuple[int, ...]
+    prenet_gap: int
+    wave_gap: int
+    wave_context: int
+    voices: int  # chunks of a run, at most
+    most_prenet: int  # of these lengths, for more than one chunk
+    most_wave: int
+
+    def wave_range(self, chunk: Chunk) -> range:
+        """The tokens of the chunk whose features the wave generator reads."""
+        first, behind = chunk.kept.start, chunk.kept.stop
+        return range(
+            max(0, first - self.wave_context), min(len(chunk.codes), behind + self.wave_context)
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a chunk lies."""
+
+    chunk: Chunk
+    prenet: int  # its first position there
+    wave: int
+
+
+def holding(lengths: Sequence[int], wanted: int) -> int:
+    """The smallest of the ascending lengths that holds `wanted`."""
+    return next(length for length in lengths if wanted <= length)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The chunks of one run, and where each lies."""
+
+    places: tuple[Place, ...]
+    prenet: int  # the length that is computed
+    wave: int
+
+    @classmethod
+    def of(cls, waiting: Iterable[Chunk], lengths: Lengths) -> Layout:
+        """Choose of the chunks, which stand in their order, those that fit into one run.
+
+        The first of them is among them. Listeners who hear nothing yet wait for each other alone:
+        others join where the run is no longer for it.
+        """
+        places: list[Place] = []
+        prenet_ends, wave_ends = 0, 0
+        most_prenet, most_wave = lengths.most_prenet, lengths.most_wave
+        shortened = False
+        for chunk in waiting:
+            if places and chunk.rank > Rank.FIRST == places[0].chunk.rank and not shortened:
+                shortened = True
+                most_prenet = holding(lengths.prenet, prenet_ends)
+                most_wave = holding(lengths.wave, wave_ends)
+            prenet = prenet_ends + lengths.prenet_gap if places else 0
+            wave = wave_ends + lengths.wave_gap if places else 0
+            after_prenet = prenet + len(chunk.codes)
+            after_wave = wave + len(lengths.wave_range(chunk))
+            if places and (after_prenet > most_prenet or after_wave > most_wave):
+                continue
+            places.append(Place(chunk, prenet, wave))
+            prenet_ends, wave_ends = after_prenet, after_wave
+            if len(places) == lengths.voices:
+                break
+        return cls(
+            tuple(places),
+            holding(lengths.prenet, prenet_ends),
+            holding(lengths.wave, wave_ends),
+        )

@@ -1,0 +1,47 @@
+"""The layers of upstream's wave generator, in order, for whoever computes them otherwise.
+
+Upstream's module stays the description. Its order: a convolution; blocks of a snake, a transposed
+convolution and residual units of (snake, convolution, snake, convolution); a snake, a convolution,
+a hyperbolic tangent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from worker.speech.native.wave import ADD, INSIDE, SPEAK, START
+
+
+@dataclass(frozen=True)
+class WaveLayer:
+    """A convolution, what becomes of its sums, and the snake behind it."""
+
+    what: int  # SPEAK, START, INSIDE or ADD
+    module: Any  # an nn.Conv1d or nn.ConvTranspose1d with plain weights
+    alpha: Tensor  # [1, C, 1] of the snake; nobody's where the last layer speaks
+
+
+def walk(generator: Any) -> list[WaveLayer]:
+    """List the layers of upstream's generator. Raises ValueError where it is built otherwise."""
+    modules = list(generator.model)
+    steps: list[tuple[int | None, Any]] = [(INSIDE, modules[0])]
+    for module in modules[1:-3]:
+        snake, transposed, *units = module.block
+        steps += [(None, snake), (START, transposed)]
+        for unit in units:
+            first, wide, second, narrow = unit.block
+            steps += [(None, first), (INSIDE, wide), (None, second), (ADD, narrow)]
+    steps += [(None, modules[-3]), (SPEAK, modules[-2])]
+    if not isinstance(modules[-1], nn.Tanh):
+        raise ValueError(  # noqa: TRY004 - of the weights, not of an argument
+            "the wave generator does not end in a hyperbolic tangent"
+        )
+    return [
+        WaveLayer(what, module, torch.ones(1) if what == SPEAK else steps[place + 1][1].alpha)
+        for place, (what, module) in enumerate(steps)
+        if what is not None
+    ]
