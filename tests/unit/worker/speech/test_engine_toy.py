@@ -599,11 +599,11 @@ class OnPages(FusedLanguageModel):
 @pytest.mark.parametrize(
     ("free", "slots", "pages"),
     [
-        (10 << 30, 64, 106),  # a card of 16 GB: as many rows as ever, of 6,784 positions each
-        (18 << 30, 64, 192),  # one of 24 GB: just what 64 rows can have
-        (40 << 30, 64, 426),
+        (10 << 30, 128, 53),  # a card of 16 GB: as many as ever, of 3,392 positions each
+        (18 << 30, 128, 96),  # one of 24 GB
+        (40 << 30, 128, 213),  # more than a row can have
         (2 * 64 * 9 * MIB, 14, 12),  # from here on a GiB stays for the jobs
-        (2 << 30, 64, 21),
+        (2 << 30, 113, 12),
         (1024 * MIB + 18 * MIB, 2, 12),
         (0, 1, 12),
     ],
