@@ -38,8 +38,8 @@ from worker.speech.device import Lane, captured, empty_cache
 from worker.speech.device_errors import Failure, failure_of, short_of_memory
 
 VOICES = 16  # chunks of a run, at most
-FIRST_DUE = 0.05  # seconds after which a listener's first chunk should be on its way
-AHEAD = 0.1  # seconds before a listener's audio runs out that the next chunk should be
+FIRST_DUE = 0.1  # seconds after which a listener's first chunk should be on its way
+AHEAD = 0.15  # seconds before a listener's audio runs out that the next chunk should be
 # Tokens. Each length is planned by cuDNN and captured at the start.
 PRENET_LENGTHS = (96, 192, 256, 384, 512, 1024)
 WAVE_LENGTHS = (32, 64, 128, 192, 256, 384, 512, 1024)

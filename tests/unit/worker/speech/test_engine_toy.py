@@ -600,9 +600,9 @@ class OnPages(FusedLanguageModel):
 @pytest.mark.parametrize(
     ("free", "slots", "pages"),
     [
-        (10 << 30, 128, 53),  # a card of 16 GB: 3,392 positions for each, if all are as long
+        (10 << 30, 128, 53),  # a card of 16 GB: as many as ever, of 3,392 positions each
         (18 << 30, 128, 96),  # one of 24 GB
-        (40 << 30, 128, 213),
+        (40 << 30, 128, 213),  # more than a row can have
         (2 * 64 * 9 * MIB, 14, 12),  # from here on a GiB stays for the jobs
         (2 << 30, 113, 12),
         (1024 * MIB + 18 * MIB, 2, 12),
