@@ -92,3 +92,18 @@ def test_samples_are_bfloat16s_where_that_is_asked_for() -> None:
     assert samples.dtype == torch.float32
     noise = (samples - expected).square().mean() / expected.square().mean()
     assert 1e-7 < noise < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("place", "layer", "said"),
+    [
+        (-1, torch.nn.Identity(), "tangent"),
+        (0, torch.nn.Conv1d(36, 32, 7, padding=2), "changes the length"),
+        (0, torch.nn.Conv1d(36, 32, 1, stride=2), "changes the length"),
+    ],
+)
+def test_another_structure_is_refused(place: int, layer: torch.nn.Module, said: str) -> None:
+    generator = random_bicodec().decoder
+    generator.model[place] = layer
+    with pytest.raises(ValueError, match=said):
+        WaveBatch(generator, torch.float32)
