@@ -113,9 +113,6 @@ def test_prompts_wait_for_nothing_but_their_tokens(fast: tuple[Gpu, Engine]) -> 
     assert len(gpu.waits) == waits[0]  # none after the first layer
 
 
-<<<<<<< HEAD
-def test_the_codec_waits_for_its_samples_alone(fast: tuple[Gpu, Engine], on_cpu: Engine) -> None:
-=======
 def test_a_table_of_pages_is_sent_without_waiting(fast: tuple[Gpu, Engine]) -> None:
     gpu, engine = fast
     cache = PagedCache(engine._lm.config, 3, 3 * PAGE, 9, torch.device("cuda"))
@@ -129,10 +126,7 @@ def test_a_table_of_pages_is_sent_without_waiting(fast: tuple[Gpu, Engine]) -> N
     assert cache.table.cpu().tolist() == [[1, 2, 0], [3, 0, 0], [0, 0, 0]]
 
 
-def test_the_codec_waits_for_its_tokens_and_its_samples_alone(
-    fast: tuple[Gpu, Engine], on_cpu: Engine
-) -> None:
->>>>>>> h-sched
+def test_the_codec_waits_for_its_samples_alone(fast: tuple[Gpu, Engine], on_cpu: Engine) -> None:
     gpu, engine = fast
     codec = engine._codec
     assert codec.dtype == torch.bfloat16
