@@ -21,7 +21,6 @@ from bench.sentences import sentences
 from bench.sides import Sides
 from bench.step_bytes import BYTES, weight_bytes
 from worker.speech.codec.speech_stream import FIRST_STEP
-from worker.speech.engine import PIECE
 from worker.speech.lm.config import LMConfig
 
 READS = 4  # of the block, before the device is waited for
@@ -65,8 +64,8 @@ def first_audio(sides: Sides) -> dict[str, Any]:
 
 
 def first_tokens(ours: Ours) -> int:
-    """Tokens that a stream has been given when its first samples come: whole pieces."""
-    return -(-(ours.engine._codec.look_ahead + FIRST_STEP) // PIECE) * PIECE
+    """Tokens that a stream has been given when its first samples come."""
+    return ours.engine._codec.look_ahead + FIRST_STEP
 
 
 def seconds_to_first_samples(ours: Ours, tokens: int, seed: int) -> float:

@@ -157,6 +157,8 @@ class Ours:
 class _Silence:
     """A stream whose samples cost nothing."""
 
+    wanted = 8  # tokens
+
     def __init__(self, hop: int) -> None:
         self._hop = hop
 

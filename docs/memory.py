@@ -9,7 +9,8 @@ from typing import Any
 
 from volume.layout import MODEL_PINS
 from worker.speech.device_checks import FREE_BYTES
-from worker.speech.engine import MOST_SLOTS, POSITIONS
+from worker.speech.engine import MOST_FUSED_SLOTS, ORDINARY_PAGES
+from worker.speech.lm.paged_cache import PAGE
 
 BEGIN = "<!-- Memory, written by `python -m docs.generate` from bench/bench.json. -->\n"
 END = "<!-- Until here. -->"
@@ -21,7 +22,7 @@ LAYERS, KEY_VALUE_HEADS, HEAD_DIM = 24, 2, 64
 BFLOAT16 = 2  # bytes
 FEATURES = 1_269_737_156  # bytes of the published wav2vec 2.0, of which 17 of 24 layers are loaded
 CHINESE = 1_270_000_000  # bytes of its alignment model, which is of the same kind; not locked
-CONTEXT = 1_500_000_000  # CUDA's context, kernels, captured steps, intermediate results: ASSUMED
+CONTEXT = 3_500_000_000  # CUDA's context, kernels, captured steps, intermediate results: ASSUMED
 CARDS = (16, 24, 48, 80)  # GB
 
 
@@ -87,7 +88,8 @@ def _estimated() -> str:
         ("CUDA and intermediate results", CONTEXT, "assumed"),
     ]
     fixed = sum(size for _, size, _ in parts)
-    row = LAYERS * 2 * KEY_VALUE_HEADS * HEAD_DIM * POSITIONS * BFLOAT16
+    ordinary = ORDINARY_PAGES * PAGE
+    row = LAYERS * 2 * KEY_VALUE_HEADS * HEAD_DIM * ordinary * BFLOAT16
     lines = [
         "An estimate for other GPUs, by arithmetic alone:",
         "",
@@ -96,22 +98,29 @@ def _estimated() -> str:
         *(f"| {name} | {size / 1e6:,.0f} | {source} |" for name, size, source in parts),
         f"| together | {fixed / 1e6:,.0f} | |",
         (
-            f"| keys and values of one sentence | {row / 1e6:,.0f} | {POSITIONS:,} tokens x "
-            f"{LAYERS} layers x {KEY_VALUE_HEADS} heads x {HEAD_DIM} x 2 x {BFLOAT16} bytes |"
+            f"| keys and values of an ordinary sentence | {row / 1e6:,.1f} | {ordinary} tokens of "
+            f"prompt and answer x {LAYERS} layers x {KEY_VALUE_HEADS} heads x {HEAD_DIM} x 2 x "
+            f"{BFLOAT16} bytes |"
         ),
         "",
         (
             f"The worker gives half of the memory that the weights leave to keys and values, or "
-            f"less so that {FREE_BYTES >> 20:,} MiB stay, for {MOST_SLOTS} sentences at most:"
+            f"less so that {FREE_BYTES >> 20:,} MiB stay, in pages of {PAGE} tokens that sentences "
+            f"take as they grow; {MOST_FUSED_SLOTS} run at once at most. A sentence may be of any "
+            "length: where pages run out, the one that began last waits, and goes on later."
         ),
         "",
-        "| GPU memory | sentences at once, estimated |",
-        "| --- | --- |",
-        *(f"| {card} GB | {_slots(int(card * 1e9) - fixed, row)} |" for card in CARDS),
+        "| GPU memory | sentences at once, estimated | ordinary ones that the pages hold |",
+        "| --- | --- | --- |",
+        *(
+            f"| {card} GB | {min(MOST_FUSED_SLOTS, held)} | {held:,} |"
+            for card in CARDS
+            for held in [_held(int(card * 1e9) - fixed, row)]
+        ),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _slots(free: int, row: int) -> int:
-    """Sentences at once, by the engine's own rule."""
-    return max(1, min(MOST_SLOTS, min(free // 2, free - FREE_BYTES) // row))
+def _held(free: int, row: int) -> int:
+    """Ordinary sentences at once, by the engine's own rule."""
+    return max(1, min(free // 2, free - FREE_BYTES) // row)

@@ -36,6 +36,7 @@ from worker.speech.lm.attention import (
     causal_inputs,
     torch_attention,
 )
+from worker.speech.lm.paged_cache import PagedCache
 from worker.speech.voice import Voice
 
 ROOM = 64  # positions that a row has beyond where it is put
@@ -193,12 +194,17 @@ def poison(engine: Engine, asked: TokenSequence, patience: float = 10) -> None:
     """
     scheduler = engine._scheduler
     until = time.perf_counter() + patience
-    while not asked.tokens:  # it has a place then, for as long as no row before it leaves
+    while asked not in (running := list(scheduler._running)):
         if time.perf_counter() > until or asked.done:
             raise RuntimeError("the row never ran")
         time.sleep(1e-4)
+    place = running.index(asked)  # for as long as no row before it leaves
     with torch.inference_mode(), its_stream(engine):
-        _rows(engine).cache.keys[:, scheduler._running.index(asked), 0] = float("nan")
+        cache = _rows(engine).cache
+        if isinstance(cache, PagedCache):
+            cache.pages[:, cache.table[place, :1].long(), 0, :, 0] = float("nan")
+        else:
+            cache.keys[:, place, 0] = float("nan")
 
 
 def _rows(engine: Engine) -> DeviceBatch:

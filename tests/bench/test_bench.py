@@ -36,7 +36,7 @@ from tests.support.in_process import in_process
 from tests.support.worker_process import REPOSITORY, environment
 from worker.serve.startup import SWITCH_SECONDS
 from worker.speech.codec.speech_stream import SpeechStream
-from worker.speech.engine import PIECE, Piece, Utterance
+from worker.speech.engine import Piece, Utterance
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.torch_model import LanguageModel
 from worker.speech.native.lm import LmKernel
@@ -207,7 +207,7 @@ def test_a_stream_gives_its_first_audio_before_its_last_token(tiny_sides: Sides)
     finally:
         del ours.engine._codec.stream
     begun = next(number for number, samples in enumerate(fed, 1) if samples)
-    assert begun <= device.first_tokens(ours) < begun + PIECE
+    assert begun == device.first_tokens(ours)
     assert device.first_tokens(ours) < TINY_SCALE.streamed_tokens
 
 
@@ -224,7 +224,7 @@ def test_a_sentence_that_is_no_stream_is_refused(tiny_sides: Sides) -> None:
 def test_first_samples_that_come_with_the_last_are_refused(tiny_sides: Sides) -> None:
     """So it is where a sentence ends before the stream's first samples can be made."""
     ours = tiny_sides.ours
-    short = device.first_tokens(ours) - PIECE
+    short = device.first_tokens(ours) - 1
     assert len(pieces_of(ours, short)) == 1
     with pytest.raises(RuntimeError, match="came with its last"):
         device.seconds_to_first_samples(ours, short, seed=1)

@@ -46,10 +46,10 @@ from worker.speech.warm_up import warm_up
 
 SLOTS = 16  # sentences at once on a CPU
 MOST_SLOTS = 64  # on a GPU, memory permitting
+MOST_FUSED_SLOTS = 128  # where rows are kept in pages
 POSITIONS = 12_288  # tokens of one sentence at most: 8,192 of speech, 4,096 of text and reference
 ORDINARY_PAGES = 12  # of 64 tokens: what a sentence that is not unusually long takes of them
 LEAST_ANSWER = 64  # positions that prompts leave, so that an answer is worth beginning
-PIECE = 8  # tokens that an eager stream waits for at a time
 
 
 @dataclass(frozen=True)
@@ -321,7 +321,7 @@ class Engine:
         codec_seconds = 0.0
         read, done = 0, False
         while not done:
-            tokens, done = sentence.sequence.wait(read + PIECE if eager else None)
+            tokens, done = sentence.sequence.wait(read + decoder.wanted)
             new = tokens[read : len(tokens)]
             read += len(new)
             codes = self._prompter.semantic_codes(new)
@@ -385,7 +385,7 @@ def _slots(lm: Decoder) -> int:
     positions = min(POSITIONS, lm.config.max_position_embeddings)
     if isinstance(lm, FusedLanguageModel):
         pages = room // page_bytes(lm.config)
-        slots = max(1, min(MOST_SLOTS, pages // ORDINARY_PAGES))
+        slots = max(1, min(MOST_FUSED_SLOTS, pages // ORDINARY_PAGES))
         lm.pages_of_row = max(ORDINARY_PAGES, pages // slots)
         return slots
     c = lm.config

@@ -26,14 +26,12 @@ from tests.support.scheduling import occupancy
 from tests.support.waiting import until
 from worker.speech.batch import sampling
 from worker.speech.batch.sampling import Sampling
-from worker.speech.batch.scheduler import Scheduler
-from worker.speech.device_checks import FREE_BYTES
 from worker.speech.engine import Engine
 from worker.speech.lm import attention, rotary, torch_model
+from worker.speech.lm.paged_cache import PAGE, PagedCache
 from worker.speech.voice import Style
 
 TEXTS = ["The boy walked to the river.", "It was cold."]
-FREE = FREE_BYTES + (5 << 19)  # bytes: beside what jobs need, the keys of six rows or so
 HOW = Sampling(max_tokens=14, min_tokens=8, seed=3)
 STYLE = Style("female", "moderate", "high")
 
@@ -43,25 +41,6 @@ def fast(checkpoint: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Gpu
     """In bfloat16, as production runs."""
     with loaded(checkpoint, "bfloat16", flash=request.param) as found:
         yield found
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[Gpu], list[int]]:
-    """From now on no step may wait for the device; the list gets the rows of each."""
-
-    def guard(gpu: Gpu) -> list[int]:
-        rows: list[int] = []
-        step = Scheduler._advance
-
-        def guarded(scheduler: Scheduler) -> None:
-            rows.append(len(scheduler._running))
-            with gpu.unsynchronised():
-                step(scheduler)
-
-        monkeypatch.setattr(Scheduler, "_advance", guarded)
-        return rows
-
-    return guard
 
 
 def test_a_step_of_speech_is_replayed_and_waits_for_nothing(
@@ -132,6 +111,19 @@ def test_prompts_wait_for_nothing_but_their_tokens(fast: tuple[Gpu, Engine]) -> 
         del lm.layers[0].forward
     assert hidden.shape == (2, lm.config.hidden_size)
     assert len(gpu.waits) == waits[0]  # none after the first layer
+
+
+def test_a_table_of_pages_is_sent_without_waiting(fast: tuple[Gpu, Engine]) -> None:
+    gpu, engine = fast
+    cache = PagedCache(engine._lm.config, 3, 3 * PAGE, 9, torch.device("cuda"))
+    with torch.inference_mode(), gpu.unsynchronised():
+        cache.reserve(2, PAGE + 1)
+        cache.flush()
+        cache.copy(2, 0, PAGE)
+        cache.reserve(1, 1)
+        cache.flush()
+    assert cache.table.device.type == cache.pages.device.type == "cuda"
+    assert cache.table.cpu().tolist() == [[1, 2, 0], [3, 0, 0], [0, 0, 0]]
 
 
 def test_the_codec_waits_for_its_samples_alone(fast: tuple[Gpu, Engine], on_cpu: Engine) -> None:

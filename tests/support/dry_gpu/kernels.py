@@ -20,7 +20,7 @@ from unittest.mock import patch
 from tests.support.cuda_on_cpu import CpuLauncher
 from tests.support.dry_gpu.streams import Gpu, Memory
 from tests.support.dry_gpu.tensors import OnDevice
-from worker.speech.cuda import lm
+from worker.speech.cuda import codec, lm
 from worker.speech.cuda.launcher import GpuLauncher
 
 RESIDUAL = {"residual.values", "residual.weighted", "residual.squares.parts"}
@@ -34,11 +34,12 @@ WRITTEN: dict[type[ctypes.Structure], set[str]] = {
     lm.Finish: {"out"},
     lm.Score: {"logits"},
     lm.Draw: {"ids", "at", "drawn", "out"},
+    codec.Snake: {"total", "out"},
 }
 
 
 class DryLauncher:
-    """The kernels of a file on a dry GPU."""
+    """The kernels of one file on a dry GPU."""
 
     def __init__(self, gpu: Gpu, file: str = "lm") -> None:
         self._gpu = gpu
@@ -67,22 +68,16 @@ class DryLauncher:
 
 @contextmanager
 def fused_kernels(gpu: Gpu) -> Iterator[DryLauncher]:
-    """The worker finds the language model's kernels on this GPU: lm.cu's are given."""
-    launcher = DryLauncher(gpu)
+    """The worker finds its kernels on this GPU; the language model's are given."""
+    launchers = {file: DryLauncher(gpu, file) for file in ("lm", "codec")}
 
-    def opened(
-        _device: object,
-        file: str = "lm",
-        _names: object = None,
-        *,
-        overlap: bool = True,
-    ) -> DryLauncher | None:
-        if file == "lm":
-            return launcher
-        return DryLauncher(gpu, file) if file == lm.INT8_FILE else None
+    def opened(_device: object, file: str = "lm", *_more: object, **_named: object) -> DryLauncher:
+        if file not in launchers:
+            launchers[file] = DryLauncher(gpu, file)
+        return launchers[file]
 
     with patch.object(GpuLauncher, "open", opened):
-        yield launcher
+        yield launchers["lm"]
 
 
 def _memories(arguments: ctypes.Structure) -> tuple[list[Memory], list[Memory]]:

@@ -44,6 +44,10 @@ class Stream:
         self.count = 0
 
     @property
+    def cuda_stream(self) -> int:
+        return self.number
+
+    @property
     def now(self) -> Clock:
         """All that is done once this stream is."""
         return {**self.seen, self.number: self.count}

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define KERNELS 8
+#define KERNELS 32
 #define ARGUMENTS 16
 #define CONTEXT ((CUcontext)0x1234)
 
@@ -168,7 +168,8 @@ static CUresult launch(const CUlaunchConfig *config, CUfunction function, void *
         note(" ");
         for (int b = 0; b < kernel->sizes[a]; b++)
             note("%02x", ((const unsigned char *)parameters[a])[b]);
-        if ((size_t)parameters[a] % kernel->sizes[a])
+        const int lowest = kernel->sizes[a] & -kernel->sizes[a]; // of a structure, at most
+        if ((size_t)parameters[a] % (lowest < 8 ? lowest : 8))
             note("(unaligned)");
     }
     note("\n");

@@ -21,6 +21,8 @@ from worker.errors import WorkerError
 from worker.settings import Settings
 from worker.speech import engine
 from worker.speech.lm.config import LMConfig
+from worker.speech.lm.fused_model import FusedLanguageModel
+from worker.speech.lm.paged_cache import page_bytes
 from worker.subtitles.style import SubtitleStyle
 
 API = generate.FOLDER / "API.md"
@@ -42,16 +44,29 @@ def test_the_memory_figures_are_those_of_the_benchmark_and_of_the_published_mode
     assert FULL.hidden // FULL.heads == memory.HEAD_DIM
 
 
+class OnItsKernels(FusedLanguageModel):
+    """The published sizes, and no weights."""
+
+    device = torch.device("cuda")  # type: ignore[assignment]  # of no tensor here
+
+    def __init__(self) -> None:
+        layers, heads, channels = memory.LAYERS, memory.KEY_VALUE_HEADS, memory.HEAD_DIM
+        hidden = 14 * channels
+        self.config = LMConfig(1, hidden, 1, layers, 14, heads, 32_768, 1e-6, 1e6, True)
+
+
 @pytest.mark.parametrize("free", [0, 1 << 30, 2 << 30, 7 << 30, 12 << 30, 40 << 30])
 def test_the_estimate_for_a_gpu_is_the_engines_own_rule(
     monkeypatch: pytest.MonkeyPatch, free: int
 ) -> None:
-    layers, heads, channels = memory.LAYERS, memory.KEY_VALUE_HEADS, memory.HEAD_DIM
-    config = LMConfig(1, 14 * channels, 1, layers, 14, heads, 32_768, 1e-6, 1e6, True)
-    row = layers * 2 * heads * channels * engine.POSITIONS * memory.BFLOAT16
+    lm = OnItsKernels()
+    row = page_bytes(lm.config) * engine.ORDINARY_PAGES
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, 80 << 30))
-    slots = engine._slots(config, torch.device("cuda"), torch.bfloat16)
-    assert memory._slots(free, row) == slots
+    monkeypatch.setattr(engine, "empty_cache", lambda: None)
+    slots = engine._slots(lm)
+    assert min(memory.MOST_FUSED_SLOTS, memory._held(free, row)) == slots
+    assert lm.pages_of_row is not None
+    assert lm.pages_of_row >= engine.ORDINARY_PAGES
 
 
 @pytest.mark.parametrize("scale", ["full", "tiny"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 from tests.support.dry_gpu import dry_gpu
 from tests.support.dry_gpu.flash import with_kvcache
+from tests.support.dry_gpu.kernels import DryLauncher
 from tests.support.dry_gpu.streams import Gpu, RaceError, SynchronisedError
 from tests.support.dry_gpu.tensors import OnDevice
+from worker.speech.cuda import lm as kernels
 
 
 @pytest.fixture
@@ -320,3 +323,86 @@ def test_what_flash_attention_refuses_is_refused(
     given[name] = spoil(given[name])
     with pytest.raises(AssertionError, match=said):
         with_kvcache(**given)
+
+
+# Kernels of the worker's own
+
+
+def launch(launcher: DryLauncher, **given: Tensor) -> None:
+    """Attention's query of two heads of 32 channels at position 0: its result is the value."""
+    tokens = kernels.Tokens(given["count"].data_ptr(), None, given["positions"].data_ptr())
+    pages = given["pages"]
+    paged = kernels.Pages(pages.data_ptr(), given["table"].data_ptr(), 1, 1, 32)
+    out = given["out"].data_ptr() if "out" in given else torch.zeros(2, 32).data_ptr()
+    partial, arrived = given["partial"].data_ptr(), given["arrived"].data_ptr()
+    queries = given["queries"].data_ptr()
+    attend = kernels.Attend(tokens, queries, paged, out, partial, arrived, 2, 1, 1.0)
+    launcher.launch("attend_32", (1, 1, 1), kernels.ATTEND_THREADS, attend)
+
+
+def operands() -> dict[str, Tensor]:
+    made = {
+        "count": torch.ones(1, dtype=torch.long),
+        "positions": torch.zeros(1, dtype=torch.long),
+        "table": torch.zeros(1, 1, dtype=torch.int32),
+        "pages": torch.full((1, 2, 1, 64, 32), 3.0, dtype=torch.bfloat16),
+        "queries": torch.ones(2, 32, dtype=torch.bfloat16),
+        "out": torch.zeros(2, 32, dtype=torch.bfloat16),
+        "partial": torch.zeros(8 * 8 * 34),
+        "arrived": torch.zeros(1, dtype=torch.int32),
+    }
+    return {name: tensor.to("cuda") for name, tensor in made.items()}
+
+
+def test_a_kernel_runs_on_the_tensors_values(gpu: Gpu) -> None:
+    given, launcher = operands(), DryLauncher(gpu)
+    with gpu.unsynchronised():
+        launch(launcher, **given)
+    assert (given["out"] == 3).all()
+
+
+def test_a_captured_kernel_runs_at_each_replay(gpu: Gpu) -> None:
+    given, launcher = operands(), DryLauncher(gpu)
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    with torch.cuda.graph(graph, stream=stream):
+        launch(launcher, **given)
+    assert not given["out"].any()
+    for value in (3.0, 5.0):
+        given["pages"].fill_(value)
+        graph.replay()
+        assert (given["out"] == value).all()
+    assert launcher.launches == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "what", "found"),
+    [
+        (True, "pages", True),
+        (True, "out", True),
+        (False, "queries", False),
+        (False, "out", True),
+    ],
+)
+def test_a_kernel_beside_another_stream_is_found(
+    gpu: Gpu, first: bool, what: str, found: bool
+) -> None:
+    """One that writes `what` before it, or that reads it after it."""
+    given, launcher, other = operands(), DryLauncher(gpu), torch.cuda.Stream()
+    torch.cuda.synchronize()
+    race = pytest.raises(RaceError) if found else nullcontext()
+    if first:
+        with torch.cuda.stream(other):
+            given[what].fill_(1.0)
+        with race:
+            launch(launcher, **given)
+    else:
+        launch(launcher, **given)
+        with torch.cuda.stream(other), race:
+            given[what] + 1
+
+
+def test_a_kernel_on_the_hosts_memory_is_found(gpu: Gpu) -> None:
+    given = operands()
+    del given["out"]
+    with pytest.raises(AssertionError, match="out of Attend is nobody's memory"):
+        launch(DryLauncher(gpu), **given)

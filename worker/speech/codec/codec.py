@@ -204,7 +204,9 @@ class Codec:
         On a GPU they are one, which runs over chunks of many sentences.
         """
         if self._batch is not None:
-            network = BatchedSentence(self._batch, global_tokens, eager=eager)
+            network = BatchedSentence(
+                self._batch, global_tokens, self.audio.sample_rate, eager=eager
+            )
             return (ChunkedNetwork(network, self.audio.hop, sum(self._contexts), PRENET_LENGTH),)
         tokens = torch.tensor([[global_tokens]], device=self.device)
         condition = self._bicodec.speaker_encoder.detokenize(tokens)  # [1, C]

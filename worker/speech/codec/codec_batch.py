@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -36,6 +38,8 @@ from worker.speech.device import Lane, captured, empty_cache
 from worker.speech.device_errors import Failure, failure_of, short_of_memory
 
 VOICES = 16  # chunks of a run, at most
+FIRST_DUE = 0.1  # seconds after which a listener's first chunk should be on its way
+AHEAD = 0.15  # seconds before a listener's audio runs out that the next chunk should be
 # Tokens. Each length is planned by cuDNN and captured at the start.
 PRENET_LENGTHS = (96, 192, 256, 384, 512, 1024)
 WAVE_LENGTHS = (32, 64, 128, 192, 256, 384, 512, 1024)
@@ -145,7 +149,7 @@ class CodecBatch:
     def _serve(self) -> None:
         """Compute those of the waiting chunks that go first, if any are left."""
         with self._guard:
-            ordered = sorted(self._waiting, key=lambda waiting: waiting.chunk.rank)
+            ordered = sorted(self._waiting, key=lambda waiting: waiting.chunk.order)
             layout = Layout.of((waiting.chunk for waiting in ordered), self.lengths)
             chosen = {id(place.chunk) for place in layout.places}
             taken = [waiting for waiting in ordered if id(waiting.chunk) in chosen]
@@ -228,20 +232,36 @@ class CodecBatch:
 
 
 class BatchedSentence:
-    """One sentence's chunks, for a `ChunkedNetwork`: tokens in, samples out, both on the host."""
+    """One sentence's chunks, for a `ChunkedNetwork`: tokens in, samples out, both on the host.
 
-    def __init__(self, batch: CodecBatch, voice: tuple[int, ...], *, eager: bool) -> None:
+    Who listens is to hear something soon, and then no gap. Whose audio is about to run out goes
+    before who hears nothing yet; whose lasts, behind.
+    """
+
+    def __init__(
+        self, batch: CodecBatch, voice: tuple[int, ...], sample_rate: int, *, eager: bool
+    ) -> None:
         """`voice` are global tokens; to an `eager` one somebody listens meanwhile."""
         self._batch = batch
         self._voice = voice
-        self._rank = Rank.FIRST if eager else Rank.WHOLE
+        self._sample_rate = sample_rate
+        self._eager = eager
+        self._runs_out: float | None = None  # when the listener has heard all that there was
 
     def __call__(self, codes: Tensor, kept: slice) -> Tensor:
         """Turn tokens [1, 1, n] into the samples [1, 1, hop * m] of what is kept of them."""
-        samples = self._batch.run(Chunk(self._voice, codes[0, 0].numpy(), kept, self._rank))
-        if self._rank == Rank.FIRST:
-            self._rank = Rank.PLAYING
+        chunk = Chunk(self._voice, codes[0, 0].numpy(), kept, *self._urgency())
+        samples = self._batch.run(chunk)
+        now = time.perf_counter()
+        self._runs_out = max(now, self._runs_out or now) + len(samples) / self._sample_rate
         return torch.from_numpy(samples)[None, None]
+
+    def _urgency(self) -> tuple[Rank, float]:
+        if not self._eager:
+            return Rank.WHOLE, math.inf
+        if self._runs_out is None:
+            return Rank.FIRST, time.perf_counter() + FIRST_DUE
+        return Rank.PLAYING, self._runs_out - AHEAD
 
 
 class _Numbers:
@@ -253,10 +273,10 @@ class _Numbers:
         self._host = torch.zeros(sum(parts), dtype=torch.long, pin_memory=_is_gpu(device))
         self._device = torch.zeros(sum(parts), dtype=torch.long, device=device)
         shape = lengths.voices, voice_length
-        self.codes, self.owners, voices, self.sources = self._device.split(parts)
+        self.codes, self.owners, voices, self.sources = torch.split(self._device, parts)
         self.voices = voices.view(shape)
-        codes, owners, host_voices, sources = (part.numpy() for part in self._host.split(parts))
-        self._codes, self._owners, self._sources = codes, owners, sources
+        ends = np.cumsum(parts)[:-1]
+        self._codes, self._owners, host_voices, self._sources = np.split(self._host.numpy(), ends)
         self._voices = host_voices.reshape(shape)
 
     def put(self, layout: Layout, lengths: Lengths) -> None:

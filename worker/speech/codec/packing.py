@@ -36,6 +36,12 @@ class Chunk:
     codes: NDArray[np.int64]  # semantic tokens [n], contexts included
     kept: slice  # of them
     rank: Rank = Rank.WHOLE
+    due: float | None = None  # when it should be on its way, by the clock of who orders them
+
+    @property
+    def order(self) -> float:
+        """What goes first is less: the time that it is due, else what its rank says."""
+        return float(self.rank) if self.due is None else self.due
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,14 @@ class SpeechStream:
         self._step = NEVER if look_ahead is None else look_ahead + FIRST_STEP
         self._next_step = FIRST_STEP
 
+    @property
+    def wanted(self) -> int:
+        """How many tokens more must be fed before there are new samples, unless they are the last.
+
+        To feed fewer is no fault, and gives nothing.
+        """
+        return self._step - len(self._waiting)
+
     def feed(self, semantic_tokens: Sequence[int], *, last: bool = False) -> NDArray[np.float32]:
         """Take the next tokens and give the next samples [n]; after the `last` all that are left.
 

@@ -40,8 +40,21 @@ def walk(generator: Any) -> list[WaveLayer]:
         raise ValueError(  # noqa: TRY004 - of the weights, not of an argument
             "the wave generator does not end in a hyperbolic tangent"
         )
-    return [
+    layers = [
         WaveLayer(what, module, torch.ones(1) if what == SPEAK else steps[place + 1][1].alpha)
         for place, (what, module) in enumerate(steps)
         if what is not None
     ]
+    for layer in layers:
+        _check_length(layer.module)
+    return layers
+
+
+def _check_length(module: Any) -> None:
+    """Raise ValueError unless a convolution leaves the length, or multiplies it by its stride."""
+    taps, stride, padding = module.kernel_size[0], module.stride[0], int(module.padding[0])
+    if isinstance(module, nn.ConvTranspose1d):
+        if taps - 2 * padding != stride:
+            raise ValueError("a transposed convolution does not just multiply the length")
+    elif stride != 1 or 2 * padding != module.dilation[0] * (taps - 1):
+        raise ValueError("a convolution changes the length")

@@ -67,7 +67,7 @@ class Cache(Protocol):
         """
 
     def scrub(self) -> None:
-        """Replace each NaN: even masked, it would reach the rows that come to its place."""
+        """See that no NaN reaches the rows that come to its place: even masked, it may."""
 
 
 class WholeRows:

@@ -96,10 +96,10 @@ class PagedCache:
         device: torch.device,
         dtype: torch.dtype = torch.bfloat16,
     ) -> None:
-        """Take the memory at once. Zeros, not garbage: even masked, a NaN reaches a sum."""
-        self._host = PageTable(rows, pages, -(-positions // PAGE))
-        entries = self._host.entries
-        self.table = torch.full(entries.shape, NOBODYS, dtype=entries.dtype, device=device)
+        """Take the memory at once."""
+        most = -(-positions // PAGE)  # pages of a row
+        self._host = PageTable(rows, pages, most)
+        self.table = torch.full((rows, most), NOBODYS, dtype=torch.int32, device=device)
         self.pages = torch.zeros(
             config.num_hidden_layers,
             1 + pages,
@@ -143,9 +143,10 @@ class PagedCache:
         self._host.move(source, target)
 
     def scrub(self) -> None:
-        """Replace each NaN and each infinity by zero."""
-        for layer in self.pages:
-            layer.nan_to_num_(0.0, 0.0, 0.0)
+        """Leave all as it is: the kernels take no number past a row's own positions (lm.cu).
+
+        And a row has written all of those itself.
+        """
 
 
 def page_bytes(config: LMConfig, dtype: torch.dtype = torch.bfloat16) -> int:

@@ -30,7 +30,6 @@ from worker.speech import engine as engine_module
 from worker.speech.batch.sampling import Sampling
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.codec import AudioParameters, Codec
-from worker.speech.cuda.launcher import GpuLauncher
 from worker.speech.device import Lane
 from worker.speech.engine import Engine, Piece, Utterance
 from worker.speech.lm import loading
@@ -105,6 +104,10 @@ class ToyCodec:
     def __init__(self, work: Callable[[], None] = lambda: None) -> None:
         self.work = work
         self.fed: list[tuple[int, ...]] = []
+        self.prepared = False
+
+    def prepare(self) -> None:
+        self.prepared = True
 
     def decode(
         self, voice: tuple[int, ...], codes: tuple[int, ...], *, eager: bool = False
@@ -126,6 +129,7 @@ class ToyStream:
         self._codec = codec
         self._eager = eager
         self._held: list[int] = []
+        self.wanted = 2 if eager else 1 << 62
         codec.fed = []
 
     def feed(self, codes: Sequence[int], *, last: bool = False) -> NDArray[np.float32]:
@@ -596,11 +600,11 @@ class OnPages(FusedLanguageModel):
 @pytest.mark.parametrize(
     ("free", "slots", "pages"),
     [
-        (10 << 30, 64, 106),  # a card of 16 GB: as many rows as ever, of 6,784 positions each
-        (18 << 30, 64, 192),  # one of 24 GB: just what 64 rows can have
-        (40 << 30, 64, 426),
+        (10 << 30, 128, 53),  # a card of 16 GB: as many as ever, of 3,392 positions each
+        (18 << 30, 128, 96),  # one of 24 GB
+        (40 << 30, 128, 213),  # more than a row can have
         (2 * 64 * 9 * MIB, 14, 12),  # from here on a GiB stays for the jobs
-        (2 << 30, 64, 21),
+        (2 << 30, 113, 12),
         (1024 * MIB + 18 * MIB, 2, 12),
         (0, 1, 12),
     ],
@@ -736,61 +740,6 @@ def test_int8_that_was_asked_for_is_not_given_up_in_silence(
     assert loads[-1] == ("lm", tmp_path / "LLM", torch.bfloat16)
 
 
-@pytest.mark.parametrize(
-    ("missing", "fused", "said"),
-    [
-        ("lm", True, r"\(its kernels cannot be had here; an event before this one says why\)"),
-        ("lm_int8", True, r"\(its kernels cannot be had here; an event before this one says why\)"),
-        ("sizes", True, r"\(its hidden_size is no multiple of 32\)"),
-        (None, False, r"\(torch has no kernels for it\)"),
-    ],
-)
-def test_int8_that_a_gpu_cannot_have_is_not_given_up_in_silence(
-    loads: list[tuple[object, ...]],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    missing: str | None,
-    fused: bool,
-    said: str,
-) -> None:
-    def opened(_device: torch.device, file: str = "lm", _names: object = None) -> str | None:
-        return None if file == missing else file
-
-    monkeypatch.setattr(GpuLauncher, "open", opened)
-    monkeypatch.setattr(
-        loading,
-        "why_not_fused",
-        lambda _: "its hidden_size is no multiple of 32" if missing == "sizes" else None,
-    )
-    here, gpu = Checkpoint(tmp_path), torch.device("cuda")
-    with pytest.raises(SetupError, match=said):
-        loading.load_language_model(here, here, "int8", gpu, lambda: None, fused=fused)
-    assert loads == []
-
-
-@pytest.mark.parametrize("dtype", ["int8", "bfloat16", "auto"])
-def test_a_gpu_has_weights_of_8_bits_where_they_are_asked_for_and_only_there(
-    loads: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dtype: str
-) -> None:
-    def load(folder: Path, _device: torch.device, *launchers: str | None) -> Parrot:
-        loads.append((folder, *launchers))
-        return Parrot()
-
-    monkeypatch.setattr(GpuLauncher, "open", lambda _device, file="lm", _names=None: file)
-    monkeypatch.setattr(FusedLanguageModel, "load", load)
-    monkeypatch.setattr(loading, "why_not_fused", lambda _config: None)
-    monkeypatch.setattr(loading, "has_fast_bfloat16", lambda _device: True)
-    loading.load_language_model(
-        Checkpoint(tmp_path / PREPARED),
-        Checkpoint(tmp_path),
-        dtype,
-        torch.device("cuda"),
-        lambda: None,
-    )
-    products = "lm_int8" if dtype == "int8" else None
-    assert loads == [(tmp_path / PREPARED / "LLM", "lm", products)]
-
-
 @pytest.mark.parametrize("supported", [True, False])
 def test_a_gpu_takes_bfloat16_where_it_has_it(
     loads: list[tuple[object, ...]],
@@ -854,7 +803,7 @@ def test_what_fails_in_a_lane_fails_for_its_caller_alone() -> None:
     assert lane.do(lambda: 7) == 7
 
 
-def test_on_a_gpu_codec_and_listening_have_a_lane_each(
+def test_on_a_gpu_listening_has_a_lane_and_the_codec_is_asked_by_all(
     prompter: Prompter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The GPU is a name here."""
@@ -866,8 +815,8 @@ def test_on_a_gpu_codec_and_listening_have_a_lane_each(
     engine.listen(tmp_path)
     list(engine.speak(["Yes."], VOICE, Sampling(max_tokens=4)))
     list(engine.stream(["Yes."], VOICE, Sampling(max_tokens=4)))
-    assert threads[:2] == ["listening_0", "codec_0"]
-    assert set(threads[2:]) == {"codec_0"}
+    assert threads[0] == "listening_0"
+    assert set(threads[1:]) == {"MainThread"}
 
 
 @pytest.mark.parametrize("short", [False, True])
@@ -906,6 +855,7 @@ def test_before_the_first_job_all_has_run_once(
     engine = Engine(Prompts(), codec, prompter)
     codec.device = CPU
     engine.prepare()
+    assert codec.prepared
     # With the opening; this model has no room for the buckets of 512 and 1,024.
     assert ran[:3] == [("prompt", length + 1) for length in (64, 128, 256)]
     if short:

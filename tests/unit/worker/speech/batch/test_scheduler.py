@@ -105,9 +105,11 @@ def test_a_free_place_goes_to_the_job_with_the_fewest_rows(
 
 def test_an_answer_tells_of_its_wait_and_its_company() -> None:
     scheduler = Scheduler(ToyDecoder(), 2)
-    found = answers(scheduler.submit([row(1), row(2), row(3)], OPEN, GREEDY))
+    asked = scheduler.submit([row(1), row(2), row(3)], OPEN, GREEDY)
+    found = answers(asked)
     assert [a.occupancy for a in found] == [2, 2, 1]
-    assert found[2].queue_seconds > found[0].queue_seconds
+    started = [one.submitted + a.queue_seconds for one, a in zip(asked, found, strict=True)]
+    assert started[2] > started[0]
     lock = FairLock()
     scheduler = Scheduler(ToyDecoder(), 2, lock=lock)
     with lock:

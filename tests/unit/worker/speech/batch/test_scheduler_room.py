@@ -114,8 +114,9 @@ def test_whatever_runs_out_each_is_answered_as_alone_and_no_page_is_lost(
     assert max(decoder.batches, default=0) <= slots
 
 
-@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize("lag", [0, 1, 50])
 def test_who_gave_way_goes_on_with_its_own_draws(lag: int) -> None:
+    """Also where its tokens are long on their way from the device."""
     how = Sampling(temperature=3.0, top_k=20, top_p=0.9, seed=11)
     rows = [row(n, limit=40) for n in range(1, 6)]
     whole = told(Scheduler(ToyDecoder(), 5).submit(rows, OPEN, how))
@@ -273,6 +274,7 @@ def test_what_fails_while_prompts_are_read_loses_nobody(
     until(lambda: all(one.done for one in asked))
     if "odd" in str(error):
         assert {str(one._error) for one in asked if len(one.tokens) < one.last} == {"odd"}
+        all_is_free(scheduler, bounded)
         asked = scheduler.submit(rows, OPEN, GREEDY)
     assert told(asked) == [expected(one.prompt, one.limit) for one in rows]
     all_is_free(scheduler, bounded)

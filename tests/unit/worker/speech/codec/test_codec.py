@@ -194,6 +194,17 @@ def test_a_stream_is_whole_in_any_pieces(length: int, piece: int) -> None:
     assert close(np.concatenate([*parts, stream.feed((), last=True)]), codes)
 
 
+@pytest.mark.parametrize("eager", [True, False])
+def test_samples_come_with_as_many_tokens_as_are_wanted_and_no_earlier(eager: bool) -> None:
+    stream, given = make().stream(VOICE, eager=eager), 0
+    for code in tokens(300):
+        wanted = stream.wanted
+        came = len(stream.feed([code])) > 0
+        assert came == (wanted == 1)
+        given += came
+    assert (given > 3) is eager
+
+
 def test_pieces_come_after_the_look_ahead_and_each_is_twice_the_last_up_to_a_window() -> None:
     codec, codes = make(), tokens(2000)
     assert codec.look_ahead == 2 + 4 + 1  # of the prenet, of the generator, and the next token

@@ -15,12 +15,14 @@ import torch
 from tests.support.codec_parts import HOP, random_batch, random_bicodec, random_tokens, whole
 from tests.support.events import Events
 from tests.support.waiting import until
+from worker.speech.codec import codec_batch
 from worker.speech.codec.chunked_network import ChunkedNetwork, context_of
 from worker.speech.codec.codec_batch import BatchedSentence, CodecBatch
 from worker.speech.codec.packing import Chunk, Layout, Rank
 from worker.speech.codec.speech_stream import SpeechStream
 
 UPSTREAM = random_bicodec()
+RATE = 50 * HOP  # samples a second
 CONTEXT = context_of(UPSTREAM.prenet) + context_of(UPSTREAM.decoder)
 CLOSE = 1e-5  # of full scale
 
@@ -127,7 +129,7 @@ def test_a_chunk_that_no_run_holds_is_refused(batch: CodecBatch) -> None:
 
 
 def sentence(batch: CodecBatch, voice: tuple[int, ...], *, eager: bool) -> SpeechStream:
-    network = BatchedSentence(batch, voice, eager=eager)
+    network = BatchedSentence(batch, voice, RATE, eager=eager)
     return SpeechStream(
         lambda codes: torch.tensor([[list(codes)]]),
         lambda: (ChunkedNetwork(network, HOP, CONTEXT, 128),),
@@ -170,6 +172,34 @@ def test_a_listeners_first_chunk_ranks_before_the_rest(
 
 
 # Who goes first
+
+
+def test_whose_audio_runs_out_goes_before_who_hears_nothing_yet(
+    batch: CodecBatch, runs: list[Layout], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(codec_batch.time, "perf_counter", lambda: clock[0])
+    voice, codes = random_tokens(500, 1)
+    tokens = torch.tensor(codes)[None, None]
+    asked: list[float] = []
+
+    def due(sentence: BatchedSentence, kept: int) -> float:
+        runs.clear()
+        sentence(tokens[..., : kept + 9], slice(0, kept))
+        asked.append(runs[0].places[0].chunk.order)
+        return asked[-1]
+
+    second = RATE // HOP  # tokens
+    playing, new = (BatchedSentence(batch, voice, RATE, eager=True) for _ in range(2))
+    whole_one = BatchedSentence(batch, voice, RATE, eager=False)
+    assert due(playing, second) == 100 + codec_batch.FIRST_DUE
+    assert due(playing, second) == pytest.approx(101 - codec_batch.AHEAD)  # one second is there
+    clock[0] = 101.99  # and another one came, which is about to end
+    assert due(playing, 1) < due(new, 1)
+    clock[0] = 110.0  # after a gap a player goes on from where it is
+    due(playing, second)
+    assert due(playing, 1) == pytest.approx(111 - codec_batch.AHEAD)
+    assert due(whole_one, 1) == float("inf")
 
 
 def test_first_chunks_then_those_of_who_listens_then_the_rest(

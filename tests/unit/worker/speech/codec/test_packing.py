@@ -83,6 +83,13 @@ def test_a_listener_who_hears_nothing_yet_waits_for_no_others_work() -> None:
     assert (layout.prenet, layout.wave) == (16, 16)
 
 
+def test_nor_does_the_prenet_compute_more_for_it() -> None:
+    first = chunk(14, slice(0, 3), Rank.FIRST)
+    layout = Layout.of([first, chunk(3, slice(0, 1))], replace(LENGTHS, wave=(16, 32, 64)))
+    assert lengths_of(layout) == [14]
+    assert layout.prenet == 16
+
+
 def test_listeners_who_hear_nothing_yet_go_together() -> None:
     layout = Layout.of([chunk(20, rank=Rank.FIRST)] * 3 + [chunk(30)], LENGTHS)
     assert lengths_of(layout) == [20, 20]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 import subprocess
 import threading
@@ -30,7 +31,7 @@ from worker.speech.device_errors import Failure, failure_of
 
 pytestmark = pytest.mark.slow("compiles C")
 
-CUBIN = b"scale 8 4 4\nmixed 1 8 4 1 8\nempty"
+CUBIN = b"scale 8 4 4\nmixed 1 8 4 1 8\nempty\nwhole 24"
 OUT_OF_MEMORY, ILLEGAL_ADDRESS, UNKNOWN = 2, 700, 999
 
 
@@ -160,6 +161,34 @@ def test_what_a_kernel_needs_is_told(scale: Function) -> None:
     assert scale.needs() == Needs(registers=40, local_bytes=16, shared_bytes=1024, threads=512)
 
 
+# Launches with a structure
+
+
+class Whole(ctypes.Structure):
+    """What `whole` takes."""
+
+    _fields_ = (("at", POINTER), ("number", INT), ("share", FLOAT), ("last", INT64))
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_structure_is_given_as_it_lies(cuda: FakeCuda, module: Module, overlap: bool) -> None:
+    whole = module.function("whole", ())
+    values = 0x7F0000001000, -3, 0.5, -1
+    whole.launch_with((2, 3, 4), (5, 6, 7), Whole(*values), stream=0xABC, overlap=overlap)
+    head = "launch whole grid 2,3,4 block 5,6,7 shared 0 stream 0xabc"
+    said = " attribute 6=1" if overlap else ""
+    assert cuda.lines == [f"{head}{said} {hexadecimal('Qifq', *values).replace(' ', '')}"]
+
+
+def test_a_thread_without_a_context_gets_it_for_a_structure_too(
+    cuda: FakeCuda, module: Module
+) -> None:
+    whole = module.function("whole", ())
+    cuda.forget_context()
+    whole.launch_with((1, 1, 1), (1, 1, 1), Whole(), stream=0)
+    assert [line.split()[:2] for line in cuda.lines] == [["context", "0x1234"], ["launch", "whole"]]
+
+
 # Errors
 
 
@@ -180,6 +209,11 @@ def test_a_launch_that_fails_says_what_the_worker_does_about_it(
         scale.launch((1, 1, 1), (1, 1, 1), 16, 1, 2.0, stream=0, overlap=overlap)
     assert raised.value.status == status
     assert "launch of scale" in str(raised.value)
+    assert failure_of(raised.value) is failure
+    cuda.fail("cuLaunchKernelEx", status)
+    with pytest.raises(DriverError, match=words) as raised:
+        scale.launch_with((1, 1, 1), (1, 1, 1), Whole(), stream=0, overlap=overlap)
+    assert raised.value.status == status
     assert failure_of(raised.value) is failure
     assert cuda.lines == []
 

@@ -148,11 +148,3 @@ def test_the_end_of_a_long_log_is_told(nvrtc: Nvrtc) -> None:
     with pytest.raises(CompileError) as raised:
         nvrtc.compile("long.cu", source, {}, "sm_80")
     assert 4_000 < len(str(raised.value)) < 4_100
-
-
-@pytest.mark.slow("compiles CUDA C")
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("name", kernels())
-def test_all_kernels_of_the_worker_compile(nvrtc: Nvrtc, name: str, architecture: str) -> None:
-    headers = {path.name: path.read_text() for path in SOURCES.glob("*.cuh")}
-    assert nvrtc.compile(name, (SOURCES / name).read_text(), headers, architecture)

@@ -184,6 +184,7 @@ class TestStep:
         for row in range(8):
             cache.reserve(row, POSITIONS)
         cache.flush()
+        cache.pages.fill_(1)
         before = cache.pages.clone()
         ids, at = torch.arange(8), torch.full((8,), 5)
         lm.step(ids, at, cache.rows(0, 8), POSITIONS, torch.tensor([3]))
@@ -329,7 +330,9 @@ class TestDraws:
     def test_of_equal_logits_take_the_first(self) -> None:
         head = FusedHead(CpuLauncher(), torch.zeros(300, 64).bfloat16(), torch.arange(300))
         state = batch(40, top_k=torch.full((40, 1), 3), top_p=torch.full((40, 1), 1.0))
-        assert set(head.draw(hidden_of(40), state).tolist()) == {0, 1, 2}
+        tokens = head.draw(hidden_of(40), state).tolist()
+        assert tokens == (state.uniforms[:, 1] * 3).long().tolist()
+        assert set(tokens) == {0, 1, 2}
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
     def test_of_what_is_no_number_are_none(self, bad: float) -> None:
