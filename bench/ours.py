@@ -111,9 +111,10 @@ class Ours:
     @property
     def kind(self) -> str:
         """The precision that its language model runs in."""
-        if type(self.engine._lm).__name__.startswith("Int8"):
+        lm = self.engine._lm
+        if type(lm).__name__.startswith("Int8") or getattr(lm, "in_int8", False):
             return "int8"
-        return str(self.engine._lm.dtype).removeprefix("torch.")
+        return str(lm.dtype).removeprefix("torch.")
 
     @contextmanager
     def without_codec(self) -> Iterator[None]:
@@ -143,6 +144,8 @@ class Ours:
         """Of the semantic tokens, before each token of the answer: [len(answer), codes]."""
         lm = self.engine._lm
         cache = lm.new_cache(1, len(prompt) + len(answer))
+        cache.reserve(0, len(prompt) + len(answer))
+        cache.flush()
         head = lm.head(torch.tensor(self.semantic_ids()))
         rows = [head(lm.prefill([prompt], cache))]
         for place, token in enumerate(answer[:-1], len(prompt)):

@@ -106,7 +106,9 @@ class Settings(BaseSettings):
         "auto",
         description="Precision of the language model. auto: bfloat16 on a GPU; on a CPU the first "
         "that it can run of int8 (needs AVX512-VNNI and a C compiler), bfloat16 (needs bfloat16 "
-        "instructions) and float32. int8 is for CPUs alone.",
+        "instructions) and float32. int8 on a GPU has weights of 8 bits, half the bytes to read "
+        "for a token, meant for cards whose memory is slow (L4, A4000); docs/PERFORMANCE.md says "
+        "what it loses. Where int8 is asked for and cannot be had, the start ends.",
     )
     whisperx_languages: Languages = Field(
         "en,zh",

@@ -51,6 +51,7 @@ STAGES: dict[str, Stage] = {
     "company": speech.company,
     "unfused": beside.unfused,
     "upstream": beside.upstream,
+    "int8": beside.int8,
     "small": speech.small,
     "cliffs": speech.cliffs,
     "logits": steps.logits,

@@ -29,6 +29,7 @@ class Bench:
     scale: Scale
     folder: Path  # for what is made
     fused: bool = True  # the engine's kernels, where it has both
+    dtype: str = "bfloat16"  # of its language model
     took: dict[str, float] = field(default_factory=dict)  # seconds: make, load
 
     @property
@@ -49,10 +50,10 @@ class Bench:
 
     @cached_property
     def ours(self) -> Ours:
-        """The engine in bfloat16, loaded once: as the worker starts it."""
+        """The engine, loaded once: as the worker starts it."""
         folder, loaded = self.checkpoint, []
         self.took["load"] = self.seconds(
-            lambda: loaded.append(Ours(folder, "bfloat16", self.device, fused=self.fused))
+            lambda: loaded.append(Ours(folder, self.dtype, self.device, fused=self.fused))
         )
         return loaded[0]
 

@@ -1,22 +1,30 @@
-"""The same work on the same card in the same run by others: ours unfused, and upstream's own."""
+"""The same work on the same card in the same run by others: ours unfused or in int8, upstream's."""
 
 from __future__ import annotations
 
 import os
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.gpu import steps, users
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.gpu import inside, steps, users
 from bench.gpu.bench import Bench, Found
 from bench.ours import has_fused
+from bench.rates import lm_rate
 from bench.sentences import sentences
 from bench.their_folder import their_folder
 
 if TYPE_CHECKING:
     from bench.theirs import Theirs
 
+ROWS = (1, 8, 64)  # of int8, where there are as many slots
 ALONE = "upstream's inference takes one text: at any number of streams it speaks them in turn"
 
 
@@ -29,13 +37,66 @@ def unfused(bench: Bench) -> Found:
 
 def without_fused(bench: Bench) -> Found:
     """The same, whatever the engine has; the bench's own is let go meanwhile."""
-    bench.checkpoint.stat()
-    bench.unload()  # two engines at once would each have fewer slots on a small card
-    other = replace(bench, fused=False, scale=bench.scale.less(), took={})
-    try:
+    with _other(bench, fused=False) as other:
         stages = (users.rates, users.jobs, users.streams, steps.step, steps.profile)
         found: Found = {stage.__name__: stage(other) for stage in stages}
         return found | {"load_s": round(other.took["load"], 2)}
+
+
+def int8(bench: Bench) -> Found:
+    """Ours with weights of 8 bits beside ours as it is: tokens a second, steps, how near it is."""
+    if not (bench.on_gpu and has_fused()):
+        return {"missing": "in int8 a CPU has another kernel"}
+    return with_int8(bench)
+
+
+def with_int8(bench: Bench) -> Found:
+    """The same, whatever the engine's int8 is; the bench's own engine is let go meanwhile."""
+    found: Found = {"bfloat16": _language_model(bench)}
+    mine = _logits(bench)
+    with _other(bench, dtype="int8") as other:
+        found["int8"] = _language_model(other) | {"load_s": round(other.took["load"], 2)}
+        theirs = _logits(other)
+    difference = float(np.sqrt(((theirs - mine) ** 2).mean()) / mine.std())
+    return found | {
+        "faster": {
+            rows: round(rate / found["bfloat16"]["tokens_a_second"][rows], 3)
+            for rows, rate in found["int8"]["tokens_a_second"].items()
+            if rows in found["bfloat16"]["tokens_a_second"]
+        },
+        "rms_beside_bfloat16": round(difference, 5),
+        "same_favourite": round(float((mine.argmax(1) == theirs.argmax(1)).mean()), 4),
+    }
+
+
+def _language_model(bench: Bench) -> Found:
+    """Tokens a second and milliseconds of a captured step, by rows."""
+    engine, scale = bench.ours.engine, bench.scale.less()
+    rows = [count for count in ROWS if count <= inside.slots(engine)]
+    rates = {str(count): lm_rate(bench.ours, count, scale) for count in rows}
+    steps_of: Found = {}
+    with torch.inference_mode():
+        for count in rows:
+            inside.put_at(engine, steps.POSITION)
+            step = partial(inside.replay, engine, count, steps.SIGHT)
+            steps_of[str(count)] = bench.median(step, scale.calls)
+    return {"kind": bench.ours.kind, "tokens_a_second": rates, "step_ms": steps_of}
+
+
+def _logits(bench: Bench) -> NDArray[np.float32]:
+    """Of the same random tokens each time: [positions, codes]."""
+    prompt, answer = steps.random_tokens(bench)
+    return bench.ours.logits(prompt, answer)
+
+
+@contextmanager
+def _other(bench: Bench, **changes: object) -> Iterator[Bench]:
+    """A bench of another engine, with fewer rounds; this one's own is let go meanwhile."""
+    bench.checkpoint.stat()
+    bench.unload()  # two engines at once would each have fewer slots on a small card
+    other = replace(bench, scale=bench.scale.less(), took={}, **changes)
+    try:
+        yield other
     finally:
         other.unload()
 

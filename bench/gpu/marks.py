@@ -123,6 +123,8 @@ MARKS = (
     Mark("greedy tokens in float32 equal to the CPU's, share", "small", _exact("greedy_same"), 1,
          at_most=False),
     Mark("bfloat16 logits, rms by their spread", "logits", _at("rms"), 0.05, needs=(FULL,)),
+    Mark("int8 logits beside bfloat16's, rms by their spread", "int8",
+         _at("rms_beside_bfloat16"), 0.1, needs=_AT_SPEED),
     Mark("streams in company, greatest difference of audio", "company",
          _at("greatest_difference"), 0.01),
     Mark("jobs answered with little memory, share", "memory",

@@ -195,11 +195,8 @@ def one_step(events: Iterable[tuple[str, int, float]]) -> Found:
 
 def logits(bench: Bench) -> Found:
     """Logits in bfloat16 on the device by those in float32 on a CPU, in units of their spread."""
-    ours, draws = bench.ours, np.random.default_rng(5)
-    semantic = ours.semantic_ids()
-    prompt = [int(token) for token in draws.integers(0, 200, 60)]
-    answer = [semantic[i] for i in draws.integers(0, len(semantic), bench.scale.judged)]
-    mine = ours.logits(prompt, answer)
+    prompt, answer = random_tokens(bench)
+    mine = bench.ours.logits(prompt, answer)
     exact = Ours(bench.checkpoint, "float32", "cpu").logits(prompt, answer)
     top = np.sort(mine, axis=1)
     return {
@@ -207,3 +204,10 @@ def logits(bench: Bench) -> Found:
         "same_favourite": round(float((mine.argmax(1) == exact.argmax(1)).mean()), 4),
         "first_two_tied": round(float((top[:, -1] == top[:, -2]).mean()), 4),
     }
+
+
+def random_tokens(bench: Bench) -> tuple[list[int], list[int]]:
+    """A prompt, and an answer of the codec's tokens: the same each time."""
+    draws, semantic = np.random.default_rng(5), bench.ours.semantic_ids()
+    prompt = [int(token) for token in draws.integers(0, 200, 60)]
+    return prompt, [semantic[i] for i in draws.integers(0, len(semantic), bench.scale.judged)]

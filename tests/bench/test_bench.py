@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench import __main__ as bench
-from bench import accuracy, alignment, device, kernels
+from bench import accuracy, alignment, device, kernels, precision
 from bench.__main__ import CASES
 from bench.gpu import beside
 from bench.gpu.bench import Bench
@@ -55,6 +55,20 @@ def test_the_kernels_are_timed_by_themselves(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(kernels.PROMPTS) + len(kernels.ROWS) + len(kernels.WAVES)
     assert all(float(line.split(": ")[1].split()[0]) > 0 for line in lines)
+
+
+def test_precisions_are_compared_without_a_gpu(
+    kernel: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    precision.main(["--sizes", "tiny"])
+    _head, _line, *rows = (
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in capsys.readouterr().out.splitlines()
+    )
+    logits = {kind: float(rms) for _model, kind, _hidden, rms, _same in rows}
+    assert set(logits) == {"bfloat16, torch", "bfloat16, GPU", "int8, CPU", "int8, GPU"}
+    assert 0 < logits["bfloat16, GPU"] < logits["bfloat16, torch"] < 0.02
+    assert logits["bfloat16, GPU"] < logits["int8, GPU"] < logits["int8, CPU"] < 0.05
 
 
 def test_the_alignment_is_timed_by_itself(

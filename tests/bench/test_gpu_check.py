@@ -175,6 +175,19 @@ def test_ours_unfused_is_measured_where_there_is_such_a_thing(
     assert asked == [False, True]  # the others have theirs again
 
 
+def test_int8_is_measured_where_the_worker_has_it_on_a_gpu(kernel: object, bench: Bench) -> None:
+    """Here by the CPU's int8, which has the same name."""
+    assert set(beside.int8(bench)) == {"missing"}
+    found = beside.with_int8(bench)
+    rows = {str(count) for count in beside.ROWS if count <= bench.ours.engine.slots}
+    for dtype in ("bfloat16", "int8"):
+        assert found[dtype]["kind"] == dtype
+        assert found[dtype]["tokens_a_second"].keys() == found[dtype]["step_ms"].keys() == rows
+    assert found["faster"].keys() == rows
+    assert 0 < found["rms_beside_bfloat16"] < 0.1
+    assert found["same_favourite"] > 0.5
+
+
 def test_the_engine_is_told_whether_to_be_fused_where_it_can_be(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

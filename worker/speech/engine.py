@@ -109,11 +109,13 @@ class Engine:
         """Load everything from a checkpoint in the published layout, and prepare it.
 
         Where it has been prepared for fast loading, that is what is read; but a language model in
-        float32 or int8 always comes from the published file, for the prepared one is rounded.
+        float32, or on a CPU in int8, always comes from the published file, for the prepared one is
+        rounded.
 
-        `dtype` is that of the language model: float32, bfloat16, int8 (on CPUs with AVX512-VNNI)
-        or auto: the fastest that the device has. `int8_weights` gives those that another thread
-        has read meanwhile, if any. Without `fused` a GPU runs torch's kernels alone. Raises
+        `dtype` is that of the language model: float32, bfloat16, int8 (on CPUs with AVX512-VNNI,
+        and on GPUs that have the worker's own kernels) or auto: int8 where a CPU can, else the
+        fastest of the others that the device has. `int8_weights` gives those of a CPU that another
+        thread has read meanwhile, if any. Without `fused` a GPU runs torch's kernels alone. Raises
         SetupError when a file is missing or does not fit.
         """
         published = Checkpoint(folder)

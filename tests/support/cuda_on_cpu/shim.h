@@ -56,6 +56,14 @@ static inline int min(int x, int y) { return x < y ? x : y; }
 static inline long long min(long long x, long long y) { return x < y ? x : y; }
 static inline long long max(long long x, long long y) { return x > y ? x : y; }
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
+static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selected) {
+    const uint64_t bytes = (uint64_t)y << 32 | x;
+    unsigned out = 0;
+    for (int i = 0; i < 4; i++) {
+        out |= (unsigned)(bytes >> 8 * (selected >> 4 * i & 7) & 0xff) << 8 * i;
+    }
+    return out;
+}
 static inline float __ldcg(const float *at) { return *at; }
 static inline unsigned atomicAdd(unsigned *at, unsigned x) {
     const unsigned before = *at;
@@ -94,6 +102,14 @@ static inline void let_the_next_begin() {}
 template <int THREADS> static inline void barrier_of() { block_barrier(); }
 static inline float shim_half(uint32_t pair, int which) {
     return __uint_as_float(which ? pair & 0xffff0000u : pair << 16);
+}
+static inline uint32_t shim_rounded(float x) {
+    const uint32_t bits = __float_as_uint(x);
+    return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+}
+static inline uint32_t sum_of(uint32_t x, uint32_t y) {
+    return shim_rounded(shim_half(x, 0) + shim_half(y, 0))
+        | shim_rounded(shim_half(x, 1) + shim_half(y, 1)) << 16;
 }
 static inline void multiply(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                             uint32_t b0, uint32_t b1) {

@@ -42,7 +42,7 @@ def _few_lengths() -> AbstractContextManager[object]:
 
 @contextmanager
 def loaded_fused(
-    checkpoint: Path, free: int = FREE, *, fused: bool = True
+    checkpoint: Path, free: int = FREE, *, fused: bool = True, dtype: str = "bfloat16"
 ) -> Iterator[tuple[Gpu, Engine]]:
     """The engine on the worker's own kernels, which must fit the checkpoint; or without them.
 
@@ -50,7 +50,7 @@ def loaded_fused(
     """
     cold = patch.object(engine_module, "warm_up", lambda *_parts: None)
     with dry_gpu(free=free) as gpu, fused_kernels(gpu), _few_lengths(), cold:
-        engine = Engine.load(checkpoint, "bfloat16", "cuda", fused=fused)
+        engine = Engine.load(checkpoint, dtype, "cuda", fused=fused)
         assert isinstance(engine._lm, FusedLanguageModel) == fused
         yield gpu, engine
 

@@ -51,6 +51,13 @@ INLINE void multiply(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
+/* The sums of two pairs of bfloat16, rounded: x * 1 + y, for only sm_90 can add alone. */
+INLINE u32 sum_of(u32 x, u32 y) {
+    u32 sum;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(x), "r"(0x3f803f80u), "r"(y));
+    return sum;
+}
+
 /* Where a kernel may begin before the one ahead of it has ended: waits for that, and for all that
    it wrote; and lets the next one begin. Nothing elsewhere. */
 INLINE void wait_for_the_last() {

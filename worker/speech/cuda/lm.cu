@@ -21,55 +21,8 @@
    each 16 channels the sum of squares; the norm's divisor, one for a token, comes after the
    product. Cosines and sines are float32.
 
-   Weights [outputs, inputs] lie in tiles of 16 outputs and 32 inputs, in the order in which lanes
-   read and multiply them: [outputs / 16][inputs / 32][2][8][4][2][2][2]. Those are: the product of
-   two; output g; quarter t of the inputs; pair; half of the outputs; input, which so is
-   8t + 4 * product + 2 * pair and so on. The two halves of a tile are what a kernel needs together:
-   the two channels that are rotated with each other, a gate and its up; else neighbours. */
-#include "device.cuh"
-
-#define PAGE 64      /* positions of a page */
-#define TILE 16      /* outputs that a warp computes */
-#define CHUNK 32     /* inputs that it reads at a time */
-#define MOST_WARPS 8 /* that share the inputs of a product; twice as many where these are many */
-#define MOST_SUMS 8  /* that show each other their sums at a time */
-#define TOKENS 8     /* columns of a tensor core's product */
-#define INFINITE __uint_as_float(0x7f800000u)
-
-/* Which tokens are computed. */
-struct Tokens {
-    const long long *count;     /* how many */
-    const long long *rows;      /* of the page table; null: token i is row i */
-    const long long *positions;
-};
-
-/* The sum of squares of a residual, in parts. */
-struct Squares {
-    float *parts; /* [tokens][number] */
-    int number;   /* of parts: channels / 16 */
-    float eps;
-};
-
-struct Residual {
-    float *values;     /* [tokens][channels] */
-    bf16 *weighted;    /* [tokens][channels], times the next norm's weight */
-    const float *norm; /* that weight, [channels] */
-    Squares squares;
-};
-
-struct Matrix {
-    const bf16 *weights;
-    int inputs, outputs; /* multiples of 32 and 16 */
-    int warps;           /* that share the inputs */
-};
-
-/* Keys and values of a layer: [pages][2][kv heads][PAGE][head size]. */
-struct Pages {
-    bf16 *keys_values;
-    const int *table; /* [rows][pages of a row] */
-    int pages_of_row;
-    int kv_heads, head_size;
-};
+   Layers' products are in lm_products.cuh; lm_int8.cu has them for weights in 8 bits. */
+#include "lm_products.cuh"
 
 struct Embed {
     Tokens tokens;
@@ -77,18 +30,6 @@ struct Embed {
     const bf16 *table; /* [vocabulary][channels] */
     Residual residual;
     int channels;
-};
-
-struct Project {
-    Tokens tokens;
-    Matrix matrix;
-    const bf16 *x; /* [tokens][inputs], weighted */
-    Squares squares;
-    const float *bias;            /* in the order of the tiles */
-    const float *cosines, *sines; /* [positions][head size / 2] */
-    bf16 *queries;                /* [tokens][heads][head size] */
-    Pages pages;
-    int heads;
 };
 
 struct Attend {
@@ -100,21 +41,6 @@ struct Attend {
     u32 *arrived;    /* [tokens][kv heads], zeros before and after */
     int heads, splits;
     float scale;
-};
-
-struct Add {
-    Tokens tokens;
-    Matrix matrix;
-    const bf16 *x;
-    Residual residual;
-};
-
-struct Gate {
-    Tokens tokens;
-    Matrix matrix;
-    const bf16 *x;
-    Squares squares;
-    bf16 *out; /* [tokens][outputs / 2] */
 };
 
 struct Finish {
@@ -149,164 +75,7 @@ struct Draw {
     long long *out; /* [tokens]: the token ids drawn, -1 where the logits are no numbers */
 };
 
-/* Products */
-
-/* A lane's part of some chunks of weights. */
-template <int AHEAD>
-struct Weights {
-    uint4 products[AHEAD][2];
-
-    /* Reads those of batch `batch` of a tile, of which this warp has every `warps`th chunk. */
-    INLINE void read(const Matrix &m, int tile, int batch, int i) {
-        const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-        const int chunk = warp + (batch * AHEAD + i) * m.warps, chunks = m.inputs / CHUNK;
-        if (chunk >= chunks) return;
-        const bf16 *at = m.weights + ((size_t)tile * chunks + chunk) * TILE * CHUNK + lane * 8;
-        products[i][0] = read_once(at);
-        products[i][1] = read_once(at + 8 * CHUNK);
-    }
-};
-
-/* Multiplies tiles of outputs, this block's every `gridDim.x`th, with 8 * N tokens from `first` on,
-   and calls `use(tile, token, output g, output g + 8, lane)` once for each token and pair: g is
-   lane / 4, the token what lane % 4 adds, and all lanes of a warp are there. `begin` is called once
-   the first weights are on their way and what was launched before has ended: it says whether there
-   is anything to do. AHEAD chunks of weights are on their way at a time. */
-template <int N, int AHEAD, typename Begin, typename Use>
-INLINE void multiply_tiles(const Matrix &m, const bf16 *x, int first, Begin begin, Use use) {
-    __shared__ float shared[MOST_SUMS][N][2][2][WARP];
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    const int chunks = m.inputs / CHUNK, warps = m.warps, tiles = m.outputs / TILE;
-    const int batches = (chunks + AHEAD * warps - 1) / (AHEAD * warps);
-    const bf16 *columns = x + (size_t)(first + lane / 4) * m.inputs + lane % 4 * 8;
-    int tile = blockIdx.x;
-    Weights<AHEAD> a;
-    let_the_next_begin();
-#pragma unroll
-    for (int i = 0; i < AHEAD; i++) a.read(m, tile, 0, i);
-    wait_for_the_last();
-    uint4 b[AHEAD][N];
-    auto read_columns = [&](int batch) {
-#pragma unroll
-        for (int i = 0; i < AHEAD; i++) {
-            const int chunk = warp + (batch * AHEAD + i) * warps;
-#pragma unroll
-            for (int n = 0; n < N; n++) {
-                if (chunk < chunks) {
-                    b[i][n] = *(const uint4 *)(columns + (size_t)n * TOKENS * m.inputs
-                                               + chunk * CHUNK);
-                }
-            }
-        }
-    };
-    read_columns(0);
-    if (!begin()) return;
-    for (; tile < tiles; tile += gridDim.x) {
-        float sums[N][4] = {};
-        for (int batch = 0; batch < batches; batch++) {
-            /* Where one batch is all, its columns stay for all tiles. */
-            if (batches > 1 && (batch > 0 || tile != blockIdx.x)) read_columns(batch);
-            const bool more = batch + 1 < batches;
-            const int next = more ? tile : tile + gridDim.x, next_batch = more ? batch + 1 : 0;
-#pragma unroll
-            for (int i = 0; i < AHEAD; i++) {
-                if (warp + (batch * AHEAD + i) * warps < chunks) {
-#pragma unroll
-                    for (int n = 0; n < N; n++) {
-                        const uint4 w = a.products[i][0];
-                        multiply(sums[n], w.x, w.y, w.z, w.w, b[i][n].x, b[i][n].y);
-                    }
-#pragma unroll
-                    for (int n = 0; n < N; n++) {
-                        const uint4 w = a.products[i][1];
-                        multiply(sums[n], w.x, w.y, w.z, w.w, b[i][n].z, b[i][n].w);
-                    }
-                }
-                if (next < tiles) a.read(m, next, next_batch, i);
-            }
-        }
-        auto show = [&](int place) {
-#pragma unroll
-            for (int n = 0; n < N; n++) {
-#pragma unroll
-                for (int c = 0; c < 4; c++) shared[place][n][c % 2][c / 2][lane] = sums[n][c];
-            }
-        };
-        if (warps > MOST_SUMS) {
-            if (warp >= MOST_SUMS) show(warp - MOST_SUMS);
-            __syncthreads();
-            if (warp + MOST_SUMS < warps) {
-#pragma unroll
-                for (int n = 0; n < N; n++) {
-#pragma unroll
-                    for (int c = 0; c < 4; c++) sums[n][c] += shared[warp][n][c % 2][c / 2][lane];
-                }
-            }
-            __syncthreads();
-        }
-        if (warp < MOST_SUMS) show(warp);
-        __syncthreads();
-        for (int i = warp; i < 2 * N; i += warps) {
-            float one = 0, other = 0;
-#pragma unroll
-            for (int w = 0; w < MOST_SUMS; w++) {
-                if (w < warps) {
-                    one += shared[w][i / 2][i % 2][0][lane];
-                    other += shared[w][i / 2][i % 2][1][lane];
-                }
-            }
-            use(tile, i / 2 * TOKENS + lane % 4 * 2 + i % 2, one, other, lane);
-        }
-        if (tile + gridDim.x < tiles) __syncthreads();
-    }
-}
-
-#define PARTS 14 /* of a sum that a lane reads at a time: all of 896 channels' */
-
-/* The norm's factors of the 8 * N tokens from `first` on; each block makes its own. */
-template <int N>
-INLINE void factors(const Squares &s, int channels, int first, float *out) {
-    for (int i = threadIdx.x; i < N * TOKENS * 4; i += blockDim.x) {
-        const float *parts = s.parts + (size_t)(first + i / 4) * s.number;
-        float sum = 0;
-        for (int part = i % 4; part < s.number; part += 4 * PARTS) {
-            float some[PARTS]; /* all on their way at the same time */
-#pragma unroll
-            for (int k = 0; k < PARTS; k++) {
-                some[k] = part + 4 * k < s.number ? parts[part + 4 * k] : 0;
-            }
-#pragma unroll
-            for (int k = 0; k < PARTS; k++) sum += some[k];
-        }
-        sum = sum_over(sum, 1, 4);
-        out[i / 4] = rsqrtf(sum / channels + s.eps);
-    }
-}
-
-INLINE int row_of(const Tokens &tokens, int token) {
-    return tokens.rows ? (int)tokens.rows[token] : token;
-}
-
-INLINE bf16 *page_of(const Pages &p, int row, long long position, int which, int head) {
-    const int page = p.table[(size_t)row * p.pages_of_row + position / PAGE];
-    return p.keys_values
-        + (((size_t)page * 2 + which) * p.kv_heads + head) * PAGE * p.head_size
-        + position % PAGE * p.head_size;
-}
-
-/* Writes the residual of one channel pair's warp: both channels of a tile, of the token. */
-INLINE void write_residual(const Residual &r, int channels, size_t token, int tile, int channel,
-                           float one, float other, bool real, int lane) {
-    float squares = one * one + other * other;
-    squares = sum_over(squares, 4, WARP);
-    if (!real) return;
-    const size_t place = token * channels + channel;
-    r.values[place] = one;
-    r.values[place + 8] = other;
-    r.weighted[place] = bf16_of(one * r.norm[channel]);
-    r.weighted[place + 8] = bf16_of(other * r.norm[channel + 8]);
-    if (lane / 4 == 0) r.squares.parts[token * r.squares.number + tile] = squares;
-}
+/* Before and behind the layers */
 
 INLINE void embed(const Embed &a) {
     let_the_next_begin();
@@ -325,97 +94,6 @@ INLINE void embed(const Embed &a) {
         }
         a.residual.squares.parts[(size_t)token * a.residual.squares.number + tile] = squares;
     }
-}
-
-template <int N>
-INLINE void project(const Project &a) {
-    __shared__ float factor[N * TOKENS];
-    const int first = blockIdx.y * N * TOKENS;
-    int count = 0;
-    auto begin = [&] {
-        count = (int)*a.tokens.count;
-        if (first >= count) return false;
-        factors<N>(a.squares, a.matrix.inputs, first, factor);
-        return true;
-    };
-    const int tiles_of_head = a.pages.head_size / TILE, half = a.pages.head_size / 2;
-    const int kv = a.pages.kv_heads;
-    auto use = [&](int tile, int place, float one, float other, int lane) {
-        const int token = first + place, head = tile / tiles_of_head;
-        if (token >= count) return;
-        const int pair = tile % tiles_of_head * 8 + lane / 4;
-        one = one * factor[place] + a.bias[tile * TILE + lane / 4];
-        other = other * factor[place] + a.bias[tile * TILE + lane / 4 + 8];
-        const long long position = a.tokens.positions[token];
-        if (head < a.heads + kv) {
-            const float cosine = a.cosines[position * half + pair];
-            const float sine = a.sines[position * half + pair];
-            const float turned = one * cosine - other * sine;
-            other = other * cosine + one * sine;
-            one = turned;
-        }
-        bf16 *out;
-        if (head < a.heads) {
-            out = a.queries + ((size_t)token * a.heads + head) * a.pages.head_size;
-        } else {
-            const int which = head >= a.heads + kv;
-            out = page_of(a.pages, row_of(a.tokens, token), position, which,
-                          head - a.heads - which * kv);
-        }
-        out[pair] = bf16_of(one);
-        out[pair + half] = bf16_of(other);
-    };
-    multiply_tiles<N, 4>(a.matrix, a.x, first, begin, use);
-}
-
-/* Chunks on their way in the product whose inputs are many: what registers N leaves for it. */
-template <int N>
-__device__ constexpr int ahead() {
-    return N == 1 ? 5 : N == 2 ? 4 : N == 4 ? 3 : 2;
-}
-
-template <int N>
-INLINE void add(const Add &a) {
-    const int first = blockIdx.y * N * TOKENS;
-    int count = 0;
-    auto begin = [&] {
-        count = (int)*a.tokens.count;
-        return first < count;
-    };
-    const int channels = a.matrix.outputs;
-    auto use = [&](int tile, int place, float one, float other, int lane) {
-        const size_t token = first + place;
-        const bool real = token < count;
-        const int channel = tile * TILE + lane / 4;
-        if (real) {
-            one += a.residual.values[token * channels + channel];
-            other += a.residual.values[token * channels + channel + 8];
-        }
-        write_residual(a.residual, channels, token, tile, channel, one, other, real, lane);
-    };
-    multiply_tiles<N, ahead<N>()>(a.matrix, a.x, first, begin, use);
-}
-
-template <int N>
-INLINE void gate(const Gate &a) {
-    __shared__ float factor[N * TOKENS];
-    const int first = blockIdx.y * N * TOKENS;
-    int count = 0;
-    auto begin = [&] {
-        count = (int)*a.tokens.count;
-        if (first >= count) return false;
-        factors<N>(a.squares, a.matrix.inputs, first, factor);
-        return true;
-    };
-    auto use = [&](int tile, int place, float one, float other, int lane) {
-        const size_t token = first + place;
-        if (token >= count) return;
-        one *= factor[place];
-        other *= factor[place];
-        const float out = one / (1 + expf(-one)) * other;
-        a.out[token * (a.matrix.outputs / 2) + tile * 8 + lane / 4] = bf16_of(out);
-    };
-    multiply_tiles<N, 4>(a.matrix, a.x, first, begin, use);
 }
 
 INLINE void finish(const Finish &a) {
@@ -455,7 +133,7 @@ INLINE void score(const Score &a) {
         out[0] = one;
         out[8] = other;
     };
-    multiply_tiles<N, 4>(a.matrix, a.x, first, begin, use);
+    multiply_tiles<Bfloat16, N, 4>(a.matrix, a.x, first, begin, use);
 }
 
 /* Attention */

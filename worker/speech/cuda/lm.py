@@ -1,7 +1,7 @@
-"""lm.cu as Python calls it: a Qwen2 decoder in bfloat16. Knows no torch.
+"""lm.cu and lm_int8.cu as Python calls them: a Qwen2 decoder in bfloat16. Knows no torch.
 
-The structures are those of lm.cu, which says what each number is. Pointers are addresses on the
-device; whoever launches keeps what they point to.
+The structures are those of lm.cu and lm_products.cuh, which say what each number is. Pointers are
+addresses on the device; whoever launches keeps what they point to.
 """
 
 from __future__ import annotations
@@ -54,7 +54,13 @@ class Residual(Structure):
 class Matrix(Structure):
     """Weights in tiles."""
 
-    _fields_ = (("weights", POINTER), ("inputs", INT), ("outputs", INT), ("warps", INT))
+    _fields_ = (
+        ("weights", POINTER),
+        ("scales", POINTER),
+        ("inputs", INT),
+        ("outputs", INT),
+        ("warps", INT),
+    )
 
 
 class Pages(Structure):
@@ -182,7 +188,7 @@ PRODUCTS: dict[str, type[Structure]] = {
     "gate": Gate,
     "score": Score,
 }
-# Each kernel by its name, and the structure that it takes.
+# Each kernel of lm.cu by its name, and the structure that it takes.
 KERNELS: dict[str, type[Structure]] = {
     "embed_all": Embed,
     "finish_all": Finish,
@@ -199,10 +205,17 @@ KERNELS: dict[str, type[Structure]] = {
         for tokens in TOKENS
     },
 }
+# Those of lm_int8.cu.
+INT8_FILE, INT8 = "lm_int8", "_int8"  # the file's name, and how its kernels' names end
+INT8_KERNELS: dict[str, type[Structure]] = {
+    f"{name}_{tokens}{INT8}": PRODUCTS[name]
+    for name in ("project", "add", "gate")
+    for tokens in TOKENS
+}
 
 
 class Launcher(Protocol):
-    """Launches the kernels of lm.cu, one after the other."""
+    """Launches the kernels of one file, one after the other."""
 
     @property
     def processors(self) -> int:

@@ -41,10 +41,21 @@ class FusedLanguageModel:
     masked = False
     in_parts = True
 
-    def __init__(self, config: LMConfig, tensors: Mapping[str, Tensor], launcher: Launcher) -> None:
-        """`tensors` are the file's, in bfloat16, on the device that `launcher` launches on."""
+    def __init__(
+        self,
+        config: LMConfig,
+        tensors: Mapping[str, Tensor],
+        launcher: Launcher,
+        int8: Launcher | None = None,
+    ) -> None:
+        """`tensors` are the file's, in bfloat16, on the device that `launcher` launches on.
+
+        With `int8`, which launches the kernels of lm_int8.cu, the layers' matrices have 8 bits.
+        """
         self.config = config
         self.launcher = launcher
+        self.in_int8 = int8 is not None
+        self._products = int8 or launcher
         self._embedding = tensors["model.embed_tokens.weight"]
         tied = config.tie_word_embeddings and "lm_head.weight" not in tensors
         self._output = self._embedding if tied else tensors["lm_head.weight"]
@@ -52,7 +63,11 @@ class FusedLanguageModel:
             if tuple(tensor.shape) != (config.vocab_size, config.hidden_size):
                 raise KeyError(f"{name} is {tuple(tensor.shape)}")
         self._layers = [
-            FusedLayer.of(_below(tensors, f"model.layers.{i}."), config)
+            FusedLayer.of(
+                _below(tensors, f"model.layers.{i}."),
+                config,
+                int8=self.in_int8,
+            )
             for i in range(config.num_hidden_layers)
         ]
         self._norm = tensors["model.norm.weight"].float()
@@ -64,12 +79,18 @@ class FusedLanguageModel:
         self.pages_of_row: int | None = None
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device, launcher: Launcher) -> FusedLanguageModel:
+    def load(
+        cls,
+        folder: Path,
+        device: torch.device,
+        launcher: Launcher,
+        int8: Launcher | None = None,
+    ) -> FusedLanguageModel:
         """Load a published LLM folder. Raises SetupError for one that does not fit."""
         config = LMConfig.read(folder / "config.json")
         tensors = read_tensors(folder / WEIGHTS, torch.bfloat16, device)
         try:
-            return cls(config, tensors, launcher)
+            return cls(config, tensors, launcher, int8)
         except (KeyError, RuntimeError) as error:
             raise SetupError(f"LLM/{WEIGHTS} does not fit config.json: {error}") from None
 
@@ -262,7 +283,7 @@ class FusedLanguageModel:
         self.launcher.launch("finish_all", (count, 1, 1), kernels.FINISH_THREADS, finish)
 
     def _product(self, name: str, count: int, tiles: Tiles, arguments: Structure) -> None:
-        launch_product(self.launcher, name, count, tiles, arguments)
+        launch_product(self._products, name, count, tiles, arguments)
 
 
 class FusedHead:
@@ -339,7 +360,8 @@ def launch_product(
     tiles_of = tiles.outputs // kernels.TILE
     blocks = kernels.blocks_for(at_once, tiles_of, groups, launcher.processors)
     threads = kernels.warps_for(name, tiles.inputs) * kernels.WARP
-    launcher.launch(f"{name}_{at_once}", (blocks, groups, 1), threads, arguments)
+    kind = "" if tiles.scales is None else kernels.INT8
+    launcher.launch(f"{name}_{at_once}{kind}", (blocks, groups, 1), threads, arguments)
 
 
 @dataclass(frozen=True)

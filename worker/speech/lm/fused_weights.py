@@ -7,37 +7,55 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 from worker.speech.cuda import lm as kernels
 from worker.speech.lm.config import LMConfig
 
 HALF = kernels.TILE // 2
+MOST = 127  # of a weight in 8 bits
 
 
 @dataclass(frozen=True)
 class Tiles:
     """A matrix [outputs, inputs] in tiles."""
 
-    weights: Tensor  # bfloat16 [outputs / 16, inputs / 32, 2, 8, 4, 2, 2, 2]; see cuda/lm.cu
+    # bfloat16 [outputs / 16, inputs / 32, 2, 8, 4, 2, 2, 2], or in 8 bits uint8 [outputs / 16,
+    # inputs / 32, 8, 4, 2, 2, 2, 2]; see cuda/lm_products.cuh
+    weights: Tensor
     inputs: int
     outputs: int
+    # Float32 [outputs / 16, warps of its product, 16], where the weights are in 8 bits.
+    scales: Tensor | None = None
 
     @classmethod
     def of(cls, weight: Tensor) -> Tiles:
         """Lay out weight [outputs, inputs], whose outputs are in the order of the tiles."""
         outputs, inputs = weight.shape
-        tiles = weight.view(-1, 2, HALF, inputs // kernels.CHUNK, 4, 2, 2, 2)
+        tiles = _tiled(weight)
         return cls(tiles.permute(0, 3, 5, 2, 4, 6, 1, 7).contiguous(), inputs, outputs)
+
+    @classmethod
+    def in_int8(cls, weight: Tensor, product: str) -> Tiles:
+        """Lay out the same in 8 bits, for the kernels of one product."""
+        outputs, inputs = weight.shape
+        parts, scales = rounded(weight, kernels.warps_for(product, inputs))
+        scales = scales.view(-1, kernels.TILE, scales.shape[1]).transpose(1, 2)
+        tiles = _tiled(parts).permute(0, 3, 2, 4, 5, 6, 7, 1)
+        signs = (tiles < 0).to(torch.uint8) << 7
+        coded = tiles.abs().to(torch.uint8) | signs.flip(-1)
+        return cls(coded.contiguous(), inputs, outputs, scales.contiguous())
 
     def structure(self, product: str) -> kernels.Matrix:
         """The matrix as the kernel of this product takes it; this must outlive that."""
         warps = kernels.warps_for(product, self.inputs)
-        return kernels.Matrix(self.weights.data_ptr(), self.inputs, self.outputs, warps)
+        scales = None if self.scales is None else self.scales.data_ptr()
+        return kernels.Matrix(self.weights.data_ptr(), scales, self.inputs, self.outputs, warps)
 
 
 @dataclass(frozen=True)
 class FusedLayer:
-    """One layer: matrices in tiles, vectors in float32."""
+    """One layer: matrices in tiles, of bfloat16 or all of int8; vectors in float32."""
 
     qkv: Tiles
     qkv_bias: Tensor  # in the order of the tiles
@@ -48,24 +66,58 @@ class FusedLayer:
     mlp_norm: Tensor
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], config: LMConfig) -> FusedLayer:
+    def of(
+        cls,
+        tensors: Mapping[str, Tensor],
+        config: LMConfig,
+        *,
+        int8: bool = False,
+    ) -> FusedLayer:
         """Join and lay out the tensors of a layer, named as in the published file."""
 
         def joined(what: str, *names: str) -> Tensor:
             return torch.cat([tensors[f"{name}.{what}"] for name in names])
 
+        def tiles(product: str, weight: Tensor) -> Tiles:
+            return Tiles.in_int8(weight, product) if int8 else Tiles.of(weight)
+
         qkv = [f"self_attn.{name}_proj" for name in "qkv"]
         rotated = pairs(config.head_dim // 2, config.num_attention_heads + 2 * _kv(config))
         gate_up = joined("weight", "mlp.gate_proj", "mlp.up_proj")
         return cls(
-            qkv=Tiles.of(joined("weight", *qkv)[rotated]),
+            qkv=tiles("project", joined("weight", *qkv)[rotated]),
             qkv_bias=joined("bias", *qkv)[rotated].float(),
-            out=Tiles.of(tensors["self_attn.o_proj.weight"]),
-            gate_up=Tiles.of(gate_up[pairs(config.intermediate_size, 1)]),
-            down=Tiles.of(tensors["mlp.down_proj.weight"]),
+            out=tiles("add", tensors["self_attn.o_proj.weight"]),
+            gate_up=tiles("gate", gate_up[pairs(config.intermediate_size, 1)]),
+            down=tiles("add", tensors["mlp.down_proj.weight"]),
             attention_norm=tensors["input_layernorm.weight"].float(),
             mlp_norm=tensors["post_attention_layernorm.weight"].float(),
         )
+
+
+def rounded(weight: Tensor, warps: int) -> tuple[Tensor, Tensor]:
+    """Round weight [outputs, inputs] to 8 bits: int8, and float32 scales [outputs, warps].
+
+    Of an output's weights those that one warp multiplies have a scale of their own; the greatest of
+    them becomes 127, or -127. `shares` says which these are.
+    """
+    exact = weight.float()
+    of_chunks = exact.abs().view(len(exact), -1, kernels.CHUNK).amax(2)
+    of_turns = F.pad(of_chunks, (0, -of_chunks.shape[1] % warps)).view(len(exact), -1, warps)
+    scales = of_turns.amax(1) / MOST
+    divisors = scales.clamp(min=torch.finfo(torch.float32).tiny)
+    return (exact / divisors[:, shares(weight, warps)]).round().to(torch.int8), scales
+
+
+def shares(weight: Tensor, warps: int) -> Tensor:
+    """Of each input of weight [outputs, inputs] the warp that multiplies it: long [inputs]."""
+    of_chunks = torch.arange(weight.shape[1] // kernels.CHUNK, device=weight.device) % warps
+    return of_chunks.repeat_interleave(kernels.CHUNK)
+
+
+def _tiled(weight: Tensor) -> Tensor:
+    """View [outputs, inputs]: tile, half, output, chunk, quarter, product, pair, input of it."""
+    return weight.view(-1, 2, HALF, weight.shape[1] // kernels.CHUNK, 4, 2, 2, 2)
 
 
 def pairs(apart: int, groups: int) -> Tensor:

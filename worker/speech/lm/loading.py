@@ -12,6 +12,7 @@ from worker.errors import SetupError
 from worker.logs import event
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.cuda.launcher import GpuLauncher
+from worker.speech.cuda.lm import INT8_FILE, INT8_KERNELS
 from worker.speech.device import has_fast_bfloat16
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.fused_model import FusedLanguageModel
@@ -37,12 +38,16 @@ def load_language_model(
 ) -> Decoder:
     """The language model, on the fastest kernels that `dtype` and the device leave.
 
-    `checkpoint` is the prepared one where there is one; only bfloat16 is read from it. Without
-    `fused`, a GPU runs torch's kernels alone. Raises SetupError where int8 is demanded and
-    impossible, or the files do not fit.
+    `checkpoint` is the prepared one where there is one; only bfloat16 is read from it, and what a
+    GPU has in int8. Without `fused`, a GPU runs torch's kernels alone. Raises SetupError where
+    int8 is demanded and impossible, or the files do not fit.
     """
     if dtype == INT8 or (dtype == "auto" and device.type == "cpu"):
-        found = _load_int8(published, device, int8_weights)
+        found: Decoder | str = "torch has no kernels for it"
+        if device.type == "cpu":
+            found = _load_int8(published, int8_weights)
+        elif fused:
+            found = _load_fused(checkpoint.language_model, device, int8=True)
         if not isinstance(found, str):
             return found
         if dtype == INT8:
@@ -62,22 +67,23 @@ def _fastest_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
 
 
-def _load_fused(folder: Path, device: torch.device) -> FusedLanguageModel | str:
+def _load_fused(
+    folder: Path, device: torch.device, *, int8: bool = False
+) -> FusedLanguageModel | str:
     """The language model on its own kernels, or why that is impossible."""
     if why := why_not_fused(LMConfig.read(folder / "config.json")):
         return why
     launcher = GpuLauncher.open(device)
-    if launcher is None:
-        return "they cannot be had here; an event before this one says why"
-    return FusedLanguageModel.load(folder, device, launcher)
+    products = GpuLauncher.open(device, INT8_FILE, INT8_KERNELS) if launcher and int8 else None
+    if launcher is None or (int8 and products is None):
+        return "its kernels cannot be had here; an event before this one says why"
+    return FusedLanguageModel.load(folder, device, launcher, products)
 
 
 def _load_int8(
-    published: Checkpoint, device: torch.device, int8_weights: Callable[[], Weights | None]
+    published: Checkpoint, int8_weights: Callable[[], Weights | None]
 ) -> Int8LanguageModel | str:
-    """The language model in int8, or why that is impossible."""
-    if device.type != "cpu":
-        return "it needs a CPU"
+    """The language model in int8 on a CPU, or why that is impossible."""
     if why := why_unsupported(LMConfig.read(published.language_model / "config.json")):
         return why
     weights = int8_weights()

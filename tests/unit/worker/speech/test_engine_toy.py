@@ -30,6 +30,7 @@ from worker.speech import engine as engine_module
 from worker.speech.batch.sampling import Sampling
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.codec import AudioParameters, Codec
+from worker.speech.cuda.launcher import GpuLauncher
 from worker.speech.device import Lane
 from worker.speech.engine import Engine, Piece, Utterance
 from worker.speech.lm import loading
@@ -738,10 +739,61 @@ def test_int8_that_was_asked_for_is_not_given_up_in_silence(
         Engine.load(tmp_path, "int8", "cpu")
     Engine.load(tmp_path, "auto", "cpu")
     assert loads[-1] == ("lm", tmp_path / "LLM", torch.bfloat16)
-    with pytest.raises(SetupError, match=r"\(it needs a CPU\)"):
-        loading.load_language_model(
-            Checkpoint(tmp_path), Checkpoint(tmp_path), "int8", torch.device("cuda"), lambda: None
-        )
+
+
+@pytest.mark.parametrize(
+    ("missing", "fused", "said"),
+    [
+        ("lm", True, r"\(its kernels cannot be had here; an event before this one says why\)"),
+        ("lm_int8", True, r"\(its kernels cannot be had here; an event before this one says why\)"),
+        ("sizes", True, r"\(its hidden_size is no multiple of 32\)"),
+        (None, False, r"\(torch has no kernels for it\)"),
+    ],
+)
+def test_int8_that_a_gpu_cannot_have_is_not_given_up_in_silence(
+    loads: list[tuple[object, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    missing: str | None,
+    fused: bool,
+    said: str,
+) -> None:
+    def opened(_device: torch.device, file: str = "lm", _names: object = None) -> str | None:
+        return None if file == missing else file
+
+    monkeypatch.setattr(GpuLauncher, "open", opened)
+    monkeypatch.setattr(
+        loading,
+        "why_not_fused",
+        lambda _: "its hidden_size is no multiple of 32" if missing == "sizes" else None,
+    )
+    here, gpu = Checkpoint(tmp_path), torch.device("cuda")
+    with pytest.raises(SetupError, match=said):
+        loading.load_language_model(here, here, "int8", gpu, lambda: None, fused=fused)
+    assert loads == []
+
+
+@pytest.mark.parametrize("dtype", ["int8", "bfloat16", "auto"])
+def test_a_gpu_has_weights_of_8_bits_where_they_are_asked_for_and_only_there(
+    loads: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dtype: str
+) -> None:
+    def load(folder: Path, _device: torch.device, *launchers: str | None) -> Parrot:
+        loads.append((folder, *launchers))
+        return Parrot()
+
+    monkeypatch.setattr(GpuLauncher, "open", lambda _device, file="lm", _names=None: file)
+    monkeypatch.setattr(FusedLanguageModel, "load", load)
+    monkeypatch.setattr(loading, "why_not_fused", lambda _config: None)
+    monkeypatch.setattr(loading, "has_fast_bfloat16", lambda _device: True)
+    loading.load_language_model(
+        Checkpoint(tmp_path / PREPARED),
+        Checkpoint(tmp_path),
+        dtype,
+        torch.device("cuda"),
+        lambda: None,
+    )
+    products = "lm_int8" if dtype == "int8" else None
+    assert loads == [(tmp_path / PREPARED / "LLM", "lm", products)]
 
 
 @pytest.mark.parametrize("supported", [True, False])
