@@ -80,6 +80,11 @@ def captured(work: Callable[[], T], pool: Any) -> tuple[torch.cuda.CUDAGraph, T]
     return graph, result
 
 
+def holding(sizes: Sequence[int], wanted: int) -> int:
+    """The smallest of the ascending sizes, for which work was captured, that holds `wanted`."""
+    return next(size for size in sizes if wanted <= size)
+
+
 def empty_cache() -> None:
     """Give the memory that torch keeps for reuse back to the device."""
     with _allocator:

@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from worker.speech.device import captured
+from worker.speech.device import captured, holding
 
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64)  # rows, below the slots
 LENGTHS = (512, 1024, 2048, 4096)  # positions in sight, below those that a row has
@@ -25,11 +25,6 @@ LENGTHS = (512, 1024, 2048, 4096)  # positions in sight, below those that a row 
 def up_to(sizes: Iterable[int], most: int) -> tuple[int, ...]:
     """The sizes that are smaller than `most`, and `most` itself."""
     return (*(size for size in sizes if size < most), most)
-
-
-def holding(sizes: Sequence[int], wanted: int) -> int:
-    """The smallest of the ascending sizes that holds `wanted`."""
-    return next(size for size in sizes if wanted <= size)
 
 
 class CudaGraphs:

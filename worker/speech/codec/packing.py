@@ -10,12 +10,14 @@ that none sees two chunks; the rest, up to the next length that is computed, is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
+
+from worker.speech.device import holding
 
 NOBODY = -1  # whose a position in a gap is
 
@@ -72,11 +74,6 @@ class Place:
     chunk: Chunk
     prenet: int  # its first position there
     wave: int
-
-
-def holding(lengths: Sequence[int], wanted: int) -> int:
-    """The smallest of the ascending lengths that holds `wanted`."""
-    return next(length for length in lengths if wanted <= length)
 
 
 @dataclass(frozen=True)
