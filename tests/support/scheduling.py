@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tests.support.waiting import until
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Scheduler
-from worker.speech.batch.sequence import Answer, SequenceRequest
+from worker.speech.batch.sequence import Answer, SequenceRequest, TokenSequence
 from worker.speech.grammar import Grammar
 from worker.speech.lm.interface import Decoder
+
+
+def row(*prompt: int, limit: int = 10) -> SequenceRequest:
+    """A request that is named by its prompt."""
+    return SequenceRequest(prompt, f"{prompt}", limit)
+
+
+def answers(asked: Sequence[TokenSequence]) -> list[Answer]:
+    """All answers; a failure where one does not come, in place of a wait without end."""
+    until(lambda: all(one.done for one in asked), 30)
+    return [one.answer() for one in asked]
+
+
+def told(asked: Sequence[TokenSequence]) -> list[list[int]]:
+    """The tokens of all answers; a failure where one does not come."""
+    return [list(one.tokens) for one in answers(asked)]
 
 
 def answer(

@@ -5,6 +5,7 @@ Nothing here waits for the GPU. On a CPU each of these does what is left to do t
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -59,11 +60,21 @@ def capturing() -> Iterator[None]:
         yield
 
 
+def graph_pool() -> Any:
+    """A pool of memory for graphs that share it, to be made before they are captured.
+
+    torch collects garbage before each capture: 0.6 s with all that a worker has imported. What is
+    there by now is frozen: it is not looked at again.
+    """
+    gc.collect()
+    gc.freeze()
+    return torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]  # torch's own
+
+
 def captured(work: Callable[[], T], pool: Any) -> tuple[torch.cuda.CUDAGraph, T]:
     """Capture work on the current stream, which must not be the default one, and its result.
 
-    It is run once before, for whatever is set up at a first run. `pool` is a graph's pool of memory
-    (torch.cuda.graph_pool_handle).
+    It is run once before, for whatever is set up at a first run. `pool` is `graph_pool`'s.
     """
     work()
     graph = torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]  # torch's
@@ -78,6 +89,11 @@ def captured(work: Callable[[], T], pool: Any) -> tuple[torch.cuda.CUDAGraph, T]
     ):
         result = work()
     return graph, result
+
+
+def holding(sizes: Sequence[int], wanted: int) -> int:
+    """The smallest of the ascending sizes, for which work was captured, that holds `wanted`."""
+    return next(size for size in sizes if wanted <= size)
 
 
 def empty_cache() -> None:

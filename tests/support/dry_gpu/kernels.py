@@ -69,7 +69,7 @@ class DryLauncher:
 @contextmanager
 def fused_kernels(gpu: Gpu) -> Iterator[DryLauncher]:
     """The worker finds its kernels on this GPU; the language model's are given."""
-    launchers = {file: DryLauncher(gpu, file) for file in ("lm", "codec")}
+    launchers = {file: DryLauncher(gpu, file) for file in ("lm", lm.INT8_FILE, "codec")}
 
     def opened(_device: object, file: str = "lm", *_more: object, **_named: object) -> DryLauncher:
         if file not in launchers:

@@ -45,7 +45,7 @@ class FakeCuda:
 
     @property
     def lines(self) -> list[str]:
-        """What was launched, allowed and entered, in order."""
+        """What was launched and entered, in order."""
         return list(self.library.fake_log().decode().splitlines())
 
     def reset(self) -> None:

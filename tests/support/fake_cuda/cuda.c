@@ -1,8 +1,7 @@
 // A libcuda.so.1 without a GPU: it checks and writes down what it is asked. The declarations are
 // NVIDIA's own, of cuda.h, so that what Python gives is read as the real one reads it.
 //
-// A "cubin" is a text, a kernel a line: its name, then its arguments' sizes in bytes. A kernel has
-// 40 registers, 16 local and 1,024 static shared bytes; a block has at most 512 threads.
+// A "cubin" is a text, a kernel a line: its name, then the bytes of the structure that it takes.
 #include <cuda.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -10,12 +9,11 @@
 #include <string.h>
 
 #define KERNELS 32
-#define ARGUMENTS 16
 #define CONTEXT ((CUcontext)0x1234)
 
 typedef struct {
     char name[32];
-    int sizes[ARGUMENTS], count, dynamic;
+    int bytes;
 } Kernel;
 
 static Kernel kernels[KERNELS];
@@ -99,15 +97,9 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image) {
     const char *line = image;
     for (loaded = 0; loaded < KERNELS && *line; loaded++) {
         Kernel *kernel = &kernels[loaded];
-        int used = 0, size, taken;
-        if (sscanf(line, "%31s%n", kernel->name, &used) != 1)
+        int used = 0;
+        if (sscanf(line, "%31s %d%n", kernel->name, &kernel->bytes, &used) != 2)
             return CUDA_ERROR_INVALID_IMAGE;
-        kernel->count = 0;
-        kernel->dynamic = (48 << 10) - 1024;
-        while (line[used] == ' ' && sscanf(line + used, "%d%n", &size, &taken) == 1) {
-            kernel->sizes[kernel->count++] = size;
-            used += taken;
-        }
         line += used;
         line += *line == '\n';
     }
@@ -127,35 +119,13 @@ CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *
     return CUDA_ERROR_NOT_FOUND;
 }
 
-CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfunction function) {
-    ENTER(cuFuncGetAttribute);
-    (void)function;
-    switch (attribute) {
-    case CU_FUNC_ATTRIBUTE_NUM_REGS: *value = 40; break;
-    case CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES: *value = 16; break;
-    case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES: *value = 1024; break;
-    case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *value = 512; break;
-    default: return CUDA_ERROR_INVALID_VALUE;
-    }
-    return CUDA_SUCCESS;
-}
-
-CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {
-    ENTER(cuFuncSetAttribute);
-    if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES || value > 100 << 10)
-        return CUDA_ERROR_INVALID_VALUE;
-    note("allow %s %d\n", ((Kernel *)function)->name, value);
-    ((Kernel *)function)->dynamic = value;
-    return CUDA_SUCCESS;
-}
-
-static CUresult launch(const CUlaunchConfig *config, CUfunction function, void **parameters,
-                       void **extra) {
+CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, void **parameters,
+                          void **extra) {
+    ENTER(cuLaunchKernelEx);
     const Kernel *kernel = (const Kernel *)function;
     if (current != CONTEXT)
         return CUDA_ERROR_INVALID_CONTEXT;
-    if (extra || kernel < kernels || kernel >= kernels + loaded ||
-        (int)config->sharedMemBytes > kernel->dynamic)
+    if (extra || kernel < kernels || kernel >= kernels + loaded)
         return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&writing);
     note("launch %s grid %u,%u,%u block %u,%u,%u shared %u stream %p", kernel->name,
@@ -164,29 +134,10 @@ static CUresult launch(const CUlaunchConfig *config, CUfunction function, void *
     for (unsigned a = 0; a < config->numAttrs; a++)
         note(" attribute %d=%d", (int)config->attrs[a].id,
              config->attrs[a].value.programmaticStreamSerializationAllowed);
-    for (int a = 0; a < kernel->count; a++) {
-        note(" ");
-        for (int b = 0; b < kernel->sizes[a]; b++)
-            note("%02x", ((const unsigned char *)parameters[a])[b]);
-        const int lowest = kernel->sizes[a] & -kernel->sizes[a]; // of a structure, at most
-        if ((size_t)parameters[a] % (lowest < 8 ? lowest : 8))
-            note("(unaligned)");
-    }
+    note(" ");
+    for (int b = 0; b < kernel->bytes; b++)
+        note("%02x", ((const unsigned char *)parameters[0])[b]);
     note("\n");
     pthread_mutex_unlock(&writing);
     return CUDA_SUCCESS;
-}
-
-CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
-                        unsigned by, unsigned bz, unsigned shared, CUstream stream,
-                        void **parameters, void **extra) {
-    ENTER(cuLaunchKernel);
-    CUlaunchConfig config = {gx, gy, gz, bx, by, bz, shared, stream, NULL, 0};
-    return launch(&config, f, parameters, extra);
-}
-
-CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **parameters,
-                          void **extra) {
-    ENTER(cuLaunchKernelEx);
-    return launch(config, f, parameters, extra);
 }

@@ -9,14 +9,13 @@ reads. Without CUDA nothing is captured and every step runs as it is written.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from worker.speech.device import captured
+from worker.speech.device import captured, graph_pool, holding
 
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64)  # rows, below the slots
 LENGTHS = (512, 1024, 2048, 4096)  # positions in sight, below those that a row has
@@ -25,11 +24,6 @@ LENGTHS = (512, 1024, 2048, 4096)  # positions in sight, below those that a row 
 def up_to(sizes: Iterable[int], most: int) -> tuple[int, ...]:
     """The sizes that are smaller than `most`, and `most` itself."""
     return (*(size for size in sizes if size < most), most)
-
-
-def holding(sizes: Sequence[int], wanted: int) -> int:
-    """The smallest of the ascending sizes that holds `wanted`."""
-    return next(size for size in sizes if wanted <= size)
 
 
 class CudaGraphs:
@@ -49,11 +43,7 @@ class CudaGraphs:
         """
         self._sizes = sizes
         self._lengths = lengths
-        pool = torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]  # torch's own
-        # torch collects garbage before each capture: 0.6 s with all that a worker has imported.
-        # What is frozen is not looked at again.
-        gc.collect()
-        gc.freeze()
+        pool = graph_pool()
         self._advances: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
         self._draws: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
         # The largest first: the others then fit the memory that it took.

@@ -12,7 +12,6 @@ device. A length that was captured needs no memory when it runs.
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import time
@@ -30,11 +29,11 @@ from torch import Tensor
 
 from worker.logs import event
 from worker.speech.codec.chunked_network import gap_of
-from worker.speech.codec.packing import NOBODY, Chunk, Layout, Lengths, Place, Rank
+from worker.speech.codec.packing import NOBODY, Chunk, Layout, Lengths, Place
 from worker.speech.codec.prenet_batch import PrenetBatch
 from worker.speech.codec.snake_kernel import SnakeKernel
 from worker.speech.codec.wave_batch import WaveBatch, snake
-from worker.speech.device import Lane, captured, empty_cache
+from worker.speech.device import Lane, captured, empty_cache, graph_pool
 from worker.speech.device_errors import Failure, failure_of, short_of_memory
 
 VOICES = 16  # chunks of a run, at most
@@ -133,9 +132,7 @@ class CodecBatch:
 
     @torch.inference_mode()
     def _capture(self) -> None:
-        gc.collect()
-        gc.freeze()  # else each capture would look through all that a worker has imported
-        pool = torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]  # torch's own
+        pool = graph_pool()
         try:
             # The wave generator first: the prenet then fits the memory that it took.
             most_wave = self._wave.capture(pool)
@@ -149,7 +146,7 @@ class CodecBatch:
     def _serve(self) -> None:
         """Compute those of the waiting chunks that go first, if any are left."""
         with self._guard:
-            ordered = sorted(self._waiting, key=lambda waiting: waiting.chunk.order)
+            ordered = sorted(self._waiting, key=lambda waiting: waiting.chunk.due)
             layout = Layout.of((waiting.chunk for waiting in ordered), self.lengths)
             chosen = {id(place.chunk) for place in layout.places}
             taken = [waiting for waiting in ordered if id(waiting.chunk) in chosen]
@@ -250,18 +247,20 @@ class BatchedSentence:
 
     def __call__(self, codes: Tensor, kept: slice) -> Tensor:
         """Turn tokens [1, 1, n] into the samples [1, 1, hop * m] of what is kept of them."""
-        chunk = Chunk(self._voice, codes[0, 0].numpy(), kept, *self._urgency())
+        first = self._eager and self._runs_out is None
+        chunk = Chunk(self._voice, codes[0, 0].numpy(), kept, self._due(), first)
         samples = self._batch.run(chunk)
         now = time.perf_counter()
         self._runs_out = max(now, self._runs_out or now) + len(samples) / self._sample_rate
         return torch.from_numpy(samples)[None, None]
 
-    def _urgency(self) -> tuple[Rank, float]:
+    def _due(self) -> float:
+        """When the next chunk should be on its way."""
         if not self._eager:
-            return Rank.WHOLE, math.inf
+            return math.inf
         if self._runs_out is None:
-            return Rank.FIRST, time.perf_counter() + FIRST_DUE
-        return Rank.PLAYING, self._runs_out - AHEAD
+            return time.perf_counter() + FIRST_DUE
+        return self._runs_out - AHEAD
 
 
 class _Numbers:

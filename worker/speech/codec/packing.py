@@ -10,22 +10,16 @@ that none sees two chunks; the rest, up to the next length that is computed, is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.speech.device import holding
+
 NOBODY = -1  # whose a position in a gap is
-
-
-class Rank(IntEnum):
-    """Which chunk goes before which."""
-
-    FIRST = 0  # of a listener who hears nothing yet
-    PLAYING = 1  # of one who hears something, which will end
-    WHOLE = 2  # of a sentence that is wanted as a whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +29,8 @@ class Chunk:
     voice: tuple[int, ...]  # global tokens
     codes: NDArray[np.int64]  # semantic tokens [n], contexts included
     kept: slice  # of them
-    rank: Rank = Rank.WHOLE
-    due: float | None = None  # when it should be on its way, by the clock of who orders them
-
-    @property
-    def order(self) -> float:
-        """What goes first is less: the time that it is due, else what its rank says."""
-        return float(self.rank) if self.due is None else self.due
+    due: float = math.inf  # when it should be on its way, by the clock of who orders them
+    first: bool = False  # of a listener who hears nothing yet
 
 
 @dataclass(frozen=True)
@@ -74,11 +63,6 @@ class Place:
     wave: int
 
 
-def holding(lengths: Sequence[int], wanted: int) -> int:
-    """The smallest of the ascending lengths that holds `wanted`."""
-    return next(length for length in lengths if wanted <= length)
-
-
 @dataclass(frozen=True)
 class Layout:
     """The chunks of one run, and where each lies."""
@@ -99,7 +83,7 @@ class Layout:
         most_prenet, most_wave = lengths.most_prenet, lengths.most_wave
         shortened = False
         for chunk in waiting:
-            if places and chunk.rank > Rank.FIRST == places[0].chunk.rank and not shortened:
+            if places and places[0].chunk.first and not (chunk.first or shortened):
                 shortened = True
                 most_prenet = holding(lengths.prenet, prenet_ends)
                 most_wave = holding(lengths.wave, wave_ends)

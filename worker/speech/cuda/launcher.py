@@ -26,7 +26,7 @@ class GpuLauncher:
         overlap: bool,
     ) -> None:
         """With `overlap` each kernel begins while the one before still runs, and waits for it."""
-        self._functions = {name: module.function(name, ()) for name in names}
+        self._functions = {name: module.function(name) for name in names}
         self._device = device
         self._overlap = overlap
         self.processors = torch.cuda.get_device_properties(device).multi_processor_count
@@ -55,6 +55,5 @@ class GpuLauncher:
     ) -> None:
         """Launch a kernel over a grid of blocks of so many threads."""
         stream = torch.cuda.current_stream(self._device).cuda_stream
-        self._functions[name].launch_with(
-            grid, (threads, 1, 1), arguments, stream=stream, overlap=self._overlap
-        )
+        block = threads, 1, 1
+        self._functions[name].launch(grid, block, arguments, stream=stream, overlap=self._overlap)

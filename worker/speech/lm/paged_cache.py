@@ -18,6 +18,7 @@ from worker.speech.cuda.lm import PAGE
 from worker.speech.device import on_device
 from worker.speech.lm.config import LMConfig
 
+DTYPE = torch.bfloat16  # of keys and values
 GROUP = 4  # pages that a row takes at once while there are plenty: the table is sent less often
 NOBODYS = 0  # the page of rows that have none: what is written there is read by nobody
 
@@ -94,7 +95,6 @@ class PagedCache:
         positions: int,
         pages: int,
         device: torch.device,
-        dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         """Take the memory at once."""
         most = -(-positions // PAGE)  # pages of a row
@@ -107,7 +107,7 @@ class PagedCache:
             config.num_key_value_heads,
             PAGE,
             config.head_dim,
-            dtype=dtype,
+            dtype=DTYPE,
             device=device,
         )
 
@@ -149,7 +149,7 @@ class PagedCache:
         """
 
 
-def page_bytes(config: LMConfig, dtype: torch.dtype = torch.bfloat16) -> int:
+def page_bytes(config: LMConfig) -> int:
     """Bytes of a page in all layers."""
     numbers = 2 * config.num_key_value_heads * PAGE * config.head_dim
-    return config.num_hidden_layers * numbers * dtype.itemsize
+    return config.num_hidden_layers * numbers * DTYPE.itemsize

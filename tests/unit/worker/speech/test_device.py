@@ -9,7 +9,15 @@ import torch
 
 from worker import cpu_info
 from worker.speech import device
-from worker.speech.device import capturing, empty_cache, has_fast_bfloat16, on, on_device, stream_on
+from worker.speech.device import (
+    capturing,
+    empty_cache,
+    has_fast_bfloat16,
+    holding,
+    on,
+    on_device,
+    stream_on,
+)
 
 CPU = torch.device("cpu")
 
@@ -58,6 +66,11 @@ def test_numbers_come_to_the_device_as_they_are() -> None:
     assert on_device([3, 1, 2], CPU).tolist() == [3, 1, 2]
     assert on_device([3], CPU).dtype == torch.long
     assert on_device([], CPU).dtype == torch.long
+
+
+@pytest.mark.parametrize(("wanted", "size"), [(0, 1), (1, 1), (2, 4), (4, 4), (5, 9), (9, 9)])
+def test_the_smallest_size_that_holds_it_is_taken(wanted: int, size: int) -> None:
+    assert holding((1, 4, 9), wanted) == size
     uniforms = torch.rand(4, dtype=torch.float64)
     assert torch.equal(on_device(uniforms, CPU), uniforms)
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from worker.speech import device
-from worker.speech.batch.cuda_graphs import LENGTHS, SIZES, CudaGraphs, holding, up_to
+from worker.speech.batch.cuda_graphs import LENGTHS, SIZES, CudaGraphs, up_to
+from worker.speech.device import holding
 
 
 class Captured:

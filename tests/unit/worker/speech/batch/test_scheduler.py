@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.scheduling import answer, occupancy
+from tests.support.scheduling import answer, answers, occupancy, row, told
 from tests.support.toy_decoder import EVERYTHING, POSITIONS, VOCABULARY, ToyDecoder, expected
 from tests.support.waiting import until
 from worker.cancellation import Cancellation
@@ -30,21 +30,6 @@ from worker.speech.grammar import CompiledGrammar, Grammar
 
 OPEN = Grammar((EVERYTHING,) * 4000)  # as long as the row's limit lets it be
 GREEDY = Sampling(temperature=0)
-
-
-def row(*prompt: int, limit: int = 10) -> SequenceRequest:
-    return SequenceRequest(prompt, f"{prompt}", limit)
-
-
-def answers(asked: Sequence[TokenSequence]) -> list[Answer]:
-    """All answers; a failure where one does not come, in place of a wait without end."""
-    until(lambda: all(one.done for one in asked), 30)
-    return [one.answer() for one in asked]
-
-
-def told(asked: Sequence[TokenSequence]) -> list[list[int]]:
-    """The tokens of all answers."""
-    return [list(one.tokens) for one in answers(asked)]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.support.events import Events
-from tests.support.scheduling import occupancy
+from tests.support.scheduling import occupancy, row, told
 from tests.support.toy_decoder import EVERYTHING, SumCache, ToyDecoder, expected
 from tests.support.waiting import until
 from worker.errors import MemoryShortError
@@ -21,7 +21,7 @@ from worker.speech.batch.admission import PrefillBudget
 from worker.speech.batch.device_batch import DeviceBatch
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Scheduler
-from worker.speech.batch.sequence import SequenceRequest, TokenSequence
+from worker.speech.batch.sequence import TokenSequence
 from worker.speech.device_errors import PLENTY
 from worker.speech.fair_lock import FairLock
 from worker.speech.grammar import Grammar
@@ -30,16 +30,6 @@ OPEN = Grammar((EVERYTHING,) * 4000)  # as long as the row's limit lets it be
 GREEDY = Sampling(temperature=0)
 GPU_FAILED = "DeviceError: the GPU failed and this worker is being replaced; send the job again"
 ALONE = "MemoryShortError: not enough memory for a sentence, even alone; use shorter sentences"
-
-
-def row(*prompt: int, limit: int = 10) -> SequenceRequest:
-    return SequenceRequest(prompt, f"{prompt}", limit)
-
-
-def told(asked: Sequence[TokenSequence]) -> list[list[int]]:
-    """The tokens of all answers; a failure where one does not come."""
-    until(lambda: all(one.done for one in asked), 30)
-    return [list(one.answer().tokens) for one in asked]
 
 
 def failures(asked: Sequence[TokenSequence]) -> list[str]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support import any_cpu
 from tests.support.bounded import Bounded
-from tests.support.scheduling import occupancy
+from tests.support.scheduling import occupancy, row, told
 from tests.support.toy_decoder import EVERYTHING, ToyDecoder, expected
 from tests.support.waiting import until
 from worker.errors import JobCancelledError, MemoryShortError
@@ -22,7 +22,7 @@ from worker.speech.batch.admission import CHUNKS, PrefillBudget
 from worker.speech.batch.device_batch import DeviceBatch
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Scheduler
-from worker.speech.batch.sequence import SequenceRequest, TokenSequence
+from worker.speech.batch.sequence import SequenceRequest
 from worker.speech.fair_lock import FairLock
 from worker.speech.grammar import Grammar
 from worker.speech.lm.int8_model import Int8LanguageModel
@@ -36,16 +36,6 @@ GREEDY = Sampling(temperature=0)
 PAGE = 4  # positions
 SMALL = PrefillBudget(3, idle=8)
 PLENTY = 1000  # pages
-
-
-def row(*prompt: int, limit: int = 10) -> SequenceRequest:
-    return SequenceRequest(prompt, f"{prompt}", limit)
-
-
-def told(asked: Sequence[TokenSequence]) -> list[list[int]]:
-    """The tokens of all answers; a failure where one does not come."""
-    until(lambda: all(one.done for one in asked), 30)
-    return [list(one.answer().tokens) for one in asked]
 
 
 @pytest.fixture(autouse=True)

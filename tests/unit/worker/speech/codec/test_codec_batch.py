@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from tests.support.waiting import until
 from worker.speech.codec import codec_batch
 from worker.speech.codec.chunked_network import ChunkedNetwork, context_of
 from worker.speech.codec.codec_batch import BatchedSentence, CodecBatch
-from worker.speech.codec.packing import Chunk, Layout, Rank
+from worker.speech.codec.packing import Chunk, Layout
 from worker.speech.codec.speech_stream import SpeechStream
 
 UPSTREAM = random_bicodec()
@@ -47,9 +48,16 @@ def runs(batch: CodecBatch, monkeypatch: pytest.MonkeyPatch) -> list[Layout]:
     return made
 
 
-def chunk(count: int, kept: slice | None = None, rank: Rank = Rank.WHOLE, seed: int = 0) -> Chunk:
+def chunk(
+    count: int,
+    kept: slice | None = None,
+    due: float = math.inf,
+    *,
+    first: bool = False,
+    seed: int = 0,
+) -> Chunk:
     voice, codes = random_tokens(count, seed)
-    return Chunk(voice, np.array(codes), kept or slice(0, count), rank)
+    return Chunk(voice, np.array(codes), kept or slice(0, count), due, first)
 
 
 def alone(one: Chunk) -> np.ndarray:
@@ -159,16 +167,16 @@ def test_sentences_at_once_are_each_what_they_are_alone(
     assert max(len(run.places) for run in runs) > 1
 
 
-def test_a_listeners_first_chunk_ranks_before_the_rest(
+def test_a_listeners_first_chunk_is_told_from_the_rest(
     batch: CodecBatch, runs: list[Layout]
 ) -> None:
     fed(batch, 3, eager=True)
-    ranks = [place.chunk.rank for run in runs for place in run.places]
-    assert ranks == [Rank.FIRST] + [Rank.PLAYING] * (len(ranks) - 1)
-    assert len(ranks) > 2
+    first = [place.chunk.first for run in runs for place in run.places]
+    assert first == [True] + [False] * (len(first) - 1)
+    assert len(first) > 2
     runs.clear()
     fed(batch, 3, eager=False)
-    assert {place.chunk.rank for run in runs for place in run.places} == {Rank.WHOLE}
+    assert not any(place.chunk.first for run in runs for place in run.places)
 
 
 # Who goes first
@@ -186,7 +194,7 @@ def test_whose_audio_runs_out_goes_before_who_hears_nothing_yet(
     def due(sentence: BatchedSentence, kept: int) -> float:
         runs.clear()
         sentence(tokens[..., : kept + 9], slice(0, kept))
-        asked.append(runs[0].places[0].chunk.order)
+        asked.append(runs[0].places[0].chunk.due)
         return asked[-1]
 
     second = RATE // HOP  # tokens
@@ -202,11 +210,11 @@ def test_whose_audio_runs_out_goes_before_who_hears_nothing_yet(
     assert due(whole_one, 1) == float("inf")
 
 
-def test_first_chunks_then_those_of_who_listens_then_the_rest(
+def test_what_is_due_first_goes_first_and_what_is_never_due_behind_it_in_turn(
     batch: CodecBatch, runs: list[Layout]
 ) -> None:
-    order = [Rank.WHOLE, Rank.PLAYING, Rank.FIRST, Rank.WHOLE, Rank.FIRST, Rank.PLAYING]
-    chunks = [chunk(500, slice(0, 40), rank, seed) for seed, rank in enumerate(order)]
+    due = [math.inf, 3.0, 1.0, math.inf, 2.0, 4.0]
+    chunks = [chunk(500, slice(0, 40), when, seed=seed) for seed, when in enumerate(due)]
     with together(batch, chunks) as asked:
         assert all(same(*pair) for pair in zip(asked, chunks, strict=True))
     begun = [chunks.index(place.chunk) for run in runs for place in run.places]
@@ -217,8 +225,8 @@ def test_first_chunks_then_those_of_who_listens_then_the_rest(
 def test_each_asker_is_answered_though_others_go_before(batch: CodecBatch) -> None:
     """As many calls as chunks, whoever of them is served by which."""
     with ThreadPoolExecutor(12) as threads:
-        ranks = [Rank(i % 3) for i in range(60)]
-        asked = [threads.submit(batch.run, chunk(5, rank=rank)) for rank in ranks]
+        chunks = [chunk(5, due=i % 3, first=i % 3 == 0) for i in range(60)]
+        asked = [threads.submit(batch.run, one) for one in chunks]
         assert all(len(one.result(20)) == 5 * HOP for one in asked)
     assert batch._waiting == []
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from worker.speech.codec.packing import Chunk, Layout, Lengths, Rank
+from worker.speech.codec.packing import Chunk, Layout, Lengths
 
 LENGTHS = Lengths(
     prenet=(16, 32, 64),
@@ -20,8 +20,8 @@ LENGTHS = Lengths(
 )
 
 
-def chunk(length: int, kept: slice | None = None, rank: Rank = Rank.WHOLE) -> Chunk:
-    return Chunk((1, 2), np.zeros(length, np.int64), kept or slice(0, length), rank)
+def chunk(length: int, kept: slice | None = None, *, first: bool = False) -> Chunk:
+    return Chunk((1, 2), np.zeros(length, np.int64), kept or slice(0, length), first=first)
 
 
 def lengths_of(layout: Layout) -> list[int]:
@@ -72,8 +72,8 @@ def test_no_more_voices_than_there_is_room_for() -> None:
 
 def test_a_listener_who_hears_nothing_yet_waits_for_no_others_work() -> None:
     """Who comes along makes the run no longer than it is."""
-    first = chunk(10, slice(0, 3), Rank.FIRST)  # of 16 and 8 positions
-    behind = [chunk(40, rank=Rank.PLAYING), chunk(3, slice(0, 1)), chunk(2, slice(0, 1))]
+    first = chunk(10, slice(0, 3), first=True)  # of 16 and 8 positions
+    behind = [chunk(40), chunk(3, slice(0, 1)), chunk(2, slice(0, 1))]
     layout = Layout.of([first, *behind], LENGTHS)
     assert lengths_of(layout) == [10]
     assert (layout.prenet, layout.wave) == (16, 8)
@@ -84,14 +84,14 @@ def test_a_listener_who_hears_nothing_yet_waits_for_no_others_work() -> None:
 
 
 def test_nor_does_the_prenet_compute_more_for_it() -> None:
-    first = chunk(14, slice(0, 3), Rank.FIRST)
+    first = chunk(14, slice(0, 3), first=True)
     layout = Layout.of([first, chunk(3, slice(0, 1))], replace(LENGTHS, wave=(16, 32, 64)))
     assert lengths_of(layout) == [14]
     assert layout.prenet == 16
 
 
 def test_listeners_who_hear_nothing_yet_go_together() -> None:
-    layout = Layout.of([chunk(20, rank=Rank.FIRST)] * 3 + [chunk(30)], LENGTHS)
+    layout = Layout.of([chunk(20, first=True)] * 3 + [chunk(30)], LENGTHS)
     assert lengths_of(layout) == [20, 20]
 
 

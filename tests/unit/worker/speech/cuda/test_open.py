@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +15,18 @@ from tests.support.events import Events
 from tests.support.fake_cuda import FakeCuda
 from worker.speech.cuda import cubins as keeping
 from worker.speech.cuda.cubins import Cubins
-from worker.speech.cuda.driver import POINTER
 from worker.speech.cuda.nvrtc import CompileError, Library
 from worker.speech.cuda.open import architecture_for, open_module
 
 pytestmark = pytest.mark.slow("compiles C")
 
 GPU = torch.device("cuda")
+
+
+class Scale(ctypes.Structure):
+    """What `scale` takes."""
+
+    _fields_ = (("at", ctypes.c_void_p),)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,7 @@ def cuda(library: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCud
 def test_kernels_are_opened_on_the_gpu(cuda: FakeCuda, events: Events) -> None:
     module = open_module("toy", GPU, [], str(cuda.path))
     assert module is not None
-    module.function("scale", (POINTER,)).launch((1, 1, 1), (1, 1, 1), 5, stream=0)
+    module.function("scale").launch((1, 1, 1), (1, 1, 1), Scale(), stream=0)
     assert len(cuda.lines) == 1
     assert events() == []
 
