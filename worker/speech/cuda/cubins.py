@@ -149,9 +149,12 @@ def _read(folder: Path, name: str, architecture: str, key: str) -> bytes | None:
 
 
 def _drop_oldest(folder: Path, kind: str) -> None:
-    """Remove all files of one kernel and architecture but the newest."""
-    written = sorted(folder.glob(f"{kind}-*.cubin"), key=lambda path: path.stat().st_mtime)
-    for path in written[:-KEPT]:
+    """Remove all files of one kernel and architecture but the newest; others may do so, too."""
+    written = {}
+    for path in folder.glob(f"{kind}-*.cubin"):
+        with suppress(FileNotFoundError):  # another worker has removed it meanwhile
+            written[path] = path.stat().st_mtime
+    for path in sorted(written, key=written.__getitem__)[:-KEPT]:
         path.unlink(missing_ok=True)
 
 

@@ -149,6 +149,17 @@ def test_of_older_ones_a_few_stay(
     assert other.exists()
 
 
+def test_what_another_worker_removes_meanwhile_keeps_nobody_from_keeping(
+    cubins: Cubins, folder: Path, events: Events
+) -> None:
+    folder.mkdir()
+    (folder / "toy-sm_80-gone.cubin").symlink_to("nowhere")  # listed, and not there
+    cubin = cubins.get("toy", "sm_80")
+    assert [name for name, _ in events()] == ["CUDA kernels compiled"]
+    assert cubins.get("toy", "sm_80") == cubin
+    assert [name for name, _ in events()] == ["CUDA kernels compiled"]
+
+
 # Damaged
 
 
