@@ -22,7 +22,7 @@ from worker.errors import SetupError
 from worker.speech.checkpoint import WEIGHTS
 from worker.speech.cuda import lm as kernels
 from worker.speech.cuda.lm import Launcher
-from worker.speech.device import captured, on_device
+from worker.speech.device import captured, graph_pool, on_device
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.fused_weights import FusedLayer, Tiles
 from worker.speech.lm.interface import RowDraws
@@ -71,6 +71,8 @@ class FusedLanguageModel:
             for i in range(config.num_hidden_layers)
         ]
         self._norm = tensors["model.norm.weight"].float()
+        if len(self._norm) != config.hidden_size:
+            raise KeyError(f"the last norm is {tuple(self._norm.shape)}")
         self._work = _Work.of(config, self.device)
         self._rotary = rotary(config, torch.zeros(0, dtype=torch.long))
         self._captured: dict[int, torch.cuda.CUDAGraph] = {}  # the runs of prompts, by their size
@@ -170,7 +172,7 @@ class FusedLanguageModel:
 
     def capture(self, cache: PagedCache) -> None:
         """Capture the runs of prompts into this cache, on the current stream of a GPU."""
-        pool = torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]  # torch's own
+        pool = graph_pool()
         rows = cache.rows(0, len(cache.table))
         for size in reversed(PROMPT_SIZES):
             self._work.staged.zero_()  # no tokens: nothing is computed

@@ -73,7 +73,13 @@ class FusedLayer:
         *,
         int8: bool = False,
     ) -> FusedLayer:
-        """Join and lay out the tensors of a layer, named as in the published file."""
+        """Join and lay out the tensors of a layer, named as in the published file.
+
+        Raises KeyError for one that is missing or of another shape.
+        """
+        for name, shape in _shapes(config).items():
+            if tuple(tensors[name].shape) != shape:
+                raise KeyError(f"{name} is {tuple(tensors[name].shape)}, not {shape}")
 
         def joined(what: str, *names: str) -> Tensor:
             return torch.cat([tensors[f"{name}.{what}"] for name in names])
@@ -93,6 +99,26 @@ class FusedLayer:
             attention_norm=tensors["input_layernorm.weight"].float(),
             mlp_norm=tensors["post_attention_layernorm.weight"].float(),
         )
+
+
+def _shapes(config: LMConfig) -> dict[str, tuple[int, ...]]:
+    """The tensors of a layer by name, and their shapes: kernels look at none."""
+    wide, inner = config.hidden_size, config.intermediate_size
+    narrow = _kv(config) * config.head_dim
+    return {
+        "input_layernorm.weight": (wide,),
+        "post_attention_layernorm.weight": (wide,),
+        "self_attn.q_proj.weight": (wide, wide),
+        "self_attn.q_proj.bias": (wide,),
+        "self_attn.k_proj.weight": (narrow, wide),
+        "self_attn.k_proj.bias": (narrow,),
+        "self_attn.v_proj.weight": (narrow, wide),
+        "self_attn.v_proj.bias": (narrow,),
+        "self_attn.o_proj.weight": (wide, wide),
+        "mlp.gate_proj.weight": (inner, wide),
+        "mlp.up_proj.weight": (inner, wide),
+        "mlp.down_proj.weight": (wide, inner),
+    }
 
 
 def rounded(weight: Tensor, warps: int) -> tuple[Tensor, Tensor]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.support.cuda_on_cpu import CpuLauncher
@@ -16,8 +17,14 @@ from tests.support.random_checkpoint import Sizes, make_random_checkpoint
 from worker.errors import SetupError
 from worker.speech.batch.sampling import BatchSampling, draw
 from worker.speech.cuda import lm as kernels
+from worker.speech.lm import fused_model as module
 from worker.speech.lm.config import LMConfig
-from worker.speech.lm.fused_model import MOST_TOKENS, FusedHead, FusedLanguageModel
+from worker.speech.lm.fused_model import (
+    MOST_TOKENS,
+    PROMPT_SIZES,
+    FusedHead,
+    FusedLanguageModel,
+)
 from worker.speech.lm.fused_weights import Tiles, pairs, why_unsupported
 from worker.speech.lm.interface import RowDraws
 from worker.speech.lm.torch_model import LanguageModel
@@ -388,6 +395,43 @@ class TestWeights:
         save_file(tensors, folder / "model.safetensors")
         with pytest.raises(SetupError, match=r"does not fit config\.json"):
             FusedLanguageModel.load(folder, CPU, CpuLauncher())
+
+    @pytest.mark.parametrize(
+        ("name", "shape"),
+        [
+            ("layers.0.self_attn.k_proj.weight", (64, 64)),  # more heads than the config has
+            ("layers.1.self_attn.o_proj.weight", (128, 64)),
+            ("layers.1.mlp.down_proj.weight", (64, 64)),
+            ("layers.0.input_layernorm.weight", (32,)),
+            ("norm.weight", (32,)),
+        ],
+    )
+    def test_whose_tensors_have_other_shapes_are_refused(
+        self, tiny: Models, tmp_path: Path, name: str, shape: tuple[int, ...]
+    ) -> None:
+        folder = make_random_checkpoint(tmp_path / "model", SIZES["heads of 32"], "cpu") / "LLM"
+        tensors = load_file(folder / "model.safetensors")
+        tensors[f"model.{name}"] = torch.zeros(shape)
+        save_file(tensors, folder / "model.safetensors")
+        with pytest.raises(SetupError, match=r"does not fit config\.json"):
+            FusedLanguageModel.load(folder, CPU, CpuLauncher())
+
+
+def test_before_prompts_are_captured_garbage_is_frozen(
+    tiny: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each capture looks at all that was imported."""
+    happened: list[object] = []
+
+    def captured(_work: object, pool: object) -> tuple[None, None]:
+        happened.append(pool)
+        return None, None
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr(gc, "freeze", lambda: happened.append("freeze"))
+    monkeypatch.setattr(module, "captured", captured)
+    tiny.fused.capture(tiny.fused.new_cache(1, POSITIONS))
+    assert happened == ["freeze", *["pool"] * len(PROMPT_SIZES)]
 
 
 class TestShares:
