@@ -115,8 +115,8 @@ class Engine:
         `dtype` is that of the language model: float32, bfloat16, int8 (on CPUs with AVX512-VNNI,
         and on GPUs that have the worker's own kernels) or auto: int8 where a CPU can, else the
         fastest of the others that the device has. `int8_weights` gives those of a CPU that another
-        thread has read meanwhile, if any. Without `fused` a GPU runs torch's kernels alone. Raises
-        SetupError when a file is missing or does not fit.
+        thread has read meanwhile, if any. Without `fused` the language model runs torch's kernels
+        alone on a GPU. Raises SetupError when a file is missing or does not fit.
         """
         published = Checkpoint(folder)
         checkpoint = Checkpoint(folder / PREPARED) if (folder / PREPARED).is_dir() else published
