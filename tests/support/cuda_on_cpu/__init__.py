@@ -52,6 +52,7 @@ class CpuLauncher:
 
     def __init__(self, name: str = "lm") -> None:
         self.library = ctypes.CDLL(str(built(name)))
+        self._overlaps = name != "codec"  # whose kernels may begin before the last has ended
         self.launched: list[str] = []  # the kernels' names, in order
 
     def launch(
@@ -65,5 +66,8 @@ class CpuLauncher:
         kernel = ctypes.cast(getattr(self.library, name), ctypes.c_void_p)
         with self._turn:
             failed = self.library.run(kernel, ctypes.byref(arguments), *grid, threads)
+            unwaited = ctypes.c_ulonglong.in_dll(self.library, "ended_unwaited").value
         if failed:
             raise RuntimeError(f"the threads of {name} wait for each other for ever")
+        if unwaited and self._overlaps:
+            raise RuntimeError(f"{unwaited} threads of {name} do not wait for the kernel before")

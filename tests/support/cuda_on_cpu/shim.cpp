@@ -9,6 +9,10 @@
 #define STACK (64 * 1024)
 
 Place threadIdx, blockIdx, blockDim, gridDim;
+/* Threads of the last kernel that ended without having waited for the one before it. */
+extern "C" {
+unsigned long long ended_unwaited;
+}
 
 typedef void (*Body)(const void *);
 enum State { READY, AT_BLOCK, AT_WARP, DONE };
@@ -16,6 +20,7 @@ enum State { READY, AT_BLOCK, AT_WARP, DONE };
 static ucontext_t scheduler, fibers[MOST_THREADS];
 static State state[MOST_THREADS];
 static int exchanges[MOST_THREADS]; /* that a fiber has come to */
+static bool waited[MOST_THREADS];   /* for the kernel before */
 static Shown shown[MOST_THREADS / 32][2][32];
 static char *stacks;
 static unsigned current;
@@ -54,6 +59,7 @@ static void begin() {
 
 void block_barrier() { leave(AT_BLOCK); }
 void warp_barrier() { leave(AT_WARP); }
+void wait_noted() { waited[current] = true; }
 
 Shown *show(const uint32_t *numbers, int count) {
     Shown *all = shown[threadIdx.x / 32][exchanges[threadIdx.x]++ % 2];
@@ -91,6 +97,7 @@ static void prepare(unsigned i) {
 #endif
     state[i] = READY;
     exchanges[i] = 0;
+    waited[i] = false;
 }
 
 /* 0, or -1 where the threads wait for each other for ever: not all come to the same barrier. */
@@ -112,7 +119,10 @@ static int run_block(unsigned threads) {
         }
         bool done = true;
         for (unsigned i = 0; i < threads; i++) done &= state[i] == DONE;
-        if (done) return 0;
+        if (done) {
+            for (unsigned i = 0; i < threads; i++) ended_unwaited += !waited[i];
+            return 0;
+        }
         if (!let_go(0, threads, AT_BLOCK) && !ran) return -1;
     }
 }
@@ -125,6 +135,7 @@ extern "C" int run(Body kernel, const void *its_arguments, unsigned x, unsigned 
                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (stacks == MAP_FAILED) return -1;
     }
+    ended_unwaited = 0;
     body = kernel;
     arguments = its_arguments;
     blockDim = {threads, 1, 1};

@@ -32,6 +32,9 @@ extern Place threadIdx, blockIdx, blockDim, gridDim;
 void block_barrier();
 void warp_barrier();
 
+/* That this thread has waited for the kernel before, which here has ended long since. */
+void wait_noted();
+
 /* What a lane shows the others of its warp: two places, used by turns, for a lane may come to the
    next exchange before others have read this one. Gives those of all lanes. */
 typedef uint32_t Shown[8];
@@ -97,7 +100,7 @@ static inline unsigned __ballot_sync(unsigned, bool x) {
 
 /* What device.cuh has in NVIDIA's assembly. */
 static inline uint4 read_once(const void *at) { return *(const uint4 *)at; }
-static inline void wait_for_the_last() {}
+static inline void wait_for_the_last() { wait_noted(); }
 static inline void let_the_next_begin() {}
 template <int THREADS> static inline void barrier_of() { block_barrier(); }
 static inline float shim_half(uint32_t pair, int which) {

@@ -328,6 +328,9 @@ def test_what_flash_attention_refuses_is_refused(
 # Kernels of the worker's own
 
 
+COMPILED = pytest.mark.slow("compiles the kernels for a CPU")
+
+
 def launch(launcher: DryLauncher, **given: Tensor) -> None:
     """Attention's query of two heads of 32 channels at position 0: its result is the value."""
     tokens = kernels.Tokens(given["count"].data_ptr(), None, given["positions"].data_ptr())
@@ -354,6 +357,7 @@ def operands() -> dict[str, Tensor]:
     return {name: tensor.to("cuda") for name, tensor in made.items()}
 
 
+@COMPILED
 def test_a_kernel_runs_on_the_tensors_values(gpu: Gpu) -> None:
     given, launcher = operands(), DryLauncher(gpu)
     with gpu.unsynchronised():
@@ -361,6 +365,7 @@ def test_a_kernel_runs_on_the_tensors_values(gpu: Gpu) -> None:
     assert (given["out"] == 3).all()
 
 
+@COMPILED
 def test_a_captured_kernel_runs_at_each_replay(gpu: Gpu) -> None:
     given, launcher = operands(), DryLauncher(gpu)
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
@@ -374,6 +379,7 @@ def test_a_captured_kernel_runs_at_each_replay(gpu: Gpu) -> None:
     assert launcher.launches == 2
 
 
+@COMPILED
 @pytest.mark.parametrize(
     ("first", "what", "found"),
     [
@@ -401,6 +407,7 @@ def test_a_kernel_beside_another_stream_is_found(
             given[what] + 1
 
 
+@COMPILED
 def test_a_kernel_on_the_hosts_memory_is_found(gpu: Gpu) -> None:
     given = operands()
     del given["out"]
