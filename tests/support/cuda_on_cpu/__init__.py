@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import subprocess
 import sys
-import tempfile
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -19,6 +17,7 @@ from typing import ClassVar
 
 from worker.atomic_write import replacing
 from worker.speech.cuda import lm
+from worker.user_cache import user_cache
 
 HERE = Path(__file__).parent
 SOURCES = Path(lm.__file__).parent
@@ -32,10 +31,9 @@ def built(name: str) -> Path:
     seen = hashlib.sha256(" ".join(OPTIONS).encode())
     for file in files:
         seen.update(file.read_bytes())
-    folder = Path(tempfile.gettempdir()) / f"cuda-on-cpu-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    library = folder / f"{name}-{seen.hexdigest()[:16]}.so"
+    library = user_cache() / f"{name}-on-cpu-{seen.hexdigest()[:16]}.so"
     if not library.exists():
+        library.parent.mkdir(parents=True, exist_ok=True)
         with replacing(library) as made:
             command = [sys.executable, "-m", "ziglang", "cc", *OPTIONS, "-nostdinc++"]
             sources = [str(SOURCES / f"{name}.cu"), str(HERE / "shim.cpp")]

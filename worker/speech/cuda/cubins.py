@@ -18,7 +18,9 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 from volume.layout import Layout
@@ -122,18 +124,22 @@ def shared_folders() -> Iterator[Path]:
 
 
 def compile_all(cubins: Cubins) -> bool:
-    """Have all kernels' cubins kept for all architectures; whether all could be compiled."""
-    failed = False
-    for name in cubins.names():
-        for architecture in ARCHITECTURES:
-            try:
-                cubins.get(name, architecture)
-            except CompileError as error:
-                event(
-                    logging.WARNING, "CUDA kernels do not compile", kernels=name, error=str(error)
-                )
-                failed = True
-    return not failed
+    """Have all kernels' cubins kept for all architectures; whether all could be compiled.
+
+    As many at once as there are cores: NVRTC may run in several threads.
+    """
+
+    def compiled(kind: tuple[str, str]) -> bool:
+        name, architecture = kind
+        try:
+            cubins.get(name, architecture)
+        except CompileError as error:
+            event(logging.WARNING, "CUDA kernels do not compile", kernels=name, error=str(error))
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        return all([*threads.map(compiled, product(cubins.names(), ARCHITECTURES))])
 
 
 def _read(folder: Path, name: str, architecture: str, key: str) -> bytes | None:

@@ -18,6 +18,8 @@ from worker.speech.batch.output_head import OutputHead, OutputHeads
 from worker.speech.batch.sampling import Sampling
 from worker.speech.lm.fused_model import FusedLanguageModel
 
+pytestmark = pytest.mark.slow("compiles the kernels for a CPU")
+
 CPU = torch.device("cpu")
 SIZES = Sizes(hidden=64, heads=2, kv_heads=1, intermediate=96, layers=2, positions=256)
 PROMPTS = [[5, 6, 7], [8, 9], [10, 11, 12, 13]]

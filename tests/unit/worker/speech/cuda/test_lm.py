@@ -11,6 +11,8 @@ from tests.support.cuda_on_cpu import SOURCES, CpuLauncher
 from worker.speech.cuda import lm
 from worker.speech.lm import paged_cache
 
+pytestmark = pytest.mark.slow("compiles the kernels for a CPU")
+
 SOURCE = (SOURCES / "lm.cu").read_text(encoding="utf-8")
 
 

@@ -29,6 +29,8 @@ from worker.speech.lm.fused_weights import Tiles, pairs, why_unsupported
 from worker.speech.lm.interface import RowDraws
 from worker.speech.lm.torch_model import LanguageModel
 
+pytestmark = pytest.mark.slow("compiles the kernels for a CPU")
+
 CPU = torch.device("cpu")
 POSITIONS = 256
 # Of heads of each size; the second shares keys as the published model does.
@@ -118,6 +120,16 @@ class TestNumbers:
         mine, torchs = (error(states(lm, prompts), exact) for lm in (models.fused, models.half))
         assert mine < min(torchs, 0.05)
 
+    def test_are_as_near_in_a_layer_of_the_published_size(self, tmp_path: Path) -> None:
+        sizes = Sizes(hidden=896, heads=14, kv_heads=2, intermediate=4864, layers=1, spread=0.02)
+        models = load(make_random_checkpoint(tmp_path / "model", sizes, "cpu"))
+        prompts = prompts_of(models, 3, 1)
+        exact = states(models.exact, prompts, steps=1)
+        mine, torchs = (
+            error(states(lm, prompts, steps=1), exact) for lm in (models.fused, models.half)
+        )
+        assert mine < min(torchs, 0.01)
+
     def test_are_those_of_the_embedded_model(self, demo_checkpoint: Path) -> None:
         models = load(demo_checkpoint)
         prompts = prompts_of(models, 20, 33)
@@ -170,7 +182,6 @@ class TestNumbers:
         assert torch.equal(stepped[0].float(), states(tiny.fused, [prompt], steps=0)[0, 0])
 
     @torch.inference_mode()
-    @pytest.mark.slow("a thousand tokens, a thread at a time")
     def test_of_prompts_longer_than_a_run(self, tiny: Models) -> None:
         prompts = prompts_of(tiny, MOST_TOKENS - 50, 100, 30)
         found = []

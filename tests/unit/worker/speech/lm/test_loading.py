@@ -25,6 +25,8 @@ from worker.speech.lm.interface import Decoder
 from worker.speech.lm.loading import load_language_model
 from worker.speech.lm.torch_model import LanguageModel
 
+pytestmark = pytest.mark.slow("compiles the kernels for a CPU")
+
 FITTING = Sizes(hidden=64, heads=2, kv_heads=1, intermediate=96, layers=1)
 GPU = torch.device("cuda")
 NOT_POSSIBLE = "fused kernels are not possible"
