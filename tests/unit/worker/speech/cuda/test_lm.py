@@ -14,6 +14,7 @@ from worker.speech.lm import paged_cache
 pytestmark = pytest.mark.slow("compiles the kernels for a CPU")
 
 SOURCE = (SOURCES / "lm.cu").read_text(encoding="utf-8")
+PRODUCTS = (SOURCES / "lm_products.cuh").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_all_kernels_of_the_source_are_there() -> None:
 def test_numbers_are_those_of_the_source() -> None:
     theirs = {
         name: int(value)
-        for name, value in re.findall(r"^#define (\w+) (\d+)\b", SOURCE, re.MULTILINE)
+        for name, value in re.findall(r"^#define (\w+) (\d+)\b", PRODUCTS + SOURCE, re.MULTILINE)
     }
     same = ("PAGE", "TILE", "CHUNK", "MOST_WARPS", "MOST_SHARING", "MOST_CANDIDATES")
     assert {name: theirs[name] for name in same} == {name: getattr(lm, name) for name in same}
