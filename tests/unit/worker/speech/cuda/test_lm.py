@@ -8,7 +8,7 @@ import re
 import pytest
 
 from tests.support.cuda_on_cpu import SOURCES, CpuLauncher
-from worker.speech.cuda import lm
+from worker.speech.cuda import codec, lm
 from worker.speech.lm import paged_cache
 
 pytestmark = pytest.mark.slow("compiles the kernels for a CPU")
@@ -31,6 +31,16 @@ def test_a_kernels_structure_is_as_large_as_the_sources(kernels: CpuLauncher, na
 def test_a_structure_of_another_size_is_refused(kernels: CpuLauncher) -> None:
     with pytest.raises(TypeError, match="embed_all takes"):
         kernels.launch("embed_all", (1, 1, 1), lm.EMBED_THREADS, lm.Tokens())
+
+
+def test_a_kernel_that_does_not_wait_for_the_one_before_is_refused() -> None:
+    """As codec.cu's, which need not: they never begin before that has ended."""
+    waits_not = CpuLauncher("codec")
+    nothing = codec.Snake(positions=0)
+    waits_not.launch("snake_rows", (1, 1, 1), codec.THREADS, nothing)
+    waits_not._overlaps = True
+    with pytest.raises(RuntimeError, match="256 threads of snake_rows do not wait"):
+        waits_not.launch("snake_rows", (1, 1, 1), codec.THREADS, nothing)
 
 
 def test_all_kernels_of_the_source_are_there() -> None:
