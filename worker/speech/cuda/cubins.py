@@ -34,6 +34,7 @@ SOURCES = Path(__file__).parent
 # Of the GPUs that the worker supports: A100; A4000, RTX 30xx; L4, RTX 40xx; H100.
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90")
 # Files of one kernel for one architecture that stay when another is added: images share a volume.
+AT_ONCE = 4  # compilations of an installer
 KEPT = 4
 
 
@@ -126,7 +127,7 @@ def shared_folders() -> Iterator[Path]:
 def compile_all(cubins: Cubins) -> bool:
     """Have all kernels' cubins kept for all architectures; whether all could be compiled.
 
-    As many at once as there are cores: NVRTC may run in several threads.
+    Several at once, for NVRTC may run in several threads; few, for each takes memory.
     """
 
     def compiled(kind: tuple[str, str]) -> bool:
@@ -138,7 +139,7 @@ def compile_all(cubins: Cubins) -> bool:
             return False
         return True
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+    with ThreadPoolExecutor(AT_ONCE) as threads:
         return all([*threads.map(compiled, product(cubins.names(), ARCHITECTURES))])
 
 
