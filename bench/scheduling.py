@@ -9,10 +9,9 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -75,10 +74,15 @@ class NothingGraphs:
     """In the place of captured steps: replays at no cost, and notes this thread's CPU seconds."""
 
     def __init__(
-        self, times: list[float], _advance: object, _draw: object, slots: int, *_: Any, **_more: Any
+        self,
+        times: list[float],
+        _advance: object,
+        _draw: object,
+        sizes: Sequence[int],
+        _lengths: object,
     ) -> None:
         self._times = times
-        self._tokens = torch.full((slots,), 7)
+        self._tokens = torch.full((max(sizes),), 7)
 
     def advance(self, _count: int, _length: int) -> None:
         self._times.append(time.thread_time())

@@ -70,13 +70,11 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder, as_in_a_worker:
         bench = Bench(options.device, SCALES[options.scale], Path(folder))
         names = options.only or list(STAGES)
-        with speech.interval(speech.WORKERS_INTERVAL):
-            results = run(
-                bench, STAGES, names, options.deadline, options.out, merged=bool(options.only)
-            )
-    for (
-        thread
-    ) in threading.enumerate():  # a scheduler that frees tensors while Python ends aborts it
+        results = run(
+            bench, STAGES, names, options.deadline, options.out, merged=bool(options.only)
+        )
+    # A scheduler that frees tensors while Python ends would abort it.
+    for thread in threading.enumerate():
         if thread.name == "scheduler":
             thread.join(5)
     print(report.table(results))

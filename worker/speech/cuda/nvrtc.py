@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,8 +108,21 @@ class Nvrtc:
         """The cubin of a source for an architecture (sm_90).
 
         `name` is the source's in messages; `headers` are what it may include, by name. Raises
-        CompileError.
+        CompileError. In a thread of its own, for NVRTC leaves the one that it ran in with the C
+        locale: Python would read and write ASCII there.
         """
+        with ThreadPoolExecutor(1, "nvrtc") as thread:
+            asked = thread.submit(self._compile, name, source, headers, architecture, options)
+            return asked.result()
+
+    def _compile(
+        self,
+        name: str,
+        source: str,
+        headers: Mapping[str, str],
+        architecture: str,
+        options: Iterable[str],
+    ) -> bytes:
         given = (*options, f"--gpu-architecture={architecture}")
         with self._program(name, source, headers) as program:
             status = self._library.nvrtcCompileProgram(program, len(given), _texts(given))

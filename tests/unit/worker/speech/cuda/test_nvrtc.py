@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import locale
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,12 @@ def test_the_end_of_a_long_log_is_told(nvrtc: Nvrtc) -> None:
     with pytest.raises(CompileError) as raised:
         nvrtc.compile("long.cu", source, {}, "sm_80")
     assert 4_000 < len(str(raised.value)) < 4_100
+
+
+@pytest.mark.slow("compiles CUDA C")
+def test_the_callers_thread_keeps_its_locale(nvrtc: Nvrtc) -> None:
+    """NVRTC leaves the thread that it runs in with the C locale, which is ASCII."""
+    before = locale.getencoding()
+    assert before.upper() == "UTF-8"
+    nvrtc.compile("scale.cu", SOURCE, HEADERS, "sm_80")
+    assert locale.getencoding() == before
