@@ -23,6 +23,7 @@ from worker.speech.checkpoint import WEIGHTS
 from worker.speech.cuda import lm as kernels
 from worker.speech.cuda.lm import Launcher
 from worker.speech.device import captured, graph_pool, on_device
+from worker.speech.device_errors import short_of_memory
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.fused_weights import FusedLayer, Tiles
 from worker.speech.lm.interface import RowDraws
@@ -88,12 +89,18 @@ class FusedLanguageModel:
         launcher: Launcher,
         int8: Launcher | None = None,
     ) -> FusedLanguageModel:
-        """Load a published LLM folder. Raises SetupError for one that does not fit."""
+        """Load a published LLM folder.
+
+        Raises SetupError for one that does not fit its configuration; what torch raises, where it
+        does not fit the memory.
+        """
         config = LMConfig.read(folder / "config.json")
         tensors = read_tensors(folder / WEIGHTS, torch.bfloat16, device)
         try:
             return cls(config, tensors, launcher, int8)
         except (KeyError, RuntimeError) as error:
+            if short_of_memory(error):
+                raise
             raise SetupError(f"LLM/{WEIGHTS} does not fit config.json: {error}") from None
 
     @property

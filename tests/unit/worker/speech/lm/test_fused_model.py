@@ -25,7 +25,7 @@ from worker.speech.lm.fused_model import (
     FusedHead,
     FusedLanguageModel,
 )
-from worker.speech.lm.fused_weights import Tiles, pairs, why_unsupported
+from worker.speech.lm.fused_weights import FusedLayer, Tiles, pairs, why_unsupported
 from worker.speech.lm.interface import RowDraws
 from worker.speech.lm.torch_model import LanguageModel
 
@@ -443,6 +443,18 @@ def test_before_prompts_are_captured_garbage_is_frozen(
     monkeypatch.setattr(module, "captured", captured)
     tiny.fused.capture(tiny.fused.new_cache(1, POSITIONS))
     assert happened == ["freeze", *["pool"] * len(PROMPT_SIZES)]
+
+    def test_that_the_memory_does_not_hold_are_not_called_wrong(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = make_random_checkpoint(tmp_path / "model", SIZES["heads of 32"], "cpu") / "LLM"
+
+        def no_memory(*_given: object, **_named: object) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr(FusedLayer, "of", no_memory)
+        with pytest.raises(torch.OutOfMemoryError):
+            FusedLanguageModel.load(folder, CPU, CpuLauncher())
 
 
 class TestShares:
