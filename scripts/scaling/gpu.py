@@ -1,7 +1,8 @@
-"""python -m scripts.scaling.gpu WORKER REPORT: speeds of a GPU that were measured, in the inputs.
+"""python -m scripts.scaling.gpu WORKER REPORT [--write]: a GPU's speeds as they were measured.
 
-WORKER names an entry of docs/scaling/measured.json, REPORT a JSON of `make gpu-check`. The entry's
-speed and codec_seconds are replaced, and it tells from where; all else of it stays.
+WORKER names an entry of docs/scaling/measured.json, REPORT a JSON of `make gpu-check`. The entry is
+printed with the speed and codec_seconds of the report, and where they are from; all else of it
+stays. With --write it takes its place in the file.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ FROM = "ASSUMED, but for what `measured` names"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the report's speeds into the inputs."""
+    """Print the inputs with the report's speeds, or write them."""
     given = sys.argv[1:] if arguments is None else arguments
-    if len(given) != 2:
+    write = given[2:] == ["--write"]
+    if len(given) != 2 + write:
         sys.exit(__doc__)
     name, file = given[0], Path(given[1])
     values = json.loads(MEASURED.read_text(encoding="utf-8"))
@@ -30,7 +32,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"no such worker: {name}; there are {', '.join(values['workers'])}")
     report = json.loads(file.read_text(encoding="utf-8"))
     values["workers"][name] |= from_report(report, file.name)
-    MEASURED.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if write:
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        MEASURED.write_text(text, encoding="utf-8")
     print(json.dumps(values["workers"][name], indent=2))
 
 

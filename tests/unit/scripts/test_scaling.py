@@ -132,7 +132,9 @@ def test_every_speed_names_its_source() -> None:
         if "measured" in about:
             file = HERE.parent / about["measured"]["report"]
             found = gpu.from_report(json.loads(file.read_text()), file.name)
-            assert about | found == about, f"run: python -m scripts.scaling.gpu {name} {file}"
+            assert about | found == about, (
+                f"run: python -m scripts.scaling.gpu {name} {file} --write"
+            )
     assert values["prices"]["source"].startswith("https://")
 
 
@@ -152,7 +154,10 @@ def test_what_a_gpu_was_measured_to_do_takes_the_place_of_what_was_assumed(
     inputs = tmp_path / "measured.json"
     inputs.write_text(MEASURED.read_text())
     monkeypatch.setattr(gpu, "MEASURED", inputs)
-    gpu.main(["gpu_80gb", str(tmp_path / "h100.json")])
+    asked = ["gpu_80gb", str(tmp_path / "h100.json")]
+    gpu.main(asked)
+    assert inputs.read_text() == MEASURED.read_text()  # only shown
+    gpu.main([*asked, "--write"])
     before, after = (json.loads(file.read_text())["workers"] for file in (MEASURED, inputs))
     mine = after.pop("gpu_80gb")
     assert after == {name: about for name, about in before.items() if name != "gpu_80gb"}
