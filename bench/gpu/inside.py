@@ -237,7 +237,7 @@ def still_scheduler(rows: int, most: int) -> Callable[[int], float]:
     scheduler = Scheduler(ToyDecoder(), rows)
     scheduler.prepare(grammar)
     batch = scheduler._batch
-    batch._graphs = _Still(rows)  # type: ignore[assignment]
+    batch._graphs = _Still(rows)  # type: ignore[assignment]  # in place of graphs
     batch._hidden = torch.zeros(rows, VOCABULARY)
     batch._captured = scheduler._heads.get(EVERYTHING, 0)
 
@@ -258,18 +258,18 @@ def still_scheduler(rows: int, most: int) -> Callable[[int], float]:
 def waits_for_device() -> Iterator[list[float]]:
     """Seconds of each wait for a step's tokens within the block."""
     waited: list[float] = []
-    plain = torch.cuda.Event.synchronize
+    plain = torch.cuda.Event.synchronize  # replaced within the block: it is where a step waits
 
     def timed(event: torch.cuda.Event) -> None:
         begun = time.perf_counter()
         plain(event)
         waited.append(time.perf_counter() - begun)
 
-    torch.cuda.Event.synchronize = timed  # type: ignore[method-assign]
+    torch.cuda.Event.synchronize = timed  # type: ignore[method-assign]  # on purpose
     try:
         yield waited
     finally:
-        torch.cuda.Event.synchronize = plain  # type: ignore[method-assign]
+        torch.cuda.Event.synchronize = plain  # type: ignore[method-assign]  # as it was
 
 
 # Attention
