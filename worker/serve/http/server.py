@@ -83,7 +83,9 @@ class _Server(uvicorn.Server):
 
     def __init__(self, door: Door, app: FastAPI) -> None:
         super().__init__(
-            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="websockets-sansio")
+            uvicorn.Config(
+                app, log_config=None, access_log=False, lifespan="off", ws="websockets-sansio"
+            )
         )
         self._door = door
 
