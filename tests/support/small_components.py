@@ -53,6 +53,7 @@ class ToneEngine:
     free: float | None = None
     word: float = WORD  # seconds
     slots: int = 16
+    designs: bool = True
 
     sample_rate = RATE
 
