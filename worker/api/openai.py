@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from worker.api.model_names import MODEL, check_model
 from worker.api.request import STYLE_FIELDS, SpeechRequest, parse_request
 from worker.audio.formats import StreamFormat
 from worker.errors import RequestError
@@ -19,21 +20,10 @@ from worker.redaction import redact
 
 StreamForm = Literal["audio", "sse"]
 
-MODEL = "spark-tts"
-MODELS = (MODEL, "tts-1", "tts-1-hd", "gpt-4o-mini-tts")  # names that OpenAI's clients send
 LEAST_SPEED, MOST_SPEED = 0.25, 4.0
 _CHOOSES_VOICE = ("prompt_speech_url", "prompt_speech_path", "gender", *STYLE_FIELDS)
 # Our fields, as a fault of them is to be named at this door.
 _NAMES: Mapping[str, str] = MappingProxyType({"text": "input", "speed_shift": "speed"})
-
-
-class ModelNotFoundError(RequestError):
-    """The request names a model that this worker does not serve.
-
-    Use one of those that /v1/models lists.
-    """
-
-    code = "model_not_found"
 
 
 @dataclass(frozen=True)
@@ -59,12 +49,7 @@ def parse_openai(body: object, model: str, built_in: Collection[str] = ()) -> Op
             field="input",
         )
     given = {name: value for name, value in body.items() if value is not None}
-    known = given.pop("model", MODEL)
-    if known not in (*MODELS, model):
-        raise ModelNotFoundError(
-            f"model: {redact(known)} is not served here; use one of {', '.join((*MODELS, model))}",
-            field="model",
-        )
+    check_model(given.pop("model", MODEL), model)
     response_format = _one_of(given, "response_format", get_args(StreamFormat), "mp3")
     stream_format = _one_of(given, "stream_format", get_args(StreamForm), "audio")
     instructions = given.pop("instructions", None)
