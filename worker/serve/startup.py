@@ -100,6 +100,8 @@ def serve_by_http(settings: Settings) -> int:
         components = load_components(settings, model, "fastapi")
         for check in checks_of(components, model):
             check()
+        gc.freeze()
+        gc.enable()
         return components
 
     gc.disable()

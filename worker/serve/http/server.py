@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -49,9 +48,12 @@ def serve_http(settings: Settings, load: Load) -> int:
 class HttpServer:
     """Two servers at most, of one door: requests, and where it has a port of its own, health."""
 
-    def __init__(self, settings: Settings, load: Load) -> None:
+    def __init__(
+        self, settings: Settings, load: Load, end_by_force: Callable[[], None] | None = None
+    ) -> None:
         self._settings = settings
         self._load = load
+        self._end_by_force = end_by_force or _end_by_force
         self.door: Door | None = None  # once it serves
 
     async def serve(self) -> int:
@@ -67,7 +69,7 @@ class HttpServer:
         event(logging.INFO, "http listens", host=settings.http_host, port=settings.port)
         serving = [asyncio.create_task(server.serve()) for server in servers]
         loading = asyncio.create_task(self._open(door, entrance))
-        forcing = asyncio.create_task(_force_an_end(door))
+        forcing = asyncio.create_task(self._force_an_end(door))
         ended = asyncio.create_task(door.ended.wait())
         await asyncio.wait({ended, *serving}, return_when=asyncio.FIRST_COMPLETED)
         for server in servers:
@@ -87,13 +89,19 @@ class HttpServer:
         except BaseException:
             door.shut()
             raise
-        gc.freeze()
-        gc.enable()
         _hear_stops(door)
         entrance.app = app
         door.open(components)
         slots = components.engine.slots
         event(logging.INFO, "http ready", requests=door.limit, slots=slots)
+
+    async def _force_an_end(self, door: Door) -> None:
+        """End the process where a thread hangs; as a daemon it does not hold up a good end."""
+        await door.draining.wait()
+        seconds = door.settings.drain_seconds + FORCED_END_SECONDS
+        forced = threading.Timer(seconds, self._end_by_force)
+        forced.daemon = True
+        forced.start()
 
     def _make(self, door: Door) -> tuple[Components, ASGIApp]:
         components = self._load()
@@ -197,15 +205,6 @@ def _hear_no_more_stops() -> None:
     for stop in STOPS:
         asyncio.get_running_loop().remove_signal_handler(stop)
     ignore_stops()
-
-
-async def _force_an_end(door: Door) -> None:
-    """End the process where a thread hangs; as a daemon it does not hold up a good end."""
-    await door.draining.wait()
-    seconds = door.settings.drain_seconds + FORCED_END_SECONDS
-    forced = threading.Timer(seconds, _end_by_force)
-    forced.daemon = True
-    forced.start()
 
 
 def _end_by_force() -> None:
