@@ -115,6 +115,14 @@ class Settings(BaseSettings):
         description="Languages whose alignment models are loaded at start, separated by commas: "
         "en, zh. A language whose model is not installed is left out.",
     )
+    voice_names: str | None = Field(
+        None,
+        description="Changes of the table of built-in voices, as a JSON object: a name, and what "
+        "it stands for. A string: the saved or built-in voice of that name. An object: a voice "
+        "that the model designs from speaker_gender, pitch, speed, pitch_value, speed_value and "
+        "seed. null: the name is taken out. Default: the names of OpenAI's voices, each designed.",
+        examples=['{"alloy": "anna", "nova": {"pitch": "high"}, "echo": null}'],
+    )
     max_concurrency: int | None = Field(
         None,
         ge=1,
@@ -135,6 +143,16 @@ class Settings(BaseSettings):
         False,
         description="true: jobs without a stream field are streamed, and RunPod's /stream gives "
         "each sentence as soon as it is ready. false: /stream gives nothing before the end.",
+    )
+    stream_look_ahead: int | None = Field(
+        None,
+        ge=0,
+        le=512,
+        description="Tokens (20 ms each) that streamed audio stays behind what the model draws. "
+        "Fewer are heard sooner; more are nearer to the stored file; more than the codec's whole "
+        "reach count as that. Default: 14 of 29 of that reach, what the embedded model needs to "
+        "stay above 40 dB. For weights of your own, `python -m bench.look_ahead --model FOLDER` "
+        "finds it.",
     )
     drain_seconds: int = Field(
         25,

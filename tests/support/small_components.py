@@ -56,6 +56,7 @@ class ToneEngine:
     free: float | None = None
     word: float = WORD  # seconds
     slots: int = 16
+    designs: bool = True
     pieces: int = 3  # that a sentence comes in for who listens while it is spoken
 
     sample_rate = RATE

@@ -117,6 +117,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[Door, Components], float]], ...] = (
     ("slots", "Sentences that can be spoken at once.", lambda _, of: of.engine.slots),
     ("speaking_sentences", "Sentences that are being spoken.", lambda _, of: of.engine.count()[0]),
     ("waiting_sentences", "Sentences that wait for a slot.", lambda _, of: of.engine.count()[1]),
+    ("cached_voices", "Named voices in memory.", lambda _, of: of.voices.count_in_memory),
     ("free_memory_ratio", "The least share of memory that is free, 0 to 1.", _free_memory),
 )
 

@@ -51,7 +51,8 @@ def openai_router(door: Door) -> APIRouter:
         body = await json_body(request)
         if isinstance(body, dict):
             check_text(body.get("input"), door.settings, "input")
-        asked = parse_openai(body, door.settings.spark_model)
+        voices = door.components.voices
+        asked = parse_openai(body, door.settings.spark_model, voices.is_builtin)
         running = door.start(partial(_work, asked))
         first = await running.first(request)
         headers = {UNSUPPORTED: "instructions"} if asked.instructions else {}
