@@ -23,7 +23,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -52,6 +52,7 @@ from worker.speech.device_errors import (
 )
 from worker.speech.fair_lock import FairLock
 from worker.speech.grammar import CompiledGrammar, Grammar
+from worker.speech.listener import NEVER
 from worker.speech.lm.interface import Decoder
 
 LINGER = 0.25  # seconds that the thread waits for more before it ends
@@ -109,9 +110,11 @@ class Scheduler:
         *,
         job: Hashable = None,
         cancellation: Cancellation | None = None,
+        needed: Callable[[], float] = lambda: NEVER,
     ) -> list[TokenSequence]:
         """Queue sequences together, in the requests' order; each can then be waited for.
 
+        `needed` is when somebody who listens needs them, by `time.perf_counter`; it may change.
         Raises SynthesisError when a prompt leaves no room, BusyError when too much waits.
         """
         for request in requests:
@@ -120,7 +123,7 @@ class Scheduler:
             return []
         with self._changed:
             compiled = self._heads.compiled(grammar)
-            sequences = [TokenSequence(one, compiled, sampling, job) for one in requests]
+            sequences = [TokenSequence(one, compiled, sampling, job, needed) for one in requests]
             if len(self._waiting) + len(requests) > self._max_waiting:
                 raise BusyError(
                     f"{self._max_waiting} sentences wait already; try again in a moment"

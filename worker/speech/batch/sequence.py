@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -24,6 +24,7 @@ from worker.errors import SynthesisError
 from worker.speech.batch.device_batch import NOTHING, width
 from worker.speech.batch.sampling import Sampling
 from worker.speech.grammar import CompiledGrammar
+from worker.speech.listener import NEVER
 
 ALL = 1 << 62  # tokens: more than any sequence has
 
@@ -66,6 +67,7 @@ class TokenSequence:
     grammar: CompiledGrammar
     sampling: Sampling
     job: Hashable
+    needed: Callable[[], float] = lambda: NEVER  # when it should run, by time.perf_counter
     tokens: list[int] = field(default_factory=list)  # read from the device
     ended: bool = False
     drawn: int = 0  # tokens that were or are being computed: at least len(tokens)
@@ -94,6 +96,11 @@ class TokenSequence:
         """Tokens that are read when it joins: after it lost its slot, those it has, too."""
         spoken = max(len(self.tokens), min(len(self.grammar.opening), self.request.limit))
         return len(self.request.prompt) + spoken
+
+    @property
+    def due(self) -> float:
+        """When it should run."""
+        return self.needed()
 
     @property
     def room_to_start(self) -> int:
