@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 
 from worker.errors import RequestError, WorkerError
 from worker.serve.http.answers import error_response
+from worker.serve.http.batch_routes import batch_router
 from worker.serve.http.door import Door
 from worker.serve.http.health import health_router
 from worker.serve.http.limits import Limits
@@ -23,6 +24,7 @@ def make_app(door: Door) -> FastAPI:
     app.include_router(health_router(door))
     app.include_router(openai_router(door))
     app.include_router(speech_router(door))
+    app.include_router(batch_router(door))
     app.include_router(voice_router(door))
     app.include_router(text_socket_router(door))
     app.add_exception_handler(WorkerError, _worker_error)
