@@ -247,8 +247,8 @@ class TestTime:
         parts.engine.word = 60.0
         with serving_door(parts, http_seconds=2) as server, server.connect() as deaf:
             deaf.sendall(speech_request(json.dumps(SAID).encode()))
-            until(lambda: server.door.open_requests == 1, LONG)
-            until(lambda: server.door.open_requests == 0, LONG)
+            until(lambda: server.connections == 1, LONG)
+            until(lambda: server.connections == 0, LONG)
             got = received(deaf)
         assert got.startswith(b"HTTP/1.1 200 ")
         assert not got.endswith(b"0\r\n\r\n")
