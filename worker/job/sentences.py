@@ -35,11 +35,6 @@ class Spoken:
     urls: Sequence[str | None]
 
 
-def sampling_of(request: SpeechRequest, seed: int) -> Sampling:
-    """How the model's tokens are drawn for this job."""
-    return Sampling(request.temperature, request.top_k, request.top_p, request.max_length, seed)
-
-
 @dataclass(frozen=True)
 class Speaker:
     """Speaks the sentences of one job with one voice."""

@@ -34,9 +34,11 @@ def test_what_is_not_set_has_the_documented_value() -> None:
         "spark_model": "Spark-TTS-0.5B",
         "spark_dtype": "auto",
         "whisperx_languages": "en,zh",
+        "voice_names": None,
         "max_concurrency": None,
         "max_job_seconds": 7200,
         "stream": False,
+        "stream_look_ahead": None,
         "drain_seconds": 25,
         "log_level": "INFO",
     }
@@ -139,9 +141,11 @@ def test_white_space_around_a_value_is_no_part_of_it(
         "SPARK_MODEL": "demo",
         "SPARK_DTYPE": "int8",
         "WHISPERX_LANGUAGES": "zh",
+        "VOICE_NAMES": '{"alloy": null}',
         "MAX_CONCURRENCY": "3",
         "MAX_JOB_SECONDS": "600",
         "STREAM": "true",
+        "STREAM_LOOK_AHEAD": "12",
         "DRAIN_SECONDS": "7",
         "LOG_LEVEL": "DEBUG",
     }
