@@ -7,7 +7,7 @@ memory: so a step can be captured as a CUDA graph.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -21,23 +21,25 @@ from worker.speech.device_errors import short_of_memory
 from worker.speech.lm.interface import Cache, Decoder
 
 Places = slice | list[int]
-NARROW = 64  # that of captured draws
+NARROW = 64
 WIDTHS = (NARROW, 1024, ALL)
 NOTHING = -1  # in place of a token, where the logits are no numbers
 
 
-def width(how: Sampling) -> int:
-    """How many candidates a row's draw looks at: one of WIDTHS, by its own top_k alone.
+def width(how: Sampling, widths: Sequence[int] = WIDTHS) -> int:
+    """How many candidates a row's draw looks at: one of a batch's widths, by its own top_k alone.
 
     Rows of one width are drawn together, and a row's draw is computed alike whatever its
     neighbours' top_k is.
     """
     _temperature, top_k, _top_p = how.without_exceptions()
-    return next(width for width in WIDTHS if top_k <= width)
+    return next(width for width in widths if top_k <= width)
 
 
 class DeviceBatch:
     """State of `slots` rows of at most `positions` tokens, one tensor a quantity."""
+
+    widths: Sequence[int] = WIDTHS  # of draws; the first one's are captured
 
     def __init__(self, lm: Decoder, slots: int, positions: int) -> None:
         self._lm = lm
@@ -52,7 +54,7 @@ class DeviceBatch:
         self.temperature = torch.ones(slots, 1, device=device)
         self.top_k = torch.ones(slots, 1, dtype=torch.long, device=device)
         self.top_p = torch.ones(slots, 1, device=device)
-        self._most = [NARROW] * slots  # the draws' widths
+        self._most = [self.widths[0]] * slots  # the draws' widths
         self._graphs: CudaGraphs | None = None
         self._captured: OutputHead | None = None  # the head that the graphs draw from
         # What the graphs alone use: whose draw counts, and the states that it starts from.
@@ -100,7 +102,7 @@ class DeviceBatch:
         self.temperature[place] = temperature
         self.top_k[place] = top_k
         self.top_p[place] = top_p
-        self._most[place] = width(how)
+        self._most[place] = width(how, self.widths)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Make place `target` what `source` is; `length` of its positions are in the cache."""
@@ -158,7 +160,7 @@ class DeviceBatch:
 
     def draws_captured(self, head: OutputHead, most: int) -> bool:
         """Whether `draw_captured` serves this head and width."""
-        return self._graphs is not None and head is self._captured and most == NARROW
+        return self._graphs is not None and head is self._captured and most == self.widths[0]
 
     def draw_captured(self, count: int, places: Collection[int]) -> Tensor:
         """Draw the next tokens of the rows at `places`, all below `count`, from `advance`'s states.

@@ -84,6 +84,7 @@ class Scheduler:
         self._captured: CompiledGrammar | None = None  # whose draws are captured
         with on(self._stream):
             self._device_batch: DeviceBatch | None = batch_for(lm, slots, self.positions)
+            self._widths = self._device_batch.widths
         self._places = Places()
         self._plan: StepPlan | None = None  # None: it has changed who runs
         self._stale = False  # whether some that run may be done
@@ -120,7 +121,9 @@ class Scheduler:
             return []
         with self._changed:
             compiled = self._heads.compiled(grammar)
-            sequences = [TokenSequence(one, compiled, sampling, job) for one in requests]
+            sequences = [
+                TokenSequence(one, compiled, sampling, job, self._widths) for one in requests
+            ]
             if len(self._waiting) + len(requests) > self._max_waiting:
                 raise BusyError(
                     f"{self._max_waiting} sentences wait already; try again in a moment"

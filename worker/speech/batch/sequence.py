@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from worker.errors import SynthesisError
-from worker.speech.batch.device_batch import NOTHING, width
+from worker.speech.batch.device_batch import NOTHING, WIDTHS, width
 from worker.speech.batch.sampling import Sampling
 from worker.speech.grammar import CompiledGrammar
 
@@ -66,6 +66,7 @@ class TokenSequence:
     grammar: CompiledGrammar
     sampling: Sampling
     job: Hashable
+    widths: Sequence[int] = WIDTHS  # of its batch's draws
     tokens: list[int] = field(default_factory=list)  # read from the device
     ended: bool = False
     drawn: int = 0  # tokens that were or are being computed: at least len(tokens)
@@ -149,7 +150,7 @@ class TokenSequence:
 
     @cached_property
     def _width(self) -> int:
-        return width(self.sampling)
+        return width(self.sampling, self.widths)
 
     def open(self) -> None:
         """Add what the grammar leaves no choice about: that needs no step of its own."""

@@ -313,8 +313,7 @@ class FusedHead:
     def draw(self, hidden: Tensor, rows: RowDraws) -> Tensor:
         """Draw a token for each state [B, D], and move its row on: token ids [B].
 
-        -1 where the logits are no numbers. Each row's top_k is at most MOST_CANDIDATES, or counts
-        as that.
+        -1 where the logits are no numbers.
         """
         count = rows.count
         if count is None:
