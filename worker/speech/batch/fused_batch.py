@@ -6,6 +6,7 @@ and rows past the batch, whose prompts may be being read, are left alone.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
@@ -33,10 +34,10 @@ class FusedBatch(DeviceBatch):
         self._count = torch.zeros(1, dtype=torch.long, device=lm.device)  # rows that run
         self._counted = 0  # the same, where the host can read it
 
-    def advance(self, count: int, length: int) -> Tensor:
+    def advance(self, count: int, length: int, speaking: Collection[int] = ()) -> Tensor:
         """Feed the last tokens of the first `count` rows: hidden states [count, D]."""
         self.tell(count)
-        return super().advance(count, length)
+        return super().advance(count, length, speaking)
 
     def tell(self, count: int) -> None:
         """Tell the device how many rows run."""

@@ -92,6 +92,7 @@ class Scheduler:
         self._company = Company()
         self._steps = 0
         self._unread: deque[DrawnTokens] = deque()
+        self._hosts: list[Tensor] = []  # where tokens came to, read by now
         self._on_gpu = lm.device.type == "cuda"
         self._lag = 1 if self._on_gpu else 0  # steps after which drawn tokens are read
         self._changed = threading.Condition()
@@ -328,10 +329,11 @@ class Scheduler:
         self._company.steps += 1
         self._company.sequences += count
         batch.cache.flush()
-        hidden = batch.advance(count, plan.length)
+        captured = [one for one in plan.groups if batch.draws_captured(one.head, one.width)]
+        hidden = batch.advance(count, plan.length, captured[0].places if captured else ())
         for group in plan.groups:
-            if batch.draws_captured(group.head, group.width):
-                self._send(group.spread, batch.draw_captured(count, group.places))
+            if group in captured:
+                self._send(group.spread, batch.captured_draw)
                 self._count_drawn(group)
             else:
                 self._draw(group, hidden)
@@ -356,13 +358,16 @@ class Scheduler:
 
     def _send(self, sequences: Sequence[TokenSequence | None], tokens: Tensor) -> None:
         """Send the sequences' next tokens, just drawn, to the host."""
-        self._unread.append(DrawnTokens.sent(self._steps, sequences, tokens))
+        host = self._hosts.pop() if self._hosts else None
+        self._unread.append(DrawnTokens.sent(self._steps, sequences, tokens, host))
 
     def _read(self) -> None:
         """Add the oldest tokens that were not yet read to their sequences."""
         drawn = self._unread[0]
         tokens = drawn.read()  # where this fails, those that left the batch are still found here
         self._unread.popleft()
+        if drawn.event is not None:
+            self._hosts.append(drawn.tokens)
         for sequence, token in zip(drawn.sequences, tokens, strict=True):
             if sequence is not None and sequence.add(token):
                 self._stale = True

@@ -254,18 +254,23 @@ class DrawnTokens:
 
     step: int  # in which they were drawn
     sequences: Sequence[TokenSequence | None]  # None: what stands there was not drawn for anyone
-    tokens: Tensor  # long [sequences], in the host's memory once `event` has come
+    tokens: Tensor  # long [sequences and more], in the host's memory once `event` has come
     event: torch.cuda.Event | None
 
     @classmethod
     def sent(
-        cls, step: int, sequences: Sequence[TokenSequence | None], tokens: Tensor
+        cls,
+        step: int,
+        sequences: Sequence[TokenSequence | None],
+        tokens: Tensor,
+        host: Tensor | None = None,
     ) -> DrawnTokens:
-        """Send tokens to the host from where they were drawn."""
+        """Send tokens to the host from where they were drawn: to `host`, if that has room."""
         if tokens.device.type != "cuda":
             return cls(step, sequences, tokens, None)
-        host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
-        host.copy_(tokens, non_blocking=True)
+        if host is None or len(host) < len(tokens):
+            host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
+        host[: len(tokens)].copy_(tokens, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's are
         event.record()  # type: ignore[no-untyped-call]  # torch's too
         return cls(step, sequences, host, event)
@@ -275,4 +280,4 @@ class DrawnTokens:
         if self.event is not None:
             self.event.synchronize()
         tokens: list[int] = self.tokens.tolist()
-        return tokens
+        return tokens[: len(self.sequences)]

@@ -66,6 +66,7 @@ struct Draw {
     const long long *names;      /* [candidates]: their token ids */
     const long long *places;     /* rows of the batch; null: token i is row i */
     const unsigned char *speaking; /* [rows]: whose draw counts; null: all */
+    long long apart; /* of temperatures, and of top-ps */
     const float *temperature, *top_p;
     const long long *top_k;
     const double *uniforms; /* [rows][positions] */
@@ -510,7 +511,7 @@ INLINE void draw(const Draw &a) {
         bad[0] |= no_number(key_at(i));
     }
     sum_up(bad, shared, 0);
-    const How how = {a.top_k[place], a.temperature[place], a.top_p[place],
+    const How how = {a.top_k[place], a.temperature[place * a.apart], a.top_p[place * a.apart],
                      a.uniforms[place * a.positions + drawn]};
     const int most = (int)min(how.top_k, (long long)n);
     if (most > MOST_CANDIDATES) {
