@@ -325,14 +325,15 @@ class Scheduler:
     def _advance(self) -> None:
         """Feed each sequence's last token and draw its next one."""
         count, batch = len(self._running), self._batch
-        plan = self._plan = self._plan or StepPlan.of(self._running, self._heads)
+        plan = self._plan = self._plan or StepPlan.of(
+            self._running, self._heads, batch.draws_captured
+        )
         self._company.steps += 1
         self._company.sequences += count
         batch.cache.flush()
-        captured = [one for one in plan.groups if batch.draws_captured(one.head, one.width)]
-        hidden = batch.advance(count, plan.length, captured[0].places if captured else ())
+        hidden = batch.advance(count, plan.length, plan.captured.places if plan.captured else ())
         for group in plan.groups:
-            if group in captured:
+            if group is plan.captured:
                 self._send(group.spread, batch.captured_draw)
                 self._count_drawn(group)
             else:

@@ -41,10 +41,8 @@ class Written:
         advance(self._slots, lengths[-1])
         draw(self._slots)
 
-    def advance(self, _count: int, length: int) -> None:
+    def step(self, count: int, length: int) -> Tensor:
         self._advance(self._slots, length)
-
-    def draw(self, count: int) -> Tensor:
         return self._draw(self._slots)[:count]
 
 
@@ -112,8 +110,8 @@ def test_captured_steps_are_those_as_they_are_written(
     assert rows.draws_captured(head, width(HOW[0], rows.widths))
     replayed = []
     for length in (5, 6, 7):
-        rows.advance(3, length)
-        replayed.append(rows.draw_captured(3, range(3)).tolist())
+        rows.advance(3, length, range(3))
+        replayed.append(rows.captured_draw.tolist())
     assert replayed == written
     assert counters(rows) == counters(plain)
 
@@ -129,8 +127,7 @@ def test_rows_past_the_batch_are_left_alone_at_any_captured_size(
     assert torch.equal(rows.cache.pages[:, 1:], before[:, 1:])
     at = rows.at.tolist()
     for count in (2, 3, 1):
-        rows.advance(count, 5)
-        rows.draw_captured(count, range(count))
+        rows.advance(count, 5, range(count))
         at[:count] = [position + 1 for position in at[:count]]
         assert rows.at.tolist() == at
     changed = (rows.cache.pages != before).flatten(2).any(2).any(0).nonzero()[:, 0]
@@ -149,8 +146,8 @@ def test_a_captured_draw_is_that_of_the_rows_that_speak(
     rows, head = begun(lm)
     captured(rows, head)
     before = counters(rows)
-    rows.advance(3, 5)
-    drawn = rows.draw_captured(3, speaking).tolist()
+    rows.advance(3, 5, speaking)
+    drawn = rows.captured_draw.tolist()
     for place in range(4):
         row = [counter[place] for counter in counters(rows)]
         was = [counter[place] for counter in before]
@@ -192,8 +189,8 @@ def test_a_captured_draw_serves_any_top_k(
     rows, head = begun(lm, how)
     captured(rows, head)
     assert all(rows.draws_captured(head, width(one, rows.widths)) for one in how)
-    rows.advance(3, 5)
-    assert rows.draw_captured(3, range(3)).tolist() == written
+    rows.advance(3, 5, range(3))
+    assert rows.captured_draw.tolist() == written
 
 
 @torch.inference_mode()
