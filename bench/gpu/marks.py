@@ -68,7 +68,7 @@ def _replays(found: Found) -> float | None:
 
 def _wide(found: Found) -> float | None:
     """The least share of wide draws that are torch's; None where torch makes them."""
-    shares = found["wide_draws_are_torchs"].values()
+    shares = found.get("wide_draws_are_torchs", {}).values()
     return min((share for share in shares if share is not None), default=None)
 
 

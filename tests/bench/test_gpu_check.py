@@ -99,7 +99,7 @@ def test_a_stage_that_fails_is_told_of_and_the_next_goes_on(bench: Bench, tmp_pa
     results = check.run(bench, stages, list(stages), 1e9, tmp_path)
     assert results["stages"]["graphs"]["outcome"] == "ValueError: of | this stage\nalone"
     assert seen[0]["stages"] == {"graphs": results["stages"]["graphs"]}
-    (mark,) = [mark for mark in results["marks"] if mark["stage"] == "seeds"]
+    mark, _wide = [mark for mark in results["marks"] if mark["stage"] == "seeds"]
     assert (mark["value"], mark["verdict"]) == (0.5, MISSED)
     assert {m["verdict"] for m in results["marks"] if m["stage"] == "graphs"} == {NOT_JUDGED}
     (table,) = tmp_path.glob("*.md")
@@ -129,7 +129,7 @@ def test_stages_by_name_join_the_report_that_is_there(bench: Bench, tmp_path: Pa
     joined = check.run(bench, stages, ["speed", "start"], 1e9, tmp_path, merged=True)
     outcomes = {name: stage["outcome"] == check.DONE for name, stage in joined["stages"].items()}
     assert list(outcomes.items()) == [("seeds", True), ("start", True), ("speed", False)]
-    (mark,) = [mark for mark in joined["marks"] if mark["stage"] == "seeds"]
+    mark, _wide = [mark for mark in joined["marks"] if mark["stage"] == "seeds"]
     assert mark["verdict"] == MET
     late = check.run(bench, stages, ["start", "speed"], 0, tmp_path, merged=True)
     assert late["stages"]["start"]["outcome"] == check.DONE  # kept: it was not begun again
