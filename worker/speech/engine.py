@@ -320,11 +320,15 @@ class Engine:
         and gives its pieces; they are those that sentence `index` of an eager `stream` has.
         `cancellation` alone gives up what is not yet spoken.
         """
-        job = _Job(sampling, cancellation)
+        listener = Listener(self.sample_rate)
+        job = _Job(sampling, cancellation, listener)
+        before: TokenSequence | None = None
 
         def begin(text: str, index: int, voice: Voice) -> Generator[Piece, None, None]:
-            (sentence,) = self._submit([text], index, voice, job)
-            return self._pieces(index, sentence, eager=True)
+            nonlocal before
+            (sentence,) = self._submit([text], index, voice, job, before)
+            before = sentence.sequence
+            return self._pieces(index, sentence, listener)
 
         return begin
 
