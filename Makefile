@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak check test mutants coverage image-test test-s3 lint format faults hostile load lock lock-model parity-full bench gpu-check gpu-wheels llama demo-voice demo-eval docs lock-dev clean
+.PHONY: help install speak check test mutants coverage image-test test-s3 lint format faults hostile load load-http lock lock-model parity-full bench gpu-check gpu-wheels llama demo-voice demo-eval docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -34,6 +34,14 @@ $(STAMP): requirements/dev.txt requirements/uv.txt
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt requirements/uv.txt
 	touch $@
 
+# What tests run in Node.js or a browser: two packages without dependencies.
+NODE := $(VENV)/node/.installed
+$(NODE): requirements/node/package-lock.json $(STAMP)
+	mkdir -p $(VENV)/node
+	cp requirements/node/package.json requirements/node/package-lock.json $(VENV)/node
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefix $(VENV)/node --silent --ignore-scripts --no-audit --no-fund
+	touch $@
+
 lock-dev: install  ## resolve pyproject.toml into requirements/, by hash
 	$(UV) pip compile pyproject.toml --group dev --generate-hashes --no-build --no-emit-index-url \
 	  --python-version 3.11 --python-platform x86_64-manylinux_2_31 --no-header -q -o requirements/dev.txt
@@ -41,6 +49,8 @@ lock-dev: install  ## resolve pyproject.toml into requirements/, by hash
 	  --python-platform x86_64-manylinux_2_17 --no-header -q -o requirements/uv.txt
 	$(UV) pip compile requirements/llama.in --generate-hashes --no-emit-index-url \
 	  --python-version 3.11 --python-platform x86_64-manylinux_2_31 --no-header -q -o requirements/llama.txt
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm install --prefix requirements/node --package-lock-only --silent \
+	  --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 	$(UV) pip compile requirements/demo-voice.in -c requirements/dev.txt --generate-hashes --no-build \
 	  --no-emit-index-url --python-version 3.11 --python-platform x86_64-manylinux_2_31 --no-header \
 	  -q -o requirements/demo-voice.txt
@@ -59,7 +69,7 @@ speak: $(STAMP)  ## one RunPod job on the embedded model: writes speech to a fil
 # With Ctrl-C heard, which a shell takes from what it starts in the background.
 PYTEST := env --default-signal=INT $(BIN)/python -m pytest
 IN_TWO := -n 2 --no-loadscope-reorder --max-worker-restart 0
-test: $(STAMP) system  ## every test, against the real parts, on this machine alone
+test: $(STAMP) $(NODE) system  ## every test, against the real parts, on this machine alone
 	$(PYTEST) $(IN_TWO) $(ONLY)
 
 check: lint  ## lint, and the tests that start no process, compile and train nothing: at every edit
@@ -69,14 +79,14 @@ check: lint  ## lint, and the tests that start no process, compile and train not
 mutants: $(STAMP)  ## faults put into the code on purpose: which ones no test sees; a table
 	$(BIN)/python -m scripts.mutants $(MUTANTS)
 
-coverage: $(STAMP) system  ## every test, and which branches none enters (docs/COVERAGE.md)
+coverage: $(STAMP) $(NODE) system  ## every test, and which branches none enters (docs/COVERAGE.md)
 	mkdir -p .cache/coverage
 	rm -f .cache/coverage/*
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m scripts.uncovered
 
-image-test: $(STAMP) system  ## build the image twice from nothing, compare the bytes, start it (NIX.md)
+image-test: $(STAMP) $(NODE) system  ## build the image twice from nothing, compare the bytes, start it (NIX.md)
 	$(PYTEST) tests/nix -m 'image or not image' -s
 
 # Two of the servers are Debian's. Its Swift is run by its Python: a module, where others are programs.
@@ -93,6 +103,10 @@ hostile: $(STAMP)  ## hostile input in full: URLs, 1,000 audio files, 10,000 job
 
 load: $(STAMP)  ## 1,000 jobs on workers that are killed, beside a bucket that fails; prints a table
 	$(BIN)/python -m bench.endpoint_load --out docs/scaling/load.json
+
+load-http: $(STAMP)  ## listeners over HTTP: first byte, continuity, 32 and 64 of them for two minutes; a table
+	$(BIN)/python -m volume install --model demo
+	SPARK_MODEL=demo $(BIN)/python -m bench.http_load --out docs/bench/http.json
 
 lock: $(STAMP)  ## resolve volume/pins/environment.toml and hash the demo model, into volume/pins/
 	$(BIN)/python -m volume.pinning --uv $(abspath $(BIN)/uv)
@@ -184,7 +198,7 @@ clean:  ## remove the environment, the demo volume and all caches
 
 # Programs that tests run and that no wheel brings: each program, and Debian's package of it.
 # DEBIAN_MODULES are those of Debian's own Python.
-PROGRAMS := bwrap:bubblewrap curl:curl nix:nix-bin patchelf:patchelf skopeo:skopeo zstd:zstd
+PROGRAMS := bwrap:bubblewrap chromium:chromium curl:curl nix:nix-bin patchelf:patchelf skopeo:skopeo zstd:zstd
 .PHONY: system
 system:
 	@missing=

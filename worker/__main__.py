@@ -1,4 +1,4 @@
-"""python -m worker: load everything, then take RunPod jobs.
+"""python -m worker: load everything, then take RunPod jobs, or HTTP requests with --http.
 
 The SDK's own arguments work: --test_input JSON, --rp_serve_api, --rp_api_port and the rest.
 """

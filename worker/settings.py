@@ -115,6 +115,14 @@ class Settings(BaseSettings):
         description="Languages whose alignment models are loaded at start, separated by commas: "
         "en, zh. A language whose model is not installed is left out.",
     )
+    voice_names: str | None = Field(
+        None,
+        description="Changes of the table of built-in voices, as a JSON object: a name, and what "
+        "it stands for. A string: the saved or built-in voice of that name. An object: a voice "
+        "that the model designs from speaker_gender, pitch, speed, pitch_value, speed_value and "
+        "seed. null: the name is taken out. Default: the names of OpenAI's voices, each designed.",
+        examples=['{"alloy": "anna", "nova": {"pitch": "high"}, "echo": null}'],
+    )
     max_concurrency: int | None = Field(
         None,
         ge=1,
@@ -152,6 +160,81 @@ class Settings(BaseSettings):
         le=3600,
         description="Seconds that running jobs may go on after SIGTERM. The platform gives what is "
         "left to another worker.",
+    )
+    port: int = Field(
+        80,
+        ge=1,
+        le=65_535,
+        description="Port of the HTTP server (`--http`). RunPod's load balancer sets it, to 80 "
+        "where the endpoint does not say.",
+    )
+    port_health: int | None = Field(
+        None,
+        ge=1,
+        le=65_535,
+        description="Port on which the HTTP server's health is asked for. Default: PORT.",
+    )
+    health_check_path: str = Field(
+        "/ping",
+        pattern=r"^/[A-Za-z0-9._~/-]*$",
+        description="Path that answers 204 while the model is loaded, 200 when requests are taken "
+        "and 503 while the worker ends; /ping answers too.",
+    )
+    http_host: str = Field(
+        "0.0.0.0",  # noqa: S104  # of a container, whose ports its operator opens
+        description="Address on which the HTTP server listens.",
+    )
+    api_key: SecretStr | None = Field(
+        None,
+        description="Key that every HTTP request must bring, as `Authorization: Bearer KEY` or, "
+        "behind RunPod's load balancer, whose own key stands there, as `X-API-Key: KEY`. Without "
+        "it the server asks for none.",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Origins whose pages may use the HTTP server from a browser, separated by "
+        "commas, such as https://example.com; * for all. None by default.",
+    )
+    http_max_requests: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Requests that speak at the same time; more are answered with 429 and "
+        "Retry-After. Default: as many as the model's batch has slots.",
+    )
+    http_max_body: int = Field(
+        30_000_000,
+        ge=1_000,
+        le=1_000_000_000,
+        description="Bytes that the body of an HTTP request may have, recordings included; more "
+        "are answered with 413. RunPod's load balancer passes 30 MB.",
+    )
+    http_max_text: int = Field(
+        20_000,
+        ge=1,
+        le=20_000,
+        description="Characters that the text of an HTTP request may have; more are answered with "
+        "413.",
+    )
+    http_seconds: int = Field(
+        330,
+        ge=1,
+        le=86_400,
+        description="Seconds that an HTTP request may take in all; RunPod's load balancer ends it "
+        "after 330. One that has given no sound by then is answered with 408.",
+    )
+    http_body_seconds: int = Field(
+        30,
+        ge=1,
+        le=3600,
+        description="Seconds in which the body of an HTTP request must arrive; else 408.",
+    )
+    http_idle_seconds: int = Field(
+        120,
+        ge=1,
+        le=86_400,
+        description="Seconds after which a WebSocket session ends in which nothing is said and "
+        "nothing is spoken, or whose client takes no audio. HTTP_SECONDS does not count for it.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe level of the lines that are logged."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tests.support.sounds import tone
 from worker.cancellation import Cancellation
 from worker.components import Components
 from worker.speech.batch.sampling import Sampling
-from worker.speech.engine import DesignedVoice, Utterance
+from worker.speech.engine import Begin, DesignedVoice, Piece, Utterance
 from worker.speech.voice import Style, Voice
 from worker.storage.keys import Keys
 from worker.storage.local import LocalStorage
@@ -43,6 +44,8 @@ class ToneEngine:
     """Speaks a tone of `word` seconds for each word; fails or waits where a test wants it to."""
 
     before: Callable[[str], object] = lambda _sentence: None  # called before each is spoken
+    # Called before each piece of a stream: the sentence's index, the piece's number from 1.
+    before_piece: Callable[[int, int], object] = lambda _sentence, _piece: None
     silent: frozenset[str] = frozenset()
     cut: frozenset[str] = frozenset()  # those that reached their limit
     queue_seconds: float = 0.0
@@ -53,6 +56,9 @@ class ToneEngine:
     free: float | None = None
     word: float = WORD  # seconds
     slots: int = 16
+    designs: bool = True
+    begun: list[tuple[str, int]] = field(default_factory=list)  # sentences that came one by one
+    pieces: int = 3  # that a sentence comes in for who listens while it is spoken
 
     sample_rate = RATE
 
@@ -87,6 +93,42 @@ class ToneEngine:
         finally:
             self.closed += 1
 
+    def stream(
+        self,
+        sentences: Sequence[str],
+        voice: Voice,
+        sampling: Sampling,
+        *,
+        continues: bool = False,
+        eager: bool = True,
+        cancellation: Cancellation | None = None,
+    ) -> Generator[Piece, None, None]:
+        spoken = self.speak(
+            sentences, voice, sampling, continues=continues, cancellation=cancellation
+        )
+        with closing(spoken):
+            for index, utterance in enumerate(spoken):
+                parts = np.array_split(utterance.samples, self.pieces if eager else 1)
+                for number, samples in enumerate(parts, 1):
+                    if cancellation is not None:
+                        cancellation.check()
+                    self.before_piece(index, number)
+                    yield Piece(index, samples, utterance if number == len(parts) else None)
+
+    def one_by_one(self, sampling: Sampling, cancellation: Cancellation | None = None) -> Begin:
+        def begin(text: str, index: int, voice: Voice) -> Generator[Piece, None, None]:
+            pieces = self.stream([text], voice, sampling, cancellation=cancellation)
+            first = next(pieces)
+            self.begun.append((text, index))
+
+            def given() -> Generator[Piece, None, None]:
+                for piece in (first, *pieces):
+                    yield replace(piece, sentence=index)
+
+            return given()
+
+        return begin
+
     def design(
         self, style: Style, text: str, sampling: Sampling, cancellation: Cancellation | None = None
     ) -> DesignedVoice:
@@ -100,6 +142,9 @@ class ToneEngine:
 
     def why_unusable(self, voice: Voice) -> str | None:
         return None
+
+    def count(self) -> tuple[int, int]:
+        return len(self.asked) - self.closed, 0
 
     def free_memory(self) -> float | None:
         if self.broken is not None:

@@ -13,6 +13,7 @@ import soundfile as sf
 
 from worker.atomic_write import replacing
 from worker.audio.formats import ENCODINGS, Format
+from worker.audio.pcm import to_pcm16
 from worker.audio.waveform import Audio, Samples, amplitude_to_db, check_finite, window_rms
 from worker.errors import StorageError, SynthesisError, VoiceError, WorkerError
 
@@ -148,10 +149,7 @@ class _File:
 
 
 def _encoded(samples: Samples, encoding: str) -> Samples | npt.NDArray[np.int16]:
-    if encoding != "PCM_16":
-        return samples
-    steps: npt.NDArray[np.float32] = np.clip(np.rint(samples * 32768.0), -32768, 32767)
-    return steps.astype(np.int16)
+    return to_pcm16(samples) if encoding == "PCM_16" else samples
 
 
 def write_samples(audio: Audio, path: Path) -> None:

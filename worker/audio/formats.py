@@ -1,4 +1,4 @@
-"""Formats of audio files: their names, content types and encodings."""
+"""Formats of audio, as files and as streams: their names, content types and encodings."""
 
 from __future__ import annotations
 
@@ -18,3 +18,17 @@ ENCODINGS: Mapping[Format, tuple[str, str]] = MappingProxyType(
         "ogg": ("OGG", "VORBIS"),
     }
 )
+
+# Opus in Ogg, AAC in ADTS: what each name means to OpenAI's audio API.
+StreamFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+STREAM_CONTENT_TYPES: Mapping[StreamFormat, str] = MappingProxyType(
+    {
+        "mp3": "audio/mpeg",
+        "opus": "audio/ogg; codecs=opus",
+        "aac": "audio/aac",
+        "flac": "audio/flac",
+        "wav": "audio/wav",
+        "pcm": "audio/pcm",
+    }
+)
+PCM_RATE = 24_000  # Hz of a pcm stream: 16 bits, little endian, mono, no header

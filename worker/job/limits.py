@@ -68,3 +68,10 @@ def check_spoken(seconds: float, job: Job) -> None:
             f"the model has spoken for more than {most} s, twice what a job may take; try another "
             "seed, lower max_length or divide the text"
         )
+
+
+def only_silence() -> SynthesisError:
+    """The error of a job in which nothing can be heard."""
+    return SynthesisError(
+        "the model spoke only silence; try another seed, or a temperature nearer to 0.8"
+    )

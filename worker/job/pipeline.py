@@ -12,15 +12,12 @@ from worker.api.request import SpeechRequest
 from worker.api.response import Segment, SpeechResponse, TimedWord
 from worker.audio import formats as audio_formats
 from worker.job.context import Job
-from worker.job.limits import check_sentences, check_timings
 from worker.job.metrics import metrics_of
-from worker.job.seeds import random_seed
-from worker.job.sentences import Speaker, Spoken, sampling_of
+from worker.job.opening import open_speech
+from worker.job.sentences import Speaker, Spoken
 from worker.job.whole import WholeSpeech, assemble, write_subtitles
 from worker.subtitles import formats as subtitle_formats
-from worker.text.sentences import split
 from worker.timing.word_timing import shift_to_whole
-from worker.voices.choose import choose_voice
 
 
 def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
@@ -30,14 +27,9 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
     answer's results are stored then in part or not at all.
     """
     keys = job.keys(request)
-    check_timings(request, job.components)
-    sampling = sampling_of(request, random_seed(request))
-    with job.watch("text"):
-        sentences = split(request.text)
-        check_sentences(request, sentences, job)
-    with job.watch("voice"):
-        voice = choose_voice(request, sentences[0], sampling, job.voice_sources)
-    spoken = Speaker(request, voice.speaking, sampling, job).speak(sentences)
+    opening = open_speech(request, job)
+    voice, sampling = opening.voice, opening.sampling
+    spoken = Speaker(request, voice.speaking, sampling, job).speak(opening.sentences)
     with job.watch("audio"):
         speech = assemble(request, spoken.takes.kept, job)
     words = shift_to_whole([take.words for take in spoken.takes.kept], speech.sentences)

@@ -10,8 +10,8 @@ from worker.api.request import SpeechRequest
 from worker.audio import files, waveform
 from worker.audio.spool import laid_out
 from worker.audio.waveform import Samples
-from worker.errors import SynthesisError
 from worker.job.context import Job
+from worker.job.limits import only_silence
 from worker.job.retakes import Take
 from worker.subtitles import cues, formats
 from worker.subtitles.style import SubtitleStyle
@@ -39,9 +39,7 @@ def assemble(request: SpeechRequest, takes: Sequence[Take], job: Job) -> WholeSp
     """
     clips = [take.clip for take in takes]
     if not any(clip.length for clip in clips):
-        raise SynthesisError(
-            "the model spoke only silence; try another seed, or a temperature nearer to 0.8"
-        )
+        raise only_silence()
     rate = job.components.engine.sample_rate
     gap = round(request.multi_sentence_gap * rate)
     gain = waveform.limiting_gain(job.spool.blocks(clips, gap), rate)

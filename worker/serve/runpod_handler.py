@@ -22,11 +22,8 @@ from worker.cancellation import Cancellation
 from worker.components import Components
 from worker.errors import (
     DeviceError,
-    InternalError,
     JobCancelledError,
-    MemoryShortError,
     WorkerError,
-    disk_failure,
 )
 from worker.job import pipeline
 from worker.job.answer_record import AnswerRecords
@@ -34,6 +31,7 @@ from worker.job.context import Announce, Job
 from worker.job.metrics import overhead
 from worker.job.seeds import job_seed
 from worker.logs import event, lines_of
+from worker.serve.failures import for_the_user
 from worker.serve.progress import (
     Answer,
     RunPodJob,
@@ -44,7 +42,6 @@ from worker.serve.progress import (
     send_to_nobody,
 )
 from worker.serve.shutdown import RunningJobs
-from worker.speech.device_errors import device_failure, short_of_memory
 from worker.stopwatch import Stopwatch
 from worker.storage.keys import Keys
 from worker.temp_folders import temp_prefix
@@ -201,7 +198,7 @@ class _JobRunner:
 
     def _fail(self, delivery: _Delivery, error: Exception) -> Answer:
         """The answer of a job that failed; a broken GPU ends the worker too."""
-        shown = error if isinstance(error, WorkerError) else _for_the_user(error, delivery.id)
+        shown = for_the_user(error, delivery.id)
         if isinstance(shown, JobCancelledError):
             event(logging.INFO, "job cancelled", seconds=delivery.watch.total)
             return _error_answer(shown)
@@ -221,16 +218,6 @@ class _JobRunner:
         self._service.running.give_up(f"{shown.code}: {shown.message}")
         # RunPod's SDK takes the second key out, and asks the platform for a fresh worker.
         return {**_error_answer(shown), "refresh_worker": True}
-
-
-def _for_the_user(error: Exception, job_id: str) -> WorkerError:
-    """What an exception that is none of ours means for the user."""
-    if short_of_memory(error):  # elsewhere than where the engine tries again
-        return MemoryShortError("not enough memory for this job; send it again")
-    known: WorkerError | None = device_failure(error) or disk_failure(error)
-    return known or InternalError(
-        f"internal error; the worker's log has the traceback under job {job_id}"
-    )
 
 
 def _error_answer(error: WorkerError) -> Answer:

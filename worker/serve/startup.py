@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from worker.speech.engine import Engine
     from worker.speech.lm.int8_weights import Weights
 
+HTTP = "--http"  # the argument for the other door
 MAX_JOBS = 8  # at the same time, where the operator does not say
 # A prompt is a thousand calls of torch, each of which gives Python's lock away and may wait this
 # long for another thread that computes in Python; it is 5 ms by default.
@@ -51,7 +52,7 @@ def main() -> int:
     try:
         settings = load_settings()
         set_up_logging(settings.log_level, secrets_of(settings))
-        return serve(settings)
+        return serve_by_http(settings) if HTTP in sys.argv[1:] else serve(settings)
     except (SetupError, LayoutError) as error:
         event(logging.ERROR, "setup failed", error=str(error))
         return 1
@@ -89,10 +90,35 @@ def serve(settings: Settings) -> int:
     return exit_status(running)
 
 
-def load_components(settings: Settings, model: Path) -> Components:
+def serve_by_http(settings: Settings) -> int:
+    """Serve HTTP requests until a stop; give the exit status. Raises SetupError or LayoutError."""
+    model = Layout(settings.runpod_volume).model(settings.spark_model)
+    check_temp_folder()
+    from worker.serve.http.server import serve_http  # noqa: PLC0415 - before torch and FastAPI
+
+    def load() -> Components:
+        components = load_components(settings, model, "fastapi")
+        for check in checks_of(components, model):
+            check()
+        gc.freeze()
+        gc.enable()
+        return components
+
+    gc.disable()
+    try:
+        return serve_http(settings, load)
+    except (SetupError, LayoutError):
+        raise
+    except Exception as error:
+        event(logging.ERROR, "setup failed", cause=error, error=in_one_line(error))
+        return 1
+
+
+def load_components(settings: Settings, model: Path, library: str = "runpod") -> Components:
     """Load the model while the rest is imported: the imports wait for the volume much of the time.
 
-    What fails first is raised, and at once: other threads that are not through may fail by it.
+    `library` is that of the door. What fails first is raised, and at once: other threads that are
+    not through may fail by it.
     """
     sdk_import.lighten()
     beside = ThreadPoolExecutor(3)
@@ -102,7 +128,7 @@ def load_components(settings: Settings, model: Path) -> Components:
         folder, dtype = Checkpoint(model).language_model, settings.spark_dtype
         weights = beside.submit(read_ahead, folder, dtype)
         engine = beside.submit(_load_engine, model, settings, libraries, weights)
-        import_module("runpod")
+        import_module(library)
         remove_abandoned_folders()
         libraries.result()  # or torch, half imported, would be imported again below
         from worker.components import Components  # noqa: PLC0415
@@ -165,20 +191,29 @@ def register_checks(components: Components, model: Path) -> None:
     """
     import runpod  # noqa: PLC0415
 
-    from worker.serve import fitness_checks  # noqa: PLC0415
-    from worker.speech.device_checks import check_gpu_memory  # noqa: PLC0415
-
-    storage = fitness_checks.named("storage", partial(fitness_checks.check_storage, components))
+    checks = checks_of(components, model)
     if not _has_queue():
-        storage()
+        next(check for check in checks if check.__name__ == "storage")()
         return
     register: Callable[[Callable[[], None]], object] = runpod.serverless.register_fitness_check
     # At SIGINT the SDK would raise SystemExit, which may be raised where nobody gets it.
     register(leave_stops_to_the_kernel)
-    register(fitness_checks.named("gpu_memory", check_gpu_memory))
-    register(fitness_checks.named("model", partial(fitness_checks.check_model, model)))
-    register(storage)
-    register(fitness_checks.named("speech", partial(fitness_checks.check_speech, components)))
+    for check in checks:
+        register(check)
+
+
+def checks_of(components: Components, model: Path) -> list[Callable[[], None]]:
+    """What must hold before the first job; each raises SetupError."""
+    from worker.serve import fitness_checks  # noqa: PLC0415
+    from worker.speech.device_checks import check_gpu_memory  # noqa: PLC0415
+
+    named = fitness_checks.named
+    return [
+        named("gpu_memory", check_gpu_memory),
+        named("model", partial(fitness_checks.check_model, model)),
+        named("storage", partial(fitness_checks.check_storage, components)),
+        named("speech", partial(fitness_checks.check_speech, components)),
+    ]
 
 
 def start_sdk(sdk_config: dict[str, Any], components: Components, service: Service) -> None:
@@ -209,7 +244,7 @@ def exit_status(running: RunningJobs) -> int:
 
 def secrets_of(settings: Settings) -> list[str]:
     """The secrets that no line of the log may hold."""
-    secrets = (settings.aws_secret_access_key, settings.aws_session_token)
+    secrets = (settings.aws_secret_access_key, settings.aws_session_token, settings.api_key)
     texts = [secret.get_secret_value() for secret in secrets if secret is not None]
     return [*texts, os.environ.get("RUNPOD_AI_API_KEY", "")]
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from volume.layout import PREPARED
 from worker.cancellation import Cancellation
-from worker.errors import SynthesisError
+from worker.errors import NotAvailableError, SynthesisError
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Scheduler
 from worker.speech.batch.sequence import SequenceRequest, TokenSequence
@@ -75,6 +75,10 @@ class Piece:
     sentence: int  # counts from 0
     samples: NDArray[np.float32]  # mono [n], maybe none, that follow on the piece before
     utterance: Utterance | None  # the whole sentence, with its last piece
+
+
+# Text, index and voice of a sentence -> its pieces.
+Begin = Callable[[str, int, Voice], Generator[Piece, None, None]]
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,10 @@ class Engine:
         """Sentences that can be spoken at the same time."""
         return self._scheduler.slots
 
+    def count(self) -> tuple[int, int]:
+        """How many sentences are being spoken, and how many wait for a slot; from any thread."""
+        return self._scheduler.count()
+
     def free_memory(self) -> float | None:
         """Share of the GPU's memory that is free, 0 to 1; None without a GPU."""
         if self._codec.device.type != "cuda":
@@ -182,6 +190,15 @@ class Engine:
         work = partial(self._codec.tokenize, path)
         global_tokens, semantic_tokens = self._runner.listen(work, "the reference audio")
         return Voice(global_tokens, semantic_tokens, transcript)
+
+    @property
+    def designs(self) -> bool:
+        """Whether the model was trained to design voices."""
+        try:
+            self._prompter.design_prompt("Yes.", Style())
+        except NotAvailableError:
+            return False
+        return True
 
     def design(
         self,
@@ -295,6 +312,21 @@ class Engine:
         finally:
             for sentence in running:
                 self._scheduler.cancel(sentence.sequence)
+
+    def one_by_one(self, sampling: Sampling, cancellation: Cancellation | None = None) -> Begin:
+        """For sentences that are not known together: a function that begins the next one.
+
+        It is called with a text, its index and its voice, puts the sentence into the batch at once
+        and gives its pieces; they are those that sentence `index` of an eager `stream` has.
+        `cancellation` alone gives up what is not yet spoken.
+        """
+        job = _Job(sampling, cancellation)
+
+        def begin(text: str, index: int, voice: Voice) -> Generator[Piece, None, None]:
+            (sentence,) = self._submit([text], index, voice, job)
+            return self._pieces(index, sentence, eager=True)
+
+        return begin
 
     def _submitted(
         self, texts: Sequence[str], voice: Voice, job: _Job, *, continues: bool

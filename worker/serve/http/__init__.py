@@ -1,0 +1,1 @@
+"""The HTTP door: OpenAI's audio API and the worker's own, audio as it is made."""
