@@ -431,6 +431,36 @@ def test_a_stream_whose_sentences_continue_has_each_after_the_other(prompter: Pr
     assert heard == codes(engine.speak(["One.", "Two."], voice, TEN, continues=True))
 
 
+def test_sentences_that_come_one_by_one_are_those_of_a_stream(prompter: Prompter) -> None:
+    engine = Engine(Parrot(), ToyCodec(), prompter)
+    texts = ["One.", "Two.", "Three."]
+    begin = engine.one_by_one(TEN)
+    apart = [piece for n, text in enumerate(texts) for piece in begin(text, n, VOICE)]
+    heard = [(piece.sentence, piece.utterance) for piece in apart if piece.utterance]
+    assert [number for number, _ in heard] == [0, 1, 2]
+    together = [piece.utterance for piece in engine.stream(texts, VOICE, TEN) if piece.utterance]
+    assert codes(one for _, one in heard) == codes(iter(together))
+    assert len(apart) > 3  # in pieces
+
+
+def test_of_sentences_that_come_one_by_one_the_next_is_needed_when_its_turn_is(
+    prompter: Prompter,
+) -> None:
+    engine, _ = long_and_slow(prompter)
+    cancellation = Cancellation()
+    begin = engine.one_by_one(LONG, cancellation)
+    next(begin("One.", 0, VOICE))
+    begin("Two.", 1, VOICE)
+    until(lambda: occupancy(engine._scheduler) == (2, 0))
+    heard, following = engine._scheduler._places.running
+    assert heard.job is following.job
+    assert following.due > heard.due + 5
+    heard.finish()
+    assert following.due == heard.due
+    cancellation.cancel()
+    until(lambda: occupancy(engine._scheduler) == (0, 0))
+
+
 # Memory and turns
 
 
