@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak check test mutants coverage image-test test-s3 lint format faults hostile load load-http lock lock-model parity-full bench gpu-check gpu-wheels llama demo-voice demo-eval docs lock-dev clean
+.PHONY: help install speak serve check test mutants coverage image-test test-s3 lint format faults hostile load load-http lock lock-model parity-full bench gpu-check gpu-wheels llama demo-voice demo-eval docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -62,6 +62,11 @@ lock-dev: install  ## resolve pyproject.toml into requirements/, by hash
 speak: $(STAMP)  ## one RunPod job on the embedded model: writes speech to a file (TEXT="...")
 	@$(BIN)/python -m volume install --model demo
 	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(value TEXT))' SEED='$(SEED)' $(BIN)/python scripts/speak.py
+
+serve: $(STAMP)  ## the HTTP door on the embedded model: a page, OpenAI's API, at http://127.0.0.1:8000 (PORT=8000)
+	@$(BIN)/python -m volume install --model $${SPARK_MODEL:-demo}
+	exec env SPARK_MODEL=$${SPARK_MODEL:-demo} PORT=$${PORT:-8000} HTTP_HOST=$${HTTP_HOST:-127.0.0.1} \
+	  $(BIN)/python scripts/serve.py
 
 # In two processes, for many tests wait for others. The tests of a file stay in one of them; what
 # both need they make once (tests/conftest.py). A test that ends its process ends the run: xdist would
