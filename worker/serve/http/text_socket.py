@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
@@ -85,6 +85,10 @@ class WrongTypeError(RequestError):
     code = "wrong_type"
 
 
+# What the client may say in a session, and the fields of it.
+_FIELDS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {"text": frozenset({"text"}), "flush": frozenset(), "cancel": frozenset(), "close": frozenset()}
+)
 # The first that an error is an instance of counts.
 _CODES: tuple[tuple[type[WorkerError], int], ...] = (
     (WrongTypeError, WRONG_TYPE),
@@ -243,10 +247,14 @@ class _Session:
 
     def _heed(self, message: dict[str, Any], session: TextSession) -> None:
         kind = message.pop("type")
-        known = {"text"} if kind == "text" else set[str]()
-        if unknown := message.keys() - known:
+        if kind not in _FIELDS:
+            raise RequestError(
+                f"type: {redact(kind)} is not allowed; it must be one of {', '.join(_FIELDS)}",
+                field="type",
+            )
+        if unknown := message.keys() - _FIELDS[kind]:
             name = redact(min(unknown))
-            raise RequestError(f"{name} is no field of a message of type {redact(kind)}")
+            raise RequestError(f"{name} is no field of a message of type {kind}")
         if kind == "text":
             self._say(self._buffer.feed(self._text_of(message)), session)
         elif kind == "flush":
@@ -254,14 +262,9 @@ class _Session:
             session.flush()
         elif kind == "close":
             self._end(session)
-        elif kind == "cancel":
+        else:
             self._buffer = SentenceBuffer()
             session.cancel()
-        else:
-            raise RequestError(
-                f"type: {redact(kind)} is not allowed; it must be text, flush, cancel or close",
-                field="type",
-            )
 
     def _end(self, session: TextSession) -> None:
         """Have what was said spoken; nothing follows."""
