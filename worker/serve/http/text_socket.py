@@ -48,6 +48,7 @@ from worker.job.text_session import (
     SessionCancelled,
     SessionEnd,
     SessionFlushed,
+    SessionSpoken,
     SessionStarted,
     TextSession,
 )
@@ -313,13 +314,17 @@ class _Session:
                 "seed": item.seed,
             }
         if isinstance(item, SessionEnd):
+            spoken = item if isinstance(item, SessionSpoken) else None
             return {
                 "type": "speech.done",
                 "sample_rate": item.sample_rate,
                 "duration": round(item.duration, 3),
-                "sentences": item.sentences,
-                "voice": None if item.voice is None else item.voice.model_dump(mode="json"),
+                "sentences": spoken.sentences if spoken else 0,
+                "voice": spoken.voice.model_dump(mode="json", exclude_none=True)
+                if spoken
+                else None,
                 "seed": item.seed,
+                "metrics": spoken.metrics.model_dump(mode="json") if spoken else None,
             }
         return {"type": _TOLD[type(item)]}
 
