@@ -546,6 +546,36 @@ def test_the_second_sentence_of_a_stream_is_counted_1(prompter: Prompter) -> Non
     assert ends == [(0, "A."), (1, "B."), (2, "C.")]
 
 
+def test_sentences_that_come_one_by_one_are_those_of_a_stream(prompter: Prompter) -> None:
+    never = frozenset(range(2000)) - {prompter.end_id}
+    engine = Engine(Parrot(never), ToyCodec(), prompter, 3)
+    together = list(engine.stream(["A.", "B.", "C."], VOICE, TEN))
+    begin = engine.one_by_one(TEN)
+    begun = [begin(text, index, VOICE) for index, text in enumerate(["A.", "B.", "C."])]
+    for index, pieces in enumerate(begun):
+        mine = list(pieces)
+        theirs = [piece for piece in together if piece.sentence == index]
+        assert {piece.sentence for piece in mine} == {index}
+        assert mine[-1].utterance is not None
+        assert [piece.utterance for piece in mine[:-1]] == [None] * (len(mine) - 1)
+        samples = [np.concatenate([piece.samples for piece in part]) for part in (mine, theirs)]
+        assert samples[0].tolist() == samples[1].tolist()
+
+
+def test_sentences_that_come_one_by_one_are_in_the_batch_at_once(prompter: Prompter) -> None:
+    engine, parrot = long_and_slow(prompter)
+    cancellation = Cancellation()
+    begin = engine.one_by_one(LONG, cancellation)
+    for index in range(2):
+        begin("One.", index, VOICE)
+    until(lambda: occupancy(engine._scheduler) == (2, 0))
+    cancellation.cancel()
+    until(lambda: occupancy(engine._scheduler) == (0, 0))
+    assert parrot.steps < 5_000
+    with pytest.raises(JobCancelledError):
+        begin("One.", 2, VOICE)
+
+
 def test_the_codecs_time_is_its_own(prompter: Prompter) -> None:
     never = frozenset(range(2000)) - {prompter.end_id}
     codec = ToyCodec(lambda: time.sleep(0.002))
