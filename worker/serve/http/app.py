@@ -13,6 +13,7 @@ from worker.serve.http.health import health_router
 from worker.serve.http.limits import Limits
 from worker.serve.http.openai_routes import openai_router
 from worker.serve.http.page import page_router
+from worker.serve.http.speech_routes import speech_router
 
 
 def make_app(door: Door) -> FastAPI:
@@ -21,6 +22,7 @@ def make_app(door: Door) -> FastAPI:
     app.include_router(health_router(door))
     app.include_router(page_router())
     app.include_router(openai_router(door))
+    app.include_router(speech_router(door))
     app.add_exception_handler(WorkerError, _worker_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(Limits, settings=door.settings)
