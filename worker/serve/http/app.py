@@ -14,6 +14,7 @@ from worker.serve.http.limits import Limits
 from worker.serve.http.openai_routes import openai_router
 from worker.serve.http.page import page_router
 from worker.serve.http.speech_routes import speech_router
+from worker.serve.http.voice_routes import voice_router
 
 
 def make_app(door: Door) -> FastAPI:
@@ -23,6 +24,7 @@ def make_app(door: Door) -> FastAPI:
     app.include_router(page_router())
     app.include_router(openai_router(door))
     app.include_router(speech_router(door))
+    app.include_router(voice_router(door))
     app.add_exception_handler(WorkerError, _worker_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(Limits, settings=door.settings)
