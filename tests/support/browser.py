@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
+from tests.support.waiting import until
 from tests.support.worker_process import REPOSITORY
 
 CHROMIUM = Path("/usr/bin/chromium")
 AXE = REPOSITORY / ".venv/node/node_modules/axe-core/axe.min.js"
-SECONDS = 120_000  # milliseconds that a busy machine may take for anything that is waited for
+SECONDS = 60  # that a busy machine may take for anything that is waited for
 _ARGUMENTS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -67,7 +68,13 @@ class Seen:
 
     def wait(self, condition: str) -> None:
         """Wait until the expression is true in the page."""
-        self.page.wait_for_function(condition, timeout=SECONDS, polling=30)
+        # Playwright's own wait would be an eval, which the page's security policy forbids.
+        until(
+            lambda: bool(self.page.evaluate(condition)),
+            SECONDS,
+            pause=0.03,
+            said=lambda: f"{condition}: {self.text('state')} {self.text('error')} {self.faults}",
+        )
 
     def wait_state(self, *states: str) -> None:
         """Wait until the player is in one of the states."""
@@ -82,6 +89,10 @@ class Seen:
 
     def write(self, text: str) -> None:
         self.page.locator("#text").fill(text)
+
+    def choose(self, kind: str) -> None:
+        """Choose a kind of voice."""
+        self.page.get_by_label(kind, exact=True).check()
 
     def speak(self) -> None:
         self.page.locator("#speak").click()
@@ -98,7 +109,7 @@ def opened(
 ) -> Iterator[Seen]:
     """The page, in a fresh session of the browser; any error on it fails the test."""
     context: BrowserContext = browser.new_context(**options)
-    context.set_default_timeout(SECONDS)
+    context.set_default_timeout(1000 * SECONDS)
     if script is not None:
         context.add_init_script(script)
     seen = Seen(context.new_page(), expected=expected)

@@ -113,7 +113,7 @@ def in_order(some: tuple[str, ...], words: list[str]) -> bool:
 
 
 def test_a_file_makes_a_voice_that_then_speaks(page: Seen) -> None:
-    page.page.get_by_text("From a file").click()
+    page.choose("From a file")
     page.page.locator("#file").set_input_files(DEMO_VOICE)
     page.page.locator("#transcript").fill("The boy walked to the river.")
     page.page.locator("#name").fill("from-a-file")
@@ -128,7 +128,7 @@ def test_a_file_makes_a_voice_that_then_speaks(page: Seen) -> None:
 
 
 def test_a_recording_makes_a_voice_as_the_text_is_spoken(page: Seen) -> None:
-    page.page.get_by_text("Recorded").click()
+    page.choose("Recorded")
     page.page.locator("#record").click()
     page.wait("parseInt(document.querySelector('#recorded').textContent) >= 3")
     page.page.locator("#record").click()
@@ -163,7 +163,7 @@ def test_an_error_stands_at_its_field(browser: Browser, http_worker: HttpWorker)
         seen.page.locator("#text-error").wait_for()
         assert "no letter or digit" in seen.text("text-error")
         assert focus(seen) == "text"
-        seen.page.get_by_text("From a file").click()
+        seen.choose("From a file")
         seen.page.locator("#save").click()
         seen.page.locator("#file-error").wait_for()
         assert "Choose a file" in seen.text("file-error")
@@ -265,7 +265,7 @@ def test_downloads_are_what_they_are_called(page: Seen) -> None:
 
 def test_the_requests_that_it_shows_work(page: Seen, tmp_path: Path) -> None:
     page.write("It's the boy's \"river\".")
-    page.page.get_by_text("Designed").click()
+    page.choose("Designed")
     page.page.locator("#settings summary").click()
     page.page.locator("#speed_shift").fill("1.5")
     page.page.locator("#top_k").fill("40")
@@ -295,7 +295,8 @@ def test_while_the_model_loads_it_waits_and_a_key_is_asked_for(
     has_key = "sessionStorage.setItem('key', 'a key')"
     with starting(env, tmp_path) as worker:
         until(lambda: worker.health() == 204, 60, pause=0.02, said=worker.written)
-        with opened(browser, worker.url, script=has_key, expected=("status of 4", "of 503")) as seen:
+        provoked = ("status of 4", "status of 503")
+        with opened(browser, worker.url, script=has_key, expected=provoked) as seen:
             seen.wait("document.querySelector('#state').textContent.includes('loading')")
             seen.write(TEXT)
             seen.speak()
@@ -332,7 +333,7 @@ def test_nothing_serious_stands_in_the_way(
     with opened(browser, http_worker.url, expected=(REFUSED,), **look) as seen:
         check_access(seen)
         for kind in ("Designed", "From a file", "Recorded", "Ready-made"):
-            seen.page.get_by_text(kind).click()
+            seen.choose(kind)
             check_access(seen)
         seen.speak()
         seen.wait_ended()
