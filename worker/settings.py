@@ -144,6 +144,16 @@ class Settings(BaseSettings):
         description="true: jobs without a stream field are streamed, and RunPod's /stream gives "
         "each sentence as soon as it is ready. false: /stream gives nothing before the end.",
     )
+    stream_look_ahead: int | None = Field(
+        None,
+        ge=0,
+        le=512,
+        description="Tokens (20 ms each) that streamed audio stays behind what the model draws. "
+        "Fewer are heard sooner; more are nearer to the stored file; more than the codec's whole "
+        "reach count as that. Default: 14 of 29 of that reach, what the embedded model needs to "
+        "stay above 40 dB. For weights of your own, `python -m bench.look_ahead --model FOLDER` "
+        "finds it.",
+    )
     drain_seconds: int = Field(
         25,
         ge=0,
@@ -218,6 +228,13 @@ class Settings(BaseSettings):
         ge=1,
         le=3600,
         description="Seconds in which the body of an HTTP request must arrive; else 408.",
+    )
+    http_idle_seconds: int = Field(
+        120,
+        ge=1,
+        le=86_400,
+        description="Seconds after which a WebSocket session ends in which nothing is said and "
+        "nothing is spoken, or whose client takes no audio. HTTP_SECONDS does not count for it.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe level of the lines that are logged."

@@ -8,12 +8,14 @@ from starlette.exceptions import HTTPException
 
 from worker.errors import RequestError, WorkerError
 from worker.serve.http.answers import error_response
+from worker.serve.http.batch_routes import batch_router
 from worker.serve.http.door import Door
 from worker.serve.http.health import health_router
 from worker.serve.http.limits import Limits
 from worker.serve.http.openai_routes import openai_router
 from worker.serve.http.page import page_router
 from worker.serve.http.speech_routes import speech_router
+from worker.serve.http.text_socket import text_socket_router
 from worker.serve.http.voice_routes import voice_router
 
 
@@ -24,7 +26,9 @@ def make_app(door: Door) -> FastAPI:
     app.include_router(page_router())
     app.include_router(openai_router(door))
     app.include_router(speech_router(door))
+    app.include_router(batch_router(door))
     app.include_router(voice_router(door))
+    app.include_router(text_socket_router(door))
     app.add_exception_handler(WorkerError, _worker_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(Limits, settings=door.settings)

@@ -11,7 +11,8 @@ from pydantic import JsonValue
 from starlette.types import Receive, Scope, Send
 
 from worker.errors import WorkerError
-from worker.job.live import LiveEnd, LiveSentence
+from worker.job.live import LiveEnd
+from worker.job.live_sentences import LiveSentence
 from worker.serve.http.answers import error_body, status_of
 from worker.serve.http.door import Running
 from worker.serve.http.speech_bytes import AudioBytes, Item

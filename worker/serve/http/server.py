@@ -23,6 +23,7 @@ from worker.serve.http.door import Door
 from worker.serve.http.health import health_router
 from worker.settings import Settings
 
+WS_MESSAGE_BYTES = 1 << 19  # the longest text, each character as two escapes of JSON, and more
 FORCED_END_SECONDS = 10.0  # after the drain, for what does not listen
 
 
@@ -84,7 +85,15 @@ class _Server(uvicorn.Server):
     def __init__(self, door: Door, app: FastAPI) -> None:
         super().__init__(
             uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="off", ws="websockets-sansio"
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="websockets-sansio",
+                ws_max_size=WS_MESSAGE_BYTES,
+                ws_per_message_deflate=False,  # audio does not shrink
+                # A socket that is read no faster than it is spoken answers no pings meanwhile.
+                ws_ping_timeout=None,
             )
         )
         self._door = door

@@ -10,18 +10,17 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import (
-    MultipartCallbacks,
-    MultipartParser,
-    parse_options_header,
-)
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from worker.errors import RequestError
 from worker.redaction import redact
+
+if TYPE_CHECKING:  # it is there for type checkers alone
+    from python_multipart.multipart import MultipartCallbacks
 
 MAX_HEADERS = 8  # of a part
 MAX_HEADER_BYTES = 1_000  # of each
