@@ -352,4 +352,6 @@ def check_access(seen: Seen) -> None:
     found = seen.page.evaluate("axe.run().then(({ violations }) => violations)")
     grave = [one for one in found if one["impact"] in ("serious", "critical")]
     assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in grave] == []
-    assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    window = seen.page.viewport_size
+    assert window is not None
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= window["width"]

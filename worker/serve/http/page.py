@@ -20,7 +20,7 @@ def page_router() -> APIRouter:
     headers = {
         "Content-Security-Policy": content_security_policy(content.decode()),
         "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
-        "Referrer-Policy": "no-referrer",
+        "Referrer-Policy": "same-origin",
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-cache",
         "ETag": etag,
