@@ -143,6 +143,9 @@ class ToneEngine:
     def why_unusable(self, voice: Voice) -> str | None:
         return None
 
+    def count(self) -> tuple[int, int]:
+        return len(self.asked) - self.closed, 0
+
     def free_memory(self) -> float | None:
         if self.broken is not None:
             raise self.broken

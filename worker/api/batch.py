@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast, get_args
 
 from worker.api.openai import parse_openai
@@ -32,7 +33,7 @@ def parse_batch(body: object) -> list[object]:
     return items
 
 
-def parse_item(item: object, model: str) -> SpeechRequest:
+def parse_item(item: object, model: str, is_builtin: Callable[[str], bool]) -> SpeechRequest:
     """Check one item: the body of a request to OpenAI's route, or the input of a job.
 
     Each is answered with URLs, so its audio has one of the formats that are stored. Raises
@@ -57,5 +58,5 @@ def parse_item(item: object, model: str) -> SpeechRequest:
             "response_format and output_format are two names of one thing here; give one of them",
             field="response_format",
         )
-    request = parse_openai(given, model).request
+    request = parse_openai(given, model, is_builtin).request
     return request if chosen is None else request.model_copy(update={"output_format": chosen})

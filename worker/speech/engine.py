@@ -162,6 +162,10 @@ class Engine:
         """Sentences that can be spoken at the same time."""
         return self._scheduler.slots
 
+    def count(self) -> tuple[int, int]:
+        """How many sentences are being spoken, and how many wait for a slot; from any thread."""
+        return self._scheduler.count()
+
     def free_memory(self) -> float | None:
         """Share of the GPU's memory that is free, 0 to 1; None without a GPU."""
         if self._codec.device.type != "cuda":

@@ -1,4 +1,7 @@
-"""The page at /: a text, a voice, and the speech while it is made; one file, nothing else."""
+"""The page at /: a text, a voice, and the speech while it is made; one file, nothing else.
+
+It is answered at the entrance, so that it can say that the model is loading.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +10,34 @@ import hashlib
 import re
 from pathlib import Path
 
-from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 PAGE = Path(__file__).with_name("page.html")
 
 
-def page_router() -> APIRouter:
-    """The route."""
-    content = PAGE.read_bytes()
-    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {
-        "Content-Security-Policy": content_security_policy(content.decode()),
-        "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
-        "Referrer-Policy": "same-origin",
-        "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "no-cache",
-        "ETag": etag,
-    }
-    router = APIRouter()
+class Page:
+    """ASGI app that answers GET and HEAD with the page."""
 
-    async def page(request: Request) -> Response:
-        if request.headers.get("if-none-match") == etag:
-            return Response(status_code=304, headers=headers)
-        return Response(content, headers=headers, media_type="text/html")
+    def __init__(self) -> None:
+        self._content = PAGE.read_bytes()
+        self._etag = f'"{hashlib.sha256(self._content).hexdigest()[:32]}"'
+        self._headers = {
+            "Content-Security-Policy": content_security_policy(self._content.decode()),
+            "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+            "Referrer-Policy": "same-origin",
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-cache",
+            "ETag": self._etag,
+        }
 
-    router.add_api_route("/", page, methods=["GET", "HEAD"], include_in_schema=False)
-    return router
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with the page, or that it is the one that the browser has."""
+        known = Request(scope).headers.get("if-none-match") == self._etag
+        content, status = (b"", 304) if known else (self._content, 200)
+        answer = Response(content, status, self._headers, "text/html")
+        await answer(scope, receive, send)
 
 
 def content_security_policy(page: str) -> str:

@@ -22,7 +22,6 @@ from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter
 from pydantic import TypeAdapter, ValidationError
@@ -56,14 +55,10 @@ from worker.serve.http.answers import (
     DoorClosedError,
     TooLargeError,
     TooSlowError,
-    UnauthorizedError,
-    error_response,
 )
 from worker.serve.http.door import Door, Running
-from worker.serve.http.limits import has_key
 from worker.serve.http.live_events import Event, error_event, sentence_event
 from worker.serve.http.speech_bytes import AudioBytes
-from worker.settings import Settings
 from worker.text.sentence_buffer import SentenceBuffer
 
 PATH = "/v1/audio/speech/stream"
@@ -93,12 +88,6 @@ class WrongTypeError(RequestError):
     code = "wrong_type"
 
 
-class OriginError(RequestError):
-    """A page of another origin opened the socket."""
-
-    code = "wrong_origin"
-
-
 # The first that an error is an instance of counts.
 _CODES: tuple[tuple[type[WorkerError], int], ...] = (
     (WrongTypeError, WRONG_TYPE),
@@ -118,32 +107,10 @@ def text_socket_router(door: Door) -> APIRouter:
 
     @router.websocket(PATH)
     async def stream(socket: WebSocket) -> None:
-        refused = _why_refused(socket, door.settings)
-        if refused is not None:
-            status = 403 if isinstance(refused, OriginError) else None
-            await socket.send_denial_response(error_response(refused, status))
-            return
         await socket.accept()
         await _Session(door, socket).serve()
 
     return router
-
-
-def _why_refused(socket: WebSocket, settings: Settings) -> RequestError | None:
-    """Why this client may open no socket, if that is so."""
-    if not has_key(socket.headers, settings):
-        return UnauthorizedError(
-            "the key is missing or wrong; send the worker's API_KEY as Authorization: Bearer KEY, "
-            "or as X-API-Key: KEY"
-        )
-    # Browsers let any page open a socket, and say whose page it is.
-    origin = socket.headers.get("origin")
-    allowed = {one.strip() for one in settings.cors_origins.split(",")}
-    if origin is None or "*" in allowed or origin in allowed:
-        return None
-    if urlsplit(origin).netloc == socket.headers.get("host"):
-        return None
-    return OriginError(f"pages of {redact(origin)} may not use this worker; see CORS_ORIGINS")
 
 
 class _Session:
@@ -162,15 +129,15 @@ class _Session:
 
     async def serve(self) -> None:
         """Serve the client until it leaves, the session ends or a fault ends it."""
-        code = NORMAL
         try:
             await self._serve()
+            code = RESTART if self._door.draining.is_set() else NORMAL
         except WebSocketDisconnect:
             return
         except WorkerError as error:
             code = _close_code(error)
             with suppress(WebSocketDisconnect, TimeoutError):
-                message = json.dumps(error_event(error), ensure_ascii=False)
+                message = to_json(error_event(error)).decode()
                 await asyncio.wait_for(self._socket.send_text(message), CLOSING_SECONDS)
         finally:
             if self._running is not None:
@@ -183,16 +150,25 @@ class _Session:
         self._running = running
         sending = asyncio.ensure_future(self._send_all(running))
         reading = asyncio.ensure_future(self._read_all(session))
+        draining = asyncio.ensure_future(self._end_with_the_door(session))
+        tasks = (reading, sending, draining)
         try:
-            # The reader never ends by itself.
-            await asyncio.wait({sending, reading}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (reading, sending):
+            # Only the sender ends by itself.
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
                 if task.done():
                     task.result()
         finally:
-            for task in (sending, reading):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(sending, reading, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _end_with_the_door(self, session: TextSession) -> None:
+        """When the worker ends, what was said is spoken, and nothing more is heard."""
+        await self._door.draining.wait()
+        if not self._ended:
+            self._end(session)
+        await asyncio.Event().wait()
 
     # What the client says
 
@@ -212,8 +188,7 @@ class _Session:
         loop = asyncio.get_running_loop()
         session = TextSession(request, partial(_wake, loop, self._room))
         running = self._door.start(partial(_work, session, response_format))
-        if running.deadline is not None:
-            running.deadline.cancel()  # a session may be longer than a request
+        running.take_long()
         self._format = response_format
         return session, running
 
@@ -223,7 +198,9 @@ class _Session:
                 self._room.clear()
                 if session.waiting > self._most:
                     await self._room.wait()
-            self._heed(await self._next(session), session)
+            message = await self._next(session)
+            if not self._ended:
+                self._heed(message, session)
         # What is said after the end counts for nothing, but that the client has left.
         while True:
             await self._receive()
@@ -266,10 +243,11 @@ class _Session:
             raise RequestError(f"{name} is no field of a message of type {redact(kind)}")
         if kind == "text":
             self._say(self._buffer.feed(self._text_of(message)), session)
-        elif kind in ("flush", "close"):
+        elif kind == "flush":
             self._say(self._buffer.flush(), session)
-            self._ended = kind == "close"
-            (session.end if self._ended else session.flush)()
+            session.flush()
+        elif kind == "close":
+            self._end(session)
         elif kind == "cancel":
             self._buffer = SentenceBuffer()
             session.cancel()
@@ -278,6 +256,12 @@ class _Session:
                 f"type: {redact(kind)} is not allowed; it must be text, flush, cancel or close",
                 field="type",
             )
+
+    def _end(self, session: TextSession) -> None:
+        """Have what was said spoken; nothing follows."""
+        self._ended = True
+        self._say(self._buffer.flush(), session)
+        session.end()
 
     def _text_of(self, message: dict[str, Any]) -> str:
         text = message.get("text")
@@ -331,7 +315,7 @@ class _Session:
         return {"type": _TOLD[type(item)]}
 
     async def _send_event(self, event: Event) -> None:
-        await self._in_time(self._socket.send_text(json.dumps(event, ensure_ascii=False)))
+        await self._in_time(self._socket.send_text(to_json(event).decode()))
 
     async def _in_time(self, sending: Awaitable[None]) -> None:
         """Send. Raises TooSlowError where the client takes nothing."""

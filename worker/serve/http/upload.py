@@ -18,6 +18,7 @@ from starlette.requests import Request
 
 from worker.errors import RequestError
 from worker.redaction import redact
+from worker.serve.http.answers import MediaTypeError
 
 if TYPE_CHECKING:  # it is there for type checkers alone
     from python_multipart.multipart import MultipartCallbacks
@@ -46,7 +47,7 @@ async def read_form(
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
-        raise RequestError(
+        raise MediaTypeError(
             "the body must be a form, multipart/form-data, with the recording in the field "
             f"{next(iter(files))}",
             field=next(iter(files)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -13,14 +12,24 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
+from worker.api.own_fields import VoiceAnswer, VoiceForm, VoiceList
 from worker.errors import JobCancelledError, RequestError, VoiceError
 from worker.job.context import Job
 from worker.logs import event, lines_of
 from worker.serve.failures import for_the_user
-from worker.serve.http.answers import error_response
+from worker.serve.http.answers import Json, error_response
 from worker.serve.http.door import Door
+from worker.serve.http.request_id import request_id
+from worker.serve.http.schemas import (
+    OF_EVERY_ROUTE,
+    OF_SPEECH,
+    Part,
+    faults,
+    get_and_head,
+    schema_of,
+)
 from worker.serve.http.upload import Form, read_form
 from worker.temp_folders import temp_prefix
 from worker.voices.library import Voices
@@ -28,24 +37,38 @@ from worker.voices.listed import ListedVoice
 
 T = TypeVar("T")
 
+PATH = "/v1/audio/voices"
 AUDIO = ("audio", "audio_sample")  # our name, and that of OpenAI's and vLLM-Omni's routes
 TEXTS = ("name", "transcript", "consent")
 
 
 def voice_router(door: Door) -> APIRouter:
     """The routes, on this door."""
-    router = APIRouter(prefix="/v1/audio/voices", tags=["voices"])
+    router = APIRouter(prefix=PATH, tags=["voices"])
 
-    @router.get("")
     async def listed() -> Response:
         """The voices that a request may name: the built-in ones, then the saved ones."""
         voices = await _looked_up(door, lambda voices: voices.listed())
         data = [voice_json(voice) for voice in voices]
         # The second is what OpenAI-compatible pages look for.
         names = [{"id": voice.id, "name": voice.name} for voice in voices]
-        return JSONResponse({"object": "list", "data": data, "voices": names})
+        return Json({"object": "list", "data": data, "voices": names})
 
-    @router.post("", status_code=201)
+    get_and_head(
+        router,
+        "",
+        listed,
+        response_model=VoiceList,
+        responses=faults(*OF_EVERY_ROUTE),
+    )
+
+    @router.post(
+        "",
+        status_code=201,
+        response_model=VoiceAnswer,
+        responses=faults(*OF_SPEECH),
+        openapi_extra=_form(),
+    )
     async def add(request: Request) -> Response:
         """Save the voice of a recording under a name; it can speak at once."""
         folder = TemporaryDirectory(prefix=temp_prefix(), ignore_cleanup_errors=True)
@@ -55,22 +78,36 @@ def voice_router(door: Door) -> APIRouter:
         except BaseException:
             folder.cleanup()
             raise
-        voice = await running.first(request)
+        try:
+            voice = await running.first(request)
+        finally:
+            running.close()
         if voice is None:
             raise JobCancelledError("the request was cancelled")
-        headers = {"X-Request-Id": running.id, "Location": f"/v1/audio/voices/{voice.id}"}
-        return JSONResponse(voice_json(voice), 201, headers)
+        return Json(voice_json(voice), 201, {"Location": f"{PATH}/{voice.id}"})
 
-    @router.get("/{name}")
     async def about(name: str) -> Response:
         """One voice."""
         try:
             voice = await _looked_up(door, lambda voices: voices.about(name))
         except VoiceError as error:
             return error_response(error, 404)
-        return JSONResponse(voice_json(voice))
+        return Json(voice_json(voice))
 
-    @router.delete("/{name}", status_code=204)
+    get_and_head(
+        router,
+        "/{name}",
+        about,
+        response_model=VoiceAnswer,
+        responses=faults(*OF_EVERY_ROUTE, 400, 404),
+    )
+
+    @router.delete(
+        "/{name}",
+        status_code=204,
+        response_class=Response,
+        responses=faults(*OF_EVERY_ROUTE, 400, 404),
+    )
     async def remove(name: str) -> Response:
         """Remove a saved voice."""
         try:
@@ -85,6 +122,11 @@ def voice_router(door: Door) -> APIRouter:
 def voice_json(voice: ListedVoice) -> dict[str, Any]:
     """A voice as these routes answer it."""
     return {"object": "voice", **asdict(voice)}
+
+
+def _form() -> Part:
+    content = {"multipart/form-data": {"schema": schema_of(VoiceForm, "validation")}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def _add(form: Form, folder: TemporaryDirectory[str], job: Job) -> Iterator[ListedVoice]:
@@ -108,13 +150,13 @@ def _add(form: Form, folder: TemporaryDirectory[str], job: Job) -> Iterator[List
 async def _looked_up(door: Door, look: Callable[[Voices], T]) -> T:
     """Ask in a thread beside the requests that speak, whose places may all be taken."""
     voices = door.components.voices
-    request_id = f"http-{uuid.uuid4().hex}"
+    job_id = request_id()
     try:
         return await asyncio.to_thread(look, voices)
     except Exception as failure:
-        shown = for_the_user(failure, request_id)
+        shown = for_the_user(failure, job_id)
         if shown is failure:
             raise
-        with lines_of(request_id):
+        with lines_of(job_id):
             event(logging.ERROR, "job failed", cause=failure, code=shown.code, error=shown.message)
         raise shown from None
