@@ -17,7 +17,8 @@ import pytest
 import soundfile
 from playwright.sync_api import Browser, Locator
 
-from tests.conftest import DEMO_VOICE
+from scripts.page_pictures import take_pictures
+from tests.conftest import DEMO_VOICE, REPOSITORY
 from tests.support.browser import AXE, Heard, Seen, chromium, listening, opened
 from tests.support.http_worker import HttpWorker, starting
 from tests.support.waiting import until
@@ -26,6 +27,7 @@ from worker.api.request import parse_request
 
 TEXT = "The boy walked to the river. She opened the window and looked at the garden!"
 LONG = " ".join(["The boy walked to the river and looked at the water for a long time."] * 8)
+PICTURES = REPOSITORY / "docs"
 REFUSED = "Failed to load resource: the server responded with a status of 4"
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 
@@ -315,6 +317,18 @@ def test_while_the_model_loads_it_waits_and_a_key_is_asked_for(
             seen.speak()
             seen.wait_ended()
             assert "$API_KEY" in seen.text("code")
+            seen.expected = ("net::ERR_",)
+            seen.write(LONG)
+            seen.speak()
+            seen.wait_state("playing")
+            worker.process.kill()
+            seen.page.locator("#error").wait_for()
+            assert "The connection broke" in seen.text("error")
+            seen.wait_ended()  # what came is heard, and can be kept
+            partial, rate = soundfile.read(io.BytesIO(downloaded(seen, "wav")))
+            assert len(partial) > 0.3 * rate
+            seen.speak()
+            seen.wait("document.querySelector('#error').textContent.includes('cannot be reached')")
 
 
 @pytest.mark.parametrize(
@@ -344,6 +358,13 @@ def test_nothing_serious_stands_in_the_way(
         seen.speak()
         seen.page.locator("#top_p-error").wait_for()
         check_access(seen)
+
+
+def test_its_pictures_are_made(browser: Browser, http_worker: HttpWorker, tmp_path: Path) -> None:
+    kept = sorted(PICTURES.glob("page-*.png"))
+    assert [path.name for path in kept] == ["page-dark.png", "page-light.png", "page-phone.png"]
+    for path in (*kept, *take_pictures(browser, http_worker.url, tmp_path)):
+        assert 10_000 < path.stat().st_size < 150_000, path
 
 
 def check_access(seen: Seen) -> None:
