@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # the judge is in the development environment alone; unit tes
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
+    from tests.support.http_worker import HttpWorker
     from worker.speech.engine import Engine
     from worker.speech.native.lm import LmKernel
 
@@ -157,6 +158,22 @@ def demo_volume(made_once: Shared) -> Path:
         assert done.returncode == 0, done.stderr
 
     return made_once.folder("volume", install)
+
+
+@pytest.fixture(scope="session")
+def http_worker(
+    demo_volume: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[HttpWorker]:
+    """`python -m worker --http` on the embedded model, ready; its bucket is a folder.
+
+    All that ask for it in a process share it: leave no request open, and no voice of a name that
+    another may use.
+    """
+    from tests.support.http_worker import http_serving
+
+    folder = tmp_path_factory.mktemp("http_worker")
+    with http_serving(environment(demo_volume), folder) as worker:
+        yield worker
 
 
 @pytest.fixture(scope="session")

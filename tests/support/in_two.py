@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from xdist.scheduler import LoadScopeScheduling
 
-TOGETHER = ("tests/platform/s3/",)  # folders whose files share a session's fixtures
+TOGETHER = (
+    "tests/platform/s3/",
+    "tests/e2e/http/",
+)  # folders whose files share a session's fixtures
 
 
 class Together(LoadScopeScheduling):

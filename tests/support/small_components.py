@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tests.support.sounds import tone
 from worker.cancellation import Cancellation
 from worker.components import Components
 from worker.speech.batch.sampling import Sampling
-from worker.speech.engine import DesignedVoice, Utterance
+from worker.speech.engine import DesignedVoice, Piece, Utterance
 from worker.speech.voice import Style, Voice
 from worker.storage.keys import Keys
 from worker.storage.local import LocalStorage
@@ -43,6 +44,8 @@ class ToneEngine:
     """Speaks a tone of `word` seconds for each word; fails or waits where a test wants it to."""
 
     before: Callable[[str], object] = lambda _sentence: None  # called before each is spoken
+    # Called before each piece of a stream: the sentence's index, the piece's number from 1.
+    before_piece: Callable[[int, int], object] = lambda _sentence, _piece: None
     silent: frozenset[str] = frozenset()
     cut: frozenset[str] = frozenset()  # those that reached their limit
     queue_seconds: float = 0.0
@@ -53,6 +56,7 @@ class ToneEngine:
     free: float | None = None
     word: float = WORD  # seconds
     slots: int = 16
+    pieces: int = 3  # that a sentence comes in for who listens while it is spoken
 
     sample_rate = RATE
 
@@ -86,6 +90,28 @@ class ToneEngine:
                 )
         finally:
             self.closed += 1
+
+    def stream(
+        self,
+        sentences: Sequence[str],
+        voice: Voice,
+        sampling: Sampling,
+        *,
+        continues: bool = False,
+        eager: bool = True,
+        cancellation: Cancellation | None = None,
+    ) -> Generator[Piece, None, None]:
+        spoken = self.speak(
+            sentences, voice, sampling, continues=continues, cancellation=cancellation
+        )
+        with closing(spoken):
+            for index, utterance in enumerate(spoken):
+                parts = np.array_split(utterance.samples, self.pieces if eager else 1)
+                for number, samples in enumerate(parts, 1):
+                    if cancellation is not None:
+                        cancellation.check()
+                    self.before_piece(index, number)
+                    yield Piece(index, samples, utterance if number == len(parts) else None)
 
     def design(
         self, style: Style, text: str, sampling: Sampling, cancellation: Cancellation | None = None

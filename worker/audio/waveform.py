@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import soxr
-from python_stretch import Signalsmith
 
+from worker.audio.stretching import PITCH_QUALITY, plan_shift
 from worker.errors import SynthesisError
 
 PEAK_DBFS = -1.0  # EBU R 128 recommends this true-peak limit for what will be coded lossily
@@ -17,9 +17,6 @@ WINDOW_SECONDS = 0.010  # loudness is measured in windows of this length
 SPEECH_RANGE_DB = 50.0  # weak consonants lie up to some 40 dB below the loudest vowel
 SPEECH_FLOOR_DBFS = -100.0  # below half a step of 16 bits, -96 dBFS: it rounds to zero
 TRIM_MARGIN_SECONDS = 0.050
-
-_STRETCH_SEED = 1
-_EDGE_SECONDS = 0.25  # longer than the stretcher's window at every tempo
 
 Samples = npt.NDArray[np.float32]
 
@@ -60,7 +57,7 @@ def trim(audio: Audio, *, margin: float = TRIM_MARGIN_SECONDS) -> Audio:
     heard = np.flatnonzero(rms > threshold)
     if heard.size == 0:
         return Audio(audio.samples[:0], audio.sample_rate)
-    window = _window_length(audio.sample_rate)
+    window = window_length(audio.sample_rate)
     keep = round(margin * audio.sample_rate)
     first = max(0, int(heard[0]) * window - keep)
     last = (int(heard[-1]) + 1) * window + keep
@@ -73,22 +70,17 @@ def shift(audio: Audio, semitones: float, tempo: float) -> Audio:
     The result has exactly round(n / tempo) samples, and what was at t seconds is at t / tempo.
     Without any change the same object comes back.
 
-    Pitch is moved by resampling, whose frequencies are exact, and Signalsmith Stretch then
-    restores the length: its own transposition is up to 2.5 % off at 100 Hz, where its
-    analysis bands are wider than the distance of the harmonics.
+    `stretching` says how.
     """
     if (semitones == 0 and tempo == 1) or len(audio.samples) == 0:
         return audio
     rate = audio.sample_rate
-    ratio = 2.0 ** (semitones / 12)
-    edge = round(_EDGE_SECONDS * rate)  # silence around: the stretcher fades at both ends
+    parts = plan_shift(rate, semitones, tempo)
+    edge = parts.edge
     samples = np.pad(audio.samples, edge)
-    if semitones:
-        samples = soxr.resample(samples, rate * ratio, rate, quality="VHQ")
-    stretch = Signalsmith.Stretch(_STRETCH_SEED)
-    stretch.preset(1, rate)
-    stretch.timeFactor = tempo / ratio
-    stretched = np.asarray(stretch.process(samples[np.newaxis]), dtype=np.float32)[0]
+    if parts.ratio != 1:
+        samples = soxr.resample(samples, rate * parts.ratio, rate, quality=PITCH_QUALITY)
+    stretched = parts.stretch(samples)
     start = round(edge / tempo)
     length = round(len(audio.samples) / tempo)
     return Audio(stretched[start : start + length], rate)
@@ -129,13 +121,14 @@ def check_finite(audio: Audio) -> None:
         raise SynthesisError("the model gave values that are not numbers; try another seed")
 
 
-def _window_length(sample_rate: int) -> int:
+def window_length(sample_rate: int) -> int:
+    """Samples in a window in which loudness is measured."""
     return max(1, round(WINDOW_SECONDS * sample_rate))
 
 
 def window_rms(audio: Audio) -> npt.NDArray[np.float64]:
     """Root mean square of each window, [ceil(n / window)]; the last is filled with silence."""
-    window = _window_length(audio.sample_rate)
+    window = window_length(audio.sample_rate)
     padded = np.pad(audio.samples.astype(np.float64), (0, -len(audio.samples) % window))
     return np.asarray(np.sqrt(np.mean(np.square(padded.reshape(-1, window)), axis=1)))
 

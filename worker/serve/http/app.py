@@ -12,6 +12,7 @@ from worker.serve.http.door import Door
 from worker.serve.http.health import health_router
 from worker.serve.http.limits import Limits
 from worker.serve.http.openai_routes import openai_router
+from worker.serve.http.speech_routes import speech_router
 
 
 def make_app(door: Door) -> FastAPI:
@@ -19,6 +20,7 @@ def make_app(door: Door) -> FastAPI:
     app = FastAPI(title="Spark-TTS worker", redirect_slashes=False)
     app.include_router(health_router(door))
     app.include_router(openai_router(door))
+    app.include_router(speech_router(door))
     app.add_exception_handler(WorkerError, _worker_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(Limits, settings=door.settings)
