@@ -21,6 +21,7 @@ from worker.storage.keys import Keys, keys_of
 from worker.storage.open import open_storage
 from worker.timing.aligner import Aligner
 from worker.timing.model_folders import find_folders
+from worker.voices.builtin import builtin_names
 from worker.voices.library import Voices
 from worker.voices.reference import fetch_reference
 
@@ -51,6 +52,7 @@ class Components:
         except LayoutError as error:
             raise SetupError(str(error)) from None
         storage, keys = open_storage(settings), keys_of(settings)
+        names = builtin_names(settings.voice_names)
         aligners = find_folders(layout, checkpoint, settings.whisperx_languages)
         loading = loading or partial(_load_engine, checkpoint, settings.spark_dtype)
         beside = ThreadPoolExecutor(2)
@@ -64,7 +66,7 @@ class Components:
         engine = engine_loads.result()
         return cls(
             engine=engine,
-            voices=Voices(engine, storage, keys, layout.voices / checkpoint.name),
+            voices=Voices(engine, storage, keys, layout.voices / checkpoint.name, names),
             storage=storage,
             keys=keys,
             url_expiry=settings.s3_url_expiry,

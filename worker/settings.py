@@ -115,6 +115,14 @@ class Settings(BaseSettings):
         description="Languages whose alignment models are loaded at start, separated by commas: "
         "en, zh. A language whose model is not installed is left out.",
     )
+    voice_names: str | None = Field(
+        None,
+        description="Changes of the table of built-in voices, as a JSON object: a name, and what "
+        "it stands for. A string: the saved or built-in voice of that name. An object: a voice "
+        "that the model designs from speaker_gender, pitch, speed, pitch_value, speed_value and "
+        "seed. null: the name is taken out. Default: the names of OpenAI's voices, each designed.",
+        examples=['{"alloy": "anna", "nova": {"pitch": "high"}, "echo": null}'],
+    )
     max_concurrency: int | None = Field(
         None,
         ge=1,

@@ -31,6 +31,8 @@ class Ear:
             raise self.failure
         return Voice((len(self.heard), 2), (5, 6, 7))
 
+    designs = False
+
     def why_unusable(self, _voice: Voice) -> str | None:
         return self.unfit
 
@@ -46,6 +48,10 @@ class Heard:
 
     def of(self, cache: Path) -> Voices:
         return Voices(self.ear, self.storage, KEYS, cache)
+
+    def another(self) -> Voices:
+        """Those of another worker with the same bucket, which has nothing in memory."""
+        return self.of(self.cache)
 
     def cached(self) -> list[Path]:
         return [path for path in self.cache.rglob("*") if path.is_file()]

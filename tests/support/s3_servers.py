@@ -100,14 +100,15 @@ def reading_policy() -> dict[str, Any]:
     policy = worker_policy()
     for statement in policy["Statement"]:
         statement["Action"] = [a for a in statement["Action"] if re.search("Get|List", a)]
+    policy["Statement"] = [statement for statement in policy["Statement"] if statement["Action"]]
     return policy
 
 
 def held_policy(*, listing: bool) -> dict[str, Any]:
     """The same for one prefix: `listing` says whether that is true of the list as well."""
     policy = worker_policy()
-    files, look = policy["Statement"]
-    files["Resource"] = [f"arn:aws:s3:::{BUCKET}/{HELD_PREFIX}*"]
+    files, look, remove = policy["Statement"]
+    files["Resource"] = remove["Resource"] = [f"arn:aws:s3:::{BUCKET}/{HELD_PREFIX}*"]
     if listing:
         look["Condition"] = {"StringLike": {"s3:prefix": [f"{HELD_PREFIX}*"]}}
     return policy

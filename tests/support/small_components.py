@@ -57,6 +57,7 @@ class ToneEngine:
     word: float = WORD  # seconds
     slots: int = 16
     pieces: int = 3  # that a sentence comes in for who listens while it is spoken
+    designs: bool = True
 
     sample_rate = RATE
 

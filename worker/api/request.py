@@ -62,13 +62,15 @@ class SpeechRequest(BaseModel):
     )
     voice: Name | None = Field(
         default=None,
-        description="The name of a voice that an earlier job saved with `save_voice`; it speaks "
-        "this job.",
+        description="The name of the voice that speaks: one that an earlier job saved with "
+        "`save_voice`, or a built-in one. Those are alloy, ash, ballad, cedar, coral, echo, fable, "
+        "marin, nova, onyx, sage, shimmer and verse, where the operator's VOICE_NAMES does not say "
+        "otherwise.",
     )
     save_voice: Name | None = Field(
         default=None,
         description="A name under which this job's voice is saved, as voices/NAME.json; later "
-        "jobs use it with `voice`.",
+        "jobs use it with `voice`. No name of a built-in voice.",
     )
     speaker_gender: Gender | None = Field(
         default=None,

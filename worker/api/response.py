@@ -115,14 +115,13 @@ class TimedWord(_Answer):
 class VoiceUsed(_Answer):
     """The voice that spoke."""
 
-    source: Literal["reference", "saved", "style"] = Field(
+    source: Literal["reference", "saved", "builtin", "style"] = Field(
         description="Where the voice comes from: reference (a recording), saved (an earlier job), "
-        "or style (a designed voice)."
+        "builtin (a name that every worker knows), or style (designed for this job)."
     )
     name: str | None = Field(
         default=None,
-        description="The name under which the voice is saved; only in a job with `voice` or "
-        "`save_voice`.",
+        description="The name of the voice; only in a job with `voice` or `save_voice`.",
     )
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from volume.layout import PREPARED
 from worker.cancellation import Cancellation
-from worker.errors import SynthesisError
+from worker.errors import NotAvailableError, SynthesisError
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.scheduler import Scheduler
 from worker.speech.batch.sequence import SequenceRequest, TokenSequence
@@ -178,6 +178,15 @@ class Engine:
         work = partial(self._codec.tokenize, path)
         global_tokens, semantic_tokens = self._runner.listen(work, "the reference audio")
         return Voice(global_tokens, semantic_tokens, transcript)
+
+    @property
+    def designs(self) -> bool:
+        """Whether the model was trained to design voices."""
+        try:
+            self._prompter.design_prompt("Yes.", Style())
+        except NotAvailableError:
+            return False
+        return True
 
     def design(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +10,16 @@ from worker.cancellation import Cancellation
 from worker.errors import StorageError
 
 READ_BYTES_MAX = 1 << 20  # what read_bytes reads at most: saved voices are a few kB
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file of a storage, as a listing has it."""
+
+    key: str
+    size: int  # bytes
+    modified: float  # when it was stored, in seconds since 1970
+    version: str  # another one after each change of the content
 
 
 class Storage(Protocol):
@@ -54,6 +65,14 @@ class Storage(Protocol):
 
     def read_bytes(self, key: str, *, cancellation: Cancellation | None = None) -> bytes:
         """Give a small thing, of at most READ_BYTES_MAX."""
+
+    def children(
+        self, prefix: str, *, cancellation: Cancellation | None = None
+    ) -> tuple[StoredFile, ...]:
+        """List the files right below `prefix`, by key; the prefix is empty or ends in a slash."""
+
+    def delete(self, key: str, *, cancellation: Cancellation | None = None) -> None:
+        """Remove what is under `key`; that nothing is there is no error."""
 
     def check(self) -> None:
         """Raise StorageError, saying what to do, when the storage cannot be used."""

@@ -68,6 +68,13 @@ def checked_key(key: str, *, field: str | None = None) -> str:
     return key
 
 
+def checked_prefix(prefix: str) -> str:
+    """Give back a prefix of keys, empty or ending in a slash. Raises RequestError as for a key."""
+    if prefix:
+        checked_key(prefix.removesuffix("/"))
+    return prefix
+
+
 def _checked_name(name: str, field: str) -> str:
     if not re.fullmatch(NAME_PATTERN, name):
         raise RequestError(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,8 @@ from pathlib import Path
 from worker.atomic_write import replacing
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, StorageError
-from worker.storage.base import READ_BYTES_MAX, small, too_large
-from worker.storage.keys import checked_key
+from worker.storage.base import READ_BYTES_MAX, StoredFile, small, too_large
+from worker.storage.keys import checked_key, checked_prefix
 
 _CHECK_BYTES = 1 << 16  # that the start writes: a full disk takes a name, and no content
 
@@ -76,6 +77,23 @@ class LocalStorage:
         with _local_errors(key, "read"), self._existing(key).open("rb") as file:
             return small(file.read(READ_BYTES_MAX + 1), key)
 
+    def children(
+        self, prefix: str, *, cancellation: Cancellation | None = None
+    ) -> tuple[StoredFile, ...]:
+        """List the folder; what is no plain file, or is gone meanwhile, is left out."""
+        with _local_errors(prefix or "the folder", "listed"):
+            try:
+                entries = sorted((self._folder / checked_prefix(prefix)).iterdir())
+            except FileNotFoundError:
+                return ()
+        found = (_stored_file(path, f"{prefix}{path.name}") for path in entries)
+        return tuple(file for file in found if file is not None)
+
+    def delete(self, key: str, *, cancellation: Cancellation | None = None) -> None:
+        """Remove the file."""
+        with _local_errors(key, "removed"):
+            self._path(key).unlink(missing_ok=True)
+
     def check(self) -> None:
         """Write a file and remove it, to see that the folder can be written."""
         try:
@@ -112,6 +130,18 @@ class LocalStorage:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def _stored_file(path: Path, key: str) -> StoredFile | None:
+    """The file as a listing has it; None for what is no file, or not any more."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    version = f"{found.st_mtime_ns}-{found.st_size}-{found.st_ino}"
+    return StoredFile(key, found.st_size, found.st_mtime, version)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,9 @@ from worker.atomic_write import replacing
 from worker.cancellation import Cancellation
 from worker.errors import NotFoundError, StorageError
 from worker.settings import Settings
-from worker.storage.base import READ_BYTES_MAX, not_small, too_large
+from worker.storage.base import READ_BYTES_MAX, StoredFile, not_small, too_large
 from worker.storage.call import Call
-from worker.storage.keys import checked_key, keys_of
+from worker.storage.keys import checked_key, checked_prefix, keys_of
 from worker.storage.s3_check import UNREADABLE, Answer, check_bucket, fetch
 from worker.storage.s3_client import S3Limits, connect
 from worker.storage.s3_errors import Place, is_busy
@@ -26,9 +27,10 @@ from worker.storage.s3_upload import PartedUpload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, ListObjectsV2OutputTypeDef
 
 _CHUNK_BYTES = 1 << 16
+PAGE_SECONDS = 5.0  # that each further page of a list may take: it has 1,000 keys
 
 
 class S3Storage:
@@ -174,6 +176,45 @@ class S3Storage:
 
         return self._requests.within(f"{checked_key(key)} could not be read", work, cancellation)
 
+    def children(
+        self, prefix: str, *, cancellation: Cancellation | None = None
+    ) -> tuple[StoredFile, ...]:
+        """List page by page; what lies in folders below the prefix stays on the service."""
+
+        def page(token: str) -> ListObjectsV2OutputTypeDef:
+            if not token:
+                return self._client.list_objects_v2(
+                    Bucket=self._bucket, Prefix=prefix, Delimiter="/"
+                )
+            return self._client.list_objects_v2(
+                Bucket=self._bucket, Prefix=prefix, Delimiter="/", ContinuationToken=token
+            )
+
+        def work(call: Call) -> tuple[StoredFile, ...]:
+            found: list[StoredFile] = []
+            token = ""
+            while True:
+                answer = self._requests.tried(call, partial(page, token))
+                found += _files(answer, prefix)
+                following = answer.get("NextContinuationToken", "")
+                if not answer.get("IsTruncated") or not following:
+                    return tuple(sorted(found, key=lambda file: file.key))
+                token = following
+                call.allow(PAGE_SECONDS)
+
+        what = f"{checked_prefix(prefix) or 'the bucket'} could not be listed"
+        return self._requests.within(what, work, cancellation)
+
+    def delete(self, key: str, *, cancellation: Cancellation | None = None) -> None:
+        """Delete the object; most services say nothing of one that is not there."""
+
+        def attempt() -> None:
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+
+        what = f"{checked_key(key)} could not be removed"
+        with suppress(NotFoundError):
+            self._requests.ask(what, attempt, cancellation)
+
     def check(self) -> None:
         """Try what the worker and its clients do; raises StorageError, saying what to change."""
         try:
@@ -233,6 +274,16 @@ def _read(answer: GetObjectOutputTypeDef, key: str, call: Call) -> bytes:
     if len(content) > READ_BYTES_MAX:
         raise not_small(key)
     return content
+
+
+def _files(answer: ListObjectsV2OutputTypeDef, prefix: str) -> Iterator[StoredFile]:
+    """The files of a page; not the mark of an empty folder, which some consoles make."""
+    for one in answer.get("Contents", ()):
+        if one["Key"] == prefix:
+            continue
+        modified = one["LastModified"].timestamp()
+        version = f"{one.get('ETag', '')} {modified:.3f}"
+        yield StoredFile(one["Key"], one["Size"], modified, version)
 
 
 def _chunks(answer: GetObjectOutputTypeDef, call: Call, most: int | None) -> Iterator[bytes]:

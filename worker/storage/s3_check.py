@@ -38,9 +38,8 @@ def check_bucket(
 ) -> None:
     """Write a small object below `prefix`, read it as a client and as the worker; look for none.
 
-    `fetch` gets a URL as any client would. Nothing is listed: the worker never does, and not every
-    service and key can. Nothing is deleted: a key need not be allowed to. Raises StorageError,
-    saying what to change.
+    `fetch` gets a URL as any client would. Nothing is listed or deleted: only who lists or removes
+    voices needs it, and a key need not be allowed to. Raises StorageError, saying what to change.
     """
     key = f"{prefix}{FOLDER}{secrets.randbelow(KEYS):02}.txt"
     storage.write_bytes(key, CONTENT, "text/plain")

@@ -18,6 +18,13 @@ from worker.errors import NotFoundError, StorageError
 from worker.redaction import origin
 
 _RIGHTS = "s3:GetObject, s3:PutObject and s3:ListBucket on the bucket of S3_BUCKET_NAME"
+# What some calls need, and others not.
+_OWN_RIGHTS: Mapping[str, str] = MappingProxyType(
+    {
+        "ListObjectsV2": "s3:ListBucket on the bucket (listFiles on Backblaze B2)",
+        "DeleteObject": "s3:DeleteObject below S3_VOICES_PREFIX (deleteFiles on Backblaze B2)",
+    }
+)
 _LATER = "try again later"
 _UNKNOWN_KEY = "the service does not know AWS_ACCESS_KEY_ID; check it and AWS_ENDPOINT_URL"
 _REGION = "the bucket is in another region; check AWS_REGION and AWS_ENDPOINT_URL"
@@ -78,7 +85,8 @@ _ADVICE: Mapping[str, str] = MappingProxyType(
         "500": f"the storage failed; {_LATER}",
     }
 )
-_LOOKS = frozenset({"GetObject", "HeadObject", "HeadBucket"})  # what "missing" is an answer to
+# What "missing" is an answer to.
+_LOOKS = frozenset({"GetObject", "HeadObject", "HeadBucket", "DeleteObject"})
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 _DENIED = frozenset({"AccessDenied", "401", "403"})
 _THROTTLED = frozenset(
@@ -150,6 +158,8 @@ def storage_error(what: str, error: Exception, place: Place) -> StorageError | N
             headers.pop("content-type", None)  # of a body that does not come
         if code in _MISSING and operation in _LOOKS and not _is_page(code, status, headers):
             return NotFoundError(f"{what}: there is nothing of that name")
+        if code in _DENIED and operation in _OWN_RIGHTS:
+            return DeniedError(f"{what}: access is denied; the key needs {_OWN_RIGHTS[operation]}")
         return refusal(what, code, status, headers, place, error.response.get("Error", {}))
     words = _failure(error, place)
     return None if words is None else StorageError(f"{what}: {words}")

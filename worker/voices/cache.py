@@ -1,8 +1,10 @@
-"""The cache of reference voices on the volume: the model listens to a recording once.
+"""The caches of voices on the volume: the model listens to a recording once, and designs once.
 
 An entry is a saved voice's JSON with the sha256 of the recording. It lies at a place that the first
 digits of the sha256 say, in place of the voice that lay there before: the cache has 65,536 places
-of some 15 kB at most, whatever comes. Whatever else lies at a place counts as nothing.
+of some 15 kB at most, whatever comes. Whatever else lies at a place counts as nothing. Designed
+voices, of which the operator's table has few, lie in a folder of their own under the whole sha256
+of what they are designed from.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ from worker.speech.voice import Voice
 from worker.voices.saved import FORMAT, SavedVoice
 
 PLACE_DIGITS = 4
+WHOLE_DIGITS = 64  # of a sha256
+DESIGNED = "designed"  # folder of the designed ones, in that of the model
 ENTRY_BYTES_MAX = 1 << 16  # of an entry; the longest that a reference can have is half of it
 FORMER_SUFFIX = ".safetensors"  # of the entries that former versions of the worker wrote
 
 
 class CachedVoice(SavedVoice):
-    """An entry of the cache: a voice, and the recording that it comes from."""
+    """An entry of the cache: a voice, and the recording or the design that it comes from."""
 
     model_config = ConfigDict(strict=True)
 
@@ -33,14 +37,18 @@ class CachedVoice(SavedVoice):
 
 
 class VoiceCache:
-    """The reference voices of one model, in a folder that its workers share.
+    """Voices of one model, in a folder that its workers share.
 
     The tokens of one model mean nothing to another, so each model has a folder of its own.
     """
 
-    def __init__(self, folder: Path, engine: Engine) -> None:
+    def __init__(
+        self, folder: Path, engine: Engine, model: str, place_digits: int | None = None
+    ) -> None:
         self.folder = folder
         self._engine = engine
+        self._model = model
+        self._place_digits = place_digits
 
     def recall(self, recording: str) -> Voice | None:
         """The voice of the recording with this sha256; None where no usable entry is cached."""
@@ -65,9 +73,10 @@ class VoiceCache:
         path = self._place(recording)
         entry = CachedVoice(
             format=FORMAT,
-            model=self.folder.name,
+            model=self._model,
             global_tokens=voice.global_tokens,
             semantic_tokens=voice.semantic_tokens,
+            style=voice.style,
             sha256=recording,
         )
         try:
@@ -79,7 +88,7 @@ class VoiceCache:
             event(logging.WARNING, "voice not cached", error=str(error))
 
     def _place(self, recording: str) -> Path:
-        return self.folder / f"{recording[:PLACE_DIGITS]}.json"
+        return self.folder / f"{recording[: self._place_digits or PLACE_DIGITS]}.json"
 
 
 def sha256_of(recording: Path) -> str:

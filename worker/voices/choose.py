@@ -1,4 +1,4 @@
-"""Chooses the voice that a job speaks with: a cloned, a saved or a designed one."""
+"""Chooses the voice that a job speaks with: a cloned, a named or a designed one."""
 
 from __future__ import annotations
 
@@ -42,9 +42,11 @@ def choose_voice(
 ) -> ChosenVoice:
     """The voice that the request names; a designed one is designed for the first sentence.
 
-    Raises VoiceError, DownloadError and NotAvailableError saying what to give instead.
+    Raises VoiceError, DownloadError and RequestError saying what to give instead.
     """
     cancellation = sources.cancellation
+    if request.save_voice is not None:
+        sources.voices.check_free(request.save_voice, "save_voice")  # before anything is spoken
     if request.style is not None:
         designed = sources.engine.design(request.style, first_sentence, sampling, cancellation)
         used = VoiceUsed(source="style", name=request.save_voice)
@@ -56,11 +58,14 @@ def choose_voice(
     else:
         name = str(request.voice)  # the request names one of the three
         whole = sources.voices.saved(name, cancellation)
-        used = VoiceUsed(source="saved", name=name)
+        builtin = sources.voices.is_builtin(name)
+        used = VoiceUsed(source="builtin" if builtin else "saved", name=name)
         if request.continues and whole.transcript is None:
+            reason = "is a built-in voice" if builtin else "was saved"
+            remedy = "save one" if builtin else "save it again"
             raise VoiceError(
-                f"voice: {name!r} was saved without a transcript, so task_token 'continue' "
-                "has no words to continue from; save it again with prompt_text",
+                f"voice: {name!r} {reason} without a transcript, so task_token 'continue' "
+                f"has no words to continue from; {remedy} with prompt_text",
                 field="voice",
             )
     speaking = whole if request.uses_transcript else replace(whole, transcript=None)

@@ -1,42 +1,66 @@
-"""The voices of one worker: made from reference audio, or saved under a name."""
+"""The voices of one worker: built-in, saved under a name, or made from reference audio."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from worker.api.new_voice import parse_name, parse_new_voice
 from worker.audio import files, waveform
 from worker.cancellation import Cancellation
-from worker.errors import NotFoundError, VoiceError
+from worker.errors import RequestError, VoiceError
 from worker.speech.engine import Engine
 from worker.speech.voice import Voice
 from worker.storage.base import Storage
 from worker.storage.keys import Keys
 from worker.temp_folders import temp_prefix
-from worker.voices.cache import VoiceCache, sha256_of
+from worker.voices.builtin import BUILTIN, Alias, BuiltinNames, Design
+from worker.voices.cache import DESIGNED, WHOLE_DIGITS, VoiceCache, sha256_of
+from worker.voices.designed import DesignedVoices
+from worker.voices.listed import ListedVoice
 from worker.voices.reference import FIELD
 from worker.voices.saved import SavedVoice
+from worker.voices.saved_voices import SavedVoices
 
 
 class Voices:
     """Makes voices with one engine; keeps them in one storage and one cache folder."""
 
-    def __init__(self, engine: Engine, storage: Storage, keys: Keys, cache: Path) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        storage: Storage,
+        keys: Keys,
+        cache: Path,
+        names: BuiltinNames = BUILTIN,
+    ) -> None:
         self._engine = engine
-        self._storage = storage
-        self._keys = keys
-        self._cache = VoiceCache(cache, engine)
         self._model = cache.name
+        self._cache = VoiceCache(cache, engine, self._model)
+        self._names = names
+        designed = VoiceCache(cache / DESIGNED, engine, self._model, WHOLE_DIGITS)
+        designs = (voice for voice in names.values() if isinstance(voice, Design))
+        self._designed = DesignedVoices(engine, designed, designs)
+        self._saved = SavedVoices(storage, keys)
+
+    # Made from a recording
 
     def listen(
-        self, path: Path, transcript: str | None, cancellation: Cancellation | None = None
+        self,
+        path: Path,
+        transcript: str | None,
+        cancellation: Cancellation | None = None,
+        *,
+        field: str = FIELD,
     ) -> Voice:
         """The voice in a reference audio file; from the cache if the model has listened to it.
 
-        Raises VoiceError when the file is not audio, too short or long, or silent.
+        Raises VoiceError, which blames `field`, when the file is not audio, too short or long, or
+        silent.
         """
-        checked = files.read(path, field=FIELD)
-        files.check_reference(checked, field=FIELD)
+        checked = files.read(path, field=field)
+        files.check_reference(checked, field=field)
         recording = sha256_of(path)
         voice = self._cache.recall(recording)
         if voice is None:
@@ -55,24 +79,27 @@ class Voices:
             files.write_samples(checked, file)
             return self._engine.listen(file, cancellation=cancellation)
 
-    def saved(self, name: str, cancellation: Cancellation | None = None) -> Voice:
-        """The voice that was saved under this name.
+    # Under a name
 
-        Raises VoiceError when there is none, or it does not fit this model.
+    @property
+    def count_in_memory(self) -> int:
+        """How many named voices are in memory: saved ones and designed ones."""
+        return len(self._saved) + len(self._designed)
+
+    def is_builtin(self, name: str) -> bool:
+        """Whether the name is that of a built-in voice."""
+        return name in self._names
+
+    def saved(self, name: str, cancellation: Cancellation | None = None) -> Voice:
+        """The built-in voice of this name, or the one that was saved under it.
+
+        Raises VoiceError when there is none, or it does not fit this model; NotAvailableError for
+        a built-in one that this model cannot design.
         """
-        key = self._keys.voice_key(name)
-        try:
-            found = SavedVoice.read(self._storage.read_bytes(key, cancellation=cancellation))
-        except NotFoundError:
-            raise VoiceError(
-                f"voice: there is no saved voice {name!r}; save it first with save_voice",
-                field="voice",
-            ) from None
-        except ValueError:
-            raise VoiceError(
-                f"voice: {name}.json is not a voice that this worker saved; save it again",
-                field="voice",
-            ) from None
+        meant = self._names.get(name)
+        if isinstance(meant, Design):
+            return self._designed.voice(name, meant, cancellation)
+        found = self._read(name, meant, cancellation)
         reason = found.why_unusable(self._engine)
         if reason is not None:
             raise VoiceError(
@@ -83,7 +110,101 @@ class Voices:
         return found.voice
 
     def save(self, name: str, voice: Voice, cancellation: Cancellation | None = None) -> None:
-        """Save the voice under this name; an older one of the name is replaced."""
-        key = self._keys.voice_key(name, field="save_voice")
-        content = SavedVoice.of(voice, self._model).to_json()
-        self._storage.write_bytes(key, content, "application/json", cancellation=cancellation)
+        """Save the voice under this name; an older one of the name is replaced.
+
+        Raises RequestError for the name of a built-in voice.
+        """
+        self.check_free(name, "save_voice")
+        self._saved.write(name, SavedVoice.of(voice, self._model), cancellation, "save_voice")
+
+    def check_free(self, name: str, field: str) -> None:
+        """Raise RequestError, which blames `field`, where no voice can be saved under the name."""
+        if name in self._names:
+            raise RequestError(
+                f"{field}: {name!r} is a built-in voice; choose another name, or have the "
+                "operator take it out with VOICE_NAMES",
+                field=field,
+            )
+
+    def add(
+        self,
+        name: str,
+        recording: Path,
+        transcript: str | None,
+        consent: str,
+        cancellation: Cancellation | None = None,
+    ) -> ListedVoice:
+        """Save the voice of a recording under a name, with its speaker's statement of consent.
+
+        A blank `transcript` counts as none. An older voice of the name is replaced. Raises
+        RequestError and VoiceError, which blame name, audio, transcript or consent.
+        """
+        asked = parse_new_voice(name, transcript, consent)
+        self.check_free(asked.name, "name")
+        voice = self.listen(recording, asked.transcript, cancellation, field="audio")
+        saved = SavedVoice.of(voice, self._model, asked.consent, int(time.time()))
+        self._saved.write(asked.name, saved, cancellation, "name")
+        return ListedVoice.of(asked.name, "saved", saved)
+
+    def remove(self, name: str, cancellation: Cancellation | None = None) -> None:
+        """Remove the saved voice of this name.
+
+        Raises VoiceError where there is none, RequestError for a built-in one.
+        """
+        name = parse_name(name, "name")
+        if name in self._names:
+            raise RequestError(
+                f"name: {name!r} is a built-in voice, which is not removed; the operator can take "
+                "it out with VOICE_NAMES",
+                field="name",
+            )
+        self._saved.remove(name, cancellation, "name")
+
+    # Looked at
+
+    def listed(self, cancellation: Cancellation | None = None) -> list[ListedVoice]:
+        """The voices that a request may name: the built-in ones, then the saved ones, by name.
+
+        A saved one that has a built-in one's name cannot be spoken with, and is left out. Raises
+        StorageError where the storage cannot be listed.
+        """
+        saved = {voice.name: voice for voice in self._saved.listed(cancellation)}
+        builtin: list[ListedVoice] = []
+        for name, meant in sorted(self._names.items()):
+            if isinstance(meant, Alias):
+                if (target := saved.get(meant.saved)) is not None:
+                    builtin.append(target.under(name))
+            elif self._designed.available:
+                builtin.append(ListedVoice(name, name, "builtin", style=meant.style))
+        others = (saved[name] for name in sorted(saved.keys() - self._names.keys()))
+        return [*builtin, *others]
+
+    def about(self, name: str, cancellation: Cancellation | None = None) -> ListedVoice:
+        """The voice of this name as a list has it. Raises VoiceError where there is none."""
+        name = parse_name(name, "name")
+        meant = self._names.get(name)
+        if isinstance(meant, Design):
+            if not self._designed.available:
+                raise VoiceError(f"name: this model cannot design the voice {name!r}", field="name")
+            return ListedVoice(name, name, "builtin", style=meant.style)
+        found = self._read(name, meant, cancellation, "name")
+        return ListedVoice.of(name, "saved" if meant is None else "builtin", found)
+
+    def _read(
+        self,
+        name: str,
+        alias: Alias | None,
+        cancellation: Cancellation | None,
+        field: str = "voice",
+    ) -> SavedVoice:
+        """The saved voice of this name, or of the one that it stands for."""
+        if alias is None:
+            return self._saved.read(name, cancellation, field)
+        try:
+            return self._saved.read(alias.saved, cancellation, field)
+        except VoiceError as error:
+            raise VoiceError(
+                f"{field}: {name!r} stands for a saved voice (VOICE_NAMES) that cannot be used: "
+                f"{error.message.removeprefix(f'{field}: ')}",
+                field=field,
+            ) from None

@@ -32,9 +32,14 @@ class SavedVoice(BaseModel):
     semantic_tokens: Tokens = ()
     transcript: str | None = None
     style: Style | None = None
+    # Of a voice that was added with a statement of consent; not written where not set.
+    consent: str | None = None
+    created_at: int | None = Field(default=None, ge=0)  # seconds since 1970
 
     @classmethod
-    def of(cls, voice: Voice, model: str) -> Self:
+    def of(
+        cls, voice: Voice, model: str, consent: str | None = None, created_at: int | None = None
+    ) -> Self:
         """The saved form of a voice; without a transcript its speech is left out.
 
         A sentence continues from speech only where the words of that are known.
@@ -46,6 +51,8 @@ class SavedVoice(BaseModel):
             semantic_tokens=() if voice.transcript is None else voice.semantic_tokens,
             transcript=voice.transcript,
             style=voice.style,
+            consent=consent,
+            created_at=created_at,
         )
 
     @classmethod
@@ -56,7 +63,8 @@ class SavedVoice(BaseModel):
 
     def to_json(self) -> bytes:
         """The content of its file."""
-        return self.model_dump_json().encode()
+        unset = {name for name in ("consent", "created_at") if getattr(self, name) is None}
+        return self.model_dump_json(exclude=unset).encode()
 
     @property
     def voice(self) -> Voice:

@@ -113,6 +113,7 @@ def test_the_policy_allows_what_the_storage_calls_and_nothing_else() -> None:
     bucket = "arn:aws:s3:::my-speech"
     assert allowed["s3:GetObject"] == [f"{bucket}/{prefix}*" for prefix in prefixes]
     assert allowed["s3:ListBucket"] == [bucket]
+    assert allowed["s3:DeleteObject"] == [f"{bucket}/{prefixes[1]}*"]
 
 
 def test_the_variables_of_the_bucket_are_the_workers() -> None:

@@ -11,7 +11,7 @@ import pytest
 from worker.api.request import parse_request
 from worker.api.response import VoiceUsed
 from worker.cancellation import Cancellation
-from worker.errors import VoiceError
+from worker.errors import RequestError, VoiceError
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import DesignedVoice, Engine
 from worker.speech.voice import Style, Voice
@@ -31,6 +31,7 @@ class Stage:
     saved_voice: Voice = WHOLE
     asked: list[tuple[object, ...]] = field(default_factory=list)
     cancellation: Cancellation = field(default_factory=Cancellation)
+    builtin: frozenset[str] = frozenset()
 
     def design(self, *asked: object) -> DesignedVoice:
         self.asked.append(("design", *asked))
@@ -47,6 +48,13 @@ class Stage:
     def saved(self, name: str, *cancellation: object) -> Voice:
         self.asked.append(("saved", name, *cancellation))
         return self.saved_voice
+
+    def is_builtin(self, name: str) -> bool:
+        return name in self.builtin
+
+    def check_free(self, name: str, field: str) -> None:
+        if name in self.builtin:
+            raise RequestError(f"{field}: taken", field=field)
 
     def choose(self, **job: object) -> ChosenVoice:
         return choose_voice(
@@ -112,6 +120,23 @@ def test_to_continue_wants_a_saved_voice_with_a_transcript() -> None:
         Stage(TIMBRE).choose(voice="bob", task_token="continue")
     assert caught.value.field == "voice"
     assert "save it again with prompt_text" in caught.value.message
+
+
+def test_a_built_in_voice_is_called_so() -> None:
+    stage = Stage(builtin=frozenset({"alloy"}))
+    assert stage.choose(voice="alloy").used == VoiceUsed(source="builtin", name="alloy")
+    stage.saved_voice = TIMBRE
+    with pytest.raises(VoiceError, match="'alloy' is a built-in voice without a transcript"):
+        stage.choose(voice="alloy", task_token="continue")
+
+
+@pytest.mark.parametrize("job", [{}, {"prompt_speech_url": PLACE}])
+def test_a_name_that_is_taken_is_refused_before_anything_is_made(job: dict[str, object]) -> None:
+    stage = Stage(builtin=frozenset({"alloy"}))
+    with pytest.raises(RequestError) as caught:
+        stage.choose(**job, save_voice="alloy")
+    assert caught.value.field == "save_voice"
+    assert stage.asked == []
 
 
 @pytest.mark.parametrize("token", [None, "zero_shot", "cross_lingual"])
