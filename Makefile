@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak check test mutants coverage image-test test-s3 lint format faults hostile load lock lock-model parity-full bench gpu-check gpu-wheels llama demo-voice demo-eval docs lock-dev clean
+.PHONY: help install speak check test mutants coverage image-test test-s3 lint format faults hostile load load-http lock lock-model parity-full bench gpu-check gpu-wheels llama demo-voice demo-eval docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -103,6 +103,10 @@ hostile: $(STAMP)  ## hostile input in full: URLs, 1,000 audio files, 10,000 job
 
 load: $(STAMP)  ## 1,000 jobs on workers that are killed, beside a bucket that fails; prints a table
 	$(BIN)/python -m bench.endpoint_load --out docs/scaling/load.json
+
+load-http: $(STAMP)  ## listeners over HTTP: first byte, continuity, 32 and 64 of them for two minutes; a table
+	$(BIN)/python -m volume install --model demo
+	SPARK_MODEL=demo $(BIN)/python -m bench.http_load --out docs/bench/http.json
 
 lock: $(STAMP)  ## resolve volume/pins/environment.toml and hash the demo model, into volume/pins/
 	$(BIN)/python -m volume.pinning --uv $(abspath $(BIN)/uv)

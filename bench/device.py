@@ -20,7 +20,7 @@ from bench.rates import lm_rate
 from bench.sentences import sentences
 from bench.sides import Sides
 from bench.step_bytes import BYTES, weight_bytes
-from worker.speech.codec.speech_stream import FIRST_STEP
+from worker.speech.codec.eager_stream import FIRST_STEP
 from worker.speech.lm.config import LMConfig
 
 READS = 4  # of the block, before the device is waited for

@@ -72,6 +72,7 @@ def summary(streams: Sequence[Heard]) -> dict[str, float]:
         "streams": len(streams),
         "first_audio_p50": _percentile(firsts, 50),
         "first_audio_p95": _percentile(firsts, 95),
+        "first_audio_p99": _percentile(firsts, 99),
         "continuity": round(continuity(worst), 4),
         "worst_gap_p95": _percentile(worst, 95),
         "worst_gap": round(max(worst), 4),

@@ -1,4 +1,4 @@
-"""Results -> pictures: throughput, latency, growth."""
+"""Results -> pictures: throughput, latency, growth, look-ahead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ STYLE = {"svg.hashsalt": "bench", "svg.fonttype": "none", "axes.grid": True, "gr
 
 def draw(results: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write what the results have; the files."""
-    kinds = (("batch", throughput), ("latency", latency), ("growth", growth))
+    kinds = (
+        ("batch", throughput),
+        ("latency", latency),
+        ("growth", growth),
+        ("look_ahead", look_ahead),
+    )
     made = []
     with mpl.rc_context(STYLE):
         for case, plot in kinds:
@@ -80,4 +85,21 @@ def growth(results: Mapping[str, Any]) -> Figure:
         axes.set_ylim(bottom=0)
         axes.set(xlabel="seconds of audio", ylabel=label)
     cost.legend()
+    return figure
+
+
+def look_ahead(results: Mapping[str, Any]) -> Figure:
+    """What streams lose at their seams, against the tokens that they wait for."""
+    figure = Figure(figsize=(7, 4))
+    axes = figure.subplots()
+    for name, about in results["look_ahead"].items():
+        tokens = [row["tokens"] for row in about["rows"]]
+        median = [row["median"] for row in about["rows"]]
+        (line,) = axes.plot(tokens, median, marker="o", label=f"{name}: median")
+        worst = [row["worst"] for row in about["rows"]]
+        axes.plot(tokens, worst, "--x", color=line.get_color(), label="its worst seam")
+    axes.axhline(40, color="grey", linestyle=":")
+    axes.set_ylim(bottom=0)
+    axes.set(xlabel="look-ahead, tokens of 20 ms", ylabel="signal to noise at seams, dB")
+    axes.legend()
     return figure

@@ -54,7 +54,7 @@ class Components:
         storage, keys = open_storage(settings), keys_of(settings)
         names = builtin_names(settings.voice_names)
         aligners = find_folders(layout, checkpoint, settings.whisperx_languages)
-        loading = loading or partial(_load_engine, checkpoint, settings.spark_dtype)
+        loading = loading or partial(_load_engine, checkpoint, settings)
         beside = ThreadPoolExecutor(2)
         try:
             engine_loads = beside.submit(loading)
@@ -78,9 +78,9 @@ class Components:
         )
 
 
-def _load_engine(checkpoint: Path, dtype: str) -> Engine:
+def _load_engine(checkpoint: Path, settings: Settings) -> Engine:
     check_hardware(pinned_wheel("flash-attn"))
-    return Engine.load(checkpoint, dtype)
+    return Engine.load(checkpoint, settings.spark_dtype, look_ahead=settings.stream_look_ahead)
 
 
 def _raise_first_failure(futures: Sequence[Future[Any]]) -> None:

@@ -144,6 +144,16 @@ class Settings(BaseSettings):
         description="true: jobs without a stream field are streamed, and RunPod's /stream gives "
         "each sentence as soon as it is ready. false: /stream gives nothing before the end.",
     )
+    stream_look_ahead: int | None = Field(
+        None,
+        ge=0,
+        le=512,
+        description="Tokens (20 ms each) that streamed audio stays behind what the model draws. "
+        "Fewer are heard sooner; more are nearer to the stored file; more than the codec's whole "
+        "reach count as that. Default: 14 of 29 of that reach, what the embedded model needs to "
+        "stay above 40 dB. For weights of your own, `python -m bench.look_ahead --model FOLDER` "
+        "finds it.",
+    )
     drain_seconds: int = Field(
         25,
         ge=0,

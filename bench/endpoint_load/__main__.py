@@ -398,8 +398,9 @@ class Load:
         """Note workers that have ended though nobody killed them; start others in their place."""
         for place, process in enumerate(self._workers):
             if (status := process.process.poll()) is not None:
-                last = process.log.read_text().splitlines()[-1:]
-                self._report.ended.append(f"{process.name} ended with {status}: {last}")
+                lines = process.log.read_text().splitlines()
+                said = [line for line in lines if '"level": "ERROR"' in line] + lines[-1:]
+                self._report.ended.append(f"{process.name} ended with {status}: {said}")
                 self._workers[place] = self._endpoint.start_worker()
 
     def _judge(self) -> None:

@@ -56,8 +56,8 @@ class ToneEngine:
     free: float | None = None
     word: float = WORD  # seconds
     slots: int = 16
-    pieces: int = 3  # that a sentence comes in for who listens while it is spoken
     designs: bool = True
+    pieces: int = 3  # that a sentence comes in for who listens while it is spoken
 
     sample_rate = RATE
 

@@ -119,7 +119,7 @@ def load_components(settings: Settings, model: Path, *, sdk: bool = True) -> Com
         # Weights in 8 bits need no torch: they are read while it is imported.
         folder, dtype = Checkpoint(model).language_model, settings.spark_dtype
         weights = beside.submit(read_ahead, folder, dtype)
-        engine = beside.submit(_load_engine, model, dtype, libraries, weights)
+        engine = beside.submit(_load_engine, model, settings, libraries, weights)
         if sdk:
             import_module("runpod")
         remove_abandoned_folders()
@@ -132,14 +132,19 @@ def load_components(settings: Settings, model: Path, *, sdk: bool = True) -> Com
 
 
 def _load_engine(
-    model: Path, dtype: str, libraries: Future[Any], weights: Future[Weights | None]
+    model: Path, settings: Settings, libraries: Future[Any], weights: Future[Weights | None]
 ) -> Engine:
     libraries.result()
     from worker.speech.device_checks import check_hardware  # noqa: PLC0415
     from worker.speech.engine import Engine  # noqa: PLC0415
 
     check_hardware(pinned_wheel("flash-attn"))
-    return Engine.load(model, dtype, int8_weights=weights.result)
+    return Engine.load(
+        model,
+        settings.spark_dtype,
+        int8_weights=weights.result,
+        look_ahead=settings.stream_look_ahead,
+    )
 
 
 def make_service(settings: Settings, slots: int, running: RunningJobs) -> Service:

@@ -83,15 +83,15 @@ def test_the_engine_is_loaded_here_where_no_other_thread_does(
 ) -> None:
     seen: list[Any] = []
 
-    def load_engine(*given: Any) -> Any:
-        seen.append(given)
+    def load_engine(*given: Any, look_ahead: int) -> Any:
+        seen.append((*given, look_ahead))
         return ToneEngine()
 
     monkeypatch.setattr(module.Engine, "load", load_engine)
     monkeypatch.setattr(module, "check_hardware", seen.append)
-    Components.load(settings(volume, spark_dtype="float32"))
+    Components.load(settings(volume, spark_dtype="float32", stream_look_ahead=9))
     model = volume / "SparkTTS-serverless" / "models" / "mine@1"
-    assert seen == [pinned_wheel("flash-attn"), (model, "float32")]
+    assert seen == [pinned_wheel("flash-attn"), (model, "float32", 9)]
 
 
 def test_hardware_that_cannot_be_used_is_told_before_the_engine_is_loaded(

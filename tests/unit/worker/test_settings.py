@@ -38,6 +38,7 @@ def test_what_is_not_set_has_the_documented_value() -> None:
         "max_concurrency": None,
         "max_job_seconds": 7200,
         "stream": False,
+        "stream_look_ahead": None,
         "drain_seconds": 25,
         "log_level": "INFO",
     }
@@ -144,6 +145,7 @@ def test_white_space_around_a_value_is_no_part_of_it(
         "MAX_CONCURRENCY": "3",
         "MAX_JOB_SECONDS": "600",
         "STREAM": "true",
+        "STREAM_LOOK_AHEAD": "12",
         "DRAIN_SECONDS": "7",
         "LOG_LEVEL": "DEBUG",
     }

@@ -28,7 +28,14 @@ from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.chunked_network import ChunkedNetwork, context_of, cut
 from worker.speech.codec.codec_batch import BatchedSentence, CodecBatch, open_batch
 from worker.speech.codec.cpu_vocoder import CpuVocoder
-from worker.speech.codec.speech_stream import PRENET_LENGTH, WAVE_LENGTH, SpeechStream, Stages
+from worker.speech.codec.eager_stream import EagerStream, look_ahead_of
+from worker.speech.codec.speech_stream import (
+    PRENET_LENGTH,
+    WAVE_LENGTH,
+    SpeechStream,
+    Stages,
+    WholeStream,
+)
 from worker.speech.codec.upstream import Upstream
 from worker.speech.codec.wav2vec2 import Wav2Vec2Features
 from worker.speech.codec.weight_norm import built_folded, fold
@@ -60,6 +67,7 @@ class Codec:
         audio: AudioParameters,
         sizes: CodecSizes,
         dtype: torch.dtype,
+        look_ahead: int | None = None,
     ) -> None:
         self._upstream = upstream
         self._bicodec = bicodec
@@ -68,6 +76,7 @@ class Codec:
         self.sizes = sizes
         self.dtype = dtype
         self._contexts = context_of(bicodec.prenet), context_of(bicodec.decoder)
+        self.look_ahead = look_ahead_of(self.reach, look_ahead)  # of eager streams, in tokens
         self._cpu_vocoder: CpuVocoder | None = None
         if dtype == torch.bfloat16 and self.device.type == "cpu":
             self._cpu_vocoder = CpuVocoder.open(bicodec.decoder)
@@ -86,11 +95,13 @@ class Codec:
         upstream: Upstream,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
+        look_ahead: int | None = None,
     ) -> Codec:
         """Load a checkpoint in the published layout. Raises SetupError for files that do not fit.
 
         `dtype` is that of the wave generator; all else is in float32. A CPU that does not multiply
-        bfloat16 faster takes float32 instead.
+        bfloat16 faster takes float32 instead. `look_ahead` is that of eager streams, in tokens; by
+        default a share of the reach.
         """
         if device.type == "cuda":
             _compute_exactly(dtype)
@@ -107,6 +118,7 @@ class Codec:
             bicodec=bicodec,
             features=Wav2Vec2Features.load(checkpoint.features, device),
             dtype=dtype,
+            look_ahead=look_ahead,
             audio=AudioParameters(
                 sample_rate=int(top["sample_rate"]),
                 hop=int(top["latent_hop_length"]),
@@ -169,12 +181,9 @@ class Codec:
         return self.stream(global_tokens, eager=eager).feed(semantic_tokens, last=True)
 
     @property
-    def look_ahead(self) -> int:
-        """How many semantic tokens a stream needs beyond those that it makes samples of.
-
-        What a sample depends on, and one more: only then are these known not to be the last.
-        """
-        return sum(self._contexts) + 1
+    def reach(self) -> int:
+        """How many semantic tokens after its own, and before it, a sample depends on."""
+        return sum(self._contexts)
 
     def stream(self, global_tokens: tuple[int, ...], *, eager: bool = True) -> SpeechStream:
         """Begin a sentence in this voice, whose semantic tokens are yet to come.
@@ -190,27 +199,53 @@ class Codec:
                 f"a voice has {sizes.voice_length} global tokens below {sizes.global_codes}, "
                 f"not {len(global_tokens)}"
             )
-        return SpeechStream(
-            self._embed,
-            partial(self._open_stages, global_tokens, eager=eager),
-            sizes.semantic_codes,
-            self.look_ahead if eager else None,
+        if eager:
+            return EagerStream(
+                partial(self._open_stage, global_tokens),
+                sizes.semantic_codes,
+                self.look_ahead,
+                self.audio.hop,
+            )
+        return WholeStream(
+            self._embed, partial(self._open_stages, global_tokens), sizes.semantic_codes
         )
 
-    @torch.inference_mode()
-    def _open_stages(self, global_tokens: tuple[int, ...], *, eager: bool) -> Stages:
-        """Make the networks of a sentence: the prenet in this voice, and the wave generator.
+    def _open_stages(self, global_tokens: tuple[int, ...]) -> Stages:
+        """Make the networks of a sentence that is wanted whole: the prenet, the wave generator.
 
         On a GPU they are one, which runs over chunks of many sentences.
         """
         if self._batch is not None:
-            network = BatchedSentence(
-                self._batch, global_tokens, self.audio.sample_rate, eager=eager
-            )
-            return (ChunkedNetwork(network, self.audio.hop, sum(self._contexts), PRENET_LENGTH),)
+            return (self._batched(self._batch, global_tokens, eager=False),)
+        return self._prenet(self._condition(global_tokens)), self._wave_generator()
+
+    def _open_stage(self, global_tokens: tuple[int, ...]) -> ChunkedNetwork:
+        """Make the networks of a sentence that somebody listens to: tokens [1, 1, n] to samples."""
+        if self._batch is not None:
+            return self._batched(self._batch, global_tokens, eager=True)
+        condition = self._condition(global_tokens)
+        context, hop = self._contexts[1], self.audio.hop
+
+        def network(codes: Tensor, kept: slice) -> Tensor:
+            features = self._features_of(self._embed(codes[0, 0].tolist()), condition)
+            begin = max(0, kept.start - context)
+            made = self._generate(features[..., begin : kept.stop + context])
+            return made[..., hop * (kept.start - begin) : hop * (kept.stop - begin)]
+
+        return ChunkedNetwork(network, hop, self.reach, PRENET_LENGTH)
+
+    def _batched(
+        self, batch: CodecBatch, global_tokens: tuple[int, ...], *, eager: bool
+    ) -> ChunkedNetwork:
+        network = BatchedSentence(batch, global_tokens, self.audio.sample_rate, eager=eager)
+        return ChunkedNetwork(network, self.audio.hop, self.reach, PRENET_LENGTH)
+
+    @torch.inference_mode()
+    def _condition(self, global_tokens: tuple[int, ...]) -> Tensor:
+        """The voice as the prenet reads it, [1, C]."""
         tokens = torch.tensor([[global_tokens]], device=self.device)
-        condition = self._bicodec.speaker_encoder.detokenize(tokens)  # [1, C]
-        return self._prenet(condition), self._wave_generator()
+        condition: Tensor = self._bicodec.speaker_encoder.detokenize(tokens)
+        return condition
 
     def _embed(self, semantic_tokens: Sequence[int]) -> Tensor:
         """Look up the vectors of tokens [n]: float32 [1, C, n]; a GPU's networks look for them."""
@@ -220,29 +255,30 @@ class Codec:
         vectors: Tensor = self._bicodec.quantizer.detokenize(tokens.to(self.device))
         return vectors
 
+    def _features_of(self, vectors: Tensor, condition: Tensor) -> Tensor:
+        """Turn tokens' vectors [1, C, n] into features [1, D, n], in the voice's condition."""
+        features: Tensor = self._bicodec.prenet(vectors, condition)
+        return features + condition.unsqueeze(-1)
+
+    def _generate(self, features: Tensor) -> Tensor:
+        """Turn features [1, D, n] into samples [1, 1, hop * n]."""
+        if self._cpu_vocoder is not None:
+            return self._cpu_vocoder(features)
+        with _without_onednn() if self.dtype == torch.float32 else nullcontext():
+            wav: Tensor = self._bicodec.decoder(features.to(self.dtype))
+        return wav.float()
+
     def _prenet(self, condition: Tensor) -> ChunkedNetwork:
-        """The prenet, in chunks: tokens' vectors to features, in the voice's condition [1, C]."""
-
-        def network(vectors: Tensor) -> Tensor:
-            features: Tensor = self._bicodec.prenet(vectors, condition)
-            return features + condition.unsqueeze(-1)
-
+        """The prenet, in chunks."""
+        network = partial(self._features_of, condition=condition)
         return ChunkedNetwork(cut(network, 1), 1, self._contexts[0], PRENET_LENGTH)
 
     def _wave_generator(self) -> ChunkedNetwork:
-        """The wave generator, in chunks: features to samples."""
-
-        def network(features: Tensor) -> Tensor:
-            if self._cpu_vocoder is not None:
-                return self._cpu_vocoder(features)
-            with _without_onednn() if self.dtype == torch.float32 else nullcontext():
-                wav: Tensor = self._bicodec.decoder(features.to(self.dtype))
-            return wav.float()
-
+        """The wave generator, in chunks."""
         hop = self.audio.hop
         compiled = self._cpu_vocoder is None and self.dtype != torch.float32
         return ChunkedNetwork(
-            cut(network, hop), hop, self._contexts[1], WAVE_LENGTH, fixed=compiled
+            cut(self._generate, hop), hop, self._contexts[1], WAVE_LENGTH, fixed=compiled
         )
 
     def _reference_clip(self, wav: NDArray[Any]) -> NDArray[Any]:

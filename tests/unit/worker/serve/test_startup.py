@@ -252,7 +252,7 @@ def test_hardware_that_cannot_be_used_is_told_before_anything_is_loaded(
     monkeypatch.setattr("worker.speech.device_checks.check_hardware", refuse)
     monkeypatch.setattr("worker.speech.engine.Engine.load", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(SetupError, match="too old"):
-        startup._load_engine(tmp_path, "auto", done("torch"), done(None))
+        startup._load_engine(tmp_path, Settings(), done("torch"), done(None))
     assert asked == [pinned_wheel("flash-attn")]
 
 
@@ -566,9 +566,9 @@ def test_the_engine_is_loaded_with_the_weights_that_were_read_ahead(
     monkeypatch.setattr(startup, "read_ahead", lambda *given: seen.append(given) or "weights")
 
     def load_engine(*given: Any) -> Any:
-        folder, dtype, libraries, weights = given
+        folder, settings, libraries, weights = given
         assert libraries.result().__name__ == "worker.speech.engine"
-        seen.append((folder, dtype, weights.result()))
+        seen.append((folder, settings.spark_dtype, weights.result()))
         return start.small.engine
 
     monkeypatch.setattr(startup, "_load_engine", load_engine)
@@ -579,13 +579,14 @@ def test_the_engine_is_loaded_with_the_weights_that_were_read_ahead(
 def test_the_engine_waits_for_its_libraries_and_takes_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load(folder: Path, dtype: str, int8_weights: Callable[[], Any]) -> Any:
-        return folder, dtype, int8_weights()
+    def load(folder: Path, dtype: str, int8_weights: Callable[[], Any], look_ahead: int) -> Any:
+        return folder, dtype, int8_weights(), look_ahead
 
     monkeypatch.setattr("worker.speech.engine.Engine.load", load)
-    loaded = startup._load_engine(tmp_path, "int8", done("torch"), done("weights"))
-    assert loaded == (tmp_path, "int8", "weights")
+    settings = Settings(spark_dtype="int8", stream_look_ahead=11)
+    loaded = startup._load_engine(tmp_path, settings, done("torch"), done("weights"))
+    assert loaded == (tmp_path, "int8", "weights", 11)
     broken: Future[Any] = Future()
     broken.set_exception(OSError("the volume is gone"))
     with pytest.raises(OSError, match="gone"):
-        startup._load_engine(tmp_path, "int8", broken, done("weights"))
+        startup._load_engine(tmp_path, settings, broken, done("weights"))

@@ -636,9 +636,13 @@ def loads(monkeypatch: pytest.MonkeyPatch, prompter: Prompter) -> list[tuple[obj
         return Parrot()
 
     def codec(
-        checkpoint: Checkpoint, _upstream: object, _device: object, dtype: torch.dtype
+        checkpoint: Checkpoint,
+        _upstream: object,
+        _device: object,
+        dtype: torch.dtype,
+        look_ahead: int,
     ) -> ToyCodec:
-        seen.append(("codec", checkpoint.folder, dtype))
+        seen.append(("codec", checkpoint.folder, dtype, look_ahead))
         return ToyCodec()
 
     monkeypatch.setattr(LanguageModel, "load", lm)
@@ -707,11 +711,11 @@ def test_what_is_loaded_from_where(
     used.mkdir(exist_ok=True)
     if not kernel:
         monkeypatch.setattr(LmKernel, "open", lambda _threads: None)
-    Engine.load(tmp_path, dtype, "cpu", int8_weights=lambda: "weights")
+    Engine.load(tmp_path, dtype, "cpu", int8_weights=lambda: "weights", look_ahead=7)
     model = used if precision is torch.bfloat16 else tmp_path
     assert loads == [
         ("check", used),
-        ("codec", used, wave),
+        ("codec", used, wave, 7),
         (kind, model / "LLM", precision),
     ]
 

@@ -16,15 +16,18 @@ from worker import cpu_info
 from worker.errors import SetupError, SynthesisError
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec import codec as codec_module
+from worker.speech.codec import eager_stream
 from worker.speech.codec.codec import AudioParameters, Codec, _fill
 from worker.speech.codec.cpu_vocoder import CpuVocoder
-from worker.speech.codec.speech_stream import FIRST_STEP, PRENET_LENGTH, WAVE_LENGTH
+from worker.speech.codec.eager_stream import FIRST_STEP, LAST_STEP, look_ahead_of
+from worker.speech.codec.speech_stream import PRENET_LENGTH, WAVE_LENGTH
 from worker.speech.codec.upstream import find_upstream
 from worker.speech.voice import CodecSizes
 
 CPU = torch.device("cpu")
 HOP, CODES, VOICE_CODES = 2, 8, 4
 VOICE = (0, 3, 1)
+REACH = 2 + 4  # tokens, of the prenet and of the generator
 
 
 class Prenet(nn.Module):
@@ -105,8 +108,12 @@ class Upstream:
 
 
 def make(
-    toy: Toy | None = None, dtype: torch.dtype = torch.float32, upstream: Upstream | None = None
+    toy: Toy | None = None,
+    dtype: torch.dtype = torch.float32,
+    upstream: Upstream | None = None,
+    look_ahead: int = REACH,
 ) -> Codec:
+    """With a look-ahead as long as the reach, which loses nothing."""
     return Codec(
         upstream or Upstream(),
         toy or Toy(),
@@ -114,6 +121,7 @@ def make(
         AudioParameters(sample_rate=10, hop=HOP, reference_seconds=1.3, volume_normalize=True),
         CodecSizes(voice_length=3, global_codes=VOICE_CODES, semantic_codes=CODES),
         dtype,
+        look_ahead,
     )
 
 
@@ -205,29 +213,76 @@ def test_samples_come_with_as_many_tokens_as_are_wanted_and_no_earlier(eager: bo
     assert (given > 3) is eager
 
 
-def test_pieces_come_after_the_look_ahead_and_each_is_twice_the_last_up_to_a_window() -> None:
-    codec, codes = make(), tokens(2000)
-    assert codec.look_ahead == 2 + 4 + 1  # of the prenet, of the generator, and the next token
+@pytest.mark.parametrize("look_ahead", [0, 2, REACH])
+def test_pieces_come_after_the_look_ahead_and_each_is_twice_the_last_up_to_a_length(
+    look_ahead: int,
+) -> None:
+    codec, codes = make(look_ahead=look_ahead), tokens(2000)
     stream, given, fed_before = codec.stream(VOICE), [], []
     for count, code in enumerate(codes, 1):
         made = len(stream.feed([code])) // HOP
         if made:
             given.append(made)
             fed_before.append(count)
-    assert fed_before[0] == codec.look_ahead + FIRST_STEP
-    assert given[:6] == [FIRST_STEP, 15, 31, 63, 127, 255]
-    assert set(given[5:]) == {WAVE_LENGTH - 1}
+    assert fed_before[0] == look_ahead + FIRST_STEP
+    assert given[:4] == [FIRST_STEP, 2 * FIRST_STEP, 4 * FIRST_STEP, LAST_STEP]
+    assert set(given[3:]) == {LAST_STEP}
+    behind = [count - sum(given[: n + 1]) for n, count in enumerate(fed_before)]
+    assert set(behind) == {look_ahead}
+
+
+def test_a_look_ahead_is_no_longer_than_the_reach_and_by_default_a_share_of_it() -> None:
+    assert [look_ahead_of(REACH, asked) for asked in (0, 3, REACH, 99)] == [0, 3, REACH, REACH]
+    assert look_ahead_of(29, None) == 14  # the embedded model's, as it was measured
+    assert look_ahead_of(68, None) == 33  # the published one's: never less than that share
+    assert make(look_ahead=99).look_ahead == make().reach == REACH
+
+
+def test_a_piece_ends_as_if_the_sentence_did_and_passes_softly_into_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is given is made of what was drawn: the last of it fades into what is known better."""
+    monkeypatch.setattr(eager_stream, "FADE", 1.5)  # tokens, so three samples
+    codes, ahead = tokens(70), 2
+    stream = make(look_ahead=ahead).stream(VOICE)
+    first = stream.feed(codes[: FIRST_STEP + ahead])
+    early = whole(codes[: FIRST_STEP + ahead])
+    seam = FIRST_STEP * HOP
+    assert np.allclose(first, early[:seam], atol=1e-6)
+    assert not np.allclose(first, whole(codes)[:seam], atol=1e-6)  # what was not waited for
+    second = stream.feed(codes[FIRST_STEP + ahead : 3 * FIRST_STEP + ahead])
+    known = whole(codes[: 3 * FIRST_STEP + ahead])
+    share = 0.5 - 0.5 * np.cos(np.pi * np.array([1 / 6, 1 / 2, 5 / 6]))
+    mixed = share * known[seam : seam + 3] + (1 - share) * early[seam : seam + 3]
+    assert np.allclose(second[:3], mixed, atol=1e-6)
+    assert np.allclose(second[3:], known[seam + 3 : 3 * seam], atol=1e-6)
+    rest = stream.feed(codes[3 * FIRST_STEP + ahead :], last=True)
+    assert len(first) + len(second) + len(rest) == len(codes) * HOP
+    assert np.allclose(rest[-4:], whole(codes)[-4:], atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 10, 11, 24, 26, 27, 58, 123, 400])
+@pytest.mark.parametrize("look_ahead", [0, 2])
+def test_an_eager_sentence_of_any_length_has_all_its_samples(length: int, look_ahead: int) -> None:
+    """Though it ends where a piece did: its end may be told with the last token or after it."""
+    codes = tokens(length)
+    at_once, later = (make(look_ahead=look_ahead).stream(VOICE) for _ in range(2))
+    samples = at_once.feed(codes, last=True)
+    assert samples.shape == (length * HOP,)
+    parts = [later.feed([code]) for code in codes]
+    assert np.array_equal(np.concatenate([*parts, later.feed((), last=True)]), samples)
 
 
 @pytest.mark.parametrize("share", [[1] * 400, [400], [75, 1, 200, 124], [0, 390, 10]])
-def test_the_windows_do_not_depend_on_when_tokens_come(share: list[int]) -> None:
+@pytest.mark.parametrize("look_ahead", [2, REACH])
+def test_the_pieces_do_not_depend_on_when_tokens_come(share: list[int], look_ahead: int) -> None:
     """Many come at once where the reader is slow: what it hears is the same to the bit."""
     toy, codes, heard = Toy(), iter(tokens(400)), []
-    stream = make(toy).stream(VOICE)
+    stream = make(toy, look_ahead=look_ahead).stream(VOICE)
     heard += [stream.feed(list(islice(codes, count))) for count in share]
     heard.append(stream.feed((), last=True))
     plain = Toy()
-    steadily = make(plain).stream(VOICE)
+    steadily = make(plain, look_ahead=look_ahead).stream(VOICE)
     expected = [steadily.feed([code]) for code in tokens(400)]
     assert np.array_equal(
         np.concatenate(heard), np.concatenate([*expected, steadily.feed((), last=True)])

@@ -19,8 +19,9 @@ from tests.support.waiting import until
 from worker.speech.codec import codec_batch
 from worker.speech.codec.chunked_network import ChunkedNetwork, context_of
 from worker.speech.codec.codec_batch import BatchedSentence, CodecBatch
+from worker.speech.codec.eager_stream import EagerStream
 from worker.speech.codec.packing import Chunk, Layout
-from worker.speech.codec.speech_stream import SpeechStream
+from worker.speech.codec.speech_stream import SpeechStream, WholeStream
 
 UPSTREAM = random_bicodec()
 RATE = 50 * HOP  # samples a second
@@ -136,14 +137,14 @@ def test_a_chunk_that_no_run_holds_is_refused(batch: CodecBatch) -> None:
 # Sentences
 
 
-def sentence(batch: CodecBatch, voice: tuple[int, ...], *, eager: bool) -> SpeechStream:
+def sentence(
+    batch: CodecBatch, voice: tuple[int, ...], *, eager: bool, look_ahead: int = CONTEXT
+) -> SpeechStream:
     network = BatchedSentence(batch, voice, RATE, eager=eager)
-    return SpeechStream(
-        lambda codes: torch.tensor([[list(codes)]]),
-        lambda: (ChunkedNetwork(network, HOP, CONTEXT, 128),),
-        codes=96,
-        look_ahead=CONTEXT + 1 if eager else None,
-    )
+    stage = ChunkedNetwork(network, HOP, CONTEXT, 128)
+    if eager:
+        return EagerStream(lambda: stage, 96, look_ahead, HOP)
+    return WholeStream(lambda codes: torch.tensor([[list(codes)]]), lambda: (stage,), 96)
 
 
 def fed(batch: CodecBatch, number: int, *, eager: bool) -> tuple[np.ndarray, np.ndarray]:

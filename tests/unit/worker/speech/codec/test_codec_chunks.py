@@ -11,11 +11,15 @@ import pytest
 import torch
 
 from worker.errors import SynthesisError
+from worker.speech.batch.sampling import Sampling
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.chunked_network import context_of
 from worker.speech.codec.codec import Codec
-from worker.speech.codec.speech_stream import FIRST_STEP, PRENET_LENGTH
+from worker.speech.codec.eager_stream import FIRST_STEP
+from worker.speech.codec.speech_stream import PRENET_LENGTH
 from worker.speech.codec.upstream import find_upstream
+from worker.speech.engine import Engine
+from worker.speech.voice import Style
 
 TOLERANCE = 1e-4  # of full scale
 CPU = torch.device("cpu")
@@ -51,7 +55,10 @@ def test_windows_give_the_whole(codec: Codec, length: int) -> None:
 
 @pytest.mark.parametrize("piece", [1, 7, 300])
 @pytest.mark.parametrize("length", [1, 90, 400])
-def test_a_stream_gives_the_whole(codec: Codec, length: int, piece: int) -> None:
+def test_a_stream_that_looks_as_far_as_the_reach_gives_the_whole(
+    codec: Codec, length: int, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec, "look_ahead", codec.reach)
     voice, codes = tokens(codec, length)
     stream = codec.stream(voice)
     parts = [stream.feed(codes[i : i + piece]) for i in range(0, length, piece)] + [
@@ -67,6 +74,25 @@ def test_the_first_samples_come_after_the_look_ahead(codec: Codec) -> None:
     stream = codec.stream(voice)
     assert not any(stream.feed([code]).size for code in codes[:-1])
     assert stream.feed(codes[-1:]).size >= FIRST_STEP * codec.audio.hop
+
+
+def test_a_stream_that_looks_less_far_is_near_the_whole(
+    demo_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of trained weights and speech; `python -m bench.look_ahead` measures by how much."""
+    codec = demo_engine._codec
+    voice = demo_engine.design(Style(), "Hello.", Sampling(seed=1)).voice
+    (said,) = demo_engine.speak(["The boy walked to the river."], voice, Sampling(seed=1))
+    exact = codec.decode(voice.global_tokens, said.semantic_tokens)
+    ratios = []
+    for look_ahead in (0, 4, codec.look_ahead):
+        monkeypatch.setattr(codec, "look_ahead", look_ahead)
+        made = codec.decode(voice.global_tokens, said.semantic_tokens, eager=True)
+        noise = np.square(made - exact).sum()
+        ratios.append(10 * np.log10(np.square(exact).sum() / noise))
+    assert ratios == sorted(ratios)
+    assert ratios[0] < 25
+    assert ratios[-1] > 40
 
 
 def test_the_context_is_what_an_output_depends_on(codec: Codec) -> None:
