@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak check test mutants coverage image-test test-s3 lint format faults hostile load load-http lock lock-model parity-full bench gpu-check gpu-wheels llama demo-voice demo-eval docs lock-dev clean
+.PHONY: help install speak serve check test mutants coverage image-test test-s3 lint format faults hostile fuzz-http load load-http lock lock-model parity-full bench gpu-check gpu-wheels llama demo-voice demo-eval docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -63,6 +63,13 @@ speak: $(STAMP)  ## one RunPod job on the embedded model: writes speech to a fil
 	@$(BIN)/python -m volume install --model demo
 	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(value TEXT))' SEED='$(SEED)' $(BIN)/python scripts/speak.py
 
+# Ctrl-C ends it. HTTP_HOST=0.0.0.0 opens it to others; then set API_KEY.
+serve: $(STAMP)  ## the HTTP server with its page, on the embedded model: http://localhost:8080 (PORT=)
+	@$(BIN)/python -m volume install --model demo
+	export SPARK_MODEL=$${SPARK_MODEL:-demo} HTTP_HOST=$${HTTP_HOST:-127.0.0.1} PORT=$(or $(PORT),8080)
+	echo "http://localhost:$$PORT (ready in some seconds; Ctrl-C ends it)" >&2
+	exec $(BIN)/python -m worker --http
+
 # In two processes, for many tests wait for others. The tests of a file stay in one of them; what
 # both need they make once (tests/conftest.py). A test that ends its process ends the run: xdist would
 # give it to the next process, and might wait for ever. ONLY=tests/e2e tries some.
@@ -100,6 +107,9 @@ faults: $(STAMP)  ## the volume and the start under every fault: a hundred kills
 
 hostile: $(STAMP)  ## hostile input in full: URLs, 1,000 audio files, 10,000 jobs, names, injections
 	FULL=1 $(PYTEST) tests/platform/hostile tests/platform/disk -rA --durations=5
+
+fuzz-http: $(STAMP)  ## the HTTP server against 2,000 requests made up from its own OpenAPI
+	FULL=1 $(PYTEST) tests/e2e/http/test_http_fuzz.py -rP
 
 load: $(STAMP)  ## 1,000 jobs on workers that are killed, beside a bucket that fails; prints a table
 	$(BIN)/python -m bench.endpoint_load --out docs/scaling/load.json

@@ -17,7 +17,7 @@ from tests.support.worker_process import environment
 # here only resolved.
 WHOLE_RUNS = re.compile(
     r"^make (test|check|image-test|lint|parity-full|faults|hostile|load|bench|llama|demo-\w+"
-    r"|gpu-\w+)\b",
+    r"|gpu-\w+|fuzz-http)\b",
     re.MULTILINE,
 )
 INLINE = re.compile(r"`((?:make|python -m) [^`]+)`")

@@ -1,4 +1,4 @@
-"""The programs of docs/CLIENTS.md and docs/HTTP.md, as they are written, by both doors.
+"""The programs of docs/CLIENTS.md, docs/HTTP.md and README.md, as they are written, by both doors.
 
 The queue is the stand-in, with real workers; HTTP is a worker's process too. All have a bucket.
 """
@@ -13,6 +13,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tests.support.worker_process import NO_ALIGNER, REPOSITORY, environment, fr
 from worker.audio.formats import PCM_RATE
 
 BUCKET = "clients-bucket"
+HOME = "http://localhost:8080"  # where `make serve` is
 WEBHOOK = "By webhook"
 STREAMED = "Streamed, by the queue"
 # What the programs below a heading print, by language where that is not the same for all.
@@ -117,6 +119,19 @@ def variables(request: pytest.FixtureRequest, demo_volume: Path) -> Variables:
     return given
 
 
+@pytest.fixture
+def at_home(request: pytest.FixtureRequest) -> Callable[[Program], Program]:
+    """Has the programs that speak to `make serve` speak to a worker at another port."""
+
+    def moved(program: Program) -> Program:
+        if HOME not in program.text:
+            return program
+        url = request.getfixturevalue("http_worker").url
+        return replace(program, text=program.text.replace(HOME, url))
+
+    return moved
+
+
 def command_of(program: Program, folder: Path) -> list[str]:
     if program.language == "javascript":
         return node_command(program.text, folder)
@@ -139,11 +154,14 @@ def run(program: Program, folder: Path, env: Mapping[str, str]) -> str:
     "program", [p for p in ALL if p.heading != WEBHOOK], ids=lambda program: program.name
 )
 def test_a_program_does_what_it_says(
-    program: Program, variables: Variables, tmp_path: Path
+    program: Program,
+    variables: Variables,
+    at_home: Callable[[Program], Program],
+    tmp_path: Path,
 ) -> None:
     for name in program.needs:
         (tmp_path / name).write_bytes((REPOSITORY / "volume/demo/voices/demo.wav").read_bytes())
-    printed = run(program, tmp_path, variables(program))
+    printed = run(at_home(program), tmp_path, variables(program))
     told = TOLD.get(program.heading, "")
     pattern = told if isinstance(told, str) else told.get(program.language, "")
     assert re.search(pattern, printed, re.MULTILINE), printed
