@@ -118,7 +118,8 @@ def test_the_first_chunk_comes_before_the_last_token_is_drawn(
     """When it is there, sentences of the text are still being spoken; who leaves ends them."""
     long = {**ASKED, "input": " ".join([TEXT] * 150)}
     with client.audio.speech.with_streaming_response.create(**long) as answer:
-        assert next(answer.iter_bytes(1))
+        chunks = answer.iter_bytes(1)  # dropped, it would close the connection
+        assert next(chunks)
         health = health_of(client)
         assert health["requests"] == 1
         assert health["speaking"] > 0
@@ -192,10 +193,10 @@ def test_what_is_not_allowed_is_a_bad_request_that_names_its_field(
     assert error.type == "invalid_request_error"
 
 
-def test_a_voice_that_is_not_there_is_not_found(client: OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError) as failed:
+def test_a_voice_that_is_not_there_is_named(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as failed:
         speak(client, voice="nobody-of-this-name")
-    assert failed.value.param == "voice"
+    assert (failed.value.code, failed.value.param) == ("invalid_voice", "voice")
 
 
 def test_our_own_fields_are_checked_too(client: OpenAI) -> None:
@@ -229,7 +230,8 @@ def test_one_request_too_many_is_a_rate_limit_error_and_is_tried_again(strict: H
     streaming = client.audio.speech.with_streaming_response
     long = {**ASKED, "input": " ".join([TEXT] * 50), "response_format": "wav"}
     with streaming.create(**long) as first:
-        next(first.iter_bytes(1))
+        chunks = first.iter_bytes(1)  # dropped, it would close the connection
+        next(chunks)
         with pytest.raises(openai.RateLimitError) as failed:
             speak(client)
         assert failed.value.code == "busy"
@@ -292,4 +294,4 @@ def test_node_s_client_hears_what_python_s_hears(
     bad = {"name": "BadRequestError", "status": 400, "type": "invalid_request_error"}
     assert told["errors"]["speed"].items() >= {**bad, "param": "speed"}.items()
     assert told["errors"]["input"].items() >= {**bad, "param": "input"}.items()
-    assert told["errors"]["voice"].items() >= {"name": "NotFoundError", "param": "voice"}.items()
+    assert told["errors"]["voice"].items() >= {**bad, "param": "voice"}.items()
