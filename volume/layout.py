@@ -4,7 +4,7 @@
       envs/<digest of the pinned wheels>/site-packages/ installed once, never changed
       models/<name>@<revision>/                         as published, every file checked
       models/<name>@<revision>/prepared-<recipe>/       the same model in files that load faster
-      voices/<name>@<revision>/<place>.json             cache of reference voices
+      voices/<name>@<revision>/<place>.json             cache of voices
       cubins/<kernels>-<architecture>-<key>-<sha256>.cubin  compiled kernels for GPUs
       local/                                            results, where no bucket is set
       cache/                                            downloads under way, staged installs

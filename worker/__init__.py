@@ -4,7 +4,7 @@ Packages, from the platform down to the model:
 
     serve       the start, its checks, RunPod's handler, progress and shutdown
     job         the stages of one job: sentences, retakes, the stream, the answer and its record
-    voices      the voice of a job, and the saved voices with their cache
+    voices      the voice of a job; the built-in and the saved voices, and their caches
     api         the request and the response
     subtitles   captions of the words, and their file formats
     timing      the time of each word, by forced alignment
@@ -23,6 +23,7 @@ Words:
     voice            whose speech it is: global tokens and, of a clone, the reference's tokens
     reference        a recording whose voice is cloned, best with its transcript
     designed voice   a voice that the model makes up from a style: gender, pitch and speed
+    built-in voice   a name that every worker knows, for a designed or a saved voice
     semantic tokens  what is said, 50 a second
     global tokens    who says it, the same number for every voice
     spool            the file in which a job's sentences wait until the whole is written

@@ -7,11 +7,12 @@ beside OpenAI's; where two name one thing, OpenAI's meaning counts: `input` is o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from worker.api.model_names import MODEL, check_model
 from worker.api.request import STYLE_FIELDS, SpeechRequest, parse_request
 from worker.audio.formats import StreamFormat
 from worker.errors import RequestError
@@ -19,21 +20,11 @@ from worker.redaction import redact
 
 StreamForm = Literal["audio", "sse"]
 
-MODEL = "spark-tts"
-MODELS = (MODEL, "tts-1", "tts-1-hd", "gpt-4o-mini-tts")  # names that OpenAI's clients send
 LEAST_SPEED, MOST_SPEED = 0.25, 4.0
+DEFAULT_VOICE = "alloy"  # where a request chooses none, and the operator has not taken it out
 _CHOOSES_VOICE = ("prompt_speech_url", "prompt_speech_path", "gender", *STYLE_FIELDS)
 # Our fields, as a fault of them is to be named at this door.
 _NAMES: Mapping[str, str] = MappingProxyType({"text": "input", "speed_shift": "speed"})
-
-
-class ModelNotFoundError(RequestError):
-    """The request names a model that this worker does not serve.
-
-    Use one of those that /v1/models lists.
-    """
-
-    code = "model_not_found"
 
 
 @dataclass(frozen=True)
@@ -46,11 +37,12 @@ class OpenAISpeech:
     instructions: str | None  # which this model cannot follow
 
 
-def parse_openai(body: object, model: str, built_in: Collection[str] = ()) -> OpenAISpeech:
+def parse_openai(body: object, model: str, is_builtin: Callable[[str], bool]) -> OpenAISpeech:
     """Check the body of a request to OpenAI's route, as JSON gave it.
 
-    `model` is the served model's own name, and `built_in` names voices that a client may have to
-    send although another field chooses the voice. Raises RequestError naming the field.
+    `model` is the served model's own name, and `is_builtin` says whether a name is that of a
+    built-in voice: clients that cannot leave `voice` out may send one beside another field that
+    chooses the voice. Raises RequestError naming the field.
     """
     if not isinstance(body, dict):
         raise RequestError(
@@ -59,12 +51,7 @@ def parse_openai(body: object, model: str, built_in: Collection[str] = ()) -> Op
             field="input",
         )
     given = {name: value for name, value in body.items() if value is not None}
-    known = given.pop("model", MODEL)
-    if known not in (*MODELS, model):
-        raise ModelNotFoundError(
-            f"model: {redact(known)} is not served here; use one of {', '.join((*MODELS, model))}",
-            field="model",
-        )
+    check_model(given.pop("model", MODEL), model)
     response_format = _one_of(given, "response_format", get_args(StreamFormat), "mp3")
     stream_format = _one_of(given, "stream_format", get_args(StreamForm), "audio")
     instructions = given.pop("instructions", None)
@@ -73,51 +60,53 @@ def parse_openai(body: object, model: str, built_in: Collection[str] = ()) -> Op
             f"instructions: {redact(instructions)} is not allowed; it must be a text",
             field="instructions",
         )
-    job_input = _job_input(given, built_in)
+    job_input = _job_input(given, is_builtin)
+    tempo = _tempo(given)
     try:
         request = parse_request(job_input)
     except RequestError as error:
         raise _renamed(error) from None
+    if tempo is not None:  # whose range is wider than our own field's
+        request = request.model_copy(update={"speed_shift": tempo})
     return OpenAISpeech(request, response_format, stream_format, instructions)
 
 
-def _job_input(given: dict[str, Any], built_in: Collection[str]) -> dict[str, Any]:
-    """OpenAI's fields as those of our request, beside ours."""
+def _job_input(given: dict[str, Any], is_builtin: Callable[[str], bool]) -> dict[str, Any]:
+    """OpenAI's fields as those of our request, beside ours, but for a number in speed."""
     if "text" in given:
         raise RequestError("text: at this route the text is the field input", field="text")
     if "input" not in given:
         raise RequestError("input is required; it must be the text to speak", field="input")
     fields = {name: value for name, value in given.items() if name not in ("input", "speed")}
     fields["text"] = given["input"]
-    speed = given.get("speed")
-    if isinstance(speed, str):  # of a designed voice
-        fields["speed"] = speed
-    elif speed is not None:
-        fields.update(_tempo(speed, fields))
+    if isinstance(given.get("speed"), str):  # of a designed voice
+        fields["speed"] = given["speed"]
     voice = fields.pop("voice", None)
     if isinstance(voice, dict) and set(voice) == {"id"}:  # OpenAI's form of a voice of one's own
         voice = voice["id"]
-    chosen = [name for name in _CHOOSES_VOICE if name in fields]
-    # OpenAI's clients cannot leave voice out.
-    if voice is not None and not (chosen and isinstance(voice, str) and voice in built_in):
+    chosen = any(name in fields for name in _CHOOSES_VOICE)
+    if voice is None and not chosen and is_builtin(DEFAULT_VOICE):
+        voice = DEFAULT_VOICE
+    if voice is not None and not (chosen and isinstance(voice, str) and is_builtin(voice)):
         fields["voice"] = voice
-    elif not chosen and built_in:
-        fields["voice"] = min(built_in)
     return fields
 
 
-def _tempo(speed: object, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """OpenAI's speed, as our speed_shift."""
+def _tempo(given: Mapping[str, Any]) -> float | None:
+    """OpenAI's speed, where it is a number, for our speed_shift."""
+    speed = given.get("speed")
+    if speed is None or isinstance(speed, str):
+        return None
     if isinstance(speed, bool) or not isinstance(speed, int | float):
         raise _bad_speed(speed)
     if not LEAST_SPEED <= speed <= MOST_SPEED:
         raise _bad_speed(speed)
-    if "speed_shift" in fields:
+    if "speed_shift" in given:
         raise RequestError(
             "speed and speed_shift are two names of one thing here; give one of them",
             field="speed",
         )
-    return {"speed_shift": float(speed)}
+    return float(speed)
 
 
 def _bad_speed(speed: object) -> RequestError:

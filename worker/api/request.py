@@ -104,8 +104,8 @@ class SpeechRequest(BaseModel):
     )
     speed_shift: float = Field(
         default=1.0,
-        ge=0.5,
-        le=2.0,
+        ge=0.25,
+        le=4.0,
         description="Factor by which the finished speech is made faster; its pitch stays.",
     )
     multi_sentence_gap: float = Field(

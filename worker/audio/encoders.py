@@ -12,15 +12,19 @@ most MP3_PADDING and AAC_PADDING samples in all.
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
+from threading import get_native_id
 from types import MappingProxyType
 from typing import Protocol, cast
 
 import av
 import numpy as np
+import soundfile as sf
 import soxr
 from av.codec.context import Flags
 
@@ -58,6 +62,8 @@ def open_encoder(format: StreamFormat, sample_rate: int) -> Encoder:  # noqa: A0
         return _Wav(sample_rate)
     if format == "pcm":
         return _at_rate(PCM_RATE, sample_rate, _Pcm())
+    if format == "flac":
+        return _Flac(sample_rate)
     codec = _CODECS[format]
     rate = codec.rate_for(sample_rate)
     return _at_rate(rate, sample_rate, _Coded(codec, rate))
@@ -74,15 +80,13 @@ class _Codec:
     name: str
     container: str
     sample_format: str
-    rates: tuple[int, ...] = ()  # Hz, ascending; () where all are taken
-    bit_rate: int | None = None
+    rates: tuple[int, ...]  # Hz, ascending
+    bit_rate: int
     options: Mapping[str, str] = field(default_factory=dict)
     container_options: Mapping[str, str] = field(default_factory=dict)
 
     def rate_for(self, sample_rate: int) -> int:
         """The rate to encode at: the given one, or else the next above that the codec takes."""
-        if not self.rates:
-            return sample_rate
         return next((rate for rate in self.rates if rate >= sample_rate), self.rates[-1])
 
 
@@ -115,13 +119,6 @@ _CODECS: Mapping[StreamFormat, _Codec] = MappingProxyType(
             rates=(48_000,),
             bit_rate=64_000,
             options={"aac_coder": "fast"},
-        ),
-        "flac": _Codec(
-            "flac",
-            "flac",
-            "s16",
-            options={"compression_level": "2"},  # from 3 on, frames last 105 ms; here 27
-            container_options={"metadata_header_padding": "0"},
         ),
     }
 )
@@ -168,8 +165,7 @@ class _Coded:
         context.format = codec.sample_format
         context.thread_count = 1
         context.flags |= Flags.bitexact
-        if codec.bit_rate is not None:
-            context.bit_rate = codec.bit_rate
+        context.bit_rate = codec.bit_rate
         self._container.start_encoding()
         self._sample_format = codec.sample_format
         self._time_base = Fraction(1, sample_rate)
@@ -193,17 +189,85 @@ class _Coded:
         self._container.close()
         return self._bytes.take()
 
+    def __del__(self) -> None:
+        # The container and its stream hold each other: else they would wait for the collector.
+        self._container.close()
+
     def _send(self, samples: Samples) -> None:
         """Encode one frame; only the last may be short."""
-        content = to_pcm16(samples) if self._sample_format == "s16" else samples
         frame = av.AudioFrame.from_ndarray(
-            content[np.newaxis], format=self._sample_format, layout="mono"
+            samples[np.newaxis], format=self._sample_format, layout="mono"
         )
         frame.sample_rate = self._time_base.denominator
         frame.time_base = self._time_base
         frame.pts = self._sent
-        self._sent += len(samples)
-        self._container.mux(self._stream.encode(frame))
+        first, self._sent = not self._sent, self._sent + len(samples)
+        # PyAV sends frames through a filter graph of its own, made with the first one, which has
+        # as many threads as its maker has processors.
+        with _one_processor() if first else nullcontext():
+            packets = self._stream.encode(frame)
+        self._container.mux(packets)
+
+
+@contextmanager
+def _one_processor() -> Iterator[None]:
+    """Let this thread have one processor alone, for a moment."""
+    before = os.sched_getaffinity(0)
+    one = sorted(before)[get_native_id() % len(before)]
+    os.sched_setaffinity(0, {one})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class _Flac:
+    """libsndfile's FLAC: ffmpeg's takes 7 MB for each stream that is open.
+
+    At the least compression its blocks have 1152 samples.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._sample_rate = sample_rate
+        self._bytes = _Unseekable()
+        self._sink = sf.SoundFile(
+            self._bytes, "w", sample_rate, 1, "PCM_16", format="FLAC", compression_level=0
+        )
+
+    def encode(self, samples: Samples) -> bytes:
+        check_finite(Audio(samples, self._sample_rate))
+        self._sink.write(to_pcm16(samples))
+        return self._bytes.take()
+
+    def finish(self) -> bytes:
+        self._sink.close()
+        return self._bytes.take()
+
+
+class _Unseekable(_Bytes):
+    """Lets libsndfile go back, and drops what it writes there: those bytes have left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._place = self._end = 0
+
+    def write(self, content: bytes) -> int:
+        if self._place == self._end:
+            super().write(bytes(content))
+            self._end += len(content)
+        self._place += len(content)
+        return len(content)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._end}
+        self._place = base[whence] + offset
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def read(self, _length: int) -> bytes:
+        return b""
 
 
 class _Pcm:

@@ -51,7 +51,8 @@ class LiveTrim:
         self._margin = round(TRIM_MARGIN_SECONDS * sample_rate)
         self._held: Samples = _NONE
         self._given = 0  # samples that have left or been dropped, before those held
-        self._measured = 0  # samples whose windows were measured
+        self._unmeasured: Samples = _NONE  # a window that is not whole yet
+        self._measured = 0  # samples before that
         self._loudest = 0.0
         self._end: int | None = None  # of what was heard so far, with its margin
 
@@ -62,7 +63,7 @@ class LiveTrim:
         """
         check_finite(Audio(samples, self._sample_rate))
         self._held = np.concatenate([self._held, samples])
-        self._measure(last=last)
+        self._measure(samples, last=last)
         if self._end is None:
             return trim(Audio(self._held, self._sample_rate)).samples if last else _NONE
         ready = max(0, self._end - self._given)
@@ -70,12 +71,12 @@ class LiveTrim:
         self._given += len(given)
         return given
 
-    def _measure(self, *, last: bool) -> None:
+    def _measure(self, samples: Samples, *, last: bool) -> None:
         """Find what is heard in the windows that are whole now; at the end the last one too."""
-        fresh = self._held[self._measured - self._given :]
-        if not last:
-            fresh = fresh[: len(fresh) - len(fresh) % self._window]
-        for level in window_rms(Audio(fresh, self._sample_rate)):
+        fresh = np.concatenate([self._unmeasured, samples])
+        whole = len(fresh) if last else len(fresh) - len(fresh) % self._window
+        self._unmeasured = fresh[whole:]
+        for level in window_rms(Audio(fresh[:whole], self._sample_rate)):
             self._loudest = max(self._loudest, float(level))
             floor = START_DBFS if self._end is None else SPEECH_FLOOR_DBFS
             threshold = max(

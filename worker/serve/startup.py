@@ -94,23 +94,31 @@ def serve_by_http(settings: Settings) -> int:
     """Serve HTTP requests until a stop; give the exit status. Raises SetupError or LayoutError."""
     model = Layout(settings.runpod_volume).model(settings.spark_model)
     check_temp_folder()
-    from worker.serve.http.server import serve_http  # noqa: PLC0415
+    from worker.serve.http.server import serve_http  # noqa: PLC0415 - before torch and FastAPI
 
     def load() -> Components:
-        components = load_components(settings, model, sdk=False)
+        components = load_components(settings, model, "fastapi")
         for check in checks_of(components, model):
             check()
+        gc.freeze()
+        gc.enable()
         return components
 
     gc.disable()
-    return serve_http(settings, load)
+    try:
+        return serve_http(settings, load)
+    except (SetupError, LayoutError):
+        raise
+    except Exception as error:
+        event(logging.ERROR, "setup failed", cause=error, error=in_one_line(error))
+        return 1
 
 
-def load_components(settings: Settings, model: Path, *, sdk: bool = True) -> Components:
+def load_components(settings: Settings, model: Path, library: str = "runpod") -> Components:
     """Load the model while the rest is imported: the imports wait for the volume much of the time.
 
-    Without `sdk` RunPod's is not imported. What fails first is raised, and at once: other threads
-    that are not through may fail by it.
+    `library` is that of the door. What fails first is raised, and at once: other threads that are
+    not through may fail by it.
     """
     sdk_import.lighten()
     beside = ThreadPoolExecutor(3)
@@ -120,8 +128,7 @@ def load_components(settings: Settings, model: Path, *, sdk: bool = True) -> Com
         folder, dtype = Checkpoint(model).language_model, settings.spark_dtype
         weights = beside.submit(read_ahead, folder, dtype)
         engine = beside.submit(_load_engine, model, settings, libraries, weights)
-        if sdk:
-            import_module("runpod")
+        import_module(library)
         remove_abandoned_folders()
         libraries.result()  # or torch, half imported, would be imported again below
         from worker.components import Components  # noqa: PLC0415
@@ -237,7 +244,7 @@ def exit_status(running: RunningJobs) -> int:
 
 def secrets_of(settings: Settings) -> list[str]:
     """The secrets that no line of the log may hold."""
-    secrets = (settings.aws_secret_access_key, settings.aws_session_token)
+    secrets = (settings.aws_secret_access_key, settings.aws_session_token, settings.api_key)
     texts = [secret.get_secret_value() for secret in secrets if secret is not None]
     return [*texts, os.environ.get("RUNPOD_AI_API_KEY", "")]
 

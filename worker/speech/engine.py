@@ -75,6 +75,10 @@ class Piece:
     utterance: Utterance | None  # the whole sentence, with its last piece
 
 
+# Text, index and voice of a sentence -> its pieces.
+Begin = Callable[[str, int, Voice], Generator[Piece, None, None]]
+
+
 @dataclass(frozen=True)
 class DesignedVoice:
     """A voice that the model chose."""
@@ -157,6 +161,10 @@ class Engine:
     def slots(self) -> int:
         """Sentences that can be spoken at the same time."""
         return self._scheduler.slots
+
+    def count(self) -> tuple[int, int]:
+        """How many sentences are being spoken, and how many wait for a slot; from any thread."""
+        return self._scheduler.count()
 
     def free_memory(self) -> float | None:
         """Share of the GPU's memory that is free, 0 to 1; None without a GPU."""
@@ -274,6 +282,21 @@ class Engine:
         with closing(submitted):
             for index, sentence in enumerate(submitted):
                 yield from self._pieces(index, sentence, eager=eager)
+
+    def one_by_one(self, sampling: Sampling, cancellation: Cancellation | None = None) -> Begin:
+        """For sentences that are not known together: a function that begins the next one.
+
+        It is called with a text, its index and its voice, puts the sentence into the batch at once
+        and gives its pieces; they are those that sentence `index` of an eager `stream` has.
+        `cancellation` alone gives up what is not yet spoken.
+        """
+        job = _Job(sampling, cancellation)
+
+        def begin(text: str, index: int, voice: Voice) -> Generator[Piece, None, None]:
+            (sentence,) = self._submit([text], index, voice, job)
+            return self._pieces(index, sentence, eager=True)
+
+        return begin
 
     def _submitted(
         self, texts: Sequence[str], voice: Voice, job: _Job, *, continues: bool

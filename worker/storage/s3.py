@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, ListObjectsV2OutputTypeDef
 
 _CHUNK_BYTES = 1 << 16
-PAGE_SECONDS = 5.0  # that each further page of a list may take: it has 1,000 keys
+PAGE_SECONDS = 5.0  # that each further page of a list may take
 
 
 class S3Storage:
@@ -182,12 +182,13 @@ class S3Storage:
         """List page by page; what lies in folders below the prefix stays on the service."""
 
         def page(token: str) -> ListObjectsV2OutputTypeDef:
+            bucket, most = self._bucket, self._limits.list_keys
             if not token:
                 return self._client.list_objects_v2(
-                    Bucket=self._bucket, Prefix=prefix, Delimiter="/"
+                    Bucket=bucket, Prefix=prefix, Delimiter="/", MaxKeys=most
                 )
             return self._client.list_objects_v2(
-                Bucket=self._bucket, Prefix=prefix, Delimiter="/", ContinuationToken=token
+                Bucket=bucket, Prefix=prefix, Delimiter="/", MaxKeys=most, ContinuationToken=token
             )
 
         def work(call: Call) -> tuple[StoredFile, ...]:

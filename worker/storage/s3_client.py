@@ -45,6 +45,7 @@ class S3Limits:
     # What a call with more to carry gets beyond that: 4 Mbit/s; an hour of WAV, 115 MB, has 280 s.
     bytes_per_second: float = 512 * 1024
     threads: int = 4
+    list_keys: int = 1_000  # that one page of a list has at most; also what S3 gives at most
     part_bytes: int = 8 * _MEGABYTE  # larger files are sent in parts of this size
 
 

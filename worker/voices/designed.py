@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple
+from functools import partial
 from threading import Lock
 
 from worker.cancellation import Cancellation
@@ -41,6 +43,13 @@ class DesignedVoices:
     def available(self) -> bool:
         """Whether this model can design voices."""
         return self._engine.designs
+
+    def make_all(self) -> None:
+        """Make all that are not made yet, side by side; none where the model cannot design."""
+        if not self.available or not self._locks:
+            return
+        with ThreadPoolExecutor(min(len(self._locks), self._engine.slots)) as pool:
+            list(pool.map(partial(self.voice, "a built-in voice"), self._locks))
 
     def voice(self, name: str, design: Design, cancellation: Cancellation | None = None) -> Voice:
         """The voice of a design. Raises NotAvailableError where the model cannot make it."""

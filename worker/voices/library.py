@@ -86,6 +86,13 @@ class Voices:
         """How many named voices are in memory: saved ones and designed ones."""
         return len(self._saved) + len(self._designed)
 
+    def make_builtin(self) -> None:
+        """Make the designed built-in voices now, so that no job waits for the first use of one.
+
+        They come from the cache where a worker made them before. Raises what the engine raises.
+        """
+        self._designed.make_all()
+
     def is_builtin(self, name: str) -> bool:
         """Whether the name is that of a built-in voice."""
         return name in self._names

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,29 @@ def test_a_player_may_ask_for_a_part(server: S3Server) -> None:
     assert ask(url, Range="bytes=49990-").body == content[-10:]
 
 
+def test_of_more_keys_than_a_page_has_all_are_listed_and_none_of_those_below(
+    server: S3Server,
+) -> None:
+    names = [f"many/v{number:04}.json" for number in range(1_001)]
+    client, bucket = server.client(), storage(server)
+    put = partial(client.put_object, Bucket=BUCKET, Body=b"{}")
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda key: put(Key=f"voices/{key}"), [*names, "many/below/x.json"]))
+    found = bucket.children("voices/many/")
+    assert [file.key for file in found] == [f"voices/{name}" for name in names]
+    assert {file.size for file in found} == {2}
+    assert bucket.children("voices/nothing/") == ()
+
+
+def test_a_voice_that_is_removed_is_gone_and_may_be_so_already(server: S3Server) -> None:
+    bucket = storage(server)
+    for key in ("voices/gone/Größe 你好.json", "voices/gone/stays.json"):
+        bucket.write_bytes(key, b"{}", "application/json")
+    for _ in range(2):
+        bucket.delete("voices/gone/Größe 你好.json")
+        assert [file.key for file in bucket.children("voices/gone/")] == ["voices/gone/stays.json"]
+
+
 @pytest.mark.servers("seaweedfs", "radosgw")
 class TestDeploysPolicy:
     """The whole contract above runs with the policy of docs/DEPLOY.md; it allows no more."""
@@ -127,8 +152,10 @@ class TestDeploysPolicy:
         with pytest.raises(StorageError, match="denied"):
             storage(server).write_bytes(key, b"x", "audio/wav")
 
-    def test_nothing_is_deleted(self, server: S3Server) -> None:
+    def test_no_result_is_deleted(self, server: S3Server) -> None:
         storage(server).write_bytes("output/stays.wav", b"x", "audio/wav")
+        with pytest.raises(StorageError, match="the key needs s3:DeleteObject below S3_VOICES"):
+            storage(server).delete("output/stays.wav")
         with pytest.raises(boto.ClientError, match="AccessDenied"):
             server.client(key=server.worker).delete_object(Bucket=BUCKET, Key="output/stays.wav")
         assert storage(server).read_bytes("output/stays.wav") == b"x"

@@ -102,7 +102,7 @@ def test_the_commands_give_a_worker_what_it_needs_and_no_more(
             own.put(file, f"{prefix}/speech.wav", "audio/wav")
             assert own.read_bytes(f"{prefix}/speech.wav") == b"RIFF"
             assert not own.exists(f"{prefix}/nothing.wav")
-        assert [file.key for file in own.children("voices/")] == ["voices/speech.wav"]
+        assert "voices/speech.wav" in {file.key for file in own.children("voices/")}
         own.delete("voices/speech.wav")
         assert not own.exists("voices/speech.wav")
         with pytest.raises(StorageError, match="the key needs s3:DeleteObject below S3_VOICES"):

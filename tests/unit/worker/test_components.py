@@ -57,6 +57,27 @@ def test_each_revision_of_a_model_has_a_cache_of_its_own(volume: Path) -> None:
     assert components.voices._cache.folder == volume / "SparkTTS-serverless" / "voices" / "mine@1"
 
 
+def test_the_names_of_built_in_voices_are_the_settings(volume: Path) -> None:
+    voices = load(volume, voice_names='{"nova": null, "guide": {"pitch": "high"}}').voices
+    assert not voices.is_builtin("nova")
+    assert voices.is_builtin("guide")
+    assert voices.is_builtin("alloy")
+
+
+def test_names_that_are_none_stop_the_worker_before_anything_is_loaded(volume: Path) -> None:
+    def loading() -> Engine:
+        pytest.fail("it is loaded")
+
+    with pytest.raises(SetupError, match=r"VOICE_NAMES: 'alloy'.*pitch"):
+        Components.load(settings(volume, voice_names='{"alloy": {"pitch": "up"}}'), loading)
+
+
+def test_no_built_in_voice_is_made_at_start(volume: Path) -> None:
+    engine = ToneEngine()
+    load(volume, engine)
+    assert engine.designed == []
+
+
 def test_a_reference_of_the_storage_is_fetched_into_the_jobs_folder(
     volume: Path, tmp_path: Path
 ) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from starlette.responses import JSONResponse
 
+from worker.api.model_names import ModelNotFoundError
 from worker.errors import (
     BusyError,
     DeviceError,
@@ -34,6 +37,15 @@ class UnauthorizedError(RequestError):
     code = "invalid_api_key"
 
 
+class ForeignOriginError(RequestError):
+    """The request comes from a web page of another origin than those that may use this worker.
+
+    The operator can name the page's origin in CORS_ORIGINS, or set API_KEY.
+    """
+
+    code = "origin_not_allowed"
+
+
 class TooLargeError(RequestError):
     """The request's body or its text is larger than this worker takes.
 
@@ -43,10 +55,19 @@ class TooLargeError(RequestError):
     code = "too_large"
 
 
-class TooSlowError(RequestError):
-    """The request's body did not arrive in time, or no sound was made in time.
+class MediaTypeError(RequestError):
+    """The request's body is of another type than its route takes.
 
-    Send it again.
+    Send it as the Content-Type that the message names.
+    """
+
+    code = "unsupported_media_type"
+
+
+class TooSlowError(RequestError):
+    """The request's body did not arrive in time, or the speech was not made in time.
+
+    Send it again, or less text at once.
     """
 
     code = "timeout"
@@ -64,8 +85,11 @@ class DoorClosedError(WorkerError):
 # The first that an error is an instance of counts.
 _STATUS: tuple[tuple[type[WorkerError], int], ...] = (
     (UnauthorizedError, 401),
+    (ForeignOriginError, 403),
     (TooLargeError, 413),
+    (MediaTypeError, 415),
     (TooSlowError, 408),
+    (ModelNotFoundError, 404),
     (RequestError, 400),
     (VoiceError, 400),
     (DownloadError, 400),
@@ -79,8 +103,14 @@ _STATUS: tuple[tuple[type[WorkerError], int], ...] = (
     (SetupError, 503),
     (DoorClosedError, 503),
 )
+_RETRY = (429, 503)
 _TYPES: Mapping[int, str] = MappingProxyType(
-    {401: "authentication_error", 429: "rate_limit_error", 404: "not_found_error"}
+    {
+        401: "authentication_error",
+        403: "permission_error",
+        404: "not_found_error",
+        429: "rate_limit_error",
+    }
 )
 
 
@@ -102,10 +132,26 @@ def error_body(error: WorkerError, status: int) -> dict[str, dict[str, str | Non
     }
 
 
-def error_response(error: WorkerError, status: int | None = None) -> JSONResponse:
+def error_response(
+    error: WorkerError, status: int | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
     """The answer to a request that failed."""
     status = status or status_of(error)
-    headers = {"Retry-After": str(RETRY_SECONDS)} if status in (429, 503) else {}
+    own = {"Retry-After": str(RETRY_SECONDS)} if status in _RETRY else {}
     if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(error_body(error, status), status, headers)
+        own["WWW-Authenticate"] = "Bearer"
+    return Json(error_body(error, status), status, {**own, **(headers or {})})
+
+
+class Json(JSONResponse):
+    """JSON whatever its texts hold."""
+
+    def render(self, content: Any) -> bytes:
+        """Give the bytes; half a surrogate pair becomes JSON's own escape for it."""
+        return to_json(content)
+
+
+def to_json(content: object) -> bytes:
+    """Write JSON: UTF-8, in one line."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace")

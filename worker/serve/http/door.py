@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import Enum
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from starlette.requests import Request
-
-from worker.cancellation import Cancellation
-from worker.components import Components
-from worker.errors import (
-    BusyError,
-    DeviceError,
-    JobCancelledError,
-    WorkerError,
-)
-from worker.job.context import Job
-from worker.logs import event, lines_of
-from worker.serve.failures import for_the_user
-from worker.serve.http.answers import DoorClosedError, TooSlowError
-from worker.serve.http.pipe import Pipe
+from worker.errors import BusyError
+from worker.logs import event
+from worker.serve.http.answers import DoorClosedError
+from worker.serve.http.request_id import request_id as current_id
+from worker.serve.http.running import Done, Running, T, Work
 from worker.settings import Settings
-from worker.stopwatch import Stopwatch
-from worker.temp_folders import temp_prefix
 
-T = TypeVar("T")
-Work = Callable[[Job], Iterator[T]]  # what a request's thread does: gives its items in order
+if TYPE_CHECKING:  # they import torch, which is not there yet when the door begins to listen
+    from worker.components import Components
+
+__all__ = ["Door", "Running", "State", "Work"]
 
 
 class State(Enum):
@@ -57,10 +44,13 @@ class Door:
         self.state = State.LOADING
         self.reason: str | None = None  # why the worker ends
         self.broken = False  # whether the worker ends since it cannot go on
+        self.draining = asyncio.Event()  # from when on no more requests are taken
         self.ended = asyncio.Event()  # when the door is shut and nobody is inside
+        self.end_at = 0.0  # by the loop's clock, when the drain is over
         self._components: Components | None = None
         self.limit = settings.http_max_requests or 1  # requests at the same time
         self._inside: set[Running[Any]] = set()
+        self._listeners: list[Callable[[Done], None]] = []
         self._threads: ThreadPoolExecutor | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -77,9 +67,18 @@ class Door:
     def components(self) -> Components:
         """What was loaded. Raises DoorClosedError before, and while the worker ends."""
         if self._components is None or self.state is not State.READY:
-            reason = "is loading its model" if self.state is State.LOADING else "is ending"
-            raise DoorClosedError(f"this worker {reason}; send the request again in a moment")
+            raise self.closed()
         return self._components
+
+    @property
+    def loaded(self) -> Components | None:
+        """What was loaded, also while the worker ends."""
+        return self._components
+
+    def closed(self) -> DoorClosedError:
+        """Why no request is taken."""
+        reason = "is loading its model" if self.state is State.LOADING else "is ending"
+        return DoorClosedError(f"this worker {reason}; send the request again in a moment")
 
     @property
     def open_requests(self) -> int:
@@ -87,9 +86,10 @@ class Door:
         return len(self._inside)
 
     def start(self, work: Work[T], request_id: str | None = None) -> Running[T]:
-        """Begin a request's work in a thread of its own.
+        """Begin a request's work in a thread of its own; whoever calls this closes it in the end.
 
-        Raises DoorClosedError where no requests are taken, BusyError where too many are inside.
+        Its id is the request's where none is given. Raises DoorClosedError where no requests are
+        taken, BusyError where too many are inside.
         """
         components = self.components
         if len(self._inside) >= self.limit or self._threads is None:
@@ -97,21 +97,26 @@ class Door:
                 f"{len(self._inside)} requests are being answered, as many as this worker takes "
                 "at once; send it again in a moment"
             )
-        running = Running(self, work, components, request_id or f"http-{uuid.uuid4().hex}")
+        seconds = self.settings.http_seconds
+        running = Running(self, work, components, request_id or current_id(), seconds)
         self._inside.add(running)
         self._threads.submit(running.work)
-        running.deadline = self._loop.call_later(self.settings.http_seconds, running.time_out)
         return running
 
-    def leave(self, running: Running[T]) -> None:
+    def when_done(self, listener: Callable[[Done], None]) -> None:
+        """Have `listener` called with each request's work that is over."""
+        self._listeners.append(listener)
+
+    def leave(self, running: Running[T], done: Done) -> None:
         """Count a request's work as ended; from its thread."""
         with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._left, running)
+            self._loop.call_soon_threadsafe(self._left, running, done)
 
-    def _left(self, running: Running[T]) -> None:
+    def _left(self, running: Running[T], done: Done) -> None:
         self._inside.discard(running)
-        if running.deadline is not None:
-            running.deadline.cancel()
+        running.left()
+        for listener in self._listeners:
+            listener(done)
         if self.state is State.DRAINING and not self._inside:
             self.ended.set()
 
@@ -129,112 +134,26 @@ class Door:
             return
         self.state = State.DRAINING
         self.reason = reason
+        self.end_at = self._loop.time() + self.settings.drain_seconds
         event(logging.INFO, "draining", reason=reason, jobs=len(self._inside))
+        self.draining.set()
         if not self._inside:
             self.ended.set()
             return
-        self._loop.call_later(self.settings.drain_seconds, self._cut_off)
+        self._loop.call_at(self.end_at, self.cut_off)
 
-    def _cut_off(self) -> None:
-        event(logging.INFO, "drained", left_to_the_platform=len(self._inside))
-        for running in tuple(self._inside):
-            running.close()
+    def shut(self) -> None:
+        """Shut a door that could not be opened."""
+        self.state = State.DRAINING
+        self.draining.set()
         self.ended.set()
 
-
-class Running(Generic[T]):
-    """One request's work, in a thread, with its items on their way to the event loop."""
-
-    def __init__(self, door: Door, work: Work[T], components: Components, request_id: str) -> None:
-        self.id = request_id
-        self.watch = Stopwatch()
-        self.cancellation = Cancellation()
-        self.deadline: asyncio.TimerHandle | None = None
-        self._door = door
-        self._work = work
-        self._components = components
-        self._pipe: Pipe[T] = Pipe()
-        self._timed_out = False
-
-    # In the thread
-
-    def work(self) -> None:
-        """Do the work. Never raises; leaves no temporary file."""
-        error: WorkerError | None = None
-        with lines_of(self.id):
-            try:
-                with TemporaryDirectory(prefix=temp_prefix(), ignore_cleanup_errors=True) as name:
-                    job = Job(self.id, self._components, Path(name), self.cancellation, self.watch)
-                    job.cancellation.check()
-                    for item in self._work(job):
-                        self._pipe.put(item)
-            except Exception as failure:
-                error = self._failed(failure)
-            finally:
-                self._pipe.end(error)
-                self._door.leave(self)
-
-    def _failed(self, failure: Exception) -> WorkerError:
-        """Log the failure, and give what the client is told; a broken GPU ends the worker."""
-        shown = for_the_user(failure, self.id)
-        if isinstance(shown, JobCancelledError):
-            event(logging.INFO, "job cancelled", seconds=self.watch.total)
-            if self._timed_out:
-                seconds = self._door.settings.http_seconds
-                return TooSlowError(f"the request took longer than {seconds} s; divide the text")
-            return shown
-        broken = isinstance(shown, DeviceError)
-        event(
-            logging.WARNING if shown is failure and not broken else logging.ERROR,
-            "job failed",
-            cause=None if shown is failure else failure,
-            code=shown.code,
-            field=shown.field,
-            error=shown.message,
-            seconds=self.watch.total,
-        )
-        if broken:
-            self._door.give_up(f"{shown.code}: {shown.message}")
-        return shown
-
-    # In the event loop
-
-    async def first(self, request: Request) -> T | None:
-        """Wait for the first item; None where there is none. Raises the work's WorkerError.
-
-        A client that goes away meanwhile ends the work.
-        """
-        kept = False
-        getting = asyncio.ensure_future(self._pipe.get())
-        leaving = asyncio.ensure_future(_left(request))
-        try:
-            await asyncio.wait({getting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            kept = getting.done() and getting.exception() is None
-            if getting.done():
-                return getting.result()
-        finally:
-            if not kept:
-                self.close()
-            getting.cancel()
-            leaving.cancel()
-        raise JobCancelledError("the client has gone away")
-
-    async def next(self) -> T | None:
-        """Wait for the next item; None after the last. Raises the work's WorkerError."""
-        return await self._pipe.get()
-
-    def close(self) -> None:
-        """Nobody waits any more: what is not done is given up."""
-        self.cancellation.cancel()
-        self._pipe.close()
-
-    def time_out(self) -> None:
-        """Give the work up since it took too long."""
-        self._timed_out = True
-        self.close()
-
-
-async def _left(request: Request) -> None:
-    """Return when the client has gone away."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    def cut_off(self) -> None:
+        """End the drain now: what is still inside is given up."""
+        if self.state is not State.DRAINING or self.ended.is_set():
+            return
+        event(logging.INFO, "drained", left_to_the_platform=len(self._inside))
+        self.end_at = self._loop.time()
+        for running in tuple(self._inside):
+            running.cut_off(self.closed())
+        self.ended.set()

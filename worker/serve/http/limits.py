@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,7 +18,10 @@ from worker.serve.http.answers import (
 )
 from worker.settings import Settings
 
-OPEN_PATHS = ("/", "/ping")  # that need no key: the page, which holds nothing, and the health
+# What needs no key: the page and the documents, which hold nothing of anybody's, and the health. A
+# browser has no key when it opens a page, and neither has what looks whether the worker lives.
+OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/ping", "/health"})
+LINGER_SECONDS = 2.0  # that a body which is not wanted is read on, so that its sender sees why
 
 
 class Limits:
@@ -30,18 +34,17 @@ class Limits:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what may not pass; pass on the rest."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         headers = Headers(scope=scope)
-        if scope["path"] not in self._open and not has_key(headers, self._settings):
+        if not (scope["path"] in self._open or has_key(headers, self._settings)):
             error = UnauthorizedError(
                 "the key is missing or wrong; send the worker's API_KEY as Authorization: Bearer "
                 "KEY, or as X-API-Key: KEY"
             )
             await error_response(error)(scope, receive, send)
-            return
-        await _Body(self._app, receive, send, self._settings).run(scope, headers)
+        elif scope["type"] == "http":
+            await _Body(self._app, receive, send, self._settings).run(scope, headers)
+        else:
+            await self._app(scope, receive, send)
 
 
 def has_key(headers: Headers, settings: Settings) -> bool:
@@ -51,9 +54,21 @@ def has_key(headers: Headers, settings: Settings) -> bool:
     key = settings.api_key.get_secret_value().encode()
     scheme, _, token = headers.get("authorization", "").partition(" ")
     bearer = token.strip() if scheme.lower() == "bearer" else ""
-    given = (bearer.encode(), headers.get("x-api-key", "").encode())
-    # No `or`: both are compared, whatever comes of the first.
-    return sum(hmac.compare_digest(one, key) for one in given) > 0
+    given = (bearer, headers.get("x-api-key", ""))
+    # No `or`: both are compared, whatever comes of the first. A header's bytes are read as Latin-1,
+    # whatever they are, so that is how they are written again.
+    return sum(hmac.compare_digest(one.encode("latin-1"), key) for one in given) > 0
+
+
+def check_text(text: object, settings: Settings, field: str) -> None:
+    """Raise TooLargeError, which blames `field`, where a text is longer than this worker takes."""
+    most = settings.http_max_text
+    if isinstance(text, str) and len(text) > most and (length := len(text.strip())) > most:
+        raise TooLargeError(
+            f"{field}: the text has {length} characters, more than the {most} that one request "
+            "may have here; divide it",
+            field=field,
+        )
 
 
 class _Body:
@@ -74,14 +89,14 @@ class _Body:
         """Pass the request on; answer by ourselves where its body may not be read."""
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._settings.http_max_body:
-            await error_response(self._too_large())(scope, self._receive, self._send)
+            await self._refuse(self._too_large(), scope)
             return
         try:
             await self._app(scope, self.receive, self.send)
         except _StoppedError:
             if self._error is None or self._begun:
                 raise
-            await error_response(self._error)(scope, self._receive, self._send)
+            await self._refuse(self._error, scope)
 
     async def send(self, message: Message) -> None:
         """Pass an answer on, unless the body's own fault is what has to be answered."""
@@ -112,9 +127,31 @@ class _Body:
             self._error = TooSlowError(f"the request's body did not arrive within {seconds} s")
             raise _StoppedError from None
 
+    async def _refuse(self, error: TooLargeError | TooSlowError, scope: Scope) -> None:
+        """Answer with the error, and close.
+
+        Who still sends reads no answer, and loses it where the connection is closed before all it
+        has sent was read.
+        """
+        if isinstance(error, TooLargeError) and not _waits_to_be_asked(scope):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._discard(), LINGER_SECONDS)
+        answer = error_response(error, headers={"Connection": "close"})
+        await answer(scope, self._receive, self._send)
+
+    async def _discard(self) -> None:
+        while not self._through:
+            message = await self._receive()
+            self._through = not message.get("more_body", False)
+
     def _too_large(self) -> TooLargeError:
         most = self._settings.http_max_body
         return TooLargeError(f"the request's body is larger than {most} bytes")
+
+
+def _waits_to_be_asked(scope: Scope) -> bool:
+    """Whether the client sends its body only when it is told to."""
+    return Headers(scope=scope).get("expect", "").lower() == "100-continue"
 
 
 class _StoppedError(Exception):

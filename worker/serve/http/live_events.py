@@ -3,57 +3,16 @@
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import AsyncIterator
 
-from fastapi.responses import StreamingResponse
 from pydantic import JsonValue
-from starlette.types import Receive, Scope, Send
 
 from worker.errors import WorkerError
-from worker.job.live import LiveEnd, LiveSentence
+from worker.job.live import LiveEnd
+from worker.job.live_sentences import LiveSentence
 from worker.serve.http.answers import error_body, status_of
-from worker.serve.http.door import Running
 from worker.serve.http.speech_bytes import AudioBytes, Item
 
 Event = dict[str, JsonValue]
-
-
-class EventStream(StreamingResponse):
-    """Server-sent events that are made while they are sent; whatever ends them ends the work."""
-
-    def __init__(self, running: Running[Item], first: Item | None) -> None:
-        super().__init__(
-            _events(running, first),
-            media_type="text/event-stream",
-            # The second keeps nginx from holding events back.
-            headers={
-                "X-Request-Id": running.id,
-                "Cache-Control": "no-store",
-                "X-Accel-Buffering": "no",
-            },
-        )
-        self._running = running
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._running.close()
-
-
-async def _events(running: Running[Item], item: Item | None) -> AsyncIterator[bytes]:
-    try:
-        while item is not None:
-            yield _sse(event_of(item))
-            item = await running.next()
-    except WorkerError as error:
-        yield _sse(error_event(error))
-
-
-def _sse(event: Event) -> bytes:
-    return f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
 
 
 def event_of(item: Item) -> Event:
@@ -63,7 +22,7 @@ def event_of(item: Item) -> Event:
         return {"type": "speech.audio.delta", "audio": audio}
     if isinstance(item, LiveSentence):
         return sentence_event(item)
-    return _end_event(item)
+    return end_event(item)
 
 
 def sentence_event(sentence: LiveSentence) -> Event:
@@ -80,7 +39,8 @@ def sentence_event(sentence: LiveSentence) -> Event:
     }
 
 
-def _end_event(end: LiveEnd) -> Event:
+def end_event(end: LiveEnd) -> Event:
+    """The event of what is known when all is said."""
     words, subtitles = end.words, end.subtitles
     return {
         "type": "speech.done",

@@ -3,106 +3,126 @@
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from fastapi.responses import Response
 
+from worker.api.answers import Model, ModelList
+from worker.api.model_names import check_model, model_names
 from worker.api.openai import OpenAISpeech, parse_openai
+from worker.api.openai_fields import DeltaEvent, DoneEvent, OpenAISpeechFields
 from worker.audio.formats import STREAM_CONTENT_TYPES
-from worker.errors import RequestError, WorkerError
+from worker.errors import WorkerError
 from worker.job.context import Job
 from worker.job.live import LiveEnd
 from worker.serve.http.answers import error_body, status_of
+from worker.serve.http.bodies import json_body
 from worker.serve.http.door import Door, Running
+from worker.serve.http.limits import check_text
+from worker.serve.http.live_response import EVENT_STREAM, LiveResponse, items_of, sse
+from worker.serve.http.schemas import (
+    OF_EVERY_ROUTE,
+    OF_SPEECH,
+    Part,
+    faults,
+    get_and_head,
+    schema_of,
+)
+from worker.serve.http.schemas import json_body as body_schema
 from worker.serve.http.speech_bytes import AudioBytes, Item, encoded
+
+UNSUPPORTED = "X-Unsupported"  # header: the fields of a request that were ignored
 
 
 def openai_router(door: Door) -> APIRouter:
     """The routes, on this door."""
     router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
-    @router.post("/audio/speech")
+    @router.post(
+        "/audio/speech",
+        response_class=Response,
+        responses={200: _spoken(), **faults(*OF_SPEECH)},
+        openapi_extra=body_schema(OpenAISpeechFields),
+    )
     async def speech(request: Request) -> Response:
         """Speak a text; the audio comes as it is made."""
-        asked = parse_openai(await json_body(request), door.settings.spark_model)
+        body = await json_body(request)
+        if isinstance(body, dict):
+            check_text(body.get("input"), door.settings, "input")
+        voices = door.components.voices
+        asked = parse_openai(body, door.settings.spark_model, voices.is_builtin)
         running = door.start(partial(_work, asked))
         first = await running.first(request)
+        headers = {UNSUPPORTED: "instructions"} if asked.instructions else {}
         if asked.stream_format == "sse":
-            content, kind = _events(running, first), "text/event-stream"
-        else:
-            content, kind = _bytes(running, first), STREAM_CONTENT_TYPES[asked.response_format]
-        return LiveResponse(running, content, kind, asked)
+            return LiveResponse(running, _events(running, first, asked), EVENT_STREAM, headers)
+        kind = STREAM_CONTENT_TYPES[asked.response_format]
+        return LiveResponse(running, _bytes(running, first), kind, headers)
+
+    async def models() -> ModelList:
+        """The names that a request may give as its model; all mean the one that is served."""
+        return ModelList(data=tuple(map(_model, model_names(door.settings.spark_model))))
+
+    get_and_head(router, "/models", models, responses=faults(*OF_EVERY_ROUTE, 400))
+
+    async def model(id: str) -> Model:  # noqa: A002 - OpenAI's word
+        """One of these names."""
+        check_model(id, door.settings.spark_model)
+        return _model(id)
+
+    get_and_head(router, "/models/{id}", model, responses=faults(*OF_EVERY_ROUTE, 400, 404, 422))
 
     return router
+
+
+def _model(name: str) -> Model:
+    return Model(id=name, created=0, owned_by="spark-tts")
+
+
+def _spoken() -> Part:
+    audio: Mapping[str, Part] = {
+        kind.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}}
+        for kind in STREAM_CONTENT_TYPES.values()
+    }
+    events = {"schema": {"type": "string"}, "itemSchema": {"oneOf": _event_schemas()}}
+    return {"description": "The speech.", "content": {**audio, EVENT_STREAM: events}}
+
+
+def _event_schemas() -> list[Part]:
+    return [schema_of(DeltaEvent), schema_of(DoneEvent)]
 
 
 def _work(asked: OpenAISpeech, job: Job) -> Iterator[Item]:
     return encoded(asked.request, asked.response_format, job)
 
 
-class LiveResponse(StreamingResponse):
-    """An answer that is made while it is sent; whatever ends it ends the work."""
-
-    def __init__(
-        self, running: Running[Item], content: AsyncIterator[bytes], kind: str, asked: OpenAISpeech
-    ) -> None:
-        headers = {"X-Request-Id": running.id, "Cache-Control": "no-store"}
-        if asked.instructions:
-            headers["X-Unsupported"] = "instructions"
-        super().__init__(content, media_type=kind, headers=headers)
-        self._running = running
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._running.close()
-
-
-async def _items(running: Running[Item], first: Item | None) -> AsyncIterator[Item]:
-    item = first
-    while item is not None:
-        yield item
-        item = await running.next()
-
-
 async def _bytes(running: Running[Item], first: Item | None) -> AsyncIterator[bytes]:
-    async for item in _items(running, first):
+    async for item in items_of(running, first):
         if isinstance(item, AudioBytes):
             yield item.content
 
 
-async def _events(running: Running[Item], first: Item | None) -> AsyncIterator[bytes]:
+async def _events(
+    running: Running[Item], first: Item | None, asked: OpenAISpeech
+) -> AsyncIterator[bytes]:
     try:
-        async for item in _items(running, first):
+        async for item in items_of(running, first):
             if isinstance(item, AudioBytes):
                 audio = base64.b64encode(item.content).decode()
                 yield sse({"type": "speech.audio.delta", "audio": audio})
             elif isinstance(item, LiveEnd):
-                yield sse({"type": "speech.audio.done", "usage": usage(item)})
+                yield sse({"type": "speech.audio.done", "usage": usage(asked, item)})
     except WorkerError as error:
         yield sse({"type": "error", **error_body(error, status_of(error))})
 
 
-def usage(end: LiveEnd) -> dict[str, int]:
-    """What a request cost, as OpenAI counts it."""
-    tokens = end.metrics.tokens
-    return {"input_tokens": 0, "output_tokens": tokens, "total_tokens": tokens}
-
-
-def sse(data: object) -> bytes:
-    """A server-sent event."""
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
-
-
-async def json_body(request: Request) -> object:
-    """The body of a request, as JSON. Raises RequestError where it is none."""
-    try:
-        return json.loads(await request.body())
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"the body is not JSON ({error})", field="body") from None
+def usage(asked: OpenAISpeech, end: LiveEnd) -> dict[str, int]:
+    """What a request took, as OpenAI counts it; the text by its characters."""
+    characters, tokens = len(asked.request.text), end.metrics.tokens
+    return {
+        "input_tokens": characters,
+        "output_tokens": tokens,
+        "total_tokens": characters + tokens,
+    }

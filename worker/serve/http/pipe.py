@@ -35,21 +35,22 @@ class Pipe(Generic[T]):
         with self._changed:
             self._changed.wait_for(lambda: self._closed or len(self._items) < self._limit)
             if self._closed:
-                raise JobCancelledError("the client has gone away")
+                raise JobCancelledError("nobody waits for the job any more")
             self._items.append(item)
         self._wake()
 
     def end(self, error: Exception | None = None) -> None:
-        """Say that no item follows, and what went wrong, if anything did."""
+        """Say that no item follows, and what went wrong, if anything did; the first word counts."""
         with self._changed:
-            self._ended, self._error = True, error
+            if not self._ended:
+                self._ended, self._error = True, error
         self._wake()
 
     def _wake(self) -> None:
         try:
             self._loop.call_soon_threadsafe(self._ready.set)
         except RuntimeError:  # the loop is closed: the worker ends
-            self.close()
+            self._shut()
 
     # The event loop's side
 
@@ -67,8 +68,15 @@ class Pipe(Generic[T]):
                     return None
             await self._ready.wait()
 
-    def close(self) -> None:
-        """Read no more: the thread's next put ends it."""
+    def close(self, error: Exception) -> None:
+        """Read no more: the thread's next put ends it, and who waits here gets the error."""
+        self._shut()
+        with self._changed:
+            if not self._ended:
+                self._ended, self._error = True, error
+        self._ready.set()
+
+    def _shut(self) -> None:
         with self._changed:
             self._closed = True
             self._items.clear()

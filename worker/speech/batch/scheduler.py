@@ -147,6 +147,11 @@ class Scheduler:
         sequence.finish(JobCancelledError("the job was cancelled"))
         self._stale = True
 
+    def count(self) -> tuple[int, int]:
+        """How many sequences are in the batch, and how many wait; from any thread."""
+        with self._changed:
+            return len(self._places), len(self._waiting)
+
     def prepare(self, grammar: Grammar) -> None:
         """Make what sequences of this grammar will need, so that the first does not wait for it.
 

@@ -155,8 +155,14 @@ def test_a_model_without_control_tokens_says_so(tiny_checkpoint: Path, tmp_path:
     file = folder / "LLM" / "tokenizer.json"
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace("task_controllable_tts", "task_of_another_kind"), encoding="utf-8")
+    engine = Engine.load(folder, "float32", "cpu")
     with pytest.raises(NotAvailableError, match="prompt_speech_url or voice"):
-        Engine.load(folder, "float32", "cpu").design(Style(), "Hello.", SHORT)
+        engine.design(Style(), "Hello.", SHORT)
+    assert not engine.designs
+
+
+def test_a_model_with_control_tokens_designs(tiny_engine: Engine) -> None:
+    assert tiny_engine.designs
 
 
 def test_stray_tokens_never_reach_the_codec(tiny_engine: Engine) -> None:

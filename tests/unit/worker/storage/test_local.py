@@ -50,6 +50,23 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+def test_what_is_no_plain_file_is_not_listed(storage: LocalStorage, tmp_path: Path) -> None:
+    folder = tmp_path / "store" / "output"
+    (folder / "folder.json").mkdir()
+    (folder / "link.json").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(folder / "pipe.json")
+    assert [file.key for file in storage.children("output/")] == [KEY]
+
+
+def test_what_cannot_be_listed_or_removed_is_an_error_in_words(
+    storage: LocalStorage, tmp_path: Path
+) -> None:
+    for use in (lambda: storage.children(f"{KEY}/"), lambda: storage.delete("output")):
+        with pytest.raises(StorageError, match=r"could not be (listed|removed): ") as caught:
+            use()
+        assert str(tmp_path) not in caught.value.message
+
+
 @pytest.mark.usefixtures("full")
 def test_a_full_disk_leaves_what_was_there(
     storage: LocalStorage, clip: Path, tmp_path: Path

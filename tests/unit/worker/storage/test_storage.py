@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,14 @@ from tests.support.s3 import (
     s3_client,
     s3_server,
 )
-from worker.errors import NotFoundError, RequestError, SetupError, StorageError
+from worker.cancellation import Cancellation
+from worker.errors import (
+    JobCancelledError,
+    NotFoundError,
+    RequestError,
+    SetupError,
+    StorageError,
+)
 from worker.settings import Settings
 from worker.storage.base import READ_BYTES_MAX, Storage
 from worker.storage.local import LocalStorage
@@ -127,6 +136,45 @@ class TestEveryStorage:
         with pytest.raises(StorageError, match="larger than"):
             storage.read_bytes("voices/big.json")
 
+    def test_what_lies_right_below_a_prefix_is_listed_by_key(self, storage):
+        before = time.time()
+        for key in ("b.json", "a b_ü&.json", "deeper/c.json", "a.wav"):
+            storage.write_bytes(f"listed/{key}", b"{ }", "application/json")
+        storage.write_bytes("listed.json", b"{}", "application/json")
+        found = storage.children("listed/")
+        assert [file.key for file in found] == [
+            "listed/a b_ü&.json",
+            "listed/a.wav",
+            "listed/b.json",
+        ]
+        assert {file.size for file in found} == {3}
+        # S3 says whole seconds.
+        assert all(before - 2 < file.modified < time.time() + 2 for file in found)
+        assert [file.key for file in storage.children("listed/deeper/")] == ["listed/deeper/c.json"]
+        assert storage.children("nothing/is/here/") == ()
+        assert "listed.json" in {file.key for file in storage.children("")}
+
+    def test_a_listing_tells_what_changed(self, storage):
+        def version(key):
+            (found,) = [file for file in storage.children("changed/") if file.key == key]
+            return found.version
+
+        for key in ("changed/one.json", "changed/two.json"):
+            storage.write_bytes(key, b"first", "application/json")
+        one, two = version("changed/one.json"), version("changed/two.json")
+        storage.write_bytes("changed/one.json", b"other", "application/json")
+        assert version("changed/one.json") != one
+        assert version("changed/two.json") == two
+
+    def test_what_is_deleted_is_gone_and_nothing_else(self, storage):
+        for key in ("gone/one.json", "gone/two.json"):
+            storage.write_bytes(key, b"{}", "application/json")
+        storage.delete("gone/one.json")
+        assert not storage.exists("gone/one.json")
+        assert storage.read_bytes("gone/two.json") == b"{}"
+        storage.delete("gone/one.json")
+        storage.delete("gone/never.json")
+
     def test_check_passes(self, storage):
         storage.check()
 
@@ -142,9 +190,15 @@ class TestEveryStorage:
             lambda: storage.url(key, 60),
             lambda: storage.write_bytes(key, b"", "audio/wav"),
             lambda: storage.read_bytes(key),
+            lambda: storage.delete(key),
         ):
             with pytest.raises(RequestError):
                 use()
+
+    @pytest.mark.parametrize("prefix", ["/", "../", "a/../", "a//", "a\\b/", "a\0/"])
+    def test_a_prefix_that_leads_elsewhere_is_refused(self, storage, prefix):
+        with pytest.raises(RequestError):
+            storage.children(prefix)
 
 
 class TestS3:
@@ -231,12 +285,72 @@ class TestS3:
             storage.get("voices/broken.wav", into)
         assert list(into.parent.iterdir()) == []
 
+    def test_a_list_is_read_page_by_page(self, door):
+        storage = s3(door.url, replace(QUICK, list_keys=2))
+        for name in "abcde":
+            storage.write_bytes(f"paged/{name}.json", b"{}", "application/json")
+            storage.write_bytes(f"paged/{name}/x.json", b"{}", "application/json")
+        door.seen.clear()
+        assert [file.key for file in storage.children("paged/")] == [
+            f"paged/{name}.json" for name in "abcde"
+        ]
+        assert len(door.seen) == 5  # folders count as keys
+        assert all("max-keys=2" in path for _, path, _ in door.seen)
+
+    def test_a_page_that_breaks_off_is_asked_for_again_and_not_those_before(self, door):
+        storage = s3(door.url, replace(QUICK, list_keys=2))
+        for name in "abc":
+            storage.write_bytes(f"torn/{name}.json", b"{}", "application/json")
+        door.seen.clear()
+        door.script = [0.0, "cut", Refusal(503, "SlowDown")]
+        assert len(storage.children("torn/")) == 3
+        assert ["continuation-token" in path for _, path, _ in door.seen] == [False, *[True] * 3]
+
+    def test_a_removal_is_tried_again_and_may_have_been_done_before(self, door):
+        storage = s3(door.url)
+        storage.write_bytes("gone/twice.json", b"{}", "application/json")
+        door.script = [Refusal(503), Refusal(404, "NoSuchKey")]
+        storage.delete("gone/twice.json")
+        assert [method for method, *_ in door.seen[-2:]] == ["DELETE", "DELETE"]
+
+    def test_a_key_that_may_not_list_or_remove_says_which_right_is_missing(self, door):
+        storage = s3(door.url)
+        for use, words in (
+            (lambda: storage.children("voices/"), "voices/ could not be listed: .*s3:ListBucket"),
+            (
+                lambda: storage.delete("voices/a.json"),
+                "voices/a.json could not be removed: .*s3:DeleteObject below S3_VOICES_PREFIX",
+            ),
+        ):
+            for refusal in (Refusal(403, "AccessDenied"), Refusal(403)):
+                door.script = [refusal]
+                with pytest.raises(StorageError, match=words) as caught:
+                    use()
+                assert SECRET_KEY not in caught.value.message
+            door.script = [Refusal(403, "SignatureDoesNotMatch")]
+            with pytest.raises(StorageError, match="check AWS_SECRET_ACCESS_KEY"):
+                use()
+
+    def test_who_is_cancelled_waits_for_no_list_and_no_removal(self, door):
+        storage = s3(door.url)
+        for use in (
+            lambda given: storage.children("voices/", cancellation=given),
+            lambda given: storage.delete("voices/a.json", cancellation=given),
+        ):
+            cancellation = Cancellation()
+            door.chance = lambda given=cancellation: given.cancel() or 2.0
+            with pytest.raises(JobCancelledError):
+                use(cancellation)
+            door.chance = lambda: None
+
     def test_a_missing_bucket_says_so(self, endpoint, clip, tmp_path):
         storage = s3(endpoint, s3_bucket_name="elsewhere")
         for use in (
             storage.check,
             lambda: storage.put(clip, "output/x.wav", "audio/wav"),
             lambda: storage.get("voices/x.wav", tmp_path / "into"),
+            lambda: storage.children("voices/"),
+            lambda: storage.delete("voices/x.wav"),
         ):
             with pytest.raises(StorageError, match="check S3_BUCKET_NAME"):
                 use()
