@@ -35,6 +35,7 @@ from worker.audio.formats import PCM_RATE, StreamFormat
 from worker.errors import (
     BusyError,
     DownloadError,
+    InternalError,
     JobCancelledError,
     RequestError,
     VoiceError,
@@ -51,11 +52,7 @@ from worker.job.text_session import (
     TextSession,
 )
 from worker.redaction import redact
-from worker.serve.http.answers import (
-    DoorClosedError,
-    TooLargeError,
-    TooSlowError,
-)
+from worker.serve.http.answers import DoorClosedError, TooLargeError, TooSlowError, to_json
 from worker.serve.http.door import Door, Running
 from worker.serve.http.live_events import Event, error_event, sentence_event
 from worker.serve.http.speech_bytes import AudioBytes
@@ -131,19 +128,28 @@ class _Session:
         """Serve the client until it leaves, the session ends or a fault ends it."""
         try:
             await self._serve()
-            code = RESTART if self._door.draining.is_set() else NORMAL
         except WebSocketDisconnect:
             return
         except WorkerError as error:
-            code = _close_code(error)
-            with suppress(WebSocketDisconnect, TimeoutError):
-                message = to_json(error_event(error)).decode()
-                await asyncio.wait_for(self._socket.send_text(message), CLOSING_SECONDS)
+            await self._close(_close_code(error), error)
+        except Exception:
+            await self._close(BROKEN, InternalError("internal error; the worker's log says more"))
+            raise
+        else:
+            await self._close(RESTART if self._door.draining.is_set() else NORMAL)
         finally:
             if self._running is not None:
                 self._running.close()
+
+    async def _close(self, code: int, error: WorkerError | None = None) -> None:
+        """Close the socket, after the error if there is one; the work ends first."""
+        if self._running is not None:
+            self._running.close()
         with suppress(WebSocketDisconnect, TimeoutError):
-            await asyncio.wait_for(self._socket.close(code), CLOSING_SECONDS)
+            async with asyncio.timeout(CLOSING_SECONDS):
+                if error is not None:
+                    await self._socket.send_text(to_json(error_event(error)).decode())
+                await self._socket.close(code)
 
     async def _serve(self) -> None:
         session, running = await self._start()
