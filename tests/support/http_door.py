@@ -61,6 +61,11 @@ class DoorServer:
         return door
 
     @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return self._server.connections
+
+    @property
     def url(self) -> str:
         """Its address, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"

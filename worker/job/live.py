@@ -148,9 +148,9 @@ class LiveSpeaker:
         total = len(self._opening.sentences)
         gap = round(self._request.multi_sentence_gap * self._rate)
         for piece in pieces:
-            samples = self._stages.feed(piece.samples, last=piece.utterance is not None)
-            self._sentences.add(samples)
-            yield samples
+            finished = self._stages.feed(piece.samples, last=piece.utterance is not None)
+            self._sentences.add(finished)
+            yield finished.samples
             if piece.utterance is not None:
                 self._sentences.end(piece.sentence, piece.utterance)
                 if piece.sentence + 1 < total:

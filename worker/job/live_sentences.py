@@ -13,7 +13,7 @@ from worker.api.request import SpeechRequest
 from worker.api.response import Segment, TimedWord
 from worker.audio.live import LiveShift, LiveTrim
 from worker.audio.spool import Clip
-from worker.audio.waveform import Samples
+from worker.audio.waveform import Audio, Samples
 from worker.job.context import Job
 from worker.job.limits import check_spoken
 from worker.job.retakes import Take
@@ -21,7 +21,7 @@ from worker.job.speech_check import Verdict, judge
 from worker.speech.engine import Utterance
 from worker.stopwatch import Stopwatch
 from worker.text.words import language_of
-from worker.timing.word_timing import SentenceSpan, shift_to_whole
+from worker.timing.word_timing import SentenceSpan, at_tempo, shift_to_whole
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,14 @@ class LiveSentence:
     total: int | None  # where it is known
     segment: Segment
     words: tuple[TimedWord, ...] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """Some of a sentence's audio, as it is heard and as it was spoken."""
+
+    samples: Samples  # trimmed and shifted
+    spoken: Samples  # trimmed alone: the aligner hardly understands what was made much faster
 
 
 class SentenceStages:
@@ -49,18 +57,19 @@ class SentenceStages:
         self._trim = LiveTrim(self._rate)
         self._shift = LiveShift(self._rate, request.pitch_shift, request.speed_shift)
 
-    def feed(self, samples: Samples, *, last: bool) -> Samples:
+    def feed(self, samples: Samples, *, last: bool) -> Finished:
         """Take the next samples of the sentence and give the next finished ones [n]."""
         with self._watch("audio"):
-            finished = self._shift.feed(self._trim.feed(samples, last=last), last=last)
+            spoken = self._trim.feed(samples, last=last)
+            finished = self._shift.feed(spoken, last=last)
         if last:
             self.renew()
-        return finished
+        return Finished(finished, spoken)
 
 
 @dataclass
 class _Sentence:
-    """A sentence that is being given: where it began, and its audio so far where that is timed."""
+    """A sentence that is being given: where it began, and its speech so far where that is timed."""
 
     start: int  # samples
     length: int = 0
@@ -98,11 +107,11 @@ class LiveSentences:
         """Whether words are timed."""
         return self._aligner is not None
 
-    def add(self, samples: Samples) -> None:
-        """Count samples of the sentence that is being given."""
-        self._now.length += len(samples)
+    def add(self, finished: Finished) -> None:
+        """Count audio of the sentence that is being given."""
+        self._now.length += len(finished.samples)
         if self._aligner is not None:
-            self._now.parts.append(samples)
+            self._now.parts.append(finished.spoken)
         check_spoken((self._now.start + self._now.length) / self._rate, self._job)
 
     def skip(self, gap: int) -> None:
@@ -140,12 +149,14 @@ class LiveSentences:
         if self._aligner is None:
             raise ValueError("there is no aligner")
         self._job.cancellation.check()
-        span = SentenceSpan(utterance.text, 0.0, clip.duration)
         with self._job.watch("timing"):
+            spoken = Audio(np.concatenate(parts), clip.sample_rate)
+            span = SentenceSpan(utterance.text, 0.0, spoken.duration)
             words = self._aligner.align(
-                np.concatenate(parts), clip.sample_rate, [span], default=language_of(self.text)
+                spoken.samples, spoken.sample_rate, [span], default=language_of(self.text)
             )
-        return Take(utterance, clip, tuple(words), judge(words, span, self._request.speed_shift))
+        heard = at_tempo(words, self._request.speed_shift)
+        return Take(utterance, clip, tuple(heard), judge(words, span))
 
     def rest(self) -> None:
         """Wait until all sentences that have ended are through. Raises what went wrong."""

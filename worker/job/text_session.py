@@ -357,9 +357,9 @@ class _Speaker:
                 if piece is None:
                     return
                 utterance = piece.utterance
-                samples = self._stages.feed(piece.samples, last=utterance is not None)
-                self._sentences.add(samples)
-                yield samples
+                finished = self._stages.feed(piece.samples, last=utterance is not None)
+                self._sentences.add(finished)
+                yield finished.samples
                 if utterance is None:
                     continue
                 self._count += 1

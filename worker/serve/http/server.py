@@ -55,6 +55,12 @@ class HttpServer:
         self._load = load
         self._end_by_force = end_by_force or _end_by_force
         self.door: Door | None = None  # once it serves
+        self._servers: list[_Server] = []
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return sum(len(server.server_state.connections) for server in self._servers)
 
     async def serve(self) -> int:
         """Serve until a stop, as serve_http does."""
@@ -63,7 +69,8 @@ class HttpServer:
         settings = self._settings
         door = self.door = Door(settings)
         entrance = Entrance(door)
-        servers = [_Server(door, entrance, _listen(settings, "port"))]
+        servers = self._servers
+        servers.append(_Server(door, entrance, _listen(settings, "port")))
         if settings.port_health not in (None, settings.port):
             servers.append(_Server(door, HealthOnly(door), _listen(settings, "port_health")))
         event(logging.INFO, "http listens", host=settings.http_host, port=settings.port)

@@ -170,7 +170,7 @@ class TestFailures:
 
     @pytest.mark.parametrize(
         "content",
-        [b"", b"{", b"\xff", b'{"input": NaN}', b'{"input": "\xed\xa0\x80"}', b"[" * 100_000],
+        [b"", b"{", b"\xff", b'{"input": NaN}', b"[" * 16, b"[" * 100_000],
     )
     def test_what_is_no_json_is_said_to_be_none(self, client: httpx.Client, content: bytes) -> None:
         answer = client.post(SPEECH, content=content, headers={"Content-Type": "application/json"})
@@ -241,15 +241,15 @@ class TestFailures:
 
         set_up_logging("INFO")
         parts.engine.before = fails
-        got = b""
+        got: list[bytes] = []
+        body = {"input": TEXT, "response_format": "pcm"}
         with (
-            client.stream("POST", SPEECH, json={"input": TEXT, "response_format": "pcm"}) as answer,
+            client.stream("POST", SPEECH, json=body) as answer,
             pytest.raises(httpx.RemoteProtocolError),
         ):
-            for part in answer.iter_raw():
-                got += part
+            got.extend(answer.iter_raw())
         assert answer.status_code == 200
-        assert len(got) > 20_000  # what was spoken before came
+        assert sum(map(len, got)) > 20_000  # what was spoken before came
         written = capfd.readouterr().err
         lines = [json.loads(line) for line in written.splitlines()]
         assert [line["event"] for line in lines] == ["job failed"]
