@@ -1,6 +1,6 @@
 # The words of this file are the words of CI. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help install speak serve check test mutants coverage image-test test-s3 lint format faults hostile load load-http lock lock-model parity-full bench gpu-check gpu-wheels llama demo-voice demo-eval docs lock-dev clean
+.PHONY: help install speak serve check test mutants coverage image-test test-s3 lint format faults hostile fuzz-http load load-http lock lock-model parity-full bench gpu-check gpu-wheels llama demo-voice demo-eval docs lock-dev clean
 .ONESHELL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -105,6 +105,9 @@ faults: $(STAMP)  ## the volume and the start under every fault: a hundred kills
 
 hostile: $(STAMP)  ## hostile input in full: URLs, 1,000 audio files, 10,000 jobs, names, injections
 	FULL=1 $(PYTEST) tests/platform/hostile tests/platform/disk -rA --durations=5
+
+fuzz-http: $(STAMP)  ## the HTTP server against 2,000 requests made up from its own OpenAPI
+	FULL=1 $(PYTEST) tests/e2e/http/test_http_fuzz.py -rP
 
 load: $(STAMP)  ## 1,000 jobs on workers that are killed, beside a bucket that fails; prints a table
 	$(BIN)/python -m bench.endpoint_load --out docs/scaling/load.json

@@ -10,20 +10,21 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.support.documents import Block, blocks
+from tests.support.documents import CLIENTS, Block, blocks
 from tests.support.worker_process import environment
 
 # Run by CI itself on every change (.ci/run), or a long command of its own, or one that fetches:
 # here only resolved.
 WHOLE_RUNS = re.compile(
     r"^make (test|check|image-test|lint|parity-full|faults|hostile|load|bench|llama|demo-\w+"
-    r"|gpu-\w+)\b",
+    r"|gpu-\w+|fuzz-http)\b",
     re.MULTILINE,
 )
 INLINE = re.compile(r"`((?:make|python -m) [^`]+)`")
 LINE = re.compile(r"^(?:\$ )?(python -m volume [^\n]*?)(?:  .*)?$", re.MULTILINE)
-# "": drawings; console: commands that need what is not here, and something in its place.
-KNOWN = {"bash", "json", "console", ""}
+# "": drawings; console: commands that need what is not here, and something in its place; the
+# programs of clients are run by tests/e2e/http/test_client_documents.py.
+KNOWN = {"bash", "json", "console", "", *CLIENTS}
 CONSOLE = {
     "aws": "tests/unit/docs/test_aws_commands.py",
     "b2": "tests/e2e/test_b2_commands.py",

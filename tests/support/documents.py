@@ -31,6 +31,46 @@ def blocks() -> list[Block]:
     return [Block(file, *found) for file, text in texts().items() for found in _BLOCK.findall(text)]
 
 
+# The languages of programs that ask servers for something: those are started for them.
+CLIENTS = ("sh", "python", "javascript")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of a client, and the heading that it stands below."""
+
+    file: Path
+    heading: str
+    language: str
+    text: str
+    number: int  # in its file, from 1 on
+
+    @property
+    def name(self) -> str:
+        return f"{self.file.stem}-{self.number}-{self.language}"
+
+    @property
+    def needs(self) -> list[str]:
+        """The recordings that it reads, which its reader has."""
+        return sorted({*re.findall(r"@(\w+\.wav)", self.text)})
+
+
+def programs() -> list[Program]:
+    """All programs of clients, in their order."""
+    heads = re.compile(rf"^#+ ([^\n]+)$|{_BLOCK.pattern}", re.MULTILINE | re.DOTALL)
+    found: list[Program] = []
+    for file, text in texts().items():
+        heading, number = "", 0
+        for match in heads.finditer(text):
+            title, language, program = match.groups()
+            if title is not None:
+                heading = title
+            elif language in CLIENTS:
+                number += 1
+                found.append(Program(file, heading, language, program, number))
+    return found
+
+
 @dataclass(frozen=True)
 class Table:
     """The cells of a Markdown table, row by row, and the line of the file that its head is on."""

@@ -1,8 +1,9 @@
 """A stand-in for RunPod's queue: the protocol of its SDK, and the platform's manners.
 
 The routes and bodies are those of runpod 1.12.0 (serverless/modules/rp_job, rp_http, rp_ping):
-job-take, job-take-batch, job-done, job-stream, job-stop and ping. For clients there is runsync, as
-docs.runpod.io describes it, over TLS where a context is given. Delivery is at least once: a job
+job-take, job-take-batch, job-done, job-stream, job-stop and ping. For clients there are run,
+runsync, status, stream, cancel and webhooks, as docs.runpod.io describes them, over TLS where a
+context is given. Delivery is at least once: a job
 whose worker has died (no ping for `dead_after`) or has lost its result (it pings, and does not
 name the job any more) is queued again, at the front. Of several answers the first is accepted.
 
@@ -28,7 +29,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from aiohttp import web
+from aiohttp import ClientError, ClientSession, web
 
 Status = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED"]
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
@@ -36,6 +37,7 @@ API_KEY = "queue-key-never-shown"
 CLIENT_KEY = "client-key-never-shown"
 ENDPOINT = "endpoint"
 SYNC_WAIT = 90_000  # ms that runsync waits where the client does not say
+WEBHOOK_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Job:
     answered_by: str | None = None
     late_progress: int = 0  # updates that came after the answer
     missed: int = 0  # pings of its worker that did not name it
+    webhook: str | None = None  # who is told of its end
+    streamed: int = 0  # parts that its client has fetched
 
     @property
     def ended(self) -> bool:
@@ -110,6 +114,7 @@ class Queue:
         ping_seconds: int = 1,
         seed: int = 0,
         tls: ssl.SSLContext | None = None,
+        webhook_pause: float = 10.0,
     ) -> None:
         self.faults = faults or Faults()  # may be set anew at any time
         self.url = ""
@@ -123,6 +128,8 @@ class Queue:
         self._dead_after = dead_after
         self._ping_seconds = ping_seconds
         self._tls = tls
+        self._webhook_pause = webhook_pause
+        self._webhooks: set[asyncio.Task[None]] = set()
         self._chance = random.Random(seed)
         self._waiting: deque[str] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -211,7 +218,11 @@ class Queue:
                 web.get(f"{place}/ping/{{worker}}", self._ping),
                 web.post(f"{place}/job-done/{{worker}}/{{job}}", self._done),
                 web.post(f"{place}/job-stream/{{worker}}/{{job}}", self._streamed),
-                web.post(f"{place}/runsync", self._runsync),
+                web.post(f"{place}/run", self._client_run),
+                web.post(f"{place}/runsync", self._client_runsync),
+                web.get(f"{place}/status/{{job}}", self._client_status),
+                web.get(f"{place}/stream/{{job}}", self._client_stream),
+                web.post(f"{place}/cancel/{{job}}", self._client_cancel),
             ]
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -262,6 +273,10 @@ class Queue:
             worker.jobs.discard(job.id)
         if job.id in self._waiting:
             self._waiting.remove(job.id)
+        if job.webhook is not None:
+            task = asyncio.ensure_future(self._call_webhook(job, job.webhook))
+            self._webhooks.add(task)
+            task.add_done_callback(self._webhooks.discard)
 
     async def _tell(self) -> None:
         assert self._changed
@@ -404,27 +419,67 @@ class Queue:
         await self._tell()
         return _reset(request) if self._falls("done_reset") else web.Response()
 
-    async def _runsync(self, request: web.Request) -> web.Response:
-        """A client's job: what has become of it when it has ended, or the wait is over."""
-        if request.headers.get("Authorization") != f"Bearer {CLIENT_KEY}":
-            raise web.HTTPUnauthorized
+    # What a client sends.
+
+    async def _client_job(self, request: web.Request) -> Job:
+        """The job that the client puts into the queue."""
+        _check_client(request)
         if request.content_type != "application/json":
             raise web.HTTPUnsupportedMediaType
+        body = await request.json()
+        job = self.jobs[await self._put(body["input"], None)]
+        job.webhook = body.get("webhook")
+        return job
+
+    def _known_job(self, request: web.Request) -> Job:
+        """The job that the client asks after."""
+        _check_client(request)
+        job = self.jobs.get(request.match_info["job"])
+        if job is None:
+            raise web.HTTPNotFound
+        return job
+
+    async def _client_run(self, request: web.Request) -> web.Response:
+        job = await self._client_job(request)
+        return web.json_response({"id": job.id, "status": job.status})
+
+    async def _client_runsync(self, request: web.Request) -> web.Response:
+        """What has become of the client's job when it has ended, or the wait is over."""
         wait = min(max(int(request.query.get("wait", SYNC_WAIT)), 1_000), 300_000)
-        job = self.jobs[await self._put((await request.json())["input"], None)]
+        job = await self._client_job(request)
         assert self._changed
         with suppress(TimeoutError):
             async with asyncio.timeout(wait / 1000), self._changed:
                 await self._changed.wait_for(lambda: job.ended)
-        answer = {"id": job.id, "status": job.status}
-        if job.deliveries:
-            worker, taken = job.deliveries[-1]
-            answer |= {"workerId": worker, "delayTime": _ms(taken - job.put_at)}
-            if job.ended_at is not None:
-                answer["executionTime"] = _ms(job.ended_at - taken)
-        answer |= {"output": job.output} if job.status == "COMPLETED" else {}
-        answer |= {"error": job.error} if job.error else {}
-        return web.json_response(answer)
+        return web.json_response(_view(job))
+
+    async def _client_status(self, request: web.Request) -> web.Response:
+        return web.json_response(_view(self._known_job(request)))
+
+    async def _client_stream(self, request: web.Request) -> web.Response:
+        """The parts that came since the client last asked."""
+        job = self._known_job(request)
+        parts, job.streamed = job.stream[job.streamed :], len(job.stream)
+        return web.json_response(
+            {"status": job.status, "stream": [{"output": part} for part in parts]}
+        )
+
+    async def _client_cancel(self, request: web.Request) -> web.Response:
+        job = self._known_job(request)
+        await self._cancel(job.id)
+        return web.json_response({"id": job.id, "status": job.status})
+
+    async def _call_webhook(self, job: Job, url: str) -> None:
+        """Tell the client of the job's end; again, where it does not answer with 200."""
+        for tried in range(WEBHOOK_TRIES):
+            if tried:
+                await asyncio.sleep(self._webhook_pause)
+            self.counts["webhook"] += 1
+            with suppress(ClientError):
+                async with ClientSession() as session, session.post(url, json=_view(job)) as answer:
+                    if answer.status == 200:
+                        return
+        self.counts["webhook: given up"] += 1
 
     async def _streamed(self, request: web.Request) -> web.StreamResponse:
         await self._enter(request, "stream")
@@ -434,6 +489,26 @@ class Queue:
             job.stream.append(body["output"])
         await self._tell()
         return web.Response()
+
+
+def _check_client(request: web.Request) -> None:
+    if request.headers.get("Authorization") != f"Bearer {CLIENT_KEY}":
+        raise web.HTTPUnauthorized
+
+
+def _view(job: Job) -> dict[str, Any]:
+    """What a client sees of a job. While it runs, its output is the last update of its progress."""
+    view: dict[str, Any] = {"id": job.id, "status": job.status}
+    if job.deliveries:
+        worker, taken = job.deliveries[-1]
+        view |= {"workerId": worker, "delayTime": _ms(taken - job.put_at)}
+        if job.ended_at is not None:
+            view["executionTime"] = _ms(job.ended_at - taken)
+    if job.status == "COMPLETED":
+        view["output"] = job.output
+    elif job.status == "IN_PROGRESS" and job.progress:
+        view["output"] = job.progress[-1]
+    return view | ({"error": job.error} if job.error else {})
 
 
 def _ms(seconds: float) -> int:

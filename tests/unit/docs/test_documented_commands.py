@@ -16,6 +16,7 @@ from tests.support.documents import blocks, texts
 from tests.support.worker_process import REPOSITORY
 from volume.__main__ import parser as volume_parser
 from worker import speak
+from worker.serve.startup import HTTP
 
 SPEAK = REPOSITORY / "nix" / "speak.sh"
 FLAKE = (REPOSITORY / "flake.nix").read_text()
@@ -29,8 +30,14 @@ def spoken(arguments: list[str]) -> None:
     speak._request(speak._parser().parse_args(arguments))
 
 
+def started(arguments: list[str]) -> None:
+    """The HTTP door has no arguments but its own; the rest is the SDK's to read."""
+    if arguments != [HTTP]:
+        runpod.serverless.parser.parse_args(arguments)
+
+
 PARSERS: dict[str, Callable[[list[str]], object]] = {
-    "worker": runpod.serverless.parser.parse_args,
+    "worker": started,
     "worker.speak": spoken,
     "volume": lambda arguments: volume_parser().parse_args(arguments),
 }

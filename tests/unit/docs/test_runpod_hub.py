@@ -7,17 +7,21 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tests.support.worker_process import REPOSITORY
+from volume.__main__ import parser
 from volume.pins import pinned_environment
 from worker.api.request import parse_request
+from worker.serve.startup import HTTP
 from worker.settings import Settings
 
 HUB = REPOSITORY / ".runpod"
+LOAD_BALANCER = HUB / "load-balancer"  # what a fork puts in place of the listing
 # Pools of GPUs in RunPod's documentation, of generations that flash-attn 2 runs on.
 POOLS = {
     "AMPERE_16", "AMPERE_24", "AMPERE_48", "AMPERE_80", "ADA_24", "ADA_48_PRO", "ADA_80_PRO",
@@ -74,6 +78,7 @@ class Preset(Form):
 
 class Config(Form):
     runsOn: Literal["GPU", "CPU"]  # noqa: N815
+    endpointType: Literal["LB"] | None = None  # noqa: N815
     containerDiskInGb: Annotated[int, Field(gt=0)]  # noqa: N815
     gpuCount: Annotated[int, Field(gt=0)]  # noqa: N815
     gpuIds: str  # noqa: N815
@@ -114,9 +119,13 @@ class Cases(Form):
     config: Machine
 
 
-@pytest.fixture(scope="module")
-def hub() -> Hub:
-    return Hub.model_validate_json((HUB / "hub.json").read_text())
+def listing(folder: Path) -> Hub:
+    return Hub.model_validate_json((folder / "hub.json").read_text())
+
+
+@pytest.fixture(scope="module", params=[HUB, LOAD_BALANCER], ids=["queue", "load-balancer"])
+def hub(request: pytest.FixtureRequest) -> Hub:
+    return listing(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +176,20 @@ def test_the_driver_runs_the_locked_torch(hub: Hub, tests: Cases) -> None:
 
 def test_the_gpus_are_pools_of_the_documentation(hub: Hub) -> None:
     assert set(hub.config.gpuIds.split(",")) <= POOLS
+
+
+def test_the_other_listing_is_of_the_same_worker_by_its_other_door() -> None:
+    queue, balanced = listing(HUB), listing(LOAD_BALANCER)
+    assert (queue.config.endpointType, balanced.config.endpointType) == (None, "LB")
+    own = {"env": [], "endpointType": None}
+    assert queue.config.model_copy(update=own) == balanced.config.model_copy(update=own)
+    of_both = {v.key: v for v in queue.config.env}
+    more = [v for v in balanced.config.env if of_both.get(v.key) != v]
+    assert {v.key for v in more} == {"API_KEY", "CORS_ORIGINS", "HTTP_MAX_REQUESTS", "VOICE_NAMES"}
+    lines = (LOAD_BALANCER / "Dockerfile").read_text().splitlines()
+    assert lines[-2] == (HUB / "Dockerfile").read_text().splitlines()[-1]
+    command = json.loads(lines[-1].removeprefix("CMD "))
+    assert parser().parse_args(["run", *command]).arguments == [HTTP]
 
 
 @pytest.mark.slow("starts a process")

@@ -431,18 +431,6 @@ def test_a_stream_whose_sentences_continue_has_each_after_the_other(prompter: Pr
     assert heard == codes(engine.speak(["One.", "Two."], voice, TEN, continues=True))
 
 
-def test_sentences_that_come_one_by_one_are_those_of_a_stream(prompter: Prompter) -> None:
-    engine = Engine(Parrot(), ToyCodec(), prompter)
-    texts = ["One.", "Two.", "Three."]
-    begin = engine.one_by_one(TEN)
-    apart = [piece for n, text in enumerate(texts) for piece in begin(text, n, VOICE)]
-    heard = [(piece.sentence, piece.utterance) for piece in apart if piece.utterance]
-    assert [number for number, _ in heard] == [0, 1, 2]
-    together = [piece.utterance for piece in engine.stream(texts, VOICE, TEN) if piece.utterance]
-    assert codes(one for _, one in heard) == codes(iter(together))
-    assert len(apart) > 3  # in pieces
-
-
 def test_of_sentences_that_come_one_by_one_the_next_is_needed_when_its_turn_is(
     prompter: Prompter,
 ) -> None:
