@@ -84,10 +84,8 @@ class NothingGraphs:
         self._times = times
         self._tokens = torch.full((max(sizes),), 7)
 
-    def advance(self, _count: int, _length: int) -> None:
+    def step(self, count: int, _length: int) -> Tensor:
         self._times.append(time.thread_time())
-
-    def draw(self, count: int) -> Tensor:
         return self._tokens[:count]
 
 

@@ -229,6 +229,13 @@ class Settings(BaseSettings):
         le=3600,
         description="Seconds in which the body of an HTTP request must arrive; else 408.",
     )
+    http_idle_seconds: int = Field(
+        120,
+        ge=1,
+        le=86_400,
+        description="Seconds after which a WebSocket session ends in which nothing is said and "
+        "nothing is spoken, or whose client takes no audio. HTTP_SECONDS does not count for it.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe level of the lines that are logged."
     )

@@ -23,7 +23,7 @@ from tests.support.toy_decoder import EVERYTHING, VOCABULARY, ToyDecoder
 from worker.speech.batch.device_batch import DeviceBatch
 from worker.speech.batch.fused_batch import FusedBatch
 from worker.speech.batch.output_head import OutputHead
-from worker.speech.batch.sampling import Sampling
+from worker.speech.batch.sampling import ALL, BatchSampling, Sampling, draw
 from worker.speech.batch.scheduler import Scheduler
 from worker.speech.batch.sequence import SequenceRequest, TokenSequence
 from worker.speech.device import on
@@ -69,22 +69,21 @@ def captured(engine: Engine) -> dict[str, Callable[[], object]]:
     if graphs is None:
         return {}
     return {
-        f"{size} x {sight}": partial(_step, engine, size, advance, graphs._draws[size][0])
-        for (size, sight), advance in graphs._advances.items()
+        f"{size} x {sight}": partial(_step, engine, size, graph)
+        for (size, sight), (graph, _tokens) in graphs._steps.items()
     }
 
 
-def _step(engine: Engine, rows: int, *graphs: torch.cuda.CUDAGraph) -> None:
+def _step(engine: Engine, rows: int, graph: torch.cuda.CUDAGraph) -> None:
     with its_stream(engine):
         tell(engine, rows)
-        for graph in graphs:
-            graph.replay()
+        graph.replay()
 
 
 def captured_sizes(engine: Engine) -> list[int]:
     """Numbers of rows of which steps are captured, each just as it is."""
     graphs = _rows(engine)._graphs
-    return [] if graphs is None else sorted(graphs._draws)
+    return [] if graphs is None else sorted({size for size, _sight in graphs._steps})
 
 
 def capture_again(engine: Engine) -> None:
@@ -93,14 +92,28 @@ def capture_again(engine: Engine) -> None:
         _rows(engine).capture(main_head(engine))
 
 
+@contextmanager
+def slots_instead(engine: Engine, slots: int) -> Iterator[None]:
+    """Steps of so many slots in the place of the engine's own, which are captured anew after."""
+    own = engine._scheduler
+    few = Scheduler(engine._lm, slots, own.positions)
+    few._heads, few._captured = own._heads, own._captured
+    engine._scheduler = few
+    try:
+        capture_again(engine)
+        yield
+    finally:
+        engine._scheduler = own
+        capture_again(engine)
+
+
 def replay(engine: Engine, count: int, length: int) -> Tensor:
     """One step as the worker takes it, captured where it can be: the tokens [count]."""
     rows, head = _rows(engine), main_head(engine)
     with its_stream(engine):
-        hidden = rows.advance(count, length)
-        if rows.draws_captured(head, max(rows._most[:count])):
-            return rows.draw_captured(count, range(count)).clone()
-        return rows.draw(hidden, slice(0, count), head)
+        captured = rows.draws_captured(head, max(rows._most[:count]))
+        hidden = rows.advance(count, length, range(count) if captured else ())
+        return rows.captured_draw.clone() if captured else rows.draw(hidden, slice(0, count), head)
 
 
 def as_written(engine: Engine, count: int, length: int) -> Tensor:
@@ -109,6 +122,27 @@ def as_written(engine: Engine, count: int, length: int) -> Tensor:
     with its_stream(engine):
         tell(engine, count)
         return rows.draw(rows._feed(count, length), slice(0, count), main_head(engine))
+
+
+def draws_as_torch(engine: Engine, how: Sampling) -> float | None:
+    """Of the tokens drawn from random states, the share that torch draws too; None if it does all.
+
+    Both draw from the same logits: they may differ where a number rounds to the other side.
+    """
+    rows, head, count = _rows(engine), main_head(engine), min(64, slots(engine))
+    if not isinstance(rows, FusedBatch):
+        return None
+    with torch.inference_mode(), its_stream(engine):
+        states = torch.randn(count, engine._lm.config.hidden_size).to(rows.ids.device)
+        states = states.to(engine._lm.dtype)
+        for place in range(count):
+            rows.set(place, f"row {place}", 2, 1, 0, 0, how)
+        sampling = BatchSampling(
+            rows.temperature[:count], rows.top_k[:count], rows.top_p[:count], ALL
+        )
+        theirs = head.ids[draw(head.logits(states), sampling, rows.uniforms[:count, 0])]
+        mine = rows.draw(states, slice(0, count), head)
+        return round(float((mine == theirs).float().mean()), 4)
 
 
 # Rows
@@ -221,10 +255,7 @@ class _Still:
     def __init__(self, rows: int) -> None:
         self._tokens = torch.ones(rows, dtype=torch.long)
 
-    def advance(self, _count: int, _length: int) -> None:
-        """Nothing."""
-
-    def draw(self, count: int) -> Tensor:
+    def step(self, count: int, _length: int) -> Tensor:
         return self._tokens[:count]
 
 

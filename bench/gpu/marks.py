@@ -60,11 +60,16 @@ def _parts(found: Found) -> list[Found]:
 
 def _replays(found: Found) -> float | None:
     """The least share of equal tokens at a size that is captured as it is."""
-    sizes = found["captured_sizes"]
     return min(
-        (part["replay_is_as_written"] for part in _parts(found) if part["rows"] in sizes),
+        (part["replay_is_as_written"] for part in _parts(found) if part["captured"]),
         default=None,
     )
+
+
+def _wide(found: Found) -> float | None:
+    """The least share of wide draws that are torch's; None where torch makes them."""
+    shares = found.get("wide_draws_are_torchs", {}).values()
+    return min((share for share in shares if share is not None), default=None)
 
 
 def _exact(name: str) -> Callable[[Found], float | None]:
@@ -115,6 +120,8 @@ MARKS = (
          lambda found: _share(part["repeats"] for part in _parts(found)), 1, at_most=False),
     Mark("tokens of a seed whatever a neighbour's top_k, share", "seeds",
          lambda found: _share(found["same"]), 1, at_most=False),
+    Mark("draws from more than 64 tokens are torch's, share", "seeds", _wide, 0.95,
+         at_most=False, needs=(GPU,)),
     Mark("flash-attn beside torch's attention, greatest difference", "attention",
          _greatest("difference"), 0.02, needs=(GPU,)),
     Mark("flash-attn writes the same cache, share", "attention",

@@ -198,10 +198,14 @@ def cliffs(bench: Bench) -> Found:
         ever, _batch(bench, jobs, tokens, voice=lambda i: designed if i % 2 else cloned)
     )
     jobs, tokens = bench.scale.busy_jobs, bench.scale.busy_tokens
-    with interval(WORKERS_INTERVAL):
-        ever = _batch(bench, jobs, tokens)
-        with _busy_python():
-            found["beside_a_busy_thread"] = _times(ever, _batch(bench, jobs, tokens, rounds=1))
+    for name, seconds in (
+        ("beside_a_busy_thread", WORKERS_INTERVAL),
+        ("beside_a_busy_thread_at_a_third_of_the_interval", WORKERS_INTERVAL / 3),
+    ):
+        with interval(seconds):
+            ever = _batch(bench, jobs, tokens)
+            with _busy_python():
+                found[name] = _times(ever, _batch(bench, jobs, tokens, rounds=1))
     # A smaller batch, for this takes its time.
     jobs, tokens = max(2, jobs // 4), max(3, tokens // 16)
     with interval(PYTHONS_INTERVAL):

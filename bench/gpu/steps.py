@@ -16,33 +16,48 @@ from worker.speech.engine import Engine
 
 POSITION, SIGHT = 300, 512  # where the rows of timed steps are, and what they have in sight
 PROFILED = 3  # steps
-GREEDY, SAMPLED = Sampling(temperature=0), Sampling(seed=3)
+FEW = 3  # slots: fewer than the kernels compute at a time
+GREEDY, SAMPLED, WIDE = Sampling(temperature=0), Sampling(seed=3), Sampling(seed=3, top_k=0)
 
 
 def graphs(bench: Bench) -> Found:
-    """Captured steps against the same ones as written, and a row alone against it in company."""
+    """Captured steps against the same ones as written, and a row alone against it in company.
+
+    And captured steps of a batch that has few slots.
+    """
     engine, steps = bench.ours.engine, bench.scale.steps
     found: Found = {"captured_sizes": inside.captured_sizes(engine)}
     for count in _rows(bench):
-        for name, how in (("greedy", GREEDY), ("sampled", SAMPLED)):
-            asked = [how] * count
-            replayed, again = (tokens(engine, asked, steps) for _ in range(2))
-            written = tokens(engine, asked, steps, as_written=True)
-            found[f"{count} {name}"] = {
-                "rows": count,
-                "replay_is_as_written": round(float((replayed == written).mean()), 4),
-                "first_difference": _first(replayed != written),
-                "repeats": bool((replayed == again).all()),
-            }
+        for name, how in (("greedy", GREEDY), ("sampled", SAMPLED), ("wide", WIDE)):
+            found[f"{count} {name}"] = _replayed(engine, [how] * count, steps)
     alone = tokens(engine, [SAMPLED], steps)[:, 0]
     for count in _rows(bench)[1:]:
         company = tokens(engine, [SAMPLED] * count, steps)[:, 0]
         found[f"row 0 of {count}, as alone until"] = _first(alone != company)
+    with inside.slots_instead(engine, FEW):
+        for count in (1, FEW):
+            found[f"{count} sampled, {FEW} slots"] = _replayed(engine, [SAMPLED] * count, steps)
     return found
 
 
+def _replayed(engine: Engine, how: Sequence[Sampling], steps: int) -> Found:
+    """Whether captured steps of these rows are what is written, and repeat."""
+    replayed, again = (tokens(engine, how, steps) for _ in range(2))
+    written = tokens(engine, how, steps, as_written=True)
+    return {
+        "rows": len(how),
+        "captured": len(how) in inside.captured_sizes(engine),
+        "replay_is_as_written": round(float((replayed == written).mean()), 4),
+        "first_difference": _first(replayed != written),
+        "repeats": bool((replayed == again).all()),
+    }
+
+
 def seeds(bench: Bench) -> Found:
-    """A row's tokens beside one neighbour, whose top_k is another each time."""
+    """A row's tokens beside one neighbour, whose top_k is another each time.
+
+    And whether the kernel draws from many tokens what torch does.
+    """
     engine, mine = bench.ours.engine, Sampling(seed=7)
     made = {
         top_k: tokens(engine, [mine, Sampling(seed=8, top_k=top_k)], bench.scale.steps)[:, 0]
@@ -51,7 +66,12 @@ def seeds(bench: Bench) -> Found:
     return {
         f"neighbour's top_k {top_k}, the same until": _first(row != made[50])
         for top_k, row in made.items()
-    } | {"same": [bool((row == made[50]).all()) for row in made.values()]}
+    } | {
+        "same": [bool((row == made[50]).all()) for row in made.values()],
+        "wide_draws_are_torchs": {
+            str(top_k): inside.draws_as_torch(engine, Sampling(top_k=top_k)) for top_k in (65, 0)
+        },
+    }
 
 
 def tokens(

@@ -99,7 +99,7 @@ def test_a_stage_that_fails_is_told_of_and_the_next_goes_on(bench: Bench, tmp_pa
     results = check.run(bench, stages, list(stages), 1e9, tmp_path)
     assert results["stages"]["graphs"]["outcome"] == "ValueError: of | this stage\nalone"
     assert seen[0]["stages"] == {"graphs": results["stages"]["graphs"]}
-    (mark,) = [mark for mark in results["marks"] if mark["stage"] == "seeds"]
+    mark, _wide = [mark for mark in results["marks"] if mark["stage"] == "seeds"]
     assert (mark["value"], mark["verdict"]) == (0.5, MISSED)
     assert {m["verdict"] for m in results["marks"] if m["stage"] == "graphs"} == {NOT_JUDGED}
     (table,) = tmp_path.glob("*.md")
@@ -129,7 +129,7 @@ def test_stages_by_name_join_the_report_that_is_there(bench: Bench, tmp_path: Pa
     joined = check.run(bench, stages, ["speed", "start"], 1e9, tmp_path, merged=True)
     outcomes = {name: stage["outcome"] == check.DONE for name, stage in joined["stages"].items()}
     assert list(outcomes.items()) == [("seeds", True), ("start", True), ("speed", False)]
-    (mark,) = [mark for mark in joined["marks"] if mark["stage"] == "seeds"]
+    mark, _wide = [mark for mark in joined["marks"] if mark["stage"] == "seeds"]
     assert mark["verdict"] == MET
     late = check.run(bench, stages, ["start", "speed"], 0, tmp_path, merged=True)
     assert late["stages"]["start"]["outcome"] == check.DONE  # kept: it was not begun again
@@ -257,15 +257,23 @@ def judged(stage: str, found: Found) -> dict[str, str]:
     }
 
 
-def graph(rows: int, share: float, repeats: bool = True) -> Found:
-    return {"rows": rows, "replay_is_as_written": share, "repeats": repeats}
+def graph(captured: bool, share: float, repeats: bool = True) -> Found:
+    return {"captured": captured, "replay_is_as_written": share, "repeats": repeats}
 
 
 def test_a_size_that_is_not_captured_may_differ_from_the_step_as_written() -> None:
-    found = {"captured_sizes": [1, 8], "1 greedy": graph(1, 1.0), "3 greedy": graph(3, 0.9)}
+    found = {"1 greedy": graph(True, 1.0), "3 greedy": graph(False, 0.9)}
     assert set(judged("graphs", found).values()) == {MET}
-    found["8 sampled"] = graph(8, 0.999, repeats=False)
+    found["8 sampled"] = graph(True, 0.999, repeats=False)
     assert set(judged("graphs", found).values()) == {MISSED}
+
+
+def test_wide_draws_are_judged_where_torch_does_not_make_them_all() -> None:
+    name, found = "draws from more than 64 tokens are torch's", {"same": [True]}
+    nothing = found | {"wide_draws_are_torchs": {"65": None, "0": None}}
+    assert judged("seeds", nothing)[name] == NOT_JUDGED
+    some = found | {"wide_draws_are_torchs": {"65": 1.0, "0": 0.9}}
+    assert judged("seeds", some)[name] == MISSED
 
 
 def test_float32_is_judged_without_tf32() -> None:

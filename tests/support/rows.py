@@ -10,7 +10,7 @@ from worker.speech.engine import Engine
 from worker.speech.grammar import Grammar
 
 TEXT = "The boy walked to the river."
-# Draws of every kind: by the kernel, by torch, the likeliest alone.
+# Draws of every kind: of few candidates, of all, of many, the likeliest alone.
 KINDS = [
     Sampling(min_tokens=30, seed=3),
     Sampling(min_tokens=30, seed=4, top_k=0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from tests.support.sounds import tone
 from worker.cancellation import Cancellation
 from worker.components import Components
 from worker.speech.batch.sampling import Sampling
-from worker.speech.engine import DesignedVoice, Piece, Utterance
+from worker.speech.engine import Begin, DesignedVoice, Piece, Utterance
 from worker.speech.voice import Style, Voice
 from worker.storage.keys import Keys
 from worker.storage.local import LocalStorage
@@ -57,6 +57,7 @@ class ToneEngine:
     word: float = WORD  # seconds
     slots: int = 16
     designs: bool = True
+    begun: list[tuple[str, int]] = field(default_factory=list)  # sentences that came one by one
     pieces: int = 3  # that a sentence comes in for who listens while it is spoken
 
     sample_rate = RATE
@@ -113,6 +114,20 @@ class ToneEngine:
                         cancellation.check()
                     self.before_piece(index, number)
                     yield Piece(index, samples, utterance if number == len(parts) else None)
+
+    def one_by_one(self, sampling: Sampling, cancellation: Cancellation | None = None) -> Begin:
+        def begin(text: str, index: int, voice: Voice) -> Generator[Piece, None, None]:
+            pieces = self.stream([text], voice, sampling, cancellation=cancellation)
+            first = next(pieces)
+            self.begun.append((text, index))
+
+            def given() -> Generator[Piece, None, None]:
+                for piece in (first, *pieces):
+                    yield replace(piece, sentence=index)
+
+            return given()
+
+        return begin
 
     def design(
         self, style: Style, text: str, sampling: Sampling, cancellation: Cancellation | None = None

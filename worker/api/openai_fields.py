@@ -65,17 +65,17 @@ class _OpenAIFields(BaseModel):
 _ELSEWHERE = ("text", "voice", "speed")
 
 
-def _ours() -> dict[str, Any]:
-    """The fields of our own request that may stand beside, each of which may be null."""
+def optional_fields(but: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of our own request `but` for these, each of which may be null, for a model."""
     return {
         name: (info.rebuild_annotation() | None, info)
         for name, info in SpeechRequest.model_fields.items()
-        if name not in _ELSEWHERE
+        if name not in but
     }
 
 
 OpenAISpeechFields: type[BaseModel] = create_model(
-    "OpenAISpeechFields", __base__=_OpenAIFields, **_ours()
+    "OpenAISpeechFields", __base__=_OpenAIFields, **optional_fields(_ELSEWHERE)
 )
 
 

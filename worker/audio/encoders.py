@@ -7,7 +7,7 @@ by chance.
 A stream cannot go back and write its length where a file has it. FLAC and WAV say "unknown", and
 readers take all that comes; Opus ends with its exact length; pcm has no header. MP3 and AAC have no
 place for what their encoders put before and after the sound: a decoder gives that silence too, at
-most MP3_PADDING and AAC_PADDING samples in all.
+most MP3_PADDING and AAC_PADDING samples in all. An answer without samples has at most a header.
 """
 
 from __future__ import annotations

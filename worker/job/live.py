@@ -8,30 +8,34 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
 
 from worker.api.request import SpeechRequest
 from worker.api.response import Metrics, Segment, TimedWord, VoiceUsed
-from worker.audio.live import LiveLimiter, LiveShift, LiveTrim
-from worker.audio.spool import Clip
+from worker.audio.live import LiveLimiter
 from worker.audio.waveform import Samples
+from worker.job.channel import Channel
 from worker.job.context import Job
-from worker.job.limits import check_spoken, only_silence
+from worker.job.limits import only_silence
+from worker.job.live_sentences import (
+    LiveSentence,
+    LiveSentences,
+    SentenceStages,
+    segment_of,
+    span_of,
+)
 from worker.job.metrics import metrics_of
 from worker.job.opening import Opening, open_speech
 from worker.job.retakes import Take, Takes
-from worker.job.speech_check import Verdict, judge
-from worker.speech.engine import Piece, Utterance
+from worker.speech.engine import Piece
 from worker.subtitles import cues, formats
 from worker.subtitles.formats import Format as SubtitleFormat
 from worker.subtitles.style import SubtitleStyle
-from worker.text.words import language_of
-from worker.timing.word_timing import SentenceSpan, WordTiming, shift_to_whole
+from worker.timing.word_timing import shift_to_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,16 +43,6 @@ class LiveAudio:
     """Samples float32 [n], mono, that follow on those before."""
 
     samples: Samples
-
-
-@dataclass(frozen=True)
-class LiveSentence:
-    """A sentence whose audio has been given, with the times of its words where they are wanted."""
-
-    index: int  # counts from 0
-    total: int
-    segment: Segment
-    words: tuple[TimedWord, ...] | None
 
 
 @dataclass(frozen=True)
@@ -91,17 +85,44 @@ class LiveSpeaker:
         self._job = job
         self._rate = job.components.engine.sample_rate
         self._limiter = LiveLimiter(self._rate)
-        self._sentences = _Sentences(request, opening, job)
+        self._stages = SentenceStages(request, self._rate, job.watch)
+        self._sentences = LiveSentences(request, job, self._tell)
+        self._takes: list[Take] = []  # of the sentences that are through
+        self._channel: Channel[LiveEvent] = Channel()
+        self._through: deque[LiveSentence] = deque()  # and have not been given
 
     def speak(self) -> Generator[LiveEvent, None, None]:
         """Give the events of the job, in order."""
-        with self._sentences as sentences, closing(self._pieces()) as pieces:
+        with self._sentences as sentences:
+            spoken = self._spoken()
+            if not sentences.timed:
+                with closing(spoken):
+                    yield from spoken
+                return
+            # Words come from another thread: they need not wait for the audio after them.
+            with self._channel as channel:
+                channel.fill(spoken, "speech")
+                yield from channel
+
+    def _tell(self, index: int, take: Take) -> None:
+        """Tell of a sentence that is through."""
+        self._takes.append(take)
+        sentence = self._sentences.told(index, len(self._opening.sentences), take)
+        if self._sentences.timed:
+            self._channel.put(sentence)
+        else:
+            self._through.append(sentence)
+
+    def _spoken(self) -> Generator[LiveEvent, None, None]:
+        """The audio, and what is not told of from beside; then the end."""
+        with closing(self._pieces()) as pieces:
             for samples in self._limited(self._finished(pieces)):
                 if len(samples):
                     yield LiveAudio(samples)
-                yield from sentences.through()
-            yield from sentences.rest()
-            yield self._end(sentences.takes)
+                while self._through:
+                    yield self._through.popleft()
+        self._sentences.rest()
+        yield self._end(self._takes)
 
     def _pieces(self) -> Generator[Piece, None, None]:
         """The engine's pieces; the time that they are waited for is speech's."""
@@ -124,22 +145,17 @@ class LiveSpeaker:
 
     def _finished(self, pieces: Iterator[Piece]) -> Iterator[Samples]:
         """The pieces trimmed and shifted, and the gaps between the sentences."""
-        request, rate, total = self._request, self._rate, len(self._opening.sentences)
-        gap = round(request.multi_sentence_gap * rate)
-        trim, shift = LiveTrim(rate), LiveShift(rate, request.pitch_shift, request.speed_shift)
+        total = len(self._opening.sentences)
+        gap = round(self._request.multi_sentence_gap * self._rate)
         for piece in pieces:
-            last = piece.utterance is not None
-            with self._job.watch("audio"):
-                samples = shift.feed(trim.feed(piece.samples, last=last), last=last)
-            self._sentences.add(samples)
-            yield samples
+            finished = self._stages.feed(piece.samples, last=piece.utterance is not None)
+            self._sentences.add(finished)
+            yield finished.samples
             if piece.utterance is not None:
-                self._sentences.end(piece.utterance)
+                self._sentences.end(piece.sentence, piece.utterance)
                 if piece.sentence + 1 < total:
                     self._sentences.skip(gap)
                     yield np.zeros(gap, np.float32)
-                trim = LiveTrim(rate)
-                shift = LiveShift(rate, request.pitch_shift, request.speed_shift)
 
     def _limited(self, finished: Iterator[Samples]) -> Iterator[Samples]:
         for samples in finished:
@@ -151,7 +167,7 @@ class LiveSpeaker:
         request, job, voice = self._request, self._job, self._opening.voice
         if not any(take.clip.length for take in takes):
             raise only_silence()
-        spans = [_span(take) for take in takes]
+        spans = [span_of(take) for take in takes]
         words = shift_to_whole([take.words for take in takes], spans)
         subtitles = None
         if request.enable_subtitles:
@@ -165,108 +181,10 @@ class LiveSpeaker:
         return LiveEnd(
             sample_rate=self._rate,
             duration=duration,
-            segments=tuple(map(_segment, spans)),
+            segments=tuple(map(segment_of, spans)),
             words=tuple(map(TimedWord.of, words)) if request.wants_timings else None,
             subtitles=subtitles,
             voice=voice.used,
             seed=self._opening.sampling.seed,
             metrics=metrics_of(job.watch, Takes(tuple(takes), ()), voice.tokens, duration),
         )
-
-
-@dataclass
-class _Sentence:
-    """A sentence that is being given: where it began, and its audio so far where that is timed."""
-
-    start: int  # samples
-    length: int = 0
-    parts: list[Samples] = field(default_factory=list)
-
-
-class _Sentences:
-    """Counts what was given of each sentence, and has its words timed beside those after it."""
-
-    def __init__(self, request: SpeechRequest, opening: Opening, job: Job) -> None:
-        self._request = request
-        self._job = job
-        self._total = len(opening.sentences)
-        self._rate = job.components.engine.sample_rate
-        self._aligner = job.components.aligner if request.wants_timings else None
-        self._now = _Sentence(0)
-        self._timing: deque[Future[Take]] = deque()
-        self._thread = ThreadPoolExecutor(1, "words")
-        self.takes: list[Take] = []  # of the sentences that are through
-
-    def __enter__(self) -> _Sentences:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def add(self, samples: Samples) -> None:
-        """Count samples of the sentence that is being given."""
-        self._now.length += len(samples)
-        if self._aligner is not None:
-            self._now.parts.append(samples)
-        check_spoken((self._now.start + self._now.length) / self._rate, self._job)
-
-    def skip(self, gap: int) -> None:
-        """Count so many samples between two sentences."""
-        self._now.start += gap
-
-    def end(self, utterance: Utterance) -> None:
-        """End the sentence that is being given."""
-        done = self._now
-        self._now = _Sentence(done.start + done.length)
-        clip = Clip(done.start, done.length, self._rate)
-        utterance = replace(utterance, samples=utterance.samples[:0].copy())
-        if self._aligner is None:
-            take: Future[Take] = Future()
-            take.set_result(Take(utterance, clip, (), Verdict((), 0.0)))
-        else:
-            take = self._thread.submit(self._timed, utterance, clip, done.parts)
-        self._timing.append(take)
-
-    def _timed(self, utterance: Utterance, clip: Clip, parts: Sequence[Samples]) -> Take:
-        """The sentence with its words; in the thread beside."""
-        if self._aligner is None:
-            raise ValueError("there is no aligner")
-        self._job.cancellation.check()
-        span = SentenceSpan(utterance.text, 0.0, clip.duration)
-        language = language_of(self._request.text)
-        with self._job.watch("timing"):
-            samples = np.concatenate(parts)
-            words = self._aligner.align(samples, clip.sample_rate, [span], default=language)
-        return Take(utterance, clip, tuple(words), judge(words, span, self._request.speed_shift))
-
-    def through(self) -> Iterator[LiveSentence]:
-        """The sentences that are through and have not been given yet."""
-        while self._timing and self._timing[0].done():
-            yield self._next()
-
-    def rest(self) -> Iterator[LiveSentence]:
-        """All that are left; waits for them."""
-        while self._timing:
-            yield self._next()
-
-    def _next(self) -> LiveSentence:
-        take = self._timing.popleft().result()
-        self.takes.append(take)
-        span, words = _span(take), None
-        if self._aligner is not None:
-            words = tuple(map(TimedWord.of, _shifted(take.words, span)))
-        return LiveSentence(len(self.takes) - 1, self._total, _segment(span), words)
-
-
-def _span(take: Take) -> SentenceSpan:
-    clip = take.clip
-    start, end = clip.start / clip.sample_rate, (clip.start + clip.length) / clip.sample_rate
-    return SentenceSpan(take.utterance.text, start, end)
-
-
-def _segment(span: SentenceSpan) -> Segment:
-    return Segment(text=span.text, start=span.start, end=span.end)
-
-
-def _shifted(words: Sequence[WordTiming], span: SentenceSpan) -> list[WordTiming]:
-    return shift_to_whole([words], [span])

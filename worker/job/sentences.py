@@ -24,7 +24,7 @@ from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Utterance
 from worker.speech.voice import Voice
 from worker.text.words import language_of
-from worker.timing.word_timing import SentenceSpan
+from worker.timing.word_timing import SentenceSpan, at_tempo
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,10 @@ class Speaker:
         if not request.wants_timings or components.aligner is None:
             return Take(utterance, clip, (), Verdict((), 0.0))
         with watch("timing"):
-            span = SentenceSpan(utterance.text, 0.0, finished.duration)
+            # As it was spoken: the aligner hardly understands what was made much faster.
+            span = SentenceSpan(utterance.text, 0.0, trimmed.duration)
             words = components.aligner.align(
-                finished.samples, finished.sample_rate, [span], default=language_of(request.text)
+                trimmed.samples, trimmed.sample_rate, [span], default=language_of(request.text)
             )
-            return Take(utterance, clip, tuple(words), judge(words, span, request.speed_shift))
+            timed = at_tempo(words, request.speed_shift)
+            return Take(utterance, clip, tuple(timed), judge(words, span))

@@ -53,6 +53,17 @@ def on_device(numbers: Tensor | Sequence[int], device: torch.device) -> Tensor:
     return host.to(device)
 
 
+def send(host: Tensor, target: Tensor) -> None:
+    """Copy a tensor in the host's memory over one of its shape, on a device or not.
+
+    Each call of torch gives Python's lock away, and may wait long to have it back where other
+    threads compute: so what is sent together is better one tensor.
+    """
+    if target.device.type == "cuda":
+        host = host.pin_memory()  # which torch keeps until the copy is done
+    target.copy_(host, non_blocking=True)
+
+
 @contextmanager
 def capturing() -> Iterator[None]:
     """Keep all threads from giving memory back, which would break a capture for good."""

@@ -35,6 +35,7 @@ from worker.speech.codec_runner import CodecRunner
 from worker.speech.device import empty_cache
 from worker.speech.device_checks import FREE_BYTES
 from worker.speech.fair_lock import FairLock
+from worker.speech.listener import NEVER, Listener
 from worker.speech.lm.fused_model import FusedLanguageModel
 from worker.speech.lm.int8_weights import Weights
 from worker.speech.lm.interface import Decoder
@@ -49,6 +50,7 @@ MOST_SLOTS = 64  # on a GPU, memory permitting
 MOST_FUSED_SLOTS = 128  # where rows are kept in pages
 POSITIONS = 12_288  # tokens of one sentence at most: 8,192 of speech, 4,096 of text and reference
 ORDINARY_PAGES = 12  # of 64 tokens: what a sentence that is not unusually long takes of them
+LATER = 10.0  # seconds: not soon; when a listener's next sentence is needed while this one is drawn
 LEAST_ANSWER = 64  # positions that prompts leave, so that an answer is worth beginning
 
 
@@ -73,6 +75,10 @@ class Piece:
     sentence: int  # counts from 0
     samples: NDArray[np.float32]  # mono [n], maybe none, that follow on the piece before
     utterance: Utterance | None  # the whole sentence, with its last piece
+
+
+# Text, index and voice of a sentence -> its pieces.
+Begin = Callable[[str, int, Voice], Generator[Piece, None, None]]
 
 
 @dataclass(frozen=True)
@@ -263,21 +269,68 @@ class Engine:
     ) -> Generator[Piece, None, None]:
         """Speak the sentences, in order, each in pieces that follow on each other.
 
-        The sentences run at the same time, beside those of other jobs; where each `continues` the
-        one before (whose text and tokens are the next one's transcript), they run one after the
-        other. An `eager` one gives a sentence's first samples before its last token is drawn; any
-        other gives each sentence as one piece. An eager one's samples differ from those by what
-        the codec's look-ahead leaves out (codec/eager_stream.py): 40 dB below the speech or less.
+        The sentences run at the same time, beside those of other jobs, of an `eager` one the
+        sentence that is heard and the next; where each `continues` the one before (whose text and
+        tokens are the next one's transcript), they run one after the other. An `eager` one gives a
+        sentence's first samples before its last token is drawn; any other gives each sentence as
+        one piece. An eager one's samples differ from those by what the codec's look-ahead leaves
+        out (codec/eager_stream.py): 40 dB below the speech or less.
 
         Closing the iterator gives up what is not yet spoken. Raises JobCancelledError once
         `cancellation` is said, BusyError where too much waits, MemoryShortError where the memory
         does not suffice, DeviceError where the GPU fails.
         """
-        job = _Job(sampling, cancellation)
+        job = _Job(sampling, cancellation, Listener(self.sample_rate) if eager else None)
+        if job.listener is not None and not continues:
+            yield from self._heard(sentences, voice, job, job.listener)
+            return
         submitted = self._submitted(sentences, voice, job, continues=continues)
         with closing(submitted):
             for index, sentence in enumerate(submitted):
-                yield from self._pieces(index, sentence, eager=eager)
+                yield from self._pieces(index, sentence, job.listener)
+
+    def _heard(
+        self, texts: Sequence[str], voice: Voice, job: _Job, listener: Listener
+    ) -> Generator[Piece, None, None]:
+        """The pieces of one who listens: the sentence that is heard and the next one run.
+
+        The next one is not begun before something of this one is heard, and is needed when all of
+        this one is.
+        """
+        running: list[_Sentence] = []
+        try:
+            for index in range(len(texts)):
+                if not running:
+                    running += self._submit(texts[index : index + 1], index, voice, job)
+                (sentence,), following = running, index + 1
+                for piece in self._pieces(index, sentence, listener):
+                    if len(running) == 1 and following < len(texts):
+                        group = texts[following : following + 1]
+                        running += self._submit(group, following, voice, job, sentence.sequence)
+                    yield piece
+                running.pop(0)
+        finally:
+            for sentence in running:
+                self._scheduler.cancel(sentence.sequence)
+
+    def one_by_one(self, sampling: Sampling, cancellation: Cancellation | None = None) -> Begin:
+        """For sentences that are not known together: a function that begins the next one.
+
+        It is called with a text, its index and its voice, puts the sentence into the batch at once
+        and gives its pieces; they are those that sentence `index` of an eager `stream` has.
+        `cancellation` alone gives up what is not yet spoken.
+        """
+        listener = Listener(self.sample_rate)
+        job = _Job(sampling, cancellation, listener)
+        before: TokenSequence | None = None
+
+        def begin(text: str, index: int, voice: Voice) -> Generator[Piece, None, None]:
+            nonlocal before
+            (sentence,) = self._submit([text], index, voice, job, before)
+            before = sentence.sequence
+            return self._pieces(index, sentence, listener)
+
+        return begin
 
     def _submitted(
         self, texts: Sequence[str], voice: Voice, job: _Job, *, continues: bool
@@ -301,8 +354,18 @@ class Engine:
             for sentence in waiting:
                 self._scheduler.cancel(sentence.sequence)
 
-    def _submit(self, texts: Sequence[str], first: int, voice: Voice, job: _Job) -> list[_Sentence]:
-        """Put sentences, the first of them number `first` of the job, into the batch's queue."""
+    def _submit(
+        self,
+        texts: Sequence[str],
+        first: int,
+        voice: Voice,
+        job: _Job,
+        before: TokenSequence | None = None,
+    ) -> list[_Sentence]:
+        """Put sentences, the first of them number `first` of the job, into the batch's queue.
+
+        Nobody needs them until the one `before` has ended.
+        """
         if job.cancellation is not None:
             job.cancellation.check()
         requests = [
@@ -313,7 +376,12 @@ class Engine:
         ]
         grammar = self._prompter.speech_grammar(voice)
         sequences = self._scheduler.submit(
-            requests, grammar, job.sampling, job=job, cancellation=job.cancellation
+            requests,
+            grammar,
+            job.sampling,
+            job=job,
+            cancellation=job.cancellation,
+            needed=partial(job.due, before),
         )
         return [_Sentence(*pair, voice) for pair in zip(texts, sequences, strict=True)]
 
@@ -328,9 +396,10 @@ class Engine:
         return SequenceRequest(prompt, name, min(limit, room))
 
     def _pieces(
-        self, index: int, sentence: _Sentence, *, eager: bool
+        self, index: int, sentence: _Sentence, listener: Listener | None
     ) -> Generator[Piece, None, None]:
-        """The sentence's audio as its tokens come."""
+        """The sentence's audio as its tokens come; without a listener, as a whole."""
+        eager = listener is not None
         decoder = self._codec.stream(sentence.voice.global_tokens, eager=eager)
         parts: list[NDArray[np.float32]] = []
         codec_seconds = 0.0
@@ -341,9 +410,12 @@ class Engine:
             read += len(new)
             codes = self._prompter.semantic_codes(new)
             started = time.perf_counter()
-            samples = self._runner.decode(partial(decoder.feed, codes, last=done))
+            due = NEVER if listener is None else listener.due
+            samples = self._runner.decode(partial(decoder.feed, codes, last=done), due)
             codec_seconds += time.perf_counter() - started
             parts.append(samples)
+            if listener is not None:
+                listener.hear(len(samples))
             if done:
                 whole = self._utterance(sentence, np.concatenate(parts), codec_seconds)
                 yield Piece(index, samples, whole)
@@ -375,6 +447,15 @@ class _Job:
 
     sampling: Sampling
     cancellation: Cancellation | None
+    listener: Listener | None
+
+    def due(self, before: TokenSequence | None) -> float:
+        """When a sentence should run that follows on the one `before`, if any."""
+        if self.listener is None:
+            return NEVER
+        if before is not None and not before.done:
+            return time.perf_counter() + LATER
+        return self.listener.due
 
 
 @dataclass(frozen=True)

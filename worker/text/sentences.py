@@ -4,10 +4,10 @@ Written here because the libraries tried (sentencex is the best of them) cut Chi
 mixed text in the middle, and none bounds the length of a sentence. Four steps:
 
 1. `_paragraphs`: a line break ends a sentence, except within hard-wrapped prose;
-2. `_sentence_ends`: which full stops end a sentence. In doubt the text is kept together: a pause
+2. `sentence_ends`: which full stops end a sentence. In doubt the text is kept together: a pause
    where none belongs is worse to hear than one that the model makes by itself;
-3. `_bounded`: what is too long is cut at a clause, else between words, else between characters;
-4. `_joined`: what is too short, or has no word in it, goes to its neighbour in the paragraph.
+3. `bounded`: what is too long is cut at a clause, else between words, else between characters;
+4. `joined`: what is too short, or has no word in it, goes to its neighbour in the paragraph.
 
 No character is lost but white space, any run of which becomes one space or a cut. Time is linear
 in the text whatever it holds: every look back or ahead is of bounded length.
@@ -32,6 +32,11 @@ SHORT = 10
 MAX_MARKS = 30
 # A line that was broken for want of room is longer than this.
 WRAPPED_LINE = 40
+# Characters after a stop that say whether it ends a sentence.
+LOOK_AHEAD = 40
+MAX_TITLE = 60  # characters
+# Of the bound, that a piece has at least where a sentence is cut.
+LEAST_SHARE = 0.4
 
 _QUOTES_AFTER = "\"'”’»」』"
 _CLOSING = rf"[{_QUOTES_AFTER}›)\]}}】〉》〕）］｝*_~]*+"
@@ -40,16 +45,16 @@ _PICTURE = r"[\p{Extended_Pictographic}\p{RI}]"
 _EMOJI = rf"(?: ?{_PICTURE}(?:{_PICTURE}|[\p{{M}}\p{{EMod}}\u200d])*+)*+"
 _WIDE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Bopomofo}]")
 _HEAVY = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Bopomofo}\p{Nd}]")
-_WORD = regex.compile(r"[^\W_]")
+WORD = regex.compile(r"[^\W_]")
 # Flags apart: \X looks back over the whole run of regional indicators at each of them.
 _CLUSTER = regex.compile(r"\p{RI}{2}[\p{M}\p{EMod}\u200d]*+|\X")
 # A title is skipped whole: 《你好！》. A run of stops may be spaced out: ". . ."
-_STOP = regex.compile(
-    r"《[^《》]{1,60}》|(?P<stops>[.!?…。！？｡](?:[.!?…。！？｡]| \.(?!\w))*+)"
+STOP = regex.compile(
+    rf"《[^《》]{{1,{MAX_TITLE}}}》|(?P<stops>[.!?…。！？｡](?:[.!?…。！？｡]| \.(?!\w))*+)"
     rf"(?P<after>{_CLOSING}){_EMOJI}"
 )
 _CLAUSE = regex.compile(rf"(?:[,;:!?…]|\.\.){_CLOSING} |[，；：、。！？…—–]{_CLOSING}(?!\p{{P}}) ?")
-_NEXT = regex.compile(rf" ?{_OPENING}(?P<word>\w*+)(?P<dot>\.?)")
+NEXT = regex.compile(rf" ?{_OPENING}(?P<word>\w*+)(?P<dot>\.?)")
 _CONTINUES = regex.compile(r" ?[\p{Po}\p{Pd}\p{Pe}\p{Pf}]")
 _BEFORE = regex.compile(r"[\p{Latin}\d.°]*+$")
 _DOTTED = regex.compile(r"[A-Z]|(?:\p{L}{1,2}\.)+\p{L}{1,2}")  # J. U.S. a.m. Ph.D.
@@ -70,6 +75,7 @@ _FIRST = regex.compile(
     "Their|Then|There|These|They|This|Those|Though|Thus|To|Today|Tomorrow|Until|Was|We|Well|Were|"
     "What|When|Where|Which|While|Who|Why|Will|With|Would|Yes|Yesterday|Yet|You|Your"
 )
+FIRST_WORDS = tuple(_FIRST.pattern.split("|"))
 
 
 def split(text: str, max_weight: int = MAX_WEIGHT) -> list[str]:
@@ -83,17 +89,17 @@ def split(text: str, max_weight: int = MAX_WEIGHT) -> list[str]:
         raise ValueError(f"max_weight is {max_weight}; one character may weigh {MAX_MARKS}")
     pieces: list[str] = []
     for paragraph in _paragraphs(text):
-        weights = _weights(paragraph)
-        ends = [end for end in _sentence_ends(paragraph) if end in weights]
-        ends = list(_bounded(paragraph, ends, weights, max_weight))
-        bounds = _joined(paragraph, ends, weights, max_weight)
+        weights = weights_of(paragraph)
+        ends = [end for end in sentence_ends(paragraph) if end in weights]
+        ends = list(bounded(paragraph, ends, weights, max_weight))
+        bounds = joined(paragraph, ends, weights, max_weight)
         pieces += [paragraph[start:end].strip() for start, end in pairwise(bounds)]
     return pieces
 
 
 def weigh(text: str) -> int:
     """The weight of a text, in letters: 3 for a digit or a character of Chinese, 1 for others."""
-    return next(reversed(_weights(text).values()))
+    return next(reversed(weights_of(text).values()))
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -103,9 +109,8 @@ def _paragraphs(text: str) -> list[str]:
     for raw in text.splitlines():
         line = " ".join(raw.split())
         if line:
-            has_word = bool(_WORD.search(line))
-            wrapped = len(previous) > WRAPPED_LINE and line[0].islower()
-            if paragraphs and (wrapped or not has_word or not speaks):
+            has_word = bool(WORD.search(line))
+            if paragraphs and (goes_on(len(previous), line) or not has_word or not speaks):
                 paragraphs[-1].append(line)
                 speaks = speaks or has_word
             else:
@@ -115,7 +120,12 @@ def _paragraphs(text: str) -> list[str]:
     return [" ".join(lines) for lines in paragraphs]
 
 
-def _weights(text: str) -> dict[int, int]:
+def goes_on(previous: int, line: str) -> bool:
+    """Whether a line goes on in the sentence of a line of the length `previous`, as wrapped."""
+    return previous > WRAPPED_LINE and line[0].islower()
+
+
+def weights_of(text: str) -> dict[int, int]:
     """The places where the text may be cut, in order, each with the weight up to there.
 
     A cut never parts what a reader sees as one character (a grapheme cluster, UAX #29).
@@ -131,22 +141,22 @@ def _weights(text: str) -> dict[int, int]:
     return weights
 
 
-def _sentence_ends(text: str) -> Iterator[int]:
+def sentence_ends(text: str) -> Iterator[int]:
     """The end of each sentence, the space after it included."""
     start = 0
-    for stop in _STOP.finditer(text):
-        if stop["stops"] and _is_end(text, stop, start):
+    for stop in STOP.finditer(text):
+        if stop["stops"] and is_end(text, stop, start):
             start = stop.end() + text.startswith(" ", stop.end())
             if start < len(text):
                 yield start
     yield len(text)
 
 
-def _is_end(text: str, stop: regex.Match[str], start: int) -> bool:
+def is_end(text: str, stop: regex.Match[str], start: int) -> bool:
     """Whether the stops that matched end the sentence that began at `start`."""
     stops, after = str(stop["stops"]), str(stop["after"])
-    rest = text[stop.end() : stop.end() + 40]
-    following = next(_NEXT.finditer(rest))  # it matches anything
+    rest = text[stop.end() : stop.end() + LOOK_AHEAD]
+    following = next(NEXT.finditer(rest))  # it matches anything
     word = str(following["word"])
     spaced = rest.startswith(" ")
     wide_stop = not set(stops).isdisjoint("。！？｡")
@@ -159,7 +169,7 @@ def _is_end(text: str, stop: regex.Match[str], start: int) -> bool:
     if stops == ".":
         before = text[max(start, stop.start() - 24) : stop.start()]
         token = next(_BEFORE.finditer(before))[0]
-        first = len(before) < 8 and not _WORD.search(before.removesuffix(token))
+        first = len(before) < 8 and not WORD.search(before.removesuffix(token))
         return not _is_abbreviated(token, following, first=first)
     return spaced or stops[-1] in "!?"
 
@@ -179,7 +189,7 @@ def _is_abbreviated(token: str, following: regex.Match[str], *, first: bool) -> 
     return False
 
 
-def _bounded(text: str, ends: Iterable[int], weights: dict[int, int], limit: int) -> Iterator[int]:
+def bounded(text: str, ends: Iterable[int], weights: dict[int, int], limit: int) -> Iterator[int]:
     """The ends with cuts between them, so that no piece weighs more than `limit`."""
     places, totals = list(weights), list(weights.values())
     clauses = [cut for match in _CLAUSE.finditer(text) if (cut := match.end()) in weights]
@@ -189,7 +199,7 @@ def _bounded(text: str, ends: Iterable[int], weights: dict[int, int], limit: int
         while (rest := weights[end] - weights[start]) > limit:
             # Pieces of about the same length sound better than full ones and a small rest.
             aim = weights[start] + rest / math.ceil(rest / limit)
-            low = places[bisect_left(totals, weights[start] + limit * 0.4)]
+            low = places[bisect_left(totals, weights[start] + limit * LEAST_SHARE)]
             high = places[bisect_right(totals, weights[start] + limit) - 1]
             for cuts in (clauses, spaces, places):
                 near = cuts[bisect_left(cuts, low) : bisect_right(cuts, high)]
@@ -201,11 +211,16 @@ def _bounded(text: str, ends: Iterable[int], weights: dict[int, int], limit: int
         start = end
 
 
-def _joined(text: str, ends: Iterable[int], weights: dict[int, int], limit: int) -> list[int]:
-    """The bounds of the pieces, from 0 on, after each short one has gone to a neighbour."""
+def joined(
+    text: str, ends: Iterable[int], weights: dict[int, int], limit: int, *, more: bool = False
+) -> list[int]:
+    """The bounds of the pieces, from 0 on, after each short one has gone to a neighbour.
+
+    With `more` to follow, the last one has not.
+    """
 
     def short(start: int, end: int) -> bool:
-        return weights[end] - weights[start] < SHORT or not _WORD.search(text, start, end)
+        return is_short(text, weights, start, end)
 
     def fits(start: int, end: int) -> bool:
         return weights[end] - weights[start] <= limit
@@ -218,6 +233,11 @@ def _joined(text: str, ends: Iterable[int], weights: dict[int, int], limit: int)
             bounds[-2:] = [bounds[-1], end]
         else:
             bounds.append(end)
-    if len(bounds) > 2 and short(*bounds[-2:]) and fits(bounds[-3], bounds[-1]):
+    if not more and len(bounds) > 2 and short(*bounds[-2:]) and fits(bounds[-3], bounds[-1]):
         del bounds[-2]
     return bounds
+
+
+def is_short(text: str, weights: dict[int, int], start: int, end: int) -> bool:
+    """Whether this piece is too short to be spoken by itself."""
+    return weights[end] - weights[start] < SHORT or not WORD.search(text, start, end)

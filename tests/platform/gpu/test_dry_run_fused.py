@@ -74,8 +74,8 @@ def captured(engine: Engine) -> list[Graph]:
     """All graphs of the language model."""
     graphs = engine._scheduler._batch._graphs
     assert graphs is not None
-    draws = [graph for graph, _tokens in graphs._draws.values()]
-    return [*graphs._advances.values(), *draws, *engine._lm._captured.values()]
+    steps = [graph for graph, _tokens in graphs._steps.values()]
+    return [*steps, *engine._lm._captured.values()]
 
 
 def idle(engine: Engine) -> bool:
@@ -95,8 +95,8 @@ def test_a_step_of_speech_is_replayed_and_waits_for_nothing(
     spoken = list(engine.speak(TEXTS, engine._prompter.some_voice(), HOW))
     assert all(len(one.semantic_tokens) >= 8 for one in spoken)
     assert max(rows) == 2
-    # Each step feeds and draws; and the prompts, read together.
-    assert sum(graph.replayed for graph in graphs) - before == 2 * len(rows) + 1
+    # One for each step, which feeds and draws; and one for the prompts, read together.
+    assert sum(graph.replayed for graph in graphs) - before == len(rows) + 1
     assert gpu._streams[0].count == default
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,11 +56,11 @@ def test_where_memory_runs_short_half_of_them_go_on_as_if_it_had_not(
     advance = FusedBatch.advance
     ran = []
 
-    def short(batch: FusedBatch, count: int, length: int) -> Tensor:
+    def short(batch: FusedBatch, count: int, length: int, speaking: Collection[int]) -> Tensor:
         ran.append(count)
         if len(ran) == 8:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return advance(batch, count, length)
+        return advance(batch, count, length, speaking)
 
     monkeypatch.setattr(FusedBatch, "advance", short)
     asked = []

@@ -58,7 +58,12 @@ static inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 static inline int min(int x, int y) { return x < y ? x : y; }
 static inline long long min(long long x, long long y) { return x < y ? x : y; }
 static inline long long max(long long x, long long y) { return x > y ? x : y; }
+static inline unsigned max(unsigned x, unsigned y) { return x < y ? y : x; }
+static inline unsigned long long min(unsigned long long x, unsigned long long y) {
+    return x < y ? x : y;
+}
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
+static inline int __ffs(unsigned x) { return __builtin_ffs((int)x); }
 static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selected) {
     const uint64_t bytes = (uint64_t)y << 32 | x;
     unsigned out = 0;
@@ -79,9 +84,20 @@ static inline int atomicAdd(int *at, int x) {
     return before;
 }
 
+static inline unsigned atomicMax(unsigned *at, unsigned x) {
+    const unsigned before = *at;
+    *at = x > before ? x : before;
+    return before;
+}
+
 static inline float __shfl_xor_sync(unsigned, float x, int apart) {
     const uint32_t bits = __float_as_uint(x);
     return __uint_as_float(show(&bits, 1)[(threadIdx.x % 32) ^ apart][0]);
+}
+static inline unsigned long long __shfl_xor_sync(unsigned, unsigned long long x, int apart) {
+    const uint32_t halves[2] = {(uint32_t)x, (uint32_t)(x >> 32)};
+    const uint32_t *theirs = show(halves, 2)[(threadIdx.x % 32) ^ apart];
+    return (unsigned long long)theirs[1] << 32 | theirs[0];
 }
 static inline int __reduce_add_sync(unsigned, int x) {
     const uint32_t bits = (uint32_t)x;

@@ -11,6 +11,7 @@ from worker.errors import RequestError, WorkerError
 from worker.redaction import redact
 from worker.serve.failures import for_the_user
 from worker.serve.http.answers import MediaTypeError, TooLargeError, error_response
+from worker.serve.http.batch_routes import batch_router
 from worker.serve.http.documents import documents_router
 from worker.serve.http.door import Door
 from worker.serve.http.health import health_router
@@ -19,6 +20,9 @@ from worker.serve.http.metrics import Measured, Metrics
 from worker.serve.http.openai_routes import openai_router
 from worker.serve.http.origins import Origins
 from worker.serve.http.request_id import request_id
+from worker.serve.http.speech_routes import speech_router
+from worker.serve.http.text_socket import text_socket_router
+from worker.serve.http.voice_routes import voice_router
 
 
 def make_app(door: Door) -> FastAPI:
@@ -32,6 +36,10 @@ def make_app(door: Door) -> FastAPI:
         redirect_slashes=False,
     )
     app.include_router(openai_router(door))
+    app.include_router(speech_router(door))
+    app.include_router(batch_router(door))
+    app.include_router(voice_router(door))
+    app.include_router(text_socket_router(door))
     app.include_router(health_router(door, metrics))
     app.include_router(documents_router(app))
     app.add_exception_handler(WorkerError, _worker_error)

@@ -183,6 +183,10 @@ class Running(Generic[T]):
         """Wait for the next item; None after the last. Raises the work's WorkerError."""
         return await self._pipe.get()
 
+    def take_long(self) -> None:
+        """Let the work take as long as it likes: a session has limits of its own."""
+        self._deadline.cancel()
+
     def answering(self, abort: Callable[[], None] | None) -> None:
         """Say that items are being sent, and how to break the connection off; then `close`."""
         self._answering, self._abort = True, abort

@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # they import torch and FastAPI, which take seconds
 FORCED_END_SECONDS = 10.0  # after the drain, for what does not listen
 BACKLOG = 1_024  # connections that the kernel keeps until they are accepted
 MESSAGE_BYTES = 1_000_000  # of a WebSocket
-PING_SECONDS = 20.0  # between two pings of a WebSocket, and until a pong must have come
+PING_SECONDS = 20.0  # between two pings of a WebSocket, which keep proxies from closing it
 
 Load = Callable[[], "Components"]
 
@@ -132,7 +132,9 @@ class _Server(uvicorn.Server):
                 ws="websockets-sansio",
                 ws_max_size=MESSAGE_BYTES,
                 ws_ping_interval=PING_SECONDS,
-                ws_ping_timeout=PING_SECONDS,
+                # A session that is read no faster than it is spoken hears no pongs meanwhile; what
+                # takes nothing, or says nothing, it ends by itself.
+                ws_ping_timeout=None,
                 ws_per_message_deflate=False,  # audio is none the smaller, and a bomb could be sent
                 log_config=None,
                 access_log=False,

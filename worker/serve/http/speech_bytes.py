@@ -9,7 +9,8 @@ from worker.api.request import SpeechRequest
 from worker.audio.encoders import open_encoder
 from worker.audio.formats import StreamFormat
 from worker.job.context import Job
-from worker.job.live import LiveAudio, LiveEnd, LiveEvent, LiveSentence, speak_live
+from worker.job.live import LiveAudio, LiveEnd, LiveEvent, speak_live
+from worker.job.live_sentences import LiveSentence
 
 
 @dataclass(frozen=True)

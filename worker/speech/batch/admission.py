@@ -1,20 +1,26 @@
 """Which waiting sequences join the batch: a queue for each job, and slots shared among jobs.
 
+    due       what somebody who listens needs soon comes first, by the time at which it is needed;
+              while there are listeners, the last quarter of the slots is kept for it
     share     a free slot goes to the job that has the fewest sequences running, so that a long
               text cannot keep a short one waiting; jobs with as many take it by turns
     budget    only so many tokens of prompts are read between two steps, for all that run wait
               meanwhile; but one prompt always is, or a part of it where parts may be read
     again     what lost its slot goes before all that have not had one
+    patience  a job of which nothing runs is due at some time, whoever listens
 
 Plain Python: what waits has a job and a prompt, and may have been given up.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
+
+from worker.speech.listener import NEVER
 
 
 class Waiting(Protocol):
@@ -32,8 +38,19 @@ class Waiting(Protocol):
     def done(self) -> bool:
         """Whether it was given up, and needs no slot."""
 
+    @property
+    def due(self) -> float:
+        """When somebody who listens needs it, by `time.perf_counter`; infinity: nobody does."""
+
+    @property
+    def submitted(self) -> float:
+        """Since when it waits."""
+
 
 T = TypeVar("T", bound=Waiting)
+SOON = 1.0  # seconds: what is needed within them comes first
+PATIENCE = 5.0  # seconds that a job waits for those who listen before it has a slot of its own
+LISTENED = 30.0  # seconds that slots are kept for more who listen
 
 
 @dataclass(frozen=True)
@@ -96,6 +113,7 @@ class AdmissionQueue(Generic[T]):
     def __init__(self, budget: PrefillBudget) -> None:
         self._budget = budget
         self._queues: dict[Hashable, deque[T]] = {}  # by job, none empty; the next in turn first
+        self._listened = -NEVER  # when somebody who listens last waited for something
 
     def __bool__(self) -> bool:
         return bool(self._queues)
@@ -129,12 +147,14 @@ class AdmissionQueue(Generic[T]):
         `begun` are the tokens left of prompts that are being read already, which are among the
         running ones.
         """
-        share = Counter(running)
+        share, kept = Counter(running), self._kept(free + len(running))
         idle = len(running) == len(begun)
         lengths = list(begun)
         joining: list[T] = []
         while self._queues and len(joining) < free:
-            job = min(self._queues, key=lambda job: share[job])
+            job, urgent = self._next(share)
+            if not urgent and free - len(joining) <= kept:
+                break
             queue = self._queues.pop(job)
             sequence = queue.popleft()
             if not sequence.done:
@@ -148,6 +168,25 @@ class AdmissionQueue(Generic[T]):
             if queue:
                 self._queues[job] = queue  # behind the other jobs
         return joining
+
+    def _next(self, share: Counter[Hashable]) -> tuple[Hashable, bool]:
+        """The job whose turn it is, and whether somebody needs it soon."""
+        soon = time.perf_counter() + SOON
+
+        def due(job: Hashable) -> float:
+            first = self._queues[job][0]
+            when = first.due if share[job] else min(first.due, first.submitted + PATIENCE)
+            return when if when < soon else NEVER
+
+        job = min(self._queues, key=lambda job: (due(job), share[job]))
+        return job, due(job) < NEVER
+
+    def _kept(self, slots: int) -> int:
+        """How many slots are kept for who listens."""
+        now = time.perf_counter()
+        if any(queue[0].due < NEVER for queue in self._queues.values()):
+            self._listened = now
+        return slots // 4 if now - self._listened < LISTENED else 0
 
     def clear(self) -> list[T]:
         """Take out all."""

@@ -1,7 +1,7 @@
 """Decode steps as CUDA graphs: captured once for a few sizes, each is then a single launch.
 
-A step is two graphs: `advance`, which feeds the last tokens, and `draw`, which draws the next ones
-of those rows that speak. So a row that draws otherwise leaves all others where they are.
+A step feeds the last tokens, and draws the next ones of those rows that speak. So a row that draws
+otherwise leaves all others where they are.
 
 A batch runs in the smallest captured size that holds it; the places past it compute what nobody
 reads. Without CUDA nothing is captured and every step runs as it is written.
@@ -44,24 +44,23 @@ class CudaGraphs:
         self._sizes = sizes
         self._lengths = lengths
         pool = graph_pool()
-        self._advances: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
-        self._draws: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self._steps: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+
+        def step(size: int, length: int) -> Tensor:
+            advance(size, length)
+            return draw(size)
+
         # The largest first: the others then fit the memory that it took.
         for size in reversed(self._sizes):
             for length in reversed(self._lengths):
-                self._advances[size, length], _ = captured(partial(advance, size, length), pool)
-            self._draws[size] = captured(partial(draw, size), pool)
+                self._steps[size, length] = captured(partial(step, size, length), pool)
 
-    def advance(self, count: int, length: int) -> None:
-        """Feed the first `count` rows, `length` positions in sight."""
-        size, sight = holding(self._sizes, count), holding(self._lengths, length)
-        self._advances[size, sight].replay()  # type: ignore[no-untyped-call]
+    def step(self, count: int, length: int) -> Tensor:
+        """Feed the first `count` rows, `length` positions in sight, and draw: their tokens.
 
-    def draw(self, count: int) -> Tensor:
-        """The tokens of the first `count` rows.
-
-        They are overwritten by the next draw: whatever reads them must be queued before.
+        These are overwritten by the next step: whatever reads them must be queued before.
         """
-        graph, tokens = self._draws[holding(self._sizes, count)]
+        size, sight = holding(self._sizes, count), holding(self._lengths, length)
+        graph, tokens = self._steps[size, sight]
         graph.replay()  # type: ignore[no-untyped-call]
         return tokens[:count]

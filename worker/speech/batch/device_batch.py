@@ -7,8 +7,9 @@ memory: so a step can be captured as a CUDA graph.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,63 +17,57 @@ from worker.logs import event
 from worker.speech.batch.cuda_graphs import LENGTHS, SIZES, CudaGraphs, up_to
 from worker.speech.batch.output_head import OutputHead
 from worker.speech.batch.sampling import ALL, BatchSampling, Sampling, draw, row_uniforms
-from worker.speech.device import on_device
+from worker.speech.device import on_device, send
 from worker.speech.device_errors import short_of_memory
 from worker.speech.lm.interface import Cache, Decoder
 
 Places = slice | list[int]
-NARROW = 64  # that of captured draws
+NARROW = 64
 WIDTHS = (NARROW, 1024, ALL)
 NOTHING = -1  # in place of a token, where the logits are no numbers
 
 
-def width(how: Sampling) -> int:
-    """How many candidates a row's draw looks at: one of WIDTHS, by its own top_k alone.
+def width(how: Sampling, widths: Sequence[int] = WIDTHS) -> int:
+    """How many candidates a row's draw looks at: one of a batch's widths, by its own top_k alone.
 
     Rows of one width are drawn together, and a row's draw is computed alike whatever its
     neighbours' top_k is.
     """
     _temperature, top_k, _top_p = how.without_exceptions()
-    return next(width for width in WIDTHS if top_k <= width)
+    return next(width for width in widths if top_k <= width)
 
 
 class DeviceBatch:
     """State of `slots` rows of at most `positions` tokens, one tensor a quantity."""
+
+    widths: Sequence[int] = WIDTHS  # of draws; the first one's are captured
 
     def __init__(self, lm: Decoder, slots: int, positions: int) -> None:
         self._lm = lm
         self.positions = positions
         device = lm.device
         self.cache: Cache = lm.new_cache(slots, positions)
-        self.ids = torch.zeros(slots, dtype=torch.long, device=device)  # the last token
-        self.at = torch.zeros(slots, dtype=torch.long, device=device)  # its position
-        self.drawn = torch.zeros(slots, dtype=torch.long, device=device)  # tokens of the answer
-        self.end_from = torch.zeros(slots, dtype=torch.long, device=device)
+        # A column for each row, so that it is begun and moved in one piece.
+        self._state = torch.zeros(6, slots, dtype=torch.long, device=device)
+        self.ids = self._state[0]  # the last token
+        self.at = self._state[1]  # its position
+        self.drawn = self._state[2]  # tokens of the answer
+        self.end_from = self._state[3]
+        self.top_k = self._state[4][:, None]
+        floats = self._state[5].view(torch.float32).view(slots, 2)
+        self.temperature, self.top_p = floats[:, :1], floats[:, 1:]
+        for tensor in (self.top_k, self.temperature, self.top_p):
+            tensor.fill_(1)
         self.uniforms = torch.zeros(slots, positions, dtype=torch.float64, device=device)
-        self.temperature = torch.ones(slots, 1, device=device)
-        self.top_k = torch.ones(slots, 1, dtype=torch.long, device=device)
-        self.top_p = torch.ones(slots, 1, device=device)
-        self._most = [NARROW] * slots  # the draws' widths
+        self._most = [self.widths[0]] * slots  # the draws' widths
         self._graphs: CudaGraphs | None = None
         self._captured: OutputHead | None = None  # the head that the graphs draw from
         # What the graphs alone use: whose draw counts, and the states that it starts from.
         self._speaking = torch.zeros(slots, dtype=torch.bool, device=device)
         self._speaks = [False] * slots  # the same, where the host can read it
-        self._told: tuple[int, Collection[int]] = 0, ()  # what the last draw was asked for
+        self._told: tuple[int, Collection[int]] = 0, ()  # what the last step was asked for
+        self._tokens: Tensor | None = None  # that it drew
         self._hidden: Tensor | None = None  # [slots, D]
-
-    @property
-    def _all(self) -> tuple[Tensor, ...]:
-        return (
-            self.ids,
-            self.at,
-            self.drawn,
-            self.end_from,
-            self.uniforms,
-            self.temperature,
-            self.top_k,
-            self.top_p,
-        )
 
     def set(
         self,
@@ -91,21 +86,17 @@ class DeviceBatch:
         advances first.
         """
         temperature, top_k, top_p = how.without_exceptions()
-        self.ids[place] = last
-        self.at[place] = fed - 1
-        self.drawn[place] = drawn
-        self.end_from[place] = max(end_from, how.min_tokens)
-        uniforms = row_uniforms(how.seed, name, limit)
-        self.uniforms[place, :limit] = on_device(uniforms, self.uniforms.device)
-        self.temperature[place] = temperature
-        self.top_k[place] = top_k
-        self.top_p[place] = top_p
-        self._most[place] = width(how)
+        column = np.empty(6, np.int64)
+        column[:5] = last, fed - 1, drawn, max(end_from, how.min_tokens), top_k
+        column[5:].view(np.float32)[:] = temperature, top_p
+        send(torch.from_numpy(column), self._state[:, place])
+        send(row_uniforms(how.seed, name, limit), self.uniforms[place, :limit])
+        self._most[place] = width(how, self.widths)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Make place `target` what `source` is; `length` of its positions are in the cache."""
-        for tensor in self._all:
-            tensor[target] = tensor[source]
+        self._state[:, target] = self._state[:, source]
+        self.uniforms[target] = self.uniforms[source]
         self._most[target] = self._most[source]
         self.cache.copy(source, target, length)
 
@@ -146,25 +137,30 @@ class DeviceBatch:
 
     # Steps
 
-    def advance(self, count: int, length: int) -> Tensor:
+    def draws_captured(self, head: OutputHead, most: int) -> bool:
+        """Whether captured steps draw from this head, at this width."""
+        return self._graphs is not None and head is self._captured and most == self.widths[0]
+
+    def advance(self, count: int, length: int, speaking: Collection[int] = ()) -> Tensor:
         """Feed the last tokens of the first `count` rows: hidden states [count, D].
 
-        `length` is more than each one's position. The states last until the next call.
+        `length` is more than each one's position. The states last until the next call. Of rows at
+        the places `speaking`, whose draws are captured, the next tokens are drawn: `captured_draw`.
         """
         if self._graphs is None or self._hidden is None:
             return self._feed(count, length)
-        self._graphs.advance(count, length)
+        self._tell(count, speaking)
+        self._tokens = self._graphs.step(count, length)
         return self._hidden[:count]
 
-    def draws_captured(self, head: OutputHead, most: int) -> bool:
-        """Whether `draw_captured` serves this head and width."""
-        return self._graphs is not None and head is self._captured and most == NARROW
+    @property
+    def captured_draw(self) -> Tensor:
+        """The ids [count] that `advance` drew, to be read where rows speak alone."""
+        assert self._tokens is not None  # noqa: S101 - the caller has asked draws_captured
+        return self._tokens
 
-    def draw_captured(self, count: int, places: Collection[int]) -> Tensor:
-        """Draw the next tokens of the rows at `places`, all below `count`, from `advance`'s states.
-
-        Gives ids [count], to be read at `places` alone.
-        """
+    def _tell(self, count: int, places: Collection[int]) -> None:
+        """Tell the device which of the first `count` rows speak."""
         if self._told != (count, places):
             self._told, chosen = (count, places), set(places)
             for place in range(count):
@@ -172,8 +168,6 @@ class DeviceBatch:
                 if self._speaks[place] != speaks:
                     self._speaks[place] = speaks
                     self._speaking[place] = speaks
-        assert self._graphs is not None  # noqa: S101 - the caller has asked draws_captured
-        return self._graphs.draw(count)
 
     def draw(self, hidden: Tensor, places: Places, head: OutputHead) -> Tensor:
         """Draw the next token of the rows at `places` from their states [n, D]: ids [n]."""

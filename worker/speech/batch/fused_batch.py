@@ -6,14 +6,16 @@ and rows past the batch, whose prompts may be being read, are left alone.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from worker.speech.batch.cuda_graphs import CudaGraphs, up_to
-from worker.speech.batch.device_batch import NARROW, DeviceBatch
+from worker.speech.batch.device_batch import DeviceBatch
 from worker.speech.batch.output_head import OutputHead
+from worker.speech.batch.sampling import ALL
 from worker.speech.cuda.lm import TOKENS
 from worker.speech.lm.fused_model import FusedHead, FusedLanguageModel
 from worker.speech.lm.interface import Decoder, RowDraws
@@ -23,6 +25,7 @@ from worker.speech.lm.paged_cache import PagedCache
 class FusedBatch(DeviceBatch):
     """State of `slots` rows of a FusedLanguageModel."""
 
+    widths = (ALL,)  # its kernel draws whatever a row's top_k is
     cache: PagedCache
     _lm: FusedLanguageModel
 
@@ -31,10 +34,10 @@ class FusedBatch(DeviceBatch):
         self._count = torch.zeros(1, dtype=torch.long, device=lm.device)  # rows that run
         self._counted = 0  # the same, where the host can read it
 
-    def advance(self, count: int, length: int) -> Tensor:
+    def advance(self, count: int, length: int, speaking: Collection[int] = ()) -> Tensor:
         """Feed the last tokens of the first `count` rows: hidden states [count, D]."""
         self.tell(count)
-        return super().advance(count, length)
+        return super().advance(count, length, speaking)
 
     def tell(self, count: int) -> None:
         """Tell the device how many rows run."""
@@ -59,23 +62,18 @@ class FusedBatch(DeviceBatch):
         return self._lm.step(self.ids[:count], self.at[:count], rows, length, self._count)
 
     def _draw_speaking(self, count: int, head: OutputHead) -> Tensor:
-        fused = head.logits
-        assert isinstance(fused, FusedHead)  # noqa: S101 - the model's only kind
         rows = self._rows(head)
-        return fused.draw(
+        return _logits_of(head).draw(
             self._lm.hidden[:count], replace(rows, speaking=self._speaking, count=self._count)
         )
 
-    def _draw(self, hidden: Tensor, where: slice | Tensor, head: OutputHead, most: int) -> Tensor:
-        fused = head.logits
-        if most > NARROW or not isinstance(fused, FusedHead):
-            return super()._draw(hidden, where, head, most)
+    def _draw(self, hidden: Tensor, where: slice | Tensor, head: OutputHead, _most: int) -> Tensor:
         places = (
             torch.arange(where.start, where.stop, device=self.ids.device)
             if isinstance(where, slice)
             else where
         )
-        return fused.draw(hidden, replace(self._rows(head), places=places))
+        return _logits_of(head).draw(hidden, replace(self._rows(head), places=places))
 
     def _rows(self, head: OutputHead) -> RowDraws:
         return RowDraws(
@@ -89,6 +87,11 @@ class FusedBatch(DeviceBatch):
             end_from=self.end_from,
             end=head.end,
         )
+
+
+def _logits_of(head: OutputHead) -> FusedHead:
+    assert isinstance(head.logits, FusedHead)  # noqa: S101 - the model's only kind
+    return head.logits
 
 
 def batch_for(lm: Decoder, slots: int, positions: int) -> DeviceBatch:

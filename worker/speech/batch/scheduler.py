@@ -23,7 +23,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -52,6 +52,7 @@ from worker.speech.device_errors import (
 )
 from worker.speech.fair_lock import FairLock
 from worker.speech.grammar import CompiledGrammar, Grammar
+from worker.speech.listener import NEVER
 from worker.speech.lm.interface import Decoder
 
 LINGER = 0.25  # seconds that the thread waits for more before it ends
@@ -84,6 +85,7 @@ class Scheduler:
         self._captured: CompiledGrammar | None = None  # whose draws are captured
         with on(self._stream):
             self._device_batch: DeviceBatch | None = batch_for(lm, slots, self.positions)
+            self._widths = self._device_batch.widths
         self._places = Places()
         self._plan: StepPlan | None = None  # None: it has changed who runs
         self._stale = False  # whether some that run may be done
@@ -91,6 +93,7 @@ class Scheduler:
         self._company = Company()
         self._steps = 0
         self._unread: deque[DrawnTokens] = deque()
+        self._hosts: list[Tensor] = []  # where tokens came to, read by now
         self._on_gpu = lm.device.type == "cuda"
         self._lag = 1 if self._on_gpu else 0  # steps after which drawn tokens are read
         self._changed = threading.Condition()
@@ -109,9 +112,11 @@ class Scheduler:
         *,
         job: Hashable = None,
         cancellation: Cancellation | None = None,
+        needed: Callable[[], float] = lambda: NEVER,
     ) -> list[TokenSequence]:
         """Queue sequences together, in the requests' order; each can then be waited for.
 
+        `needed` is when somebody who listens needs them, by `time.perf_counter`; it may change.
         Raises SynthesisError when a prompt leaves no room, BusyError when too much waits.
         """
         for request in requests:
@@ -120,7 +125,10 @@ class Scheduler:
             return []
         with self._changed:
             compiled = self._heads.compiled(grammar)
-            sequences = [TokenSequence(one, compiled, sampling, job) for one in requests]
+            sequences = [
+                TokenSequence(one, compiled, sampling, job, needed, self._widths)
+                for one in requests
+            ]
             if len(self._waiting) + len(requests) > self._max_waiting:
                 raise BusyError(
                     f"{self._max_waiting} sentences wait already; try again in a moment"
@@ -326,14 +334,16 @@ class Scheduler:
     def _advance(self) -> None:
         """Feed each sequence's last token and draw its next one."""
         count, batch = len(self._running), self._batch
-        plan = self._plan = self._plan or StepPlan.of(self._running, self._heads)
+        plan = self._plan = self._plan or StepPlan.of(
+            self._running, self._heads, batch.draws_captured
+        )
         self._company.steps += 1
         self._company.sequences += count
         batch.cache.flush()
-        hidden = batch.advance(count, plan.length)
+        hidden = batch.advance(count, plan.length, plan.captured.places if plan.captured else ())
         for group in plan.groups:
-            if batch.draws_captured(group.head, group.width):
-                self._send(group.spread, batch.draw_captured(count, group.places))
+            if group is plan.captured:
+                self._send(group.spread, batch.captured_draw)
                 self._count_drawn(group)
             else:
                 self._draw(group, hidden)
@@ -358,13 +368,16 @@ class Scheduler:
 
     def _send(self, sequences: Sequence[TokenSequence | None], tokens: Tensor) -> None:
         """Send the sequences' next tokens, just drawn, to the host."""
-        self._unread.append(DrawnTokens.sent(self._steps, sequences, tokens))
+        host = self._hosts.pop() if self._hosts else None
+        self._unread.append(DrawnTokens.sent(self._steps, sequences, tokens, host))
 
     def _read(self) -> None:
         """Add the oldest tokens that were not yet read to their sequences."""
         drawn = self._unread[0]
         tokens = drawn.read()  # where this fails, those that left the batch are still found here
         self._unread.popleft()
+        if drawn.event is not None:
+            self._hosts.append(drawn.tokens)
         for sequence, token in zip(drawn.sequences, tokens, strict=True):
             if sequence is not None and sequence.add(token):
                 self._stale = True

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from worker.errors import SynthesisError
-from worker.speech.batch.device_batch import NOTHING, width
+from worker.speech.batch.device_batch import NOTHING, WIDTHS, width
 from worker.speech.batch.sampling import Sampling
 from worker.speech.grammar import CompiledGrammar
+from worker.speech.listener import NEVER
 
 ALL = 1 << 62  # tokens: more than any sequence has
 
@@ -66,6 +67,8 @@ class TokenSequence:
     grammar: CompiledGrammar
     sampling: Sampling
     job: Hashable
+    needed: Callable[[], float] = lambda: NEVER  # when it should run, by time.perf_counter
+    widths: Sequence[int] = WIDTHS  # of its batch's draws
     tokens: list[int] = field(default_factory=list)  # read from the device
     ended: bool = False
     drawn: int = 0  # tokens that were or are being computed: at least len(tokens)
@@ -94,6 +97,11 @@ class TokenSequence:
         """Tokens that are read when it joins: after it lost its slot, those it has, too."""
         spoken = max(len(self.tokens), min(len(self.grammar.opening), self.request.limit))
         return len(self.request.prompt) + spoken
+
+    @property
+    def due(self) -> float:
+        """When it should run."""
+        return self.needed()
 
     @property
     def room_to_start(self) -> int:
@@ -149,7 +157,7 @@ class TokenSequence:
 
     @cached_property
     def _width(self) -> int:
-        return width(self.sampling)
+        return width(self.sampling, self.widths)
 
     def open(self) -> None:
         """Add what the grammar leaves no choice about: that needs no step of its own."""
@@ -253,18 +261,23 @@ class DrawnTokens:
 
     step: int  # in which they were drawn
     sequences: Sequence[TokenSequence | None]  # None: what stands there was not drawn for anyone
-    tokens: Tensor  # long [sequences], in the host's memory once `event` has come
+    tokens: Tensor  # long [sequences and more], in the host's memory once `event` has come
     event: torch.cuda.Event | None
 
     @classmethod
     def sent(
-        cls, step: int, sequences: Sequence[TokenSequence | None], tokens: Tensor
+        cls,
+        step: int,
+        sequences: Sequence[TokenSequence | None],
+        tokens: Tensor,
+        host: Tensor | None = None,
     ) -> DrawnTokens:
-        """Send tokens to the host from where they were drawn."""
+        """Send tokens to the host from where they were drawn: to `host`, if that has room."""
         if tokens.device.type != "cuda":
             return cls(step, sequences, tokens, None)
-        host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
-        host.copy_(tokens, non_blocking=True)
+        if host is None or len(host) < len(tokens):
+            host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
+        host[: len(tokens)].copy_(tokens, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's are
         event.record()  # type: ignore[no-untyped-call]  # torch's too
         return cls(step, sequences, host, event)
@@ -274,4 +287,4 @@ class DrawnTokens:
         if self.event is not None:
             self.event.synchronize()
         tokens: list[int] = self.tokens.tolist()
-        return tokens
+        return tokens[: len(self.sequences)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from worker.speech.batch.output_head import OutputHead, OutputHeads
@@ -46,14 +46,25 @@ class StepPlan:
     """Who draws with whom, for as many steps as nobody joins, leaves or draws otherwise."""
 
     groups: list[DrawGroup]
+    captured: DrawGroup | None  # the one of them whose draws are part of captured steps
     length: int  # of the cache that the next step looks at: more than any position
     steps: int  # that are left of it
 
     @classmethod
-    def of(cls, sequences: Sequence[TokenSequence], heads: OutputHeads) -> StepPlan:
-        """Plan the next steps of sequences that run, one at least."""
+    def of(
+        cls,
+        sequences: Sequence[TokenSequence],
+        heads: OutputHeads,
+        is_captured: Callable[[OutputHead, int], bool] = lambda _head, _width: False,
+    ) -> StepPlan:
+        """Plan the next steps of sequences that run, one at least.
+
+        `is_captured` tells whether captured steps draw from a head, at a width: from one at most.
+        """
+        groups = groups_of(sequences, heads)
         return cls(
-            groups_of(sequences, heads),
+            groups,
+            next((one for one in groups if is_captured(one.head, one.width)), None),
             max([one.position for one in sequences]) + 1,
             min([one.steps_alike for one in sequences]),
         )

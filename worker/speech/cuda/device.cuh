@@ -7,6 +7,7 @@
 
 typedef unsigned short bf16;
 typedef unsigned int u32;
+typedef unsigned long long u64;
 
 #define WARP 32
 #define ALL_LANES 0xffffffffu

@@ -66,8 +66,9 @@ struct Draw {
     const long long *names;      /* [candidates]: their token ids */
     const long long *places;     /* rows of the batch; null: token i is row i */
     const unsigned char *speaking; /* [rows]: whose draw counts; null: all */
+    long long apart; /* of temperatures, and of top-ps */
     const float *temperature, *top_p;
-    const long long *top_k; /* MOST_CANDIDATES at most */
+    const long long *top_k;
     const double *uniforms; /* [rows][positions] */
     long long *ids, *at, *drawn;
     const long long *end_from;
@@ -357,19 +358,129 @@ INLINE float number_of(u32 key) {
     return __uint_as_float(key & 0x80000000u ? key ^ 0x80000000u : ~key);
 }
 
+INLINE int sum_of_warp(int x) { return __reduce_add_sync(ALL_LANES, x); }
+INLINE u64 sum_of_warp(u64 x) {
+    for (int apart = 1; apart < WARP; apart *= 2) x += __shfl_xor_sync(ALL_LANES, x, apart);
+    return x;
+}
+
 /* The sums of all threads' numbers, in their place, known to all. */
-template <int K>
-INLINE void sum_up(int (&x)[K], int (&shared)[2][K][WARP], int turn) {
+template <class Number, int K>
+INLINE void sum_up(Number (&x)[K], Number (&shared)[2][K][WARP], int turn) {
     /* By turns, for a warp may come to the next sum before others have read this one. */
     auto &mine = shared[turn % 2];
 #pragma unroll
     for (int k = 0; k < K; k++) {
-        const int sum = __reduce_add_sync(ALL_LANES, x[k]);
+        const Number sum = sum_of_warp(x[k]);
         if (threadIdx.x % WARP == 0) mine[k][threadIdx.x / WARP] = sum;
     }
     __syncthreads();
 #pragma unroll
-    for (int k = 0; k < K; k++) x[k] = __reduce_add_sync(ALL_LANES, mine[k][threadIdx.x % WARP]);
+    for (int k = 0; k < K; k++) x[k] = sum_of_warp(mine[k][threadIdx.x % WARP]);
+}
+
+/* How a row draws. */
+struct How {
+    long long top_k;
+    float temperature, top_p;
+    double uniform;
+};
+
+#define WHOLE 1099511627776.0f /* 2^40: the mass of the likeliest token */
+
+/* A token, by what stands before it. */
+struct Reached {
+    u32 key;
+    u64 before; /* the sum over those of greater keys */
+};
+
+/* A draw from more candidates than are put in order: the place drawn, or -1, known to the first
+   warp.
+
+   Tokens have an order, the greatest logit first and of equal ones the first place; and a mass, e to
+   the logit by the temperature, as a share of the likeliest one's. Masses are whole numbers, so that
+   no sum depends on how it is added up. Of this order top-k and top-p each keep the first tokens,
+   and what is drawn is the token with which the mass comes to exceed a share of what is kept.
+
+   `own` are the keys of each DRAW_THREADS-th place, `key_at` gives those of any. */
+template <class KeyAt>
+INLINE int draw_of_many(const u32 (&own)[OWN_LOGITS], const KeyAt &key_at, int n, const How &how) {
+    __shared__ u64 shared[2][1][WARP];
+    __shared__ u32 first;
+    if (threadIdx.x == 0) first = 0;
+    __syncthreads();
+    u32 greatest = 0;
+    for (int i = threadIdx.x; i < n; i += DRAW_THREADS) greatest = max(greatest, key_at(i));
+    atomicMax(&first, greatest);
+    __syncthreads();
+    const float highest = number_of(first) / how.temperature;
+    if (!(fabsf(highest) < INFINITE)) return -1;
+    auto share_of = [&](u32 key) { return expf(number_of(key) / how.temperature - highest); };
+    float shares[OWN_LOGITS];
+#pragma unroll
+    for (int i = 0; i < OWN_LOGITS; i++) shares[i] = share_of(own[i]);
+    auto one = [](float) { return (u64)1; };
+    auto mass = [](float share) { return (u64)(share * WHOLE); };
+
+    int turn = 0;
+    auto sum_from = [&](u32 bound, auto of) { /* over the tokens of this key, above 0, and greater */
+        u64 sum[1] = {0};
+#pragma unroll
+        for (int i = 0; i < OWN_LOGITS; i++) sum[0] += own[i] >= bound ? of(shares[i]) : 0;
+        for (int i = threadIdx.x + OWN_LOGITS * DRAW_THREADS; i < n; i += DRAW_THREADS) {
+            const u32 key = key_at(i);
+            if (key >= bound) sum[0] += of(share_of(key));
+        }
+        sum_up(sum, shared, turn++);
+        return sum[0];
+    };
+    /* The token with which the sum comes to exceed `below`, less than that over all. */
+    auto reach = [&](u64 below, auto of) {
+        Reached found = {0, 0};
+#pragma unroll 1
+        for (u32 bit = 1u << 31; bit; bit >>= 1) {
+            const u64 sum = sum_from(found.key | bit, of);
+            if (sum > below) {
+                found.key |= bit;
+            } else {
+                found.before = sum;
+            }
+        }
+        return found;
+    };
+    u64 kept = sum_from(1, mass);
+    if (how.top_k < n) {
+        const Reached last = reach((u64)how.top_k - 1, one);
+        const u64 equal_ones = (u64)how.top_k - last.before;
+        kept = sum_from(last.key + 1, mass) + equal_ones * mass(share_of(last.key));
+    }
+    if (how.top_p < 1) {
+        const u64 below = min((u64)ceil(how.top_p * (double)kept), kept) - 1;
+        const Reached last = reach(below, mass);
+        const u64 each = mass(share_of(last.key));
+        kept = last.before + ((below - last.before) / each + 1) * each;
+    }
+    const u64 below = min((u64)(how.uniform * (double)kept), kept - 1);
+    const Reached drawn = reach(below, mass);
+    int skipped = (int)((below - drawn.before) / mass(share_of(drawn.key))); /* equal ones */
+    int place = -1;
+    for (int start = 0; start < n && place < 0 && threadIdx.x < WARP; start += WARP) {
+        const int i = start + threadIdx.x;
+        const u32 equals = __ballot_sync(ALL_LANES, i < n && key_at(i) == drawn.key);
+        for (u32 left = equals; left && place < 0; left &= left - 1) {
+            if (skipped-- == 0) place = start + __ffs(left) - 1;
+        }
+    }
+    return place;
+}
+
+/* Tells which token was drawn, of this name or -1, and moves the row on. */
+INLINE void settle(const Draw &a, int token, long long place, long long name) {
+    a.out[token] = name;
+    if (a.speaking && !a.speaking[place]) return;
+    a.ids[place] = max(name, 0LL);
+    a.at[place] = min(a.at[place] + 1, a.positions - 1);
+    a.drawn[place] = min(a.drawn[place] + 1, a.positions - 1);
 }
 
 INLINE void draw(const Draw &a) {
@@ -383,7 +494,6 @@ INLINE void draw(const Draw &a) {
     const int token = blockIdx.x, n = a.candidates;
     if (token >= *a.tokens.count) return;
     const long long place = a.places ? a.places[token] : token;
-    const bool speaks = !a.speaking || a.speaking[place];
     const long long drawn = a.drawn[place];
     const int hidden = drawn < a.end_from[place] ? a.end : -1; /* the end, while it is too early */
     const float *logits = a.logits + (size_t)token * a.stride;
@@ -401,7 +511,14 @@ INLINE void draw(const Draw &a) {
         bad[0] |= no_number(key_at(i));
     }
     sum_up(bad, shared, 0);
-    const int most = (int)min(min(a.top_k[place], (long long)n), (long long)MOST_CANDIDATES);
+    const How how = {a.top_k[place], a.temperature[place * a.apart], a.top_p[place * a.apart],
+                     a.uniforms[place * a.positions + drawn]};
+    const int most = (int)min(how.top_k, (long long)n);
+    if (most > MOST_CANDIDATES) {
+        const int at = bad[0] ? -1 : draw_of_many(own, key_at, n, how);
+        if (threadIdx.x == 0) settle(a, token, place, at < 0 ? -1 : a.names[at]);
+        return;
+    }
     /* The greatest bound that `most` logits reach: two bits at a time, until it is just as many. */
     u32 bound = 0;
     int reach = n;
@@ -473,11 +590,9 @@ INLINE void draw(const Draw &a) {
         order[rank] = at;
     }
     barrier_of<MOST_CANDIDATES>();
-    const float temperature = a.temperature[place], top_p = a.top_p[place];
-    const double uniform = a.uniforms[place * a.positions + drawn];
     const bool real = threadIdx.x < most;
-    const float highest = number_of(sorted[0]) / temperature;
-    e[threadIdx.x] = real ? expf(number_of(sorted[threadIdx.x]) / temperature - highest) : 0;
+    const float highest = number_of(sorted[0]) / how.temperature;
+    e[threadIdx.x] = real ? expf(number_of(sorted[threadIdx.x]) / how.temperature - highest) : 0;
     barrier_of<MOST_CANDIDATES>();
     float total = 0, before = 0, kept = 0;
 #pragma unroll
@@ -488,7 +603,7 @@ INLINE void draw(const Draw &a) {
     barrier_of<MOST_CANDIDATES>();
 #pragma unroll
     for (int i = 0; i < MOST_CANDIDATES; i++) before += i < threadIdx.x ? e[i] : 0;
-    const bool out = before >= top_p && threadIdx.x > 0 && top_p < 1;
+    const bool out = before >= how.top_p && threadIdx.x > 0 && how.top_p < 1;
     barrier_of<MOST_CANDIDATES>();
     e[threadIdx.x] = out ? 0 : p;
     barrier_of<MOST_CANDIDATES>();
@@ -508,14 +623,9 @@ INLINE void draw(const Draw &a) {
 #pragma unroll
     for (int i = 0; i < MOST_CANDIDATES; i++) {
         edge += (double)e[i];
-        chosen += i < most && edge <= uniform;
+        chosen += i < most && edge <= how.uniform;
     }
-    const long long name = bad[0] || last < 0 ? -1 : a.names[order[min(chosen, last)]];
-    a.out[token] = name;
-    if (!speaks) return;
-    a.ids[place] = max(name, 0LL);
-    a.at[place] = min(a.at[place] + 1, a.positions - 1);
-    a.drawn[place] = min(drawn + 1, a.positions - 1);
+    settle(a, token, place, bad[0] || last < 0 ? -1 : a.names[order[min(chosen, last)]]);
 }
 
 #define FOR_TOKENS(name, Arguments, warps) \

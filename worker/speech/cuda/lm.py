@@ -169,6 +169,7 @@ class Draw(Structure):
         ("names", POINTER),
         ("places", POINTER),
         ("speaking", POINTER),
+        ("apart", ctypes.c_longlong),
         ("temperature", POINTER),
         ("top_p", POINTER),
         ("top_k", POINTER),

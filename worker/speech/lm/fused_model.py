@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
@@ -22,7 +24,7 @@ from worker.errors import SetupError
 from worker.speech.checkpoint import WEIGHTS
 from worker.speech.cuda import lm as kernels
 from worker.speech.cuda.lm import Launcher
-from worker.speech.device import captured, graph_pool, on_device
+from worker.speech.device import captured, graph_pool, on_device, send
 from worker.speech.device_errors import short_of_memory
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.fused_weights import FusedLayer, Tiles
@@ -155,14 +157,14 @@ class FusedLanguageModel:
         """
         begins = begins or [0] * len(parts)
         first = cache.table.storage_offset() // cache.table.shape[1]
-        tokens = torch.tensor(
+        tokens = np.array(
             [
                 (token, at, row)
                 for row, (part, begin) in enumerate(zip(parts, begins, strict=True), first)
                 for at, token in enumerate(part, begin)
             ]
         )
-        ends = torch.tensor([len(part) for part in parts]).cumsum(0) - 1
+        ends = np.cumsum([len(part) for part in parts]) - 1
         hidden: list[Tensor] = []
         for start in range(0, len(tokens), MOST_TOKENS):
             if start:
@@ -187,14 +189,16 @@ class FusedLanguageModel:
 
     # The kernels
 
-    def _run_prompts(self, tokens: Tensor, which: Tensor, cache: PagedRows) -> Tensor:
+    def _run_prompts(
+        self, tokens: NDArray[np.int64], which: NDArray[np.int64], cache: PagedRows
+    ) -> Tensor:
         """Run tokens [n, 3] (id, position, row): hidden states of those that `which` names."""
         size = next(size for size in PROMPT_SIZES if len(tokens) <= size)
-        staged = torch.zeros(_staged(size), dtype=torch.long)
-        staged[:2] = torch.tensor([len(tokens), len(which)])
+        staged = np.zeros(_staged(size), np.int64)
+        staged[:2] = len(tokens), len(which)
         staged[2 : 2 + len(which)] = which
-        staged[2 + size :].view(3, size)[:, : len(tokens)] = tokens.T
-        self._work.staged[: len(staged)].copy_(on_device(staged, self.device))
+        staged[2 + size :].reshape(3, size)[:, : len(tokens)] = tokens.T
+        send(torch.from_numpy(staged), self._work.staged[: len(staged)])
         graph = self._captured.get(size)
         if graph is None:
             self._prompt(size, cache)
@@ -313,8 +317,7 @@ class FusedHead:
     def draw(self, hidden: Tensor, rows: RowDraws) -> Tensor:
         """Draw a token for each state [B, D], and move its row on: token ids [B].
 
-        -1 where the logits are no numbers. Each row's top_k is at most MOST_CANDIDATES, or counts
-        as that.
+        -1 where the logits are no numbers.
         """
         count = rows.count
         if count is None:
@@ -330,6 +333,7 @@ class FusedHead:
             self._names.data_ptr(),
             None if rows.places is None else rows.places.data_ptr(),
             None if rows.speaking is None else rows.speaking.data_ptr(),
+            rows.temperature.stride(0),
             rows.temperature.data_ptr(),
             rows.top_p.data_ptr(),
             rows.top_k.data_ptr(),

@@ -23,7 +23,7 @@ class RowDraws:
 
     temperature: Tensor  # float32 [slots, 1]
     top_k: Tensor  # long [slots, 1]
-    top_p: Tensor  # float32 [slots, 1]
+    top_p: Tensor  # float32 [slots, 1], as far apart as temperatures are
     uniforms: Tensor  # float64 [slots, positions]
     ids: Tensor  # long [slots]: the last token
     at: Tensor  # long [slots]: its position

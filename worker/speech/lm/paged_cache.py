@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from worker.speech.cuda.lm import PAGE
-from worker.speech.device import on_device
+from worker.speech.device import send
 from worker.speech.lm.config import LMConfig
 
 DTYPE = torch.bfloat16  # of keys and values
@@ -132,7 +132,7 @@ class PagedCache:
         """Send the table to the device, if it has changed; it stays at its address."""
         if self._host.changed:
             self._host.changed = False
-            self.table.copy_(on_device(self._host.entries, self.table.device))
+            send(self._host.entries, self.table)
 
     def rows(self, first: int, count: int) -> PagedRows:
         """View `count` rows from `first` on, in the same memory."""

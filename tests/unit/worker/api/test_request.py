@@ -70,7 +70,7 @@ LIMITS = {
     "pitch_value": (0, 1000),
     "speed_value": (0, 10),
     "pitch_shift": (-12, 12),
-    "speed_shift": (0.5, 2.0),
+    "speed_shift": (0.25, 4.0),
     "multi_sentence_gap": (0, 5),
     "temperature": (0, 2),
     "top_k": (0, 8192),

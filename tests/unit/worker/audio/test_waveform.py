@@ -149,14 +149,15 @@ class TestTrim:
 
 class TestShift:
     @pytest.mark.parametrize("semitones", [-12, -7, -1, 0, 0.5, 4, 12])
-    @pytest.mark.parametrize("tempo", [0.5, 0.8, 1.0, 1.3, 2.0])
-    def test_pitch_and_duration_are_within_one_percent(self, semitones, tempo):
+    @pytest.mark.parametrize("tempo", [0.25, 0.5, 0.8, 1.0, 1.3, 2.0, 4.0])
+    def test_pitch_and_duration_are_right(self, semitones, tempo):
         for frequency in (100, 150, 220, 440, 1000):
             samples = tone(frequency, 2.0)
             shifted = shift(Audio(samples, RATE), semitones, tempo)
             assert len(shifted.samples) == round(len(samples) / tempo)
             expected = frequency * 2 ** (semitones / 12)
-            assert pitch(shifted.samples, RATE) == pytest.approx(expected, rel=0.01)
+            off = 0.01 if tempo >= 0.5 else 0.015
+            assert pitch(shifted.samples, RATE) == pytest.approx(expected, rel=off)
 
     @pytest.mark.parametrize("rate", [8_000, 24_000, 48_000])
     def test_it_holds_at_other_sample_rates(self, rate):
@@ -176,8 +177,11 @@ class TestShift:
             found = first + int(np.abs(shifted.samples[first : centre + reach]).argmax())
             assert abs(found - centre) <= 0.005 * RATE
 
-    @pytest.mark.parametrize(("semitones", "tempo"), [(-12, 2.0), (12, 0.5), (12, 2.0), (-12, 0.5)])
-    def test_onsets_hold_to_20_ms_at_the_corners_of_the_range(self, semitones, tempo):
+    @pytest.mark.parametrize(
+        ("semitones", "tempo"),
+        [(-12, 4.0), (12, 0.25), (12, 4.0), (-12, 0.25), (-12, 2.0), (12, 0.5), (0, 4.0)],
+    )
+    def test_onsets_hold_at_the_corners_of_the_range(self, semitones, tempo):
         positions = [12_000, 24_000, 36_000]
         shifted = shift(Audio(clicks(positions, 48_000), RATE), semitones, tempo)
         reach = round(3_000 / tempo)
@@ -188,12 +192,16 @@ class TestShift:
                 - reach
                 + int(np.abs(shifted.samples[centre - reach :][: 2 * reach]).argmax())
             )
-            assert abs(found - centre) <= 0.020 * RATE
+            assert abs(found - centre) <= (0.024 if tempo == 4 else 0.020) * RATE
 
-    def test_the_first_and_last_sound_keep_their_loudness(self):
-        shifted = shift(Audio(tone(300, 2.0), RATE), 2, 0.8).samples
-        middle = np.sqrt(np.mean(shifted[16_000:24_000] ** 2))
-        for end in (shifted[:400], shifted[-400:]):
+    @pytest.mark.parametrize(
+        ("semitones", "tempo"), [(2, 0.8), (0, 0.25), (0, 4), (12, 4), (-12, 4)]
+    )
+    def test_the_first_and_last_sound_keep_their_loudness(self, semitones, tempo):
+        shifted = shift(Audio(tone(300, 2.0), RATE), semitones, tempo).samples
+        middle = np.sqrt(np.mean(shifted[len(shifted) // 3 : len(shifted) // 2] ** 2))
+        length = round(320 / min(tempo, 0.8))
+        for end in (shifted[:length], shifted[-length:]):
             assert np.sqrt(np.mean(end**2)) > 0.6 * middle
 
     def test_no_change_gives_the_same_object(self):
@@ -214,7 +222,7 @@ class TestShift:
         assert shift(empty, 3, 0.5) is empty
 
     @pytest.mark.parametrize("length", [0, 1, 2, 100, 1_000])
-    @pytest.mark.parametrize(("semitones", "tempo"), [(0, 0.5), (-12, 2.0), (12, 0.77)])
+    @pytest.mark.parametrize(("semitones", "tempo"), [(0, 0.25), (-12, 4.0), (12, 0.77)])
     def test_short_audio_has_its_exact_length_too(self, length, semitones, tempo):
         shifted = shift(Audio(np.full(length, 0.1, dtype=np.float32), RATE), semitones, tempo)
         assert len(shifted.samples) == round(length / tempo)

@@ -162,6 +162,18 @@ def test_tempo_and_pitch_are_applied_to_each_sentence(runner: JobRunner) -> None
     assert abs((crossings[1:] > crossings[:-1]).sum() / 0.2 - 475.7) < 15
 
 
+def test_words_are_timed_as_they_were_spoken_and_told_as_they_are_heard(tmp_path: Path) -> None:
+    aligner = EvenAligner()
+    answer = JobRunner(tmp_path, aligner).speak(speed_shift=4.0, enable_whisperx=True)
+    assert [samples for _, samples, _ in aligner.seen] == [3200, 6400, 9600]
+    for segment in answer.segments:
+        words = [
+            word for word in answer.word_timings or [] if segment.start <= word.start < segment.end
+        ]
+        assert words[0].start == pytest.approx(segment.start)
+        assert words[-1].end == pytest.approx(segment.end)
+
+
 def test_silence_around_a_sentence_is_cut(
     runner: JobRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

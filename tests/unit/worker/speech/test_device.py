@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 
+from tests.support.dry_gpu import dry_gpu
 from worker import cpu_info
 from worker.speech import device
 from worker.speech.device import (
@@ -16,6 +17,7 @@ from worker.speech.device import (
     holding,
     on,
     on_device,
+    send,
     stream_on,
 )
 
@@ -66,6 +68,21 @@ def test_numbers_come_to_the_device_as_they_are() -> None:
     assert on_device([3, 1, 2], CPU).tolist() == [3, 1, 2]
     assert on_device([3], CPU).dtype == torch.long
     assert on_device([], CPU).dtype == torch.long
+
+
+def test_what_is_sent_stands_where_it_was_sent_to() -> None:
+    target = torch.zeros(3, 4, dtype=torch.long)
+    send(torch.tensor([5, 6, 7]), target[:, 1])
+    assert target.tolist() == [[0, 5, 0, 0], [0, 6, 0, 0], [0, 7, 0, 0]]
+
+
+@pytest.mark.parametrize("way", [1, (slice(None), 1)], ids=["a row", "a column"])
+def test_nothing_waits_until_it_is_sent_to_a_gpu(way: int | tuple[slice, int]) -> None:
+    with dry_gpu() as gpu:
+        target = torch.zeros(3, 4, device="cuda")[way]
+        with gpu.unsynchronised():
+            send(torch.ones(target.shape), target)
+        assert bool((target == 1).all())
 
 
 @pytest.mark.parametrize(("wanted", "size"), [(0, 1), (1, 1), (2, 4), (4, 4), (5, 9), (9, 9)])

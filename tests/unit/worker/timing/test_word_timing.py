@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.timing.word_timing import SentenceSpan, WordTiming, shift_to_whole
+from worker.timing.word_timing import SentenceSpan, WordTiming, at_tempo, shift_to_whole
 
 
 def test_each_word_moves_with_its_sentence_and_knows_which_that_is() -> None:
@@ -25,3 +25,13 @@ def test_each_word_moves_with_its_sentence_and_knows_which_that_is() -> None:
 def test_words_without_a_sentence_are_a_mistake() -> None:
     with pytest.raises(ValueError, match="zip"):
         shift_to_whole([[], []], [SentenceSpan("One", 0.0, 1.0)])
+
+
+@pytest.mark.parametrize(
+    ("tempo", "start", "end"), [(0.25, 2.0, 4.0), (1, 0.5, 1.0), (4, 0.125, 0.25)]
+)
+def test_words_come_as_much_earlier_as_the_speech_was_made_faster(
+    tempo: float, start: float, end: float
+) -> None:
+    word = WordTiming("two.", 0.5, 1.0, 0.75, 3, estimated=False)
+    assert at_tempo([word], tempo) == [WordTiming("two.", start, end, 0.75, 3, estimated=False)]

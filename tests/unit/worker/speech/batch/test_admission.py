@@ -27,6 +27,8 @@ class Waits:
     job: Hashable = "job"
     prompt_length: int = 1
     done: bool = False
+    due: float = float("inf")
+    submitted: float = float("inf")
 
 
 PLENTY = PrefillBudget(1 << 20)

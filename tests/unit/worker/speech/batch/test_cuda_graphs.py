@@ -94,8 +94,9 @@ def test_each_size_is_run_once_and_captured_the_largest_first(cuda: list[object]
         *(
             event
             for size in (3, 2, 1)
-            for work in (("advance", size, 1024), ("advance", size, 512), ("draw", size))
-            for event in (work, ("capture", *work))
+            for length in (1024, 512)
+            for what in ((), ("capture",))
+            for event in ((*what, "advance", size, length), (*what, "draw", size))
         ),
     ]
 
@@ -105,9 +106,12 @@ def test_where_nothing_is_masked_one_length_serves_all(cuda: list[object]) -> No
     advances = [event for event in cuda if event[:2] == ("capture", "advance")]
     assert advances == [("capture", "advance", 2, 12_288), ("capture", "advance", 1, 12_288)]
     cuda.clear()
-    graphs.advance(1, 7)
-    graphs.advance(2, 12_288)
-    assert cuda == [("replay", "advance", 1, 12_288), ("replay", "advance", 2, 12_288)]
+    graphs.step(1, 7)
+    graphs.step(2, 12_288)
+    assert [event for event in cuda if event[1] == "advance"] == [
+        ("replay", "advance", 1, 12_288),
+        ("replay", "advance", 2, 12_288),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +131,6 @@ def test_a_step_is_replayed_in_the_smallest_that_holds_it(
 ) -> None:
     graphs = captured(cuda, 5, 3000)
     cuda.clear()
-    graphs.advance(count, length)
-    tokens = graphs.draw(count)
+    tokens = graphs.step(count, length)
     assert cuda == [("replay", "advance", size, sight), ("replay", "draw", size)]
     assert tokens.tolist() == [place + 1000 * size for place in range(count)]

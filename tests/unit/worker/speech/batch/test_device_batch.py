@@ -403,12 +403,9 @@ class Eager:
             advance(self._slots, lengths[-1])
             draw(self._slots)
 
-    def advance(self, count: int, length: int) -> None:
+    def step(self, count: int, length: int) -> Tensor:
         self.asked.append((count, length))
         self._advance(self._slots, length)
-
-    def draw(self, count: int) -> Tensor:
-        self.asked.append((count,))
         return self._draw(self._slots)[:count]
 
 
@@ -515,15 +512,15 @@ def test_a_captured_draw_is_that_of_the_rows_that_speak_and_leaves_the_others(
         # Once everyone, then those alone.
         chosen = [0, 1, 2] if step == 0 else speaking
         fed = plain.advance(3, 20).clone()
-        hidden = rows.advance(3, 20)
+        hidden = rows.advance(3, 20, chosen)
         assert torch.equal(hidden, fed)
-        drawn = rows.draw_captured(3, chosen).tolist()
+        drawn = rows.captured_draw.tolist()
         if chosen:
             expected = plain.draw(fed[chosen], chosen, head).tolist()
             assert [drawn[place] for place in chosen] == expected
         for mine, theirs in ((rows.ids, plain.ids), (rows.at, plain.at), (rows.drawn, plain.drawn)):
             assert mine[:3].tolist() == theirs[:3].tolist()
-    assert graphs.asked == [(3, 20), (3,)] * 6
+    assert graphs.asked == [(3, 20)] * 6
 
 
 def test_counters_of_captured_rows_stay_where_there_is_room(
@@ -534,22 +531,28 @@ def test_counters_of_captured_rows_stay_where_there_is_room(
     rows.set(0, "row", 8, 6, 5, 0, EACH[4])
     seen = []
     for _ in range(4):
-        rows.advance(1, 8)
-        rows.draw_captured(1, [0])
+        rows.advance(1, 8, [0])
         seen.append((int(rows.at[0]), int(rows.drawn[0])))
     assert seen == [(6, 6), (7, 7), (7, 7), (7, 7)]
 
 
 def test_a_captured_row_without_numbers_draws_nothing(
-    captured: Callable[[DeviceBatch, OutputHead], Eager],
+    captured: Callable[[DeviceBatch, OutputHead], Eager], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, head = toy(2)
     captured(rows, head)
     for place in range(2):
         rows.set(place, "row", 20, 3, 0, 0, Sampling(temperature=0))
-    hidden = rows.advance(2, 9)
-    hidden[0] = float("nan")
-    tokens = rows.draw_captured(2, [0, 1]).tolist()
+    feed = rows._feed
+
+    def feed_without_numbers(count: int, length: int) -> Tensor:
+        hidden = feed(count, length)
+        hidden[0] = float("nan")
+        return hidden
+
+    monkeypatch.setattr(rows, "_feed", feed_without_numbers)
+    rows.advance(2, 9, [0, 1])
+    tokens = rows.captured_draw.tolist()
     assert tokens[0] == NOTHING
     assert tokens[1] != NOTHING
     assert rows.ids.tolist() == [0, tokens[1]]

@@ -12,7 +12,7 @@ from tests.support.cuda_on_cpu import CpuLauncher
 from tests.support.random_checkpoint import Sizes, make_random_checkpoint
 from tests.support.toy_decoder import ToyDecoder
 from worker.speech.batch import fused_batch as module
-from worker.speech.batch.device_batch import DeviceBatch
+from worker.speech.batch.device_batch import DeviceBatch, width
 from worker.speech.batch.fused_batch import FusedBatch, batch_for
 from worker.speech.batch.output_head import OutputHead, OutputHeads
 from worker.speech.batch.sampling import Sampling
@@ -41,10 +41,8 @@ class Written:
         advance(self._slots, lengths[-1])
         draw(self._slots)
 
-    def advance(self, _count: int, length: int) -> None:
+    def step(self, count: int, length: int) -> Tensor:
         self._advance(self._slots, length)
-
-    def draw(self, count: int) -> Tensor:
         return self._draw(self._slots)[:count]
 
 
@@ -109,11 +107,11 @@ def test_captured_steps_are_those_as_they_are_written(
     rows, head = begun(lm)
     graphs = captured(rows, head)
     assert graphs.made == ((4,), (128,))
-    assert rows.draws_captured(head, 64)
+    assert rows.draws_captured(head, width(HOW[0], rows.widths))
     replayed = []
     for length in (5, 6, 7):
-        rows.advance(3, length)
-        replayed.append(rows.draw_captured(3, range(3)).tolist())
+        rows.advance(3, length, range(3))
+        replayed.append(rows.captured_draw.tolist())
     assert replayed == written
     assert counters(rows) == counters(plain)
 
@@ -129,8 +127,7 @@ def test_rows_past_the_batch_are_left_alone_at_any_captured_size(
     assert torch.equal(rows.cache.pages[:, 1:], before[:, 1:])
     at = rows.at.tolist()
     for count in (2, 3, 1):
-        rows.advance(count, 5)
-        rows.draw_captured(count, range(count))
+        rows.advance(count, 5, range(count))
         at[:count] = [position + 1 for position in at[:count]]
         assert rows.at.tolist() == at
     changed = (rows.cache.pages != before).flatten(2).any(2).any(0).nonzero()[:, 0]
@@ -149,8 +146,8 @@ def test_a_captured_draw_is_that_of_the_rows_that_speak(
     rows, head = begun(lm)
     captured(rows, head)
     before = counters(rows)
-    rows.advance(3, 5)
-    drawn = rows.draw_captured(3, speaking).tolist()
+    rows.advance(3, 5, speaking)
+    drawn = rows.captured_draw.tolist()
     for place in range(4):
         row = [counter[place] for counter in counters(rows)]
         was = [counter[place] for counter in before]
@@ -162,25 +159,42 @@ def test_a_captured_draw_is_that_of_the_rows_that_speak(
 
 
 @torch.inference_mode()
-def test_a_narrow_draw_is_the_kernels_and_a_wide_one_torchs(lm: FusedLanguageModel) -> None:
+def test_rows_of_any_top_k_are_drawn_by_one_launch(lm: FusedLanguageModel) -> None:
     launcher = lm.launcher
     assert isinstance(launcher, CpuLauncher)
-    rows, head = begun(lm, [HOW[0], Sampling(seed=2, top_k=0), HOW[2]])
-    hidden = rows.advance(3, 5).clone()
+    how = [HOW[0], Sampling(seed=2, top_k=0), Sampling(seed=3, top_k=66)]
+    apart = []
+    for place, one in enumerate(how):
+        rows, head = begun(lm, [one] * 3)
+        hidden = rows.advance(3, 5)[place : place + 1]
+        apart.append(rows.draw(hidden, slice(place, place + 1), head).item())
+    rows, head = begun(lm, how)
+    hidden = rows.advance(3, 5)
     before = counters(rows)
     launcher.launched.clear()
-    narrow = rows.draw(hidden[[0, 2]], [0, 2], head)
+    assert rows.draw(hidden, slice(0, 3), head).tolist() == apart
     assert launcher.launched.count("draw_all") == 1
-    wide = rows.draw(hidden[1:2], slice(1, 2), head)
-    assert launcher.launched.count("draw_all") == 1
-    tokens = [narrow[0].item(), wide[0].item(), narrow[1].item()]
-    assert counters(rows)[0][:3] == tokens
+    assert counters(rows)[0][:3] == apart
     for was, now in zip(before[1:], counters(rows)[1:], strict=True):
         assert now == [*(number + 1 for number in was[:3]), was[3]]
 
 
 @torch.inference_mode()
-def test_kernel_and_torch_draw_alike(lm: FusedLanguageModel) -> None:
+def test_a_captured_draw_serves_any_top_k(
+    lm: FusedLanguageModel, captured: Callable[[FusedBatch, OutputHead], Written]
+) -> None:
+    how = [HOW[0], Sampling(seed=2, top_k=0), Sampling(seed=3, top_k=66)]
+    plain, head = begun(lm, how)
+    written = plain.draw(plain.advance(3, 5), slice(0, 3), head).tolist()
+    rows, head = begun(lm, how)
+    captured(rows, head)
+    assert all(rows.draws_captured(head, width(one, rows.widths)) for one in how)
+    rows.advance(3, 5, range(3))
+    assert rows.captured_draw.tolist() == written
+
+
+@torch.inference_mode()
+def test_narrow_and_wide_draws_are_alike(lm: FusedLanguageModel) -> None:
     """A row whose top_k is just too wide for the one has the other's token."""
     draws = []
     for widest in (64, 65):

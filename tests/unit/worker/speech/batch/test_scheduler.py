@@ -808,14 +808,11 @@ class Counting:
         self, advance: object, draw: object, sizes: Sequence[int], lengths: Sequence[int]
     ) -> None:
         self._advance, self._draw, self._slots = advance, draw, sizes[-1]
-        self.advances, self.draws = 0, 0
+        self.steps = 0
 
-    def advance(self, count: int, length: int) -> None:
-        self.advances += 1
+    def step(self, count: int, length: int) -> torch.Tensor:
+        self.steps += 1
         self._advance(self._slots, length)
-
-    def draw(self, count: int) -> torch.Tensor:
-        self.draws += 1
         return self._draw(self._slots)[:count]
 
 
@@ -849,8 +846,7 @@ def test_a_row_that_draws_otherwise_leaves_the_others_in_their_captured_steps(
         graphs = scheduler._batch._graphs
     assert seen[0] == seen[1]
     assert isinstance(graphs, Counting)
-    assert graphs.advances == len(decoder.batches) - 1  # but for the one before the capture
-    assert graphs.draws == graphs.advances  # as long as anyone speaks
+    assert graphs.steps == len(decoder.batches) - 1  # but for the one before the capture
 
 
 def test_the_steps_of_speech_are_those_that_were_captured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -936,5 +932,6 @@ def test_a_gpu_has_another_budget_than_a_cpu(monkeypatch: pytest.MonkeyPatch) ->
     decoder = ToyDecoder()
     assert Scheduler(decoder)._waiting._budget == PrefillBudget(1024)
     decoder.device = torch.device("cuda")
-    monkeypatch.setattr(module, "batch_for", lambda *_given: None)
+    rows = DeviceBatch(ToyDecoder(), 1, 8)
+    monkeypatch.setattr(module, "batch_for", lambda *_given: rows)
     assert Scheduler(decoder)._waiting._budget == PrefillBudget(8192, padded=True)

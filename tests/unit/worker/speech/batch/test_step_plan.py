@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.toy_decoder import EVERYTHING, ToyDecoder
+from worker.speech.batch.device_batch import NARROW
 from worker.speech.batch.output_head import OutputHeads
 from worker.speech.batch.sampling import Sampling
 from worker.speech.batch.sequence import SequenceRequest, TokenSequence
@@ -50,6 +51,16 @@ def test_those_that_draw_alike_are_drawn_together() -> None:
     assert groups[3].head.ids.tolist() == sorted(EVEN)
     assert not any(group.whole for group in groups)
     assert [group.whole for group in groups_of([speaks, again], heads)] == [True]
+
+
+def test_the_group_of_the_captured_head_and_width_is_known() -> None:
+    heads = OutputHeads(ToyDecoder())
+    head = heads.pin(EVERYTHING, 3)
+    rows = [running(DESIGN, 2), running(drawn=4), running(sampling=WIDE)]
+    plan = StepPlan.of(rows, heads, lambda one, width: one is head and width == NARROW)
+    assert len(plan.groups) == 3
+    assert plan.captured is plan.groups[1]
+    assert StepPlan.of(rows[:1], heads, lambda one, _width: one is head).captured is None
 
 
 def test_all_positions_are_in_sight() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.support.cuda_on_cpu import CpuLauncher
 from tests.support.random_checkpoint import Sizes, make_random_checkpoint
 from worker.errors import SetupError
-from worker.speech.batch.sampling import BatchSampling, draw
+from worker.speech.batch.sampling import ALL, BatchSampling, draw
 from worker.speech.cuda import lm as kernels
 from worker.speech.lm import fused_model as module
 from worker.speech.lm.config import LMConfig
@@ -307,13 +307,43 @@ class TestDraws:
         wanted = draw(head(hidden), how, state.uniforms[:, 1])
         assert head.draw(hidden, state).tolist() == (1000 + wanted).tolist()
 
-    def test_follow_their_probabilities(self) -> None:
-        head, weight = head_of(20, spread=0.3)
+    @pytest.mark.parametrize("tokens", [65, 1001, 8193, 12_000])
+    @pytest.mark.parametrize("top_k", [65, 900, 8193, ALL])
+    def test_of_a_wide_top_k_are_those_of_torch(self, tokens: int, top_k: int) -> None:
+        head, _ = head_of(tokens, spread=0.2)
+        hidden = hidden_of(6)
+        state = batch(
+            6,
+            temperature=torch.tensor([[0.3], [0.8], [1.0], [1.5], [3.0], [0.8]]),
+            top_k=torch.tensor([[top_k]] * 5 + [[50]]),  # one that is narrow beside them
+            top_p=torch.tensor([[0.9], [0.5], [1.0], [0.99], [1.0], [0.95]]),
+        )
+        logits = head(hidden)
+        apart = [
+            draw(
+                logits[row : row + 1],
+                BatchSampling(
+                    state.temperature[row : row + 1],
+                    state.top_k[row : row + 1],
+                    state.top_p[row : row + 1],
+                    int(state.top_k[row]),
+                ),
+                state.uniforms[row : row + 1, 1],
+            ).item()
+            + 1000
+            for row in range(6)
+        ]
+        assert head.draw(hidden, state).tolist() == apart
+        assert len(set(apart)) > 3
+
+    @pytest.mark.parametrize(("tokens", "top_k"), [(20, 8), (200, 80)])
+    def test_follow_their_probabilities(self, tokens: int, top_k: int) -> None:
+        head, weight = head_of(tokens, spread=0.3)
         rows = 500
         hidden = hidden_of(1).expand(rows, 64)
-        state = batch(rows, top_k=torch.full((rows, 1), 8), top_p=torch.full((rows, 1), 1.0))
+        state = batch(rows, top_k=torch.full((rows, 1), top_k), top_p=torch.full((rows, 1), 1.0))
         drawn = head.draw(hidden, state) - 1000
-        top = (hidden[0].float() @ weight.float().T).topk(8)
+        top = (hidden[0].float() @ weight.float().T).topk(top_k)
         expected = (top.values / 0.8).softmax(0)
         share = torch.stack([(drawn == token).float().mean() for token in top.indices])
         assert torch.allclose(share, expected, atol=0.07)
@@ -335,29 +365,51 @@ class TestDraws:
         assert everywhere.at.tolist() == [9, 10, 9, 9, 10, 9]
         assert everywhere.ids[[4, 1]].tolist() == named.tolist()
 
-    def test_end_no_answer_too_early(self) -> None:
-        weight = torch.zeros(4, 64).bfloat16()
+    @pytest.mark.parametrize(("tokens", "top_k"), [(4, 50), (100, ALL)])
+    def test_end_no_answer_too_early(self, tokens: int, top_k: int) -> None:
+        weight = torch.zeros(tokens, 64).bfloat16()
         weight[2] = 1.0  # the end is the likeliest by far
-        head = FusedHead(CpuLauncher(), weight, torch.arange(4))
+        head = FusedHead(CpuLauncher(), weight, torch.arange(tokens))
         hidden = torch.ones(2, 64).bfloat16()
-        state = batch(2, end=2, end_from=torch.tensor([2, 1]))
+        top_ks = torch.full((2, 1), top_k)
+        state = batch(2, end=2, end_from=torch.tensor([2, 1]), top_k=top_ks)
         early, late = head.draw(hidden, state).tolist()
         assert early != 2
         assert late == 2
 
-    def test_of_equal_logits_take_the_first(self) -> None:
+    @pytest.mark.parametrize(
+        ("top_k", "top_p", "kept"),
+        [(3, 1.0, 3), (100, 1.0, 100), (ALL, 1.0, 300), (ALL, 0.5, 150), (100, 0.25, 25)],
+    )
+    def test_of_equal_logits_take_the_first(self, top_k: int, top_p: float, kept: int) -> None:
         head = FusedHead(CpuLauncher(), torch.zeros(300, 64).bfloat16(), torch.arange(300))
-        state = batch(40, top_k=torch.full((40, 1), 3), top_p=torch.full((40, 1), 1.0))
+        state = batch(40, top_k=torch.full((40, 1), top_k), top_p=torch.full((40, 1), top_p))
         tokens = head.draw(hidden_of(40), state).tolist()
-        assert tokens == (state.uniforms[:, 1] * 3).long().tolist()
-        assert set(tokens) == {0, 1, 2}
+        assert tokens == (state.uniforms[:, 1] * kept).long().tolist()
+        assert kept > 3 or set(tokens) == {0, 1, 2}
 
+    @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])
+    def test_of_a_wide_top_k_at_either_end_are_the_first_and_the_last(self, uniform: float) -> None:
+        head, _ = head_of(200)
+        hidden = hidden_of(2)
+        state = batch(
+            2,
+            uniforms=torch.full((2, 40), uniform, dtype=torch.float64),
+            top_k=torch.full((2, 1), 70),
+            top_p=torch.tensor([[1.0], [1e-9]]),  # the likeliest alone is always left
+        )
+        order = head(hidden).argsort(1, descending=True)
+        wanted = [order[0, 69 if uniform else 0].item(), order[1, 0].item()]
+        assert (head.draw(hidden, state) - 1000).tolist() == wanted
+
+    @pytest.mark.parametrize("top_k", [50, 80, ALL])
     @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-    def test_of_what_is_no_number_are_none(self, bad: float) -> None:
-        head, _ = head_of(50)
+    def test_of_what_is_no_number_are_none(self, bad: float, top_k: int) -> None:
+        head, _ = head_of(100)
         hidden = hidden_of(3)
         hidden[1] = bad
-        tokens = head.draw(hidden, state := batch(3)).tolist()
+        state = batch(3, top_k=torch.full((3, 1), top_k))
+        tokens = head.draw(hidden, state).tolist()
         assert tokens[1] == -1
         assert min(tokens[0], tokens[2]) >= 1000
         assert state.ids[1] == 0
