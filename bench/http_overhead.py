@@ -31,6 +31,7 @@ from worker.settings import Settings
 
 DEMO = REPOSITORY / "volume" / "demo" / "checkpoint"
 TEXT = "My sister bought a green car last year. She opened the window and looked at the garden."
+MOST_TOKENS = 250  # of a sentence
 SWITCH_SECONDS = 0.0003  # as the worker's own
 
 
@@ -39,11 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.http_overhead")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--format", default="pcm")
+    parser.add_argument("--checkpoint", type=Path, default=DEMO)
     options = parser.parse_args(arguments)
     sys.setswitchinterval(SWITCH_SECONDS)
-    body = {"input": TEXT, "response_format": options.format, "voice": "alloy", "seed": 5}
+    body: dict[str, object] = {
+        "input": TEXT,
+        "response_format": options.format,
+        "voice": "alloy",
+        "seed": 5,
+    }
+    body["max_length"] = MOST_TOKENS  # random weights never end by themselves
     with tempfile.TemporaryDirectory() as name:
-        components = _components(Path(name))
+        components = _components(Path(name), options.checkpoint)
         server = DoorServer(lambda: components, spark_model="demo")
         server.start()
         server.wait_until_ready()
@@ -63,10 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _components(folder: Path) -> Components:
+def _components(folder: Path, checkpoint: Path) -> Components:
     model = Layout(folder).models / "demo@bench"
     model.parent.mkdir(parents=True)
-    model.symlink_to(DEMO)
+    model.symlink_to(checkpoint.resolve())
     settings = Settings(
         runpod_volume=folder,
         local_storage_dir=folder / "local",

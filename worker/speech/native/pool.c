@@ -11,8 +11,9 @@ static void *stay(void *given) {
     Pool *pool = place.pool;
     for (int seen = 0;;) {
         int call;
-        for (int spins = 0; (call = atomic_load(&pool->call)) == seen && spins < SPINS; spins++)
-            _mm_pause();
+        int looks = 0;
+        while ((call = atomic_load(&pool->call)) == seen && looks < SPINS + YIELDS)
+            pool_pause(looks++);
         if (call == seen) {
             pthread_mutex_lock(&pool->sleep);
             while ((call = atomic_load(&pool->call)) == seen)

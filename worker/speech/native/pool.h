@@ -9,7 +9,9 @@
 #include <stdlib.h>
 
 #define MOST_THREADS 64
-#define SPINS 4000 /* some 50 microseconds: a member that waits longer gives its core away */
+/* Waits are short, but for a core that two members share: then one waits for the other to get it. */
+#define SPINS 100 /* a microsecond or two: a member that waits longer lets others run */
+#define YIELDS 50 /* and one that waits for work so often, sleeps */
 
 typedef struct Pool Pool;
 typedef void (*Work)(Pool *pool, int member, void *argument);
@@ -27,6 +29,14 @@ struct Pool {
     void *argument;
 };
 
+/* Pass the time between two looks at what is waited for, the number of looks so far given. */
+static inline void pool_pause(int looks) {
+    if (looks < SPINS)
+        _mm_pause();
+    else
+        sched_yield();
+}
+
 /* Wait until all members are here. `next` is 0 again afterwards. */
 static inline void pool_meet(Pool *pool) {
     int round = atomic_load_explicit(&pool->round, memory_order_acquire);
@@ -36,10 +46,8 @@ static inline void pool_meet(Pool *pool) {
         atomic_store_explicit(&pool->round, round + 1, memory_order_release);
         return;
     }
-    for (int spins = 0; atomic_load_explicit(&pool->round, memory_order_acquire) == round;) {
-        _mm_pause();
-        if (++spins > SPINS) sched_yield(); /* someone else needs this core */
-    }
+    for (int looks = 0; atomic_load_explicit(&pool->round, memory_order_acquire) == round; looks++)
+        pool_pause(looks);
 }
 
 /* The next piece of `count`, or -1 when all are taken. */
