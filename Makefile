@@ -63,12 +63,10 @@ speak: $(STAMP)  ## one RunPod job on the embedded model: writes speech to a fil
 	@$(BIN)/python -m volume install --model demo
 	SPARK_MODEL=$${SPARK_MODEL:-demo} TEXT='$(subst ','\'',$(value TEXT))' SEED='$(SEED)' $(BIN)/python scripts/speak.py
 
-# Ctrl-C ends it. HTTP_HOST=0.0.0.0 opens it to others; then set API_KEY.
-serve: $(STAMP)  ## the HTTP server with its page, on the embedded model: http://localhost:8080 (PORT=)
-	@$(BIN)/python -m volume install --model demo
-	export SPARK_MODEL=$${SPARK_MODEL:-demo} HTTP_HOST=$${HTTP_HOST:-127.0.0.1} PORT=$(or $(PORT),8080)
-	echo "http://localhost:$$PORT (ready in some seconds; Ctrl-C ends it)" >&2
-	exec $(BIN)/python -m worker --http
+serve: $(STAMP)  ## the HTTP door on the embedded model: a page, OpenAI's API, at http://127.0.0.1:8000 (PORT=8000)
+	@$(BIN)/python -m volume install --model $${SPARK_MODEL:-demo}
+	exec env SPARK_MODEL=$${SPARK_MODEL:-demo} PORT=$${PORT:-8000} HTTP_HOST=$${HTTP_HOST:-127.0.0.1} \
+	  $(BIN)/python scripts/serve.py
 
 # In two processes, for many tests wait for others. The tests of a file stay in one of them; what
 # both need they make once (tests/conftest.py). A test that ends its process ends the run: xdist would

@@ -1,13 +1,17 @@
 """make load-http: first byte, continuity, and whether a worker stays as it is under listeners.
 
     python -m bench.http_load [--seconds 120] [--listeners 32,64] [--together 1,2,4,8,16]
-                              [--rounds 5] [--volume FOLDER] [--out docs/bench/http.json]
+                              [--rounds 5] [--volume FOLDER | --random full|tiny]
+                              [--out docs/bench/http.json]
 
 First so many listeners at the same moment, who all stay: first byte (from the request to the first
 audio) and continuity (of a player that starts at the first byte: the share of streams whose worst
 gap stays below 100 ms). Then more listeners than the worker takes at once, each asking again and
 again, half of them leaving in the middle: what was refused, whether anything failed, and what the
 process holds at the beginning and at the end. The exit status is 1 where anything failed.
+
+--random takes random weights instead of the volume's model: they say nothing, at the speed of the
+published ones (full), 5 s a sentence.
 """
 
 from __future__ import annotations
@@ -27,26 +31,35 @@ from typing import Any
 
 from bench.http_load.clients import Round, for_a_while, together
 from bench.http_load.worker import Holds, Worker, http_worker
+from bench.material import MODEL, Material
 from bench.playback import summary
+from bench.scale import SCALES
 from tests.support.worker_process import REPOSITORY, environment
 
 LEAVING = 0.5  # the share of listeners who do not stay
+RANDOM_TOKENS = 250  # of a sentence that never ends by itself
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; print tables and write the report; give the exit status."""
     options = _parser().parse_args(arguments)
-    env = environment(options.volume, **_own_variables())
+    own, volume, more = _own_variables(), options.volume, {}
+    if options.random is not None:
+        material = Material.make(REPOSITORY / ".cache" / "bench", SCALES[options.random])
+        volume, own["SPARK_MODEL"], more = material.volume, MODEL, {"max_length": RANDOM_TOKENS}
+    env = environment(volume, **own)
+    if here := os.environ.get("PYTHONPATH"):
+        env["PYTHONPATH"] += os.pathsep + here
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         env["LOCAL_STORAGE_DIR"] = str(Path(name) / "storage")
         with http_worker(env, Path(name) / "worker.log") as worker:
-            asyncio.run(together(worker.url, 1, 2))  # warm
+            asyncio.run(together(worker.url, 1, 2, more))  # warm
             for number in options.together:
-                found = asyncio.run(together(worker.url, number, options.rounds))
+                found = asyncio.run(together(worker.url, number, options.rounds, more))
                 rows.append({"kind": "together", **_row(found, number)})
-            rows += [_while(worker, number, options.seconds) for number in options.listeners]
-    report = {"machine": _machine(), "settings": _own_variables(), "rows": rows}
+            rows += [_while(worker, n, options.seconds, more) for n in options.listeners]
+    report = {"machine": _machine(), "settings": own, "rows": rows}
     if options.out is not None:
         options.out.write_text(json.dumps(report, indent=1) + "\n")
     print(table(rows))
@@ -55,9 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _while(worker: Worker, number: int, seconds: float) -> dict[str, Any]:
+def _while(worker: Worker, number: int, seconds: float, more: dict[str, Any]) -> dict[str, Any]:
     begin = _settled(worker)
-    found = asyncio.run(for_a_while(worker.url, number, seconds, LEAVING, seed=number))
+    found = asyncio.run(for_a_while(worker.url, number, seconds, LEAVING, number, more))
     return {
         "kind": "while",
         **_row(found, number),
@@ -135,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--together", type=numbers, default=(1, 2, 4, 8, 16))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--volume", type=Path, default=REPOSITORY / ".volume")
+    parser.add_argument("--random", choices=tuple(SCALES))
     parser.add_argument("--out", type=Path)
     return parser
 

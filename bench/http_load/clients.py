@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 
@@ -19,6 +20,7 @@ TEXTS = (
     "The train will leave in ten minutes. We had bread and cheese for lunch, and then some tea.",
     "He walked along the river until it was dark. Nobody knew where the small dog had gone.",
 )
+Fields = dict[str, Any]
 AGAIN_SECONDS = 1.0  # after which a listener who was refused asks again
 
 
@@ -40,18 +42,23 @@ class Round:
     streams: list[Heard] = field(default_factory=list)  # of those that were heard
 
 
-async def together(url: str, number: int, rounds: int) -> Round:
-    """So many listeners at the same moment, all of whom stay, one round after the other."""
+async def together(url: str, number: int, rounds: int, more: Fields) -> Round:
+    """So many listeners at the same moment, all of whom stay, one round after the other.
+
+    `more` are fields of each request.
+    """
     found = Round()
     async with _session() as session:
         for n in range(rounds):
             await asyncio.gather(
-                *(_hear(session, url, n * number + i, found) for i in range(number))
+                *(_hear(session, url, n * number + i, found, more) for i in range(number))
             )
     return found
 
 
-async def for_a_while(url: str, number: int, seconds: float, leaving: float, seed: int) -> Round:
+async def for_a_while(
+    url: str, number: int, seconds: float, leaving: float, seed: int, more: Fields
+) -> Round:
     """So many listeners, each of whom asks again and again; a share of `leaving` does not stay."""
     found = Round()
     until = time.monotonic() + seconds
@@ -62,7 +69,7 @@ async def for_a_while(url: str, number: int, seconds: float, leaving: float, see
         n = 0
         while time.monotonic() < until:
             stays = None if chance.random() >= leaving else chance.uniform(0.05, 3.0)
-            await _hear(session, url, listener * 1000 + n, found, stays)
+            await _hear(session, url, listener * 1000 + n, found, more, stays)
             n += 1
 
     async with _session() as session:
@@ -77,7 +84,12 @@ def _session() -> aiohttp.ClientSession:
 
 
 async def _hear(
-    session: aiohttp.ClientSession, url: str, number: int, found: Round, stays: float | None = None
+    session: aiohttp.ClientSession,
+    url: str,
+    number: int,
+    found: Round,
+    more: Fields,
+    stays: float | None = None,
 ) -> None:
     """Ask for a text; leave after `stays` seconds of audio, where that is given."""
     body = {
@@ -85,6 +97,7 @@ async def _hear(
         "voice": "alloy",
         "response_format": "pcm",
         "seed": number,
+        **more,
     }
     heard = Heard(time.perf_counter())
     counts = found.counts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,7 @@ class ToneEngine:
             self.begun.append((text, index))
 
             def given() -> Generator[Piece, None, None]:
-                for piece in (first, *pieces):
+                for piece in chain([first], pieces):
                     yield replace(piece, sentence=index)
 
             return given()

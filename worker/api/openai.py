@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from worker.api.model_names import MODEL, check_model
@@ -23,8 +22,6 @@ StreamForm = Literal["audio", "sse"]
 LEAST_SPEED, MOST_SPEED = 0.25, 4.0
 DEFAULT_VOICE = "alloy"  # where a request chooses none, and the operator has not taken it out
 _CHOOSES_VOICE = ("prompt_speech_url", "prompt_speech_path", "gender", *STYLE_FIELDS)
-# Our fields, as a fault of them is to be named at this door.
-_NAMES: Mapping[str, str] = MappingProxyType({"text": "input", "speed_shift": "speed"})
 
 
 @dataclass(frozen=True)
@@ -129,11 +126,7 @@ def _one_of(given: dict[str, Any], name: str, choices: tuple[Any, ...], default:
 
 
 def _renamed(error: RequestError) -> RequestError:
-    """The error with the field under the name that it has at this door."""
-    ours = error.field
-    if ours is None or ours not in _NAMES:
+    """The error with our field for the text under the name that it has at this door."""
+    if error.field != "text":
         return error
-    name, message = _NAMES[ours], error.message
-    if message.startswith(ours):
-        message = name + message.removeprefix(ours)
-    return type(error)(message, field=name)
+    return type(error)("input" + error.message.removeprefix("text"), field="input")

@@ -23,7 +23,7 @@ from typing import cast
 import numpy as np
 
 from worker.api.request import SpeechRequest
-from worker.api.response import VoiceUsed
+from worker.api.response import Metrics, VoiceUsed
 from worker.audio.live import LiveLimiter
 from worker.audio.waveform import Samples
 from worker.cancellation import Cancellation
@@ -33,8 +33,9 @@ from worker.job.context import Job
 from worker.job.limits import check_timings
 from worker.job.live import LiveAudio
 from worker.job.live_sentences import LiveSentence, LiveSentences, SentenceStages
+from worker.job.metrics import metrics_of
 from worker.job.opening import sampling_of
-from worker.job.retakes import Take
+from worker.job.retakes import Take, Takes
 from worker.job.seeds import random_seed
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Begin, Piece
@@ -71,9 +72,16 @@ class SessionEnd:
 
     sample_rate: int
     duration: float  # seconds that were given
-    sentences: int  # that were given
-    voice: VoiceUsed | None  # None where nothing was said
     seed: int
+
+
+@dataclass(frozen=True)
+class SessionSpoken(SessionEnd):
+    """The end of a session in which something was said."""
+
+    sentences: int  # that were given
+    voice: VoiceUsed
+    metrics: Metrics
 
 
 SessionEvent = (
@@ -249,7 +257,7 @@ class _Speaker:
         self._stages = SentenceStages(request, self._rate, job.watch)
         self._limiter = LiveLimiter(self._rate)
         self._given = 0  # samples
-        self._count = 0  # sentences given
+        self._takes: list[Take] = []  # of the sentences given, for the metrics
         self._within = False  # whether a sentence of this text was given before
         self._sentences = LiveSentences(request, job, self._tell)
         self._sentences.text = ""
@@ -362,7 +370,6 @@ class _Speaker:
                 yield finished.samples
                 if utterance is None:
                     continue
-                self._count += 1
                 self._sentences.text = f"{self._sentences.text} {utterance.text}"[-_CONTEXT:]
                 if self._request.continues and self._speaking is not None:
                     self._speaking = replace(
@@ -374,6 +381,9 @@ class _Speaker:
 
     def _tell(self, index: int, take: Take) -> None:
         self._channel.put(self._sentences.told(index, None, take))
+        # A session may be long: what it keeps of a sentence is small.
+        utterance = replace(take.utterance, semantic_tokens=())
+        self._takes.append(replace(take, utterance=utterance, words=()))
 
     def _flush(self, *, last: bool) -> Generator[SessionEvent, None, None]:
         """Give all that is held back, and wait for the words.
@@ -403,10 +413,11 @@ class _Speaker:
         self._within = False
 
     def _end(self) -> SessionEnd:
-        return SessionEnd(
-            sample_rate=self._rate,
-            duration=self._given / self._rate,
-            sentences=self._count,
-            voice=None if self._voice is None else self._voice.used,
-            seed=self._sampling.seed,
+        duration, seed = self._given / self._rate, self._sampling.seed
+        if self._voice is None or not self._takes:
+            return SessionEnd(self._rate, duration, seed)
+        takes = Takes(tuple(self._takes), ())
+        metrics = metrics_of(self._job.watch, takes, self._voice.tokens, max(duration, 1e-9))
+        return SessionSpoken(
+            self._rate, duration, seed, len(self._takes), self._voice.used, metrics
         )

@@ -100,6 +100,7 @@ def serve_by_http(settings: Settings) -> int:
         components = load_components(settings, model, "fastapi")
         for check in checks_of(components, model):
             check()
+        components.voices.make_builtin()  # or the first listener of each would wait for it
         gc.freeze()
         gc.enable()
         return components

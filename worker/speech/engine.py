@@ -320,15 +320,16 @@ class Engine:
         and gives its pieces; they are those that sentence `index` of an eager `stream` has.
         `cancellation` alone gives up what is not yet spoken.
         """
-        listener = Listener(self.sample_rate)
-        job = _Job(sampling, cancellation, listener)
+        job: _Job | None = None
         before: TokenSequence | None = None
 
         def begin(text: str, index: int, voice: Voice) -> Generator[Piece, None, None]:
-            nonlocal before
+            nonlocal job, before
+            # Who listens waits from the first text on.
+            job = job or _Job(sampling, cancellation, Listener(self.sample_rate))
             (sentence,) = self._submit([text], index, voice, job, before)
             before = sentence.sequence
-            return self._pieces(index, sentence, listener)
+            return self._pieces(index, sentence, job.listener)
 
         return begin
 

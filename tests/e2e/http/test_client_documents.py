@@ -31,7 +31,7 @@ from tests.support.worker_process import NO_ALIGNER, REPOSITORY, environment, fr
 from worker.audio.formats import PCM_RATE
 
 BUCKET = "clients-bucket"
-HOME = "http://localhost:8080"  # where `make serve` is
+HOME = "http://localhost:8000"  # where `make serve` is
 WEBHOOK = "By webhook"
 STREAMED = "Streamed, by the queue"
 # What the programs below a heading print, by language where that is not the same for all.

@@ -55,6 +55,15 @@ class TooLargeError(RequestError):
     code = "too_large"
 
 
+class HeadError(RequestError):
+    """The request's path and headers are larger than this worker takes.
+
+    Send fewer cookies and headers.
+    """
+
+    code = "head_too_large"
+
+
 class MediaTypeError(RequestError):
     """The request's body is of another type than its route takes.
 
@@ -88,6 +97,7 @@ _STATUS: tuple[tuple[type[WorkerError], int], ...] = (
     (ForeignOriginError, 403),
     (TooLargeError, 413),
     (MediaTypeError, 415),
+    (HeadError, 431),
     (TooSlowError, 408),
     (ModelNotFoundError, 404),
     (RequestError, 400),

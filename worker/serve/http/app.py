@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from worker.errors import RequestError, WorkerError
 from worker.redaction import redact
+from worker.serve.failures import for_the_user
 from worker.serve.http.answers import MediaTypeError, TooLargeError, error_response
 from worker.serve.http.batch_routes import batch_router
 from worker.serve.http.documents import documents_router
@@ -18,6 +19,7 @@ from worker.serve.http.limits import Limits
 from worker.serve.http.metrics import Measured, Metrics
 from worker.serve.http.openai_routes import openai_router
 from worker.serve.http.origins import Origins
+from worker.serve.http.request_id import request_id
 from worker.serve.http.speech_routes import speech_router
 from worker.serve.http.text_socket import text_socket_router
 from worker.serve.http.voice_routes import voice_router
@@ -43,6 +45,7 @@ def make_app(door: Door) -> FastAPI:
     app.add_exception_handler(WorkerError, _worker_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(Exception, _fault)
     # The last that is added is the first that a request comes to.
     app.add_middleware(Limits, settings=door.settings)
     app.add_middleware(Origins, settings=door.settings)
@@ -54,6 +57,11 @@ def make_app(door: Door) -> FastAPI:
 async def _worker_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, WorkerError)  # noqa: S101
     return error_response(error)
+
+
+async def _fault(_request: Request, error: Exception) -> Response:
+    """What nobody foresaw. Starlette raises it once more when this is sent: the guard logs it."""
+    return error_response(for_the_user(error, request_id()))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

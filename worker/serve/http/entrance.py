@@ -1,4 +1,4 @@
-"""The entrance: health at any time, and the app as soon as there is one."""
+"""The entrance: health and the page at any time, and the app as soon as there is one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ PING = "/ping"
 class Entrance:
     """ASGI app that needs neither torch nor FastAPI, so that it answers while they are imported."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, page: ASGIApp | None = None) -> None:
         self._door = door
+        self._page = page
         self._health = {PING, door.settings.health_check_path}
         self.app: ASGIApp | None = None  # what answers all else
 
@@ -24,6 +25,8 @@ class Entrance:
         asks = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
         if asks and scope["path"] in self._health:
             await Response(status_code=self._door.state.health)(scope, receive, send)
+        elif asks and scope["path"] == "/" and self._page is not None:
+            await self._page(scope, receive, send)
         elif self.app is not None:
             await self.app(scope, receive, send)
         else:

@@ -11,9 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from worker.errors import WorkerError
 from worker.logs import event
 from worker.serve.failures import for_the_user
-from worker.serve.http.answers import error_response
+from worker.serve.http.answers import HeadError, error_response
+from worker.serve.http.connection import HEAD_BYTES
 from worker.serve.http.door import Door, State
 from worker.serve.http.request_id import HEADER, new_request
+
+HEADERS = 100  # of one request
 
 
 class CutError(Exception):
@@ -32,6 +35,7 @@ class Guard:
         with new_request() as request_id:
             answer = _Answer(send, request_id, self._door)
             try:
+                check_head(scope)
                 await self._app(scope, receive, answer.send)
             except CutError:
                 raise
@@ -41,7 +45,20 @@ class Guard:
                 shown = fault if isinstance(fault, WorkerError) else _logged(fault, request_id)
                 if answer.begun:
                     raise CutError from None
-                await error_response(shown)(scope, receive, answer.send)
+                headers = {"Connection": "close"} if isinstance(shown, HeadError) else None
+                await error_response(shown, headers=headers)(scope, receive, answer.send)
+
+
+def check_head(scope: Scope) -> None:
+    """Raise HeadError where a request's head is too large: h11 bounds only one that is cut up."""
+    headers = scope["headers"]
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    size += sum(len(name) + len(value) for name, value in headers)
+    if size > HEAD_BYTES or len(headers) > HEADERS:
+        raise HeadError(
+            f"the request's head is larger than {HEAD_BYTES} bytes, or has more than {HEADERS} "
+            "headers"
+        )
 
 
 def _logged(fault: Exception, request_id: str) -> WorkerError:

@@ -22,6 +22,7 @@ from worker.serve.http.connection import HEAD_BYTES, KEEP_ALIVE_SECONDS, Connect
 from worker.serve.http.door import Door, State
 from worker.serve.http.entrance import Entrance, HealthOnly
 from worker.serve.http.guard import Guard
+from worker.serve.http.page import Page
 from worker.serve.http.running import FLUSH_SECONDS
 from worker.serve.http.server_log import hear_server, log_failed_callback
 from worker.settings import Settings
@@ -68,7 +69,7 @@ class HttpServer:
         asyncio.get_running_loop().set_exception_handler(log_failed_callback)
         settings = self._settings
         door = self.door = Door(settings)
-        entrance = Entrance(door)
+        entrance = Entrance(door, Page())
         servers = self._servers
         servers.append(_Server(door, entrance, _listen(settings, "port")))
         if settings.port_health not in (None, settings.port):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
@@ -48,6 +48,7 @@ from worker.job.text_session import (
     SessionCancelled,
     SessionEnd,
     SessionFlushed,
+    SessionSpoken,
     SessionStarted,
     TextSession,
 )
@@ -85,6 +86,10 @@ class WrongTypeError(RequestError):
     code = "wrong_type"
 
 
+# What the client may say in a session, and the fields of it.
+_FIELDS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {"text": frozenset({"text"}), "flush": frozenset(), "cancel": frozenset(), "close": frozenset()}
+)
 # The first that an error is an instance of counts.
 _CODES: tuple[tuple[type[WorkerError], int], ...] = (
     (WrongTypeError, WRONG_TYPE),
@@ -243,10 +248,14 @@ class _Session:
 
     def _heed(self, message: dict[str, Any], session: TextSession) -> None:
         kind = message.pop("type")
-        known = {"text"} if kind == "text" else set[str]()
-        if unknown := message.keys() - known:
+        if kind not in _FIELDS:
+            raise RequestError(
+                f"type: {redact(kind)} is not allowed; it must be one of {', '.join(_FIELDS)}",
+                field="type",
+            )
+        if unknown := message.keys() - _FIELDS[kind]:
             name = redact(min(unknown))
-            raise RequestError(f"{name} is no field of a message of type {redact(kind)}")
+            raise RequestError(f"{name} is no field of a message of type {kind}")
         if kind == "text":
             self._say(self._buffer.feed(self._text_of(message)), session)
         elif kind == "flush":
@@ -254,14 +263,9 @@ class _Session:
             session.flush()
         elif kind == "close":
             self._end(session)
-        elif kind == "cancel":
+        else:
             self._buffer = SentenceBuffer()
             session.cancel()
-        else:
-            raise RequestError(
-                f"type: {redact(kind)} is not allowed; it must be text, flush, cancel or close",
-                field="type",
-            )
 
     def _end(self, session: TextSession) -> None:
         """Have what was said spoken; nothing follows."""
@@ -310,13 +314,17 @@ class _Session:
                 "seed": item.seed,
             }
         if isinstance(item, SessionEnd):
+            spoken = item if isinstance(item, SessionSpoken) else None
             return {
                 "type": "speech.done",
                 "sample_rate": item.sample_rate,
                 "duration": round(item.duration, 3),
-                "sentences": item.sentences,
-                "voice": None if item.voice is None else item.voice.model_dump(mode="json"),
+                "sentences": spoken.sentences if spoken else 0,
+                "voice": spoken.voice.model_dump(mode="json", exclude_none=True)
+                if spoken
+                else None,
                 "seed": item.seed,
+                "metrics": spoken.metrics.model_dump(mode="json") if spoken else None,
             }
         return {"type": _TOLD[type(item)]}
 

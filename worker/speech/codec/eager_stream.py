@@ -25,8 +25,11 @@ from numpy.typing import NDArray
 from worker.speech.codec.chunked_network import ChunkedNetwork
 from worker.speech.codec.speech_stream import SpeechStream, all_or_nothing, samples_of
 
-FIRST_STEP = 8  # tokens of a sentence's first piece
-LAST_STEP = 64  # and of its pieces from some time on; each is at most twice the one before
+FIRST_STEP = 12  # tokens of a sentence's first pieces
+LAST_STEP = 64  # and of its pieces from some time on
+# A piece has half of the tokens that were given before it: while it is drawn the others are heard,
+# without a gap where drawing is one and a half times as fast as hearing.
+GROWTH = 2
 FADE = 0.5  # tokens (10 ms) in which a piece passes into the next
 # Of the reach, where nobody says how much: what the embedded model needs, 14 of 29, to stay above
 # 40 dB and at its worst seam above 30 (docs/PERFORMANCE.md). The published model, 33 of 68, has not
@@ -57,8 +60,8 @@ class EagerStream(SpeechStream):
         self._open_stage = open_stage
         self._stage: ChunkedNetwork | None = None
         self._look_ahead = look_ahead
-        self._step = FIRST_STEP  # tokens of the next piece
-        self._needed = look_ahead + FIRST_STEP  # tokens that must wait for it
+        self._given = 0  # tokens
+        self._needed = look_ahead + FIRST_STEP  # tokens that must wait for the next piece
         self._fade = np.zeros(0, np.float32) if look_ahead == 0 else _rise(int(FADE * hop))
         self._beyond = np.zeros(0, np.float32)  # what the last piece was to go on with
         self._hop = hop
@@ -70,19 +73,20 @@ class EagerStream(SpeechStream):
 
     def _feed(self, waiting: list[int], *, last: bool) -> NDArray[np.float32]:
         stage = self._stage = self._stage or self._open_stage()
-        step, needed, beyond = self._step, self._needed, self._beyond
+        total, needed, beyond = self._given, self._needed, self._beyond
         given = [np.zeros(0, np.float32)]
         with all_or_nothing(stage):
             while len(waiting) >= needed:
                 piece, beyond = self._piece(stage, waiting[:needed], beyond, last=False)
                 given.append(piece)
                 waiting = waiting[needed:]
-                step = needed = min(2 * step, LAST_STEP)
+                total += len(piece) // self._hop
+                needed = min(max(FIRST_STEP, total // GROWTH), LAST_STEP)
             if last:
                 piece, beyond = self._piece(stage, waiting, beyond, last=True)
                 given.append(piece)
                 waiting = []
-        self._waiting, self._step, self._needed, self._beyond = waiting, step, needed, beyond
+        self._waiting, self._given, self._needed, self._beyond = waiting, total, needed, beyond
         return np.concatenate(given)
 
     @torch.inference_mode()

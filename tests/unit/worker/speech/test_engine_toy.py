@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from worker.errors import JobCancelledError, MemoryShortError, SetupError, Synth
 from worker.speech import device as device_module
 from worker.speech import engine as engine_module
 from worker.speech.batch.sampling import Sampling
+from worker.speech.batch.sequence import SequenceRequest
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.codec import AudioParameters, Codec
 from worker.speech.device import Lane
@@ -383,6 +385,70 @@ def test_no_more_run_than_there_are_slots(prompter: Prompter) -> None:
     pieces[1].close()
 
 
+def test_a_stream_runs_what_is_heard_and_what_is_next(prompter: Prompter) -> None:
+    """The next is not begun before something is heard, and is in time all the same."""
+    parrot = Parrot(frozenset(range(2000)) - {prompter.end_id})
+    engine, submitted = Engine(parrot, ToyCodec(), prompter), []
+    submit = engine._scheduler.submit
+
+    def noted(requests: Sequence[SequenceRequest], *given: Any, **more: Any) -> Any:
+        submitted.extend(request.name for request in requests)
+        return submit(requests, *given, **more)
+
+    engine._scheduler.submit = noted
+    begun: dict[int, list[str]] = {}
+    for piece in engine.stream(["One."] * 4, VOICE, TEN):
+        begun.setdefault(piece.sentence, list(submitted))
+    names = [f"sentence {number}" for number in range(4)]
+    assert begun == {0: names[:2], 1: names[:3], 2: names, 3: names}
+    submitted.clear()
+    assert len(list(engine.speak(["One."] * 4, VOICE, TEN))) == 4
+    assert submitted == names
+
+
+def test_a_next_sentence_is_needed_when_the_one_before_is_all_drawn(prompter: Prompter) -> None:
+    engine, _ = long_and_slow(prompter)
+    now = time.perf_counter()
+    pieces = engine.stream(["One.", "Two."], VOICE, LONG)
+    next(pieces)
+    until(lambda: occupancy(engine._scheduler) == (2, 0))
+    heard, following = engine._scheduler._places.running
+    assert heard.due < now + 10
+    assert following.due > time.perf_counter() + 5
+    heard.finish()
+    assert following.due == heard.due
+    pieces.close()
+    (made,) = engine._submit(["One."], 0, VOICE, engine_module._Job(LONG, None, None))
+    assert made.sequence.due == float("inf")  # nobody listens
+    engine._scheduler.cancel(made.sequence)
+
+
+def test_a_stream_whose_sentences_continue_has_each_after_the_other(prompter: Prompter) -> None:
+    voice = replace(VOICE, transcript="Before.", semantic_tokens=(1,))
+    engine = Engine(Parrot(), ToyCodec(), prompter)
+    pieces = list(engine.stream(["One.", "Two."], voice, TEN, continues=True))
+    heard = [piece.utterance.semantic_tokens for piece in pieces if piece.utterance]
+    assert heard == codes(engine.speak(["One.", "Two."], voice, TEN, continues=True))
+
+
+def test_of_sentences_that_come_one_by_one_the_next_is_needed_when_its_turn_is(
+    prompter: Prompter,
+) -> None:
+    engine, _ = long_and_slow(prompter)
+    cancellation = Cancellation()
+    begin = engine.one_by_one(LONG, cancellation)
+    next(begin("One.", 0, VOICE))
+    begin("Two.", 1, VOICE)
+    until(lambda: occupancy(engine._scheduler) == (2, 0))
+    heard, following = engine._scheduler._places.running
+    assert heard.job is following.job
+    assert following.due > heard.due + 5
+    heard.finish()
+    assert following.due == heard.due
+    cancellation.cancel()
+    until(lambda: occupancy(engine._scheduler) == (0, 0))
+
+
 # Memory and turns
 
 
@@ -466,6 +532,36 @@ def test_the_second_sentence_of_a_stream_is_counted_1(prompter: Prompter) -> Non
     assert sorted({piece.sentence for piece in pieces}) == [0, 1, 2]
     ends = [(piece.sentence, piece.utterance.text) for piece in pieces if piece.utterance]
     assert ends == [(0, "A."), (1, "B."), (2, "C.")]
+
+
+def test_sentences_that_come_one_by_one_are_those_of_a_stream(prompter: Prompter) -> None:
+    never = frozenset(range(2000)) - {prompter.end_id}
+    engine = Engine(Parrot(never), ToyCodec(), prompter, 3)
+    together = list(engine.stream(["A.", "B.", "C."], VOICE, TEN))
+    begin = engine.one_by_one(TEN)
+    begun = [begin(text, index, VOICE) for index, text in enumerate(["A.", "B.", "C."])]
+    for index, pieces in enumerate(begun):
+        mine = list(pieces)
+        theirs = [piece for piece in together if piece.sentence == index]
+        assert {piece.sentence for piece in mine} == {index}
+        assert mine[-1].utterance is not None
+        assert [piece.utterance for piece in mine[:-1]] == [None] * (len(mine) - 1)
+        samples = [np.concatenate([piece.samples for piece in part]) for part in (mine, theirs)]
+        assert samples[0].tolist() == samples[1].tolist()
+
+
+def test_sentences_that_come_one_by_one_are_in_the_batch_at_once(prompter: Prompter) -> None:
+    engine, parrot = long_and_slow(prompter)
+    cancellation = Cancellation()
+    begin = engine.one_by_one(LONG, cancellation)
+    for index in range(2):
+        begin("One.", index, VOICE)
+    until(lambda: occupancy(engine._scheduler) == (2, 0))
+    cancellation.cancel()
+    until(lambda: occupancy(engine._scheduler) == (0, 0))
+    assert parrot.steps < 5_000
+    with pytest.raises(JobCancelledError):
+        begin("One.", 2, VOICE)
 
 
 def test_the_codecs_time_is_its_own(prompter: Prompter) -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.waiting import until
-from worker.speech.fair_lock import FairLock
+from worker.speech.fair_lock import NEVER, FairLock
 
 
 def test_who_asked_first_is_let_in_first() -> None:
@@ -88,3 +88,27 @@ def test_a_turn_that_failed_is_handed_on_and_its_error_is_told() -> None:
     thread.start()
     assert entered.wait(5)
     thread.join(5)
+
+
+def test_who_is_late_goes_first_the_latest_before_all() -> None:
+    turns, order = FairLock(), []
+    now = time.perf_counter()
+
+    def enter(name: str, due: float) -> None:
+        with turns.due(due):
+            order.append(name)
+
+    asks = [("never", NEVER), ("in time", now + 900), ("late", now - 1), ("latest", now - 2)]
+    with ThreadPoolExecutor(4) as threads:
+        with turns:
+            waiting = []
+            for count, ask in enumerate(asks, 1):
+                waiting.append(threads.submit(enter, *ask))
+                until(lambda count=count: len(turns._queue) == count)
+        for one in waiting:
+            one.result(10)
+    assert order == ["latest", "late", "never", "in time"]
+    with pytest.raises(ValueError, match="odd"), turns.due(now):
+        raise ValueError("odd")
+    enter("free again", now)
+    assert order[-1] == "free again"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from worker.speech.batch import admission
 from worker.speech.batch.admission import (
     CHUNKS,
     CPU_BUDGET,
@@ -48,6 +49,60 @@ def jobs(**names: str) -> list[Waits]:
 
 def admitted(waiting: AdmissionQueue[Waits], free: int, running: Sequence[Hashable] = ()) -> str:
     return "".join(one.name for one in waiting.admit(free, running))
+
+
+# Listeners
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, which stands."""
+    now = [100.0]
+    monkeypatch.setattr(admission.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_what_is_needed_soon_comes_first_by_the_time_at_which_it_is(clock: list[float]) -> None:
+    soon = clock[0] + admission.SOON
+    waiting = queue(
+        Waits("f", "file"),
+        Waits("b", "late", due=soon - 0.1),
+        Waits("l", "later", due=soon + 0.1),
+        Waits("a", "first", due=clock[0] - 3),
+    )
+    assert admitted(waiting, 16) == "abfl"
+
+
+def test_who_is_needed_goes_before_whose_job_has_less(clock: list[float]) -> None:
+    waiting = queue(Waits("f", "file"), Waits("a", "listener", due=clock[0]))
+    assert admitted(waiting, 1, ["listener"]) == "a"
+
+
+def test_while_some_listen_the_last_quarter_is_theirs(clock: list[float]) -> None:
+    files = [Waits(name, "file") for name in "123456789"]
+    waiting = queue(*files, Waits("l", "listener", due=clock[0] + 60))
+    assert admitted(waiting, 8) == "1l2345"  # of eight two stay free
+    assert admitted(waiting, 2, ["file"] * 6) == ""
+    waiting.add("new", [Waits("n", "new", due=clock[0])])
+    assert admitted(waiting, 2, ["file"] * 6) == "n"
+    assert admitted(waiting, 1, ["file"] * 7) == ""
+    clock[0] += admission.LISTENED + 1  # nobody came since
+    assert admitted(waiting, 1, ["file"] * 7) == "6"
+
+
+def test_who_makes_files_alone_has_all_slots(clock: list[float]) -> None:
+    assert admitted(queue(*jobs(a="12345678")), 8) == "12345678"
+
+
+def test_a_job_of_which_nothing_runs_has_its_turn_at_last(clock: list[float]) -> None:
+    first = clock[0] - admission.PATIENCE - 1
+    waiting = queue(
+        Waits("l", "listener", due=clock[0] - 0.5),
+        Waits("1", "file", submitted=first),
+        Waits("2", "file", submitted=first),
+    )
+    assert admitted(waiting, 1) == "1"
+    assert admitted(waiting, 1, ["file"]) == "l"
 
 
 # Shares

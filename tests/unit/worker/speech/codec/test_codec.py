@@ -214,7 +214,7 @@ def test_samples_come_with_as_many_tokens_as_are_wanted_and_no_earlier(eager: bo
 
 
 @pytest.mark.parametrize("look_ahead", [0, 2, REACH])
-def test_pieces_come_after_the_look_ahead_and_each_is_twice_the_last_up_to_a_length(
+def test_pieces_come_after_the_look_ahead_and_grow_by_half_of_what_was_given(
     look_ahead: int,
 ) -> None:
     codec, codes = make(look_ahead=look_ahead), tokens(2000)
@@ -225,8 +225,9 @@ def test_pieces_come_after_the_look_ahead_and_each_is_twice_the_last_up_to_a_len
             given.append(made)
             fed_before.append(count)
     assert fed_before[0] == look_ahead + FIRST_STEP
-    assert given[:4] == [FIRST_STEP, 2 * FIRST_STEP, 4 * FIRST_STEP, LAST_STEP]
-    assert set(given[3:]) == {LAST_STEP}
+    assert given[:8] == [12, 12, 12, 18, 27, 40, 60, 64]
+    assert (FIRST_STEP, LAST_STEP) == (12, 64)
+    assert set(given[7:]) == {LAST_STEP}
     behind = [count - sum(given[: n + 1]) for n, count in enumerate(fed_before)]
     assert set(behind) == {look_ahead}
 
@@ -250,13 +251,13 @@ def test_a_piece_ends_as_if_the_sentence_did_and_passes_softly_into_the_next(
     seam = FIRST_STEP * HOP
     assert np.allclose(first, early[:seam], atol=1e-6)
     assert not np.allclose(first, whole(codes)[:seam], atol=1e-6)  # what was not waited for
-    second = stream.feed(codes[FIRST_STEP + ahead : 3 * FIRST_STEP + ahead])
-    known = whole(codes[: 3 * FIRST_STEP + ahead])
+    second = stream.feed(codes[FIRST_STEP + ahead : 2 * FIRST_STEP + ahead])
+    known = whole(codes[: 2 * FIRST_STEP + ahead])
     share = 0.5 - 0.5 * np.cos(np.pi * np.array([1 / 6, 1 / 2, 5 / 6]))
     mixed = share * known[seam : seam + 3] + (1 - share) * early[seam : seam + 3]
     assert np.allclose(second[:3], mixed, atol=1e-6)
-    assert np.allclose(second[3:], known[seam + 3 : 3 * seam], atol=1e-6)
-    rest = stream.feed(codes[3 * FIRST_STEP + ahead :], last=True)
+    assert np.allclose(second[3:], known[seam + 3 : 2 * seam], atol=1e-6)
+    rest = stream.feed(codes[2 * FIRST_STEP + ahead :], last=True)
     assert len(first) + len(second) + len(rest) == len(codes) * HOP
     assert np.allclose(rest[-4:], whole(codes)[-4:], atol=1e-6)
 
