@@ -231,6 +231,10 @@ def test_a_webhook_is_told_of_the_job_s_end(
         assert answer["status"] == "IN_QUEUE"
         until(lambda: answer["id"] in printed.read_text(), 60, said=printed.read_text)
         assert re.search(f"(?m)^{answer['id']} COMPLETED .*audio_url", printed.read_text())
+        told = {"id": answer["id"], "status": "COMPLETED", "output": {}}
+        again = urllib.request.Request(hook["WEBHOOK"], json.dumps(told).encode())
+        assert urllib.request.urlopen(again, timeout=10).status == 200  # told again: seen once
+        assert len(re.findall(f"^{answer['id']} ", printed.read_text(), re.MULTILINE)) == 1
     finally:
         process.kill()
         process.wait()
