@@ -211,7 +211,8 @@ def test_every_name_variable_and_code_is_there() -> None:
         assert info.description
         assert f"| `{field.upper()}` |" in configuration
     for error in WorkerError.__subclasses__():
-        assert f"| `{error.code}` |" in api
+        if error.__module__ == WorkerError.__module__:  # the HTTP door's are in docs/HTTP.md
+            assert f"| `{error.code}` |" in api
 
 
 def test_check_fails_on_a_stale_file_and_writing_mends_it(

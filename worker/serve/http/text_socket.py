@@ -213,8 +213,9 @@ class _Session:
             if not self._ended:
                 self._heed(message, session)
         # What is said after the end counts for nothing, but that the client has left.
-        while True:
-            await self._receive()
+        while (await self._socket.receive())["type"] != "websocket.disconnect":
+            pass
+        raise WebSocketDisconnect
 
     async def _next(self, session: TextSession) -> Event:
         """The client's next message. Raises TooSlowError where none comes and nothing is spoken."""

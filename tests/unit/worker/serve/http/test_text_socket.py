@@ -201,6 +201,16 @@ def test_times_go_on_after_a_cancel_by_what_was_given(server: DoorServer) -> Non
     assert events[-1]["duration"] == pytest.approx(whole / 2 / 16_000, abs=0.001)
 
 
+def test_what_is_said_after_the_end_counts_for_nothing(server: DoorServer) -> None:
+    with opened(server) as socket:
+        send(socket, START)
+        say(socket, "The sentence is here")
+        send(socket, CLOSE, CLOSE, {"type": "text", "text": "Nothing."}, START)
+        socket.send(b"nothing")
+        assert types(told(socket)[0]) == ["session.started", "speech.sentence", "speech.done"]
+    assert socket.close_code == 1000
+
+
 def test_nothing_said_is_nothing_spoken(server: DoorServer, parts: SmallParts) -> None:
     with opened(server) as socket:
         send(socket, START, FLUSH, CANCEL, {"type": "text", "text": " ... \n"}, FLUSH, CLOSE)
