@@ -39,6 +39,14 @@ Languages = Annotated[
 ]
 
 
+_ORIGIN = r"https?://[A-Za-z0-9.\-\[\]:_]+/?"  # scheme, host and port, as browsers write them
+Origins = Annotated[
+    str,
+    StringConstraints(pattern=rf"^(\*|{_ORIGIN}(\s*,\s*{_ORIGIN})*)?$"),
+    Allowed("origins such as https://example.com with commas between them, or *"),
+]
+
+
 class Settings(BaseSettings):
     """What the operator sets, read once at start. An empty variable counts as not set.
 
@@ -190,7 +198,7 @@ class Settings(BaseSettings):
         "behind RunPod's load balancer, whose own key stands there, as `X-API-Key: KEY`. Without "
         "it the server asks for none.",
     )
-    cors_origins: str = Field(
+    cors_origins: Origins = Field(
         "",
         description="Origins whose pages may use the HTTP server from a browser, separated by "
         "commas, such as https://example.com; * for all. None by default.",

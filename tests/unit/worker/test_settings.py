@@ -229,3 +229,22 @@ def test_a_wrong_variable_is_told_what_it_may_hold(
         load_settings()
     assert f"{name}: {said}" in refused.value.message
     assert "Input should" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "origins", ["", "*", "https://a.example", "http://localhost:3000/, https://b.example"]
+)
+def test_origins_are_named_as_browsers_write_them(
+    monkeypatch: pytest.MonkeyPatch, origins: str
+) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", origins)
+    assert load_settings().cors_origins == origins
+
+
+@pytest.mark.parametrize("origins", ["example.com", "https://a.example/page", "*, https://a", ","])
+def test_what_no_browser_would_send_is_no_origin(
+    monkeypatch: pytest.MonkeyPatch, origins: str
+) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", origins)
+    with pytest.raises(SetupError, match=r"CORS_ORIGINS: must be origins such as"):
+        load_settings()

@@ -28,7 +28,7 @@ from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.chunked_network import ChunkedNetwork, context_of, cut
 from worker.speech.codec.codec_batch import BatchedSentence, CodecBatch, open_batch
 from worker.speech.codec.cpu_vocoder import CpuVocoder
-from worker.speech.codec.eager_stream import EagerStream, look_ahead_of
+from worker.speech.codec.eager_stream import ON_CPU, ON_GPU, EagerStream, look_ahead_of
 from worker.speech.codec.speech_stream import (
     PRENET_LENGTH,
     WAVE_LENGTH,
@@ -205,6 +205,7 @@ class Codec:
                 sizes.semantic_codes,
                 self.look_ahead,
                 self.audio.hop,
+                ON_CPU if self._batch is None else ON_GPU,
             )
         return WholeStream(
             self._embed, partial(self._open_stages, global_tokens), sizes.semantic_codes

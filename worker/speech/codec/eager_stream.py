@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -25,16 +26,31 @@ from numpy.typing import NDArray
 from worker.speech.codec.chunked_network import ChunkedNetwork
 from worker.speech.codec.speech_stream import SpeechStream, all_or_nothing, samples_of
 
-FIRST_STEP = 12  # tokens of a sentence's first pieces
-LAST_STEP = 64  # and of its pieces from some time on
-# A piece has half of the tokens that were given before it: while it is drawn the others are heard,
-# without a gap where drawing is one and a half times as fast as hearing.
-GROWTH = 2
+FIRST_STEP = 12  # tokens of a sentence's first piece
 FADE = 0.5  # tokens (10 ms) in which a piece passes into the next
 # Of the reach, where nobody says how much: what the embedded model needs, 14 of 29, to stay above
 # 40 dB and at its worst seam above 30 (docs/PERFORMANCE.md). The published model, 33 of 68, has not
 # been measured; random weights of its sizes need 16, and a deeper network sees less of its reach.
 SHARE = Fraction(14, 29)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How many tokens the pieces of a sentence have, by what was given before them."""
+
+    share: Fraction  # of the tokens that were given before: while it is drawn those are heard
+    last: int  # tokens that a piece has at most
+
+    def tokens(self, given: int) -> int:
+        """The tokens of the piece that comes after so many."""
+        return min(max(FIRST_STEP, int(self.share * given)), self.last)
+
+
+# Without a gap where drawing is one and a half times as fast as hearing: a CPU with many listeners.
+ON_CPU = Growth(Fraction(1, 2), 64)
+# A GPU draws ten times as fast, and what limits it is how many pieces the codec has to make: nine a
+# sentence of 5 s, at 64 listeners, left two of three with a gap; these are five.
+ON_GPU = Growth(Fraction(3, 2), 256)
 
 
 def look_ahead_of(reach: int, asked: int | None) -> int:
@@ -49,7 +65,12 @@ class EagerStream(SpeechStream):
     """
 
     def __init__(
-        self, open_stage: Callable[[], ChunkedNetwork], codes: int, look_ahead: int, hop: int
+        self,
+        open_stage: Callable[[], ChunkedNetwork],
+        codes: int,
+        look_ahead: int,
+        hop: int,
+        growth: Growth = ON_CPU,
     ) -> None:
         """Make a stream that is `look_ahead` tokens, each of `hop` samples, behind what it is fed.
 
@@ -60,6 +81,7 @@ class EagerStream(SpeechStream):
         self._open_stage = open_stage
         self._stage: ChunkedNetwork | None = None
         self._look_ahead = look_ahead
+        self._growth = growth
         self._given = 0  # tokens
         self._needed = look_ahead + FIRST_STEP  # tokens that must wait for the next piece
         self._fade = np.zeros(0, np.float32) if look_ahead == 0 else _rise(int(FADE * hop))
@@ -81,7 +103,7 @@ class EagerStream(SpeechStream):
                 given.append(piece)
                 waiting = waiting[needed:]
                 total += len(piece) // self._hop
-                needed = min(max(FIRST_STEP, total // GROWTH), LAST_STEP)
+                needed = self._growth.tokens(total)
             if last:
                 piece, beyond = self._piece(stage, waiting, beyond, last=True)
                 given.append(piece)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from tests.support.http_door import LONG, SPEECH, DoorServer, serving_door, spee
 from tests.support.small_components import TEXT, SmallParts, small_components
 from tests.support.waiting import until
 from worker.logs import set_up_logging
+from worker.serve.http.connection import HEAD_BYTES
+from worker.serve.http.limits import OPEN_PATHS
+from worker.serve.http.origins import origins_of
+from worker.settings import Settings
 
 KEY = "k\u00e4y-1"
 PAGE = "https://page.example"
@@ -114,7 +119,7 @@ class TestKey:
 
     def test_health_and_documents_need_none(self, serve: Callable[..., httpx.Client]) -> None:
         client = serve(api_key=KEY, health_check_path="/alive")
-        for path in ("/ping", "/alive", "/health", "/docs", "/openapi.json"):
+        for path in ("/alive", *OPEN_PATHS):
             assert client.get(path).status_code == 200, path
         assert client.get("/health").json() == {"status": "ready"}
         told = client.get("/health", headers={"X-API-Key": KEY.encode()}).json()
@@ -143,9 +148,14 @@ class TestBody:
         self, serve: Callable[..., httpx.Client]
     ) -> None:
         client = serve(http_max_body=2_000)
-        parts_of_body = (b" " * 100 for _ in range(10_000))
+
+        def in_pieces() -> Iterator[bytes]:
+            for _ in range(30):
+                yield b" " * 100
+                time.sleep(0.01)  # or they would come as one
+
         headers = {"Content-Type": "application/json"}
-        answer = client.post(SPEECH, content=parts_of_body, headers=headers)
+        answer = client.post(SPEECH, content=in_pieces(), headers=headers)
         assert answer.status_code == 413
 
     def test_who_asks_first_is_told_before_sending(self, parts: SmallParts) -> None:
@@ -255,6 +265,10 @@ class TestTime:
 
 
 class TestOrigins:
+    def test_they_are_read_with_and_without_a_slash(self) -> None:
+        settings = Settings(cors_origins=f"{PAGE}/ , https://other.example")
+        assert origins_of(settings) == [PAGE, "https://other.example"]
+
     def test_cors_is_closed_where_nobody_is_named(self, serve: Callable[..., httpx.Client]) -> None:
         client = serve()
         asks = {"Origin": PAGE, "Access-Control-Request-Method": "POST"}
@@ -313,6 +327,12 @@ class TestOrigins:
         with serving_door(parts) as server, server.connect() as connection:
             connection.sendall("\r\n".join([*WEB_SOCKET, f"Origin: {PAGE}", "", ""]).encode())
             assert received(connection).startswith(b"HTTP/1.1 403 ")
+
+
+def test_a_head_may_be_as_large_as_most_servers_take(serve: Callable[..., httpx.Client]) -> None:
+    client = serve()
+    for size, status in ((HEAD_BYTES // 2, 200), (HEAD_BYTES, 431)):
+        assert client.get("/ping", headers={"Cookie": "a" * size}).status_code == status
 
 
 def test_a_server_takes_the_next_request_after_each_refusal(parts: SmallParts) -> None:

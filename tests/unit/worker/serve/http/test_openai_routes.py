@@ -17,6 +17,7 @@ from tests.support.http_door import SPEECH, DoorServer, serving_door
 from tests.support.small_components import RATE, TEXT, SmallParts, small_components
 from worker.audio.formats import STREAM_CONTENT_TYPES, StreamFormat
 from worker.errors import BusyError, SynthesisError, WorkerError
+from worker.serve.http.live_response import EVENT_STREAM
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ class TestSpeech:
         body = {"input": TEXT, "response_format": "pcm"}
         whole = client.post(SPEECH, json=body).content
         answer = client.post(SPEECH, json={**body, "stream_format": "sse"})
-        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        assert answer.headers["Content-Type"].startswith(EVENT_STREAM)
         *deltas, done = events_of(answer)
         assert {delta["type"] for delta in deltas} == {"speech.audio.delta"}
         assert b"".join(base64.b64decode(delta["audio"]) for delta in deltas) == whole

@@ -19,7 +19,7 @@ from worker.speech.codec import codec as codec_module
 from worker.speech.codec import eager_stream
 from worker.speech.codec.codec import AudioParameters, Codec, _fill
 from worker.speech.codec.cpu_vocoder import CpuVocoder
-from worker.speech.codec.eager_stream import FIRST_STEP, LAST_STEP, look_ahead_of
+from worker.speech.codec.eager_stream import FIRST_STEP, ON_CPU, ON_GPU, Growth, look_ahead_of
 from worker.speech.codec.speech_stream import PRENET_LENGTH, WAVE_LENGTH
 from worker.speech.codec.upstream import find_upstream
 from worker.speech.voice import CodecSizes
@@ -226,10 +226,22 @@ def test_pieces_come_after_the_look_ahead_and_grow_by_half_of_what_was_given(
             fed_before.append(count)
     assert fed_before[0] == look_ahead + FIRST_STEP
     assert given[:8] == [12, 12, 12, 18, 27, 40, 60, 64]
-    assert (FIRST_STEP, LAST_STEP) == (12, 64)
-    assert set(given[7:]) == {LAST_STEP}
+    assert set(given[7:]) == {64}
     behind = [count - sum(given[: n + 1]) for n, count in enumerate(fed_before)]
     assert set(behind) == {look_ahead}
+
+
+def test_pieces_on_a_gpu_are_few_and_on_a_cpu_never_longer_than_what_was_given() -> None:
+    assert pieces(ON_GPU, 600) == [12, 18, 45, 112, 256, 157]
+    assert pieces(ON_CPU, 250) == [12, 12, 12, 18, 27, 40, 60, 64, 5]
+
+
+def pieces(growth: Growth, length: int) -> list[int]:
+    """The tokens of each piece of a sentence of so many."""
+    found: list[int] = []
+    while left := length - sum(found):
+        found.append(min(left, growth.tokens(sum(found))))
+    return found
 
 
 def test_a_look_ahead_is_no_longer_than_the_reach_and_by_default_a_share_of_it() -> None:
