@@ -19,11 +19,12 @@ from typing import Any
 
 import av
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.platform.queue.server import CLIENT_KEY, ENDPOINT, Queue
 from tests.platform.queue.workers import worker
 from tests.support.documents import Program, programs
-from tests.support.http_worker import http_serving
+from tests.support.http_worker import HttpWorker, http_serving
 from tests.support.node import node_command
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, s3_server
 from tests.support.waiting import until
@@ -230,6 +231,10 @@ def test_a_webhook_is_told_of_the_job_s_end(
         assert answer["status"] == "IN_QUEUE"
         until(lambda: answer["id"] in printed.read_text(), 60, said=printed.read_text)
         assert re.search(f"(?m)^{answer['id']} COMPLETED .*audio_url", printed.read_text())
+        told = {"id": answer["id"], "status": "COMPLETED", "output": {}}
+        again = urllib.request.Request(hook["WEBHOOK"], json.dumps(told).encode())
+        assert urllib.request.urlopen(again, timeout=10).status == 200  # told again: seen once
+        assert len(re.findall(f"^{answer['id']} ", printed.read_text(), re.MULTILINE)) == 1
     finally:
         process.kill()
         process.wait()
@@ -251,3 +256,21 @@ def test_every_way_has_its_languages() -> None:
     assert len(languages) >= 9
     assert sum(have == {"sh", "python", "javascript"} for have in languages.values()) >= 7
     assert TOLD.keys() | {WEBHOOK} <= languages.keys()
+
+
+def test_the_document_has_every_route_and_every_metric(http_worker: HttpWorker) -> None:
+    text = (REPOSITORY / "docs" / "HTTP.md").read_text()
+    with urllib.request.urlopen(f"{http_worker.url}/openapi.json", timeout=10) as answer:
+        paths = json.load(answer)["paths"]
+    routes, _, rest = text[text.index("| route |") :].partition("\n\n")
+    for path, methods in paths.items():
+        (line,) = (one for one in routes.splitlines() if re.search(rf"[ `]{re.escape(path)}`", one))
+        assert all(method.upper() in line for method in methods)
+    with urllib.request.urlopen(f"{http_worker.url}/metrics", timeout=10) as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    names = {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in families
+        if not re.search("^spark_tts_process_|_created$", family.name)
+    }
+    assert names == {*re.findall(r"`(spark_tts_\w+)`", rest)}

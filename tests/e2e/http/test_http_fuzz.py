@@ -46,7 +46,7 @@ CASES = {
     "POST /v1/speech": 130,
     "POST /v1/audio/speech/batch": 70,
     "POST /v1/audio/voices": 80,
-    "GET /v1/audio/voices": 5,
+    "GET /v1/audio/voices": 2,
     "GET /v1/audio/voices/{name}": 50,
     "DELETE /v1/audio/voices/{name}": 50,
     "GET /v1/models": 5,
@@ -66,11 +66,13 @@ SUCCESSES = {
     "GET /v1/audio/voices/{name}": 10,
     "GET /v1/models/{id}": 10,
 }
+STREAMS = ("POST /v1/audio/speech", "POST /v1/speech")
 TEXTS = ("Good morning.", "The car is green.", "Yes! No?", "3")
 NAMES = ("narrator", "fuzz.1")
 KNOWN = {"name": ("alloy", *NAMES), "id": ("tts-1", "spark-tts")}  # parameters of paths
 OF_VOICES = ("voice", "save_voice", "prompt_speech_url", "prompt_text", "model", "task_token")
 sent: Counter[tuple[str, int]] = Counter()
+streamed: Counter[str] = Counter()  # of them, those that were answered with events
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,7 @@ def test_an_answer_is_as_the_document_says(
             shorten(case)
             answer = case.call(session=session, timeout=60)
             sent[label, answer.status_code] += 1
+            streamed[label] += "text/event-stream" in str(answer.headers.get("content-type"))
             case.validate_response(answer, checks=CHECKS)
 
         ask()
@@ -147,6 +150,8 @@ def make_speakable(asked: dict[str, Any], chance: Random) -> None:
     for name in [name for name in asked if name in OF_VOICES or chance.random() < 0.75]:
         del asked[name]
     asked[text] = chance.choice(TEXTS)
+    if chance.random() < 0.3:
+        asked |= {"stream_format": "sse"} if text == "input" else {"stream": True}
 
 
 def shorten(case: Case) -> None:
@@ -163,6 +168,7 @@ def test_so_many_requests_were_sent_and_none_broke_the_worker(fuzzed: HttpWorker
     print(*sorted(sent.items()), sep="\n")
     for label, least in SUCCESSES.items():
         assert sum(sent[label, status] for status in (200, 201)) >= least, label
+    assert min(streamed[label] for label in STREAMS) >= 5, streamed
     assert sum(sent.values()) >= (LEAST_IN_FULL if os.environ.get("FULL") else LEAST)
     assert "Traceback" not in fuzzed.written()
     assert not [event for event in fuzzed.events() if event["level"] == "ERROR"]

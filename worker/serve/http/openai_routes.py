@@ -13,6 +13,7 @@ from worker.api.answers import Model, ModelList
 from worker.api.model_names import check_model, model_names
 from worker.api.openai import OpenAISpeech, parse_openai
 from worker.api.openai_fields import DeltaEvent, DoneEvent, OpenAISpeechFields
+from worker.api.own_fields import ErrorEvent
 from worker.audio.formats import STREAM_CONTENT_TYPES
 from worker.errors import WorkerError
 from worker.job.context import Job
@@ -26,9 +27,9 @@ from worker.serve.http.schemas import (
     OF_EVERY_ROUTE,
     OF_SPEECH,
     Part,
+    events_of,
     faults,
     get_and_head,
-    schema_of,
 )
 from worker.serve.http.schemas import json_body as body_schema
 from worker.serve.http.speech_bytes import AudioBytes, Item, encoded
@@ -86,12 +87,8 @@ def _spoken() -> Part:
         kind.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}}
         for kind in STREAM_CONTENT_TYPES.values()
     }
-    events = {"schema": {"type": "string"}, "itemSchema": {"oneOf": _event_schemas()}}
+    events = events_of(DeltaEvent, DoneEvent, ErrorEvent)
     return {"description": "The speech.", "content": {**audio, EVENT_STREAM: events}}
-
-
-def _event_schemas() -> list[Part]:
-    return [schema_of(DeltaEvent), schema_of(DoneEvent)]
 
 
 def _work(asked: OpenAISpeech, job: Job) -> Iterator[Item]:

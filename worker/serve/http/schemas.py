@@ -51,6 +51,21 @@ def json_body(model: type[BaseModel]) -> Part:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
+def events_of(*models: type[BaseModel]) -> Part:
+    """The content of a stream of server-sent events, whose data are these objects in JSON.
+
+    Source: OpenAPI 3.2, "Media Type Object": itemSchema is of an event, its fields as texts.
+    """
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"oneOf": [schema_of(model) for model in models]},
+    }
+    return {
+        "itemSchema": {"type": "object", "properties": {"data": data}, "required": ["data"]},
+    }
+
+
 def schema_of(model: type[BaseModel], mode: JsonSchemaMode = "serialization") -> Part:
     """A model's JSON schema, without references. No model of ours holds itself."""
     schema = model.model_json_schema(mode=mode)

@@ -21,7 +21,7 @@ from worker.serve.http.door import Door, Running
 from worker.serve.http.limits import check_text
 from worker.serve.http.live_events import error_event, event_of
 from worker.serve.http.live_response import EVENT_STREAM, LiveResponse, items_of, sse
-from worker.serve.http.schemas import OF_SPEECH, Part, faults, schema_of
+from worker.serve.http.schemas import OF_SPEECH, Part, events_of, faults, schema_of
 from worker.serve.http.speech_bytes import Item, encoded
 
 
@@ -84,11 +84,10 @@ def _body() -> Part:
 
 
 def _answers() -> Part:
-    events = {"oneOf": [schema_of(event) for event in SPEECH_EVENTS]}
     return {
         "description": "The speech.",
         "content": {
             "application/json": {"schema": schema_of(SpeechResponse)},
-            EVENT_STREAM: {"schema": {"type": "string"}, "itemSchema": events},
+            EVENT_STREAM: events_of(*SPEECH_EVENTS),
         },
     }
