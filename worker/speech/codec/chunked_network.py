@@ -101,30 +101,38 @@ class ChunkedNetwork:
         """Return to a state that was noted: what was fed since may be fed again."""
         self._inputs, self._start, self._done = mark
 
-    def feed(self, inputs: Tensor, *, last: bool = False, ahead: int | None = None) -> list[Tensor]:
+    def feed(
+        self, inputs: Tensor, *, last: bool = False, ahead: int | None = None, beyond: int = 0
+    ) -> list[Tensor]:
         """Take the next inputs [1, C, n]; give the outputs [1, D, rate * m] that are final now.
 
-        With `ahead` all outputs are given as if the sequence ended here, though it need not: those
-        of the last `ahead` inputs are given once more, by the next call.
+        With `ahead` outputs are given as if the sequence ended here, though it need not, but for
+        those of the last `ahead` inputs. The first `beyond` of these are given all the same, and
+        once more by the next call.
         """
         held = inputs if self._inputs is None else torch.cat([self._inputs, inputs], -1)
         available = self._start + held.shape[-1]
+        if last:
+            final = available
+        elif ahead is not None:
+            final = available - ahead + beyond
+        else:
+            final = available - self._context
         ends = last or ahead is not None
-        final = available if ends else available - self._context
         outputs = []
         while self._done < final:
             begin = max(0, self._done - self._context)
             end = min(available, begin + self._length)
             if self._fixed:
                 begin = max(0, min(begin, end - self._length))
-            stop = end if ends and end == available else end - self._context
+            stop = final if ends and end == available else end - self._context
             kept = slice(self._done - begin, stop - begin)
             made = self._run(held[..., begin - self._start : end - self._start], kept)
             if made is not None:
                 outputs.append(made)
                 self._done = stop
         if ahead is not None and not last:
-            self._done = max(0, available - ahead)
+            self._done = min(self._done, max(0, available - ahead))
         start = max(0, self._done - self._context)
         if self._fixed:
             start = max(0, min(start, available - self._length))

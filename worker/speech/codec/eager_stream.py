@@ -122,10 +122,11 @@ class EagerStream(SpeechStream):
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The samples up to the look-ahead, or to the end; and some that would follow on them."""
         codes = torch.tensor([[tokens]], dtype=torch.long)
-        made = samples_of(stage.feed(codes, last=last, ahead=self._look_ahead))
+        faded = -(-len(self._fade) // self._hop)  # tokens
+        made = samples_of(stage.feed(codes, last=last, ahead=self._look_ahead, beyond=faded))
         if len(beyond):
             made[: len(beyond)] += (beyond - made[: len(beyond)]) * (1 - self._fade)
-        end = len(made) if last else len(made) - self._look_ahead * self._hop
+        end = len(made) if last else len(made) - faded * self._hop
         return made[:end], made[end : end + len(self._fade)].copy()
 
 
