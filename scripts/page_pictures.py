@@ -9,7 +9,7 @@ Writes page-light.png, page-dark.png and page-phone.png into the folder.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -31,12 +31,14 @@ _LOOKS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
-def take_pictures(browser: Browser, url: str, folder: Path) -> list[Path]:
-    """Take the pictures of the page at `url`; give their paths."""
+def take_pictures(
+    browser: Browser, url: str, folder: Path, looks: Collection[str] = tuple(_LOOKS)
+) -> list[Path]:
+    """Take pictures of the page at `url`; give their paths."""
     paths = []
-    for name, look in _LOOKS.items():
+    for name in looks:
         path = folder / f"page-{name}.png"
-        with opened(browser, url, **look) as seen:
+        with opened(browser, url, **_LOOKS[name]) as seen:
             _speak(seen)
             _whole_height(seen.page)
             seen.page.screenshot(path=path)

@@ -2,14 +2,12 @@
 // the pieces of speech were put, and which words lit up.
 (() => {
   const recorder = `registerProcessor("recorder", class extends AudioWorkletProcessor {
-    constructor() { super(); this.blocks = []; this.first = null; }
+    constructor() { super(); this.blocks = []; }
     process([input]) {
-      this.first ??= currentFrame;
-      this.blocks.push(input[0] ? input[0].slice() : new Float32Array(128));
+      this.blocks.push([currentFrame, input[0] ? input[0].slice() : new Float32Array(128)]);
       if (this.blocks.length === 16) {
-        this.port.postMessage({ first: this.first, blocks: this.blocks });
+        this.port.postMessage(this.blocks);
         this.blocks = [];
-        this.first = null;
       }
       return true;
     }
@@ -26,10 +24,10 @@
       if (options?.sampleRate !== 24000) return; // not the one that speaks
       ready = this.audioWorklet.addModule(URL.createObjectURL(new Blob([recorder], { type: "text/javascript" }))).then(() => {
         this.tap = new AudioWorkletNode(this, "recorder");
-        this.tap.port.onmessage = ({ data: { first, blocks } }) => {
-          blocks.forEach((block, i) => heard.blocks.set(first + 128 * i, block));
-          heard.last = first + 128 * blocks.length;
-          if (heard.received === null && blocks.some((block) => block.some((sample) => sample !== 0))) {
+        this.tap.port.onmessage = ({ data: blocks }) => {
+          for (const [frame, block] of blocks) heard.blocks.set(frame, block);
+          heard.last = blocks.at(-1)[0] + 128;
+          if (heard.received === null && blocks.some(([, block]) => block.some((sample) => sample !== 0))) {
             heard.received = document.querySelector("#player").dataset.received;
           }
         };
