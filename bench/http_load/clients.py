@@ -21,7 +21,7 @@ TEXTS = (
     "He walked along the river until it was dark. Nobody knew where the small dog had gone.",
 )
 Fields = dict[str, Any]
-AGAIN_SECONDS = 1.0  # after which a listener who was refused asks again
+AGAIN_SECONDS = 1.0  # after which a listener who was refused, or lost, asks again
 
 
 @dataclass
@@ -119,6 +119,7 @@ async def _hear(
                     return
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         counts.failed.append(repr(error))
+        await asyncio.sleep(AGAIN_SECONDS)  # where the worker is gone, all would fail without end
         return
     if not heard.arrivals:
         counts.failed.append("no audio")

@@ -45,6 +45,7 @@ from worker.voices.choose import ChosenVoice, choose_voice
 AHEAD = 4  # sentences that are in the batch at once: the listener's, and those after it
 # Of silence after a flush, at least: MP3 holds 0.14 s back at 16 kHz, the other formats less.
 PUSH_SECONDS = 0.2
+BEGUN = 64  # sentences and marks between the threads; then the client is read no further
 _CONTEXT = 2_000  # characters of the text so far that say which language it is in
 
 
@@ -116,6 +117,11 @@ class _Begun:
 _Mark = SessionStarted | SessionFlushed | SessionCancelled | None  # None: the end
 
 
+def _size(item: _Said | _Mark) -> int:
+    """What an item counts where much waits: a flood of marks costs memory too."""
+    return len(item.text) if isinstance(item, _Said) else 1
+
+
 class TextSession:
     """Sentences in, audio and events out."""
 
@@ -133,7 +139,8 @@ class TextSession:
         self._turn = _Turn()
         self._given_up = False
         self._open = 0  # sentences that were said, and not given or dropped
-        self._waiting = 0  # characters that are not in the batch
+        # Characters that are not in the batch; a flush or a cancel counts as one.
+        self._waiting = 0
         self._in_batch = 0  # sentences that are
 
     # For who says
@@ -152,7 +159,6 @@ class TextSession:
         """Have a sentence spoken after those before it."""
         with self._changed:
             self._open += 1
-            self._waiting += len(sentence)
             self._add(_Said(self._turn, sentence))
 
     def flush(self) -> None:
@@ -174,6 +180,7 @@ class TextSession:
 
     def _add(self, item: _Said | _Mark) -> None:
         self._said.append(item)
+        self._waiting += _size(item)
         self._changed.notify_all()
 
     # For who listens
@@ -218,8 +225,7 @@ class TextSession:
             if self._given_up:
                 raise JobCancelledError("the session was given up")
             item = self._said.popleft()
-            if isinstance(item, _Said):
-                self._waiting -= len(item.text)
+            self._waiting -= _size(item)
         self._on_progress()
         return item
 
@@ -265,8 +271,7 @@ class _Speaker:
     def start(self, channel: Channel[SessionEvent]) -> None:
         """Start the threads; the channel ends with the session, or with what went wrong."""
         self._channel = channel
-        # No limit of its own: what is in the batch is bounded by AHEAD.
-        self._begun: Channel[_Begun | _Mark] = Channel(1 << 30)
+        self._begun: Channel[_Begun | _Mark] = Channel(BEGUN)
         self._begun.fill(self._begin(), "sentences")
         channel.fill(self._speak(), "speech")
 

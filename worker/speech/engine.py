@@ -11,6 +11,7 @@ has one way through it, whoever asks:
 from __future__ import annotations
 
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -382,7 +383,7 @@ class Engine:
             job.sampling,
             job=job,
             cancellation=job.cancellation,
-            needed=partial(job.due, before),
+            needed=partial(job.due, None if before is None else weakref.ref(before)),
         )
         return [_Sentence(*pair, voice) for pair in zip(texts, sequences, strict=True)]
 
@@ -450,11 +451,15 @@ class _Job:
     cancellation: Cancellation | None
     listener: Listener | None
 
-    def due(self, before: TokenSequence | None) -> float:
-        """When a sentence should run that follows on the one `before`, if any."""
+    def due(self, before: weakref.ref[TokenSequence] | None) -> float:
+        """When a sentence should run that follows on the one `before`, if any.
+
+        One that nobody holds has ended. Held here, the last sentence would keep all of its job.
+        """
         if self.listener is None:
             return NEVER
-        if before is not None and not before.done:
+        former = None if before is None else before()
+        if former is not None and not former.done:
             return time.perf_counter() + LATER
         return self.listener.due
 

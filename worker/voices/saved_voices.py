@@ -133,5 +133,7 @@ class SavedVoices:
 def missing(name: str, field: str) -> VoiceError:
     """Make the error for a voice that is not there."""
     return VoiceError(
-        f"{field}: there is no saved voice {name!r}; save it first with save_voice", field=field
+        f"{field}: there is no saved voice {name!r}, nor a built-in one; check the name, or save "
+        "it first with save_voice",
+        field=field,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -36,6 +37,25 @@ def test_a_listener_that_comes_late_is_called_at_once() -> None:
     assert heard == [1]
     cancellation.cancel()
     assert heard == [1]
+
+
+def test_a_listener_that_is_taken_back_is_not_called_and_not_kept() -> None:
+    cancellation, heard = Cancellation(), []
+
+    def first() -> None:
+        heard.append(1)
+
+    kept = weakref.ref(first)
+    take_back = cancellation.call(first)
+    cancellation.call(lambda: heard.append(2))
+    del first
+    take_back()
+    take_back()
+    assert kept() is None
+    cancellation.cancel()
+    assert heard == [2]
+    cancellation.call(lambda: heard.append(3))()
+    assert heard == [2, 3]
 
 
 def test_a_listener_may_ask_and_listen_again() -> None:

@@ -6,10 +6,12 @@ import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from worker.errors import BusyError
 from worker.serve.http.answers import (
     TooLargeError,
     TooSlowError,
@@ -21,6 +23,9 @@ from worker.settings import Settings
 # What needs no key: the page and the documents, which hold nothing of anybody's, and the health. A
 # browser has no key when it opens a page, and neither has what looks whether the worker lives.
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/ping", "/health"})
+# Of the bodies of all requests that are inside: they are read before a request is counted as one
+# that speaks, so that many large ones at once would fill the memory, or uploads the disk.
+BODIES_BYTES = 256_000_000
 LINGER_SECONDS = 2.0  # that a body which is not wanted is read on, so that its sender sees why
 
 
@@ -31,6 +36,7 @@ class Limits:
         self._app = app
         self._settings = settings
         self._open = {*OPEN_PATHS, settings.health_check_path}
+        self._bodies = _Bodies(max(BODIES_BYTES, settings.http_max_body))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what may not pass; pass on the rest."""
@@ -42,7 +48,8 @@ class Limits:
             )
             await error_response(error)(scope, receive, send)
         elif scope["type"] == "http":
-            await _Body(self._app, receive, send, self._settings).run(scope, headers)
+            body = _Body(self._app, receive, send, self._settings, self._bodies)
+            await body.run(scope, headers)
         else:
             await self._app(scope, receive, send)
 
@@ -71,18 +78,32 @@ def check_text(text: object, settings: Settings, field: str) -> None:
         )
 
 
+Refusal = TooLargeError | TooSlowError | BusyError
+
+
+@dataclass
+class _Bodies:
+    """The bodies of all requests that are inside."""
+
+    most: int  # bytes
+    held: int = 0
+
+
 class _Body:
     """Counts and times the body of one request while the app reads it."""
 
-    def __init__(self, app: ASGIApp, receive: Receive, send: Send, settings: Settings) -> None:
+    def __init__(
+        self, app: ASGIApp, receive: Receive, send: Send, settings: Settings, bodies: _Bodies
+    ) -> None:
         self._app = app
+        self._bodies = bodies
         self._receive = receive
         self._send = send
         self._settings = settings
         self._size = 0
         self._through = False
         self._begun = False
-        self._error: TooLargeError | TooSlowError | None = None
+        self._error: Refusal | None = None
         self._until = asyncio.get_running_loop().time() + settings.http_body_seconds
 
     async def run(self, scope: Scope, headers: Headers) -> None:
@@ -97,6 +118,8 @@ class _Body:
             if self._error is None or self._begun:
                 raise
             await self._refuse(self._error, scope)
+        finally:
+            self._bodies.held -= self._size
 
     async def send(self, message: Message) -> None:
         """Pass an answer on, unless the body's own fault is what has to be answered."""
@@ -111,9 +134,17 @@ class _Body:
             return await self._receive()
         message = await self._in_time(self._receive)
         if message["type"] == "http.request":
-            self._size += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            self._size += size
+            self._bodies.held += size
             if self._size > self._settings.http_max_body:
                 self._error = self._too_large()
+                raise _StoppedError
+            if self._bodies.held > self._bodies.most:
+                self._error = BusyError(
+                    "the requests that are inside are as large as this worker takes together; "
+                    "send it again in a moment"
+                )
                 raise _StoppedError
             self._through = not message.get("more_body", False)
         return message
@@ -127,13 +158,13 @@ class _Body:
             self._error = TooSlowError(f"the request's body did not arrive within {seconds} s")
             raise _StoppedError from None
 
-    async def _refuse(self, error: TooLargeError | TooSlowError, scope: Scope) -> None:
+    async def _refuse(self, error: Refusal, scope: Scope) -> None:
         """Answer with the error, and close.
 
         Who still sends reads no answer, and loses it where the connection is closed before all it
         has sent was read.
         """
-        if isinstance(error, TooLargeError) and not _waits_to_be_asked(scope):
+        if not isinstance(error, TooSlowError) and not _waits_to_be_asked(scope):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._discard(), LINGER_SECONDS)
         answer = error_response(error, headers={"Connection": "close"})

@@ -140,7 +140,7 @@ class Scheduler:
             self._changed.notify_all()
         if cancellation is not None:
             for sequence in sequences:
-                cancellation.call(partial(self.cancel, sequence))
+                sequence.when_done(cancellation.call(partial(self.cancel, sequence)))
         return sequences
 
     def _check_room(self, request: SequenceRequest) -> None:

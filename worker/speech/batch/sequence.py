@@ -82,6 +82,7 @@ class TokenSequence:
     _done: bool = False
     _joined: tuple[Company, int, int] | None = None  # the batch it runs in, as it was then
     _news: threading.Condition = field(default_factory=threading.Condition)
+    _when_done: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         self._stops = (self.grammar.end, NOTHING)
@@ -194,6 +195,17 @@ class TokenSequence:
                 self._error = error
                 self._done = True
             self._news.notify_all()
+            listener, self._when_done = self._when_done, None
+        if listener is not None:
+            listener()
+
+    def when_done(self, listener: Callable[[], None]) -> None:
+        """Have `listener`, its only one, called when it has ended; at once where it has."""
+        with self._news:
+            if not self._done:
+                self._when_done = listener
+                return
+        listener()
 
     def _stop(self, token: int) -> None:
         if token == NOTHING:

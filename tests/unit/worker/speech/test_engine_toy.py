@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -447,6 +448,24 @@ def test_of_sentences_that_come_one_by_one_the_next_is_needed_when_its_turn_is(
     assert following.due == heard.due
     cancellation.cancel()
     until(lambda: occupancy(engine._scheduler) == (0, 0))
+
+
+def test_of_sentences_that_come_one_by_one_none_is_kept_that_has_ended(prompter: Prompter) -> None:
+    engine, cancellation = Engine(Parrot(), ToyCodec(), prompter), Cancellation()
+    submit, made = engine._scheduler.submit, []
+
+    def noted(*given: Any, **more: Any) -> Any:
+        sequences = submit(*given, **more)
+        made.extend(map(weakref.ref, sequences))
+        return sequences
+
+    engine._scheduler.submit = noted
+    begin = engine.one_by_one(TEN, cancellation)
+    for index in range(8):
+        assert list(begin("One.", index, VOICE))
+    until(lambda: occupancy(engine._scheduler) == (0, 0))
+    until(lambda: not any(sequence() for sequence in made[:-2]))
+    cancellation.cancel()
 
 
 # Memory and turns

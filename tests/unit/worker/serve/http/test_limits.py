@@ -17,6 +17,7 @@ from tests.support.http_door import LONG, SPEECH, DoorServer, serving_door, spee
 from tests.support.small_components import TEXT, SmallParts, small_components
 from tests.support.waiting import until
 from worker.logs import set_up_logging
+from worker.serve.http import limits
 from worker.serve.http.connection import HEAD_BYTES
 from worker.serve.http.limits import OPEN_PATHS
 from worker.serve.http.origins import origins_of
@@ -157,6 +158,22 @@ class TestBody:
         headers = {"Content-Type": "application/json"}
         answer = client.post(SPEECH, content=in_pieces(), headers=headers)
         assert answer.status_code == 413
+
+    def test_all_together_may_not_be_too_large(
+        self, parts: SmallParts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(limits, "BODIES_BYTES", 3_000)
+        body = b"{" + b" " * 1_800 + b"}"
+        with serving_door(parts, http_max_body=2_000) as server, server.client() as client:
+            with server.connect() as connection:
+                connection.sendall(speech_request(body)[:-1])  # its end never comes
+
+                def refused() -> bool:
+                    answer = client.post(SPEECH, content=body)
+                    return answer.status_code == 429 and "Retry-After" in answer.headers
+
+                until(refused, LONG)
+            until(lambda: client.post(SPEECH, content=body).status_code == 400, LONG)
 
     def test_who_asks_first_is_told_before_sending(self, parts: SmallParts) -> None:
         with (

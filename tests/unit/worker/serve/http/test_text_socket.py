@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
+from itertools import cycle
 from pathlib import Path
 from socket import SHUT_RDWR, SHUT_WR
 from typing import Any
@@ -325,26 +327,52 @@ def test_a_client_that_leaves_frees_its_place(
     assert parts.engine.asked[-1].cancellation.cancelled
 
 
-def send_without_end(socket: ClientConnection) -> None:
-    """More than any connection's buffers hold."""
-    with suppress(ConnectionClosed):
-        for _ in range(100_000):
-            say(socket, "The sentence is here. " * 13, 300)
+LONG_FLUSH = json.dumps(FLUSH) + " " * 10_000  # so that the connection's buffers are soon full
+LONG_TEXT = json.dumps({"type": "text", "text": "The sentence is here. " * 13}) + " " * 10_000
 
 
-def test_a_flood_is_read_no_faster_than_it_is_spoken(server: DoorServer, parts: SmallParts) -> None:
+class Flood:
+    """Sends without end, from a thread."""
+
+    def __init__(self, socket: ClientConnection, messages: Sequence[str]) -> None:
+        self._socket = socket
+        self._messages = messages
+        self._sent = 0
+        self._thread = threading.Thread(target=self._send)
+        self._thread.start()
+
+    def _send(self) -> None:
+        with suppress(ConnectionClosed):
+            for message in cycle(self._messages):
+                self._socket.send(message)
+                self._sent += 1
+
+    def stands_still(self) -> bool:
+        before = self._sent
+        time.sleep(0.5)
+        return 0 < before == self._sent
+
+    def end(self) -> None:
+        self._socket.socket.shutdown(SHUT_RDWR)
+        self._thread.join(LONG)
+
+
+@pytest.mark.parametrize("more", [LONG_TEXT, LONG_FLUSH], ids=["text", "flushes"])
+def test_a_flood_is_read_no_faster_than_it_is_spoken(
+    server: DoorServer, parts: SmallParts, more: str
+) -> None:
     going = threading.Event()
     parts.engine.before = lambda _text: going.wait(LONG)
     with opened(server) as socket:
         send(socket, START)
         told(socket, "session.started")
-        flood = threading.Thread(target=send_without_end, args=(socket,))
-        flood.start()
-        flood.join(2)
-        assert flood.is_alive()
-        going.set()
-        socket.socket.shutdown(SHUT_RDWR)
-        flood.join(LONG)
+        say(socket, "The first sentence. The second one. ")
+        flood = Flood(socket, [more])
+        try:
+            until(flood.stands_still, LONG)
+        finally:
+            going.set()
+            flood.end()
     until(lambda: server.door.open_requests == 0, LONG)
 
 
