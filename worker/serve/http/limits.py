@@ -10,6 +10,7 @@ from contextlib import suppress
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from worker.errors import BusyError
 from worker.serve.http.answers import (
     TooLargeError,
     TooSlowError,
@@ -18,9 +19,16 @@ from worker.serve.http.answers import (
 )
 from worker.settings import Settings
 
+_Fault = TooLargeError | TooSlowError | BusyError
+
 # What needs no key: the page and the documents, which hold nothing of anybody's, and the health. A
 # browser has no key when it opens a page, and neither has what looks whether the worker lives.
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/ping", "/health"})
+# Bytes of all bodies that are inside at once, at least: clients that send large ones and never end
+# would fill memory and disk. The first bytes of each do not count, so that plain requests are taken
+# also while that is so.
+BODIES_BYTES = 256_000_000
+UNCOUNTED_BYTES = 65_536
 LINGER_SECONDS = 2.0  # that a body which is not wanted is read on, so that its sender sees why
 
 
@@ -31,6 +39,7 @@ class Limits:
         self._app = app
         self._settings = settings
         self._open = {*OPEN_PATHS, settings.health_check_path}
+        self._room = _Room(max(BODIES_BYTES, 4 * settings.http_max_body))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what may not pass; pass on the rest."""
@@ -42,7 +51,8 @@ class Limits:
             )
             await error_response(error)(scope, receive, send)
         elif scope["type"] == "http":
-            await _Body(self._app, receive, send, self._settings).run(scope, headers)
+            body = _Body(self._app, receive, send, self._settings, self._room)
+            await body.run(scope, headers)
         else:
             await self._app(scope, receive, send)
 
@@ -71,18 +81,38 @@ def check_text(text: object, settings: Settings, field: str) -> None:
         )
 
 
+class _Room:
+    """The bytes that all bodies together may have at once, those of requests under way included."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._used = 0
+
+    def resize(self, before: int, now: int) -> bool:
+        """Count a body of `now` bytes, of which `before` were counted; whether there is room."""
+        self._used += self._counted(now) - self._counted(before)
+        return self._used <= self._most
+
+    @staticmethod
+    def _counted(size: int) -> int:
+        return max(size - UNCOUNTED_BYTES, 0)
+
+
 class _Body:
     """Counts and times the body of one request while the app reads it."""
 
-    def __init__(self, app: ASGIApp, receive: Receive, send: Send, settings: Settings) -> None:
+    def __init__(
+        self, app: ASGIApp, receive: Receive, send: Send, settings: Settings, room: _Room
+    ) -> None:
         self._app = app
         self._receive = receive
         self._send = send
         self._settings = settings
+        self._room = room
         self._size = 0
         self._through = False
         self._begun = False
-        self._error: TooLargeError | TooSlowError | None = None
+        self._error: _Fault | None = None
         self._until = asyncio.get_running_loop().time() + settings.http_body_seconds
 
     async def run(self, scope: Scope, headers: Headers) -> None:
@@ -97,6 +127,8 @@ class _Body:
             if self._error is None or self._begun:
                 raise
             await self._refuse(self._error, scope)
+        finally:
+            self._room.resize(self._size, 0)
 
     async def send(self, message: Message) -> None:
         """Pass an answer on, unless the body's own fault is what has to be answered."""
@@ -111,9 +143,17 @@ class _Body:
             return await self._receive()
         message = await self._in_time(self._receive)
         if message["type"] == "http.request":
+            before = self._size
             self._size += len(message.get("body", b""))
+            has_room = self._room.resize(before, self._size)
             if self._size > self._settings.http_max_body:
                 self._error = self._too_large()
+                raise _StoppedError
+            if not has_room:
+                self._error = BusyError(
+                    "too many large requests are being sent to this worker; send it again in a "
+                    "moment"
+                )
                 raise _StoppedError
             self._through = not message.get("more_body", False)
         return message
@@ -127,13 +167,13 @@ class _Body:
             self._error = TooSlowError(f"the request's body did not arrive within {seconds} s")
             raise _StoppedError from None
 
-    async def _refuse(self, error: TooLargeError | TooSlowError, scope: Scope) -> None:
+    async def _refuse(self, error: _Fault, scope: Scope) -> None:
         """Answer with the error, and close.
 
         Who still sends reads no answer, and loses it where the connection is closed before all it
         has sent was read.
         """
-        if isinstance(error, TooLargeError) and not _waits_to_be_asked(scope):
+        if not isinstance(error, TooSlowError) and not _waits_to_be_asked(scope):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._discard(), LINGER_SECONDS)
         answer = error_response(error, headers={"Connection": "close"})

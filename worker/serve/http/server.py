@@ -25,6 +25,7 @@ from worker.serve.http.guard import Guard
 from worker.serve.http.page import Page
 from worker.serve.http.running import FLUSH_SECONDS
 from worker.serve.http.server_log import hear_server, log_failed_callback
+from worker.serve.http.web_socket import WebSocketConnection
 from worker.settings import Settings
 
 if TYPE_CHECKING:  # they import torch and FastAPI, which take seconds
@@ -130,7 +131,7 @@ class _Server(uvicorn.Server):
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 backlog=BACKLOG,
                 lifespan="off",
-                ws="websockets-sansio",
+                ws=WebSocketConnection,
                 ws_max_size=MESSAGE_BYTES,
                 ws_ping_interval=PING_SECONDS,
                 # A session that is read no faster than it is spoken hears no pongs meanwhile; what

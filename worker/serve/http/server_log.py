@@ -9,14 +9,15 @@ from typing import Any
 from worker.logs import event
 from worker.serve.http.guard import CutError
 
-_LOGGERS = ("uvicorn.error", "asyncio")
+# python_multipart warns of each form that is none, in lines of its own.
+_LOGGERS = ("uvicorn.error", "asyncio", "python_multipart")
 _KNOWN = (CutError, asyncio.CancelledError)  # logged where they were raised, or no fault
 
 
 def hear_server() -> None:
     """Have all errors of the server logged as `http server failed`, and nothing else of it.
 
-    Alone, both write lines of their own to standard error.
+    Alone, they write lines of their own to standard error.
     """
     for name in _LOGGERS:
         logger = logging.getLogger(name)

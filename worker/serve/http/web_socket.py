@@ -1,0 +1,24 @@
+"""A connection that became a WebSocket: uvicorn's, with the limits that it has not."""
+
+from __future__ import annotations
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+
+class WebSocketConnection(WebSocketsSansIOProtocol):
+    """A WebSocket whose client cannot have answers heaped up that it does not read."""
+
+    @property
+    def is_handshake(self) -> bool:
+        """Whether the request that it was made of begins a WebSocket, or was refused as one.
+
+        One that the protocol's parser does not take (with a body, or more headers than it counts)
+        uvicorn leaves without an answer, for ever.
+        """
+        return self.handshake_initiated
+
+    def handle_ping(self) -> None:
+        """Answer a ping; one whose answer would wait is passed over (RFC 6455, 5.5.3)."""
+        answer = b"".join(self.conn.data_to_send())
+        if self.writable.is_set():
+            self.transport.write(answer)
