@@ -13,6 +13,8 @@ from worker.serve.http.guard import CutError
 _LOGGERS = ("uvicorn.error", "asyncio", "python_multipart")
 _KNOWN = (CutError, asyncio.CancelledError)  # logged where they were raised, or no fault
 
+_OF_CLIENTS = ("Invalid UTF-8 sequence received from client.",)  # a fault of theirs, not of ours
+
 
 def hear_server() -> None:
     """Have all errors of the server logged as `http server failed`, and nothing else of it.
@@ -30,7 +32,7 @@ def hear_server() -> None:
 class _Heard(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         cause = record.exc_info[1] if record.exc_info else None
-        if not isinstance(cause, _KNOWN):
+        if not isinstance(cause, _KNOWN) and record.getMessage() not in _OF_CLIENTS:
             event(
                 logging.ERROR, "http server failed", cause=cause, error=record.getMessage().strip()
             )

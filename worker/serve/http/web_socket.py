@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
+
+FRAMES = 1_000  # of one message: each costs more than its bytes
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
@@ -22,3 +25,13 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         answer = b"".join(self.conn.data_to_send())
         if self.writable.is_set():
             self.transport.write(answer)
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take the next frame of a message, where there are not too many."""
+        if self.close_sent:
+            return
+        if len(self.frames) < FRAMES:
+            super().handle_cont(event)
+            return
+        self.conn.send_close(CloseCode.MESSAGE_TOO_BIG, f"more than {FRAMES} frames")
+        self.handle_parser_exception()
