@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
@@ -19,6 +20,12 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         uvicorn leaves without an answer, for ever.
         """
         return self.handshake_initiated
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send; a handshake that was refused is one that was answered, and no fault of ours."""
+        await super().send(message)
+        if self.close_sent:
+            self.handshake_complete = True
 
     def handle_ping(self) -> None:
         """Answer a ping; one whose answer would wait is passed over (RFC 6455, 5.5.3)."""
