@@ -49,7 +49,11 @@ def redact_fault(error: ValueError | RecursionError) -> str:
     """What is wrong with a text that is no JSON, without the text."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} at line {error.lineno}, column {error.colno}"
-    return "it is not UTF-8" if isinstance(error, UnicodeError) else "it is nested too deep"
+    if isinstance(error, UnicodeError):
+        return "it is not UTF-8"
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return "a number in it has too many digits"
 
 
 def _is_json(declared: str) -> bool:

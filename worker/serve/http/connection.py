@@ -12,6 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from worker.errors import RequestError
 from worker.serve.http.answers import error_body, to_json
 from worker.serve.http.request_id import HEADER, new_request
+from worker.serve.http.web_socket import WebSocketConnection
 
 ABORT = "worker.abort"  # key of a scope: breaks its connection off
 HEAD_BYTES = 32_768  # that the head of a request may have
@@ -51,6 +52,12 @@ class Connection(H11Protocol):
         """Hand the connection on."""
         self._head_came()
         super().handle_websocket_upgrade(event)
+        handed_on = self.transport.get_protocol()
+        if isinstance(handed_on, WebSocketConnection) and not handed_on.is_handshake:
+            self.send_400_response(
+                "this is no handshake of a WebSocket: it must be a GET without a body, and with "
+                "short headers"
+            )
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""

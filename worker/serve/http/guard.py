@@ -8,7 +8,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from worker.errors import WorkerError
+from worker.errors import RequestError, WorkerError
 from worker.logs import event
 from worker.serve.failures import for_the_user
 from worker.serve.http.answers import HeadError, error_response
@@ -36,6 +36,11 @@ class Guard:
             answer = _Answer(send, request_id, self._door)
             try:
                 check_head(scope)
+            except RequestError as error:  # nobody can say where the next request begins
+                refusal = error_response(error, headers={"Connection": "close"})
+                await refusal(scope, receive, answer.send)
+                return
+            try:
                 await self._app(scope, receive, answer.send)
             except CutError:
                 raise
@@ -45,13 +50,19 @@ class Guard:
                 shown = fault if isinstance(fault, WorkerError) else _logged(fault, request_id)
                 if answer.begun:
                     raise CutError from None
-                headers = {"Connection": "close"} if isinstance(shown, HeadError) else None
-                await error_response(shown, headers=headers)(scope, receive, answer.send)
+                await error_response(shown)(scope, receive, answer.send)
 
 
 def check_head(scope: Scope) -> None:
-    """Raise HeadError where a request's head is too large: h11 bounds only one that is cut up."""
+    """Raise what is wrong with a request's head.
+
+    HeadError where it is too large: h11 bounds only one that is cut up. RequestError where it has
+    two lengths of the body, by which a proxy before us may have seen another request (RFC 9112,
+    6.1).
+    """
     headers = scope["headers"]
+    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
+        raise RequestError("a request has either Content-Length or Transfer-Encoding")
     size = len(scope["raw_path"]) + len(scope["query_string"])
     size += sum(len(name) + len(value) for name, value in headers)
     if size > HEAD_BYTES or len(headers) > HEADERS:

@@ -6,7 +6,6 @@ import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,12 +19,16 @@ from worker.serve.http.answers import (
 )
 from worker.settings import Settings
 
+_Fault = TooLargeError | TooSlowError | BusyError
+
 # What needs no key: the page and the documents, which hold nothing of anybody's, and the health. A
 # browser has no key when it opens a page, and neither has what looks whether the worker lives.
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/ping", "/health"})
-# Of the bodies of all requests that are inside: they are read before a request is counted as one
-# that speaks, so that many large ones at once would fill the memory, or uploads the disk.
+# Bytes of all bodies that are inside at once, at least: clients that send large ones and never end
+# would fill memory and disk. The first bytes of each do not count, so that plain requests are taken
+# also while that is so.
 BODIES_BYTES = 256_000_000
+UNCOUNTED_BYTES = 65_536
 LINGER_SECONDS = 2.0  # that a body which is not wanted is read on, so that its sender sees why
 
 
@@ -36,7 +39,7 @@ class Limits:
         self._app = app
         self._settings = settings
         self._open = {*OPEN_PATHS, settings.health_check_path}
-        self._bodies = _Bodies(max(BODIES_BYTES, settings.http_max_body))
+        self._room = _Room(max(BODIES_BYTES, 4 * settings.http_max_body))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what may not pass; pass on the rest."""
@@ -48,7 +51,7 @@ class Limits:
             )
             await error_response(error)(scope, receive, send)
         elif scope["type"] == "http":
-            body = _Body(self._app, receive, send, self._settings, self._bodies)
+            body = _Body(self._app, receive, send, self._settings, self._room)
             await body.run(scope, headers)
         else:
             await self._app(scope, receive, send)
@@ -78,32 +81,38 @@ def check_text(text: object, settings: Settings, field: str) -> None:
         )
 
 
-Refusal = TooLargeError | TooSlowError | BusyError
+class _Room:
+    """The bytes that all bodies together may have at once, those of requests under way included."""
 
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._used = 0
 
-@dataclass
-class _Bodies:
-    """The bodies of all requests that are inside."""
+    def resize(self, before: int, now: int) -> bool:
+        """Count a body of `now` bytes, of which `before` were counted; whether there is room."""
+        self._used += self._counted(now) - self._counted(before)
+        return self._used <= self._most
 
-    most: int  # bytes
-    held: int = 0
+    @staticmethod
+    def _counted(size: int) -> int:
+        return max(size - UNCOUNTED_BYTES, 0)
 
 
 class _Body:
     """Counts and times the body of one request while the app reads it."""
 
     def __init__(
-        self, app: ASGIApp, receive: Receive, send: Send, settings: Settings, bodies: _Bodies
+        self, app: ASGIApp, receive: Receive, send: Send, settings: Settings, room: _Room
     ) -> None:
         self._app = app
-        self._bodies = bodies
         self._receive = receive
         self._send = send
         self._settings = settings
+        self._room = room
         self._size = 0
         self._through = False
         self._begun = False
-        self._error: Refusal | None = None
+        self._error: _Fault | None = None
         self._until = asyncio.get_running_loop().time() + settings.http_body_seconds
 
     async def run(self, scope: Scope, headers: Headers) -> None:
@@ -119,7 +128,7 @@ class _Body:
                 raise
             await self._refuse(self._error, scope)
         finally:
-            self._bodies.held -= self._size
+            self._room.resize(self._size, 0)
 
     async def send(self, message: Message) -> None:
         """Pass an answer on, unless the body's own fault is what has to be answered."""
@@ -134,16 +143,16 @@ class _Body:
             return await self._receive()
         message = await self._in_time(self._receive)
         if message["type"] == "http.request":
-            size = len(message.get("body", b""))
-            self._size += size
-            self._bodies.held += size
+            before = self._size
+            self._size += len(message.get("body", b""))
+            has_room = self._room.resize(before, self._size)
             if self._size > self._settings.http_max_body:
                 self._error = self._too_large()
                 raise _StoppedError
-            if self._bodies.held > self._bodies.most:
+            if not has_room:
                 self._error = BusyError(
-                    "the requests that are inside are as large as this worker takes together; "
-                    "send it again in a moment"
+                    "too many large requests are being sent to this worker; send it again in a "
+                    "moment"
                 )
                 raise _StoppedError
             self._through = not message.get("more_body", False)
@@ -158,7 +167,7 @@ class _Body:
             self._error = TooSlowError(f"the request's body did not arrive within {seconds} s")
             raise _StoppedError from None
 
-    async def _refuse(self, error: Refusal, scope: Scope) -> None:
+    async def _refuse(self, error: _Fault, scope: Scope) -> None:
         """Answer with the error, and close.
 
         Who still sends reads no answer, and loses it where the connection is closed before all it

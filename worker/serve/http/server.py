@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import threading
@@ -25,12 +26,14 @@ from worker.serve.http.guard import Guard
 from worker.serve.http.page import Page
 from worker.serve.http.running import FLUSH_SECONDS
 from worker.serve.http.server_log import hear_server, log_failed_callback
+from worker.serve.http.web_socket import WebSocketConnection
 from worker.settings import Settings
 
 if TYPE_CHECKING:  # they import torch and FastAPI, which take seconds
     from worker.components import Components
 
 FORCED_END_SECONDS = 10.0  # after the drain, for what does not listen
+FILES = 8_192  # that the process may have open: a few for each connection
 BACKLOG = 1_024  # connections that the kernel keeps until they are accepted
 MESSAGE_BYTES = 1_000_000  # of a WebSocket
 PING_SECONDS = 20.0  # between two pings of a WebSocket, which keep proxies from closing it
@@ -66,6 +69,7 @@ class HttpServer:
     async def serve(self) -> int:
         """Serve until a stop, as serve_http does."""
         hear_server()
+        _allow_files()
         asyncio.get_running_loop().set_exception_handler(log_failed_callback)
         settings = self._settings
         door = self.door = Door(settings)
@@ -130,7 +134,7 @@ class _Server(uvicorn.Server):
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 backlog=BACKLOG,
                 lifespan="off",
-                ws="websockets-sansio",
+                ws=WebSocketConnection,
                 ws_max_size=MESSAGE_BYTES,
                 ws_ping_interval=PING_SECONDS,
                 # A session that is read no faster than it is spoken hears no pongs meanwhile; what
@@ -172,6 +176,17 @@ class _Server(uvicorn.Server):
         for task in tuple(state.tasks):
             task.cancel()
         await asyncio.gather(*state.tasks, return_exceptions=True)
+
+
+def _allow_files() -> None:
+    """Let the process open a file for each connection, and those of its work, where it may.
+
+    Many systems give a process 1,024 unless it asks for more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _listen(settings: Settings, setting: str) -> socket.socket:

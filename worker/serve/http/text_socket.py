@@ -70,6 +70,7 @@ BROKEN = 1011
 RESTART = 1012
 TRY_LATER = 1013
 
+MARKS = 256  # flushes and cancels that wait for their answers before no more is read
 CLOSING_SECONDS = 5.0  # for the last messages, to a client that may not read them
 
 _SENTENCE = TypeAdapter(Text)
@@ -125,6 +126,7 @@ class _Session:
         self._most = door.settings.http_max_text
         self._buffer = SentenceBuffer()
         self._room = asyncio.Event()
+        self._marks = 0  # flushes and cancels that were not answered yet
         self._running: Running[SocketItem] | None = None
         self._format: StreamFormat = DEFAULT_FORMAT
         self._ended = False  # whether the client said that nothing follows
@@ -205,9 +207,9 @@ class _Session:
 
     async def _read_all(self, session: TextSession) -> None:
         while not self._ended:
-            while session.waiting > self._most:  # it is read no faster than it is spoken
+            while self._is_full(session):  # it is read no faster than it is spoken
                 self._room.clear()
-                if session.waiting > self._most:
+                if self._is_full(session):
                     await self._room.wait()
             message = await self._next(session)
             if not self._ended:
@@ -216,6 +218,9 @@ class _Session:
         while (await self._socket.receive())["type"] != "websocket.disconnect":
             pass
         raise WebSocketDisconnect
+
+    def _is_full(self, session: TextSession) -> bool:
+        return session.waiting > self._most or self._marks > MARKS
 
     async def _next(self, session: TextSession) -> Event:
         """The client's next message. Raises TooSlowError where none comes and nothing is spoken."""
@@ -261,11 +266,13 @@ class _Session:
             self._say(self._buffer.feed(self._text_of(message)), session)
         elif kind == "flush":
             self._say(self._buffer.flush(), session)
+            self._marks += 1
             session.flush()
         elif kind == "close":
             self._end(session)
         else:
             self._buffer = SentenceBuffer()
+            self._marks += 1
             session.cancel()
 
     def _end(self, session: TextSession) -> None:
@@ -301,6 +308,9 @@ class _Session:
                 await self._in_time(self._socket.send_bytes(item.content))
             else:
                 await self._send_event(self._event_of(item, running))
+                if isinstance(item, SessionFlushed | SessionCancelled):
+                    self._marks -= 1
+                    self._room.set()
 
     def _event_of(self, item: SocketItem, running: Running[SocketItem]) -> Event:
         """An item that is no audio as its event."""
