@@ -312,6 +312,13 @@ def test_while_the_model_loads_it_waits_and_a_key_is_asked_for(
             assert seen.page.locator("[data-file=ass]").is_hidden()
         with opened(browser, worker.url, expected=(REFUSED,)) as seen:
             seen.page.locator("#key").wait_for()
+            assert "Type the worker's API_KEY." in seen.text("key-error")
+            seen.page.locator("#key").fill("a key")
+            seen.speak()  # without the key's own button
+            seen.page.locator("#key").wait_for(state="hidden")
+            seen.wait_ended()
+        with opened(browser, worker.url, expected=(REFUSED,)) as seen:
+            seen.page.locator("#key").wait_for()
             seen.page.locator("#key").fill("another")
             seen.page.keyboard.press("Enter")
             seen.wait("document.querySelector('#key-error').textContent.includes('does not fit')")
