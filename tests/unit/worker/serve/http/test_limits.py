@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.support.http_door import LONG, SPEECH, DoorServer, serving_door, spee
 from tests.support.small_components import TEXT, SmallParts, small_components
 from tests.support.waiting import until
 from worker.logs import set_up_logging
+from worker.serve.http import limits as limits_module
 from worker.serve.http.connection import HEAD_BYTES
 from worker.serve.http.limits import OPEN_PATHS
 from worker.serve.http.origins import origins_of
@@ -174,6 +176,27 @@ class TestBody:
             answer = received(connection)
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b'"code":"timeout"' in answer
+
+    def test_all_together_have_a_bound_but_the_small_ones(
+        self, parts: SmallParts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(limits_module, "BODIES_BYTES", 300_000)
+        monkeypatch.setattr(limits_module, "UNCOUNTED_BYTES", 1_000)
+        large = json.dumps(SAID).encode() + b" " * 69_000
+        headers = {"Content-Type": "application/json"}
+        with serving_door(parts, http_max_body=70_000) as server, server.client() as client:
+            held = [server.connect() for _ in range(4)]
+            for connection in held:
+                connection.sendall(speech_request(large)[:-1])
+            try:
+                ask = partial(client.post, SPEECH, content=large, headers=headers)
+                until(lambda: ask().status_code == 429, LONG)
+                assert ask().json()["error"]["code"] == "busy"
+                assert client.post(SPEECH, json=SAID).status_code == 200
+            finally:
+                for connection in held:
+                    connection.close()
+            until(lambda: ask().status_code == 200, LONG)
 
     def test_json_of_too_many_values_is_not_parsed(
         self, serve: Callable[..., httpx.Client]
