@@ -339,12 +339,23 @@ class TestOrigins:
     def test_pages_that_are_not_named_may_have_nothing_done(
         self, serve: Callable[..., httpx.Client], headers: dict[str, str], status: int
     ) -> None:
-        client = serve()
+        client = serve(http_host="0.0.0.0")
         answer = client.post(SPEECH, json=SAID, headers={"Host": "worker:8000", **headers})
         assert answer.status_code == status
         if status == 403:
             assert answer.json()["error"]["code"] == "origin_not_allowed"
             assert "CORS_ORIGINS" in answer.json()["error"]["message"]
+
+    def test_on_the_loopback_no_name_may_have_been_led_here(
+        self, serve: Callable[..., httpx.Client]
+    ) -> None:
+        client = serve()
+        for host in ("127.0.0.1:1", "localhost:1", "[::1]:1"):
+            headers = {"Host": host, "Origin": f"http://{host}"}
+            assert client.post(SPEECH, json=SAID, headers=headers).status_code == 200
+        for site in ({}, {"Sec-Fetch-Site": "same-origin"}):
+            headers = {"Host": "evil.example:1", "Origin": "http://evil.example:1", **site}
+            assert client.post(SPEECH, json=SAID, headers=headers).status_code == 403
 
     def test_a_websocket_of_such_a_page_is_refused(self, parts: SmallParts) -> None:
         with serving_door(parts) as server, server.connect() as connection:
