@@ -57,7 +57,7 @@ def victim(demo_volume: Path, folder: Path) -> Iterator[HttpWorker]:
         yield worker
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(victim: HttpWorker) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {KEY}"}
     with httpx.Client(
@@ -198,11 +198,11 @@ class TestKeys:
         asked = 0
         with httpx.Client(base_url=victim.url, trust_env=False) as stranger:
             for path in {*paths, STREAM} - open_ones:
-                for method in ("GET", "POST", "DELETE"):
+                for method in ("GET", "POST"):
                     answer = stranger.request(method, path.split("{")[0] + query, headers=raw)
                     assert answer.status_code == 401, (method, path)
                     asked += 1
-        assert asked > 20
+        assert asked > 15
 
     def test_a_websocket_without_it_is_refused(self, victim: HttpWorker) -> None:
         key = f"X-API-Key: {KEY}".encode()
@@ -211,6 +211,22 @@ class TestKeys:
             assert answer_to(victim, asked).startswith(b"HTTP/1.1 40")
 
 
+WRONG = [
+    b'{"input": "Hi.", "speed": NaN}',
+    b'{"input": "Hi.", "temperature": -1e999}',
+    b'{"input": "Hi.", "seed": ' + b"9" * 4_000 + b"}",
+    b'{"input": "Hi.", "seed": ' + b"9" * 400_000 + b"}",
+    b'{"input": "Hi.", "speed": ' + b"9" * 4_000 + b"}",
+    b"[" * 400_000,
+    b'{"input": "\\ud800"}',
+    b'{"input": "\xed\xa0\x80"}',
+    b'{"input": "a\\u0000b"}',
+    b'{"input": "\xff"}',
+    b"\x1f\x8b\x08\x00" + bytes(60),  # gzip
+    '{"input": "😀"}'.encode(),
+    '{"input": "好"}'.encode(),  # of which the embedded model has no token
+    json.dumps({"input": "Hi.", **{f"k{i}": i for i in range(15_000)}}).encode(),
+]
 FILE = b"--b\r\nContent-Disposition: form-data; name=audio"
 
 
@@ -232,35 +248,14 @@ class TestBodies:
             assert got.startswith(b"HTTP/1.1 " + status), (sent[0], got[:300])
             assert got.count(b"HTTP/1.1 ") == 1
 
-    @pytest.mark.parametrize(
-        "content",
-        [
-            b'{"input": "Hi.", "speed": NaN}',
-            b'{"input": "Hi.", "temperature": -1e999}',
-            b'{"input": "Hi.", "seed": ' + b"9" * 4_000 + b"}",
-            b'{"input": "Hi.", "seed": ' + b"9" * 400_000 + b"}",
-            b'{"input": "Hi.", "speed": ' + b"9" * 4_000 + b"}",
-            b"[" * 400_000,
-            b'{"input": "\\ud800"}',
-            b'{"input": "\xed\xa0\x80"}',
-            b'{"input": "a\\u0000b"}',
-            b'{"input": "\xff"}',
-            b"\x1f\x8b\x08\x00" + bytes(60),  # gzip
-            '{"input": "😀"}'.encode(),
-            '{"input": "好"}'.encode(),  # of which the embedded model has no token
-            json.dumps({"input": "Hi.", **{f"k{i}": i for i in range(15_000)}}).encode(),
-        ],
-        ids=lambda content: repr(content[:24]),
-    )
-    def test_what_is_wrong_in_it_is_a_short_400_or_413(
-        self, client: httpx.Client, content: bytes
-    ) -> None:
+    def test_what_is_wrong_in_it_is_a_short_400_or_413(self, client: httpx.Client) -> None:
         headers = {"Content-Type": "application/json"}
-        answer = client.post(SPEECH, content=content, headers=headers)
-        assert answer.status_code in (400, 413)
-        assert len(answer.content) < 2_000
-        if b"9" * 5_000 in content:
-            assert "too many digits" in answer.json()["error"]["message"]
+        for content in WRONG:
+            answer = client.post(SPEECH, content=content, headers=headers)
+            assert answer.status_code in (400, 413), content[:50]
+            assert len(answer.content) < 2_000
+            if b"9" * 5_000 in content:
+                assert "too many digits" in answer.json()["error"]["message"]
 
     @pytest.mark.parametrize(
         "parts",
@@ -287,17 +282,20 @@ class TestBodies:
 NAMES = ["..", "../secret", "..%2f..%2fsecret", "%2e%2e/secret", "a%00b", "%ff", "a%0d%0aX:%201"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_no_name_leads_out_of_the_store(victim: HttpWorker, name: str) -> None:
+def test_no_name_leads_out_of_the_store(victim: HttpWorker, client: httpx.Client) -> None:
+    for name in NAMES:
+        leads_nowhere(victim, client, name)
+
+
+def leads_nowhere(victim: HttpWorker, client: httpx.Client, name: str) -> None:
     for method in ("GET", "DELETE"):
         got = answer_to(victim, head(method, f"{VOICES}/{name}", "Connection: close"))
         assert got.startswith((b"HTTP/1.1 400", b"HTTP/1.1 404"))
         assert b"\r\nX: 1" not in got
-    form = [("name", name.replace("%2f", "/")), ("consent", "Mine.")]
-    with httpx.Client(base_url=victim.url, headers={"X-API-Key": KEY}, trust_env=False) as client:
-        answer = client.post(VOICES, data=dict(form), files={"audio": DEMO_VOICE.read_bytes()})
-        assert answer.status_code == 400
-        assert answer.json()["error"]["param"] == "name"
+    form = {"name": name.replace("%2f", "/"), "consent": "Mine."}
+    answer = client.post(VOICES, data=form, files={"audio": DEMO_VOICE.read_bytes()})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "name"
 
 
 class TestWebSockets:

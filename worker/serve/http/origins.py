@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -30,6 +31,7 @@ class Origins:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._named = origins_of(settings)
         self._asks_for_key = settings.api_key is not None
+        self._is_local = _is_loopback(settings.http_host)
         self._app = app
         if self._named:
             self._app = CORSMiddleware(
@@ -58,11 +60,33 @@ class Origins:
     def _may(self, origin: str, headers: Headers) -> bool:
         if ANY in self._named or origin in self._named:
             return True
+        # A name that leads to this machine today may have been the page's own server a moment ago
+        # (DNS rebinding), and the browser takes both for one origin.
+        if self._is_local and not _is_of_this_machine(origin):
+            return False
         # A browser's own word, which no page can write; older ones are judged by the host's name,
         # which a load balancer may have changed.
         if (site := headers.get("sec-fetch-site")) is not None:
             return site == "same-origin"
         return urlsplit(origin).netloc == headers.get("host")
+
+
+def _is_of_this_machine(origin: str) -> bool:
+    """Whether an origin is written as an address or as localhost, which no DNS can lead here."""
+    host = urlsplit(origin).hostname or ""
+    return host == "localhost" or _address(host) is not None
+
+
+def _is_loopback(host: str) -> bool:
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
 
 
 def origins_of(settings: Settings) -> list[str]:

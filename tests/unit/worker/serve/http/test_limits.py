@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.support.http_door import LONG, SPEECH, DoorServer, serving_door, spee
 from tests.support.small_components import TEXT, SmallParts, small_components
 from tests.support.waiting import until
 from worker.logs import set_up_logging
-from worker.serve.http import limits
+from worker.serve.http import limits as limits_module
 from worker.serve.http.connection import HEAD_BYTES
 from worker.serve.http.limits import OPEN_PATHS
 from worker.serve.http.origins import origins_of
@@ -160,25 +160,6 @@ class TestBody:
         answer = client.post(SPEECH, content=in_pieces(), headers=headers)
         assert answer.status_code == 413
 
-    def test_all_together_may_not_be_too_large(
-        self, parts: SmallParts, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(limits, "BODIES_BYTES", 3_000)
-        monkeypatch.setattr(limits, "UNCOUNTED_BYTES", 0)
-        body = b"{" + b" " * 1_800 + b"}"
-        with serving_door(parts, http_max_body=2_000) as server, server.client() as client:
-            with ExitStack() as held:
-                for _ in range(4):  # of four times the most of one
-                    connection = held.enter_context(server.connect())
-                    connection.sendall(speech_request(body)[:-1])  # its end never comes
-
-                def refused() -> bool:
-                    answer = client.post(SPEECH, content=body)
-                    return answer.status_code == 429 and "Retry-After" in answer.headers
-
-                until(refused, LONG)
-            until(lambda: client.post(SPEECH, content=body).status_code == 400, LONG)
-
     def test_who_asks_first_is_told_before_sending(self, parts: SmallParts) -> None:
         with (
             serving_door(parts, http_max_body=2_000) as server,
@@ -195,6 +176,27 @@ class TestBody:
             answer = received(connection)
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b'"code":"timeout"' in answer
+
+    def test_all_together_have_a_bound_but_the_small_ones(
+        self, parts: SmallParts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(limits_module, "BODIES_BYTES", 300_000)
+        monkeypatch.setattr(limits_module, "UNCOUNTED_BYTES", 1_000)
+        large = json.dumps(SAID).encode() + b" " * 69_000
+        headers = {"Content-Type": "application/json"}
+        with serving_door(parts, http_max_body=70_000) as server, server.client() as client:
+            held = [server.connect() for _ in range(4)]
+            for connection in held:
+                connection.sendall(speech_request(large)[:-1])
+            try:
+                ask = partial(client.post, SPEECH, content=large, headers=headers)
+                until(lambda: ask().status_code == 429, LONG)
+                assert ask().json()["error"]["code"] == "busy"
+                assert client.post(SPEECH, json=SAID).status_code == 200
+            finally:
+                for connection in held:
+                    connection.close()
+            until(lambda: ask().status_code == 200, LONG)
 
     def test_json_of_too_many_values_is_not_parsed(
         self, serve: Callable[..., httpx.Client]
@@ -337,12 +339,23 @@ class TestOrigins:
     def test_pages_that_are_not_named_may_have_nothing_done(
         self, serve: Callable[..., httpx.Client], headers: dict[str, str], status: int
     ) -> None:
-        client = serve()
+        client = serve(http_host="0.0.0.0")
         answer = client.post(SPEECH, json=SAID, headers={"Host": "worker:8000", **headers})
         assert answer.status_code == status
         if status == 403:
             assert answer.json()["error"]["code"] == "origin_not_allowed"
             assert "CORS_ORIGINS" in answer.json()["error"]["message"]
+
+    def test_on_the_loopback_no_name_may_have_been_led_here(
+        self, serve: Callable[..., httpx.Client]
+    ) -> None:
+        client = serve()
+        for host in ("127.0.0.1:1", "localhost:1", "[::1]:1"):
+            headers = {"Host": host, "Origin": f"http://{host}"}
+            assert client.post(SPEECH, json=SAID, headers=headers).status_code == 200
+        for site in ({}, {"Sec-Fetch-Site": "same-origin"}):
+            headers = {"Host": "evil.example:1", "Origin": "http://evil.example:1", **site}
+            assert client.post(SPEECH, json=SAID, headers=headers).status_code == 403
 
     def test_a_websocket_of_such_a_page_is_refused(self, parts: SmallParts) -> None:
         with serving_door(parts) as server, server.connect() as connection:
