@@ -7,6 +7,7 @@ beside OpenAI's; where two name one thing, OpenAI's meaning counts: `input` is o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -62,7 +63,7 @@ def parse_openai(body: object, model: str, is_builtin: Callable[[str], bool]) ->
     try:
         request = parse_request(job_input)
     except RequestError as error:
-        raise _renamed(error) from None
+        raise in_openai_terms(error) from None
     if tempo is not None:  # whose range is wider than our own field's
         request = request.model_copy(update={"speed_shift": tempo})
     return OpenAISpeech(request, response_format, stream_format, instructions)
@@ -125,8 +126,8 @@ def _one_of(given: dict[str, Any], name: str, choices: tuple[Any, ...], default:
     return value
 
 
-def _renamed(error: RequestError) -> RequestError:
+def in_openai_terms(error: RequestError) -> RequestError:
     """The error with our field for the text under the name that it has at this door."""
     if error.field != "text":
         return error
-    return type(error)("input" + error.message.removeprefix("text"), field="input")
+    return type(error)(re.sub(r"^text\b", "input", error.message), field="input")

@@ -55,7 +55,7 @@ def make_app(door: Door) -> FastAPI:
 
 
 async def _worker_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, WorkerError)  # noqa: S101
+    assert isinstance(error, WorkerError)  # noqa: S101 - what it is registered for
     return error_response(error)
 
 
@@ -66,7 +66,7 @@ async def _fault(_request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     """What Starlette and FastAPI refuse by themselves: paths, methods, bodies of forms."""
-    assert isinstance(error, HTTPException)  # noqa: S101
+    assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
     where = f"{request.method} {redact(request.url.path)}"
     fault = _KINDS.get(error.status_code, RequestError)(
         f"{where}: {error.detail}; /docs lists the routes"
@@ -79,7 +79,7 @@ _KINDS: dict[int, type[RequestError]] = {413: TooLargeError, 415: MediaTypeError
 
 async def _validation_error(_request: Request, error: Exception) -> Response:
     """What FastAPI finds wrong with a parameter or a part of a form."""
-    assert isinstance(error, RequestValidationError)  # noqa: S101
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
     first = error.errors()[0]
     field = str(first["loc"][-1])
     given = f" ({redact(first['input'])} was given)" if first.get("input") is not None else ""

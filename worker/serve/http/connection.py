@@ -34,7 +34,7 @@ class Connection(H11Protocol):
         scope[ABORT] = self.transport.abort
         await self._answered(scope, receive, send)
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Take the connection, where there are not too many."""
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS:

@@ -11,11 +11,11 @@ from fastapi.responses import Response
 
 from worker.api.answers import Model, ModelList
 from worker.api.model_names import check_model, model_names
-from worker.api.openai import OpenAISpeech, parse_openai
+from worker.api.openai import OpenAISpeech, in_openai_terms, parse_openai
 from worker.api.openai_fields import DeltaEvent, DoneEvent, OpenAISpeechFields
 from worker.api.own_fields import ErrorEvent
 from worker.audio.formats import STREAM_CONTENT_TYPES
-from worker.errors import WorkerError
+from worker.errors import RequestError, WorkerError
 from worker.job.context import Job
 from worker.job.live import LiveEnd
 from worker.serve.http.answers import error_body, status_of
@@ -92,7 +92,10 @@ def _spoken() -> Part:
 
 
 def _work(asked: OpenAISpeech, job: Job) -> Iterator[Item]:
-    return encoded(asked.request, asked.response_format, job)
+    try:
+        yield from encoded(asked.request, asked.response_format, job)
+    except RequestError as error:  # of what only the engine can tell, such as a model's alphabet
+        raise in_openai_terms(error) from None
 
 
 async def _bytes(running: Running[Item], first: Item | None) -> AsyncIterator[bytes]:

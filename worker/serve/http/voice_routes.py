@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ from worker.voices.listed import ListedVoice
 T = TypeVar("T")
 
 PATH = "/v1/audio/voices"
+LOOKS = 8  # requests about saved voices that are with the storage at the same time
 AUDIO = ("audio", "audio_sample")  # our name, and that of OpenAI's and vLLM-Omni's routes
 TEXTS = ("name", "transcript", "consent")
 
@@ -46,9 +48,12 @@ def voice_router(door: Door) -> APIRouter:
     """The routes, on this door."""
     router = APIRouter(prefix=PATH, tags=["voices"])
 
+    # Of their own, so that a slow storage holds up no upload, which is written in the loop's.
+    threads = ThreadPoolExecutor(LOOKS, "voices")
+
     async def listed() -> Response:
         """The voices that a request may name: the built-in ones, then the saved ones."""
-        voices = await _looked_up(door, lambda voices: voices.listed())
+        voices = await _looked_up(door, threads, lambda voices: voices.listed())
         data = [voice_json(voice) for voice in voices]
         # The second is what OpenAI-compatible pages look for.
         names = [{"id": voice.id, "name": voice.name} for voice in voices]
@@ -89,7 +94,7 @@ def voice_router(door: Door) -> APIRouter:
     async def about(name: str) -> Response:
         """One voice."""
         try:
-            voice = await _looked_up(door, lambda voices: voices.about(name))
+            voice = await _looked_up(door, threads, lambda voices: voices.about(name))
         except VoiceError as error:
             return error_response(error, 404)
         return Json(voice_json(voice))
@@ -111,7 +116,7 @@ def voice_router(door: Door) -> APIRouter:
     async def remove(name: str) -> Response:
         """Remove a saved voice."""
         try:
-            await _looked_up(door, lambda voices: voices.remove(name))
+            await _looked_up(door, threads, lambda voices: voices.remove(name))
         except VoiceError as error:
             return error_response(error, 404)
         return Response(status_code=204)
@@ -147,12 +152,12 @@ def _add(form: Form, folder: TemporaryDirectory[str], job: Job) -> Iterator[List
         )
 
 
-async def _looked_up(door: Door, look: Callable[[Voices], T]) -> T:
+async def _looked_up(door: Door, threads: ThreadPoolExecutor, look: Callable[[Voices], T]) -> T:
     """Ask in a thread beside the requests that speak, whose places may all be taken."""
     voices = door.components.voices
     job_id = request_id()
     try:
-        return await asyncio.to_thread(look, voices)
+        return await asyncio.get_running_loop().run_in_executor(threads, look, voices)
     except Exception as failure:
         shown = for_the_user(failure, job_id)
         if shown is failure:

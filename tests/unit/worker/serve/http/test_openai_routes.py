@@ -16,7 +16,7 @@ import soundfile
 from tests.support.http_door import SPEECH, DoorServer, serving_door
 from tests.support.small_components import RATE, TEXT, SmallParts, small_components
 from worker.audio.formats import STREAM_CONTENT_TYPES, StreamFormat
-from worker.errors import BusyError, SynthesisError, WorkerError
+from worker.errors import BusyError, RequestError, SynthesisError, WorkerError
 from worker.serve.http.live_response import EVENT_STREAM
 
 
@@ -230,6 +230,25 @@ class TestFailures:
         lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
         assert [line["event"] for line in lines] == ["job failed"]
         assert lines[0]["job"] == answer.headers["X-Request-Id"]
+
+    @pytest.mark.parametrize(
+        ("said", "told"),
+        [
+            ("text: it has no vowel", "input: it has no vowel"),
+            ("no token", "no token"),
+        ],
+    )
+    def test_what_only_the_engine_can_tell_names_openais_field(
+        self, client: httpx.Client, parts: SmallParts, said: str, told: str
+    ) -> None:
+        def fails(_sentence: str) -> None:
+            raise RequestError(said, field="text")
+
+        parts.engine.before = fails
+        answer = client.post(SPEECH, json={"input": TEXT})
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert (error["param"], error["message"]) == ("input", told)
 
     def test_what_fails_later_ends_the_connection_and_is_logged_once(
         self, client: httpx.Client, parts: SmallParts, capfd: pytest.CaptureFixture[str]
