@@ -117,5 +117,6 @@ def seconds(url: str) -> float:
 
 def stored(server: S3Server) -> dict[str, tuple[str, str]]:
     """What is in the bucket, each with its digest and when it was written."""
-    listed = server.client().list_objects(Bucket=BUCKET)["Contents"]
+    pages = server.client().get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+    listed = [o for page in pages for o in page.get("Contents", ())]
     return {o["Key"]: (o["ETag"], str(o["LastModified"])) for o in listed}

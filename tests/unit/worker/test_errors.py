@@ -8,9 +8,13 @@ import re
 
 import pytest
 
+from tests.conftest import REPOSITORY
 from worker import errors
+from worker.api import model_names
 from worker.errors import WorkerError, disk_failure, in_one_line
+from worker.serve.http import answers, text_socket
 
+HTTP = REPOSITORY / "docs" / "HTTP.md"
 CODES = {
     "RequestError": "invalid_request",
     "NotAvailableError": "not_available",
@@ -36,7 +40,11 @@ def test_each_error_has_the_code_that_the_tree_names() -> None:
 
 
 def test_the_tree_holds_every_error() -> None:
-    """One that stands elsewhere is that part's own business: users see its parent's code."""
+    """One that stands elsewhere is that part's own business: users see its parent's code.
+
+    But for the HTTP door, whose clients know other codes: its document has them.
+    """
+    assert {answers, model_names, text_socket}  # they have some
 
     def below(kind: type[WorkerError]) -> set[type[WorkerError]]:
         found = set(kind.__subclasses__())
@@ -44,7 +52,11 @@ def test_the_tree_holds_every_error() -> None:
 
     kinds = below(WorkerError)
     assert {k.__name__ for k in kinds if k.__module__ == errors.__name__} == set(CODES)
-    assert all("code" not in vars(k) for k in kinds if k.__module__ != errors.__name__)
+    own = {k.code for k in kinds if k.__module__ != errors.__name__ and "code" in vars(k)}
+    assert {"invalid_api_key", "model_not_found", "wrong_type"} < own
+    section = HTTP.read_text().partition("## Errors")[2].partition("\n## ")[0]
+    written = set(re.findall(r"\| `(\w+)` \|$", section, re.MULTILINE))
+    assert own == written
 
 
 @pytest.mark.parametrize("name", CODES)
