@@ -24,6 +24,7 @@ from worker.logs import event, set_up_logging
 from worker.serve import sdk_import
 from worker.serve.concurrency import Concurrency, host_memory_free
 from worker.serve.shutdown import RunningJobs
+from worker.serve.volume_watch import VolumeWatch
 from worker.settings import Settings, load_settings
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.device_errors import device_failure
@@ -123,6 +124,8 @@ def load_components(settings: Settings, model: Path, library: str = "runpod") ->
     """
     sdk_import.lighten()
     beside = ThreadPoolExecutor(3)
+    watch = VolumeWatch(settings.runpod_volume)
+    watch.start()
     try:
         libraries = beside.submit(import_module, "worker.speech.engine")
         # Weights in 8 bits need no torch: they are read while it is imported.
@@ -136,6 +139,7 @@ def load_components(settings: Settings, model: Path, library: str = "runpod") ->
 
         return Components.load(settings, engine.result)
     finally:
+        watch.end()
         beside.shutdown(wait=False)
 
 
