@@ -102,6 +102,12 @@ class Settings(BaseSettings):
     runpod_volume: Path = Field(
         Path("/runpod-volume"), description="Folder where the network volume is mounted."
     )
+    allow_container_disk: bool = Field(
+        False,
+        description="true: where no volume is mounted, each worker installs what it needs on its "
+        "container's disk, at each start; of the image that brings the environment it is the "
+        "default. false: such a start ends with an error.",
+    )
     local_storage_dir: Path | None = Field(
         None,
         description="Folder for results and voices where no bucket is set. Default: "
