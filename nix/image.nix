@@ -62,10 +62,7 @@ pkgs.dockerTools.streamLayeredImage {
       if environment == null then
         [ ]
       else
-        [
-          "SPARK_ENVIRONMENT=${environment}/${dirOf python.sitePackages}"
-          "ALLOW_CONTAINER_DISK=true" # its users may have no volume
-        ]
+        [ "SPARK_ENVIRONMENT=${environment}/${dirOf python.sitePackages}" ]
     );
     # No git revision among them: it would make another image of every commit.
     Labels = {

@@ -27,7 +27,7 @@ from volume.installer import Installer
 from volume.layout import PREPARED, Layout
 from volume.lease import Timing
 from volume.models import install_model
-from volume.mount import Place, find_place
+from volume.mount import IN_IMAGE, Place, find_place
 from volume.pins import (
     PINS,
     PinnedEnvironment,
@@ -47,8 +47,6 @@ from volume.verify import (
     repair_prepared,
     verify,
 )
-
-IN_IMAGE = "SPARK_ENVIRONMENT"  # set by the image that brings the environment, nix/image.nix
 
 
 def parser() -> argparse.ArgumentParser:

@@ -18,9 +18,10 @@ from volume.errors import NotMountedError, VolumeError
 DEFAULT_MOUNT = Path("/runpod-volume")
 CACHED_MODELS = "huggingface-cache"
 ALLOWED = "ALLOW_CONTAINER_DISK"
+IN_IMAGE = "SPARK_ENVIRONMENT"  # set by the image that brings the environment (nix/image.nix)
 # What pydantic takes for a bool, since worker.settings describes the variable.
 _YES = frozenset({"1", "true", "t", "yes", "y", "on"})
-_NO = frozenset({"", "0", "false", "f", "no", "n", "off"})
+_NO = frozenset({"0", "false", "f", "no", "n", "off"})
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ def find_place(variables: Mapping[str, str]) -> Place:
     """Return where the environment variables say that things are installed.
 
     A folder that RUNPOD_VOLUME names is made where it is missing; the platform's own mount point
-    never is. Where no volume is mounted there, and ALLOW_CONTAINER_DISK is true, it is a folder
-    below TMPDIR. Raises NotMountedError.
+    never is. Where no volume is mounted there, and the container's disk may stand in for one, it is
+    a folder below TMPDIR. Raises NotMountedError.
     """
     value = variables.get("RUNPOD_VOLUME", "").strip()
     mount = Path(value) if value else DEFAULT_MOUNT
@@ -47,7 +48,7 @@ def find_place(variables: Mapping[str, str]) -> Place:
         return Place(mount)
     if allowed:
         folder = Path(tempfile.gettempdir()) / "without-volume"
-        return Place(_made(folder, f"{ALLOWED} is set, but"), on_container=True)
+        return Place(_made(folder, "no volume is mounted, and"), on_container=True)
     found = f", only RunPod's cached models ({CACHED_MODELS})" if mount.is_dir() else ""
     raise NotMountedError(
         f"no volume is mounted at {mount}{found}: attach a network volume to the endpoint, or let "
@@ -57,8 +58,13 @@ def find_place(variables: Mapping[str, str]) -> Place:
 
 
 def container_disk_allowed(variables: Mapping[str, str]) -> bool:
-    """Say whether the operator lets the container's disk stand in for a volume."""
+    """Say whether the container's disk may stand in for a volume.
+
+    It may where the operator says so; where the image brings the environment, unless he says no.
+    """
     value = variables.get(ALLOWED, "").strip().lower()
+    if not value:
+        return bool(variables.get(IN_IMAGE))
     if value in _YES:
         return True
     if value in _NO:

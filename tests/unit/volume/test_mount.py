@@ -9,7 +9,7 @@ import pytest
 
 from volume import mount
 from volume.errors import NotMountedError, VolumeError
-from volume.mount import ALLOWED, Place, container_disk_allowed, find_place
+from volume.mount import ALLOWED, IN_IMAGE, Place, container_disk_allowed, find_place
 from worker.settings import Settings
 
 
@@ -73,7 +73,8 @@ def test_where_it_is_allowed_the_containers_disk_stands_in_for_what_is_not_mount
 
 def test_a_containers_disk_that_cannot_be_written_is_told(at: Path, tmp_path: Path) -> None:
     (tmp_path / "tmp").touch()
-    with pytest.raises(NotMountedError, match=f"{ALLOWED} is set, but {tmp_path}/tmp.*: Not a dir"):
+    said = f"no volume is mounted, and {tmp_path}/tmp.*: Not a directory"
+    with pytest.raises(NotMountedError, match=said):
         find_place({ALLOWED: "true"})
 
 
@@ -111,13 +112,23 @@ def test_a_volume_with_more_on_it_or_nothing_is_one(at: Path, mounts: set[Path])
 
 
 @pytest.mark.parametrize(
-    "value", ["", "0", "1", "true", "True", "YES", "y", "t", "on", "off", "no", "n", "f", "False"]
+    "value", ["0", "1", "true", "True", "YES", "y", "t", "on", "off", "no", "n", "f", "False"]
 )
 def test_the_variable_is_read_as_the_workers_settings_read_it(
     monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv(ALLOWED, f" {value}\n")
     assert container_disk_allowed(os.environ) is Settings().allow_container_disk
+
+
+def test_an_image_with_the_environment_needs_no_word_of_the_operator(at: Path) -> None:
+    image = {IN_IMAGE: "/nix/store/environment"}
+    for blank in ({}, {ALLOWED: ""}, {ALLOWED: " "}):
+        assert find_place(image | blank).on_container
+        with pytest.raises(NotMountedError):
+            find_place(blank)
+    with pytest.raises(NotMountedError):
+        find_place(image | {ALLOWED: "false"})
 
 
 def test_another_value_is_refused_in_words(at: Path) -> None:

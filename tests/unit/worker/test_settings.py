@@ -30,7 +30,7 @@ def test_what_is_not_set_has_the_documented_value() -> None:
         "s3_voices_prefix": "voices/",
         "s3_output_prefix": "output/",
         "runpod_volume": Path("/runpod-volume"),
-        "allow_container_disk": False,
+        "allow_container_disk": None,
         "local_storage_dir": None,
         "spark_model": "Spark-TTS-0.5B",
         "spark_dtype": "auto",
