@@ -19,7 +19,7 @@ class Item:
     """One environment, model or prepared model: `bytes` and `files` are its manifest's.
 
     `locked` says whether it is pinned; if it is, `versions` are those of the packages in an
-    environment, and `licence` is a model's.
+    environment, and `licence` is a model's. `in_image` is of an environment that the image brings.
     """
 
     kind: str
@@ -30,11 +30,15 @@ class Item:
     bytes: int
     installing: str | None = None
     licence: str | None = None
+    in_image: bool = False
     versions: dict[str, str] = field(default_factory=dict)
 
 
-def survey(layout: Layout, pins: Path = PINS) -> list[Item]:
-    """Return everything that is installed or that is pinned."""
+def survey(layout: Layout, pins: Path = PINS, in_image: Path | None = None) -> list[Item]:
+    """Return everything that is installed or that is pinned.
+
+    `in_image` is the environment's folder where the image brings it.
+    """
     environment = pinned_environment(pins)
     folder = layout.environments / environment.digest
     versions = {wheel.name: wheel.version for wheel in environment.wheels}
@@ -42,6 +46,7 @@ def survey(layout: Layout, pins: Path = PINS) -> list[Item]:
         replace(
             _item(layout, "environment", folder, f"environment-{environment.digest}"),
             versions=versions,
+            in_image=in_image is not None,
         )
     ]
     for model in (pinned_model(name, pins) for name in model_names(pins)):
@@ -77,7 +82,8 @@ def table(items: list[Item]) -> str:
     lines = []
     width = max((len(item.name) for item in items), default=0)
     for item in items:
-        state = "complete" if item.complete else "not installed"
+        elsewhere = "in the image" if item.in_image else "not installed"
+        state = "complete" if item.complete else elsewhere
         if item.installing:
             state += f", being installed by {item.installing}"
         size = f"{item.files} files, {gigabytes(item.bytes)}" if item.complete else ""
