@@ -14,7 +14,7 @@
       locks/                                            who is installing what
       uses/                                             which worker uses what
 
-Of `volume`, `worker` may import this module, and `stops`.
+Of `volume`, `worker` may import this module, `stops` and `start_clock`.
 """
 
 from __future__ import annotations
