@@ -73,7 +73,8 @@ def starting(
 ) -> Iterator[HttpWorker]:
     """`python -m worker --http` with its storage below `folder`; it may not listen yet.
 
-    `module`, with arguments of its own, is what runs the worker. It is stopped at the end of the block, and killed where it does not end by that.
+    `module`, with arguments of its own, is what runs the worker. It is stopped at the end of the
+    block, and killed where it does not end by that.
     """
     port = free_port()
     log = folder / "worker.log"
