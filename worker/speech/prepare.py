@@ -21,9 +21,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from worker.model_files.weight_norm import fold
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.wav2vec2 import FEATURE_LAYERS
-from worker.speech.codec.weight_norm import fold
 
 WEIGHTS = {"model.safetensors", "pytorch_model.bin"}
 # Hidden state 16 is the input of the 17th layer. In a model of 16 layers it would be the model's
