@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = "SparkTTS-serverless"
 # The number is that of the recipe: whoever changes what is written there gives it a new one.
-PREPARED = "prepared-1"
+PREPARED = "prepared-2"
 MODEL_PINS = Path(__file__).parent / "pins" / "models.json"
 ENVIRONMENT_PINS = Path(__file__).parent / "pins" / "environment.json"
 

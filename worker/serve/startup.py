@@ -126,7 +126,7 @@ def load_components(settings: Settings, model: Path, library: str = "runpod") ->
     try:
         libraries = beside.submit(import_module, "worker.speech.engine")
         # Weights in 8 bits need no torch: they are read while it is imported.
-        folder, dtype = Checkpoint(model).language_model, settings.spark_dtype
+        folder, dtype = Checkpoint.to_load(model).language_model, settings.spark_dtype
         weights = beside.submit(read_ahead, folder, dtype)
         engine = beside.submit(_load_engine, model, settings, libraries, weights)
         import_module(library)
