@@ -26,10 +26,10 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from worker.model_files.weight_norm import fold
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.codec import POSTNET, WAVE_GENERATOR
 from worker.speech.codec.wav2vec2 import FEATURE_LAYERS
-from worker.speech.codec.weight_norm import fold
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_weights import PACKED, Weights, why_unsupported
 from worker.speech.native.lm import LmKernel

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from worker.errors import SetupError, SynthesisError
 from worker.logs import event
+from worker.model_files.tensors import map_tensors
+from worker.model_files.weight_norm import fold
 from worker.speech.checkpoint import WEIGHTS, Checkpoint
 from worker.speech.codec.chunked_network import ChunkedNetwork, context_of, cut
 from worker.speech.codec.codec_batch import BatchedSentence, CodecBatch, open_batch
@@ -38,9 +40,9 @@ from worker.speech.codec.speech_stream import (
 )
 from worker.speech.codec.upstream import Upstream
 from worker.speech.codec.wav2vec2 import Wav2Vec2Features
-from worker.speech.codec.weight_norm import built_folded, fold
+from worker.speech.codec.weight_norm import built_folded
 from worker.speech.device import has_fast_bfloat16
-from worker.speech.tensors import Uninitialised, map_tensors
+from worker.speech.tensors import Uninitialised
 from worker.speech.voice import CodecSizes
 
 SPEAKER_ENCODER = "speaker_encoder.speaker_encoder."
