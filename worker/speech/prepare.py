@@ -1,14 +1,12 @@
 """Writes a published checkpoint anew, as files that load faster.
 
-python -m worker.speech.prepare PUBLISHED PREPARED
-
 | part     | published           | prepared                                                      |
 |----------|---------------------|---------------------------------------------------------------|
 | LLM      | float32, 2.0 GB     | bfloat16, what a GPU computes in, 1.0 GB; and the layers in   |
 |          |                     | 8 bits, packed for a CPU, 0.4 GB                              |
 | BiCodec  | float32, 0.63 GB    | 0.44 GB: weight norm folded, by torch's own formula; the wave |
 |          |                     | generator in bfloat16; no postnet, which speech does not run  |
-| wav2vec2 | 24 layers, a pickle | the 17 that the features depend on, safetensors               |
+| wav2vec2 | 24 layers, a pickle | the 16 that the features depend on, safetensors, 0.86 GB      |
 
 The layout is the published one. What computes in float32 is loaded from the published files where
 the prepared ones are rounded. The 8 bits are packed by the worker's own kernel: where this machine
@@ -18,7 +16,6 @@ cannot run it, no such file is written, and a start packs what lies in bfloat16.
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import torch
@@ -29,15 +26,13 @@ from torch import Tensor
 from worker.model_files.weight_norm import fold
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.codec.codec import POSTNET, WAVE_GENERATOR
-from worker.speech.codec.wav2vec2 import FEATURE_LAYERS
+from worker.speech.codec.wav2vec2 import LAYERS
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_weights import PACKED, Weights, why_unsupported
 from worker.speech.native.lm import LmKernel
+from worker.wav2vec2.preparing import prepare_wav2vec2
 
 WEIGHTS = {"model.safetensors", "pytorch_model.bin"}
-# Hidden state 16 is the input of the 17th layer. In a model of 16 layers it would be the model's
-# output, after a normalisation that the published model's hidden state 16 has not seen.
-LAYERS_USED = max(FEATURE_LAYERS) + 1
 
 
 def prepare(published: Path, prepared: Path) -> None:
@@ -58,13 +53,7 @@ def prepare(published: Path, prepared: Path) -> None:
         target.codec / "model.safetensors",
         metadata={"format": "pt"},
     )
-    from transformers import Wav2Vec2Config, Wav2Vec2Model  # noqa: PLC0415 - 5 s of imports
-
-    config = Wav2Vec2Config.from_pretrained(source.features)
-    config.num_hidden_layers = min(config.num_hidden_layers, LAYERS_USED)
-    Wav2Vec2Model.from_pretrained(
-        source.features, config=config, dtype="auto", local_files_only=True
-    ).save_pretrained(target.features)
+    prepare_wav2vec2(source.features, target.features, LAYERS)
 
 
 def halve(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -95,7 +84,3 @@ def _pack(language_model: Path, packed: Path) -> None:
     kernel = None if why_unsupported(config) else LmKernel.open()
     if kernel is not None:
         save_arrays(Weights.read(language_model, config, kernel).tensors, packed)
-
-
-if __name__ == "__main__":
-    prepare(Path(sys.argv[1]), Path(sys.argv[2]))
