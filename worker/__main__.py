@@ -5,10 +5,12 @@ The SDK's own arguments work: --test_input JSON, --rp_serve_api, --rp_api_port a
 
 from __future__ import annotations
 
+from volume.start_pack.runtime import begin
 from volume.stops import hear_stops
 
 if __name__ == "__main__":  # before the imports below, which take seconds on a volume
     hear_stops()
+    read_ahead = begin()
 
 import sys
 
@@ -17,4 +19,4 @@ from worker.serve.startup import main
 
 if __name__ == "__main__":
     end_forks_with_this_process()
-    sys.exit(main())
+    sys.exit(main(read_ahead))
