@@ -12,15 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from volume.layout import PREPARED
-from worker.model_files.tensors import map_pickle, map_tensors
+from worker.model_files.tensors import in_float32, map_pickle, map_tensors
 from worker.model_files.weight_norm import fold
 from worker.wav2vec2.config import Wav2Vec2Config
+from worker.wav2vec2.files import PICKLED_WEIGHTS, weights_of
 from worker.wav2vec2.network import Wav2Vec2
 from worker.wav2vec2.shapes import Shapes, check_shapes, shapes_of
-
-WEIGHTS = "model.safetensors"
-PICKLED_WEIGHTS = "pytorch_model.bin"
 
 
 def load_wav2vec2(
@@ -34,22 +31,15 @@ def load_wav2vec2(
     config = Wav2Vec2Config.read(folder)
     layers = config.layers if layers is None else layers
     wanted = shapes_of(config, layers, head=head)
-    found = used(map_weights(folder), wanted)
-    tensors = fold({name: tensor.to(device, torch.float32) for name, tensor in found.items()})
+    found = used(map_weights(weights_of(folder)), wanted)
+    tensors = fold(in_float32(found, device))
     check_shapes(folder.name, wanted, tensors)
     return Wav2Vec2(config, {name: _laid_out(name, tensors[name]) for name in wanted}, layers)
 
 
-def map_weights(folder: Path) -> dict[str, Tensor]:
-    """Map the tensors of a folder: those that were prepared from it, where they are there."""
-    prepared = folder / PREPARED / WEIGHTS
-    return map_tensors(prepared) if prepared.is_file() else map_published(folder)
-
-
-def map_published(folder: Path) -> dict[str, Tensor]:
-    """Map the tensors of a folder as they were published."""
-    path = folder / WEIGHTS
-    return map_tensors(path) if path.is_file() else map_pickle(folder / PICKLED_WEIGHTS)
+def map_weights(path: Path) -> dict[str, Tensor]:
+    """Map the tensors of a file of either kind."""
+    return map_pickle(path) if path.name == PICKLED_WEIGHTS else map_tensors(path)
 
 
 def used(found: Mapping[str, Tensor], wanted: Shapes) -> dict[str, Tensor]:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from worker.model_files.weight_norm import fold
 from worker.wav2vec2.config import Wav2Vec2Config
-from worker.wav2vec2.loading import WEIGHTS, map_published, used
+from worker.wav2vec2.files import WEIGHTS, published_weights_of
+from worker.wav2vec2.loading import map_weights, used
 from worker.wav2vec2.shapes import check_shapes, shapes_of
 
 MATRIX = 2  # dimensions, or more
@@ -31,7 +32,7 @@ def prepare_wav2vec2(
     """
     config = Wav2Vec2Config.read(published)
     wanted = shapes_of(config, config.layers if layers is None else layers, head=head)
-    found = used(map_published(published), wanted)
+    found = used(map_weights(published_weights_of(published)), wanted)
     tensors = fold({name: tensor.float() for name, tensor in found.items()})
     check_shapes(published.name, wanted, tensors)
     kept = {name: tensors[name].contiguous() for name in wanted}

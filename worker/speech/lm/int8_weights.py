@@ -264,18 +264,25 @@ def why_unsupported(config: LMConfig) -> str | None:
     return None
 
 
-def read_ahead(folder: Path, dtype: str) -> Weights | None:
-    """Read the weights of a published LLM folder, where an engine of `dtype` will want them.
+def is_wanted(folder: Path, dtype: str) -> bool:
+    """Whether an engine of `dtype` will want an LLM folder's weights in 8 bits of a CPU.
 
-    For a thread beside torch's import: it uses all cores but one. None where there is a GPU, or
-    where this machine or the model's sizes are none of the kernel's. Raises SetupError as
-    `Weights.read`.
+    Not where there is a GPU, or where this machine or the model's sizes are none of the kernel's.
     """
     lacking = {*LmKernel.interface.extensions} - cpu_info.flags()
     if dtype not in {"auto", "int8"} or GPU.exists() or lacking:
-        return None
-    config = LMConfig.read(folder / "config.json")
-    if why_unsupported(config):
+        return False
+    return why_unsupported(LMConfig.read(folder / "config.json")) is None
+
+
+def read_ahead(folder: Path, dtype: str) -> Weights | None:
+    """Read the weights of an LLM folder, where an engine of `dtype` will want them.
+
+    For a thread beside torch's import: it uses all cores but one. None where they are not wanted,
+    or the kernel cannot be had. Raises SetupError as `Weights.read`.
+    """
+    if not is_wanted(folder, dtype):
         return None
     kernel = LmKernel.open(max(1, cores() - 1))
+    config = LMConfig.read(folder / "config.json")
     return None if kernel is None else Weights.read(folder, config, kernel)
