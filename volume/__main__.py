@@ -29,12 +29,14 @@ from volume.models import install_model
 from volume.pins import PINS, PinnedModel, model_names, pinned_environment, pinned_model
 from volume.progress import gigabytes
 from volume.run import run
+from volume.start_pack.making import install_pack, pack_folder
 from volume.status import report, survey, table
 from volume.verify import (
     Finding,
     damaged_cubins,
     repair_environment,
     repair_model,
+    repair_pack,
     repair_prepared,
     verify,
 )
@@ -91,11 +93,12 @@ def main(
     pins: Path = PINS,
     timing: Timing = Timing(),  # noqa: B008 - frozen
     module: str = "worker",
+    rehearsal: str | None = None,
 ) -> int:
     """Run one command; the exit status is 0 when everything that was asked for is so.
 
     `pins` is the folder of what may be installed, `timing` that of the leases; `run` becomes
-    `python -m module`.
+    `python -m module`, and `rehearsal` is the module whose run is recorded for the start pack.
     """
     options = parser().parse_args(argv)
     try:
@@ -108,6 +111,7 @@ def main(
             wheelhouse=getattr(options, "wheelhouse", None),
             timing=timing,
             attempts=options.attempts,
+            rehearsal=rehearsal,
         )
         return command(options, installer, module)
     except VolumeError as error:
@@ -142,6 +146,8 @@ def command(options: argparse.Namespace, installer: Installer, module: str) -> i
         if options.model or not options.environment:
             for model in models_to_install(options.model, installer.pins):
                 print(install_model(installer, model))
+        if installer.rehearsal and not options.model and not options.environment:
+            print(install_pack(installer, pinned_environment(installer.pins)))
     return 0
 
 
@@ -205,6 +211,9 @@ def findings(installer: Installer) -> Iterator[tuple[Finding, Callable[[Finding]
                 verify(f"{model.name}, prepared", folder / PREPARED),
                 partial(repair_prepared, installer, model),
             )
+    folder = pack_folder(installer, environment)
+    if folder.is_dir():
+        yield verify("start pack", folder), partial(repair_pack, installer, environment)
 
 
 def remove_unused(installer: Installer, *, dry_run: bool) -> None:
@@ -213,6 +222,7 @@ def remove_unused(installer: Installer, *, dry_run: bool) -> None:
     keep = {layout.environments / pinned_environment(installer.pins).digest}
     models = (pinned_model(name, installer.pins) for name in model_names(installer.pins))
     keep |= {layout.models / model.resource for model in models}
+    keep.add(pack_folder(installer, pinned_environment(installer.pins)))
     word = "would remove" if dry_run else "removed"
     removals = collect(layout, keep, dry_run=dry_run, timing=installer.timing)
     for removal in removals:
@@ -251,4 +261,4 @@ def say(text: str) -> None:
 
 if __name__ == "__main__":
     unwind_at_stops()
-    sys.exit(main())
+    sys.exit(main(rehearsal="worker.serve.rehearsal"))

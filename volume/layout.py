@@ -4,6 +4,7 @@
       envs/<digest of the pinned wheels>/site-packages/ installed once, never changed
       models/<name>@<revision>/                         as published, every file checked
       models/<name>@<revision>/prepared-<recipe>/       the same model in files that load faster
+      starts/<key>/start.pack                           what a start reads, in one file
       voices/<name>@<revision>/<place>.json             cache of voices
       cubins/<kernels>-<architecture>-<key>-<sha256>.cubin  compiled kernels for GPUs
       local/                                            results, where no bucket is set
@@ -11,7 +12,7 @@
       locks/                                            who is installing what
       uses/                                             which worker uses what
 
-Of `volume`, `worker` may import this module, and `stops`.
+Of `volume`, `worker` may import this module, `stops` and what of `start_pack` runs in a worker.
 """
 
 from __future__ import annotations
@@ -71,6 +72,11 @@ class Layout:
     def models(self) -> Path:
         """One folder for each model revision."""
         return self.root / "models"
+
+    @property
+    def starts(self) -> Path:
+        """One folder for each environment and worker whose start is packed."""
+        return self.root / "starts"
 
     @property
     def voices(self) -> Path:

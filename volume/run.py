@@ -13,6 +13,8 @@ from volume.in_use import announce, keep_announcing
 from volume.installer import Installer, environment_variables
 from volume.models import install_model
 from volume.pins import PinnedEnvironment, PinnedModel
+from volume.start_pack.making import offer_pack, pack_folder
+from volume.start_pack.runtime import PACK, SITE
 
 
 def run(
@@ -26,7 +28,8 @@ def run(
     """Install what is missing, then replace this process by `python -m module`; does not return."""
     layout = installer.layout
     try:
-        names = [environment.digest, *(model.resource for model in models)]
+        start = pack_folder(installer, environment).name
+        names = [environment.digest, start, *(model.resource for model in models)]
         uses = announce(layout.uses, names)
     except OSError as error:  # read-only or full: it can serve all the same
         installer.say(f"gc cannot see this worker: {error.strerror}")
@@ -37,7 +40,12 @@ def run(
     for model in models:
         with timed(installer, model.name):
             install_model(installer, model)
+    with timed(installer, "start pack"):
+        pack = offer_pack(installer, environment)
     variables = environment_variables(installer)
+    if pack is not None:
+        site = layout.site_packages(environment.digest)
+        variables |= {PACK: str(pack), SITE: str(site)}
     os.execve(sys.executable, [sys.executable, "-m", module, *arguments], variables)  # noqa: S606
 
 

@@ -28,6 +28,7 @@ from volume.manifest import (
 from volume.models import convert, obtain
 from volume.pins import PinnedEnvironment, PinnedModel, PinnedWheel
 from volume.publish import remove_folder, replace_file
+from volume.start_pack.making import make, resource_of
 
 SITE = "site-packages"
 
@@ -132,6 +133,18 @@ def repair_prepared(installer: Installer, model: PinnedModel, finding: Finding) 
         return folder
 
     _mend(installer, f"{model.resource}-{PREPARED}", finding, remake)
+
+
+def repair_pack(installer: Installer, environment: PinnedEnvironment, finding: Finding) -> None:
+    """Make the start pack again aside, and put it into its place."""
+
+    def remake(work: Path, lease: Lease) -> Path:
+        folder = work / "repair"
+        shutil.rmtree(folder, ignore_errors=True)
+        make(installer, environment, folder, lease)
+        return folder
+
+    _mend(installer, resource_of(finding.folder), finding, remake)
 
 
 def damaged_cubins(folder: Path) -> list[Path]:

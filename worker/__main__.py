@@ -10,7 +10,7 @@ from volume.stops import hear_stops
 
 if __name__ == "__main__":  # before the imports below, which take seconds on a volume
     hear_stops()
-    read_ahead = begin()
+    start = begin()
 
 import sys
 
@@ -19,4 +19,4 @@ from worker.serve.startup import main
 
 if __name__ == "__main__":
     end_forks_with_this_process()
-    sys.exit(main(read_ahead))
+    sys.exit(main(start))

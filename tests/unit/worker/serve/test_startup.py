@@ -23,7 +23,7 @@ import pytest
 
 from tests.support.small_components import TEXT, SmallParts, small_components
 from volume.layout import pinned_wheel
-from volume.start_pack.read_ahead import ReadAhead
+from volume.start_pack import runtime
 from volume.stops import STOPS
 from worker.components import Components
 from worker.errors import SetupError, StorageError
@@ -80,7 +80,7 @@ class Start:
         self.swept: list[bool] = []  # the folders of killed workers
 
     def serve(self) -> int:
-        return startup.serve(load_settings(), ReadAhead(1))
+        return startup.serve(load_settings(), runtime.Start())
 
 
 @pytest.fixture
