@@ -13,6 +13,7 @@ from volume.in_use import announce, keep_announcing
 from volume.installer import Installer, environment_variables
 from volume.models import install_model
 from volume.pins import PinnedEnvironment, PinnedModel
+from volume.start_clock import installer_ran, now
 from volume.start_pack.making import offer_pack, pack_folder
 from volume.start_pack.runtime import PACK, SITE
 
@@ -26,10 +27,12 @@ def run(
     arguments: Sequence[str],
 ) -> None:
     """Install what is missing, then replace this process by `python -m module`; does not return."""
+    began = now()
     layout = installer.layout
     try:
-        start = pack_folder(installer, environment).name
-        names = [environment.digest, start, *(model.resource for model in models)]
+        names = [model.resource for model in models]
+        if installer.in_image is None:
+            names += [environment.digest, pack_folder(installer, environment).name]
         uses = announce(layout.uses, names)
     except OSError as error:  # read-only or full: it can serve all the same
         installer.say(f"gc cannot see this worker: {error.strerror}")
@@ -42,10 +45,9 @@ def run(
             install_model(installer, model)
     with timed(installer, "start pack"):
         pack = offer_pack(installer, environment)
-    variables = environment_variables(installer)
+    variables = environment_variables(installer) | installer_ran(began)
     if pack is not None:
-        site = layout.site_packages(environment.digest)
-        variables |= {PACK: str(pack), SITE: str(site)}
+        variables |= {PACK: str(pack), SITE: str(installer.site_packages)}
     os.execve(sys.executable, [sys.executable, "-m", module, *arguments], variables)  # noqa: S606
 
 

@@ -53,11 +53,13 @@ def offer_pack(installer: Installer, environment: PinnedEnvironment) -> Path | N
 
     It is made where nobody is at it and nobody has failed, which is told and no reason to stop.
     """
+    if installer.in_image is not None:  # on the container's disk, where nothing is slow
+        return None
     final = pack_folder(installer, environment)
     if final.is_dir():
         return final
-    site = installer.layout.site_packages(environment.digest)
-    if installer.rehearsal is None or not site.is_dir() or failure_of(final).exists():
+    lacking = installer.rehearsal is None or not installer.site_packages.is_dir()
+    if lacking or failure_of(final).exists():
         return None
     if installer.is_at_work(resource_of(final)):
         installer.say("start pack: another worker makes it; this one starts without")
@@ -87,7 +89,6 @@ def make(installer: Installer, environment: PinnedEnvironment, folder: Path, lea
     folder.mkdir(parents=True)
     require_space(folder, ROOM, "the start pack")
     final = pack_folder(installer, environment)
-    site = installer.layout.site_packages(environment.digest)
     installer.say("start pack: a start is rehearsed, to record what it reads")
     begun = time.monotonic()
     try:
@@ -97,7 +98,7 @@ def make(installer: Installer, environment: PinnedEnvironment, folder: Path, lea
         final.parent.mkdir(parents=True, exist_ok=True)
         failure_of(final).write_text(f"{error}\n")
         raise PreparationError(f"the start pack could not be made: {error}") from None
-    index = pack(recording, site, final.name, folder / NAME)
+    index = pack(recording, installer.site_packages, final.name, folder / NAME)
     installer.say(
         f"start pack: {sum(len(s.paths) for s in index.segments)} files in one, "
         f"made in {time.monotonic() - begun:.1f} s"

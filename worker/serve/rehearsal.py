@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from volume.layout import Layout
 from worker.logs import event, set_up_logging
+from worker.serve.start_stages import StartStages
 from worker.serve.startup import checks_of, load_components
 from worker.settings import Settings, load_settings
 
@@ -56,8 +57,9 @@ def leave_the_service(folder: Path) -> None:
 def load(settings: Settings) -> Components:
     """Load and check as a start does. Raises SetupError or LayoutError."""
     model = Layout(settings.runpod_volume).model(settings.spark_model)
-    components = load_components(settings, model)
-    for check in checks_of(components, model):
+    stages = StartStages()
+    components = load_components(settings, model, stages)
+    for check in checks_of(components, model, stages):
         check()
     return components
 
