@@ -53,9 +53,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", choices=["demo", MODEL], default=MODEL)
     parser.add_argument("--sizes", choices=list(SCALES), default="full", help="of random weights")
     parser.add_argument("--slow", type=_latencies, default=(), help="milliseconds a call: 1,3")
-    parser.add_argument(
-        "--cold", action="store_true", help="from a disk that was not read yet, too"
-    )
+    parser.add_argument("--cold", action="store_true", help="from an unread disk, too")
     parser.add_argument("--starts", type=int, default=1, help="of ours, at each place")
     parser.add_argument("--upstream", type=int, default=0, help="of upstream's, at each place")
     parser.add_argument("--dtype", default="auto", help="of ours, as SPARK_DTYPE")

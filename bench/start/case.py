@@ -86,16 +86,20 @@ def _at(where: Where, launcher: Launcher, scale: Scale) -> dict[str, Any]:
 
 def summary(theirs: list[Started], ours: list[Started]) -> dict[str, Any]:
     """Medians of both sides, and all that was measured; stages are those of the median start."""
-    their_median = statistics.median(one.accepted for one in theirs) if theirs else 0.0
     our_median = statistics.median(one.accepted for one in ours)
     typical = sorted(ours, key=lambda one: one.accepted)[(len(ours) - 1) // 2]
     answered = statistics.median(one.answered for one in ours if one.answered is not None)
-    return {
-        "theirs": round(their_median, 2),
+    beside: dict[str, Any] = {}
+    if theirs:
+        their_median = statistics.median(one.accepted for one in theirs)
+        beside = {
+            "theirs": round(their_median, 2),
+            "times": round(their_median / our_median, 2),
+            "theirs_rounds": [round(one.accepted, 2) for one in theirs],
+        }
+    return beside | {
         "ours": round(our_median, 2),
-        "times": round(their_median / our_median, 2),
         "answered": round(answered, 2),
-        "theirs_rounds": [round(one.accepted, 2) for one in theirs],
         "ours_rounds": [round(one.accepted, 2) for one in ours],
         "stages": typical.stages,
         "began": typical.began,

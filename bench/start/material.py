@@ -88,7 +88,7 @@ class StartMaterial:
             languages=",".join(LANGUAGES),
             folder=str(checkpoint.relative_to(volume)),
             aligners=tuple(str((layout.models / name).relative_to(volume)) for name in aligners),
-            app=_app(kept / "app", layout),
+            app=_app(here(scale.name), layout),
             python=_interpreter(kept / "interpreter"),
         )
 
@@ -103,9 +103,14 @@ class StartMaterial:
             languages="en",
             folder=str(layout.models.relative_to(layout.mount) / pinned_model("demo").resource),
             aligners=(),
-            app=_app(kept / "app", None),
+            app=_app(here("demo"), None),
             python=_interpreter(kept / "interpreter"),
         )
+
+
+def here(name: str) -> Path:
+    """Where the project's code of this checkout is copied to: the cache may be that of several."""
+    return REPOSITORY / ".cache" / "start" / name
 
 
 def _write(volume: Path, scale: Scale, material: Material) -> None:

@@ -42,8 +42,8 @@ def _by_place(starts: Starts) -> list[tuple[str, ...]]:
         if "their_metadata" in about:
             theirs = f"{about['their_metadata']:,}, {about['their_megabytes']:,.0f}"
         lines.append(
-            (place, plain(about["theirs"]), plain(about["ours"]),
-             ", ".join(map(plain, about["ours_rounds"])), plain(about["times"]),
+            (place, _figure(about, "theirs"), plain(about["ours"]),
+             ", ".join(map(plain, about["ours_rounds"])), _figure(about, "times"),
              plain(about["answered"]),
              *(_count(about, name) for name in ("metadata", "opens", "reads", "megabytes")),
              theirs)
@@ -65,6 +65,10 @@ def _by_stage(starts: Starts) -> list[tuple[str, ...]]:
     return lines
 
 
+def _figure(about: Mapping[str, Any], name: str) -> str:
+    return plain(about[name]) if name in about else "-"
+
+
 def _count(about: Mapping[str, Any], name: str) -> str:
     return f"{about[name]:,.0f}" if name in about else "-"
 
@@ -83,7 +87,7 @@ def picture(starts: Starts) -> Figure:
         for text, moment in (("accepted", about["accepted"]), ("answered", about["answered"])):
             axes.axvline(moment, linestyle=":", color="grey")
             axes.annotate(text, (moment, len(names) - 0.6), rotation=90, fontsize=7, ha="right")
-        axes.set_title(f"{place}; upstream {plain(about['theirs'])} s", fontsize=9, loc="left")
+        axes.set_title(f"{place}; upstream {_figure(about, 'theirs')} s", fontsize=9, loc="left")
     panels[-1].set(xlabel="seconds from the start of the process", xlim=(0, None))
     figure.tight_layout()
     return figure
