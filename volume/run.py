@@ -28,7 +28,9 @@ def run(
     began = now()
     layout = installer.layout
     try:
-        names = [environment.digest, *(model.resource for model in models)]
+        names = [model.resource for model in models]
+        if installer.in_image is None:
+            names.append(environment.digest)
         uses = announce(layout.uses, names)
     except OSError as error:  # read-only or full: it can serve all the same
         installer.say(f"gc cannot see this worker: {error.strerror}")

@@ -88,12 +88,14 @@ def slow_volume(
     megabytes_per_second: int = 300,
     *,
     follow: bool = False,
+    erratic: int = 0,
 ) -> Iterator[SlowVolume]:
     """Mount `root` at a folder of its own, with nothing of it in the kernel's caches.
 
     Each call takes so many milliseconds; each of at most ten reads at the same time so many
     megabytes a second besides (0: no limit). With `follow`, absolute links in `root` stand for what
-    they lead to. Raises UnavailableError.
+    they lead to. With `erratic`, the number of a series of chances, calls take so many milliseconds
+    on average alone, a few of them many times as long. Raises UnavailableError.
     """
     program = _built()
     with tempfile.TemporaryDirectory(prefix="slow-") as folder:
@@ -102,7 +104,7 @@ def slow_volume(
         command = [program, root, mounted, round(milliseconds * 1000), megabytes_per_second]
         with log.open("wb") as out:
             served = subprocess.Popen(
-                [*map(str, command), str(counts), str(int(follow))],
+                [*map(str, command), str(counts), str(int(follow)), str(erratic)],
                 stdout=out, stderr=subprocess.STDOUT,
             )  # fmt: skip
         try:

@@ -53,6 +53,12 @@ def check_model(folder: Path) -> None:
                 file.read(1)
                 there = file.seek(0, 2)
         except OSError as error:
+            if path.is_symlink() and not path.exists():
+                raise SetupError(
+                    f"{shown} of {folder.name} was used where the platform had cached it, and is "
+                    "gone there; a start by python -m volume run downloads it, and so does: "
+                    f"{REPAIR}"
+                ) from None
             raise SetupError(
                 f"{shown} of {folder.name} cannot be read ({error.strerror}); run: {REPAIR}"
             ) from None
@@ -81,4 +87,4 @@ def check_speech(components: Components) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() or path.is_symlink())

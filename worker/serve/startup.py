@@ -25,6 +25,7 @@ from worker.serve import sdk_import
 from worker.serve.concurrency import Concurrency, host_memory_free
 from worker.serve.shutdown import RunningJobs
 from worker.serve.start_stages import StartStages
+from worker.serve.volume_watch import VolumeWatch
 from worker.settings import Settings, load_settings
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.device_errors import device_failure
@@ -129,6 +130,8 @@ def load_components(
     """
     sdk_import.lighten()
     beside = ThreadPoolExecutor(3)
+    watch = VolumeWatch(settings.runpod_volume)
+    watch.start()
     try:
         libraries = beside.submit(import_module, "worker.speech.engine")
         # Weights in 8 bits need no torch: they are read while it is imported.
@@ -144,6 +147,7 @@ def load_components(
         stages.since_first_line("imports")
         return Components.load(settings, engine.result, stages)
     finally:
+        watch.end()
         beside.shutdown(wait=False)
 
 

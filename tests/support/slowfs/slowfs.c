@@ -1,9 +1,13 @@
-/* A folder as a network volume has it: slowfs ROOT MOUNTPOINT MICROSECONDS BYTES COUNTS FOLLOW.
+/* A folder as a network volume has it:
+
+       slowfs ROOT MOUNTPOINT MICROSECONDS BYTES COUNTS FOLLOW ERRATIC
 
    Everything is passed through to ROOT, MICROSECONDS late, a read also by its size at BYTES a
    microsecond (0: at once). Attributes are kept for 5 s, contents by the kernel, as such volumes'
    clients do. COUNTS is a file of eight 64-bit numbers, mapped, so that it can be read at any time.
-   FOLLOW is 1 where an absolute link stands for what it leads to: a volume laid out of links.
+   FOLLOW is 1 where an absolute link stands for what it leads to: a volume laid out of links. With
+   ERRATIC, the number of a series of chances, MICROSECONDS is what a call takes on average: most are
+   done in half of it, and one in 32 takes sixteen times as long.
 
    Threads and sizes of requests are libfuse's own: ten threads, 128 kB a read at most (256 kB where
    the reader says that it reads in order). */
@@ -32,6 +36,7 @@ enum { GETATTR, READLINK, READDIR, OPEN, READ, WRITE, CHANGE, BYTES_READ, KINDS 
 static char root[PATH_MAX];
 static long latency, speed;
 static int follow;
+static unsigned erratic; /* 0: every call takes as long as any other */
 static uint64_t *counts;
 
 typedef struct {
@@ -51,9 +56,16 @@ static void nap(long microseconds) {
     if (microseconds > 0) nanosleep(&time, NULL);
 }
 
+static long drawn(void) {
+    static _Thread_local unsigned chance;
+    if (!erratic) return latency;
+    if (!chance) chance = __atomic_add_fetch(&erratic, 1, __ATOMIC_RELAXED);
+    return rand_r(&chance) / 64 % 32 ? latency / 2 : latency * 16;
+}
+
 static void late(int kind) {
     count(kind, 1);
-    nap(latency);
+    nap(drawn());
 }
 
 static int status(long result) { return result < 0 ? -errno : 0; }
@@ -87,7 +99,7 @@ static int slow_readdir(
 ) {
     (void)from, (void)file, (void)flags;
     late(READDIR);
-    nap(latency); /* it is opened and read */
+    nap(drawn()); /* it is opened and read */
     DIR *folder = opendir(below(path).path);
     if (!folder) return -errno;
     for (struct dirent *entry; (entry = readdir(folder));) {
@@ -128,7 +140,7 @@ static int slow_read(
     ssize_t got = pread(file->fh, into, size, from);
     if (got < 0) return -errno;
     count(BYTES_READ, got);
-    nap(latency + (speed ? got / speed : 0));
+    nap(drawn() + (speed ? got / speed : 0));
     return got;
 }
 
@@ -249,13 +261,14 @@ static uint64_t *mapped(const char *path) {
 }
 
 int main(int given, char **arguments) {
-    if (given != 7 || !realpath(arguments[1], root) || !(counts = mapped(arguments[5]))) {
-        fprintf(stderr, "slowfs ROOT MOUNTPOINT MICROSECONDS BYTES COUNTS FOLLOW\n");
+    if (given != 8 || !realpath(arguments[1], root) || !(counts = mapped(arguments[5]))) {
+        fprintf(stderr, "slowfs ROOT MOUNTPOINT MICROSECONDS BYTES COUNTS FOLLOW ERRATIC\n");
         return 2;
     }
     latency = atol(arguments[3]);
     speed = atol(arguments[4]);
     follow = atoi(arguments[6]);
+    erratic = atoi(arguments[7]);
     umask(0); /* the caller's has been applied */
     char *of_fuse[] = {arguments[0], arguments[2], "-f", NULL};
     return fuse_main(3, of_fuse, &operations, NULL);

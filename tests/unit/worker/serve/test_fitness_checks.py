@@ -69,10 +69,21 @@ def test_another_revision_is_held_to_nothing_but_that_it_can_be_read(model: Path
     other = model.rename(model.with_name("mine@2"))
     (other / "a" / "weights").write_bytes(b"123456")
     check_model(other)
-    (other / "gone").symlink_to(other / "nowhere")
-    check_model(other)  # no file
     (other / "config").unlink()
     check_model(other)
+
+
+@pytest.mark.parametrize("name", ["mine@1", "mine@2"])
+def test_what_the_platform_has_cached_no_more_is_told_with_what_downloads_it(
+    model: Path, name: str
+) -> None:
+    folder = model.rename(model.with_name(name))
+    blob = (folder / "config").rename(folder.with_name("blob"))
+    (folder / "config").symlink_to(blob)
+    check_model(folder)
+    blob.unlink()
+    with pytest.raises(SetupError, match=r"config of mine@. .* platform .* gone .*volume run"):
+        check_model(folder)
 
 
 def said(samples: Any) -> Callable[[], Any]:
