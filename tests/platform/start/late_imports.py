@@ -29,9 +29,9 @@ PACKAGE_SECONDS = 2.0  # that each second one of these is late at most, likewise
 PACKAGES = {
     *("runpod", "runpod.cli", "runpod.serverless", "aiohttp", "boto3"),  # the main thread's
     *("torch", "torch.nn", "torch._meta_registrations"),  # then those of the engine's thread
-    *("torchaudio", "einops", "omegaconf"),
+    *("safetensors", "tokenizers", "einops", "yaml"),
     *("spark_tts_lib.models", "spark_tts_lib.utils", "sparktts.models", "sparktts.utils"),
-    *("whisperx", "transformers", "torch._dynamo"),  # and the aligner's
+    *("whisperx", "num2words", "rjieba", "worker.wav2vec2"),  # and the aligner's
 }
 THREAD_SECONDS = 0.5  # that each second thread begins late at most
 FILE_SECONDS = 0.5  # that Python opens each second file of the volume late at most
