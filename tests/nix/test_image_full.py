@@ -16,6 +16,8 @@ from tests.nix.container import Container
 from tests.nix.image_files import Image, unpack
 from tests.nix.small_lock import WHEELS, small_tree
 from tests.nix.workshop import REPOSITORY, Workshop
+from tests.support.cached_models import cache_model
+from tests.support.hub_server import REVISION, hub_pins
 from tests.support.index_server import make_wheel
 from volume.pins import pinned_environment
 
@@ -162,6 +164,36 @@ def test_the_installer_finds_it_and_needs_no_volume(container: Container) -> Non
     status, output = entry(container, "status").run()
     assert status == 0, output
     assert "in the image" in output
+
+
+def test_a_cached_model_on_a_read_only_mount_is_used_where_it_lies(
+    container: Container, tmp_path: Path
+) -> None:
+    """As RunPod shows cached models to a worker without a volume: below a volume's mount point."""
+    files = {"config.json": b"{}", "LLM/model.safetensors": bytes(50_000)}
+    cache_model(tmp_path / "cache" / "hub", "someone/small", files)
+    pins = {"models": {"small": hub_pins("someone/small", files)}}
+    (tmp_path / "models.json").write_text(json.dumps(pins))
+    shown = replace(
+        container,
+        volume=["--ro-bind", str(tmp_path / "cache"), "/runpod-volume/huggingface-cache"],
+        mounts={f"{container.image.app}/volume/pins/models.json": tmp_path / "models.json"},
+    )
+    program = (
+        "import os, sys; from volume.__main__ import main\n"
+        "assert main(['install', '--model', 'small']) == 0\n"
+        "print(os.path.realpath('/tmp/without-volume/SparkTTS-serverless/models/small@'\n"
+        f"  '{REVISION}/LLM/model.safetensors'))\n"
+    )
+    python = [container.image.entry[0], "-c", program]
+    status, output = replace(shown, image=replace(shown.image, entry=python)).run()
+    assert status == 0, output
+    assert "2 of 2 files" in output
+    assert "/runpod-volume/huggingface-cache/hub/models--someone--small/blobs/" in output
+    strict = {**container.variables, "ALLOW_CONTAINER_DISK": "false"}
+    status, output = replace(shown, variables=strict).run()
+    assert status == 3, output
+    assert "only RunPod's cached models" in output
 
 
 def test_an_operator_who_wants_a_volume_is_told_that_there_is_none(container: Container) -> None:
