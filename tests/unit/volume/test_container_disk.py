@@ -110,5 +110,5 @@ def test_the_sdks_check_is_of_the_roots_disk_alone(
 
 
 def test_the_share_is_the_sdks_own() -> None:
-    assert "RUNPOD_MIN_DISK_PERCENT" not in os.environ, "which the SDK has read when it was imported"
+    assert "RUNPOD_MIN_DISK_PERCENT" not in os.environ, "the SDK has read it"
     assert rp_system_fitness.MIN_DISK_PERCENT == container_disk.MIN_DISK_PERCENT
