@@ -2,7 +2,10 @@
 
     /runpod-volume/SparkTTS-serverless/
       envs/<digest of the pinned wheels>/site-packages/ installed once, never changed
-      models/<name>@<revision>/                         as published, every file checked
+      models/<name>@<revision>/                         as published, every file checked; of an
+                                                        operator's own, <name> is <org>--<name>
+      models/<name>@<revision>/in-place/                which files are used where the platform has
+                                                        them, as links to its cached models
       models/<name>@<revision>/prepared-<recipe>/       the same model in files that load faster
       voices/<name>@<revision>/<place>.json             cache of voices
       cubins/<kernels>-<architecture>-<key>-<sha256>.cubin  compiled kernels for GPUs
@@ -11,7 +14,7 @@
       locks/                                            who is installing what
       uses/                                             which worker uses what
 
-Of `volume`, `worker` may import this module, and `stops`.
+Of `volume`, `worker` may import this module, `stops` and `start_clock`.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from pathlib import Path
 ROOT = "SparkTTS-serverless"
 # The number is that of the recipe: whoever changes what is written there gives it a new one.
 PREPARED = "prepared-1"
+# In a model's folder: marks of the files that are links to the platform's cached models.
+IN_PLACE = "in-place"
 MODEL_PINS = Path(__file__).parent / "pins" / "models.json"
 ENVIRONMENT_PINS = Path(__file__).parent / "pins" / "environment.json"
 
@@ -102,24 +107,29 @@ class Layout:
         """Marks of use: who uses which environment and model."""
         return self.root / "uses"
 
+    @property
+    def cached_models(self) -> Path:
+        """Where the platform puts the models that it caches, in Hugging Face's cache layout."""
+        return self.mount / "huggingface-cache" / "hub"
+
     def site_packages(self, digest: str) -> Path:
         """The folder with the modules of the environment of this digest."""
         return self.environments / digest / "site-packages"
 
     def model(self, name: str) -> Path:
-        """Return the folder of a model, given as NAME or NAME@REVISION.
+        """Return the folder of a model: NAME, NAME@REVISION or, of a hub, ORG/NAME@REVISION.
 
         NAME alone means the pinned revision, or the only one where none is pinned.
         Raises LayoutError when it is not installed, or several are and none is pinned.
         """
         if "@" in name:
-            found = [self.models / name]
+            found = [self.models / folder_name(name)]
         else:
             pinned = pinned_revision(name)
             found = (
                 [self.models / f"{name}@{pinned}"]
                 if pinned
-                else sorted(p for p in self.models.glob(f"{name}@*") if p.is_dir())
+                else sorted(p for p in self.models.glob(f"{folder_name(name)}@*") if p.is_dir())
             )
         found = [path for path in found if path.is_dir()]
         if len(found) == 1:
@@ -131,6 +141,11 @@ class Layout:
             )
         names = ", ".join(path.name for path in found)
         raise LayoutError(f"several revisions of model {name!r} are installed; name one: {names}")
+
+
+def folder_name(name: str) -> str:
+    """Return a model's name as that of one folder; no name of a hub holds two hyphens in a row."""
+    return name.replace("/", "--")
 
 
 def pinned_revision(name: str) -> str | None:

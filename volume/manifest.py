@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from volume.atomic_write import replacing
+from volume.layout import IN_PLACE
 
 CHUNK = 1 << 20
 MANIFEST = "manifest.json"
@@ -47,12 +48,13 @@ def files_below(folder: Path) -> list[str]:
     """Return the paths below `folder` of its files, sorted, without its own manifests.
 
     What was prepared from a model lies in its folder, with manifests of its own, and is not part of
-    it. Any other folder is, whatever files it has: wheels have some that are called manifest.json.
+    it; nor are the marks of what it uses in place. Any other folder is, whatever files it has:
+    wheels have some that are called manifest.json.
     """
     found = []
     for where, folders, names in os.walk(folder):
         if Path(where) == folder:
-            folders[:] = [name for name in folders if not name.startswith("prepared-")]
+            folders[:] = [f for f in folders if f != IN_PLACE and not f.startswith("prepared-")]
         found += [(Path(where) / name).relative_to(folder).as_posix() for name in names]
     return sorted(path for path in found if path not in {MANIFEST, TWIN})
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+from volume.cached_models import link_cached, see_to_links, settle_links
 from volume.errors import DamagedError, PreparationError
 from volume.hub import NOTES, fetch_files
 from volume.installer import Installer, environment_variables
@@ -29,15 +31,18 @@ def install_model(installer: Installer, model: PinnedModel) -> Path:
     def build(work: Path, lease: Lease) -> Path:
         files = work / "files"
         files.mkdir(exist_ok=True)
-        require_space(files, model.size, model.name, held=bytes_below(files))
-        obtain(installer, model, model.files, files, lease)
+        linked = obtain(installer, model, model.files, files, lease)
         # The client's notes go last: an install that is killed from here on fetches again only the
         # small files that nothing but those notes vouched for.
         shutil.rmtree(files / NOTES, ignore_errors=True)
-        write_manifest(files, scan(files, sorted(file.path for file in model.files)))
+        rest = {file.path for file in model.files} - {file.path for file in linked}
+        write_manifest(files, tuple(sorted((*linked, *scan(files, sorted(rest))))))
+        settle_links(installer, files, final)
         return files
 
-    final = installer.ensure(model.resource, layout.models / model.resource, build)
+    final = layout.models / model.resource
+    installer.ensure(model.resource, final, build)
+    see_to_links(installer, model, final, partial(again, installer, model))
     if model.prepared:
         prepare_model(installer, model)
     installer.say(f"{model.name}: licence {model.licence}")
@@ -106,17 +111,41 @@ def compile_kernels(installer: Installer, lease: Lease) -> None:
         installer.say(f"the kernels for GPUs are left for the first worker to compile:\n{reason}")
 
 
+def again(
+    installer: Installer,
+    model: PinnedModel,
+    files: tuple[FileEntry, ...],
+    work: Path,
+    lease: Lease,
+) -> Path:
+    """Return a folder below `work` with these files of the model, each had anew and checked."""
+    folder = work / "repair"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    obtain(installer, model, files, folder, lease)
+    return folder
+
+
 def obtain(
     installer: Installer,
     model: PinnedModel,
     files: tuple[FileEntry, ...],
     folder: Path,
     lease: Lease,
-) -> None:
-    """Put `files` of the model into `folder`, each checked; raises DownloadError, DamagedError."""
-    if model.source == "hub":
-        fetch_files(installer, model, files, folder, lease)
-        return
+) -> tuple[FileEntry, ...]:
+    """Put `files` of the model into `folder`, each checked; return those that are links.
+
+    A link leads to a file that the platform has cached. Raises DownloadError, FullError and
+    DamagedError.
+    """
+    if model.source != "embedded":
+        linked = link_cached(installer, model, files, folder, lease)
+        there = {file.path for file in linked}
+        if rest := tuple(file for file in files if file.path not in there):
+            fetch_files(installer, model, rest, folder, lease)
+        return linked
+    size = sum(file.size or 0 for file in files)
+    require_space(folder, size, model.name, held=bytes_below(folder))
     source = EMBEDDED / model.name / "checkpoint"
     for file in files:
         target = folder / file.path
@@ -124,3 +153,4 @@ def obtain(
         shutil.copyfile(source / file.path, target)
     if bad := damaged_files(folder, files):
         raise DamagedError(f"the embedded model {model.name} is damaged: {', '.join(bad)}")
+    return ()

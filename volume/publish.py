@@ -64,6 +64,22 @@ def replace_file(source: Path, final: Path) -> None:
         shutil.copyfile(source, staged)
 
 
+def replace_by_link(target: Path, final: Path) -> None:
+    """Put a link to the file `target` in the place of a file; who has the old one open keeps it."""
+    with staging(final) as staged:
+        staged.symlink_to(target)
+        staged.replace(final)
+
+
+def portable(target: Path, link: Path, mount: Path) -> Path:
+    """Return what a link at `link` should hold to lead to `target`, wherever the volume is mounted.
+
+    What lies on the volume is named from the link, anything else by its absolute path.
+    """
+    inside = target.resolve().is_relative_to(mount.resolve())
+    return Path(os.path.relpath(target.resolve(), link.parent.resolve())) if inside else target
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder of which no reader knows, and what cannot be removed leave to `gc`."""
     with suppress(OSError):

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from volume.in_place import has_marks, links_below
 from volume.layout import PREPARED, Layout
 from volume.lease import describe, is_free, newest_claim
 from volume.manifest import intact_manifest
@@ -18,8 +19,9 @@ from volume.progress import gigabytes
 class Item:
     """One environment, model or prepared model: `bytes` and `files` are its manifest's.
 
-    `locked` says whether it is pinned; if it is, `versions` are those of the packages in an
-    environment, and `licence` is a model's.
+    `in_place` are those of its bytes that are used where the platform has cached them. `locked`
+    says whether it is pinned; if it is, `versions` are those of the packages in an environment,
+    and `licence` is a model's. `in_image` is of an environment that the image brings.
     """
 
     kind: str
@@ -30,11 +32,16 @@ class Item:
     bytes: int
     installing: str | None = None
     licence: str | None = None
+    in_image: bool = False
     versions: dict[str, str] = field(default_factory=dict)
+    in_place: int = 0
 
 
-def survey(layout: Layout, pins: Path = PINS) -> list[Item]:
-    """Return everything that is installed or that is pinned."""
+def survey(layout: Layout, pins: Path = PINS, in_image: Path | None = None) -> list[Item]:
+    """Return everything that is installed or that is pinned.
+
+    `in_image` is the environment's folder where the image brings it.
+    """
     environment = pinned_environment(pins)
     folder = layout.environments / environment.digest
     versions = {wheel.name: wheel.version for wheel in environment.wheels}
@@ -42,6 +49,7 @@ def survey(layout: Layout, pins: Path = PINS) -> list[Item]:
         replace(
             _item(layout, "environment", folder, f"environment-{environment.digest}"),
             versions=versions,
+            in_image=in_image is not None,
         )
     ]
     for model in (pinned_model(name, pins) for name in model_names(pins)):
@@ -77,18 +85,22 @@ def table(items: list[Item]) -> str:
     lines = []
     width = max((len(item.name) for item in items), default=0)
     for item in items:
-        state = "complete" if item.complete else "not installed"
+        elsewhere = "in the image" if item.in_image else "not installed"
+        state = "complete" if item.complete else elsewhere
         if item.installing:
             state += f", being installed by {item.installing}"
         size = f"{item.files} files, {gigabytes(item.bytes)}" if item.complete else ""
         note = f"licence {item.licence}" if item.licence else ""
         note = note if item.locked else "not pinned by this image"
+        if item.in_place:
+            note = f"{gigabytes(item.in_place)} of it in the platform's cache, {note}"
         lines.append(f"{item.kind:<12} {item.name:<{width}} {state:<14} {size:<22} {note}".rstrip())
     return "\n".join(lines)
 
 
 def _item(layout: Layout, kind: str, folder: Path, resource: str) -> Item:
     files = intact_manifest(folder) or ()
+    links = set(links_below(folder)) if has_marks(folder) else set()
     lease = layout.leases / resource
     holder = newest_claim(lease)
     return Item(
@@ -98,5 +110,6 @@ def _item(layout: Layout, kind: str, folder: Path, resource: str) -> Item:
         complete=folder.is_dir(),
         files=len(files),
         bytes=sum(file.size or 0 for file in files),
+        in_place=sum(file.size or 0 for file in files if file.path in links),
         installing=None if is_free(lease, holder) else describe(lease, holder),
     )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from volume.environment import install_wheels, recorded
-from volume.errors import DamagedError, explain
-from volume.installer import Installer, take_over
+from volume.installer import Installer
 from volume.layout import PREPARED
-from volume.lease import Lease, acquire
+from volume.lease import Lease
 from volume.manifest import (
     MANIFEST,
     TWIN,
@@ -21,13 +20,11 @@ from volume.manifest import (
     files_below,
     intact_manifest,
     read_manifest,
-    scan,
     sha256_of,
-    write_manifest,
 )
-from volume.models import convert, obtain
+from volume.mend import mend
+from volume.models import again, convert
 from volume.pins import PinnedEnvironment, PinnedModel, PinnedWheel
-from volume.publish import remove_folder, replace_file
 
 SITE = "site-packages"
 
@@ -69,7 +66,7 @@ def repair_environment(
         install_wheels(installer, owners, site, work / "uv", lease)
         return site.parent
 
-    _mend(installer, f"environment-{environment.digest}", finding, remake)
+    mend(installer, f"environment-{environment.digest}", finding.folder, finding.damaged, remake)
 
 
 def damaged_wheels(environment: PinnedEnvironment, finding: Finding) -> tuple[PinnedWheel, ...]:
@@ -111,15 +108,9 @@ def source_of(path: str) -> str:
 def repair_model(installer: Installer, model: PinnedModel, finding: Finding) -> None:
     """Fetch the damaged files aside, and put them into their places."""
     files = tuple(file for file in model.files if file.path in finding.damaged)
+    remake = partial(again, installer, model, files)
 
-    def remake(work: Path, lease: Lease) -> Path:
-        folder = work / "repair"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        obtain(installer, model, files, folder, lease)
-        return folder
-
-    _mend(installer, model.resource, finding, remake)
+    mend(installer, model.resource, finding.folder, finding.damaged, remake)
 
 
 def repair_prepared(installer: Installer, model: PinnedModel, finding: Finding) -> None:
@@ -131,7 +122,8 @@ def repair_prepared(installer: Installer, model: PinnedModel, finding: Finding) 
         convert(installer, model, folder, lease)
         return folder
 
-    _mend(installer, f"{model.resource}-{PREPARED}", finding, remake)
+    resource = f"{model.resource}-{PREPARED}"
+    mend(installer, resource, finding.folder, finding.damaged, remake)
 
 
 def damaged_cubins(folder: Path) -> list[Path]:
@@ -145,42 +137,3 @@ def damaged_cubins(folder: Path) -> list[Path]:
             if sha256_of(path) != path.stem.rpartition("-")[2]:
                 found.append(path)
     return found
-
-
-def _mend(
-    installer: Installer, resource: str, finding: Finding, remake: Callable[[Path, Lease], Path]
-) -> None:
-    """Replace each damaged file by the one that `remake` made, and renew the manifests.
-
-    Files that the pins or a wheel name were checked when they were made anew; what an installer
-    generates (compiled modules, its own notes) may differ from what it was and is recorded so.
-    """
-    try:
-        lease = acquire(
-            installer.layout.leases / resource,
-            is_done=lambda: False,
-            on_wait=lambda owner: installer.say(f"{resource}: waiting for {owner}"),
-            timing=installer.timing,
-        )
-        assert lease is not None  # noqa: S101 - only `is_done` ends the wait without one
-        with lease:
-            old = {file.path: file for file in intact_manifest(finding.folder) or ()}
-            damaged = [path for path in finding.damaged if path not in {MANIFEST, TWIN}]
-            if damaged:
-                fresh = remake(
-                    take_over(installer.layout.cache / resource, lease.generation), lease
-                )
-                absent = [path for path in damaged if not (fresh / path).is_file()]
-                if absent and old:
-                    raise DamagedError(f"{resource}: no source for {', '.join(absent)}")
-                for path in damaged:
-                    if path not in absent:
-                        lease.check()
-                        replace_file(fresh / path, finding.folder / path)
-            renewed = {file.path: file for file in scan(finding.folder, damaged if old else None)}
-            files = old | renewed
-            lease.check()
-            write_manifest(finding.folder, tuple(files[path] for path in sorted(files)))
-            remove_folder(installer.layout.cache / resource)
-    except OSError as error:
-        raise explain(error) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,16 @@ from worker.stopwatch import Stopwatch
 REPAIR = "python -m volume verify --repair"
 
 
-def named(name: str, check: Callable[[], None]) -> Callable[[], None]:
-    """A check under the name that the SDK shows; it logs its result."""
+def named(
+    name: str, check: Callable[[], None], stage: Callable[[str], AbstractContextManager[None]]
+) -> Callable[[], None]:
+    """A check under the name that the SDK shows; it logs its result, and is part of a stage."""
 
     def run() -> None:
         watch = Stopwatch()
         try:
-            check()
+            with stage("checks"):
+                check()
         except Exception as error:
             event(logging.ERROR, "check failed", check=name, error=in_one_line(error))
             raise
@@ -49,6 +53,12 @@ def check_model(folder: Path) -> None:
                 file.read(1)
                 there = file.seek(0, 2)
         except OSError as error:
+            if path.is_symlink() and not path.exists():
+                raise SetupError(
+                    f"{shown} of {folder.name} was used where the platform had cached it, and is "
+                    "gone there; a start by python -m volume run downloads it, and so does: "
+                    f"{REPAIR}"
+                ) from None
             raise SetupError(
                 f"{shown} of {folder.name} cannot be read ({error.strerror}); run: {REPAIR}"
             ) from None
@@ -77,4 +87,4 @@ def check_speech(components: Components) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() or path.is_symlink())

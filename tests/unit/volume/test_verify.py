@@ -21,7 +21,7 @@ from tests.support.volume_parts import (
     parts,
     take_over_the_lease,
 )
-from volume import verify as verifying
+from volume import mend as mending
 from volume.environment import install_environment
 from volume.errors import DamagedError, FullError, LeaseLostError
 from volume.layout import PREPARED
@@ -245,14 +245,14 @@ def test_who_was_replaced_after_the_last_file_leaves_manifests_and_work_to_the_h
     spoil(model / WEIGHTS)
     finding = look(here)
     (model / TWIN).unlink()
-    put = verifying.replace_file
+    put = mending.replace_file
 
     def last(source: Path, final: Path) -> None:
         put(source, final)
         take_over_the_lease(leases)
         heirs.mkdir()
 
-    monkeypatch.setattr(verifying, "replace_file", last)
+    monkeypatch.setattr(mending, "replace_file", last)
     with pytest.raises(LeaseLostError):
         repair_model(here.installer, here.model, finding)
     assert not (model / TWIN).exists()
@@ -274,7 +274,7 @@ def test_a_full_volume_is_told_as_such(
     def full(source: Path, final: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(verifying, "replace_file", full)
+    monkeypatch.setattr(mending, "replace_file", full)
     with pytest.raises(FullError, match="make room"):
         repair_model(here.installer, here.model, look(here))
 

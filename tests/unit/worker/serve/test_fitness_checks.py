@@ -20,6 +20,7 @@ from volume.layout import MODEL_PINS, pinned_revision
 from worker.errors import DeviceError, SetupError, StorageError
 from worker.serve import fitness_checks
 from worker.serve.fitness_checks import check_model, check_speech, check_storage, named
+from worker.stopwatch import Stopwatch
 
 LOCKED = {
     "mine": {
@@ -68,10 +69,21 @@ def test_another_revision_is_held_to_nothing_but_that_it_can_be_read(model: Path
     other = model.rename(model.with_name("mine@2"))
     (other / "a" / "weights").write_bytes(b"123456")
     check_model(other)
-    (other / "gone").symlink_to(other / "nowhere")
-    check_model(other)  # no file
     (other / "config").unlink()
     check_model(other)
+
+
+@pytest.mark.parametrize("name", ["mine@1", "mine@2"])
+def test_what_the_platform_has_cached_no_more_is_told_with_what_downloads_it(
+    model: Path, name: str
+) -> None:
+    folder = model.rename(model.with_name(name))
+    blob = (folder / "config").rename(folder.with_name("blob"))
+    (folder / "config").symlink_to(blob)
+    check_model(folder)
+    blob.unlink()
+    with pytest.raises(SetupError, match=r"config of mine@. .* platform .* gone .*volume run"):
+        check_model(folder)
 
 
 def said(samples: Any) -> Callable[[], Any]:
@@ -134,13 +146,13 @@ def test_a_storage_is_asked(small: SmallParts, tmp_path: Path) -> None:
 
 def test_what_a_check_finds_is_logged(events: Events) -> None:
     called: list[bool] = []
-    named("gpu", lambda: called.append(True))()
+    named("gpu", lambda: called.append(True), Stopwatch())()
 
     def fail() -> None:
         raise OSError("first\nsecond")
 
     with pytest.raises(OSError, match="first"):
-        named("model", fail)()
+        named("model", fail, Stopwatch())()
     assert called == [True]
     fit, unfit = events.with_levels()
     assert fit == ("INFO", "check passed", {"check": "gpu", "seconds": fit[2]["seconds"]})
@@ -196,7 +208,7 @@ def test_a_check_has_the_name_that_the_sdk_shows() -> None:
     def fail() -> None:
         raise SetupError("it is not there")
 
-    check = named("model", fail)
+    check = named("model", fail, Stopwatch())
     assert check.__name__ == "model"
     with pytest.raises(SetupError, match="not there"):
         check()
