@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import find_spec, module_from_spec
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 
@@ -52,7 +52,7 @@ class StandIns(MetaPathFinder):
             bare = ModuleSpec(name, None, is_package=True)
             bare.submodule_search_locations = found.submodule_search_locations
             return bare
-        found.loader = _Loader(found.loader.name, found.loader.path, self.modules)
+        found.loader = _Loader(found.loader, self.modules)
         return found
 
 
@@ -63,20 +63,25 @@ def run_apart(name: str, modules: Mapping[str, Any]) -> ModuleType:
     ModuleNotFoundError where there is none.
     """
     found = find_spec(name)
-    if found is None or found.origin is None:
-        raise ModuleNotFoundError(f"there is no module {name}", name=name)
-    loader = _Loader(name, found.origin, modules)
+    if found is None or found.origin is None or not isinstance(found.loader, SourceFileLoader):
+        raise ModuleNotFoundError(f"there is no module {name} in Python", name=name)
+    loader = _Loader(found.loader, modules)
     apart = module_from_spec(ModuleSpec(name, loader, origin=found.origin))
     loader.exec_module(apart)
     return apart
 
 
 class _Loader(SourceFileLoader):
-    """Runs a file's code with an `__import__` that knows the stand-ins."""
+    """Runs a file's code, as its own loader has it, with an `__import__` that knows stand-ins."""
 
-    def __init__(self, name: str, path: str, modules: Mapping[str, Any]) -> None:
-        super().__init__(name, path)
+    def __init__(self, loader: SourceFileLoader, modules: Mapping[str, Any]) -> None:
+        super().__init__(loader.name, loader.path)
+        self._loader = loader
         self._modules = modules
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        """The code: not every loader has it from the file (volume/start_pack/finder.py)."""
+        return self._loader.get_code(fullname)
 
     def exec_module(self, module: ModuleType) -> None:
         """Run the code: Python looks for `__import__` in the `__builtins__` of its namespace."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volume.layout import Layout, LayoutError, pinned_wheel
+from volume.start_pack.runtime import Start
 from volume.stops import ignore_stops, leave_stops_to_the_kernel
 from worker.errors import SetupError, in_one_line
 from worker.logs import event, set_up_logging
@@ -47,22 +48,29 @@ SWITCH_SECONDS = 0.0003
 _SDK_LEVELS = {"WARNING": "WARN", "ERROR": "ERROR"}
 
 
-def main(stages: StartStages | None = None) -> int:
-    """Serve until the platform stops the worker; give the exit status."""
+def main(stages: StartStages | None = None, start: Start | None = None) -> int:
+    """Serve until the platform stops the worker; give the exit status.
+
+    `start` brings files of the volume into memory before they are used, until all is loaded.
+    """
     stages = stages or StartStages()
     set_up_logging("INFO")
     sys.setswitchinterval(SWITCH_SECONDS)
+    start = start or Start()
     try:
         settings = load_settings()
         set_up_logging(settings.log_level, secrets_of(settings))
+        start.listen(lambda problem: event(logging.WARNING, "start pack fails", reason=problem))
         door = serve_by_http if HTTP in sys.argv[1:] else serve
-        return door(settings, stages)
+        return door(settings, stages, start)
     except (SetupError, LayoutError) as error:
         event(logging.ERROR, "setup failed", error=str(error))
         return 1
+    finally:
+        start.end()
 
 
-def serve(settings: Settings, stages: StartStages) -> int:
+def serve(settings: Settings, stages: StartStages, start: Start) -> int:
     """Load, check and serve; give the exit status. Raises SetupError or LayoutError."""
     # Before the imports, which take seconds: a bad start is paid for.
     model = Layout(settings.runpod_volume).model(settings.spark_model)
@@ -88,13 +96,14 @@ def serve(settings: Settings, stages: StartStages) -> int:
         event(logging.WARNING, "no bucket is set")
     gc.freeze()
     gc.enable()
+    start.end()
     event(logging.INFO, "worker begins", model=model.name, jobs=service.max_jobs, slots=slots)
     start_sdk(sdk_config, components, service)
     event(logging.INFO, "worker ends", reason=running.reason)
     return exit_status(running)
 
 
-def serve_by_http(settings: Settings, stages: StartStages) -> int:
+def serve_by_http(settings: Settings, stages: StartStages, start: Start) -> int:
     """Serve HTTP requests until a stop; give the exit status. Raises SetupError or LayoutError."""
     model = Layout(settings.runpod_volume).model(settings.spark_model)
     check_temp_folder()
@@ -108,6 +117,7 @@ def serve_by_http(settings: Settings, stages: StartStages) -> int:
             components.voices.make_builtin()  # or the first listener of each would wait for it
         gc.freeze()
         gc.enable()
+        start.end()
         return components
 
     gc.disable()

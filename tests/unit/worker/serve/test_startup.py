@@ -23,6 +23,7 @@ import pytest
 
 from tests.support.small_components import TEXT, SmallParts, small_components
 from volume.layout import pinned_wheel
+from volume.start_pack import runtime
 from volume.stops import STOPS
 from worker.components import Components
 from worker.errors import SetupError, StorageError
@@ -80,7 +81,7 @@ class Start:
         self.swept: list[bool] = []  # the folders of killed workers
 
     def serve(self) -> int:
-        return startup.serve(load_settings(), StartStages())
+        return startup.serve(load_settings(), StartStages(), runtime.Start())
 
 
 @pytest.fixture
