@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from volume.errors import PreparationError, VolumeError
+from volume.errors import PreparationError
 from volume.installer import Installer, environment_variables
 from volume.lease import Lease
 from volume.manifest import scan, write_manifest
@@ -66,7 +66,7 @@ def offer_pack(installer: Installer, environment: PinnedEnvironment) -> Path | N
         return None
     try:
         return install_pack(installer, environment)
-    except (VolumeError, OSError) as error:
+    except Exception as error:  # whatever was recorded or read: it is a help, and no more
         installer.say(f"start pack: this worker starts without: {error}")
         return None
 

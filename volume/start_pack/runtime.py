@@ -6,9 +6,11 @@ It imports nothing but the standard library, which is on the container's own dis
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from volume.start_pack.read_ahead import ReadAhead
 
 PACK = "SPARK_START_PACK"  # the variable with the pack's folder, which `volume run` sets
 SITE = "SPARK_START_SITE"  # and that with the environment's modules
-_PREFIX = "spark-start-"  # of the temporary folders; the process's number follows
+_PREFIX = "spark-start-"  # of the temporary folders
 SPARE = 64 << 20  # bytes that unpacking leaves free in the temporary folder
 
 
@@ -93,13 +95,17 @@ def use(start: Start, pack: Path, site: Path) -> None:
 def temporary_folder(start: Start, index: Index) -> Path | None:
     """Make a folder for the pack's libraries; None, which is told, where none can hold them."""
     needed = sum(s.end - s.offset for s in index.segments if s.kind != "code") + SPARE
+    place = tempfile.gettempdir()
     try:
-        free = os.statvfs(tempfile.gettempdir())
-        if free.f_bavail * free.f_frsize < needed:
-            start.tell(f"libraries are loaded from the volume: {tempfile.gettempdir()} has no room")
+        remove_abandoned(Path(place))
+        found = os.statvfs(place)
+        if found.f_flag & os.ST_NOEXEC:
+            start.tell(f"libraries are loaded from the volume: {place} lets nothing be executed")
             return None
-        remove_abandoned()
-        made = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+        if found.f_bavail * found.f_frsize < needed:
+            start.tell(f"libraries are loaded from the volume: {place} has no room")
+            return None
+        made = held_folder(Path(place))
     except OSError as error:
         start.tell(f"libraries are loaded from the volume: {error.strerror or error}")
         return None
@@ -107,10 +113,26 @@ def temporary_folder(start: Start, index: Index) -> Path | None:
     return made
 
 
-def remove_abandoned() -> None:
-    """Remove the folders of workers of this machine that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
-        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        # Our own number too: in a container, each worker has the same.
-        if owner.isdigit() and (int(owner) == os.getpid() or not Path(f"/proc/{owner}").exists()):
-            remove(folder)
+def held_folder(place: Path) -> Path:
+    """Make a folder that is locked for as long as this process lives, or a fork of it.
+
+    It gets its name when it is locked, so that nobody takes it for an abandoned one.
+    """
+    new = Path(tempfile.mkdtemp(prefix="spark-new-", dir=place))
+    fcntl.flock(os.open(new, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
+    return new.rename(place / f"{_PREFIX}{new.name.removeprefix('spark-new-')}")
+
+
+def remove_abandoned(place: Path) -> None:
+    """Remove the folders of workers that were killed: those that nobody has locked.
+
+    Numbers of processes would not tell: containers that share the folder have their own.
+    """
+    for folder in place.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # it is locked, or gone
+            lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(folder)
+            finally:
+                os.close(lock)
