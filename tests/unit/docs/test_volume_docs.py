@@ -29,7 +29,7 @@ def test_it_lists_every_exit_status() -> None:
 def test_it_names_the_folders_of_the_layout() -> None:
     layout = Layout(Path("/runpod-volume"))
     folders = [layout.environments, layout.models, layout.voices, layout.local_storage]
-    folders += [layout.cache, layout.leases, layout.uses]
+    folders += [layout.cache, layout.leases, layout.uses, layout.starts]
     assert all(f"  {folder.name}/" in PAGE for folder in folders)
     assert f"{PREPARED}/" in PAGE
 
