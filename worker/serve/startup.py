@@ -12,12 +12,14 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volume.layout import Layout, LayoutError, pinned_wheel
+from volume.start_pack.read_ahead import ReadAhead, Reading
 from volume.start_pack.runtime import Start
 from volume.stops import ignore_stops, leave_stops_to_the_kernel
 from worker.errors import SetupError, in_one_line
@@ -27,6 +29,7 @@ from worker.serve.concurrency import Concurrency, host_memory_free
 from worker.serve.shutdown import RunningJobs
 from worker.serve.start_stages import StartStages
 from worker.serve.volume_watch import VolumeWatch
+from worker.serve.weights_ahead import weights_in_order
 from worker.settings import Settings, load_settings
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.device_errors import device_failure
@@ -78,7 +81,7 @@ def serve(settings: Settings, stages: StartStages, start: Start) -> int:
     _set_sdk_log_level(settings.log_level)
     gc.disable()  # hundreds of thousands of objects are made until the first job, none garbage
     try:
-        components = load_components(settings, model, stages)
+        components = load_components(settings, model, stages, start.read_ahead)
     except (SetupError, LayoutError):
         raise
     except Exception as error:
@@ -110,7 +113,7 @@ def serve_by_http(settings: Settings, stages: StartStages, start: Start) -> int:
     from worker.serve.http.server import serve_http  # noqa: PLC0415 - before torch and FastAPI
 
     def load() -> Components:
-        components = load_components(settings, model, stages, "fastapi")
+        components = load_components(settings, model, stages, start.read_ahead, "fastapi")
         for check in checks_of(components, model, stages):
             check()
         with stages("voices"):
@@ -131,21 +134,27 @@ def serve_by_http(settings: Settings, stages: StartStages, start: Start) -> int:
 
 
 def load_components(
-    settings: Settings, model: Path, stages: StartStages, library: str = "runpod"
+    settings: Settings,
+    model: Path,
+    stages: StartStages,
+    reading: ReadAhead,
+    library: str = "runpod",
 ) -> Components:
     """Load the model while the rest is imported: the imports wait for the volume much of the time.
 
-    `library` is that of the door. What fails first is raised, and at once: other threads that are
-    not through may fail by it.
+    `library` is that of the door. All weights have been read when it returns, those too that are
+    mapped. What fails first is raised, and at once: other threads that are not through may fail by
+    it.
     """
     sdk_import.lighten()
-    beside = ThreadPoolExecutor(3)
+    beside = ThreadPoolExecutor(4)
     watch = VolumeWatch(settings.runpod_volume)
     watch.start()
     try:
+        ahead = beside.submit(_read_weights_ahead, settings, model, reading)
         libraries = beside.submit(import_module, "worker.speech.engine")
         # Weights in 8 bits need no torch: they are read while it is imported.
-        folder, dtype = Checkpoint(model).language_model, settings.spark_dtype
+        folder, dtype = Checkpoint.to_load(model).language_model, settings.spark_dtype
         weights = beside.submit(read_ahead, folder, dtype)
         engine = beside.submit(_load_engine, model, settings, libraries, weights, stages)
         with stages("sdk"):
@@ -155,10 +164,21 @@ def load_components(
         from worker.components import Components  # noqa: PLC0415
 
         stages.since_first_line("imports")
-        return Components.load(settings, engine.result, stages)
+        components = Components.load(settings, engine.result, stages)
+        for part in ahead.result():
+            part.done.wait()
+        return components
     finally:
         watch.end()
         beside.shutdown(wait=False)
+
+
+def _read_weights_ahead(settings: Settings, model: Path, reading: ReadAhead) -> list[Reading]:
+    added = []
+    with suppress(SetupError):  # who needs the file says so
+        for path, ranges in weights_in_order(settings, model):
+            added.append(reading.add(path, ranges))
+    return added
 
 
 def _load_engine(
