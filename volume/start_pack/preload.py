@@ -10,18 +10,21 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from volume.start_pack.read_ahead import Reading
 
 
 def preload(
-    system: Sequence[str], libraries: Sequence[tuple[Path, Reading | None]]
+    system: Sequence[str],
+    libraries: Sequence[tuple[str, Reading | None]],
+    place_of: Callable[[str], Path],
 ) -> threading.Thread:
     """Load these libraries in a thread, each when it is read; a failure is left to who needs it.
 
-    First those of the `system`, by their names: they too would be looked for by RPATH.
+    First those of the `system`, by their names: they too would be looked for by RPATH. `place_of`
+    gives the place of a library, and may wait for it.
     """
     linker = ctypes.CDLL(None)  # whose calls, unlike ctypes.CDLL(path), are without Python's lock
     linker.dlopen.restype = ctypes.c_void_p
@@ -32,7 +35,7 @@ def preload(
         for path, reading in libraries:
             if reading is not None:
                 reading.done.wait()
-            linker.dlopen(os.fsencode(path), os.RTLD_LAZY | os.RTLD_LOCAL)
+            linker.dlopen(os.fsencode(place_of(path)), os.RTLD_LAZY | os.RTLD_LOCAL)
 
     thread = threading.Thread(target=load, name="preload", daemon=True)
     thread.start()

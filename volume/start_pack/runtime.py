@@ -87,8 +87,7 @@ def use(start: Start, pack: Path, site: Path) -> None:
     readings = {
         file.path: start.read_ahead.add(site / file.path, file.ranges) for file in index.ahead
     }
-    places = [(contents.library(path), readings.get(path)) for path in index.preload]
-    preload(index.system, places)
+    preload(index.system, [(path, readings.get(path)) for path in index.preload], contents.library)
     finder.install(contents, site, index.namespaces)
 
 
