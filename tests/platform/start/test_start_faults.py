@@ -76,7 +76,7 @@ def test_a_volume_that_stands_still_in_the_middle_of_a_start_is_told_and_waited_
         assert started.answered, started.written
         late = started.told("volume answered late")
         assert all(event["seconds"] > 3 for event in late)
-        if read >= 200:  # what comes first is not the worker's own
+        if read:  # or it was `volume run` that waited
             assert late, started.written
 
 

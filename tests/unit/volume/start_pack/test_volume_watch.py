@@ -1,4 +1,4 @@
-"""A volume that does not answer is told of while it does not, and when it does."""
+"""A volume that does not answer is noticed while it does not, and when it does."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import ctypes
 import threading
 from pathlib import Path
 
-import pytest
-
-from tests.support.events import Events
 from tests.support.waiting import until
-from worker.serve.volume_watch import VolumeWatch
+from volume.start_pack.volume_watch import VolumeWatch
 
 VOLUME = Path("/somewhere")
 
@@ -31,71 +28,88 @@ class Volume:
         assert self.up.wait(10)
 
 
-def test_silence_is_told_while_it_lasts_and_its_length_afterwards(events: Events) -> None:
-    volume = Volume()
-    watch = VolumeWatch(VOLUME, volume.ask, patience=0.02, pause=0.01)
+class Told(list[tuple[bool, float]]):
+    """What was told: whether the volume has answered, and the seconds."""
+
+    def add(self, answered: bool, seconds: float) -> None:
+        self.append((answered, seconds))
+
+    @property
+    def kinds(self) -> list[bool]:
+        return [answered for answered, _ in self]
+
+
+def test_silence_is_told_while_it_lasts_and_its_length_afterwards() -> None:
+    volume, told = Volume(), Told()
+    watch = VolumeWatch(VOLUME, volume.ask, patience=0.05, pause=0.01)
+    watch.listen(told.add)
     watch.start()
-    until(lambda: events.of("volume does not answer"))
-    assert not events.of("volume answered late")
+    until(lambda: told)
+    assert told.kinds == [False]
     volume.up.set()
-    until(lambda: events.of("volume answered late"))
+    until(lambda: len(told) > 1)
     watch.end()
     until(ends)
-    (late,) = events.of("volume answered late")
-    (silent,) = events.of("volume does not answer")  # once for each question
-    assert late["seconds"] >= silent["seconds"] >= 0.0
-    assert {*events.warnings()} == {"volume does not answer", "volume answered late"}
+    assert told.kinds[:2] == [False, True]  # once for each question
+    assert told[1][1] >= told[0][1] >= 0.05
     assert {*volume.asked} == {VOLUME}
 
 
-def test_a_volume_that_answers_is_asked_until_the_end_and_nothing_is_told(events: Events) -> None:
-    volume = Volume()
+def test_a_volume_that_answers_is_asked_until_the_end_and_nothing_is_told() -> None:
+    volume, told = Volume(), Told()
     volume.up.set()
     watch = VolumeWatch(VOLUME, volume.ask, patience=10.0, pause=0.001)
+    watch.listen(told.add)
     watch.start()
     until(lambda: len(volume.asked) > 3)
     watch.end()
     until(ends)
-    assert not events()
+    assert told == []
 
 
-def test_a_question_under_way_at_the_end_is_told_of(events: Events) -> None:
-    """As the whole process may have waited for the same page, the watch included."""
-    volume = Volume()
+def test_what_was_noticed_before_anybody_listened_is_told_then() -> None:
+    """And a question that is under way at the end: all of the process may wait for one page."""
+    volume, told = Volume(), Told()
     watch = VolumeWatch(VOLUME, volume.ask, patience=0.0, pause=10.0)
     watch.start()
     until(lambda: volume.asked)
     watch.end()
     volume.up.set()
     until(ends)
-    assert events.warnings() == ["volume answered late"]
+    watch.listen(told.add)
+    assert told.kinds == [True]
 
 
-def test_a_question_that_no_thread_can_ask_is_told_of_too(events: Events) -> None:
+def test_a_question_that_no_thread_can_ask_is_told_of_too() -> None:
     """As while a library is loaded by a thread that holds Python's lock, and waits for its page."""
-    volume = Volume()
+    volume, told = Volume(), Told()
     volume.up.set()
     watch = VolumeWatch(VOLUME, volume.ask, patience=0.3, pause=0.01)
+    watch.listen(told.add)
     watch.start()
     until(lambda: volume.asked)
     ctypes.PyDLL(None).usleep(500_000)
-    until(lambda: events.of("volume answered late"))
+    until(lambda: told)
     watch.end()
     until(ends)
-    assert events.of("volume answered late")[0]["seconds"] >= 0.3
+    assert told[0][0]
+    assert told[0][1] >= 0.3
 
 
-def test_a_volume_that_is_not_there_is_left_to_the_start(events: Events, tmp_path: Path) -> None:
+def test_a_volume_that_is_not_there_is_left_to_the_start(tmp_path: Path) -> None:
+    told = Told()
     watch = VolumeWatch(tmp_path / "none", patience=0.0, pause=0.001)
+    watch.listen(told.add)
     watch.start()
     until(ends)
-    assert not events()
-    watch.end()
+    assert told == []
 
 
-@pytest.mark.usefixtures("events")
 def test_the_free_space_of_a_real_volume_can_be_asked(tmp_path: Path) -> None:
-    watch = VolumeWatch(tmp_path, pause=0.001)
+    told = Told()
+    watch = VolumeWatch(tmp_path, patience=0.0, pause=0.001)
+    watch.listen(told.add)
     watch.start()
+    until(lambda: told)
     watch.end()
     until(ends)
