@@ -12,46 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.platform.start.whole import ENGLISH, Start, lay_out, start
+from tests.platform.start.whole import Start, start
 from tests.support.slow_volume import SlowVolume, slow_volume
 from tests.support.volume_world import flip_a_bit
 from tests.support.waiting import until
-from tests.support.worker_process import environment, run
-from volume.layout import Layout
-from volume.pins import pinned_environment
-from volume.start_pack.key import pack_key
-from volume.start_pack.pack import NAME, read_index
+from volume.start_pack.pack import read_index
 
 MOST = 600  # seconds until a start has read so much
-
-
-@pytest.fixture(scope="module")
-def volume(
-    demo_volume: Path, tmp_path_factory: pytest.TempPathFactory, times: Callable[[int, int], int]
-) -> Path:
-    """With a start pack in full alone: a rehearsal takes longer than all the rest."""
-    folder = tmp_path_factory.mktemp("whole")
-    lay_out(folder, demo_volume)
-    pack = pack_of(folder)
-    pack.parent.parent.mkdir(parents=True)
-    if times(0, 1):
-        done = run("-m", "volume", "install", env=environment(folder, **ENGLISH))
-        assert done.returncode == 0, done.stderr
-        assert pack.exists()
-    else:
-        pack.parent.with_name(f"{pack.parent.name}.failed").touch()  # it is not tried again
-    return folder
-
-
-def pack_of(volume: Path) -> Path:
-    return Layout(volume).starts / pack_key(pinned_environment().digest) / NAME
-
-
-@pytest.fixture(scope="module")
-def pack(volume: Path, times: Callable[[int, int], int]) -> Path:
-    if not times(0, 1):
-        pytest.skip("in full alone (FULL=1): it needs a start pack of the whole worker")
-    return pack_of(volume)
 
 
 def still_after(volume: SlowVolume, read: int, seconds: float) -> Callable[[object], None]:
@@ -66,11 +33,11 @@ def still_after(volume: SlowVolume, read: int, seconds: float) -> Callable[[obje
 
 
 def test_a_volume_that_stands_still_in_the_middle_of_a_start_is_told_and_waited_for(
-    volume: Path, slow_mount: None, times: Callable[[int, int], int]
+    whole_volume: Path, slow_mount: None, times: Callable[[int, int], int]
 ) -> None:
     megabytes = (200, 0, 1, 20, 50, 100, 150, 300)  # of the 500 that a start reads
     for read in megabytes[: times(1, len(megabytes))]:
-        with slow_volume(volume, 0.05, follow=True) as slow:
+        with slow_volume(whole_volume, 0.05, follow=True) as slow:
             started = start(slow.path, meanwhile=still_after(slow, read << 20, times(5, 10)))
             assert slow.counts.bytes_read > read << 20
         assert started.answered, started.written
@@ -96,26 +63,26 @@ def changed(path: Path, change: Callable[[Path], object]) -> Iterator[None]:
         path.write_bytes(good)
 
 
-def test_a_whole_pack_is_used_and_nothing_is_told(volume: Path, pack: Path) -> None:
-    assert reasons(start(volume)) == []
+def test_a_whole_pack_is_used_and_nothing_is_told(whole_volume: Path, pack: Path) -> None:
+    assert reasons(start(whole_volume)) == []
 
 
-def test_a_bit_flipped_in_any_part_of_a_pack_costs_no_job(volume: Path, pack: Path) -> None:
+def test_a_bit_flipped_in_any_part_of_a_pack_costs_no_job(whole_volume: Path, pack: Path) -> None:
     chance = random.Random(1)
     size = pack.stat().st_size
     for segment in read_index(pack).segments:
         place = chance.uniform(segment.offset, segment.end - 1) / (size - 1)
         with changed(pack, lambda path, place=place: flip_a_bit(path, place)):
-            assert reasons(start(volume)) == ["a part of the start pack is damaged"]
+            assert reasons(start(whole_volume)) == ["a part of the start pack is damaged"]
 
 
-def test_a_pack_cut_short_anywhere_costs_no_job(volume: Path, pack: Path) -> None:
+def test_a_pack_cut_short_anywhere_costs_no_job(whole_volume: Path, pack: Path) -> None:
     """A library may come whose own libraries do not."""
     size = pack.stat().st_size
     cuts = [0, 10, 60, 4096, *(size * part // 16 for part in range(1, 16)), size - 1]
     for end in cuts:
         with changed(pack, lambda path, end=end: os.truncate(path, end)):
-            (reason,) = reasons(start(volume))
+            (reason,) = reasons(start(whole_volume))
             assert "of no use" in reason or reason == "a part of the start pack cannot be read"
 
 
@@ -133,12 +100,12 @@ MOUNT = 'folder=$1; options=$2; shift 2; mount -t tmpfs -o "$options" none "$fol
     ],
 )
 def test_a_small_or_strict_disk_costs_no_job(
-    volume: Path, pack: Path, tmp_path: Path, options: str, told: Sequence[str]
+    whole_volume: Path, pack: Path, tmp_path: Path, options: str, told: Sequence[str]
 ) -> None:
     around = ["unshare", "-m", "sh", "-c", MOUNT, "sh", str(tmp_path), options]
     if subprocess.run([*around, "true"], check=False, capture_output=True).returncode:
         pytest.skip("the machine allows no mounts of one's own")
-    found = reasons(start(volume, around=around, TMPDIR=str(tmp_path)))
+    found = reasons(start(whole_volume, around=around, TMPDIR=str(tmp_path)))
     assert len(found) == len(told)
     assert all(part in reason for part, reason in zip(told, found, strict=True))
 
@@ -152,12 +119,12 @@ exec "$@"
 
 
 def test_a_disk_that_fills_while_a_pack_is_unpacked_costs_no_job(
-    volume: Path, pack: Path, tmp_path: Path, slow_mount: None
+    whole_volume: Path, pack: Path, tmp_path: Path, slow_mount: None
 ) -> None:
     around = ["unshare", "-m", "sh", "-c", MOUNT, "sh", str(tmp_path), "size=160m"]
     if subprocess.run([*around, "true"], check=False, capture_output=True).returncode:
         pytest.skip("the machine allows no mounts of one's own")
     around += ["sh", "-c", FILL, "sh"]
-    with slow_volume(volume, 3, follow=True) as slow:
+    with slow_volume(whole_volume, 3, follow=True) as slow:
         (reason,) = reasons(start(slow.path, around=around, TMPDIR=str(tmp_path)))
     assert reason == "the start pack cannot be unpacked: No space left on device"
