@@ -94,8 +94,10 @@ def use(start: Start, pack: Path, site: Path) -> None:
     readings = {
         file.path: start.read_ahead.add(site / file.path, file.ranges) for file in index.ahead
     }
-    preload(index.system, [(path, readings.get(path)) for path in index.preload], contents.library)
-    finder.install(contents, site, index.namespaces)
+    libraries = [(path, readings.get(path)) for path in index.preload]
+    loaded = preload(index.system, libraries, contents.library)
+    # The code of a package would load its libraries too, and look for them in many places.
+    finder.install(contents, site, index.namespaces, {name: e.wait for name, e in loaded.items()})
 
 
 def temporary_folder(start: Start, index: Index) -> Path | None:
