@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = "SparkTTS-serverless"
 # The number is that of the recipe: whoever changes what is written there gives it a new one.
-PREPARED = "prepared-1"
+PREPARED = "prepared-2"
 # In a model's folder: marks of the files that are links to the platform's cached models.
 IN_PLACE = "in-place"
 MODEL_PINS = Path(__file__).parent / "pins" / "models.json"

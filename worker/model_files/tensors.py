@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,6 +23,32 @@ def map_tensors(path: Path) -> dict[str, torch.Tensor]:
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:
         raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
+
+
+def in_float32(
+    tensors: Mapping[str, torch.Tensor], device: torch.device
+) -> dict[str, torch.Tensor]:
+    """Give tensors in float32 on a device; on a CPU, what is in float32 stays mapped.
+
+    All others go into one stretch of memory there. numpy asks for large pages, without which the
+    system takes longer to hand out the memory than the conversion itself takes.
+    """
+    if device.type != "cpu":
+        return {name: tensor.to(device).float() for name, tensor in tensors.items()}
+    others = [tensor for tensor in tensors.values() if tensor.dtype != torch.float32]
+    memory = torch.from_numpy(np.empty(sum(map(_room, others)), np.float32))
+    free, found = 0, dict(tensors)
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32:
+            place = memory[free : free + tensor.numel()].view(tensor.shape)
+            found[name] = place.copy_(tensor)
+            free += _room(tensor)
+    return found
+
+
+def _room(tensor: torch.Tensor) -> int:
+    """Floats that a tensor takes: whole cache lines."""
+    return -(-tensor.numel() // 16) * 16
 
 
 # What torch raises at files cut short and at other files.

@@ -12,12 +12,14 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volume.layout import Layout, LayoutError, pinned_wheel
+from volume.start_pack.read_ahead import ReadAhead, Reading
 from volume.stops import ignore_stops, leave_stops_to_the_kernel
 from worker.errors import SetupError, in_one_line
 from worker.logs import event, set_up_logging
@@ -26,6 +28,7 @@ from worker.serve.concurrency import Concurrency, host_memory_free
 from worker.serve.shutdown import RunningJobs
 from worker.serve.start_stages import StartStages
 from worker.serve.volume_watch import VolumeWatch
+from worker.serve.weights_ahead import weights_in_order
 from worker.settings import Settings, load_settings
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.device_errors import device_failure
@@ -47,22 +50,28 @@ SWITCH_SECONDS = 0.0003
 _SDK_LEVELS = {"WARNING": "WARN", "ERROR": "ERROR"}
 
 
-def main(stages: StartStages | None = None) -> int:
-    """Serve until the platform stops the worker; give the exit status."""
+def main(stages: StartStages | None = None, reading: ReadAhead | None = None) -> int:
+    """Serve until the platform stops the worker; give the exit status.
+
+    `reading` brings files of the volume into memory before they are used, until all is loaded.
+    """
     stages = stages or StartStages()
     set_up_logging("INFO")
     sys.setswitchinterval(SWITCH_SECONDS)
+    reading = reading or ReadAhead()
     try:
         settings = load_settings()
         set_up_logging(settings.log_level, secrets_of(settings))
         door = serve_by_http if HTTP in sys.argv[1:] else serve
-        return door(settings, stages)
+        return door(settings, stages, reading)
     except (SetupError, LayoutError) as error:
         event(logging.ERROR, "setup failed", error=str(error))
         return 1
+    finally:
+        reading.close()
 
 
-def serve(settings: Settings, stages: StartStages) -> int:
+def serve(settings: Settings, stages: StartStages, reading: ReadAhead) -> int:
     """Load, check and serve; give the exit status. Raises SetupError or LayoutError."""
     # Before the imports, which take seconds: a bad start is paid for.
     model = Layout(settings.runpod_volume).model(settings.spark_model)
@@ -70,7 +79,7 @@ def serve(settings: Settings, stages: StartStages) -> int:
     _set_sdk_log_level(settings.log_level)
     gc.disable()  # hundreds of thousands of objects are made until the first job, none garbage
     try:
-        components = load_components(settings, model, stages)
+        components = load_components(settings, model, stages, reading)
     except (SetupError, LayoutError):
         raise
     except Exception as error:
@@ -88,26 +97,28 @@ def serve(settings: Settings, stages: StartStages) -> int:
         event(logging.WARNING, "no bucket is set")
     gc.freeze()
     gc.enable()
+    reading.close()
     event(logging.INFO, "worker begins", model=model.name, jobs=service.max_jobs, slots=slots)
     start_sdk(sdk_config, components, service)
     event(logging.INFO, "worker ends", reason=running.reason)
     return exit_status(running)
 
 
-def serve_by_http(settings: Settings, stages: StartStages) -> int:
+def serve_by_http(settings: Settings, stages: StartStages, reading: ReadAhead) -> int:
     """Serve HTTP requests until a stop; give the exit status. Raises SetupError or LayoutError."""
     model = Layout(settings.runpod_volume).model(settings.spark_model)
     check_temp_folder()
     from worker.serve.http.server import serve_http  # noqa: PLC0415 - before torch and FastAPI
 
     def load() -> Components:
-        components = load_components(settings, model, stages, "fastapi")
+        components = load_components(settings, model, stages, reading, "fastapi")
         for check in checks_of(components, model, stages):
             check()
         with stages("voices"):
             components.voices.make_builtin()  # or the first listener of each would wait for it
         gc.freeze()
         gc.enable()
+        reading.close()
         return components
 
     gc.disable()
@@ -121,21 +132,27 @@ def serve_by_http(settings: Settings, stages: StartStages) -> int:
 
 
 def load_components(
-    settings: Settings, model: Path, stages: StartStages, library: str = "runpod"
+    settings: Settings,
+    model: Path,
+    stages: StartStages,
+    reading: ReadAhead,
+    library: str = "runpod",
 ) -> Components:
     """Load the model while the rest is imported: the imports wait for the volume much of the time.
 
-    `library` is that of the door. What fails first is raised, and at once: other threads that are
-    not through may fail by it.
+    `library` is that of the door. All weights have been read when it returns, those too that are
+    mapped. What fails first is raised, and at once: other threads that are not through may fail by
+    it.
     """
     sdk_import.lighten()
-    beside = ThreadPoolExecutor(3)
+    beside = ThreadPoolExecutor(4)
     watch = VolumeWatch(settings.runpod_volume)
     watch.start()
     try:
+        ahead = beside.submit(_read_weights_ahead, settings, model, reading)
         libraries = beside.submit(import_module, "worker.speech.engine")
         # Weights in 8 bits need no torch: they are read while it is imported.
-        folder, dtype = Checkpoint(model).language_model, settings.spark_dtype
+        folder, dtype = Checkpoint.to_load(model).language_model, settings.spark_dtype
         weights = beside.submit(read_ahead, folder, dtype)
         engine = beside.submit(_load_engine, model, settings, libraries, weights, stages)
         with stages("sdk"):
@@ -145,10 +162,21 @@ def load_components(
         from worker.components import Components  # noqa: PLC0415
 
         stages.since_first_line("imports")
-        return Components.load(settings, engine.result, stages)
+        components = Components.load(settings, engine.result, stages)
+        for part in ahead.result():
+            part.done.wait()
+        return components
     finally:
         watch.end()
         beside.shutdown(wait=False)
+
+
+def _read_weights_ahead(settings: Settings, model: Path, reading: ReadAhead) -> list[Reading]:
+    added = []
+    with suppress(SetupError):  # who needs the file says so
+        for path, ranges in weights_in_order(settings, model):
+            added.append(reading.add(path, ranges))
+    return added
 
 
 def _load_engine(

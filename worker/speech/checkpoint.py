@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from volume.layout import PREPARED
 from worker.errors import SetupError
 from worker.model_files.json_object import read_json
 
@@ -32,6 +33,12 @@ class Checkpoint:
     """A folder in the published layout."""
 
     folder: Path
+
+    @classmethod
+    def to_load(cls, published: Path) -> Checkpoint:
+        """What was prepared of a published folder for fast loading; itself where nothing was."""
+        prepared = published / PREPARED
+        return cls(prepared if prepared.is_dir() else published)
 
     @property
     def language_model(self) -> Path:

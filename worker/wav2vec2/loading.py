@@ -6,20 +6,18 @@ weight norm in either of torch's two forms, or folded; float32, or halves of eit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from volume.layout import PREPARED
-from worker.model_files.tensors import map_pickle, map_tensors
+from worker.model_files.tensors import in_float32, map_pickle, map_tensors
 from worker.model_files.weight_norm import fold
 from worker.wav2vec2.config import Wav2Vec2Config
+from worker.wav2vec2.files import PICKLED_WEIGHTS, weights_of
 from worker.wav2vec2.network import Wav2Vec2
-from worker.wav2vec2.shapes import check_shapes, shapes_of
-
-WEIGHTS = "model.safetensors"
-PICKLED_WEIGHTS = "pytorch_model.bin"
+from worker.wav2vec2.shapes import Shapes, check_shapes, shapes_of
 
 
 def load_wav2vec2(
@@ -33,26 +31,26 @@ def load_wav2vec2(
     config = Wav2Vec2Config.read(folder)
     layers = config.layers if layers is None else layers
     wanted = shapes_of(config, layers, head=head)
-    modules = {name.rpartition(".")[0] for name in wanted}
-    found = {name.removeprefix("wav2vec2."): tensor for name, tensor in map_weights(folder).items()}
-    tensors = fold(
-        {
-            name: tensor.to(device, torch.float32)
-            for name, tensor in found.items()
-            if name.partition(".parametrizations.")[0] in modules
-            or name.rpartition(".")[0] in modules
-        }
-    )
+    found = used(map_weights(weights_of(folder)), wanted)
+    tensors = fold(in_float32(found, device))
     check_shapes(folder.name, wanted, tensors)
     return Wav2Vec2(config, {name: _laid_out(name, tensors[name]) for name in wanted}, layers)
 
 
-def map_weights(folder: Path) -> dict[str, Tensor]:
-    """Map the tensors of a folder: those that were prepared from it, where they are there."""
-    for path in (folder / PREPARED / WEIGHTS, folder / WEIGHTS):
-        if path.is_file():
-            return map_tensors(path)
-    return map_pickle(folder / PICKLED_WEIGHTS)
+def map_weights(path: Path) -> dict[str, Tensor]:
+    """Map the tensors of a file of either kind."""
+    return map_pickle(path) if path.name == PICKLED_WEIGHTS else map_tensors(path)
+
+
+def used(found: Mapping[str, Tensor], wanted: Shapes) -> dict[str, Tensor]:
+    """Of a file's tensors those that the wanted ones are made of, by the model's own names."""
+    modules = {name.rpartition(".")[0] for name in wanted}
+    named = {name.removeprefix("wav2vec2."): tensor for name, tensor in found.items()}
+    return {
+        name: tensor
+        for name, tensor in named.items()
+        if name.partition(".parametrizations.")[0] in modules or name.rpartition(".")[0] in modules
+    }
 
 
 def _laid_out(name: str, tensor: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ import pytest
 
 from tests.support.small_components import TEXT, SmallParts, small_components
 from volume.layout import pinned_wheel
+from volume.start_pack.read_ahead import ReadAhead, Reading
 from volume.stops import STOPS
 from worker.components import Components
 from worker.errors import SetupError, StorageError
@@ -80,7 +81,7 @@ class Start:
         self.swept: list[bool] = []  # the folders of killed workers
 
     def serve(self) -> int:
-        return startup.serve(load_settings(), StartStages())
+        return startup.serve(load_settings(), StartStages(), ReadAhead(1))
 
 
 @pytest.fixture
@@ -611,6 +612,36 @@ def test_the_engine_is_loaded_with_the_weights_that_were_read_ahead(
     monkeypatch.setattr(startup, "_load_engine", load_engine)
     start.serve()
     assert seen == [(model / "LLM", "int8"), (model, "int8", "weights")]
+
+
+class Waited(threading.Event):
+    """What nobody sets: whoever waits for it goes on."""
+
+    waited = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited = True
+        return True
+
+
+def test_no_job_is_taken_before_all_weights_have_been_read(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [(tmp_path / "packed", None), (tmp_path / "weights", ((8, 80),))]
+    monkeypatch.setattr(startup, "weights_in_order", lambda _settings, _model: iter(parts))
+    added: list[Reading] = []
+
+    class Ahead(ReadAhead):
+        def add(self, path: Path, ranges: Any = None) -> Reading:
+            added.append(Reading(path, ranges, done=Waited()))
+            return added[-1]
+
+    def serve(_config: dict[str, Any]) -> None:
+        assert all(reading.done.waited for reading in added)
+
+    start.sdk.serve = serve
+    assert startup.serve(load_settings(), StartStages(), Ahead(1)) == 0
+    assert [(reading.path, reading.ranges) for reading in added] == parts
 
 
 def test_the_engine_waits_for_its_libraries_and_takes_the_weights(
