@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from volume.cached_models import snapshots_of
 from volume.environment import OVERHEAD
 from volume.errors import FullError, VolumeError
 from volume.installer import Installer
-from volume.layout import PREPARED
+from volume.layout import PREPARED, Layout
 from volume.pins import PinnedEnvironment, PinnedModel
 from volume.progress import gigabytes
 from volume.space import bytes_below
@@ -45,17 +47,34 @@ def require_room(
 def bytes_to_install(
     installer: Installer, environment: PinnedEnvironment | None, models: Sequence[PinnedModel]
 ) -> int:
-    """Return the bytes of what is not there yet, with those that its preparation takes."""
+    """Return the bytes of what is not there yet, with those that its preparation takes.
+
+    What the platform has cached is used where it lies. Its hashes come later: where one is wrong,
+    the download of that file looks for room again.
+    """
     layout = installer.layout
     needed = 0
     if environment is not None and not installer.site_packages.is_dir():
         needed += int(environment.size * OVERHEAD)
     for model in models:
         folder = layout.models / model.resource
-        needed += 0 if folder.is_dir() else model.size
+        needed += 0 if folder.is_dir() else model.size - bytes_cached(layout, model)
         if model.prepared and not (folder / PREPARED).is_dir():
             needed += model.size
     return needed
+
+
+def bytes_cached(layout: Layout, model: PinnedModel) -> int:
+    """Return the bytes of the model's files that the platform has cached, by their sizes."""
+    sizes: dict[str, int] = {}
+    for snapshot in snapshots_of(layout, model.repository, lambda _: None):
+        if snapshot.revision != model.revision:
+            continue
+        for file in model.files:
+            with suppress(OSError):
+                if (snapshot.folder / file.path).stat().st_size == file.size:
+                    sizes[file.path] = file.size
+    return sum(sizes.values())
 
 
 def bytes_kept_free(folder: Path, variables: Mapping[str, str]) -> int:
