@@ -370,6 +370,18 @@ def test_where_it_is_allowed_the_worker_gets_the_containers_disk_for_its_volume(
     assert f"installs for itself, in {nowhere.parent}" in capsys.readouterr().err
 
 
+def test_no_start_is_rehearsed_for_a_disk_that_goes_with_the_container(
+    here: Parts, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str | None] = []
+    monkeypatch.setattr(cli, "run", lambda installer, *_, **__: seen.append(installer.rehearsal))
+    monkeypatch.setenv("ALLOW_CONTAINER_DISK", "true")
+    assert volume(here, "run", rehearsal="it") == 0
+    monkeypatch.setenv("RUNPOD_VOLUME", str(here.layout.mount))
+    assert volume(here, "run", rehearsal="it") == 0
+    assert seen == [None, "it"]
+
+
 @pytest.mark.parametrize("words", [["run"], ["install"], ["install", "--model", "small"]])
 def test_a_containers_disk_that_is_too_small_is_told_before_any_download(
     here: Parts,
