@@ -120,8 +120,8 @@ def main(
             wheelhouse=getattr(options, "wheelhouse", None),
             timing=timing,
             attempts=options.attempts,
-            # A pack is for a disk behind a network, and goes with the container as the disk does.
             rehearsal=None if place.on_container else rehearsal,
+            lasting=not place.on_container,
             in_image=Path(in_image) if in_image else None,
         )
         return command(options, installer, place, module)

@@ -208,9 +208,9 @@ def test_the_containers_disk_holds_everything_where_no_volume_is_mounted(hub: Hu
     needed = bytes_to_install(nothing, pinned_environment(), to_install("Spark-TTS-0.5B"))
     assert needed + 500_000_000 < disk * (1 - MIN_DISK_PERCENT / 100)
     page = (REPOSITORY / "docs" / "DEPLOY.md").read_text()
-    assert f"A worker needs a place for {ceil(needed / 1e9)} GB." in page
-    assert "| 30 GB |\n| `:VERSION-full`" in page
-    assert hub.config.containerDiskInGb == 30
+    assert f"A worker needs a place for {ceil(needed / 1e9)} GB, and on a volume" in page
+    assert "| 20 GB |\n| `:VERSION-full`" in page
+    assert hub.config.containerDiskInGb == 20
 
 
 def test_a_preset_without_a_volume_says_so(hub: Hub, tests: Cases) -> None:
