@@ -19,6 +19,7 @@ from volume import mount
 from volume import run as running
 from volume.cleanup import Removal
 from volume.errors import DamagedError, PinError
+from volume.installer import Installer
 from volume.layout import PREPARED, Layout
 from volume.lease import Timing
 from volume.pins import PINS
@@ -368,6 +369,22 @@ def test_where_it_is_allowed_the_worker_gets_the_containers_disk_for_its_volume(
     assert variables["RUNPOD_VOLUME"] == str(nowhere.parent)
     assert variables["PYTHONPATH"].split(os.pathsep)[0].startswith(str(nowhere / "envs"))
     assert f"installs for itself, in {nowhere.parent}" in capsys.readouterr().err
+
+
+def test_nothing_is_made_for_later_starts_on_a_disk_that_goes_with_the_container(
+    here: Parts, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str | None, bool]] = []
+
+    def heard(installer: Installer, *_: object, **__: object) -> None:
+        seen.append((installer.rehearsal, installer.lasting))
+
+    monkeypatch.setattr(cli, "run", heard)
+    monkeypatch.setenv("ALLOW_CONTAINER_DISK", "true")
+    assert volume(here, "run", rehearsal="it") == 0
+    monkeypatch.setenv("RUNPOD_VOLUME", str(here.layout.mount))
+    assert volume(here, "run", rehearsal="it") == 0
+    assert seen == [(None, False), ("it", True)]
 
 
 @pytest.mark.parametrize("words", [["run"], ["install"], ["install", "--model", "small"]])
