@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.shared import Shared
 from tests.support.volume_world import World, world
 
 
@@ -15,6 +17,17 @@ from tests.support.volume_world import World, world
 def small_world(tmp_path: Path) -> Iterator[World]:
     with world(tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def kernels(made_once: Shared) -> Path:
+    """The kernels for GPUs as an install compiles them, half a minute's work: to be copied."""
+
+    def compile_all(folder: Path) -> None:
+        command = [sys.executable, "-m", "worker.speech.cuda.cubins", str(folder)]
+        subprocess.run(command, check=False, capture_output=True, timeout=600)
+
+    return made_once.folder("cubins", compile_all)
 
 
 @pytest.fixture
