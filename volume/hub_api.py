@@ -165,15 +165,9 @@ def _ask(
             reason = str(getattr(error, "reason", error)) or repr(error)
         if attempt + 1 < patience.attempts:
             time.sleep(min(wait, WAIT_MAX))
-    busy = reason.startswith("429")
+    busy = "; it asks for fewer requests: try later, or set HF_TOKEN" if "429" in reason else ""
     raise DownloadError(
-        f"{what}: {endpoint()} "
-        + (
-            "asks for fewer requests (429); try later, or set HF_TOKEN"
-            if busy
-            else "did not answer"
-        )
-        + f" in {patience.attempts} attempts: {reason}"
+        f"{what}: {endpoint()} did not answer in {patience.attempts} attempts: {reason}{busy}"
     )
 
 
