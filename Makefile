@@ -100,7 +100,7 @@ test-s3: DEBIAN_MODULES := swift:python3-swift
 test-s3: $(STAMP) system  ## the bucket on five S3 servers, Ceph's radosgw and OpenStack Swift among them
 	$(PYTEST) tests/platform/s3 -m 's3_debian or not s3_debian' -rA
 
-faults: $(STAMP)  ## the volume and the start under every fault: a hundred kills, 300 late starts
+faults: $(STAMP) system  ## the volume and the start under every fault: a hundred kills, 300 late starts
 	FULL=1 $(PYTEST) tests/platform/volume tests/platform/start -rA --durations=0
 
 hostile: $(STAMP)  ## hostile input in full: URLs, 1,000 audio files, 10,000 jobs, names, injections
@@ -207,6 +207,11 @@ clean:  ## remove the environment, the demo volume and all caches
 # Programs that tests run and that no wheel brings: each program, and Debian's package of it.
 # DEBIAN_MODULES are those of Debian's own Python.
 PROGRAMS := bwrap:bubblewrap chromium:chromium curl:curl nix:nix-bin patchelf:patchelf skopeo:skopeo zstd:zstd
+# What a volume is mounted slowly with, where the machine has FUSE: a program, and a header of C.
+ifneq ($(wildcard /dev/fuse),)
+PROGRAMS += fusermount3:fuse3
+HEADERS := fuse3/fuse.h:libfuse3-dev
+endif
 .PHONY: system
 system:
 	@missing=
@@ -215,6 +220,9 @@ system:
 	done
 	for entry in $(DEBIAN_MODULES); do
 	  /usr/bin/python3 -c "import $${entry%%:*}" 2>/dev/null || missing="$$missing $${entry#*:}"
+	done
+	for entry in $(HEADERS); do
+	  [ -e "/usr/include/$${entry%%:*}" ] || missing="$$missing $${entry#*:}"
 	done
 	if [ -n "$$missing" ]; then
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then

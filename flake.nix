@@ -37,7 +37,32 @@
 
       python-env = import ./nix/python-env.nix { inherit pkgs python lock libraries; };
       app = import ./nix/app.nix { inherit pkgs python spark-tts; };
-      image = import ./nix/image.nix { inherit pkgs python app libraries project; };
+      image-of = import ./nix/image.nix;
+      parts = {
+        inherit
+          pkgs
+          python
+          app
+          libraries
+          project
+          lock
+          ;
+      };
+      image = image-of parts;
+      image-full = image-of (
+        parts // { environment = import ./nix/image-environment.nix { inherit pkgs python lock; }; }
+      );
+      bill-of =
+        image:
+        import ./nix/sbom.nix {
+          inherit
+            pkgs
+            python
+            image
+            spark-tts
+            project
+            ;
+        };
 
       # A folder of the user's own stands in for RunPod's volume.
       command = name: description: script: {
@@ -55,17 +80,10 @@
     in
     {
       packages.${system} = {
-        inherit image python-env;
+        inherit image image-full python-env;
         default = image;
-        sbom = import ./nix/sbom.nix {
-          inherit
-            pkgs
-            python
-            image
-            spark-tts
-            project
-            ;
-        };
+        sbom = bill-of image;
+        sbom-full = bill-of image-full;
       };
 
       apps.${system} = {

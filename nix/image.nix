@@ -1,14 +1,23 @@
-# The image: it installs the environment and the models on the volume, then becomes the worker.
+# The image: it installs the environment and the models on the volume, then becomes the worker. With
+# an `environment` it brings that, and needs no volume.
 {
   pkgs,
   python,
   app,
   libraries,
   project,
+  lock,
+  environment ? null,
 }:
+let
+  # "2.6.0+cu126" -> "12.6": the driver that the locked torch needs, for the SDK's own check.
+  torch = builtins.filter (wheel: wheel.name == "torch") lock.wheels;
+  cuda = wheel: builtins.match ".*[+]cu([0-9]+)([0-9])" wheel.version;
+  needsCuda = wheel: builtins.concatStringsSep "." (cuda wheel);
+in
 pkgs.dockerTools.streamLayeredImage {
   name = "gemeneye/${project.name}";
-  tag = project.version;
+  tag = project.version + (if environment == null then "" else "-full");
 
   # The root folder; what Entrypoint and Env name comes with them.
   contents = [
@@ -45,7 +54,16 @@ pkgs.dockerTools.streamLayeredImage {
       "UV_PYTHON_DOWNLOADS=never"
       "RUNPOD_VOLUME=/runpod-volume" # not made here: a volume that is not mounted is noticed
       "HOME=/tmp" # writable under any user id
-    ];
+      # The SDK times a first product on the GPU, for which cuBLAS is read from the volume.
+      "RUNPOD_GPU_BENCHMARK_TIMEOUT=20"
+    ]
+    ++ map (wheel: "RUNPOD_MIN_CUDA_VERSION=${needsCuda wheel}") torch
+    ++ (
+      if environment == null then
+        [ ]
+      else
+        [ "SPARK_ENVIRONMENT=${environment}/${dirOf python.sitePackages}" ]
+    );
     # No git revision among them: it would make another image of every commit.
     Labels = {
       "org.opencontainers.image.title" = project.name;

@@ -6,7 +6,7 @@
   spark-tts,
   project,
 }:
-pkgs.runCommand "${project.name}-${project.version}.cdx.json" { } ''
-  ${python.interpreter} ${../scripts/sbom.py} --name ${project.name} --version ${project.version} \
+pkgs.runCommand "${project.name}-${image.imageTag}.cdx.json" { } ''
+  ${python.interpreter} ${../scripts/sbom.py} --name ${project.name} --version ${image.imageTag} \
     --upstream ${spark-tts.rev or "not-from-git"} --image ${image.conf} --locks ${../volume/pins} > $out
 ''

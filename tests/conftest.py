@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.loopback_only import sitecustomize  # noqa: F401 - guards this process
 from tests.support.shared import Shared
+from tests.support.slow_volume import why_unavailable
 from tests.support.tiers import QuickWatch, is_slow, place
 from tests.support.worker_process import environment, run
 
@@ -161,6 +162,14 @@ def demo_volume(made_once: Shared) -> Path:
         assert done.returncode == 0, done.stderr
 
     return made_once.folder("volume", install)
+
+
+@pytest.fixture(scope="session")
+def slow_mount() -> None:
+    """Skips the test by name where the machine has no slow mount (tests/support/slow_volume.py)."""
+    lacking = why_unavailable()
+    if lacking is not None:
+        pytest.skip(lacking)
 
 
 @pytest.fixture(scope="session")

@@ -15,19 +15,28 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from volume.cleanup import collect
+from volume.container_disk import require_room
 from volume.environment import install_environment
-from volume.errors import DamagedError, NotMountedError, VolumeError, explain
+from volume.errors import DamagedError, FullError, VolumeError, explain
 from volume.installer import Installer
 from volume.layout import PREPARED, Layout, folder_name
 from volume.lease import Timing
 from volume.models import install_model
+from volume.mount import IN_IMAGE, Place, find_place
 from volume.own_models import installed_models, is_own, own_folders, own_model
-from volume.pins import PINS, PinnedModel, model_names, pinned_environment, pinned_model
+from volume.pins import (
+    PINS,
+    PinnedEnvironment,
+    PinnedModel,
+    model_names,
+    pinned_environment,
+    pinned_model,
+)
 from volume.progress import gigabytes
 from volume.run import run
 from volume.status import report, survey, table
@@ -39,8 +48,6 @@ from volume.verify import (
     repair_prepared,
     verify,
 )
-
-DEFAULT_MOUNT = Path("/runpod-volume")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -104,51 +111,68 @@ def main(
     `python -m module`.
     """
     options = parser().parse_args(argv)
+    place: Place | None = None
     try:
-        layout = Layout(mount_point(os.environ.get("RUNPOD_VOLUME")))
+        place = find_place(os.environ)
+        in_image = os.environ.get(IN_IMAGE)
         installer = Installer(
-            layout=layout,
+            layout=Layout(place.folder),
             say=say,
             uv=find_uv(),
             pins=pins,
             wheelhouse=getattr(options, "wheelhouse", None),
             timing=timing,
             attempts=options.attempts,
+            in_image=Path(in_image) if in_image else None,
         )
-        return command(options, installer, module)
-    except VolumeError as error:
-        say(f"error: {error}")
-        return error.exit_status
-    except OSError as error:
-        problem = explain(error)
-        say(f"error: {problem}")
+        return command(options, installer, place, module)
+    except (VolumeError, OSError) as error:
+        problem = explain(error) if isinstance(error, OSError) else error
+        where = ""
+        if place and place.on_container and isinstance(problem, FullError):
+            where = "; here it is the container's disk, which the endpoint's settings make larger"
+        say(f"error: {problem}{where}")
         return problem.exit_status
 
 
-def command(options: argparse.Namespace, installer: Installer, module: str) -> int:
+def command(options: argparse.Namespace, installer: Installer, place: Place, module: str) -> int:
     """Run the command that the options name; `run` becomes `python -m module`."""
     if options.command == "status":
-        items = survey(installer.layout, installer.pins)
+        items = survey(installer.layout, installer.pins, installer.in_image)
         print(json.dumps(report(installer.layout, items)) if options.json else table(items))
     elif options.command == "verify":
         return check_all(installer, repair=options.repair)
     elif options.command == "gc":
         remove_unused(installer, dry_run=options.dry_run, own_models=options.own_models)
     elif options.command == "run":
-        run(
-            installer,
-            pinned_environment(installer.pins),
-            models_to_install(options.model, installer),
-            module=module,
-            arguments=options.arguments,
-        )
+        environment = pinned_environment(installer.pins)
+        models = models_to_install(options.model, installer)
+        check_container_disk(place, installer, environment, models)
+        run(installer, environment, models, module=module, arguments=options.arguments)
     else:
-        if options.environment or not options.model:
-            print(install_environment(installer, pinned_environment(installer.pins)))
+        wanted = options.environment or not options.model
+        models = []
         if options.model or not options.environment:
-            for model in models_to_install(options.model, installer):
-                print(install_model(installer, model))
+            models = models_to_install(options.model, installer)
+        environment = pinned_environment(installer.pins)
+        check_container_disk(place, installer, environment if wanted else None, models)
+        if wanted:
+            print(install_environment(installer, environment))
+        for model in models:
+            print(install_model(installer, model))
     return 0
+
+
+def check_container_disk(
+    place: Place,
+    installer: Installer,
+    environment: PinnedEnvironment | None,
+    models: Sequence[PinnedModel],
+) -> None:
+    """Where there is no volume, say so, and raise FullError unless all of it fits."""
+    if place.on_container:
+        installer.say(f"no volume is mounted: this worker installs for itself, in {place.folder}")
+        require_room(installer, environment, models)
 
 
 def models_to_install(names: list[str] | None, installer: Installer) -> list[PinnedModel]:
@@ -241,23 +265,6 @@ def remove_unused(installer: Installer, *, dry_run: bool, own_models: bool) -> N
     for name in kept:
         if name != spoken:
             say(f"kept, for no image pins it: {name}; gc --own-models removes it")
-
-
-def mount_point(value: str | None) -> Path:
-    """Return the volume's folder. The platform's own mount point is never made, any other is."""
-    value = (value or "").strip()
-    mount = Path(value) if value else DEFAULT_MOUNT
-    if not mount.is_dir():
-        if mount == DEFAULT_MOUNT:
-            raise NotMountedError(
-                f"no volume is mounted at {mount}: attach a network volume to the endpoint, or set "
-                "RUNPOD_VOLUME to a folder"
-            )
-        try:
-            mount.mkdir(parents=True)
-        except OSError as error:
-            raise NotMountedError(f"RUNPOD_VOLUME {mount}: {error.strerror}") from None
-    return mount
 
 
 def find_uv() -> str:

@@ -21,6 +21,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +32,13 @@ from volume.layout import IN_PLACE, Layout, folder_name
 from volume.lease import Lease
 from volume.manifest import FileEntry, damaged_files, intact_manifest, sha256_of
 from volume.mend import mend
+from volume.mount import DEFAULT_MOUNT
 from volume.pins import PinnedModel
 from volume.progress import gigabytes
 from volume.publish import portable, remove_folder, replace_by_link
 
 # A worker without a volume has its folder elsewhere, and the platform's cache still here.
-PLATFORM = Path("/runpod-volume/huggingface-cache/hub")
+PLATFORM = Layout(DEFAULT_MOUNT).cached_models
 COMMIT = re.compile(r"[0-9a-f]{40}").fullmatch
 _ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}").fullmatch
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}
@@ -73,6 +75,20 @@ def snapshots_of(
             continue
         found += [Snapshot(home, name) for name in revisions if COMMIT(name)]
     return tuple(found)
+
+
+def bytes_cached(layout: Layout, model: PinnedModel) -> int:
+    """Return about how many bytes of a model need not be downloaded; nothing is hashed for that."""
+    snapshots = snapshots_of(layout, model.repository, lambda _: None) if model.repository else ()
+    sizes: dict[str, int] = {}
+    for snapshot in snapshots:
+        if snapshot.revision == model.revision:
+            for file in model.files:
+                with suppress(OSError):
+                    found = (snapshot.folder / file.path).stat().st_size
+                    if file.size in {None, found}:
+                        sizes[file.path] = found
+    return min(sum(sizes.values()), model.size)
 
 
 def link_cached(

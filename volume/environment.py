@@ -26,12 +26,20 @@ OVERHEAD = 1.15
 
 
 def install_environment(installer: Installer, environment: PinnedEnvironment) -> Path:
-    """Return the environment's folder, installed if need be; its modules are in site-packages/."""
-    final = installer.layout.environments / environment.digest
+    """Return the environment's folder, installed if need be; its modules are in site-packages/.
+
+    Where the image brings it, it is looked for and nothing is installed.
+    """
+    final = installer.site_packages.parent
     if (running := f"{sys.version_info.major}.{sys.version_info.minor}") != environment.python:
         raise PinError(
             f"the environment is pinned for Python {environment.python}; this is {running}"
         )
+
+    if installer.in_image is not None:
+        if not installer.site_packages.is_dir():
+            raise DamagedError(f"the image's environment is not at {final}: pull the image again")
+        return final
 
     def build(work: Path, lease: Lease) -> Path:
         folder = work / "environment"

@@ -21,6 +21,7 @@ class Installer:
 
     With a `wheelhouse` (a folder of wheels) no index is asked. A download that fails is tried
     `attempts` times in all, `pause` seconds after the first failure and twice as long each time.
+    `in_image` is the environment's folder where the image brings it, which then is not installed.
     """
 
     layout: Layout
@@ -31,6 +32,14 @@ class Installer:
     timing: Timing = field(default_factory=Timing)
     attempts: int = 5
     pause: float = 1.0
+    in_image: Path | None = None
+
+    @property
+    def site_packages(self) -> Path:
+        """The folder with the environment's modules, there or not yet."""
+        if self.in_image is not None:
+            return self.in_image / "site-packages"
+        return self.layout.site_packages(pinned_environment(self.pins).digest)
 
     def ensure(self, resource: str, final: Path, build: Callable[[Path, Lease], Path]) -> Path:
         """Return the folder `final`, made by `build` if it is not there and by nobody else.
@@ -71,11 +80,15 @@ def environment_variables(installer: Installer) -> dict[str, str]:
 
     Where none is installed (a developer's machine) it is this interpreter's own.
     """
-    site = installer.layout.site_packages(pinned_environment(installer.pins).digest)
+    site = installer.site_packages
     paths = [str(site)] if site.is_dir() else []
     paths += [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
     path = os.pathsep.join(part for part in paths if part)
-    return dict(os.environ) | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    return dict(os.environ) | {
+        "PYTHONPATH": path,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "RUNPOD_VOLUME": str(installer.layout.mount),  # which may be a folder of the container
+    }
 
 
 def take_over(folder: Path, generation: int) -> Path:

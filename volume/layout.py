@@ -14,7 +14,7 @@
       locks/                                            who is installing what
       uses/                                             which worker uses what
 
-Of `volume`, `worker` may import this module, and `stops`.
+Of `volume`, `worker` may import this module, `stops` and `start_clock`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = "SparkTTS-serverless"
 # The number is that of the recipe: whoever changes what is written there gives it a new one.
-PREPARED = "prepared-1"
+PREPARED = "prepared-2"
 # In a model's folder: marks of the files that are links to the platform's cached models.
 IN_PLACE = "in-place"
 MODEL_PINS = Path(__file__).parent / "pins" / "models.json"

@@ -86,7 +86,7 @@ def convert(installer: Installer, model: PinnedModel, folder: Path, lease: Lease
         lease.check()
         progress.show(written)
 
-    command = [sys.executable, "-m", "worker.speech.prepare", str(published), str(folder)]
+    command = [sys.executable, "-m", "worker.prepare", str(published), str(folder)]
     outcome = run_child(command, environment=environment_variables(installer), watch=watch)
     if outcome.status:
         raise PreparationError(f"{model.name} could not be prepared:\n{outcome.last_lines}")

@@ -13,6 +13,7 @@ from volume.in_use import announce, keep_announcing
 from volume.installer import Installer, environment_variables
 from volume.models import install_model
 from volume.pins import PinnedEnvironment, PinnedModel
+from volume.start_clock import installer_ran, now
 
 
 def run(
@@ -24,9 +25,12 @@ def run(
     arguments: Sequence[str],
 ) -> None:
     """Install what is missing, then replace this process by `python -m module`; does not return."""
+    began = now()
     layout = installer.layout
     try:
-        names = [environment.digest, *(model.resource for model in models)]
+        names = [model.resource for model in models]
+        if installer.in_image is None:
+            names.append(environment.digest)
         uses = announce(layout.uses, names)
     except OSError as error:  # read-only or full: it can serve all the same
         installer.say(f"gc cannot see this worker: {error.strerror}")
@@ -37,7 +41,7 @@ def run(
     for model in models:
         with timed(installer, model.name):
             install_model(installer, model)
-    variables = environment_variables(installer)
+    variables = environment_variables(installer) | installer_ran(began)
     os.execve(sys.executable, [sys.executable, "-m", module, *arguments], variables)  # noqa: S606
 
 

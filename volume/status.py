@@ -22,7 +22,8 @@ class Item:
 
     `in_place` are those of its bytes that are used where the platform has cached them. `locked`
     says whether it is pinned; if it is, `versions` are those of the packages in an environment.
-    `licence` is a model's, also of one of the operator's own.
+    `licence` is a model's, also of one of the operator's own. `in_image`
+    is of an environment that the image brings.
     """
 
     kind: str
@@ -33,12 +34,16 @@ class Item:
     bytes: int
     installing: str | None = None
     licence: str | None = None
+    in_image: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     in_place: int = 0
 
 
-def survey(layout: Layout, pins: Path = PINS) -> list[Item]:
-    """Return everything that is installed or that is pinned."""
+def survey(layout: Layout, pins: Path = PINS, in_image: Path | None = None) -> list[Item]:
+    """Return everything that is installed or that is pinned.
+
+    `in_image` is the environment's folder where the image brings it.
+    """
     environment = pinned_environment(pins)
     folder = layout.environments / environment.digest
     versions = {wheel.name: wheel.version for wheel in environment.wheels}
@@ -46,6 +51,7 @@ def survey(layout: Layout, pins: Path = PINS) -> list[Item]:
         replace(
             _item(layout, "environment", folder, f"environment-{environment.digest}"),
             versions=versions,
+            in_image=in_image is not None,
         )
     ]
     for model in (pinned_model(name, pins) for name in model_names(pins)):
@@ -88,7 +94,8 @@ def table(items: list[Item]) -> str:
     lines = []
     width = max((len(item.name) for item in items), default=0)
     for item in items:
-        state = "complete" if item.complete else "not installed"
+        elsewhere = "in the image" if item.in_image else "not installed"
+        state = "complete" if item.complete else elsewhere
         if item.installing:
             state += f", being installed by {item.installing}"
         size = f"{item.files} files, {gigabytes(item.bytes)}" if item.complete else ""

@@ -5,16 +5,21 @@ The SDK's own arguments work: --test_input JSON, --rp_serve_api, --rp_api_port a
 
 from __future__ import annotations
 
+from volume.start_clock import now
+from volume.start_pack.runtime import begin
 from volume.stops import hear_stops
 
 if __name__ == "__main__":  # before the imports below, which take seconds on a volume
+    FIRST_LINE = now()
     hear_stops()
+    read_ahead = begin()
 
 import sys
 
 from worker.serve.shutdown import end_forks_with_this_process
+from worker.serve.start_stages import StartStages
 from worker.serve.startup import main
 
 if __name__ == "__main__":
     end_forks_with_this_process()
-    sys.exit(main())
+    sys.exit(main(StartStages(FIRST_LINE), read_ahead))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from worker.settings import Settings
 from worker.speech.device import Lane
 from worker.speech.device_checks import check_hardware
 from worker.speech.engine import Engine
+from worker.stopwatch import Stopwatch
 from worker.storage.base import Storage
 from worker.storage.keys import Keys, keys_of
 from worker.storage.open import open_storage
@@ -41,24 +43,31 @@ class Components:
     aligner: Aligner | None = None  # None where no alignment model is installed
 
     @classmethod
-    def load(cls, settings: Settings, loading: Callable[[], Engine] | None = None) -> Self:
+    def load(
+        cls,
+        settings: Settings,
+        loading: Callable[[], Engine] | None = None,
+        stage: Callable[[str], AbstractContextManager[None]] | None = None,
+    ) -> Self:
         """Load what jobs need; `loading` gives the engine, where another thread loads it.
 
-        Raises SetupError, saying what is missing.
+        `stage(name)` times a block. Raises SetupError, saying what is missing.
         """
         layout = Layout(settings.runpod_volume)
         try:
             checkpoint = layout.model(settings.spark_model)
         except LayoutError as error:
             raise SetupError(str(error)) from None
-        storage, keys = open_storage(settings), keys_of(settings)
+        stage = stage or Stopwatch()
+        with stage("storage"):
+            storage, keys = open_storage(settings), keys_of(settings)
         names = builtin_names(settings.voice_names)
         aligners = find_folders(layout, checkpoint, settings.whisperx_languages)
         loading = loading or partial(_load_engine, checkpoint, settings)
         beside = ThreadPoolExecutor(2)
         try:
             engine_loads = beside.submit(loading)
-            load_aligner = partial(Aligner.load, aligners, open_lane=Lane)
+            load_aligner = partial(_load_aligner, aligners, stage)
             aligner_loads = beside.submit(load_aligner) if aligners else None
             _raise_first_failure([engine_loads, *([aligner_loads] if aligner_loads else [])])
         finally:
@@ -76,6 +85,13 @@ class Components:
             ),
             aligner=aligner_loads.result() if aligner_loads else None,
         )
+
+
+def _load_aligner(
+    folders: dict[str, Path], stage: Callable[[str], AbstractContextManager[None]]
+) -> Aligner:
+    with stage("aligner"):
+        return Aligner.load(folders, open_lane=Lane)
 
 
 def _load_engine(checkpoint: Path, settings: Settings) -> Engine:

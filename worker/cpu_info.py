@@ -12,6 +12,11 @@ def flags(path: Path = CPUINFO) -> frozenset[str]:
     return frozenset((_first("flags", path) or "").split())
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 faster than float32."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags())
+
+
 def model_name(path: Path = CPUINFO) -> str | None:
     """The processor's name; None where Linux gives none, as on Arm."""
     return _first("model name", path)

@@ -102,6 +102,12 @@ class Settings(BaseSettings):
     runpod_volume: Path = Field(
         Path("/runpod-volume"), description="Folder where the network volume is mounted."
     )
+    allow_container_disk: bool | None = Field(
+        None,
+        description="true: where no volume is mounted, each worker installs what it lacks on its "
+        "container's disk. false: such a start ends with an error. Default: true for the image "
+        "with the environment (its tag ends in -full), else false.",
+    )
     local_storage_dir: Path | None = Field(
         None,
         description="Folder for results and voices where no bucket is set. Default: "

@@ -11,10 +11,11 @@ import builtins
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import find_spec, module_from_spec
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 
@@ -22,8 +23,9 @@ from typing import Any
 class StandIns(MetaPathFinder):
     """Finds the package's modules as usual, and gives their imports `modules` by name.
 
-    A dotted name is given to `from a.b import c` alone: `import a.b` would bind `a`. With `bare`,
-    the package's own __init__ is not run: the package is a namespace with its folders.
+    A dotted name is given to `from a.b import c` alone: `import a.b` would bind `a`, and gets the
+    stand-in of `a` where there is one. With `bare`, the package's own __init__ is not run: the
+    package is a namespace with its folders.
     """
 
     package: str
@@ -45,15 +47,36 @@ class StandIns(MetaPathFinder):
         """Find a module of the package that is Python source; None leaves it to other finders."""
         if name.partition(".")[0] != self.package:
             return None
-        found = PathFinder.find_spec(name, path, target)
+        found = self._found_behind(name, path, target)
         if found is None or not isinstance(found.loader, SourceFileLoader):
             return None
         if self.bare and name == self.package:
             bare = ModuleSpec(name, None, is_package=True)
             bare.submodule_search_locations = found.submodule_search_locations
             return bare
-        found.loader = _Loader(found.loader.name, found.loader.path, self.modules)
+        found.loader = _Loader(found.loader, self.modules)
         return found
+
+    def _found_behind(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None
+    ) -> ModuleSpec | None:
+        """What the finders behind this one find: those before it have found nothing."""
+        finders = sys.meta_path[:]  # as it is now: other threads may add to it
+        behind = finders[finders.index(self) + 1 :]
+        specs = (finder.find_spec(name, path, target) for finder in behind)
+        return next((spec for spec in specs if spec is not None), None)
+
+
+def later(name: str, **given: Any) -> ModuleType:
+    """A module that is imported when one of its names is first used, but for those `given`."""
+
+    def use(attribute: str) -> Any:
+        return getattr(import_module(name), attribute)
+
+    module = ModuleType(name)
+    vars(module).update(given)
+    module.__getattr__ = use  # type: ignore[method-assign] # a module's own (PEP 562)
+    return module
 
 
 def run_apart(name: str, modules: Mapping[str, Any]) -> ModuleType:
@@ -63,9 +86,9 @@ def run_apart(name: str, modules: Mapping[str, Any]) -> ModuleType:
     ModuleNotFoundError where there is none.
     """
     found = find_spec(name)
-    if found is None or found.origin is None:
+    if found is None or not isinstance(found.loader, SourceFileLoader):
         raise ModuleNotFoundError(f"there is no module {name}", name=name)
-    loader = _Loader(name, found.origin, modules)
+    loader = _Loader(found.loader, modules)
     apart = module_from_spec(ModuleSpec(name, loader, origin=found.origin))
     loader.exec_module(apart)
     return apart
@@ -74,9 +97,14 @@ def run_apart(name: str, modules: Mapping[str, Any]) -> ModuleType:
 class _Loader(SourceFileLoader):
     """Runs a file's code with an `__import__` that knows the stand-ins."""
 
-    def __init__(self, name: str, path: str, modules: Mapping[str, Any]) -> None:
-        super().__init__(name, path)
+    def __init__(self, found: SourceFileLoader, modules: Mapping[str, Any]) -> None:
+        super().__init__(found.name, found.path)
+        self._found = found
         self._modules = modules
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        """The code, from wherever the loader that was found has it."""
+        return self._found.get_code(fullname)
 
     def exec_module(self, module: ModuleType) -> None:
         """Run the code: Python looks for `__import__` in the `__builtins__` of its namespace."""
@@ -91,6 +119,7 @@ class _Loader(SourceFileLoader):
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> Any:
-        if name in self._modules and not level and (fromlist or "." not in name):
-            return self._modules[name]
+        asked = name if fromlist else name.partition(".")[0]
+        if asked in self._modules and not level:
+            return self._modules[asked]
         return builtins.__import__(name, globals, locals, fromlist or (), level)

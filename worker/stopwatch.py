@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -13,6 +13,8 @@ class Stopwatch:
     def __init__(self) -> None:
         self._started = time.perf_counter()
         self.seconds: dict[str, float] = {}  # by stage
+        # Of a worker's first job: what gives the seconds of the worker's start, once.
+        self.start: Callable[[], dict[str, float]] | None = None
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -30,6 +32,11 @@ class Stopwatch:
     def mark(self, stage: str) -> None:
         """Note the seconds from the start until the stage was first reached."""
         self.seconds.setdefault(stage, self.total)
+
+    def take_start(self) -> dict[str, float] | None:
+        """Seconds of the worker's start by stage, where this is its first job; then None."""
+        start, self.start = self.start, None
+        return start() if start is not None else None
 
     @property
     def total(self) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.nix.host import write_nixpkgs, write_upstream
+from tests.nix.small_lock import WHEELS
 from tests.nix.workshop import Workshop, copy_tree
 
 NewWorkshop = Callable[[str], Workshop]
@@ -50,3 +51,14 @@ def new_workshop(place: Path, wheelhouse: Path) -> NewWorkshop:
 def tree(place: Path) -> Path:
     """A copy of the working tree."""
     return copy_tree(place / "tree")
+
+
+@pytest.fixture(scope="session")
+def tools(new_workshop: NewWorkshop, wheelhouse: Path, tree: Path) -> Workshop:
+    """A store with uv and Python in it, and the wheels where they are looked for."""
+    workshop = new_workshop("tools")
+    for wheel in WHEELS:
+        (wheelhouse / wheel.file).write_bytes(wheel.data)
+    for name in ("python311", "uv"):
+        workshop.build(f"legacyPackages.x86_64-linux.{name}", workshop.nixpkgs)
+    return workshop

@@ -18,7 +18,7 @@ OUTPUTS = {
     "apps": ["default", "install", "worker"],
     "checks": ["environment", "lint", "lock", "speech", "types", "unit-tests"],
     "devShells": ["default"],
-    "packages": ["default", "image", "python-env", "sbom"],
+    "packages": ["default", "image", "image-full", "python-env", "sbom", "sbom-full"],
 }
 
 

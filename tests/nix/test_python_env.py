@@ -2,58 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sysconfig
 import wave
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.nix.conftest import NewWorkshop
+from tests.nix.small_lock import WHEELS, small_tree
 from tests.nix.workshop import Workshop
-from tests.support.faulty_http import sha256
-from tests.support.index_server import Wheel, make_wheel
+from tests.support.index_server import make_wheel
 
-CODE = b"NAMES = {'some', 'of', 'them'}\ndef answer() -> int:\n    return 42\n"
 PROGRAM = """
 from importlib.metadata import version
 import fast, part_one, shared.one, shared.two
 print(part_one.answer(), part_one.__cached__, version("part-two"), version("fast"))
 """
-WHEELS = [
-    make_wheel("part-one", "1.0", {"part_one.py": CODE, "shared/one.py": b"ONE = 1\n"}),
-    make_wheel("part-two", "2.0", {"part_two.py": CODE, "shared/two.py": b"TWO = 2\n"}),
-    # As flash-attn's: from a URL, its version with a local part that its metadata lacks.
-    make_wheel("fast", "2.0.post2", {"fast.py": b"FAST = True\n"}, local="+cu1torch2"),
-]
-
-
-@pytest.fixture(scope="module")
-def tools(new_workshop: NewWorkshop, wheelhouse: Path, tree: Path) -> Workshop:
-    """A store with uv and Python in it, and the wheels where they are looked for."""
-    workshop = new_workshop("tools")
-    for wheel in WHEELS:
-        (wheelhouse / wheel.file).write_bytes(wheel.data)
-    for name in ("python311", "uv"):
-        workshop.build(f"legacyPackages.x86_64-linux.{name}", workshop.nixpkgs)
-    return workshop
-
-
-def small_tree(tree: Path, folder: Path, wheels: Sequence[Wheel]) -> Path:
-    """Copy the tree; its lock has these wheels."""
-    shutil.copytree(tree, folder)
-    entries = [
-        {"name": wheel.name, "version": wheel.version, "file": wheel.file}
-        | {"sha256": sha256(wheel.data), "unpacked": wheel.unpacked, "requires": []}
-        | ({"url": f"https://x.invalid/{wheel.file}"} if "+" in wheel.file else {"path": "x"})
-        for wheel in wheels
-    ]
-    lock = {"python": "3.11", "platform": "any", "wheels": entries}
-    (folder / "volume" / "pins" / "environment.json").write_text(json.dumps(lock))
-    return folder
 
 
 def test_two_builds_are_the_same(tools: Workshop, tree: Path, place: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import http.client
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,15 +68,18 @@ class HttpWorker:
 
 
 @contextmanager
-def starting(env: Mapping[str, str], folder: Path, *arguments: str) -> Iterator[HttpWorker]:
+def starting(
+    env: Mapping[str, str], folder: Path, *arguments: str, module: Sequence[str] = ("worker",)
+) -> Iterator[HttpWorker]:
     """`python -m worker --http` with its storage below `folder`; it may not listen yet.
 
-    It is stopped at the end of the block, and killed where it does not end by that.
+    `module`, with arguments of its own, is what runs the worker. It is stopped at the end of the
+    block, and killed where it does not end by that.
     """
     port = free_port()
     log = folder / "worker.log"
     own = {"PORT": str(port), "HTTP_HOST": "127.0.0.1", "LOCAL_STORAGE_DIR": str(folder / "local")}
-    command = [sys.executable, "-m", "worker", "--http", *arguments]
+    command = [sys.executable, "-m", *module, "--http", *arguments]
     with log.open("w") as out:
         process = subprocess.Popen(
             command, env={**own, **env}, cwd=REPOSITORY, stdout=out, stderr=subprocess.STDOUT

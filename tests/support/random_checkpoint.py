@@ -19,10 +19,12 @@ from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
 from worker.speech.codec.upstream import find_upstream
-from worker.speech.codec.wav2vec2 import FeatureConfig, _shapes
+from worker.speech.codec.wav2vec2 import LAYERS
 from worker.speech.codec.weight_norm import built_folded
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.torch_model import LanguageModel
+from worker.wav2vec2.config import Wav2Vec2Config
+from worker.wav2vec2.shapes import shapes_of
 
 # Qwen2's way of cutting text into words before the merges.
 WORDS = (
@@ -291,7 +293,7 @@ def _features(folder: Path, sizes: Sizes, device: str) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": True}))
     weights = {
         name: _drawn(name, shape, device)
-        for name, shape in _shapes(FeatureConfig.read(folder)).items()
+        for name, shape in shapes_of(Wav2Vec2Config.read(folder), LAYERS, head=False).items()
     }
     save_file(weights, folder / "model.safetensors")
 
@@ -300,7 +302,5 @@ def _drawn(name: str, shape: tuple[int, ...], device: str) -> Tensor:
     """A weight of wav2vec2, its variance one by the number of its inputs; norms do nothing."""
     if len(shape) == 1:
         return torch.full(shape, float("norm.weight" in name))
-    if name.startswith("feature_extractor."):
-        shape = (*shape[1:], shape[0])  # in files [out, in, kernel]
     inputs = torch.Size(shape[1:]).numel()
     return torch.empty(shape, device=device).normal_(0, inputs**-0.5).cpu()

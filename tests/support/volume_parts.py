@@ -65,7 +65,7 @@ class Programs:
             name
             for name, word in (
                 ("hub", "huggingface_hub.cli.hf"),
-                ("prepare", "worker.speech.prepare"),
+                ("prepare", "worker.prepare"),
                 ("fit", "worker.speech.fit"),
                 ("kernels", "worker.speech.cuda.cubins"),
                 ("uv", "pip"),

@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.support.faulty_http import FaultyServer
 from tests.support.hub_server import hub_of, hub_pins
 from tests.support.index_server import Wheel, index_of, make_wheel, write_pins
+from tests.support.slow_volume import slow_volume
 from volume.layout import Layout
 from volume.pins import PinnedEnvironment, PinnedModel, pinned_environment, pinned_model
 
 REPOSITORY = "someone/small"
 ROOT = Path(__file__).parents[2]
+
+# How a test has a folder as a volume.
+Mounting = Callable[[Path], AbstractContextManager[Path]]
+
+
+def as_it_is(folder: Path) -> AbstractContextManager[Path]:
+    """The folder, on the machine's own disk."""
+    return nullcontext(folder)
+
+
+@contextmanager
+def mounted_slowly(folder: Path) -> Iterator[Path]:
+    """The folder behind a network: 1 ms a call, 300 MB a second."""
+    with slow_volume(folder, 1) as mounted:
+        yield mounted.path
 
 
 @dataclass(frozen=True)
@@ -32,11 +49,19 @@ class World:
     wheels: list[Wheel]
     model_files: dict[str, bytes]
     takeover: float = 3.0  # seconds of silence after which an installer or worker counts as dead
+    mounting: Mounting = as_it_is
 
-    def with_volume(self, mount: Path) -> World:
-        """The same pins and servers, and another empty volume."""
-        mount.mkdir()
+    def on(self, mount: Path) -> World:
+        """The same pins and servers, and another volume."""
         return replace(self, layout=Layout(mount))
+
+    @contextmanager
+    def with_volume(self, folder: Path) -> Iterator[World]:
+        """The same, on an empty volume that is removed at the block's end."""
+        folder.mkdir()
+        with self.mounting(folder) as mount:
+            yield self.on(mount)
+        shutil.rmtree(folder)
 
     @property
     def environment(self) -> PinnedEnvironment:
@@ -130,7 +155,7 @@ def some_wheels(seed: int = 0, size: int = 60_000) -> list[Wheel]:
 
 
 @contextmanager
-def world(folder: Path, mount: Path | None = None, size: int = 60_000) -> Iterator[World]:
+def world(folder: Path, mounting: Mounting = as_it_is, size: int = 60_000) -> Iterator[World]:
     """Serve a small environment and a small model, and give an empty volume."""
     wheels = some_wheels(size=size)
     # As flash-attn's: the file's version has a local part that the metadata lacks.
@@ -141,10 +166,10 @@ def world(folder: Path, mount: Path | None = None, size: int = 60_000) -> Iterat
         "LLM/model.safetensors": random.Random(1).randbytes(8 * size),
         "BiCodec/model.safetensors": random.Random(2).randbytes(3 * size),
     }
-    mount = mount or folder / "volume"
-    mount.mkdir(exist_ok=True)
+    (folder / "volume").mkdir()
     index, hub = index_of(wheels, outside), hub_of({REPOSITORY: files})
-    with index.running(), hub.running():
+    with index.running(), hub.running(), mounting(folder / "volume") as mount:
         models = {"small": hub_pins(REPOSITORY, files, unknown=("LLM/tokenizer.json",))}
         write_pins(folder / "pins", index, wheels, outside, models)
-        yield World(Layout(mount), folder / "pins", index, hub, [*wheels, *outside], files)
+        parts = (folder / "pins", index, hub, [*wheels, *outside], files)
+        yield World(Layout(mount), *parts, mounting=mounting)

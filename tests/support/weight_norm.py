@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from worker.speech.codec.weight_norm import FACTORS
+from worker.model_files.weight_norm import FACTORS
 
 
 def is_weight_normed(tensors: dict[str, Tensor]) -> bool:

@@ -163,6 +163,14 @@ class Metrics(_Answer):
         description="What still seems to be wrong with the words of the kept sentences; only in a "
         "job with word timings or subtitles.",
     )
+    start: dict[str, Seconds] | None = Field(
+        default=None,
+        description="How the worker started; only in the first job that it took. Wall time of "
+        "each stage, by its name: interpreter (Python itself), environment (finding or making what "
+        "is installed on the volume), imports, model, aligner, storage, sdk (the library of the "
+        "door), checks; and counted from the start of the process: ready (the worker takes jobs), "
+        "accepted (this job came) and answered. Stages run at the same time.",
+    )
 
 
 class SpeechResponse(_Answer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import JsonValue
+
 from worker.api.response import Metrics
 from worker.job.retakes import Takes
 from worker.stopwatch import Stopwatch
@@ -41,9 +43,15 @@ def metrics_of(watch: Stopwatch, takes: Takes, voice_tokens: int, duration: floa
             for i, take in enumerate(takes.kept, 1)
             for fault in take.verdict.faults
         ),
+        start=watch.take_start(),
     )
 
 
 def overhead(watch: Stopwatch) -> float:
     """Seconds that belong to no stage and to no waiting: what the worker itself costs."""
     return max(watch.total - sum(watch.seconds.get(stage, 0.0) for stage in _STAGES), 0.0)
+
+
+def logged(metrics: Metrics) -> dict[str, JsonValue]:
+    """The metrics as the log has them, which has the stages by themselves."""
+    return metrics.model_dump(mode="json", exclude={"seconds", "faults"}, exclude_none=True)

@@ -29,6 +29,7 @@ class Concurrency:
         self._running = running
         self._free = free or host_memory_free
         self._begun = False
+        self.before_first_job: Callable[[], None] = lambda: None
 
     def __call__(self, current: int) -> int:
         """Give the number from now on, where it was `current`."""
@@ -39,6 +40,8 @@ class Concurrency:
             wanted = max(1, current // 2)
         elif not self._begun or (current < self._most and free > PLENTY and self._running.idle):
             wanted = self._most
+        if not self._begun:
+            self.before_first_job()
         self._begun = True
         if wanted != current:
             event(logging.INFO, "concurrency changed", jobs=wanted, memory_free=free)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,16 @@ from worker.stopwatch import Stopwatch
 REPAIR = "python -m volume verify --repair"
 
 
-def named(name: str, check: Callable[[], None]) -> Callable[[], None]:
-    """A check under the name that the SDK shows; it logs its result."""
+def named(
+    name: str, check: Callable[[], None], stage: Callable[[str], AbstractContextManager[None]]
+) -> Callable[[], None]:
+    """A check under the name that the SDK shows; it logs its result, and is part of a stage."""
 
     def run() -> None:
         watch = Stopwatch()
         try:
-            check()
+            with stage("checks"):
+                check()
         except Exception as error:
             event(logging.ERROR, "check failed", check=name, error=in_one_line(error))
             raise

@@ -28,7 +28,7 @@ from worker.errors import (
 from worker.job import pipeline
 from worker.job.answer_record import AnswerRecords
 from worker.job.context import Announce, Job
-from worker.job.metrics import overhead
+from worker.job.metrics import logged, overhead
 from worker.job.seeds import job_seed
 from worker.logs import event, lines_of
 from worker.serve.failures import for_the_user
@@ -42,6 +42,7 @@ from worker.serve.progress import (
     send_to_nobody,
 )
 from worker.serve.shutdown import RunningJobs
+from worker.serve.start_stages import StartStages
 from worker.stopwatch import Stopwatch
 from worker.storage.keys import Keys
 from worker.temp_folders import temp_prefix
@@ -61,6 +62,7 @@ class Service:
     remembers: bool = False  # whether a job may be delivered again, and is then answered as before
     send: Send = send_to_nobody
     running: RunningJobs = field(default_factory=RunningJobs)
+    stages: StartStages | None = None  # of the worker's start, for its first job
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,15 @@ class _Delivery:
         return given if isinstance(given, str) else ""
 
 
+def _delivered(job: RunPodJob, announce: Announce, service: Service) -> _Delivery:
+    """The job, counted among those that run."""
+    delivery = _Delivery(job, announce)
+    if service.stages is not None:
+        delivery.watch.start = service.stages.accept()
+    service.running.enter(delivery.cancellation)
+    return delivery
+
+
 def make_handler(components: Components, service: Service | None = None) -> Handler:
     """Make the function that RunPod calls with each job of an ordinary endpoint."""
     service = service or Service()
@@ -85,8 +96,7 @@ def make_handler(components: Components, service: Service | None = None) -> Hand
 
     async def handle(job: RunPodJob) -> Answer:
         segments = SegmentQueue()
-        delivery = _Delivery(job, segments.put)
-        service.running.enter(delivery.cancellation)
+        delivery = _delivered(job, segments.put, service)
         sending = asyncio.create_task(send_progress(job, segments, service.send))
         try:
             answer = await runner.run(delivery)
@@ -107,8 +117,7 @@ def make_stream_handler(components: Components, service: Service) -> StreamHandl
 
     async def stream(job: RunPodJob) -> AsyncGenerator[Answer, None]:
         segments = SegmentQueue()
-        delivery = _Delivery(job, segments.put)
-        service.running.enter(delivery.cancellation)
+        delivery = _delivered(job, segments.put, service)
         answering = asyncio.create_task(runner.run(delivery))
         answering.add_done_callback(lambda _done: segments.close())
         try:
@@ -165,7 +174,7 @@ class _JobRunner:
                 seconds=watch.total,
                 stages=dict(watch.seconds),
                 overhead=overhead(watch),
-                metrics=response.metrics.model_dump(mode="json", exclude={"seconds", "faults"}),
+                metrics=logged(response.metrics),
             )
             return dict(response.to_json())
 

@@ -7,27 +7,23 @@ from types import ModuleType
 from typing import Any
 
 from worker import cpu_info
-from worker.stand_ins import StandIns
+from worker.stand_ins import StandIns, later
 
 
 def lighten() -> None:
-    """Have the SDK imported without paramiko, which only its command line uses, and cpuinfo.
+    """Have the SDK imported without what its command line and its own uploads use, and cpuinfo.
 
     It asks cpuinfo for the processor's name alone, for which that starts processes (0.7 s of a
-    CPU). Paramiko is imported as soon as the SDK uses anything of it.
+    CPU). The others are imported as soon as the SDK uses anything of them.
     """
-    StandIns("runpod", {"paramiko": _later("paramiko"), "cpuinfo": _cpuinfo()}).install()
+    modules = {name: later(name) for name in ("paramiko", "tomli", "tomlkit")}
+    modules["tqdm_loggable.auto"] = later("tqdm_loggable.auto", tqdm=_progress_bar)
+    StandIns("runpod", {**modules, "cpuinfo": _cpuinfo()}).install()
 
 
-def _later(name: str) -> ModuleType:
-    """A module that is imported when one of its names is first used."""
-
-    def use(attribute: str) -> Any:
-        return getattr(import_module(name), attribute)
-
-    module = ModuleType(name)
-    module.__getattr__ = use  # type: ignore[method-assign] # a module's own (PEP 562)
-    return module
+def _progress_bar(*given: Any, **named: Any) -> Any:
+    """The SDK's progress bar of an upload."""
+    return import_module("tqdm_loggable.auto").tqdm(*given, **named)
 
 
 def _cpuinfo() -> ModuleType:

@@ -12,18 +12,23 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volume.layout import Layout, LayoutError, pinned_wheel
+from volume.start_pack.read_ahead import ReadAhead, Reading
 from volume.stops import ignore_stops, leave_stops_to_the_kernel
 from worker.errors import SetupError, in_one_line
 from worker.logs import event, set_up_logging
 from worker.serve import sdk_import
 from worker.serve.concurrency import Concurrency, host_memory_free
 from worker.serve.shutdown import RunningJobs
+from worker.serve.start_stages import StartStages
+from worker.serve.volume_watch import VolumeWatch
+from worker.serve.weights_ahead import weights_in_order
 from worker.settings import Settings, load_settings
 from worker.speech.checkpoint import Checkpoint
 from worker.speech.device_errors import device_failure
@@ -45,20 +50,28 @@ SWITCH_SECONDS = 0.0003
 _SDK_LEVELS = {"WARNING": "WARN", "ERROR": "ERROR"}
 
 
-def main() -> int:
-    """Serve until the platform stops the worker; give the exit status."""
+def main(stages: StartStages | None = None, reading: ReadAhead | None = None) -> int:
+    """Serve until the platform stops the worker; give the exit status.
+
+    `reading` brings files of the volume into memory before they are used, until all is loaded.
+    """
+    stages = stages or StartStages()
     set_up_logging("INFO")
     sys.setswitchinterval(SWITCH_SECONDS)
+    reading = reading or ReadAhead()
     try:
         settings = load_settings()
         set_up_logging(settings.log_level, secrets_of(settings))
-        return serve_by_http(settings) if HTTP in sys.argv[1:] else serve(settings)
+        door = serve_by_http if HTTP in sys.argv[1:] else serve
+        return door(settings, stages, reading)
     except (SetupError, LayoutError) as error:
         event(logging.ERROR, "setup failed", error=str(error))
         return 1
+    finally:
+        reading.close()
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, stages: StartStages, reading: ReadAhead) -> int:
     """Load, check and serve; give the exit status. Raises SetupError or LayoutError."""
     # Before the imports, which take seconds: a bad start is paid for.
     model = Layout(settings.runpod_volume).model(settings.spark_model)
@@ -66,7 +79,7 @@ def serve(settings: Settings) -> int:
     _set_sdk_log_level(settings.log_level)
     gc.disable()  # hundreds of thousands of objects are made until the first job, none garbage
     try:
-        components = load_components(settings, model)
+        components = load_components(settings, model, stages, reading)
     except (SetupError, LayoutError):
         raise
     except Exception as error:
@@ -78,36 +91,39 @@ def serve(settings: Settings) -> int:
         settings.drain_seconds, on_broken=lambda: sdk_config.update(refresh_worker=True)
     )
     slots = components.engine.slots
-    service = make_service(settings, slots, running)
-    register_checks(components, model)
+    service = make_service(settings, slots, running, stages)
+    register_checks(components, model, stages)
     if _has_queue() and not settings.s3_bucket_name:
         event(logging.WARNING, "no bucket is set")
     gc.freeze()
     gc.enable()
+    reading.close()
     event(logging.INFO, "worker begins", model=model.name, jobs=service.max_jobs, slots=slots)
     start_sdk(sdk_config, components, service)
     event(logging.INFO, "worker ends", reason=running.reason)
     return exit_status(running)
 
 
-def serve_by_http(settings: Settings) -> int:
+def serve_by_http(settings: Settings, stages: StartStages, reading: ReadAhead) -> int:
     """Serve HTTP requests until a stop; give the exit status. Raises SetupError or LayoutError."""
     model = Layout(settings.runpod_volume).model(settings.spark_model)
     check_temp_folder()
     from worker.serve.http.server import serve_http  # noqa: PLC0415 - before torch and FastAPI
 
     def load() -> Components:
-        components = load_components(settings, model, "fastapi")
-        for check in checks_of(components, model):
+        components = load_components(settings, model, stages, reading, "fastapi")
+        for check in checks_of(components, model, stages):
             check()
-        components.voices.make_builtin()  # or the first listener of each would wait for it
+        with stages("voices"):
+            components.voices.make_builtin()  # or the first listener of each would wait for it
         gc.freeze()
         gc.enable()
+        reading.close()
         return components
 
     gc.disable()
     try:
-        return serve_http(settings, load)
+        return serve_http(settings, load, stages)
     except (SetupError, LayoutError):
         raise
     except Exception as error:
@@ -115,47 +131,78 @@ def serve_by_http(settings: Settings) -> int:
         return 1
 
 
-def load_components(settings: Settings, model: Path, library: str = "runpod") -> Components:
+def load_components(
+    settings: Settings,
+    model: Path,
+    stages: StartStages,
+    reading: ReadAhead,
+    library: str = "runpod",
+) -> Components:
     """Load the model while the rest is imported: the imports wait for the volume much of the time.
 
-    `library` is that of the door. What fails first is raised, and at once: other threads that are
-    not through may fail by it.
+    `library` is that of the door. All weights have been read when it returns, those too that are
+    mapped. What fails first is raised, and at once: other threads that are not through may fail by
+    it.
     """
     sdk_import.lighten()
-    beside = ThreadPoolExecutor(3)
+    beside = ThreadPoolExecutor(4)
+    watch = VolumeWatch(settings.runpod_volume)
+    watch.start()
     try:
+        ahead = beside.submit(_read_weights_ahead, settings, model, reading)
         libraries = beside.submit(import_module, "worker.speech.engine")
         # Weights in 8 bits need no torch: they are read while it is imported.
-        folder, dtype = Checkpoint(model).language_model, settings.spark_dtype
+        folder, dtype = Checkpoint.to_load(model).language_model, settings.spark_dtype
         weights = beside.submit(read_ahead, folder, dtype)
-        engine = beside.submit(_load_engine, model, settings, libraries, weights)
-        import_module(library)
+        engine = beside.submit(_load_engine, model, settings, libraries, weights, stages)
+        with stages("sdk"):
+            import_module(library)
         remove_abandoned_folders()
         libraries.result()  # or torch, half imported, would be imported again below
         from worker.components import Components  # noqa: PLC0415
 
-        return Components.load(settings, engine.result)
+        stages.since_first_line("imports")
+        components = Components.load(settings, engine.result, stages)
+        for part in ahead.result():
+            part.done.wait()
+        return components
     finally:
+        watch.end()
         beside.shutdown(wait=False)
 
 
+def _read_weights_ahead(settings: Settings, model: Path, reading: ReadAhead) -> list[Reading]:
+    added = []
+    with suppress(SetupError):  # who needs the file says so
+        for path, ranges in weights_in_order(settings, model):
+            added.append(reading.add(path, ranges))
+    return added
+
+
 def _load_engine(
-    model: Path, settings: Settings, libraries: Future[Any], weights: Future[Weights | None]
+    model: Path,
+    settings: Settings,
+    libraries: Future[Any],
+    weights: Future[Weights | None],
+    stages: StartStages,
 ) -> Engine:
     libraries.result()
     from worker.speech.device_checks import check_hardware  # noqa: PLC0415
     from worker.speech.engine import Engine  # noqa: PLC0415
 
     check_hardware(pinned_wheel("flash-attn"))
-    return Engine.load(
-        model,
-        settings.spark_dtype,
-        int8_weights=weights.result,
-        look_ahead=settings.stream_look_ahead,
-    )
+    with stages("model"):
+        return Engine.load(
+            model,
+            settings.spark_dtype,
+            int8_weights=weights.result,
+            look_ahead=settings.stream_look_ahead,
+        )
 
 
-def make_service(settings: Settings, slots: int, running: RunningJobs) -> Service:
+def make_service(
+    settings: Settings, slots: int, running: RunningJobs, stages: StartStages
+) -> Service:
     """How this worker does its jobs, with so many slots in the model's batch."""
     from worker.serve.progress import send_to_nobody  # noqa: PLC0415
     from worker.serve.runpod_handler import Service  # noqa: PLC0415
@@ -166,6 +213,7 @@ def make_service(settings: Settings, slots: int, running: RunningJobs) -> Servic
         remembers=_has_queue(),
         send=_sdk_sender() if _has_queue() else send_to_nobody,
         running=running,
+        stages=stages,
     )
 
 
@@ -185,14 +233,14 @@ def _sdk_sender() -> Send:
     return send
 
 
-def register_checks(components: Components, model: Path) -> None:
+def register_checks(components: Components, model: Path, stages: StartStages) -> None:
     """Have the SDK check what must hold before the first job.
 
     Where it takes no jobs from the platform it checks nothing: the storage is checked here then.
     """
     import runpod  # noqa: PLC0415
 
-    checks = checks_of(components, model)
+    checks = checks_of(components, model, stages)
     if not _has_queue():
         next(check for check in checks if check.__name__ == "storage")()
         return
@@ -203,12 +251,12 @@ def register_checks(components: Components, model: Path) -> None:
         register(check)
 
 
-def checks_of(components: Components, model: Path) -> list[Callable[[], None]]:
+def checks_of(components: Components, model: Path, stages: StartStages) -> list[Callable[[], None]]:
     """What must hold before the first job; each raises SetupError."""
     from worker.serve import fitness_checks  # noqa: PLC0415
     from worker.speech.device_checks import check_gpu_memory  # noqa: PLC0415
 
-    named = fitness_checks.named
+    named = partial(fitness_checks.named, stage=stages)
     return [
         named("gpu_memory", check_gpu_memory),
         named("model", partial(fitness_checks.check_model, model)),
@@ -227,9 +275,16 @@ def start_sdk(sdk_config: dict[str, Any], components: Components, service: Servi
     one_job = any(argument.startswith("--test_input") for argument in sys.argv)
     make = make_stream_handler if service.streams and not one_job else make_handler
     sdk_config["handler"] = make(components, service)
-    sdk_config["concurrency_modifier"] = Concurrency(
+    concurrency = Concurrency(
         service.max_jobs, service.running, partial(_free_memory, components, service.running)
     )
+    if service.stages is not None:
+        ready = service.stages.ready
+        if _has_queue():
+            concurrency.before_first_job = ready
+        else:  # the SDK asks it only where it takes jobs from the platform
+            ready()
+    sdk_config["concurrency_modifier"] = concurrency
     try:
         runpod.serverless.start(sdk_config)
     except asyncio.CancelledError:  # how a drain ends the SDK's loop

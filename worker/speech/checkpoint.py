@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from volume.layout import PREPARED
 from worker.errors import SetupError
+from worker.model_files.json_object import read_json
 
 WEIGHTS = "model.safetensors"
 EXTRACTOR = "preprocessor_config.json"
@@ -31,6 +33,12 @@ class Checkpoint:
     """A folder in the published layout."""
 
     folder: Path
+
+    @classmethod
+    def to_load(cls, published: Path) -> Checkpoint:
+        """What was prepared of a published folder for fast loading; itself where nothing was."""
+        prepared = published / PREPARED
+        return cls(prepared if prepared.is_dir() else published)
 
     @property
     def language_model(self) -> Path:
@@ -73,17 +81,6 @@ class Checkpoint:
                 f"checkpoint {self.folder.name} is incomplete, missing: {', '.join(missing)}; "
                 "run: python -m volume verify --repair"
             )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a file. Raises SetupError naming the file when it is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise SetupError(f"{path.parent.name}/{path.name} is not a JSON object")
-    return value
 
 
 def read_extractor(folder: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 faster than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpu_info.flags())
+    return cpu_info.multiplies_bfloat16()
 
 
 def stream_on(device: torch.device, priority: int = 0) -> torch.cuda.Stream | None:

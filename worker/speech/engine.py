@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from volume.layout import PREPARED
 from worker.cancellation import Cancellation
 from worker.errors import NotAvailableError, SynthesisError
 from worker.speech.batch.sampling import Sampling
@@ -116,9 +115,8 @@ class Engine:
     ) -> Engine:
         """Load everything from a checkpoint in the published layout, and prepare it.
 
-        Where it has been prepared for fast loading, that is what is read; but a language model in
-        float32, or on a CPU in int8, always comes from the published file, for the prepared one is
-        rounded.
+        Where it has been prepared for fast loading, that is what is read; but what computes in
+        float32 comes from the published files, where the prepared ones are rounded.
 
         `dtype` is that of the language model: float32, bfloat16, int8 (on CPUs with AVX512-VNNI,
         and on GPUs that have the worker's own kernels) or auto: int8 where a CPU can, else the
@@ -128,12 +126,12 @@ class Engine:
         share of its reach. Raises SetupError when a file is missing or does not fit.
         """
         published = Checkpoint(folder)
-        checkpoint = Checkpoint(folder / PREPARED) if (folder / PREPARED).is_dir() else published
+        checkpoint = Checkpoint.to_load(folder)
         checkpoint.check()
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # A job that asks for float32 to the last bit has it in the codec too.
         wave = torch.float32 if dtype == "float32" else torch.bfloat16
-        codec = Codec.load(checkpoint, find_upstream(), where, wave, look_ahead)
+        codec = Codec.load(checkpoint, find_upstream(), where, wave, look_ahead, published)
         lm = load_language_model(checkpoint, published, dtype, where, int8_weights, fused=fused)
         prompter = Prompter.load(checkpoint.language_model / "tokenizer.json", codec.sizes)
         engine = cls(lm, codec, prompter, _slots(lm))

@@ -1,18 +1,15 @@
-"""Reads files of tensors, mapped or copied, and builds modules to put them into."""
+"""Reads files of tensors to a device, and builds modules to put them into."""
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from worker.errors import SetupError
+from worker.model_files.tensors import map_tensors
 
 
 def read_tensors(path: Path, dtype: torch.dtype, device: torch.device) -> dict[str, torch.Tensor]:
@@ -24,28 +21,6 @@ def read_tensors(path: Path, dtype: torch.dtype, device: torch.device) -> dict[s
         name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
         for name, tensor in map_tensors(path).items()
     }
-
-
-def map_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Map all tensors of a safetensors file, as they lie in it: each is read when it is used.
-
-    Raises SetupError naming the file when it is missing, cut short or not safetensors.
-    """
-    try:
-        return dict(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
-
-
-def map_pickle(path: Path) -> dict[str, torch.Tensor]:
-    """Map all tensors of a file in torch's own format; no code in it is run.
-
-    Raises SetupError naming the file when it is missing, cut short or of another kind.
-    """
-    try:
-        return dict(torch.load(path, map_location="cpu", mmap=True, weights_only=True))
-    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
 
 
 class Uninitialised(TorchFunctionMode):

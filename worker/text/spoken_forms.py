@@ -11,8 +11,7 @@ import re
 import unicodedata
 from itertools import product
 
-from num2words import num2words
-
+from worker.text.english_numbers import in_words
 from worker.text.words import has_han
 
 MAX_READINGS = 6  # of one word; the aligner tries each of them
@@ -93,9 +92,9 @@ def _english(word: str) -> list[str]:
 def _english_ending(word: str) -> list[str]:
     """Read an ordinal or a decade, numbers with an ending of their own; other words give none."""
     if ordinal := _ORDINAL.fullmatch(word):
-        return _with_and(num2words(int(ordinal["number"]), to="ordinal"))
+        return _with_and(in_words(int(ordinal["number"]), "ordinal"))
     if decade := _DECADE.fullmatch(word):
-        year = num2words(int(decade["year"]), to="year")
+        year = in_words(int(decade["year"]), "year")
         return [year[:-1] + "ies" if year.endswith("y") else year + "s"]
     return []
 
@@ -121,20 +120,20 @@ def _english_number(number: str) -> list[str]:
         return _english_digits(digits)
     if fraction:
         decimals = " ".join(_english_digits(fraction)[0].split())
-        return [f"{head} point {decimals}" for head in _with_and(num2words(int(whole)))]
+        return [f"{head} point {decimals}" for head in _with_and(in_words(int(whole)))]
     if whole.startswith("0") and len(whole) > 1:
         return _english_digits(whole)
-    cardinal = _with_and(num2words(int(whole)))
+    cardinal = _with_and(in_words(int(whole)))
     if len(whole) == 4 and "," not in number and 1100 <= int(whole) <= 2099:
-        year = num2words(int(whole), to="year").replace("oh-", "oh ")
-        halves = f"{num2words(int(whole[:2]))} {num2words(int(whole[2:]))}"
+        year = in_words(int(whole), "year").replace("oh-", "oh ")
+        halves = f"{in_words(int(whole[:2]))} {in_words(int(whole[2:]))}"
         return [year, *cardinal, halves]
     return cardinal if len(whole) < 3 else [*cardinal, *_english_digits(whole)]
 
 
 def _english_digits(digits: str) -> list[str]:
     """Digit by digit; a nought is "zero" or "oh", a point is "point"."""
-    names = ["point" if digit == "." else num2words(int(digit)) for digit in digits]
+    names = ["point" if digit == "." else in_words(int(digit)) for digit in digits]
     return [" ".join(names), " ".join("oh" if name == "zero" else name for name in names)]
 
 
@@ -144,12 +143,12 @@ def _with_and(number: str) -> list[str]:
 
 
 def _english_time(hours: int, minutes: int) -> list[str]:
-    hour = num2words(hours)
+    hour = in_words(hours)
     if not minutes:
         return [f"{hour} o'clock", hour, f"{hour} hundred"]
     if minutes < 10:
-        return [f"{hour} oh {num2words(minutes)}", f"{hour} zero {num2words(minutes)}"]
-    return [f"{hour} {num2words(minutes)}"]
+        return [f"{hour} oh {in_words(minutes)}", f"{hour} zero {in_words(minutes)}"]
+    return [f"{hour} {in_words(minutes)}"]
 
 
 def _english_amount(number: str, sign: str) -> list[str]:
@@ -158,10 +157,10 @@ def _english_amount(number: str, sign: str) -> list[str]:
     plain = [f"{n} {one if number == '1' else many}" for n in _english_number(number)[:2]]
     if len(fraction) != 2 or not small:
         return plain
-    head = f"{num2words(int(whole.replace(',', '')))} {one if whole == '1' else many}"
+    head = f"{in_words(int(whole.replace(',', '')))} {one if whole == '1' else many}"
     if fraction == "00":
         return [head, *plain]
-    tail = num2words(int(fraction))
+    tail = in_words(int(fraction))
     return [f"{head} {tail} {small}", f"{head} and {tail} {small}", f"{head} {tail}", *plain]
 
 

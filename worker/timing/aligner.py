@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from worker.errors import SetupError
+from worker.text.english_numbers import load_english
 from worker.text.spoken_forms import readings
 from worker.text.words import has_han, language_of, split_words
 from worker.timing.ctc_model import FRAME_SECONDS, SAMPLE_RATE, CtcModel, OpenLane, load_model
@@ -62,7 +63,8 @@ class Aligner:
         There each model runs on a lane of its own, where `open_lane` gives one. Raises SetupError
         where a folder is not complete.
         """
-        load_align()  # it and the next take seconds: now, not in the first job
+        load_align()  # it and the next take time: now, not in the first job
+        load_english()
         import_module("rjieba")
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from worker.errors import SetupError
-from worker.timing.padding import frames_of, padded_forward
+from worker.model_files.json_object import read_json
 from worker.timing.windows import Lane, Windows
+from worker.wav2vec2.loading import load_wav2vec2
 
 SAMPLE_RATE = 16_000  # of wav2vec 2.0, of WhisperX and of Spark-TTS
 FRAME_SECONDS = 0.02  # from one frame of wav2vec 2.0 to the next
@@ -77,49 +76,34 @@ class CtcModel:
 def load_model(
     language: str, folder: Path, device: str, open_lane: OpenLane | None = None
 ) -> CtcModel:
-    """Load a Wav2Vec2ForCTC in Transformers' layout, with its vocab.json; nothing is downloaded.
+    """Load a wav2vec 2.0 with a CTC head, with its vocab.json; nothing is downloaded.
 
     On a GPU the model runs on a lane of its own, where `open_lane` gives one. Raises SetupError
-    where the folder is not complete.
+    where the folder is not complete or its files do not fit each other.
     """
-    # Five seconds of imports, which a worker without word timings need not wait for.
-    from transformers import Wav2Vec2ForCTC  # noqa: PLC0415
-
     vocabulary = folder / "vocab.json"
     if not vocabulary.is_file():
         raise SetupError(
             f"the alignment model for {language!r} is not complete: {folder.name}/vocab.json is "
             "missing; install the model again with: python -m volume install"
         )
-    alphabet = {token.lower(): index for token, index in json.loads(vocabulary.read_text()).items()}
-
-    class Network(Wav2Vec2ForCTC):  # type: ignore[no-untyped-call] # its __init_subclass__
-        @classmethod
-        def get_init_context(cls, *_given: object, **_named: object) -> list[Any]:
-            # As transformers, without memory until the file brings the weights; but in this
-            # thread alone. Its own way replaces a method of nn.Module itself meanwhile, and takes
-            # the weights of whatever another thread loads.
-            return [torch.device("meta")]
-
-    model = Network.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    model = model.to(device).eval()
-
-    def forward(samples: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = model(samples).logits
-        return logits
-
+    where = torch.device(device)
+    network = load_wav2vec2(folder, where, head=True)
+    letters = network.config.letters or 0  # a tokenizer may have marks that the model cannot hear
+    written = read_json(vocabulary).items()
+    alphabet = {token.lower(): index for token, index in written if index < letters}
     lane = windows = None
-    if open_lane is not None and torch.device(device).type == "cuda":
+    if open_lane is not None and where.type == "cuda":
         # Only now, for a lane's work begins after what was queued before it: here, the weights.
-        lane = open_lane(torch.device(device), f"aligner-{language}")
-        together = padded_forward(model)
-        frames = partial(
-            frames_of, kernels=model.config.conv_kernel, strides=model.config.conv_stride
-        )
-        windows = together and Windows(together, frames, lane)
+        lane = open_lane(where, f"aligner-{language}")
+
+        def together(samples: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+            return network.logits(samples.to(where), sizes)
+
+        windows = Windows(together, network.config.frames, lane)
     return CtcModel(
         language,
-        forward,
+        network.logits,
         alphabet,
         normalise=_normalises(folder),
         device=device,
@@ -134,7 +118,5 @@ def _normalises(folder: Path) -> bool:
     transformers 5 saves a whole processor as one file, which goes before that of the extractor.
     """
     files = (folder / "processor_config.json", folder / "preprocessor_config.json")
-    processor, extractor = (
-        json.loads(file.read_text()) if file.is_file() else {} for file in files
-    )
+    processor, extractor = (read_json(file) if file.is_file() else {} for file in files)
     return bool(processor.get("feature_extractor", extractor).get("do_normalize", True))

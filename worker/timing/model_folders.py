@@ -17,12 +17,8 @@ def find_folders(layout: Layout, checkpoint: Path, languages: str) -> dict[str, 
     """
     folders: dict[str, Path] = {}
     for language in languages.split(","):
-        own = checkpoint / "aligner"
-        if language == "en" and own.is_dir():
-            folders[language] = own
-            continue
         try:
-            folders[language] = layout.model(f"aligner-{language}")
+            folders[language] = find_folder(layout, checkpoint, language)
         except LayoutError as error:
             event(
                 logging.WARNING,
@@ -31,3 +27,9 @@ def find_folders(layout: Layout, checkpoint: Path, languages: str) -> dict[str, 
                 error=str(error),
             )
     return folders
+
+
+def find_folder(layout: Layout, checkpoint: Path, language: str) -> Path:
+    """The folder of one language. Raises LayoutError where none is installed."""
+    own = checkpoint / "aligner"
+    return own if language == "en" and own.is_dir() else layout.model(f"aligner-{language}")

@@ -16,9 +16,9 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from worker.timing.padding import PaddedForward
-
 T = TypeVar("T")
+# Samples [rows, n] and how many of each row are the window's -> logits [rows, frames, letters]
+PaddedForward = Callable[[Tensor, Sequence[int]], Tensor]
 Waiting = tuple[Tensor, Future[Tensor]]  # samples [n], and their logits to come
 SECOND = 16_000  # samples
 _LENGTHS = tuple(SECOND * n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64))

@@ -1,9 +1,9 @@
 """python -m tests.platform.start.late_imports HOW [ARGUMENTS]: a worker whose imports are late.
 
 A volume that is busy does the same: any module may come seconds after the one before it, in any
-thread. HOW is one of
+thread, and so may any file. HOW is one of
 
-    12              by chance; the same number makes the same modules late
+    12              by chance; the same number makes the same modules, files and threads late
     a.b:c.d         the module a.b comes when c.d has come, in whatever thread, or has failed
     a.b!            the module a.b cannot be read, the first time
     a.b#            the module a.b comes by a call of C that keeps Python's lock for a minute, as
@@ -13,6 +13,7 @@ thread. HOW is one of
 from __future__ import annotations
 
 import ctypes
+import os
 import random
 import runpy
 import sys
@@ -28,10 +29,12 @@ PACKAGE_SECONDS = 2.0  # that each second one of these is late at most, likewise
 PACKAGES = {
     *("runpod", "runpod.cli", "runpod.serverless", "aiohttp", "boto3"),  # the main thread's
     *("torch", "torch.nn", "torch._meta_registrations"),  # then those of the engine's thread
-    *("torchaudio", "einops", "omegaconf"),
+    *("safetensors", "tokenizers", "einops", "yaml"),
     *("spark_tts_lib.models", "spark_tts_lib.utils", "sparktts.models", "sparktts.utils"),
-    *("whisperx", "transformers", "torch._dynamo"),  # and the aligner's
+    *("whisperx", "num2words", "rjieba", "worker.wav2vec2"),  # and the aligner's
 }
+THREAD_SECONDS = 0.5  # that each second thread begins late at most
+FILE_SECONDS = 0.5  # that Python opens each second file of the volume late at most
 PATIENCE = 60.0  # seconds that a module waits for another one
 HELD = "Python's lock is held"
 
@@ -99,6 +102,33 @@ def by_chance(seed: str) -> Callable[[str], Run]:
     return how
 
 
+def late_files(seed: str, volume: str) -> Callable[[str, tuple[object, ...]], None]:
+    """An audit hook: what Python itself opens below `volume`; the rest is the mount's to do."""
+
+    def hear(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "open" and isinstance(path := arguments[0], str) and path.startswith(volume):
+            time.sleep(by_half(f"{seed} {path.removeprefix(volume)}", FILE_SECONDS))
+
+    return hear
+
+
+def late_threads(seed: str) -> Callable[[threading.Thread], None]:
+    """What a thread runs: of two that begin together, either may be the first to do anything."""
+    run = threading.Thread.run
+
+    def run_late(thread: threading.Thread) -> None:
+        time.sleep(by_half(f"{seed} {thread.name}", THREAD_SECONDS))
+        run(thread)
+
+    return run_late
+
+
+def by_half(seed: str, seconds: float) -> float:
+    """For each second seed nothing, for the others up to so many seconds."""
+    chance = random.Random(seed)
+    return chance.uniform(0, seconds) if chance.random() < 0.5 else 0.0
+
+
 def one_after_the_other(late: str, early: str) -> Callable[[str], Run | None]:
     come = threading.Event()
 
@@ -146,5 +176,9 @@ def parsed(how: str) -> Callable[[str], Run | None]:
 
 
 if __name__ == "__main__":
-    sys.meta_path = LateFirst([LateFinder(parsed(sys.argv.pop(1))), *sys.meta_path])
+    how = sys.argv.pop(1)
+    sys.meta_path = LateFirst([LateFinder(parsed(how)), *sys.meta_path])
+    if how.isdecimal():
+        sys.addaudithook(late_files(how, os.environ["RUNPOD_VOLUME"]))
+        threading.Thread.run = late_threads(how)  # type: ignore[method-assign] # of every thread
     runpy.run_module("worker", run_name="__main__", alter_sys=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,16 +17,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.slow_volume import slow_volume
 from tests.support.worker_process import NO_ALIGNER, REPOSITORY, environment, free_port
+from volume.layout import Layout, pinned_revision
 from worker.speech.codec.upstream import find_upstream
 
 SECONDS = 600  # that a start may take on a crowded machine
 UPSTREAM = find_upstream().package
 
 
-def start(volume: Path, how: str, *, aligner: bool) -> tuple[bool, str]:
+def start(volume: Path, how: str, **more: str) -> tuple[bool, str]:
     """Whether a worker begins, and what it wrote until then or its end."""
-    more = {} if aligner else NO_ALIGNER
     arguments = [how, "--rp_serve_api", "--rp_api_port", str(free_port())]
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.platform.start.late_imports", *arguments],
@@ -49,16 +51,47 @@ def start(volume: Path, how: str, *, aligner: bool) -> tuple[bool, str]:
         process.wait()
 
 
-def test_workers_start_however_late_their_imports_are(
-    demo_volume: Path, times: Callable[[int, int], int]
+@pytest.fixture(scope="module")
+def two_languages(demo_volume: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo volume with a second aligner, which is the first one's copy."""
+    volume = tmp_path_factory.mktemp("two") / "volume"
+    shutil.copytree(demo_volume, volume)
+    layout = Layout(volume)
+    place = layout.models / f"aligner-zh@{pinned_revision('aligner-zh')}"
+    shutil.copytree(layout.model("demo") / "aligner", place)
+    return volume
+
+
+# None, one and two aligners: what a start loads, and how much of it beside each other.
+LANGUAGES = (NO_ALIGNER, {"WHISPERX_LANGUAGES": "en"}, {"WHISPERX_LANGUAGES": "en,zh"})
+MOUNTS = ("disk", "erratic")
+
+
+@pytest.mark.parametrize("mount", MOUNTS)
+def test_workers_start_however_late_their_imports_and_files_are(
+    two_languages: Path,
+    mount: str,
+    times: Callable[[int, int], int],
+    request: pytest.FixtureRequest,
 ) -> None:
-    """Every second one without an aligner, which is the slowest of all that is imported."""
-    numbers = range(times(10, 300))
+    """On a volume on the disk, and on one whose every call may be late, whoever makes it."""
+    if mount == "erratic":
+        request.getfixturevalue("slow_mount")
+    numbers = range(MOUNTS.index(mount), times(10, 300), len(MOUNTS))
+
+    def started(number: int) -> tuple[bool, str]:
+        more = LANGUAGES[number // len(MOUNTS) % len(LANGUAGES)]
+        if mount == "disk":
+            return start(two_languages, str(number), **more)
+        with slow_volume(two_languages, 2, erratic=number) as volume:
+            return start(volume.path, str(number), **more)
+
     with ThreadPoolExecutor(1 + (os.cpu_count() or 1)) as several:
-        started = several.map(
-            lambda number: start(demo_volume, str(number), aligner=number % 2 == 0), numbers
-        )
-        failed = {number: log for number, (up, log) in zip(numbers, started, strict=True) if not up}
+        failed = {
+            number: log
+            for number, (up, log) in zip(numbers, several.map(started, numbers), strict=True)
+            if not up
+        }
     assert not failed, "\n".join([f"{len(failed)}: {sorted(failed)}", next(iter(failed.values()))])
 
 
@@ -67,20 +100,20 @@ def test_workers_start_however_late_their_imports_are(
     [
         # torch comes while the SDK is being imported.
         ("runpod.serverless.utils.rp_debugger", "torch", False),
-        # transformers, which brings torch's compiler, comes while upstream is being imported.
-        (f"{UPSTREAM}.models.bicodec", "transformers.models.wav2vec2.modeling_wav2vec2", True),
+        # The aligner, whose network is the codec's, is there while upstream is being imported.
+        (f"{UPSTREAM}.models.bicodec", "rjieba", True),
     ],
 )
 def test_what_one_thread_does_without_another_one_gets(
     demo_volume: Path, late: str, early: str, aligner: bool
 ) -> None:
-    up, log = start(demo_volume, f"{late}:{early}", aligner=aligner)
+    up, log = start(demo_volume, f"{late}:{early}", **({} if aligner else NO_ALIGNER))
     assert up, log
 
 
 def test_the_cause_is_told_and_not_what_follows_from_it(demo_volume: Path) -> None:
     """torch cannot be imported a second time in a process, once it is half there."""
-    up, log = start(demo_volume, "torch._meta_registrations!", aligner=False)
+    up, log = start(demo_volume, "torch._meta_registrations!", **NO_ALIGNER)
     assert not up
     (failed,) = [json.loads(line) for line in log.splitlines() if '"setup failed"' in line]
     assert failed["error"] == "OSError: the volume is gone"

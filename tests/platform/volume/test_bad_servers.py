@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.faulty_http import Fault, sha256
-from tests.support.volume_world import World, world
+from tests.support.volume_world import Mounting, World, world
 
 FAULTS: tuple[Fault, ...] = ("cut", "wrong", "stall", "429", "500", "503")
 DOWNLOADS = ("/files/", "/cdn/", "/outside/")
@@ -12,13 +12,13 @@ HUB_CHUNK = 10 * 1024 * 1024
 
 
 def test_a_fault_in_the_first_download_of_every_file_is_survived(
-    tmp_path: Path, times: Callable[[int, int], int]
+    tmp_path: Path, mounting: Mounting, times: Callable[[int, int], int]
 ):
     """In full every fault hits every file; reduced, each file meets one of them."""
     for turn in range(times(1, len(FAULTS))):
         folder = tmp_path / str(turn)
         folder.mkdir()
-        with world(folder) as here:
+        with world(folder, mounting) as here:
             met: dict[str, Fault] = {}
 
             def fault(path: str, asked: int, turn: int = turn, met: dict = met) -> Fault | None:
@@ -32,9 +32,9 @@ def test_a_fault_in_the_first_download_of_every_file_is_survived(
             assert set(met.values()) == set(FAULTS)
 
 
-def test_a_cut_download_goes_on_where_it_stopped(tmp_path: Path):
+def test_a_cut_download_goes_on_where_it_stopped(tmp_path: Path, mounting: Mounting):
     """The hub's client keeps whole chunks: no more than one is fetched again."""
-    with world(tmp_path, size=3_000_000) as here:
+    with world(tmp_path, mounting, size=3_000_000) as here:
         (large,) = [name for name in here.model_files if name == "LLM/model.safetensors"]
         place = f"/cdn/{sha256(here.model_files[large])}"
         here.hub.fault = lambda path, times: "cut" if path == place and times == 0 else None

@@ -1,24 +1,21 @@
 """A volume that is full, read-only or not there."""
 
-import subprocess
-from collections.abc import Callable
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.support.volume_world import World
 from tests.support.waiting import until
-from volume.layout import Layout
 
-Tmpfs = Callable[[str], Path]
-
-
-def on(here: World, mount: Path) -> World:
-    return World(Layout(mount), here.pins, here.index, here.hub, here.wheels, here.model_files)
+if TYPE_CHECKING:
+    from tests.platform.volume.conftest import Tmpfs
 
 
 def test_a_full_disk_is_told_with_the_missing_bytes_and_room_helps(
     small_world: World, tmpfs: Tmpfs
 ):
-    here = on(small_world, tmpfs("size=900k"))
+    here = small_world.on(tmpfs.mount("size=900k"))
     filler = here.layout.mount / "filler"
     filler.write_bytes(b"0" * 700_000)
     status, output = here.volume("install")
@@ -30,13 +27,13 @@ def test_a_full_disk_is_told_with_the_missing_bytes_and_room_helps(
     status, output = here.volume("install")
     assert status == 5, output
     assert "small does not fit on the volume: " in output
-    subprocess.run(["mount", "-o", "remount,size=4m", str(here.layout.mount)], check=True)
+    tmpfs.change(here.layout.mount, "size=4m")
     here.installed()
     assert here.volume("verify") == (0, "clean: environment\nclean: small\n")
 
 
 def test_a_disk_that_fills_up_during_the_install_is_told_too(small_world: World, tmpfs: Tmpfs):
-    here = on(small_world, tmpfs("size=4m"))
+    here = small_world.on(tmpfs.mount("size=4m"))
     here.index.rate = 100_000.0
     installer = here.start("install", "--environment")
 
@@ -57,9 +54,9 @@ def test_a_disk_that_fills_up_during_the_install_is_told_too(small_world: World,
 
 
 def test_a_read_only_volume_that_is_complete_serves(small_world: World, tmpfs: Tmpfs):
-    here = on(small_world, tmpfs("size=8m"))
+    here = small_world.on(tmpfs.mount("size=8m"))
     here.installed()
-    subprocess.run(["mount", "-o", "remount,ro", str(here.layout.mount)], check=True)
+    tmpfs.change(here.layout.mount, "ro")
     here.installed()
     status, output = here.volume("run", module="part_0.code")
     assert status == 0, output
@@ -68,9 +65,9 @@ def test_a_read_only_volume_that_is_complete_serves(small_world: World, tmpfs: T
 
 
 def test_a_read_only_volume_that_is_incomplete_says_so(small_world: World, tmpfs: Tmpfs):
-    here = on(small_world, tmpfs("size=8m"))
+    here = small_world.on(tmpfs.mount("size=8m"))
     here.installed("--environment")
-    subprocess.run(["mount", "-o", "remount,ro", str(here.layout.mount)], check=True)
+    tmpfs.change(here.layout.mount, "ro")
     status, output = here.volume("run")
     assert status == 4
     assert "incomplete and cannot be written" in output
@@ -78,6 +75,6 @@ def test_a_read_only_volume_that_is_incomplete_says_so(small_world: World, tmpfs
 
 def test_a_volume_that_cannot_be_is_not_mounted(small_world: World, tmp_path: Path):
     (tmp_path / "file").write_text("")
-    status, output = on(small_world, tmp_path / "file").volume("status")
+    status, output = small_world.on(tmp_path / "file").volume("status")
     assert status == 3
     assert "RUNPOD_VOLUME" in output

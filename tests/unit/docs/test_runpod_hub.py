@@ -15,7 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tests.support.worker_process import REPOSITORY
 from volume.__main__ import parser
-from volume.pins import pinned_environment
+from volume.container_disk import MIN_DISK_PERCENT, bytes_to_install
+from volume.installer import Installer
+from volume.layout import Layout
+from volume.mount import container_disk_allowed
+from volume.pins import PinnedModel, pinned_environment, pinned_model
 from worker.api.request import parse_request
 from worker.serve.startup import HTTP
 from worker.settings import Settings
@@ -27,6 +31,9 @@ POOLS = {
     "AMPERE_16", "AMPERE_24", "AMPERE_48", "AMPERE_80", "ADA_24", "ADA_48_PRO", "ADA_80_PRO",
     "HOPPER_141",
 }  # fmt: skip
+# What RunPod itself reads of an endpoint's variables (docs.runpod.io, "Optimize your endpoints").
+OF_THE_PLATFORM = {"RUNPOD_INIT_TIMEOUT"}
+SLOW = 10_000_000  # bytes a second of a download that a first start must survive
 CudaVersion = Annotated[str, Field(pattern=r"^1[2-9]\.\d$")]
 Key = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 
@@ -133,8 +140,8 @@ def tests() -> Cases:
     return Cases.model_validate_json((HUB / "tests.json").read_text())
 
 
-def test_every_variable_is_one_that_the_worker_reads(hub: Hub, tests: Cases) -> None:
-    known = {name.upper() for name in Settings.model_fields}
+def test_every_variable_is_one_that_somebody_reads(hub: Hub, tests: Cases) -> None:
+    known = {name.upper() for name in Settings.model_fields} | OF_THE_PLATFORM
     offered = [variable.key for variable in hub.config.env]
     preset = [key for preset in hub.config.presets for key in preset.defaults]
     assert {*offered, *preset, *(v.key for v in tests.config.env)} <= known
@@ -145,6 +152,8 @@ def test_what_is_offered_is_allowed_and_by_default_what_the_worker_takes(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable in hub.config.env:
+        if variable.key in OF_THE_PLATFORM:
+            continue
         assert variable.input is not None
         field = Settings.model_fields[variable.key.lower()]
         default = "" if field.default is None else str(field.default)
@@ -172,6 +181,42 @@ def test_the_driver_runs_the_locked_torch(hub: Hub, tests: Cases) -> None:
     for version in hub.config.allowedCudaVersions + tests.config.allowedCudaVersions:
         major, minor = map(int, version.split("."))
         assert (major, minor) >= needed, version
+
+
+def to_install(model: str) -> list[PinnedModel]:
+    speech = pinned_model(model)
+    return [speech, *(pinned_model(name) for _, name in speech.aligners)]
+
+
+def test_the_platform_waits_as_long_as_a_first_start_may_take(hub: Hub, tests: Cases) -> None:
+    """Longer than the download of everything; RunPod's own 420 s are not."""
+    wheels = sum(wheel.size or wheel.unpacked for wheel in pinned_environment().wheels)
+    for model in ("Spark-TTS-0.5B", "demo"):
+        everything = wheels + sum(model.size for model in to_install(model))
+        (offered,) = (v.input for v in hub.config.env if v.key == "RUNPOD_INIT_TIMEOUT")
+        assert offered is not None
+        assert int(offered.default) > everything / SLOW > 420
+        (fixed,) = (v.value for v in tests.config.env if v.key == "RUNPOD_INIT_TIMEOUT")
+        assert int(fixed) > everything / SLOW
+
+
+def test_the_containers_disk_holds_everything_where_no_volume_is_mounted(hub: Hub) -> None:
+    """With what RunPod's SDK wants free, and two hours of a job's audio."""
+    disk = hub.config.containerDiskInGb * 1_000_000_000
+    nothing = Installer(Layout(Path("/nowhere")), print)
+    needed = bytes_to_install(nothing, pinned_environment(), to_install("Spark-TTS-0.5B"))
+    assert needed + 500_000_000 < disk * (1 - MIN_DISK_PERCENT / 100)
+
+
+def test_a_preset_without_a_volume_says_so(hub: Hub, tests: Cases) -> None:
+    allowed = {p.name: p.defaults.get("ALLOW_CONTAINER_DISK") for p in hub.config.presets}
+    assert allowed == {
+        "Spark-TTS 0.5B": None,
+        "Spark-TTS 0.5B, without a network volume": "true",
+        "Embedded demonstration model": "true",
+    }
+    assert container_disk_allowed({"ALLOW_CONTAINER_DISK": "true"})
+    assert {v.key: v.value for v in tests.config.env}["ALLOW_CONTAINER_DISK"] == "true"
 
 
 def test_the_gpus_are_pools_of_the_documentation(hub: Hub) -> None:

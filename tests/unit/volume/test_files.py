@@ -318,16 +318,6 @@ def test_the_names_of_models_are_asked_of_a_lock_that_has_some(tmp_path: Path) -
         model_names(tmp_path)
 
 
-def test_the_platforms_mount_point_is_never_made(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(cli, "DEFAULT_MOUNT", tmp_path / "mount")
-    monkeypatch.delenv("RUNPOD_VOLUME", raising=False)
-    assert cli.main(["status"]) == 3
-    assert not (tmp_path / "mount").exists()
-    assert cli.mount_point(str(tmp_path / "chosen")).is_dir()
-
-
 def test_the_package_imports_the_standard_library_alone() -> None:
     """It runs before the environment exists."""
     files = list(Path(cli.__file__).parent.rglob("*.py"))

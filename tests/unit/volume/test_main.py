@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.volume_parts import FILES, UNKNOWN, Parts, parts
+from tests.support.volume_parts import FILES, UNKNOWN, Parts, parts, with_free_bytes
 from volume import __main__ as cli
+from volume import mount
+from volume import run as running
 from volume.cleanup import Removal
-from volume.errors import DamagedError, NotMountedError, PinError
+from volume.errors import DamagedError, PinError
 from volume.installer import Installer
 from volume.layout import PREPARED, Layout
 from volume.lease import Timing
@@ -326,24 +328,84 @@ def test_the_programs_exit_status_is_the_commands(tmp_path: Path) -> None:
     assert done.returncode == 3
 
 
-# Where the volume and uv are.
+# Where there is no volume, and where the environment is in the image.
 
 
-def test_the_mount_point_is_the_platforms_unless_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No volume is mounted; gives the folder on the container's disk that may stand in for one."""
+    monkeypatch.setattr(mount, "DEFAULT_MOUNT", tmp_path / "mount")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    monkeypatch.delenv("RUNPOD_VOLUME")
+    monkeypatch.delenv("ALLOW_CONTAINER_DISK", raising=False)
+    monkeypatch.setenv("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", "true")  # this machine may be full
+    return tmp_path / "tmp" / "without-volume" / "SparkTTS-serverless"
+
+
+def test_without_a_volume_it_ends_with_3_and_names_the_variable(
+    here: Parts, nowhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert Path("/runpod-volume") == cli.DEFAULT_MOUNT
-    monkeypatch.setattr(cli, "DEFAULT_MOUNT", tmp_path / "mount")
-    for value in (None, "", " \n", str(tmp_path / "mount"), f" {tmp_path / 'mount'}\n"):
-        with pytest.raises(NotMountedError, match="attach a network volume"):
-            cli.mount_point(value)
-    (tmp_path / "mount").mkdir()
-    assert cli.mount_point(None) == tmp_path / "mount"
-    assert cli.mount_point(str(tmp_path / "a" / "b")) == tmp_path / "a" / "b"
-    assert (tmp_path / "a" / "b").is_dir()
-    (tmp_path / "file").touch()
-    with pytest.raises(NotMountedError, match=r"RUNPOD_VOLUME .*: Not a directory"):
-        cli.mount_point(str(tmp_path / "file" / "below"))
+    assert volume(here, "run") == 3
+    assert "ALLOW_CONTAINER_DISK=true" in capsys.readouterr().err
+    assert not (nowhere.parents[2] / "mount").exists()
+
+
+def test_where_it_is_allowed_the_worker_gets_the_containers_disk_for_its_volume(
+    here: Parts,
+    nowhere: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ALLOW_CONTAINER_DISK", "true")
+    became: list[dict[str, str]] = []
+    monkeypatch.setattr(running, "keep_announcing", lambda files, interval: None)
+    monkeypatch.setattr(os, "execve", lambda program, command, variables: became.append(variables))
+    assert volume(here, "run") == 0
+    assert (nowhere / "models" / here.model.resource / "config.json").is_file()
+    (variables,) = became
+    assert variables["RUNPOD_VOLUME"] == str(nowhere.parent)
+    assert variables["PYTHONPATH"].split(os.pathsep)[0].startswith(str(nowhere / "envs"))
+    assert f"installs for itself, in {nowhere.parent}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["run"], ["install"], ["install", "--model", "small"]])
+def test_a_containers_disk_that_is_too_small_is_told_before_any_download(
+    here: Parts,
+    nowhere: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+) -> None:
+    monkeypatch.setenv("ALLOW_CONTAINER_DISK", "1")
+    with_free_bytes(monkeypatch, 1000)
+    assert volume(here, *words) == 5
+    said = capsys.readouterr().err
+    assert "bytes" in said
+    assert "it is the container's disk, which the endpoint's settings make larger" in said
+    assert here.programs.ran == []
+
+
+def test_an_environment_of_the_image_is_used_and_none_is_installed(
+    here: Parts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image = tmp_path / "store" / "lib" / "python3.11"
+    monkeypatch.setenv("SPARK_ENVIRONMENT", str(image))
+    assert volume(here, "install") == 6
+    assert f"the image's environment is not at {image}" in capsys.readouterr().err
+    (image / "site-packages").mkdir(parents=True)
+    assert volume(here, "install") == 0
+    assert capsys.readouterr().out.splitlines() == [str(image), str(here.model_folder)]
+    assert here.programs.names == ["hub"]
+    assert here.programs.environments[0]["PYTHONPATH"].startswith(f"{image}/site-packages:")
+    assert not here.environment_folder.exists()
+    assert volume(here, "status") == 0
+    assert "in the image" in capsys.readouterr().out
+
+
+# Where uv is.
 
 
 def test_the_uv_beside_the_interpreter_comes_first(

@@ -5,25 +5,32 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
-from types import SimpleNamespace
+from types import CodeType, SimpleNamespace
+from typing import Any
 
 import pytest
 
-from worker.stand_ins import StandIns, run_apart
+from worker.stand_ins import StandIns, later, run_apart
 
 CODE = {
     "__init__": "loaded = True",
     "plain": "import slow_one\nfound = slow_one",
     "dotted": "from slow_two.part import name\nfound = name",
     "binds_the_parent": "import slow_two.part\nfound = slow_two",
+    "renames_a_part": "import slow_three.part as found",
     "relative": "from . import plain\nfrom .slow_one import found",
     "slow_one": "found = 'its own'",
     "later": "def use():\n    import slow_one\n    return slow_one",
     "other": "import math, os.path\nfrom os import path as found\nassert isinstance(1, int)",
     "asks": "found = __import__('slow_two.part', fromlist=['name']).name",
 }
-GIVEN = {"slow_one": SimpleNamespace(), "slow_two.part": SimpleNamespace(name="a stand-in")}
+GIVEN = {
+    "slow_one": SimpleNamespace(),
+    "slow_two.part": SimpleNamespace(name="a stand-in"),
+    "slow_three": SimpleNamespace(part="of a stand-in"),
+}
 
 
 @pytest.fixture
@@ -54,6 +61,7 @@ def test_the_package_gets_what_stands_in_and_sys_modules_nothing(package: str) -
     assert found("light_one.plain") is GIVEN["slow_one"]
     assert found("light_one.dotted") == "a stand-in"
     assert found("light_one.asks") == "a stand-in"
+    assert found("light_one.renames_a_part") == "of a stand-in"
     assert import_module("light_one.later").use() is GIVEN["slow_one"]
     assert import_module(package).loaded
     assert not {"slow_one", "slow_two", "slow_two.part"} & set(sys.modules)
@@ -105,3 +113,39 @@ def test_a_module_that_is_run_apart_is_its_caller_s_alone(package: str) -> None:
 def test_what_is_not_there_is_not_run_apart(package: str, name: str) -> None:
     with pytest.raises(ModuleNotFoundError, match=name):
         run_apart(name, GIVEN)
+
+
+class Kept(SourceFileLoader):
+    """A loader that has the code from elsewhere, as the start pack's has it."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile("import slow_one\nfound = 'kept', slow_one", fullname, "exec")
+
+
+class KeptFinder:
+    """Finds what it keeps."""
+
+    def find_spec(self, name: str, *given: Any) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, *given) if name == "light_one.plain" else None
+        if spec is not None:
+            spec.loader = Kept(name, spec.origin)
+        return spec
+
+
+def test_code_comes_from_where_other_finders_have_it(package: str) -> None:
+    sys.meta_path.insert(0, KeptFinder())
+    StandIns(package, GIVEN).install()
+    assert found("light_one.plain") == ("kept", GIVEN["slow_one"])
+    assert import_module("light_one.plain").__file__.endswith("plain.py")
+    assert run_apart("light_one.plain", {"slow_one": 1}).found == ("kept", 1)
+
+
+def test_a_module_is_imported_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    module = later("colorsys", hls_to_rgb=7)
+    assert module.__name__ == "colorsys"
+    assert module.hls_to_rgb == 7
+    assert "colorsys" not in sys.modules
+    assert module.rgb_to_hsv(0, 0, 1)[2] == 1
+    with pytest.raises(AttributeError):
+        _ = module.no_such_thing

@@ -15,6 +15,7 @@ from worker.logs import event
 from worker.serve.http.answers import DoorClosedError
 from worker.serve.http.request_id import request_id as current_id
 from worker.serve.http.running import Done, Running, T, Work
+from worker.serve.start_stages import StartStages
 from worker.settings import Settings
 
 if TYPE_CHECKING:  # they import torch, which is not there yet when the door begins to listen
@@ -39,8 +40,9 @@ class State(Enum):
 class Door:
     """What all routes share. Its methods are for the event loop's thread, but for `give_up`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stages: StartStages | None = None) -> None:
         self.settings = settings
+        self._stages = stages  # of the worker's start, for its first request
         self.state = State.LOADING
         self.reason: str | None = None  # why the worker ends
         self.broken = False  # whether the worker ends since it cannot go on
@@ -99,6 +101,8 @@ class Door:
             )
         seconds = self.settings.http_seconds
         running = Running(self, work, components, request_id or current_id(), seconds)
+        if self._stages is not None:
+            running.watch.start = self._stages.accept()
         self._inside.add(running)
         self._threads.submit(running.work)
         return running

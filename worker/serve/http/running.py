@@ -116,7 +116,7 @@ class Running(Generic[T]):
         return spoken
 
     def _log_answer(self, spoken: Spoken) -> None:
-        from worker.job.metrics import overhead  # noqa: PLC0415
+        from worker.job.metrics import logged, overhead  # noqa: PLC0415
 
         event(
             logging.INFO,
@@ -125,7 +125,7 @@ class Running(Generic[T]):
             seconds=self.watch.total,
             stages=dict(self.watch.seconds),
             overhead=overhead(self.watch),
-            metrics=spoken.metrics.model_dump(mode="json", exclude={"seconds", "faults"}),
+            metrics=logged(spoken.metrics),
         )
 
     def _done(self, spoken: Spoken | None, error: WorkerError | None) -> Done:

@@ -27,6 +27,7 @@ from worker.serve.http.page import Page
 from worker.serve.http.running import FLUSH_SECONDS
 from worker.serve.http.server_log import hear_server, log_failed_callback
 from worker.serve.http.web_socket import WebSocketConnection
+from worker.serve.start_stages import StartStages
 from worker.settings import Settings
 
 if TYPE_CHECKING:  # they import torch and FastAPI, which take seconds
@@ -41,22 +42,27 @@ PING_SECONDS = 20.0  # between two pings of a WebSocket, which keep proxies from
 Load = Callable[[], "Components"]
 
 
-def serve_http(settings: Settings, load: Load) -> int:
+def serve_http(settings: Settings, load: Load, stages: StartStages | None = None) -> int:
     """Serve until a stop; give the exit status. `load` is called in a thread of its own.
 
     Raises SetupError where a port cannot be had, or what `load` raises.
     """
-    return asyncio.run(HttpServer(settings, load).serve())
+    return asyncio.run(HttpServer(settings, load, stages=stages).serve())
 
 
 class HttpServer:
     """Two servers at most, of one door: requests, and where it has a port of its own, health."""
 
     def __init__(
-        self, settings: Settings, load: Load, end_by_force: Callable[[], None] | None = None
+        self,
+        settings: Settings,
+        load: Load,
+        end_by_force: Callable[[], None] | None = None,
+        stages: StartStages | None = None,
     ) -> None:
         self._settings = settings
         self._load = load
+        self._stages = stages
         self._end_by_force = end_by_force or _end_by_force
         self.door: Door | None = None  # once it serves
         self._servers: list[_Server] = []
@@ -72,7 +78,7 @@ class HttpServer:
         _allow_files()
         asyncio.get_running_loop().set_exception_handler(log_failed_callback)
         settings = self._settings
-        door = self.door = Door(settings)
+        door = self.door = Door(settings, self._stages)
         entrance = Entrance(door, Page())
         servers = self._servers
         servers.append(_Server(door, entrance, _listen(settings, "port")))
@@ -106,6 +112,8 @@ class HttpServer:
         door.open(components)
         slots = components.engine.slots
         event(logging.INFO, "http ready", requests=door.limit, slots=slots)
+        if self._stages is not None:
+            self._stages.ready()
 
     async def _force_an_end(self, door: Door) -> None:
         """End the process where a thread hangs; as a daemon it does not hold up a good end."""

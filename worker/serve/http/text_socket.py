@@ -335,7 +335,9 @@ class _Session:
                 if spoken
                 else None,
                 "seed": item.seed,
-                "metrics": spoken.metrics.model_dump(mode="json") if spoken else None,
+                "metrics": spoken.metrics.model_dump(mode="json", exclude_none=True)
+                if spoken
+                else None,
             }
         return {"type": _TOLD[type(item)]}
 

@@ -23,7 +23,9 @@ from torch import Tensor, nn
 
 from worker.errors import SetupError, SynthesisError
 from worker.logs import event
-from worker.speech.checkpoint import Checkpoint
+from worker.model_files.tensors import map_tensors
+from worker.model_files.weight_norm import fold
+from worker.speech.checkpoint import WEIGHTS, Checkpoint
 from worker.speech.codec.chunked_network import ChunkedNetwork, context_of, cut
 from worker.speech.codec.codec_batch import BatchedSentence, CodecBatch, open_batch
 from worker.speech.codec.cpu_vocoder import CpuVocoder
@@ -37,12 +39,14 @@ from worker.speech.codec.speech_stream import (
 )
 from worker.speech.codec.upstream import Upstream
 from worker.speech.codec.wav2vec2 import Wav2Vec2Features
-from worker.speech.codec.weight_norm import built_folded, fold
+from worker.speech.codec.weight_norm import built_folded
 from worker.speech.device import has_fast_bfloat16
-from worker.speech.tensors import Uninitialised, read_tensors
+from worker.speech.tensors import Uninitialised
 from worker.speech.voice import CodecSizes
 
 SPEAKER_ENCODER = "speaker_encoder.speaker_encoder."
+WAVE_GENERATOR = "decoder."
+POSTNET = "postnet."  # which upstream runs in training alone
 
 
 @dataclass(frozen=True)
@@ -95,23 +99,25 @@ class Codec:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         look_ahead: int | None = None,
+        published: Checkpoint | None = None,
     ) -> Codec:
         """Load a checkpoint in the published layout. Raises SetupError for files that do not fit.
 
         `dtype` is that of the wave generator; all else is in float32. A CPU that does not multiply
         bfloat16 faster takes float32 instead. `look_ahead` is that of eager streams, in tokens; by
-        default a share of the reach.
+        default a share of the reach. `published` is what a prepared checkpoint was made from: its
+        wave generator is rounded, so for one in float32 the published one is read.
         """
+        if device.type == "cpu" and not has_fast_bfloat16(device):
+            dtype = torch.float32
         if device.type == "cuda":
             _compute_exactly(dtype)
+        exact = published if published is not None and dtype == torch.float32 else checkpoint
         top = upstream.load_config(checkpoint.folder / "config.yaml")
         config = upstream.load_config(checkpoint.codec / "config.yaml")["audio_tokenizer"]
         bicodec = _build(upstream, config)
-        tensors = read_tensors(checkpoint.codec / "model.safetensors", torch.float32, device)
-        _fill(bicodec, fold(tensors))
+        _fill(bicodec, fold(_read(exact.codec / WEIGHTS, device, dtype)))
         bicodec = bicodec.to(device).eval().requires_grad_(requires_grad=False)
-        if device.type == "cpu" and not has_fast_bfloat16(device):
-            dtype = torch.float32
         return cls(
             upstream=upstream,
             bicodec=bicodec,
@@ -317,10 +323,24 @@ def _build(upstream: Upstream, config: Any) -> nn.Module:
             quantizer=upstream.quantizer(**config["quantizer"]),
             speaker_encoder=upstream.speaker_encoder(**config["speaker_encoder"]),
             prenet=upstream.decoder(**config["prenet"]),
-            postnet=upstream.decoder(**config["postnet"]),
+            postnet=nn.Identity(),
             decoder=upstream.wave_generator(**config["decoder"]),
         )
     return bicodec
+
+
+def _read(path: Path, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The tensors that are used: of the wave generator as they lie where that is `dtype`.
+
+    All others are made float32. Raises SetupError where the file cannot be read.
+    """
+    tensors = {}
+    for name, tensor in map_tensors(path).items():
+        as_it_lies = name.startswith(WAVE_GENERATOR) and tensor.dtype == dtype
+        if not name.startswith(POSTNET):
+            kind = torch.float32 if tensor.is_floating_point() and not as_it_lies else None
+            tensors[name] = tensor.to(device=device, dtype=kind)
+    return tensors
 
 
 def _fill(bicodec: nn.Module, tensors: dict[str, Tensor]) -> None:

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from worker.errors import SetupError
-from worker.stand_ins import StandIns
+from worker.speech.codec.mel import MelSpectrogram
+from worker.speech.codec.yaml_config import YamlConfig
+from worker.stand_ins import StandIns, later
 
 PACKAGES = ("sparktts", "spark_tts_lib")
 
@@ -59,9 +61,18 @@ def _lighten(package: str) -> None:
 
     spark-tts-lib's own __init__ brings transformers (5 s): it is not run, as if there were none,
     as in the GitHub package. einops registers its operations with torch's compiler, whose import
-    takes 3 s. Of einx, which brings sympy (1.5 s), upstream uses one expression.
+    takes 3 s. Of einx, which brings sympy (1.5 s), upstream uses one expression; of torchaudio (100
+    modules and libraries), one transform; of omegaconf (75 modules), the reading of a file.
     """
-    StandIns(package, {"einx": SimpleNamespace(get_at=_get_at)}, bare=True).install()
+    modules = {
+        "einx": SimpleNamespace(get_at=_get_at),
+        "torchaudio": later(
+            "torchaudio", transforms=SimpleNamespace(MelSpectrogram=MelSpectrogram)
+        ),
+        "omegaconf": later("omegaconf", OmegaConf=YamlConfig, DictConfig=dict),
+        "tqdm": later("tqdm", tqdm=None),  # of what prepares a training
+    }
+    StandIns(package, modules, bare=True).install()
     StandIns("einops", {"torch._dynamo": SimpleNamespace(allow_in_graph=_as_it_is)}).install()
 
 

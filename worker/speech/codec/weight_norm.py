@@ -1,4 +1,4 @@
-"""Weight norm: folds a weight's magnitude and direction into the weight that they stand for."""
+"""Builds layers with plain weights in the place of weight norm's factors."""
 
 from __future__ import annotations
 
@@ -8,30 +8,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 # For one thread alone: another one may build the same modules with their factors.
 _PLAIN: ContextVar[bool] = ContextVar("plain weights are wanted", default=False)
-FACTORS = (  # the names of a weight's magnitude and direction in torch's two forms
-    (".weight_g", ".weight_v"),
-    (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
-)
-
-
-def fold(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Replace each pair of factors by the weight that they stand for; in float32, as at loading.
-
-    A magnitude has the weight's shape with ones in all dimensions but the one that it normalises.
-    """
-    folded = dict(tensors)
-    for magnitude, direction in FACTORS:
-        for name in [name for name in tensors if name.endswith(magnitude)]:
-            module = name.removesuffix(magnitude)
-            g, v = folded.pop(name).float(), folded.pop(module + direction).float()
-            dimension = next((d for d, size in enumerate(g.shape) if size > 1), 0)
-            folded[f"{module}.weight"] = torch._weight_norm(v, g, dimension)  # noqa: SLF001 - torch's own formula has no public name
-    return folded
 
 
 @contextmanager

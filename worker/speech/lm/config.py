@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import SetupError
-from worker.speech.checkpoint import read_json
+from worker.model_files.json_object import read_json
 
 
 @dataclass(frozen=True)

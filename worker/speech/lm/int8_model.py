@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 from worker.errors import SetupError
+from worker.model_files.tensors import map_tensors
 from worker.speech.checkpoint import WEIGHTS, Place
 from worker.speech.lm.config import LMConfig
 from worker.speech.lm.int8_weights import LayerWeights, Matrix, Weights
 from worker.speech.lm.interface import WholeRows
 from worker.speech.lm.rotary import rotary
 from worker.speech.native.lm import BLOCK, Layer, LmKernel, Sizes
-from worker.speech.tensors import map_tensors
 
 _KINDS = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 

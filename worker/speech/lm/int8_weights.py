@@ -1,6 +1,7 @@
 """The language model's weights in 8 bits, as native/lm.c reads them.
 
-They are packed from the file itself, without torch: so that can be done while torch is imported.
+They are read as they were packed when the model was prepared; where they were not, they are packed
+from the published file. Neither needs torch, so that it can be done while torch is imported.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import os
 from ctypes import c_void_p
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from worker.speech.lm.config import LMConfig
 from worker.speech.native.build import cores
 from worker.speech.native.lm import BLOCK, GROUP, HEAD_DIM_MAX, KINDS, LmKernel
 
+PACKED = "int8.safetensors"  # beside the other weights, where the model was prepared
 LARGE_PAGE = 1 << 21  # bytes
 GPU = Path("/dev/nvidiactl")  # is there where a GPU is
 
@@ -87,6 +90,10 @@ class Matrix:
         return int(self.bytes.ctypes.data)
 
 
+MATRICES = ("qkv", "out", "gate_up", "down")  # of a layer, in the order of their use
+VECTORS = ("qkv_bias", "attention_norm", "mlp_norm")
+
+
 @dataclass(frozen=True)
 class LayerWeights:
     """One layer's weights, named as in native/lm.c."""
@@ -109,30 +116,45 @@ class Weights:
 
     @classmethod
     def read(cls, folder: Path, config: LMConfig, kernel: LmKernel) -> Weights:
-        """Read and pack a published LLM folder. Raises SetupError for one that does not fit."""
-        path = folder / WEIGHTS
+        """Read an LLM folder: what lies packed in it, else the weights, which are packed.
+
+        Raises SetupError for one that does not fit.
+        """
+        path = folder / PACKED
+        packed = path.is_file()
+        path = path if packed else folder / WEIGHTS
         places = find_tensors(path)
         try:
             with path.open("rb") as file:
                 arena = Arena(config.num_hidden_layers * _layer_size(config, kernel))
-                reader = _Reader(file, places, config, kernel, arena)
+                reader = (_PackedReader if packed else _Reader)(file, places, config, kernel, arena)
                 layers = tuple(reader.layer(i) for i in range(config.num_hidden_layers))
-                return cls(layers, reader.vector("model.norm.weight", config.hidden_size))
+                return cls(layers, reader.vector(reader.last_norm, config.hidden_size))
         except KeyError as error:
-            raise SetupError(f"LLM/{WEIGHTS} does not fit config.json: {error}") from None
+            raise SetupError(f"LLM/{path.name} does not fit config.json: {error}") from None
         except OSError as error:
-            raise SetupError(f"LLM/{WEIGHTS} cannot be read: {error}") from error
+            raise SetupError(f"LLM/{path.name} cannot be read: {error}") from error
+
+    @property
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """All of them, as they lie in a file named PACKED."""
+        named: dict[str, NDArray[Any]] = {_PackedReader.last_norm: self.norm}
+        for index, layer in enumerate(self.layers):
+            named |= {_packed_name(index, what): getattr(layer, what).bytes for what in MATRICES}
+            named |= {_packed_name(index, what): getattr(layer, what) for what in VECTORS}
+        return named
 
 
 @dataclass(frozen=True)
 class _Reader:
     """Reads the tensors of one file. KeyError says which of them is missing or of another shape."""
 
-    file: BinaryIO
+    file: BufferedReader
     places: dict[str, Place]
     config: LMConfig
     kernel: LmKernel
     arena: Arena
+    last_norm: ClassVar[str] = "model.norm.weight"
 
     def place(self, name: str, *shape: int) -> Place:
         place = self.places[name]
@@ -179,6 +201,42 @@ class _Reader:
         )
 
 
+class _PackedReader(_Reader):
+    """Reads a file of tensors that are packed already."""
+
+    last_norm = "norm"
+
+    def layer(self, index: int) -> LayerWeights:
+        c = self.config
+        width = c.num_key_value_heads * c.head_dim
+        # Memory is taken in the order of use, whatever the file's.
+        qkv, out, gate_up, down = (
+            self._matrix(_packed_name(index, what), *shape)
+            for what, shape in zip(MATRICES, _shapes(c), strict=True)
+        )
+        qkv_bias, attention_norm, mlp_norm = (
+            self.vector(_packed_name(index, what), size)
+            for what, size in zip(
+                VECTORS, (c.hidden_size + 2 * width, c.hidden_size, c.hidden_size), strict=True
+            )
+        )
+        return LayerWeights(qkv, out, gate_up, down, qkv_bias, attention_norm, mlp_norm)
+
+    def _matrix(self, name: str, outputs: int, inputs: int) -> Matrix:
+        matrix = Matrix(self.kernel, outputs, inputs, self.arena)
+        place = self.places[name]
+        if place.shape != matrix.bytes.shape:
+            raise KeyError(f"{name} is {place.shape}, not {matrix.bytes.shape}")
+        self.file.seek(place.offset)
+        if self.file.readinto(matrix.bytes.data) != matrix.bytes.size:
+            raise OSError(f"{name} is cut short")
+        return matrix
+
+
+def _packed_name(layer: int, what: str) -> str:
+    return f"layers.{layer:02}.{what}"  # so that the file has them in the order of their use
+
+
 def _shapes(c: LMConfig) -> tuple[tuple[int, int], ...]:
     """Outputs and inputs of a layer's matrices, in the order of their use."""
     width = c.num_key_value_heads * c.head_dim
@@ -206,18 +264,25 @@ def why_unsupported(config: LMConfig) -> str | None:
     return None
 
 
-def read_ahead(folder: Path, dtype: str) -> Weights | None:
-    """Read the weights of a published LLM folder, where an engine of `dtype` will want them.
+def is_wanted(folder: Path, dtype: str) -> bool:
+    """Whether an engine of `dtype` will want an LLM folder's weights in 8 bits of a CPU.
 
-    For a thread beside torch's import: it uses all cores but one. None where there is a GPU, or
-    where this machine or the model's sizes are none of the kernel's. Raises SetupError as
-    `Weights.read`.
+    Not where there is a GPU, or where this machine or the model's sizes are none of the kernel's.
     """
     lacking = {*LmKernel.interface.extensions} - cpu_info.flags()
     if dtype not in {"auto", "int8"} or GPU.exists() or lacking:
-        return None
-    config = LMConfig.read(folder / "config.json")
-    if why_unsupported(config):
+        return False
+    return why_unsupported(LMConfig.read(folder / "config.json")) is None
+
+
+def read_ahead(folder: Path, dtype: str) -> Weights | None:
+    """Read the weights of an LLM folder, where an engine of `dtype` will want them.
+
+    For a thread beside torch's import: it uses all cores but one. None where they are not wanted,
+    or the kernel cannot be had. Raises SetupError as `Weights.read`.
+    """
+    if not is_wanted(folder, dtype):
         return None
     kernel = LmKernel.open(max(1, cores() - 1))
+    config = LMConfig.read(folder / "config.json")
     return None if kernel is None else Weights.read(folder, config, kernel)

@@ -38,14 +38,14 @@ def load_language_model(
 ) -> Decoder:
     """The language model, on the fastest kernels that `dtype` and the device leave.
 
-    `checkpoint` is the prepared one where there is one; only bfloat16 is read from it, and what a
-    GPU has in int8. Without `fused`, a GPU runs torch's kernels alone. Raises SetupError where
-    int8 is demanded and impossible, or the files do not fit.
+    `checkpoint` is the prepared one where there is one; all but float32 is read from it. Without
+    `fused`, a GPU runs torch's kernels alone. Raises SetupError where int8 is demanded and
+    impossible, or the files do not fit.
     """
     if dtype == INT8 or (dtype == "auto" and device.type == "cpu"):
         found: Decoder | str = "torch has no kernels for it"
         if device.type == "cpu":
-            found = _load_int8(published, int8_weights)
+            found = _load_int8(checkpoint.language_model, int8_weights)
         elif fused:
             found = _load_fused(checkpoint.language_model, device, int8=True)
         if not isinstance(found, str):
@@ -80,14 +80,12 @@ def _load_fused(
     return FusedLanguageModel.load(folder, device, launcher, products)
 
 
-def _load_int8(
-    published: Checkpoint, int8_weights: Callable[[], Weights | None]
-) -> Int8LanguageModel | str:
+def _load_int8(folder: Path, int8_weights: Callable[[], Weights | None]) -> Int8LanguageModel | str:
     """The language model in int8 on a CPU, or why that is impossible."""
-    if why := why_unsupported(LMConfig.read(published.language_model / "config.json")):
+    if why := why_unsupported(LMConfig.read(folder / "config.json")):
         return why
     weights = int8_weights()
     kernel = LmKernel.open(torch.get_num_threads())
     if kernel is None:
         return "its kernel does not run on this machine; an event before this one says why"
-    return Int8LanguageModel.load(published.language_model, kernel, weights)
+    return Int8LanguageModel.load(folder, kernel, weights)

@@ -20,6 +20,7 @@ from volume.layout import MODEL_PINS, pinned_revision
 from worker.errors import DeviceError, SetupError, StorageError
 from worker.serve import fitness_checks
 from worker.serve.fitness_checks import check_model, check_speech, check_storage, named
+from worker.stopwatch import Stopwatch
 
 LOCKED = {
     "mine": {
@@ -145,13 +146,13 @@ def test_a_storage_is_asked(small: SmallParts, tmp_path: Path) -> None:
 
 def test_what_a_check_finds_is_logged(events: Events) -> None:
     called: list[bool] = []
-    named("gpu", lambda: called.append(True))()
+    named("gpu", lambda: called.append(True), Stopwatch())()
 
     def fail() -> None:
         raise OSError("first\nsecond")
 
     with pytest.raises(OSError, match="first"):
-        named("model", fail)()
+        named("model", fail, Stopwatch())()
     assert called == [True]
     fit, unfit = events.with_levels()
     assert fit == ("INFO", "check passed", {"check": "gpu", "seconds": fit[2]["seconds"]})
@@ -207,7 +208,7 @@ def test_a_check_has_the_name_that_the_sdk_shows() -> None:
     def fail() -> None:
         raise SetupError("it is not there")
 
-    check = named("model", fail)
+    check = named("model", fail, Stopwatch())
     assert check.__name__ == "model"
     with pytest.raises(SetupError, match="not there"):
         check()

@@ -23,11 +23,13 @@ import pytest
 
 from tests.support.small_components import TEXT, SmallParts, small_components
 from volume.layout import pinned_wheel
+from volume.start_pack.read_ahead import ReadAhead, Reading
 from volume.stops import STOPS
 from worker.components import Components
 from worker.errors import SetupError, StorageError
 from worker.logs import log
-from worker.serve import shutdown, startup
+from worker.serve import fitness_checks, shutdown, startup
+from worker.serve.start_stages import StartStages
 from worker.settings import Settings, load_settings
 
 
@@ -79,7 +81,7 @@ class Start:
         self.swept: list[bool] = []  # the folders of killed workers
 
     def serve(self) -> int:
-        return startup.serve(load_settings())
+        return startup.serve(load_settings(), StartStages(), ReadAhead(1))
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         monkeypatch.setitem(sys.modules, name, module)
     start = Start(small, sdk)
 
-    def load(settings: Settings, loading: Callable[[], Any]) -> Components:
+    def load(settings: Settings, loading: Callable[[], Any], _stage: object) -> Components:
         start.loaded.append(settings)
         assert loading() is small.engine
         return small.components
@@ -252,7 +254,7 @@ def test_hardware_that_cannot_be_used_is_told_before_anything_is_loaded(
     monkeypatch.setattr("worker.speech.device_checks.check_hardware", refuse)
     monkeypatch.setattr("worker.speech.engine.Engine.load", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(SetupError, match="too old"):
-        startup._load_engine(tmp_path, Settings(), done("torch"), done(None))
+        startup._load_engine(tmp_path, Settings(), done("torch"), done(None), StartStages())
     assert asked == [pinned_wheel("flash-attn")]
 
 
@@ -324,6 +326,39 @@ def test_a_worker_of_a_queue_remembers_its_jobs_and_tells_of_them(
     session, data, job = sent[-1]
     assert (session, data["status"], job) == ("session", "IN_PROGRESS", given)
     assert data["output"]["done"] == 3
+
+
+def test_the_first_job_of_a_queue_is_told_how_the_worker_started(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RUNPOD_WEBHOOK_GET_JOB", "http://queue")
+    monkeypatch.setattr(shutdown.RunningJobs, "listen_for_the_end", lambda _self: None)
+    monkeypatch.setattr(fitness_checks, "check_speech", lambda _components: None)
+    caplog.set_level(logging.INFO, "worker")
+    answers: list[dict[str, Any]] = []
+
+    def told() -> list[Any]:
+        return [record.fields for record in caplog.records if record.message == "worker started"]
+
+    def serve(config: dict[str, Any]) -> None:
+        for check in start.sdk.checks:
+            check()
+        assert not told()
+        for name in ("a", "b", "a"):  # the first once more: its answer is its record's
+            config["concurrency_modifier"](1)
+            given = {"id": name, "input": {"text": TEXT}}
+            answers.append(asyncio.run(config["handler"](given)))
+
+    start.sdk.serve = serve
+    start.serve()
+    (line,) = told()
+    metrics = [answer["metrics"].get("start") for answer in answers]
+    assert set(metrics[0]) == {*line["stages"], "ready", "accepted", "answered"}
+    assert "checks" in line["stages"]
+    assert 0 < metrics[0]["ready"] <= metrics[0]["accepted"] <= metrics[0]["answered"]
+    assert metrics[1:] == [None, metrics[0]]
+    answered = [record.fields for record in caplog.records if record.message == "job answered"]
+    assert [fields["metrics"].get("start") for fields in answered] == metrics[:2]
 
 
 def test_a_worker_without_a_queue_does_neither(start: Start) -> None:
@@ -488,9 +523,12 @@ def test_an_sdk_that_comes_back_is_a_good_end(
 ) -> None:
     caplog.set_level(logging.INFO, "worker")
     assert start.serve() == 0
-    fit, begins, ends = caplog.records
+    fit, begins, started, ends = caplog.records
     assert (fit.message, fit.fields["check"]) == ("check passed", "storage")
     assert begins.fields == {"model": "mine@1", "jobs": 8, "slots": 16}
+    assert (started.message, *started.fields["stages"]) == (
+        *("worker started", "interpreter", "sdk", "imports", "checks"),
+    )
     assert (ends.message, ends.fields) == ("worker ends", {"reason": None})
     assert gc.isenabled()
     assert start.swept == [True]
@@ -566,7 +604,7 @@ def test_the_engine_is_loaded_with_the_weights_that_were_read_ahead(
     monkeypatch.setattr(startup, "read_ahead", lambda *given: seen.append(given) or "weights")
 
     def load_engine(*given: Any) -> Any:
-        folder, settings, libraries, weights = given
+        folder, settings, libraries, weights, _stages = given
         assert libraries.result().__name__ == "worker.speech.engine"
         seen.append((folder, settings.spark_dtype, weights.result()))
         return start.small.engine
@@ -574,6 +612,36 @@ def test_the_engine_is_loaded_with_the_weights_that_were_read_ahead(
     monkeypatch.setattr(startup, "_load_engine", load_engine)
     start.serve()
     assert seen == [(model / "LLM", "int8"), (model, "int8", "weights")]
+
+
+class Waited(threading.Event):
+    """What nobody sets: whoever waits for it goes on."""
+
+    waited = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited = True
+        return True
+
+
+def test_no_job_is_taken_before_all_weights_have_been_read(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [(tmp_path / "packed", None), (tmp_path / "weights", ((8, 80),))]
+    monkeypatch.setattr(startup, "weights_in_order", lambda _settings, _model: iter(parts))
+    added: list[Reading] = []
+
+    class Ahead(ReadAhead):
+        def add(self, path: Path, ranges: Any = None) -> Reading:
+            added.append(Reading(path, ranges, done=Waited()))
+            return added[-1]
+
+    def serve(_config: dict[str, Any]) -> None:
+        assert all(reading.done.waited for reading in added)
+
+    start.sdk.serve = serve
+    assert startup.serve(load_settings(), StartStages(), Ahead(1)) == 0
+    assert [(reading.path, reading.ranges) for reading in added] == parts
 
 
 def test_the_engine_waits_for_its_libraries_and_takes_the_weights(
@@ -584,9 +652,9 @@ def test_the_engine_waits_for_its_libraries_and_takes_the_weights(
 
     monkeypatch.setattr("worker.speech.engine.Engine.load", load)
     settings = Settings(spark_dtype="int8", stream_look_ahead=11)
-    loaded = startup._load_engine(tmp_path, settings, done("torch"), done("weights"))
+    loaded = startup._load_engine(tmp_path, settings, done("torch"), done("weights"), StartStages())
     assert loaded == (tmp_path, "int8", "weights", 11)
     broken: Future[Any] = Future()
     broken.set_exception(OSError("the volume is gone"))
     with pytest.raises(OSError, match="gone"):
-        startup._load_engine(tmp_path, settings, broken, done("weights"))
+        startup._load_engine(tmp_path, settings, broken, done("weights"), StartStages())

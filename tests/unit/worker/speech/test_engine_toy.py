@@ -761,8 +761,9 @@ def loads(monkeypatch: pytest.MonkeyPatch, prompter: Prompter) -> list[tuple[obj
         _device: object,
         dtype: torch.dtype,
         look_ahead: int,
+        published: Checkpoint,
     ) -> ToyCodec:
-        seen.append(("codec", checkpoint.folder, dtype, look_ahead))
+        seen.append(("codec", checkpoint.folder, published.folder, dtype, look_ahead))
         return ToyCodec()
 
     monkeypatch.setattr(LanguageModel, "load", lm)
@@ -826,16 +827,16 @@ def test_what_is_loaded_from_where(
     precision: object,
     wave: torch.dtype,
 ) -> None:
-    """The prepared language model is rounded to bfloat16: no other precision is read from it."""
+    """The prepared language model is rounded to bfloat16: float32 is not read from it."""
     used = tmp_path / PREPARED if prepared else tmp_path
     used.mkdir(exist_ok=True)
     if not kernel:
         monkeypatch.setattr(LmKernel, "open", lambda _threads: None)
     Engine.load(tmp_path, dtype, "cpu", int8_weights=lambda: "weights", look_ahead=7)
-    model = used if precision is torch.bfloat16 else tmp_path
+    model = tmp_path if precision is torch.float32 else used
     assert loads == [
         ("check", used),
-        ("codec", used, wave, 7),
+        ("codec", used, tmp_path, wave, 7),
         (kind, model / "LLM", precision),
     ]
 

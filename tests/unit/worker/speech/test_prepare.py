@@ -13,7 +13,9 @@ from safetensors.torch import load_file
 from tests.support.weight_norm import is_weight_normed
 from worker.errors import SetupError
 from worker.speech.checkpoint import Checkpoint
-from worker.speech.prepare import LAYERS_USED, halve, prepare
+from worker.speech.codec.codec import Codec
+from worker.speech.codec.upstream import find_upstream
+from worker.speech.prepare import halve, prepare
 
 FEATURES = "wav2vec2-large-xlsr-53"
 
@@ -49,17 +51,31 @@ def test_each_part_is_in_its_lighter_form(pair: tuple[Path, Path]) -> None:
     whole = load_file(published / "LLM" / "model.safetensors")
     assert lm.keys() == whole.keys()
     assert all(torch.equal(lm[name], whole[name].bfloat16()) for name in whole)
-    assert not is_weight_normed(load_file(prepared / "BiCodec" / "model.safetensors"))
+    codec = load_file(prepared / "BiCodec" / "model.safetensors")
+    assert not is_weight_normed(codec)
+    assert not any(name.startswith("postnet.") for name in codec)
+    rounded = {name for name, tensor in codec.items() if tensor.dtype == torch.bfloat16}
+    assert rounded == {n for n in codec if n.startswith("decoder.") and n.endswith(".weight")}
 
 
-def test_the_17_layers_that_the_features_depend_on_are_kept(pair: tuple[Path, Path]) -> None:
-    """Hidden state 16 is what goes into the 17th layer, before the last normalisation."""
-    assert LAYERS_USED == 17
-    config = json.loads((pair[1] / FEATURES / "config.json").read_text())
-    assert config["num_hidden_layers"] == 17
+def test_a_wave_generator_in_float32_is_the_published_one(pair: tuple[Path, Path]) -> None:
+    published, prepared = map(Checkpoint, pair)
+    cpu = torch.device("cpu")
+    expected = Codec.load(published, find_upstream(), cpu)._bicodec.state_dict()
+    found = Codec.load(prepared, find_upstream(), cpu, published=published)._bicodec.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_the_16_layers_that_the_features_depend_on_are_kept(pair: tuple[Path, Path]) -> None:
+    """Hidden state 16 comes before the last normalisation: the config still says 17 and more."""
+    config = (pair[1] / FEATURES / "config.json").read_text()
+    assert config == (pair[0] / FEATURES / "config.json").read_text()
+    assert json.loads(config)["num_hidden_layers"] > 16
     names = load_file(pair[1] / FEATURES / "model.safetensors")
     layers = {name.split(".")[2] for name in names if name.startswith("encoder.layers.")}
-    assert layers == {str(n) for n in range(17)}
+    assert layers == {str(n) for n in range(16)}
+    assert "encoder.layer_norm.weight" not in names
 
 
 def test_only_single_precision_is_halved() -> None:

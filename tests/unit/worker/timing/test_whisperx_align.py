@@ -22,7 +22,7 @@ from tests.support.texts import TEXTS
 from worker.text.spoken_forms import readings
 from worker.text.words import split_words
 from worker.timing import search as searching
-from worker.timing.ctc_model import CtcModel, load_model
+from worker.timing.ctc_model import SAMPLE_RATE, CtcModel, load_model
 from worker.timing.trellis import backtrack, get_trellis
 from worker.timing.whisperx_align import LANGUAGES_WITHOUT_SPACES, load_align
 
@@ -144,6 +144,7 @@ def test_real_speech_too(demo_checkpoint: Path) -> None:
 
 def test_the_languages_are_whisperx_s() -> None:
     assert list(LANGUAGES_WITHOUT_SPACES) == whisperx.alignment.LANGUAGES_WITHOUT_SPACES
+    assert whisperx.alignment.SAMPLE_RATE == SAMPLE_RATE
 
 
 def test_whisperx_s_own_module_stays_as_it_is() -> None:
@@ -156,10 +157,11 @@ def test_whisperx_s_own_module_stays_as_it_is() -> None:
 
 
 @pytest.mark.slow("starts a process")
-def test_neither_pandas_nor_nltk_is_imported() -> None:
+def test_what_align_does_not_touch_is_not_imported() -> None:
     script = (
         "import sys; from worker.timing.whisperx_align import load_align; load_align();"
-        "print([name for name in ('pandas', 'nltk', 'whisperx.alignment') if name in sys.modules])"
+        "unwanted = 'pandas nltk transformers torchaudio scipy sympy whisperx.alignment'.split();"
+        "print([name for name in unwanted if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

@@ -174,7 +174,10 @@ class TestNoHttp:
             except ConnectionResetError:  # it had not read all that we sent
                 pass
             until(lambda: server.connections == 0, LONG)
-            assert lines_of(log) == []
+            assert [line["event"] for line in lines_of(log)] in (
+                [],
+                ["http ready"],
+            )  # it may be late
             with server.client() as client:
                 assert client.get("/ping").status_code == 200
         head, _, body = got.partition(b"\r\n\r\n")

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from worker.errors import SetupError
-from worker.speech.codec import wav2vec2 as features_module
-from worker.speech.codec.wav2vec2 import CHUNK, FEATURE_LAYERS, FeatureConfig, Wav2Vec2Features
+from worker.speech.codec.wav2vec2 import FEATURE_LAYERS, FeatureConfig, Wav2Vec2Features
 
 CPU = torch.device("cpu")
 HOP, FIELD = 320, 400  # samples from one frame to the next, and that one frame is made from
@@ -84,34 +83,6 @@ def test_the_feature_is_the_mean_of_transformers_hidden_states(folder: Path) -> 
     torch.testing.assert_close(features(samples), mean, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("frames", "more"), [(1, 0), (6, 319), (7, 0), (8, 0), (14, 5), (15, 0)])
-def test_frames_made_some_at_a_time_are_the_same(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, frames: int, more: int
-) -> None:
-    """Below, at and above a whole number of chunks, and with samples that make no frame."""
-    features, samples = Wav2Vec2Features.load(folder, CPU), sound(frames, more)
-    at_once = features(samples)
-    assert frames < CHUNK
-    assert at_once.shape == (1, frames, 16)
-    monkeypatch.setattr(features_module, "CHUNK", 7)
-    torch.testing.assert_close(features(samples), at_once, rtol=1e-4, atol=1e-5)
-
-
-def test_convolutions_make_a_bounded_number_of_frames_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    features, made = Wav2Vec2Features.load(make(tmp_path), CPU), []
-    convolve = Wav2Vec2Features._convolve
-
-    def watched(self: Wav2Vec2Features, samples: Tensor) -> Tensor:
-        made.append(len(convolve(self, samples)))
-        return convolve(self, samples)
-
-    monkeypatch.setattr(Wav2Vec2Features, "_convolve", watched)
-    features(sound(2 * CHUNK + 1))
-    assert made == [CHUNK, CHUNK, 1]
-
-
 @pytest.mark.parametrize(("normalize", "same"), [(True, True), (None, True), (False, False)])
 def test_a_louder_clip_is_the_same_where_the_processor_normalises(
     tmp_path: Path, normalize: bool | None, same: bool
@@ -130,32 +101,9 @@ def test_silence_gives_numbers(tmp_path: Path) -> None:
 
 
 def test_only_what_the_features_depend_on_is_loaded(tmp_path: Path) -> None:
-    names = set(Wav2Vec2Features.load(make(tmp_path, num_hidden_layers=18), CPU)._tensors)
+    names = set(Wav2Vec2Features.load(make(tmp_path, num_hidden_layers=18), CPU)._network._tensors)
     assert any(name.startswith("encoder.layers.15.") for name in names)
     assert not any(name.startswith(("encoder.layers.16.", "masked")) for name in names)
-
-
-def test_files_of_a_larger_model_and_of_torch_are_taken(tmp_path: Path) -> None:
-    """Names with a prefix and weight norm in its older form, in halves, as a pickle."""
-    folder = make(tmp_path)
-    samples, expected = sound(4), Wav2Vec2Features.load(folder, CPU)(sound(4))
-    tensors = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    old = {".parametrizations.weight.original0": ".weight_g"} | {
-        ".parametrizations.weight.original1": ".weight_v"
-    }
-    renamed = {}
-    for name, tensor in tensors.items():
-        for new, older in old.items():
-            name = name.replace(new, older)  # noqa: PLW2901 - one of two, or neither
-        renamed[f"wav2vec2.{name}"] = tensor
-    torch.save(renamed, folder / "pytorch_model.bin")
-    assert torch.equal(Wav2Vec2Features.load(folder, CPU)(samples), expected)
-    torch.save({name: t.double() for name, t in renamed.items()}, folder / "pytorch_model.bin")
-    assert torch.equal(Wav2Vec2Features.load(folder, CPU)(samples), expected)
-    save_file(tensors, folder / "model.safetensors")  # which comes before the pickle
-    (folder / "pytorch_model.bin").write_bytes(b"")
-    assert torch.equal(Wav2Vec2Features.load(folder, CPU)(samples), expected)
 
 
 @pytest.fixture(scope="module")
@@ -169,11 +117,8 @@ def just(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Tens
     ("changes", "words"),
     [
         ({"num_hidden_layers": 15}, "needs 16 layers or more"),
-        ({"do_stable_layer_norm": False}, "another architecture"),
+        ({"do_stable_layer_norm": False}, "another architecture.*do_stable_layer_norm"),
         ({"feat_extract_norm": "batch"}, "another architecture"),
-        ({"hidden_act": "relu"}, "another architecture"),
-        ({"feat_extract_activation": "relu"}, "another architecture"),
-        ({"adapter_attn_dim": 16}, "another architecture"),
     ],
 )
 def test_a_model_of_another_shape_is_refused(
@@ -184,32 +129,4 @@ def test_a_model_of_another_shape_is_refused(
     FeatureConfig.read(just[0])
     (folder / "config.json").write_text(json.dumps(raw | changes))
     with pytest.raises(SetupError, match=words):
-        Wav2Vec2Features.load(folder, CPU)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "feature_extractor.conv_layers.6.conv.bias",
-        "feature_extractor.conv_layers.3.layer_norm.weight",
-        "feature_projection.layer_norm.bias",
-        "feature_projection.projection.weight",
-        "encoder.pos_conv_embed.conv.bias",
-        "encoder.layers.15.final_layer_norm.weight",
-        "encoder.layers.0.attention.k_proj.bias",
-        "encoder.layers.15.feed_forward.output_dense.weight",
-        "encoder.layer_norm.weight",
-    ],
-)
-def test_a_tensor_that_is_missing_or_of_another_shape_is_named(
-    just: tuple[Path, dict[str, Tensor]], name: str
-) -> None:
-    folder, tensors = just
-    less = {other: tensor for other, tensor in tensors.items() if other != name}
-    save_file(less, folder / "model.safetensors")
-    with pytest.raises(SetupError, match=f"{name} is missing"):
-        Wav2Vec2Features.load(folder, CPU)
-    twice = {name: torch.cat([tensors[name]] * 2)}
-    save_file(tensors | twice, folder / "model.safetensors")
-    with pytest.raises(SetupError, match=rf"{name} is \(.*\), not \("):
         Wav2Vec2Features.load(folder, CPU)

@@ -1,0 +1,99 @@
+"""Without a volume: all of it fits on the container's disk, or it is told before a download."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.support.volume_parts import Parts, parts
+from volume import container_disk
+from volume.container_disk import bytes_kept_free, bytes_to_install, require_room
+from volume.environment import OVERHEAD, install_environment
+from volume.errors import FullError, VolumeError
+from volume.models import install_model
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
+    monkeypatch.delenv("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", raising=False)
+    return parts(tmp_path, monkeypatch)
+
+
+def needed(here: Parts, *, environment: bool = True) -> int:
+    return bytes_to_install(here.installer, here.environment if environment else None, [here.model])
+
+
+def test_what_is_there_needs_no_room(here: Parts) -> None:
+    here.change_pins(prepared=True)
+    wheels, model = int(here.environment.size * OVERHEAD), here.model.size
+    assert needed(here) == wheels + 2 * model
+    assert needed(here, environment=False) == 2 * model
+    install_environment(here.installer, here.environment)
+    assert needed(here) == 2 * model
+    here.change_pins(prepared=False)
+    install_model(here.installer, here.model)
+    assert needed(here) == 0
+    here.change_pins(prepared=True)
+    assert needed(here) == model
+
+
+def test_an_environment_of_the_image_needs_none(here: Parts, tmp_path: Path) -> None:
+    (tmp_path / "image" / "site-packages").mkdir(parents=True)
+    installer = replace(here.installer, in_image=tmp_path / "image")
+    assert bytes_to_install(installer, here.environment, []) == 0
+
+
+def disk(monkeypatch: pytest.MonkeyPatch, *, free: int, total: int) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free, total=total))
+
+
+def test_the_last_byte_decides_and_what_the_sdk_wants_free_counts(
+    here: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container_disk, "ROOT", here.layout.mount)
+    everything = needed(here)
+    disk(monkeypatch, free=everything + 50, total=500)
+    require_room(here.installer, here.environment, [here.model])
+    disk(monkeypatch, free=everything + 49, total=500)
+    with pytest.raises(FullError, match=r"1 bytes .* missing: .* RunPod's SDK wants free"):
+        require_room(here.installer, here.environment, [here.model])
+    monkeypatch.setenv("RUNPOD_MIN_DISK_PERCENT", "9.8")
+    require_room(here.installer, here.environment, [here.model])
+
+
+def test_what_an_interrupted_download_has_left_counts(
+    here: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", "true")
+    here.layout.cache.mkdir(parents=True)
+    (here.layout.cache / "half").write_bytes(bytes(100))
+    disk(monkeypatch, free=needed(here) - 100, total=500)
+    require_room(here.installer, here.environment, [here.model])
+    disk(monkeypatch, free=needed(here) - 101, total=500)
+    with pytest.raises(FullError, match=r"1 bytes .* are missing: [^,]* are needed$"):
+        require_room(here.installer, here.environment, [here.model])
+
+
+def test_the_sdks_check_is_of_the_roots_disk_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk(monkeypatch, free=0, total=1000)
+    assert bytes_kept_free(Path("/proc"), {}) == 0
+    monkeypatch.setattr(container_disk, "ROOT", tmp_path)
+    assert bytes_kept_free(tmp_path, {}) == 100
+    assert bytes_kept_free(tmp_path, {"RUNPOD_MIN_DISK_PERCENT": "2.5"}) == 25
+    assert bytes_kept_free(tmp_path, {"RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "True"}) == 0
+    with pytest.raises(VolumeError, match="RUNPOD_MIN_DISK_PERCENT must be a number, not 'a lot'"):
+        bytes_kept_free(tmp_path, {"RUNPOD_MIN_DISK_PERCENT": "a lot"})
+
+
+def test_the_share_is_the_sdks_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RUNPOD_MIN_DISK_PERCENT", raising=False)
+    assert "RUNPOD_MIN_DISK_PERCENT" not in os.environ
+    from runpod.serverless.modules import rp_system_fitness
+
+    assert rp_system_fitness.MIN_DISK_PERCENT == container_disk.MIN_DISK_PERCENT

@@ -1,0 +1,185 @@
+"""Reads files into the page cache by several threads, in the order in which they will be used.
+
+A network volume answers each request after its latency, and the kernel asks for 128 kB at a time
+where a file is mapped: one reader after another waits most of the time. Here ten readers ask for
+twice as much each (POSIX_FADV_SEQUENTIAL doubles the kernel's window), so that the files of a
+start come at the volume's own speed while the start computes.
+
+Measured through FUSE on 1.26 GB, 300 MB/s for each request, two cores: 1,150 MB/s at 1 ms and
+600 MB/s at 3 ms an operation; 16 or 24 readers are no faster, nor is a descriptor for each.
+sendfile(2) to /dev/null copies nothing, but asks for 64 kB at a time: 870 and 390 MB/s. What the
+kernel has already is not read again but asked for by mincore(2), so that a warm start pays nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import heapq
+import mmap
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+THREADS = 10
+PIECE = 8 << 20  # bytes that a thread takes at once: large, for each gives Python's lock back once
+
+Range = tuple[int, int]  # first byte, and the one after the last
+
+
+@dataclass
+class Reading:
+    """A file that is read ahead, or ranges of it."""
+
+    path: Path
+    ranges: tuple[Range, ...] | None
+    done: threading.Event = field(default_factory=threading.Event)  # read, or given up
+    file: int = -1
+    left: int = 0  # pieces
+
+
+@dataclass(frozen=True, order=True)
+class _Piece:
+    order: int  # of the file
+    first: int
+    end: int
+
+
+class ReadAhead:
+    """Reads what is added, in that order; a file that cannot be read is left to who needs it."""
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self._changed = threading.Condition()
+        self._to_open: list[int] = []  # heaps: what was added first comes first
+        self._pieces: list[_Piece] = []
+        self._readings: list[Reading] = []
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name="read-ahead", daemon=True)
+            for _ in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def add(self, path: Path, ranges: Sequence[Range] | None = None) -> Reading:
+        """Read this file after what was added before: all of it, or these ranges of bytes."""
+        reading = Reading(path, None if ranges is None else tuple(ranges))
+        with self._changed:
+            if self._closed:
+                reading.done.set()
+                return reading
+            heapq.heappush(self._to_open, len(self._readings))
+            self._readings.append(reading)
+            self._changed.notify()
+        return reading
+
+    def close(self) -> None:
+        """Give up what is not begun; who waits for it goes on."""
+        with self._changed:
+            self._closed = True
+            self._to_open.clear()
+            self._pieces.clear()
+            self._changed.notify_all()
+            for reading in self._readings:
+                reading.done.set()
+
+    def join(self, seconds: float) -> None:
+        """Wait until the threads have ended after `close`, each at most so long."""
+        for thread in self._threads:
+            thread.join(seconds)
+
+    def _work(self) -> None:
+        buffer = memoryview(mmap.mmap(-1, PIECE))  # no page of it is there until it is used
+        while (task := self._next()) is not None:
+            if isinstance(task, _Piece):
+                reading = self._readings[task.order]
+                if not is_cached(reading.file, task.first, task.end):
+                    _read(reading.file, task.first, task.end, buffer)
+                self._end_piece(reading)
+            else:
+                self._open(task)
+
+    def _next(self) -> _Piece | int | None:
+        """The next piece, or the number of a file to be opened; None at the end."""
+        with self._changed:
+            while not self._closed:
+                if self._to_open:  # first: it is short, and nothing of a file can begin without
+                    return heapq.heappop(self._to_open)
+                if self._pieces:
+                    return heapq.heappop(self._pieces)
+                self._changed.wait()
+            return None
+
+    def _open(self, order: int) -> None:
+        reading = self._readings[order]
+        try:
+            reading.file = os.open(reading.path, os.O_RDONLY | os.O_CLOEXEC)
+            os.posix_fadvise(reading.file, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            ranges = reading.ranges or ((0, os.fstat(reading.file).st_size),)
+        except OSError:
+            ranges = ()
+        pieces = [_Piece(order, *piece) for piece in in_pieces(ranges)]
+        with self._changed:
+            if self._closed:
+                pieces = []
+            reading.left = len(pieces) + 1
+            for piece in pieces:
+                heapq.heappush(self._pieces, piece)
+            self._changed.notify(len(pieces))
+        self._end_piece(reading)
+
+    def _end_piece(self, reading: Reading) -> None:
+        with self._changed:
+            reading.left -= 1
+            if reading.left == 0:
+                reading.done.set()
+            closes = reading.left == 0 and reading.file >= 0
+        if closes:
+            os.close(reading.file)
+
+
+def in_pieces(ranges: Sequence[Range]) -> list[Range]:
+    """Cut ranges into pieces of at most PIECE bytes, in order."""
+    return [
+        (start, min(start + PIECE, end))
+        for first, end in ranges
+        for start in range(first, end, PIECE)
+    ]
+
+
+def is_cached(file: int, first: int, end: int) -> bool:
+    """Whether the kernel has these bytes in memory; False where it does not say.
+
+    mincore(2) says so for whoever may write the file, and lies to others that all is there.
+    """
+    if os.geteuid() not in {0, os.fstat(file).st_uid}:
+        return False
+    start = first - first % mmap.PAGESIZE
+    pages = -(-(end - start) // mmap.PAGESIZE)
+    libc = ctypes.CDLL(None)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [
+        *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int),
+        ctypes.c_long,
+    ]
+    size = pages * mmap.PAGESIZE
+    address = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file, start)
+    if address in {None, ctypes.c_void_p(-1).value}:
+        return False
+    there = ctypes.create_string_buffer(pages)
+    told = libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(size), there) == 0
+    libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(size))
+    return told and there.raw.count(1) == pages
+
+
+def _read(file: int, first: int, end: int, buffer: memoryview) -> None:
+    """Read bytes and drop them: the kernel keeps them."""
+    try:
+        while first < end:
+            read = os.preadv(file, [buffer[: end - first]], first)
+            if read == 0:
+                return
+            first += read
+    except OSError:  # who needs the file will say so
+        return
