@@ -41,13 +41,15 @@ class FaultyServer:
 
     `refusal` is asked before each request, with its path and headers, and `fault` before each GET
     with the path and how often it was asked for before; `rate` in bytes a second makes a download
-    last. `started` counts the GETs of each path, `sent` its bytes.
+    last. Without `ranges` every answer is the whole. `started` counts the GETs of each path, `sent`
+    its bytes.
     """
 
     find: Callable[[str], Answer | None]
     refusal: Callable[[str, Mapping[str, str]], Refusal | None] = lambda path, headers: None
     fault: Callable[[str, int], Fault | None] = lambda path, times: None
     rate: float = 1e9
+    ranges: bool = True
     url: str = ""
     started: Counter[str] = field(default_factory=Counter)
     sent: Counter[str] = field(default_factory=Counter)
@@ -111,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.finish_headers(found, 0)
             return
         body, start = found.body, 0
-        wanted = self.headers.get("Range")
+        wanted = self.headers.get("Range") if self.owner.ranges else None
         if wanted:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
             start = int(first) if first else max(len(body) - int(last), 0)

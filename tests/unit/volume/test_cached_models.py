@@ -14,7 +14,7 @@ from tests.support.hub_server import REVISION, git_blob
 from tests.support.volume_parts import FILES, UNKNOWN, Parts, parts, with_free_bytes, without_pauses
 from tests.support.volume_world import REPOSITORY
 from volume import cached_models
-from volume.cached_models import Snapshot, check_cached, snapshots_of
+from volume.cached_models import Snapshot, bytes_cached, check_cached, snapshots_of
 from volume.errors import DownloadError, NotWritableError
 from volume.in_place import has_marks, links_below
 from volume.layout import IN_PLACE, Layout
@@ -136,6 +136,31 @@ def test_a_file_that_nothing_vouches_for_is_fetched(here: Parts) -> None:
     folder = install_model(here.installer, here.model)
     assert asked(here) == [UNKNOWN]
     assert links_below(folder) == sorted(FILES.keys() - {UNKNOWN})
+
+
+def test_a_blobs_name_vouches_for_large_files_as_for_small_ones(here: Parts) -> None:
+    """As those of an alignment model of which nothing is pinned but the revision."""
+    here.change_pins(files=[{"path": path, "size": None, "sha256": None} for path in FILES])
+    home = cached(here)
+    flip(blob_of(home, "config.json"))
+    folder = install_model(here.installer, here.model)
+    assert asked(here) == ["config.json"]
+    assert links_below(folder) == sorted(FILES.keys() - {"config.json"})
+    flip(blob_of(home, WEIGHTS))
+    assert verify("small", folder, here.model.files).damaged == (WEIGHTS,)
+
+
+def test_what_is_cached_takes_no_room_on_a_containers_disk(here: Parts) -> None:
+    assert bytes_cached(here.layout, here.model) == 0
+    home = cached(here)
+    whole = sum(map(len, FILES.values()))
+    assert bytes_cached(here.layout, here.model) == here.model.size == whole - len(FILES[UNKNOWN])
+    blob_of(home, WEIGHTS).unlink()
+    assert bytes_cached(here.layout, here.model) == whole - len(FILES[WEIGHTS])
+    blob_of(home, "BiCodec/model.safetensors").write_bytes(b"short")
+    assert bytes_cached(here.layout, here.model) == len(FILES["config.json"]) + len(FILES[UNKNOWN])
+    here.change_pins(revision=OTHER)
+    assert bytes_cached(here.layout, here.model) == 0
 
 
 @pytest.fixture
