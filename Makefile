@@ -100,7 +100,7 @@ test-s3: DEBIAN_MODULES := swift:python3-swift
 test-s3: $(STAMP) system  ## the bucket on five S3 servers, Ceph's radosgw and OpenStack Swift among them
 	$(PYTEST) tests/platform/s3 -m 's3_debian or not s3_debian' -rA
 
-faults: $(STAMP) system  ## the volume and the start under every fault: a hundred kills, 300 late starts
+faults: $(STAMP) system  ## the volume and the start under every fault, on a slow mount too: 200 kills, 300 late starts
 	FULL=1 $(PYTEST) tests/platform/volume tests/platform/start -rA --durations=0
 
 hostile: $(STAMP)  ## hostile input in full: URLs, 1,000 audio files, 10,000 jobs, names, injections

@@ -32,6 +32,7 @@ from bench.plots import draw
 from bench.report import failures, included, table
 from bench.scale import SCALES
 from bench.sides import Sides
+from bench.start import case as starts
 from tests.support.worker_process import REPOSITORY
 from worker import cpu_info
 from worker.serve.startup import SWITCH_SECONDS
@@ -49,7 +50,7 @@ CASES: dict[str, Case] = {
     "concurrency": device.concurrency,
     "growth": growth.growth,
     "language_models": accuracy.language_models,
-    "start": processes.start,
+    "start": starts.start,
     "memory": processes.memory,
 }
 GPU_ONLY = ("concurrency",)  # minutes on a CPU, and more than it is for

@@ -1,4 +1,4 @@
-"""Results -> pictures: throughput, latency, growth, look-ahead."""
+"""Results -> pictures: throughput, latency, growth, look-ahead, starts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from bench.start import report as starts_report
 
 # No date and no random ids: the same results give the same file.
 STYLE = {"svg.hashsalt": "bench", "svg.fonttype": "none", "axes.grid": True, "grid.alpha": 0.3}
@@ -20,6 +22,7 @@ def draw(results: Mapping[str, Any], folder: Path) -> list[Path]:
         ("latency", latency),
         ("growth", growth),
         ("look_ahead", look_ahead),
+        ("start", starts),
     )
     made = []
     with mpl.rc_context(STYLE):
@@ -103,3 +106,8 @@ def look_ahead(results: Mapping[str, Any]) -> Figure:
     axes.set(xlabel="look-ahead, tokens of 20 ms", ylabel="signal to noise at seams, dB")
     axes.legend()
     return figure
+
+
+def starts(results: Mapping[str, Any]) -> Figure:
+    """The stages of starts, wherever the volume is."""
+    return starts_report.picture(results["start"])

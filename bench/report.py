@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench.markdown import markdown, plain
+from bench.start import report as starts
+
 BEGIN, END = "<!-- Written by `make bench`. -->", "<!-- Until here. -->"
 
 Results = Mapping[str, Any]
@@ -33,7 +36,7 @@ class Bound:
         """As it stands in the table."""
         bound = look(results, self.limit) if isinstance(self.limit, str) else self.limit
         sign = "≤" if self.at_most else "≥"
-        return f"{sign} {_plain(bound)} {self.unit}" if bound is not None else "-"
+        return f"{sign} {plain(bound)} {self.unit}" if bound is not None else "-"
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,20 @@ ROWS = (
         Bound("cloning.times_cold", 2)),
     Row("(d) cloning, cached reference", "cloning.theirs", "cloning.cached", "s",
         Bound("cloning.times_cached", 10)),
-    Row("(e) start to ready", "start.theirs", "start.ours", "s",
-        Bound("start.times", 2.5), Bound("start.times", 4)),
+    Row("(e) start, warm local disk", "start.warm.theirs", "start.warm.ours", "s",
+        Bound("start.warm.times", 3), Bound("start.warm.times", 5)),
+    Row("(e) start, volume of 1 ms a call", "start.slow_1.theirs", "start.slow_1.ours", "s",
+        Bound("start.slow_1.times", 4)),
+    Row("(e) the same, by our own warm start", "start.slow_1.theirs", "start.slow_1.ours", "s",
+        Bound("start.slow_1.of_warm", 1.5, "of it", at_most=True),
+        Bound("start.slow_1.of_warm", 1.2, "of it", at_most=True)),
+    Row("(e) volume of 3 ms a call, by our own warm start", "start.slow_3.theirs",
+        "start.slow_3.ours", "s",
+        Bound("start.slow_3.of_warm", 2, "of it", at_most=True),
+        Bound("start.slow_3.of_warm", 1.3, "of it", at_most=True)),
+    Row("(e) metadata calls of a start", "start.their_metadata", "start.metadata", "calls",
+        Bound("start.metadata", 600, "calls", at_most=True),
+        Bound("start.metadata", 100, "calls", at_most=True)),
     Row("(f) peak memory", "memory.theirs", "memory.ours", "MB",
         Bound("memory.share", 0.6, "of it", at_most=True),
         Bound("memory.share", 0.35, "of it", at_most=True)),
@@ -136,11 +151,13 @@ def table(results: Results) -> str:
             for row in ROWS
         ),
     ]
-    parts = [_about(results), _markdown(lines)]
+    parts = [_about(results), markdown(lines)]
     if "language_models" in results:
         parts += [_models(results)]
     if "growth" in results:
         parts += [_growth(results["growth"])]
+    if "start" in results:
+        parts += [starts.tables(results["start"])]
     parts += _others(results)
     return "\n\n".join(parts) + "\n"
 
@@ -178,7 +195,7 @@ def _models(results: Results) -> str:
     ]  # fmt: skip
     theirs = look(results, "sentence.theirs_lm_tokens_per_second")
     if theirs is not None:
-        lines.append(("upstream, float32, prompt included", _plain(theirs), "", "", "", "", "", ""))
+        lines.append(("upstream, float32, prompt included", plain(theirs), "", "", "", "", "", ""))
     for side in ("ours", "llama"):
         for kind, about in models[side].items():
             name = f"{side.replace('llama', 'llama.cpp')}, {kind}"
@@ -187,8 +204,8 @@ def _models(results: Results) -> str:
                 continue
             rates = about["tokens_per_second"]
             lines.append(
-                (name, _plain(rates["1"]), _plain(rates["8"]),
-                 _plain(about["greatest_difference"]), _plain(about["rms_difference"]),
+                (name, plain(rates["1"]), plain(rates["8"]),
+                 plain(about["greatest_difference"]), plain(about["rms_difference"]),
                  f"{about['divergence']:.2g}", f"{about['top_1_agreement']:.1%}",
                  f"{about['greedy_agreed']} of {models['greedy_steps']}")
             )  # fmt: skip
@@ -196,7 +213,7 @@ def _models(results: Results) -> str:
         f"Logits of the codec's tokens at {models['judged_positions']} positions against "
         "transformers in float32, in units of their spread (standard deviation)."
     )
-    return f"{_markdown(lines)}\n\n{note}"
+    return f"{markdown(lines)}\n\n{note}"
 
 
 def _growth(growth: Mapping[str, Any]) -> str:
@@ -204,12 +221,12 @@ def _growth(growth: Mapping[str, Any]) -> str:
     for work, costs in growth.items():
         unit = "sentences" if work == "speaking" else "s"
         lines += [
-            (work, f"{cost['size']} {unit}", f"{_plain(cost['audio_seconds'])} s",
-             _plain(cost["seconds"]), f"{_plain(cost['per_audio_second'])} s",
+            (work, f"{cost['size']} {unit}", f"{plain(cost['audio_seconds'])} s",
+             plain(cost["seconds"]), f"{plain(cost['per_audio_second'])} s",
              f"{cost['peak_mb']} MB")
             for cost in costs
         ]  # fmt: skip
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def _others(results: Results) -> list[str]:
@@ -257,14 +274,4 @@ def _others(results: Results) -> list[str]:
 
 
 def _cell(figure: Found, unit: str) -> str:
-    return "-" if figure is None else f"{_plain(figure)} {unit}".strip()
-
-
-def _plain(figure: float) -> str:
-    return f"{figure:.0f}" if figure >= 100 else f"{figure:.3g}"
-
-
-def _markdown(lines: list[tuple[str, ...]]) -> str:
-    head, *rest = lines
-    rows = [head, tuple("---" for _ in head), *rest]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "-" if figure is None else f"{plain(figure)} {unit}".strip()

@@ -39,12 +39,14 @@ from volume.pins import (
 )
 from volume.progress import gigabytes
 from volume.run import run
+from volume.start_pack.making import install_pack, pack_folder
 from volume.status import report, survey, table
 from volume.verify import (
     Finding,
     damaged_cubins,
     repair_environment,
     repair_model,
+    repair_pack,
     repair_prepared,
     verify,
 )
@@ -104,11 +106,12 @@ def main(
     pins: Path = PINS,
     timing: Timing = Timing(),  # noqa: B008 - frozen
     module: str = "worker",
+    rehearsal: str | None = None,
 ) -> int:
     """Run one command; the exit status is 0 when everything that was asked for is so.
 
     `pins` is the folder of what may be installed, `timing` that of the leases; `run` becomes
-    `python -m module`.
+    `python -m module`, and `rehearsal` is the module whose run is recorded for the start pack.
     """
     options = parser().parse_args(argv)
     place: Place | None = None
@@ -123,6 +126,7 @@ def main(
             wheelhouse=getattr(options, "wheelhouse", None),
             timing=timing,
             attempts=options.attempts,
+            rehearsal=rehearsal,
             in_image=Path(in_image) if in_image else None,
         )
         return command(options, installer, place, module)
@@ -160,6 +164,8 @@ def command(options: argparse.Namespace, installer: Installer, place: Place, mod
             print(install_environment(installer, environment))
         for model in models:
             print(install_model(installer, model))
+        if wanted and models and installer.rehearsal and installer.in_image is None:
+            print(install_pack(installer, environment))
     return 0
 
 
@@ -244,6 +250,9 @@ def findings(installer: Installer) -> Iterator[tuple[Finding, Callable[[Finding]
                 verify(f"{model.name}, prepared", folder / PREPARED),
                 partial(repair_prepared, installer, model),
             )
+    folder = pack_folder(installer, environment)
+    if folder.is_dir():
+        yield verify("start pack", folder), partial(repair_pack, installer, environment)
 
 
 def remove_unused(installer: Installer, *, dry_run: bool, own_models: bool) -> None:
@@ -256,6 +265,7 @@ def remove_unused(installer: Installer, *, dry_run: bool, own_models: bool) -> N
     own = [str(model) for model in own_folders(layout)]
     kept = [name for name in own if not own_models or name == spoken]
     keep |= {layout.models / folder_name(name) for name in kept}
+    keep.add(pack_folder(installer, pinned_environment(installer.pins)))
     word = "would remove" if dry_run else "removed"
     removals = collect(layout, keep, dry_run=dry_run, timing=installer.timing)
     for removal in removals:
@@ -280,4 +290,4 @@ def say(text: str) -> None:
 
 if __name__ == "__main__":
     unwind_at_stops()
-    sys.exit(main())
+    sys.exit(main(rehearsal="worker.serve.rehearsal"))

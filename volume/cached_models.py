@@ -21,7 +21,6 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,20 +74,6 @@ def snapshots_of(
             continue
         found += [Snapshot(home, name) for name in revisions if COMMIT(name)]
     return tuple(found)
-
-
-def bytes_cached(layout: Layout, model: PinnedModel) -> int:
-    """Return about how many bytes of a model need not be downloaded; nothing is hashed for that."""
-    snapshots = snapshots_of(layout, model.repository, lambda _: None) if model.repository else ()
-    sizes: dict[str, int] = {}
-    for snapshot in snapshots:
-        if snapshot.revision == model.revision:
-            for file in model.files:
-                with suppress(OSError):
-                    found = (snapshot.folder / file.path).stat().st_size
-                    if file.size in {None, found}:
-                        sizes[file.path] = found
-    return min(sum(sizes.values()), model.size)
 
 
 def link_cached(

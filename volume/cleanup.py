@@ -1,4 +1,4 @@
-"""Removes environments and models that are not pinned, never one in use."""
+"""Removes environments, models and start packs that are not pinned, never one in use."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Removal:
 
 def candidates(layout: Layout, keep: set[Path]) -> list[Path]:
     """Return the installed folders not in `keep`, and in those what an old recipe prepared."""
-    installed = [*layout.environments.glob("*"), *layout.models.glob("*@*")]
+    starts = [path for path in layout.starts.glob("*") if path.is_dir()]
+    installed = [*layout.environments.glob("*"), *layout.models.glob("*@*"), *starts]
     unnamed = [path for path in installed if path.is_dir() and path not in keep]
     kept = [path for path in installed if path in keep]
     outdated = [old for path in kept for old in path.glob("prepared-*") if old.name != PREPARED]

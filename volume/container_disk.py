@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from volume.cached_models import bytes_cached
+from volume.cached_models import snapshots_of
 from volume.environment import OVERHEAD
 from volume.errors import FullError, VolumeError
 from volume.installer import Installer
-from volume.layout import PREPARED
+from volume.layout import PREPARED, Layout
 from volume.pins import PinnedEnvironment, PinnedModel
 from volume.progress import gigabytes
 from volume.space import bytes_below
@@ -48,7 +49,8 @@ def bytes_to_install(
 ) -> int:
     """Return the bytes of what is not there yet, with those that its preparation takes.
 
-    What the platform has cached of a model is used where it lies, and takes no room.
+    What the platform has cached is used where it lies. Its hashes come later: where one is wrong,
+    the download of that file looks for room again.
     """
     layout = installer.layout
     needed = 0
@@ -60,6 +62,19 @@ def bytes_to_install(
         if model.prepared and not (folder / PREPARED).is_dir():
             needed += model.size
     return needed
+
+
+def bytes_cached(layout: Layout, model: PinnedModel) -> int:
+    """Return the bytes of the model's files that the platform has cached, by their sizes."""
+    sizes: dict[str, int] = {}
+    for snapshot in snapshots_of(layout, model.repository, lambda _: None):
+        if snapshot.revision != model.revision:
+            continue
+        for file in model.files:
+            with suppress(OSError):
+                if (snapshot.folder / file.path).stat().st_size == file.size:
+                    sizes[file.path] = file.size
+    return sum(sizes.values())
 
 
 def bytes_kept_free(folder: Path, variables: Mapping[str, str]) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from volume.errors import VolumeError, explain
 from volume.layout import Layout
-from volume.lease import Lease, Timing, acquire, newest_claim
+from volume.lease import Lease, Timing, acquire, is_free, newest_claim
 from volume.pins import PINS, pinned_environment
 from volume.publish import publish_folder, remove_folder
 
@@ -21,6 +21,7 @@ class Installer:
 
     With a `wheelhouse` (a folder of wheels) no index is asked. A download that fails is tried
     `attempts` times in all, `pause` seconds after the first failure and twice as long each time.
+    The start pack is made by a run of the module `rehearsal`; without one there is none.
     `in_image` is the environment's folder where the image brings it, which then is not installed.
     """
 
@@ -32,6 +33,7 @@ class Installer:
     timing: Timing = field(default_factory=Timing)
     attempts: int = 5
     pause: float = 1.0
+    rehearsal: str | None = None
     in_image: Path | None = None
 
     @property
@@ -40,6 +42,11 @@ class Installer:
         if self.in_image is not None:
             return self.in_image / "site-packages"
         return self.layout.site_packages(pinned_environment(self.pins).digest)
+
+    def is_at_work(self, resource: str) -> bool:
+        """Whether somebody else installs this, as far as can be known without waiting."""
+        leases = self.layout.leases / resource
+        return not is_free(leases, newest_claim(leases))
 
     def ensure(self, resource: str, final: Path, build: Callable[[Path, Lease], Path]) -> Path:
         """Return the folder `final`, made by `build` if it is not there and by nobody else.

@@ -7,6 +7,7 @@
       models/<name>@<revision>/in-place/                which files are used where the platform has
                                                         them, as links to its cached models
       models/<name>@<revision>/prepared-<recipe>/       the same model in files that load faster
+      starts/<key>/start.pack                           what a start reads, in one file
       voices/<name>@<revision>/<place>.json             cache of voices
       cubins/<kernels>-<architecture>-<key>-<sha256>.cubin  compiled kernels for GPUs
       local/                                            results, where no bucket is set
@@ -14,7 +15,8 @@
       locks/                                            who is installing what
       uses/                                             which worker uses what
 
-Of `volume`, `worker` may import this module, `stops` and `start_clock`.
+Of `volume`, `worker` may import this module, `stops`, `start_clock` and the part of `start_pack`
+that runs in a worker.
 """
 
 from __future__ import annotations
@@ -76,6 +78,11 @@ class Layout:
     def models(self) -> Path:
         """One folder for each model revision."""
         return self.root / "models"
+
+    @property
+    def starts(self) -> Path:
+        """One folder for each environment and worker whose start is packed."""
+        return self.root / "starts"
 
     @property
     def voices(self) -> Path:

@@ -14,6 +14,8 @@ from volume.installer import Installer, environment_variables
 from volume.models import install_model
 from volume.pins import PinnedEnvironment, PinnedModel
 from volume.start_clock import installer_ran, now
+from volume.start_pack.making import offer_pack, pack_folder
+from volume.start_pack.runtime import PACK, SITE
 
 
 def run(
@@ -30,7 +32,7 @@ def run(
     try:
         names = [model.resource for model in models]
         if installer.in_image is None:
-            names.append(environment.digest)
+            names += [environment.digest, pack_folder(installer, environment).name]
         uses = announce(layout.uses, names)
     except OSError as error:  # read-only or full: it can serve all the same
         installer.say(f"gc cannot see this worker: {error.strerror}")
@@ -41,7 +43,11 @@ def run(
     for model in models:
         with timed(installer, model.name):
             install_model(installer, model)
+    with timed(installer, "start pack"):
+        pack = offer_pack(installer, environment)
     variables = environment_variables(installer) | installer_ran(began)
+    if pack is not None:
+        variables |= {PACK: str(pack), SITE: str(installer.site_packages)}
     os.execve(sys.executable, [sys.executable, "-m", module, *arguments], variables)  # noqa: S606
 
 

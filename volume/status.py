@@ -14,16 +14,18 @@ from volume.manifest import intact_manifest
 from volume.own_models import README, licence_of, own_folders
 from volume.pins import PINS, model_names, pinned_environment, pinned_model
 from volume.progress import gigabytes
+from volume.start_pack.key import pack_key
+from volume.start_pack.making import resource_of
 
 
 @dataclass(frozen=True)
 class Item:
-    """One environment, model or prepared model: `bytes` and `files` are its manifest's.
+    """One environment, model, prepared model or start pack: `bytes` and `files` are its manifest's.
 
     `in_place` are those of its bytes that are used where the platform has cached them. `locked`
     says whether it is pinned; if it is, `versions` are those of the packages in an environment.
-    `licence` is a model's, also of one of the operator's own. `in_image`
-    is of an environment that the image brings.
+    `licence` is a model's, also of one of the operator's own. `in_image` is of an environment
+    that the image brings.
     """
 
     kind: str
@@ -61,11 +63,17 @@ def survey(layout: Layout, pins: Path = PINS, in_image: Path | None = None) -> l
         if model.prepared:
             resource = f"{model.resource}-{PREPARED}"
             items.append(_item(layout, "prepared", folder / PREPARED, resource))
+    start = layout.starts / pack_key(environment.digest)
+    items.append(_item(layout, "start pack", start, resource_of(start)))
     known = {item.name for item in items}
     own = [folder_name(str(model)) for model in own_folders(layout)]
-    for kind, place in (("environment", layout.environments), ("model", layout.models)):
+    places = (
+        ("environment", layout.environments, "environment-"),
+        ("model", layout.models, ""),
+        ("start pack", layout.starts, "start-"),
+    )
+    for kind, place, prefix in places:
         unknown = [path for path in sorted(place.glob("*")) if path.name not in known]
-        prefix = "environment-" if kind == "environment" else ""
         items += [
             replace(_item(layout, kind, path, prefix + path.name), locked=False)
             for path in unknown

@@ -25,6 +25,7 @@ from volume.manifest import (
 from volume.mend import mend
 from volume.models import again, convert
 from volume.pins import PinnedEnvironment, PinnedModel, PinnedWheel
+from volume.start_pack.making import make, resource_of
 
 SITE = "site-packages"
 
@@ -124,6 +125,18 @@ def repair_prepared(installer: Installer, model: PinnedModel, finding: Finding) 
 
     resource = f"{model.resource}-{PREPARED}"
     mend(installer, resource, finding.folder, finding.damaged, remake)
+
+
+def repair_pack(installer: Installer, environment: PinnedEnvironment, finding: Finding) -> None:
+    """Make the start pack again aside, and put it into its place."""
+
+    def remake(work: Path, lease: Lease) -> Path:
+        folder = work / "repair"
+        shutil.rmtree(folder, ignore_errors=True)
+        make(installer, environment, folder, lease)
+        return folder
+
+    mend(installer, resource_of(finding.folder), finding.folder, finding.damaged, remake)
 
 
 def damaged_cubins(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from volume.stops import hear_stops
 if __name__ == "__main__":  # before the imports below, which take seconds on a volume
     FIRST_LINE = now()
     hear_stops()
-    read_ahead = begin()
+    start = begin()
 
 import sys
 
@@ -22,4 +22,4 @@ from worker.serve.startup import main
 
 if __name__ == "__main__":
     end_forks_with_this_process()
-    sys.exit(main(StartStages(FIRST_LINE), read_ahead))
+    sys.exit(main(StartStages(FIRST_LINE), start))

@@ -33,6 +33,7 @@ from bench.sentences import sentences
 from bench.sides import Sides
 from bench.step_bytes import BYTES, weight_bytes
 from tests.support.in_process import in_process
+from tests.support.slow_volume import why_unavailable
 from tests.support.worker_process import REPOSITORY, environment
 from worker.serve.startup import SWITCH_SECONDS
 from worker.speech.codec.speech_stream import SpeechStream
@@ -113,7 +114,8 @@ def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     results = json.loads(files[0].read_text()) | json.loads(files[1].read_text())
     assert set(CASES) <= set(results)
     for row in ROWS:
-        if "peer." not in row.ours:  # llama.cpp is no part of the tests' environment
+        # llama.cpp is no part of the tests' environment, and no start waits here.
+        if not row.ours.startswith(("peer.", "start.slow_", "start.metadata")):
             figures = [look(results, path) for path in (row.theirs, row.ours, row.least.path)]
             assert all(figure is not None and figure > 0 for figure in figures), row.case
             assert verdict(row, results) != "not measured"
@@ -129,6 +131,31 @@ def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert set(results["concurrency"]["audio_seconds_per_second"]) == {"1", "2"}
     pictures = {path.name for path in files[0].parent.glob("*.svg")}
     assert pictures == {"throughput.svg", "latency.svg", "growth.svg"}
+    check_starts(results["start"], why_unavailable())
+    assert "imports" in (files[1].parent / "starts.svg").read_text()
+    assert "| imports |" in out
+
+
+def check_starts(found: dict[str, Any], no_mount: str | None) -> None:
+    """Ours was started as in production, and read all that it read through the mount."""
+    warm = found["warm"]
+    stages = {"interpreter", "environment", "imports", "model", "aligner", "storage", "sdk",
+              "checks"}  # fmt: skip
+    assert stages <= set(warm["stages"])
+    for name in stages:  # the kernel tells a process's begin to 10 ms
+        assert 0 <= warm["began"][name] <= warm["began"][name] + warm["stages"][name]
+        assert warm["began"][name] + warm["stages"][name] < warm["ours"] + 0.1, name
+    assert warm["ours"] < warm["answered"]
+    if no_mount is not None:
+        assert found["missing"] == no_mount
+        return
+    slow = found["slow_0"]
+    assert found["metadata"] == slow["metadata"] > slow["opens"] > 20
+    assert slow["metadata"] <= slow["answered_metadata"]
+    # torch alone has a library of 240 MB, and even an import reads 100 of them.
+    assert 100 < slow["megabytes"] <= slow["answered_megabytes"]
+    assert slow["their_metadata"] > 10_000
+    assert slow["of_warm"] == pytest.approx(slow["ours"] / warm["ours"], abs=0.001)
 
 
 MACHINE = {"processor": "P", "threads": 2, "device": "no GPU", "torch": "2", "commit": "c",

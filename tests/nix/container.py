@@ -8,14 +8,18 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.nix.host import tool
 from tests.nix.image_files import Image
 from tests.support.first_process import first_process
+from tests.support.worker_process import free_port, post, wait_until_up
 
+STOPPED = 128 + signal.SIGTERM
 HOSTS = b"127.0.0.1 localhost\n"
 
 
@@ -94,3 +98,19 @@ class Container:
             self.command(*arguments), input=HOSTS, capture_output=True, timeout=60, check=False
         )
         return done.returncode, (done.stdout + done.stderr).decode()
+
+
+def answer(container: Container, log: Path) -> tuple[dict[str, Any], float]:
+    """Start a container, give it a job over HTTP; the answer, and the seconds before the job."""
+    port = free_port()
+    started = time.monotonic()
+    process = container.start("--", "--rp_serve_api", "--rp_api_port", str(port), log=log)
+    try:
+        url = f"http://localhost:{port}"
+        wait_until_up(process, url, log, seconds=600)
+        seconds = time.monotonic() - started
+        text = {"text": "They bought a new car.", "prompt_speech_url": "demo.wav"}
+        return post(f"{url}/runsync", {"input": text}), seconds
+    finally:
+        # The SDK's server, when it has ended well, ends as the signal would have ended it.
+        assert container.stop(process, seconds=30) == STOPPED, log.read_text()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.nix.conftest import NewWorkshop
 from tests.nix.workshop import REPOSITORY, Workshop
@@ -71,6 +72,21 @@ def test_no_address_is_written_in_the_flake() -> None:
     """Wheels come from what the lock says or from where nixpkgs knows that the index is."""
     for path in [REPOSITORY / "flake.nix", *(REPOSITORY / "nix").iterdir()]:
         assert "://" not in path.read_text(), path.name
+
+
+def test_the_workflow_pushes_both_images_under_the_same_tags() -> None:
+    jobs = yaml.safe_load((REPOSITORY / ".github/workflows/image.yml").read_text())["jobs"]
+    tagged = {}
+    for name, output in (("publish", ""), ("publish-full", "-full")):
+        (script,) = (step["run"] for step in jobs[name]["steps"] if step.get("id") == "push")
+        tagged[output] = set(re.findall(r'"\$repository:\$(\w+)(-full)?"', script))
+        assert 'for tag in "$version" latest; do' in script
+    assert {name for name, _ in tagged[""]} == {name for name, _ in tagged["-full"]}
+    assert {end for _, end in tagged[""]} == {""}
+    assert {end for _, end in tagged["-full"]} == {"-full"}
+    built = re.findall(r"\.#([\w-]+)", json.dumps(jobs))
+    assert {"image", "image-full", "sbom", "sbom-full"} <= set(built) <= {*OUTPUTS["packages"]}
+    assert set(jobs["release"]["needs"]) == {"publish", "publish-full"}
 
 
 def test_what_the_document_runs_is_there() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import time
 import wave
@@ -18,20 +17,19 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.nix.conftest import NewWorkshop
-from tests.nix.container import Container
+from tests.nix.container import STOPPED, Container, answer
 from tests.nix.host import tool
 from tests.nix.image_files import Image, unpack
 from tests.nix.own_wheels import installed, top_folders, wheel_of
 from tests.nix.workshop import REPOSITORY, Workshop, copy_tree
 from tests.support.index_server import index_of, write_pins
 from tests.support.waiting import until
-from tests.support.worker_process import LOOPBACK_ONLY, free_port, post, wait_until_up
+from tests.support.worker_process import LOOPBACK_ONLY
 from volume.lease import is_free, newest_claim
 
 pytestmark = pytest.mark.image
 
 SIZE_MAX = 100_000_000  # bytes, compressed
-STOPPED = 128 + signal.SIGTERM
 Report = Callable[[str, object], None]
 
 
@@ -164,22 +162,6 @@ def container(image: Image, place: Path) -> Iterator[Container]:
                 "OMP_NUM_THREADS": "2",
             },
         )
-
-
-def answer(container: Container, log: Path) -> tuple[dict[str, Any], float]:
-    """Start a container, give it a job over HTTP; the answer, and the seconds before the job."""
-    port = free_port()
-    started = time.monotonic()
-    process = container.start("--", "--rp_serve_api", "--rp_api_port", str(port), log=log)
-    try:
-        url = f"http://localhost:{port}"
-        wait_until_up(process, url, log, seconds=600)
-        seconds = time.monotonic() - started
-        text = {"text": "They bought a new car.", "prompt_speech_url": "demo.wav"}
-        return post(f"{url}/runsync", {"input": text}), seconds
-    finally:
-        # The SDK's server, when it has ended well, ends as the signal would have ended it.
-        assert container.stop(process, seconds=30) == STOPPED, log.read_text()
 
 
 def spoken(done: dict[str, Any], container: Container) -> float:

@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 
-from tests.nix.container import Container
+from tests.nix.container import Container, answer
 from tests.nix.image_files import Image, unpack
+from tests.nix.own_wheels import installed, top_folders, wheel_of
 from tests.nix.small_lock import WHEELS, small_tree
 from tests.nix.workshop import REPOSITORY, Workshop
+from tests.support.cached_models import cache_model
+from tests.support.hub_server import REVISION, hub_pins
 from tests.support.index_server import make_wheel
+from tests.support.worker_process import LOOPBACK_ONLY
 from volume.pins import pinned_environment
 
 pytestmark = pytest.mark.image
@@ -164,11 +168,83 @@ def test_the_installer_finds_it_and_needs_no_volume(container: Container) -> Non
     assert "in the image" in output
 
 
+def test_a_cached_model_on_a_read_only_mount_is_used_where_it_lies(
+    container: Container, tmp_path: Path
+) -> None:
+    """As RunPod shows cached models to a worker without a volume: below a volume's mount point."""
+    files = {"config.json": b"{}", "LLM/model.safetensors": bytes(50_000)}
+    cache_model(tmp_path / "cache" / "hub", "someone/small", files)
+    pins = {"models": {"small": hub_pins("someone/small", files)}}
+    (tmp_path / "models.json").write_text(json.dumps(pins))
+    shown = replace(
+        container,
+        volume=["--ro-bind", str(tmp_path / "cache"), "/runpod-volume/huggingface-cache"],
+        mounts={f"{container.image.app}/volume/pins/models.json": tmp_path / "models.json"},
+    )
+    program = (
+        "import os, sys; from volume.__main__ import main\n"
+        "assert main(['install', '--model', 'small']) == 0\n"
+        "print(os.path.realpath('/tmp/without-volume/SparkTTS-serverless/models/small@'\n"
+        f"  '{REVISION}/LLM/model.safetensors'))\n"
+    )
+    python = [container.image.entry[0], "-c", program]
+    status, output = replace(shown, image=replace(shown.image, entry=python)).run()
+    assert status == 0, output
+    assert "2 of 2 files" in output
+    assert "/runpod-volume/huggingface-cache/hub/models--someone--small/blobs/" in output
+    strict = {**container.variables, "ALLOW_CONTAINER_DISK": "false"}
+    status, output = replace(shown, variables=strict).run()
+    assert status == 3, output
+    assert "only RunPod's cached models" in output
+
+
 def test_an_operator_who_wants_a_volume_is_told_that_there_is_none(container: Container) -> None:
     strict = {**container.variables, "ALLOW_CONTAINER_DISK": "false"}
     status, output = replace(container, variables=strict).run()
     assert status == 3, output
     assert "ALLOW_CONTAINER_DISK=true" in output
+
+
+@pytest.fixture(scope="module")
+def production(
+    tools: Workshop, wheelhouse: Path, tree: Path, place: Path, tmp_path_factory: Any
+) -> Container:
+    """The image with this machine's packages; what is 5 GB of them is seen in a folder beside."""
+    small, large = installed()
+    wheels = [wheel_of(dist) for dist in small]
+    for wheel in wheels:
+        (wheelhouse / wheel.file).write_bytes(wheel.data)
+    own = small_tree(tree, tmp_path_factory.mktemp("production") / "tree", wheels)
+    streamed = tools.run(tools.build("image-full", own))
+    assert streamed.returncode == 0, streamed.stderr.decode()
+    archive = place / "production.tar"
+    archive.write_bytes(streamed.stdout)
+    image = unpack(archive, place / "root-production")
+    archive.unlink()
+    mounts = {f"/beside/{name}": path for name, path in top_folders(large).items()}
+    return Container(
+        image,
+        user=1000,
+        volume=[],
+        mounts={"/loopback-only": LOOPBACK_ONLY, **mounts},
+        variables={
+            "PYTHONPATH": f"{image.app}:/beside:/loopback-only",
+            "SPARK_MODEL": "demo",
+            "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
+            "RUNPOD_SKIP_GPU_CHECK": "true",
+            "OMP_NUM_THREADS": "2",
+        },
+    )
+
+
+def test_it_is_a_worker_without_a_volume(production: Container, tmp_path: Path) -> None:
+    """Of its own lock's packages, on a machine that has nothing and a root that nobody writes."""
+    done, _ = answer(production, tmp_path / "log")
+    assert done["status"] == "COMPLETED", done
+    assert done["output"]["duration"] > 0.5
+    said = (tmp_path / "log").read_text()
+    assert "this worker installs for itself, in /tmp/without-volume" in said
+    assert "environment: installing" not in said
 
 
 def test_its_bill_of_materials_names_its_layers(

@@ -17,6 +17,7 @@ from tests.support.worker_process import free_port
 from worker.components import Components
 from worker.serve.http.door import Door, State
 from worker.serve.http.server import HttpServer
+from worker.serve.start_stages import StartStages
 from worker.settings import Settings
 
 SPEECH = "/v1/audio/speech"
@@ -26,13 +27,15 @@ LONG = 20.0  # seconds after which a test that waits has failed
 class DoorServer:
     """A server in a thread of its own; `status` is its exit status once it has ended."""
 
-    def __init__(self, load: Callable[[], Components], **settings: Any) -> None:
+    def __init__(
+        self, load: Callable[[], Components], stages: StartStages | None = None, **settings: Any
+    ) -> None:
         given = {"port": free_port(), "http_host": "127.0.0.1", "spark_model": "demo", **settings}
         self.settings = Settings(**given)
         self.port: int = self.settings.port
         self.status: int | None = None
         self.error: BaseException | None = None
-        self._server = HttpServer(self.settings, load, end_by_force=lambda: None)
+        self._server = HttpServer(self.settings, load, end_by_force=lambda: None, stages=stages)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="http door")
 

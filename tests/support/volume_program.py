@@ -1,8 +1,9 @@
 """`python -m volume` with pins and lease times of a test, and with another module than the worker.
 
-    python -m tests.support.volume_program PINS HEARTBEAT TAKEOVER MODULE ARGUMENTS...
+    python -m tests.support.volume_program PINS HEARTBEAT TAKEOVER MODULE REHEARSAL ARGUMENTS...
 
-All else is as volume/__main__.py has it, down to the stops that are heard from the first line on.
+REHEARSAL is the module that is recorded for the start pack, or - for no pack. All else is as
+volume/__main__.py has it, down to the stops that are heard from the first line on.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from volume.__main__ import main
 from volume.lease import Timing
 
 if __name__ == "__main__":
-    pins, heartbeat, takeover, module, *arguments = sys.argv[1:]
+    pins, heartbeat, takeover, module, rehearsal, *arguments = sys.argv[1:]
     unwind_at_stops()
     timing = Timing(heartbeat=float(heartbeat), takeover=float(takeover))
-    sys.exit(main(arguments, pins=Path(pins), timing=timing, module=module))
+    recorded = None if rehearsal == "-" else rehearsal
+    sys.exit(main(arguments, pins=Path(pins), timing=timing, module=module, rehearsal=recorded))

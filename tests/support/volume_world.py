@@ -50,6 +50,7 @@ class World:
     model_files: dict[str, bytes]
     takeover: float = 3.0  # seconds of silence after which an installer or worker counts as dead
     mounting: Mounting = as_it_is
+    rehearsal: str | None = None  # the module that is recorded for the start pack
 
     def on(self, mount: Path) -> World:
         """The same pins and servers, and another volume."""
@@ -105,6 +106,7 @@ class World:
         """
         command = [*around, sys.executable, "-m", "tests.support.volume_program"]
         command += [str(pins or self.pins), "0.2", str(self.takeover), module]
+        command += [self.rehearsal or "-"]
         command += ["--attempts", "3", *arguments]
         return subprocess.Popen(
             command,

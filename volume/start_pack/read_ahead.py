@@ -18,7 +18,7 @@ import heapq
 import mmap
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,8 @@ THREADS = 10
 PIECE = 8 << 20  # bytes that a thread takes at once: large, for each gives Python's lock back once
 
 Range = tuple[int, int]  # first byte, and the one after the last
+# Gets the first byte's place and the bytes, which are gone when it returns; None for a failure.
+Take = Callable[[int, memoryview | None], None]
 
 
 @dataclass
@@ -34,8 +36,10 @@ class Reading:
 
     path: Path
     ranges: tuple[Range, ...] | None
+    take: Take | None = None
     done: threading.Event = field(default_factory=threading.Event)  # read, or given up
     file: int = -1
+    asks: bool = False  # whether the kernel tells what of it is in memory
     left: int = 0  # pieces
 
 
@@ -62,27 +66,40 @@ class ReadAhead:
         for thread in self._threads:
             thread.start()
 
-    def add(self, path: Path, ranges: Sequence[Range] | None = None) -> Reading:
-        """Read this file after what was added before: all of it, or these ranges of bytes."""
-        reading = Reading(path, None if ranges is None else tuple(ranges))
+    def add(
+        self, path: Path, ranges: Sequence[Range] | None = None, take: Take | None = None
+    ) -> Reading:
+        """Read this file after what was added before: all of it, or these ranges of bytes.
+
+        With `take` each range is read at once and given to it, in one of the threads.
+        """
+        reading = Reading(path, None if ranges is None else tuple(ranges), take)
         with self._changed:
-            if self._closed:
-                reading.done.set()
-                return reading
-            heapq.heappush(self._to_open, len(self._readings))
-            self._readings.append(reading)
-            self._changed.notify()
+            closed = self._closed
+            if not closed:
+                heapq.heappush(self._to_open, len(self._readings))
+                self._readings.append(reading)
+                self._changed.notify()
+        if closed:
+            _give_up(reading, reading.ranges or ())
         return reading
 
     def close(self) -> None:
         """Give up what is not begun; who waits for it goes on."""
         with self._changed:
             self._closed = True
+            lost = [
+                (self._readings[order], self._readings[order].ranges or ())
+                for order in self._to_open
+            ]
+            lost += [(self._readings[p.order], ((p.first, p.end),)) for p in self._pieces]
             self._to_open.clear()
             self._pieces.clear()
             self._changed.notify_all()
-            for reading in self._readings:
-                reading.done.set()
+        for reading, ranges in lost:
+            _give_up(reading, ranges)
+        for reading in self._readings:
+            reading.done.set()
 
     def join(self, seconds: float) -> None:
         """Wait until the threads have ended after `close`, each at most so long."""
@@ -93,12 +110,18 @@ class ReadAhead:
         buffer = memoryview(mmap.mmap(-1, PIECE))  # no page of it is there until it is used
         while (task := self._next()) is not None:
             if isinstance(task, _Piece):
-                reading = self._readings[task.order]
-                if not is_cached(reading.file, task.first, task.end):
-                    _read(reading.file, task.first, task.end, buffer)
-                self._end_piece(reading)
+                self._do(self._readings[task.order], task, buffer)
             else:
                 self._open(task)
+
+    def _do(self, reading: Reading, piece: _Piece, buffer: memoryview) -> None:
+        first, end = piece.first, piece.end
+        if reading.take is not None:
+            own = buffer if end - first <= PIECE else memoryview(bytearray(end - first))
+            _deliver(reading.take, first, _filled(reading.file, first, own[: end - first]))
+        elif not (reading.asks and is_cached(reading.file, first, end)):
+            _read(reading.file, first, end, buffer)
+        self._end_piece(reading)
 
     def _next(self) -> _Piece | int | None:
         """The next piece, or the number of a file to be opened; None at the end."""
@@ -116,17 +139,25 @@ class ReadAhead:
         try:
             reading.file = os.open(reading.path, os.O_RDONLY | os.O_CLOEXEC)
             os.posix_fadvise(reading.file, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            ranges = reading.ranges or ((0, os.fstat(reading.file).st_size),)
+            status = os.fstat(reading.file)
+            # Who may not write a file is told that all of it is there (mincore(2)).
+            reading.asks = os.geteuid() in {0, status.st_uid}
+            ranges = reading.ranges or ((0, status.st_size),)
         except OSError:
+            _give_up(reading, reading.ranges or ())
             ranges = ()
-        pieces = [_Piece(order, *piece) for piece in in_pieces(ranges)]
+        parts = ranges if reading.take is not None else in_pieces(ranges)
+        pieces = [_Piece(order, *piece) for piece in parts]
         with self._changed:
-            if self._closed:
+            late = self._closed and bool(pieces)
+            if late:
                 pieces = []
             reading.left = len(pieces) + 1
             for piece in pieces:
                 heapq.heappush(self._pieces, piece)
             self._changed.notify(len(pieces))
+        if late:
+            _give_up(reading, ranges)
         self._end_piece(reading)
 
     def _end_piece(self, reading: Reading) -> None:
@@ -139,6 +170,37 @@ class ReadAhead:
             os.close(reading.file)
 
 
+def _give_up(reading: Reading, ranges: Sequence[Range]) -> None:
+    """Tell who takes these ranges that they do not come."""
+    if reading.take is not None:
+        for first, _ in ranges:
+            _deliver(reading.take, first, None)
+    reading.done.set()
+
+
+def _deliver(take: Take, first: int, data: memoryview | None) -> None:
+    """Hand bytes over; a thread that ended by an error of the taker's would hold up all others."""
+    try:
+        take(first, data)
+    except Exception:
+        if data is not None:
+            take(first, None)
+
+
+def _filled(file: int, first: int, buffer: memoryview) -> memoryview | None:
+    """The buffer filled from the file's byte `first` on; None where that cannot be."""
+    done = 0
+    try:
+        while done < len(buffer):
+            read = os.preadv(file, [buffer[done:]], first + done)
+            if read == 0:
+                return None
+            done += read
+    except OSError:
+        return None
+    return buffer
+
+
 def in_pieces(ranges: Sequence[Range]) -> list[Range]:
     """Cut ranges into pieces of at most PIECE bytes, in order."""
     return [
@@ -149,12 +211,7 @@ def in_pieces(ranges: Sequence[Range]) -> list[Range]:
 
 
 def is_cached(file: int, first: int, end: int) -> bool:
-    """Whether the kernel has these bytes in memory; False where it does not say.
-
-    mincore(2) says so for whoever may write the file, and lies to others that all is there.
-    """
-    if os.geteuid() not in {0, os.fstat(file).st_uid}:
-        return False
+    """Whether the kernel has these bytes in memory; False where it does not say."""
     start = first - first % mmap.PAGESIZE
     pages = -(-(end - start) // mmap.PAGESIZE)
     libc = ctypes.CDLL(None)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from volume.layout import Layout, LayoutError, pinned_wheel
 from volume.start_pack.read_ahead import ReadAhead, Reading
+from volume.start_pack.runtime import Start
 from volume.stops import ignore_stops, leave_stops_to_the_kernel
 from worker.errors import SetupError, in_one_line
 from worker.logs import event, set_up_logging
@@ -50,28 +51,29 @@ SWITCH_SECONDS = 0.0003
 _SDK_LEVELS = {"WARNING": "WARN", "ERROR": "ERROR"}
 
 
-def main(stages: StartStages | None = None, reading: ReadAhead | None = None) -> int:
+def main(stages: StartStages | None = None, start: Start | None = None) -> int:
     """Serve until the platform stops the worker; give the exit status.
 
-    `reading` brings files of the volume into memory before they are used, until all is loaded.
+    `start` brings files of the volume into memory before they are used, until all is loaded.
     """
     stages = stages or StartStages()
     set_up_logging("INFO")
     sys.setswitchinterval(SWITCH_SECONDS)
-    reading = reading or ReadAhead()
+    start = start or Start()
     try:
         settings = load_settings()
         set_up_logging(settings.log_level, secrets_of(settings))
+        start.listen(lambda problem: event(logging.WARNING, "start pack fails", reason=problem))
         door = serve_by_http if HTTP in sys.argv[1:] else serve
-        return door(settings, stages, reading)
+        return door(settings, stages, start)
     except (SetupError, LayoutError) as error:
         event(logging.ERROR, "setup failed", error=str(error))
         return 1
     finally:
-        reading.close()
+        start.end()
 
 
-def serve(settings: Settings, stages: StartStages, reading: ReadAhead) -> int:
+def serve(settings: Settings, stages: StartStages, start: Start) -> int:
     """Load, check and serve; give the exit status. Raises SetupError or LayoutError."""
     # Before the imports, which take seconds: a bad start is paid for.
     model = Layout(settings.runpod_volume).model(settings.spark_model)
@@ -79,7 +81,7 @@ def serve(settings: Settings, stages: StartStages, reading: ReadAhead) -> int:
     _set_sdk_log_level(settings.log_level)
     gc.disable()  # hundreds of thousands of objects are made until the first job, none garbage
     try:
-        components = load_components(settings, model, stages, reading)
+        components = load_components(settings, model, stages, start.read_ahead)
     except (SetupError, LayoutError):
         raise
     except Exception as error:
@@ -97,28 +99,28 @@ def serve(settings: Settings, stages: StartStages, reading: ReadAhead) -> int:
         event(logging.WARNING, "no bucket is set")
     gc.freeze()
     gc.enable()
-    reading.close()
+    start.end()
     event(logging.INFO, "worker begins", model=model.name, jobs=service.max_jobs, slots=slots)
     start_sdk(sdk_config, components, service)
     event(logging.INFO, "worker ends", reason=running.reason)
     return exit_status(running)
 
 
-def serve_by_http(settings: Settings, stages: StartStages, reading: ReadAhead) -> int:
+def serve_by_http(settings: Settings, stages: StartStages, start: Start) -> int:
     """Serve HTTP requests until a stop; give the exit status. Raises SetupError or LayoutError."""
     model = Layout(settings.runpod_volume).model(settings.spark_model)
     check_temp_folder()
     from worker.serve.http.server import serve_http  # noqa: PLC0415 - before torch and FastAPI
 
     def load() -> Components:
-        components = load_components(settings, model, stages, reading, "fastapi")
+        components = load_components(settings, model, stages, start.read_ahead, "fastapi")
         for check in checks_of(components, model, stages):
             check()
         with stages("voices"):
             components.voices.make_builtin()  # or the first listener of each would wait for it
         gc.freeze()
         gc.enable()
-        reading.close()
+        start.end()
         return components
 
     gc.disable()

@@ -2,7 +2,8 @@
 
 A start waits for the volume in many places, most of them in C: a page of a library, a weight that
 is mapped. None of them can tell that it waits. So a thread asks the volume something small, again
-and again, and another one looks at how long it has waited for the answer.
+and again, and another one looks at how long it has waited for the answer. Whoever waits for a page
+may hold Python's lock meanwhile, so that no thread can ask: then the question itself comes late.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ class VolumeWatch:
         self._ended.set()
 
     def _go_on_asking(self) -> None:
+        due = time.monotonic()
         while not self._ended.is_set():
-            asked = self._asked = time.monotonic()
+            self._asked = time.monotonic()
             try:
                 self._ask(self._volume)
             except OSError:  # it is not there, which the start itself will say
@@ -55,9 +57,10 @@ class VolumeWatch:
                 return
             finally:
                 self._asked = None
-            waited = time.monotonic() - asked
-            if waited >= self._patience:
-                event(logging.WARNING, "volume answered late", seconds=round(waited, 1))
+            late = time.monotonic() - due
+            if late >= self._patience:
+                event(logging.WARNING, "volume answered late", seconds=round(late, 1))
+            due = time.monotonic() + self._pause
             self._ended.wait(self._pause)
 
     def _look(self) -> None:

@@ -38,14 +38,15 @@ class WorkerProcess:
         log: Path,
         module: str = "worker",
         around: Sequence[str] = (),
+        arguments: Sequence[str] = (),
     ) -> None:
-        """`around` is a command that runs the one that follows it."""
+        """`around` is a command that runs the one that follows it; `arguments` are the module's."""
         self.name = name
         self.log = log
         self._queue = queue
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [*around, sys.executable, "-m", module],
+                [*around, sys.executable, "-m", module, *arguments],
                 env={**env, **queue.environment(name)},
                 cwd=REPOSITORY,
                 stdout=out,
@@ -95,10 +96,15 @@ class WorkerProcess:
 
 @contextmanager
 def worker(
-    queue: Queue, name: str, env: Mapping[str, str], folder: Path, module: str = "worker"
+    queue: Queue,
+    name: str,
+    env: Mapping[str, str],
+    folder: Path,
+    module: str = "worker",
+    arguments: Sequence[str] = (),
 ) -> Iterator[WorkerProcess]:
     """A worker that is up, until the block ends."""
-    process = WorkerProcess(queue, name, env, folder / f"{name}.log", module)
+    process = WorkerProcess(queue, name, env, folder / f"{name}.log", module, arguments=arguments)
     try:
         process.wait_until_up()
         yield process

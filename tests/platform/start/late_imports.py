@@ -28,11 +28,14 @@ MODULE_SECONDS = 0.0005  # that any module is late at most, before its code is r
 PACKAGE_SECONDS = 2.0  # that each second one of these is late at most, likewise
 PACKAGES = {
     *("runpod", "runpod.cli", "runpod.serverless", "aiohttp", "boto3"),  # the main thread's
-    *("torch", "torch.nn", "torch._meta_registrations"),  # then those of the engine's thread
-    *("safetensors", "tokenizers", "einops", "yaml"),
+    *("worker.components", "worker.text.spoken_forms", "worker.timing.ctc_model"),
+    *("worker.speech.engine", "torch", "torch.nn", "torch._meta_registrations", "tokenizers"),
+    *("worker.speech.codec.codec", "worker.wav2vec2.network", "worker.speech.lm.int8_model"),
+    *("einops", "safetensors"),  # the engine's, in two threads
     *("spark_tts_lib.models", "spark_tts_lib.utils", "sparktts.models", "sparktts.utils"),
-    *("whisperx", "num2words", "rjieba", "worker.wav2vec2"),  # and the aligner's
+    *("whisperx", "rjieba"),  # and the aligner's
 }
+LATE = "late by chance:"  # a line of the output, with a module and seconds
 THREAD_SECONDS = 0.5  # that each second thread begins late at most
 FILE_SECONDS = 0.5  # that Python opens each second file of the volume late at most
 PATIENCE = 60.0  # seconds that a module waits for another one
@@ -91,6 +94,8 @@ def by_chance(seed: str) -> Callable[[str], Run]:
         very = name in PACKAGES and chance.random() < 0.5
         waits = [0.0, chance.uniform(0, PACKAGE_SECONDS if very else MODULE_SECONDS)]
         chance.shuffle(waits)
+        if very:
+            print(LATE, name, *waits, flush=True)
 
         def run(load: Callable[[], None]) -> None:
             time.sleep(waits[0])

@@ -1,7 +1,7 @@
 """Workers that start from a busy volume, where any thread's imports may meet any other's.
 
-Each is a process of its own, with the real torch, transformers, whisperx and SDK and the embedded
-model with its aligner, until it says that it begins.
+Each is a process of its own, with the real torch, whisperx and SDK and the embedded model with its
+aligner, until it says that it begins.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.platform.start.late_imports import LATE, PACKAGES
 from tests.support.slow_volume import slow_volume
 from tests.support.worker_process import NO_ALIGNER, REPOSITORY, environment, free_port
 from volume.layout import Layout, pinned_revision
@@ -87,12 +88,18 @@ def test_workers_start_however_late_their_imports_and_files_are(
             return start(volume.path, str(number), **more)
 
     with ThreadPoolExecutor(1 + (os.cpu_count() or 1)) as several:
-        failed = {
-            number: log
-            for number, (up, log) in zip(numbers, several.map(started, numbers), strict=True)
-            if not up
-        }
+        came = dict(zip(numbers, several.map(started, numbers), strict=True))
+    failed = {number: log for number, (up, log) in came.items() if not up}
     assert not failed, "\n".join([f"{len(failed)}: {sorted(failed)}", next(iter(failed.values()))])
+    late = {
+        line.removeprefix(LATE).split()[0]
+        for _, log in came.values()
+        for line in log.splitlines()
+        if line.startswith(LATE)
+    }
+    if len(numbers) > 50:  # or a name that no start imports any more would stand there for ever
+        other = "spark_tts_lib" if UPSTREAM == "sparktts" else "sparktts"
+        assert late == {name for name in PACKAGES if not name.startswith(other)}
 
 
 @pytest.mark.parametrize(
@@ -100,8 +107,9 @@ def test_workers_start_however_late_their_imports_and_files_are(
     [
         # torch comes while the SDK is being imported.
         ("runpod.serverless.utils.rp_debugger", "torch", False),
-        # The aligner, whose network is the codec's, is there while upstream is being imported.
+        # The aligner is loaded while upstream is being imported, and the other way round.
         (f"{UPSTREAM}.models.bicodec", "rjieba", True),
+        ("rjieba", f"{UPSTREAM}.models.bicodec", True),
     ],
 )
 def test_what_one_thread_does_without_another_one_gets(

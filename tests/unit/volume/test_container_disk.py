@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 from types import SimpleNamespace
 
 import pytest
+from runpod.serverless.modules import rp_system_fitness
 
-from tests.support.volume_parts import Parts, parts
+from tests.support.cached_models import blob_of, cache_model
+from tests.support.volume_parts import FILES, Parts, parts
+from tests.support.volume_world import REPOSITORY
 from volume import container_disk
 from volume.container_disk import bytes_kept_free, bytes_to_install, require_room
 from volume.environment import OVERHEAD, install_environment
@@ -45,6 +49,20 @@ def test_an_environment_of_the_image_needs_none(here: Parts, tmp_path: Path) -> 
     (tmp_path / "image" / "site-packages").mkdir(parents=True)
     installer = replace(here.installer, in_image=tmp_path / "image")
     assert bytes_to_install(installer, here.environment, []) == 0
+
+
+def test_what_the_platform_has_cached_needs_none_and_what_is_cut_short_does(here: Parts) -> None:
+    home = cache_model(here.layout.cached_models, REPOSITORY, FILES)
+    unpinned = {file.path for file in here.model.files if file.size is None}
+    cached = sum(len(data) for path, data in FILES.items() if path not in unpinned)
+    assert bytes_to_install(here.installer, None, [here.model]) == here.model.size - cached
+    longest = max(FILES, key=lambda path: len(FILES[path]))
+    os.truncate(blob_of(home, longest), len(FILES[longest]) - 1)
+    left = cached - len(FILES[longest])
+    assert bytes_to_install(here.installer, None, [here.model]) == here.model.size - left
+    rmtree(here.layout.cached_models)
+    cache_model(here.layout.cached_models, REPOSITORY, FILES, "b" * 40)
+    assert bytes_to_install(here.installer, None, [here.model]) == here.model.size
 
 
 def disk(monkeypatch: pytest.MonkeyPatch, *, free: int, total: int) -> None:
@@ -91,9 +109,6 @@ def test_the_sdks_check_is_of_the_roots_disk_alone(
         bytes_kept_free(tmp_path, {"RUNPOD_MIN_DISK_PERCENT": "a lot"})
 
 
-def test_the_share_is_the_sdks_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RUNPOD_MIN_DISK_PERCENT", raising=False)
-    assert "RUNPOD_MIN_DISK_PERCENT" not in os.environ
-    from runpod.serverless.modules import rp_system_fitness
-
+def test_the_share_is_the_sdks_own() -> None:
+    assert "RUNPOD_MIN_DISK_PERCENT" not in os.environ, "the SDK has read it"
     assert rp_system_fitness.MIN_DISK_PERCENT == container_disk.MIN_DISK_PERCENT

@@ -23,6 +23,7 @@ from volume.installer import Installer
 from volume.layout import PREPARED, Layout
 from volume.lease import Timing
 from volume.pins import PINS
+from volume.start_pack.key import pack_key
 
 
 @pytest.fixture
@@ -173,6 +174,7 @@ def test_status_is_for_people_or_for_programs(
     assert [item["kind"] for item in json.loads(capsys.readouterr().out)["items"]] == [
         "environment",
         "model",
+        "start pack",
     ]
 
 
@@ -286,7 +288,8 @@ def test_gc_watches_as_long_as_it_is_told(here: Parts, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(cli, "collect", collected)
     assert volume(here, "gc", timing=Timing(takeover=9.0)) == 0
-    assert seen == [({here.environment_folder, here.model_folder}, False, 9.0)]
+    start = here.layout.starts / pack_key(here.environment.digest)
+    assert seen == [({here.environment_folder, here.model_folder, start}, False, 9.0)]
 
 
 # How it ends.

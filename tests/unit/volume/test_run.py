@@ -12,6 +12,7 @@ import pytest
 from tests.support.volume_parts import QUICK, Parts, parts
 from volume import run as running
 from volume.errors import DownloadError
+from volume.start_pack.key import pack_key
 
 
 @pytest.fixture
@@ -49,14 +50,19 @@ def test_it_is_announced_before_anything_is_looked_for_and_started_when_all_is_t
     site = here.layout.site_packages(here.environment.digest)
     site.mkdir(parents=True)
     start(here)
+    key = pack_key(here.environment.digest)
     assert steps == [
-        ("counts for", sorted([here.environment.digest, here.model.resource]), QUICK.heartbeat),
+        (
+            "counts for",
+            sorted([here.environment.digest, key, here.model.resource]),
+            QUICK.heartbeat,
+        ),
         ("environment", here.environment.digest),
         ("model", "small"),
         ("becomes", sys.executable, [sys.executable, "-m", "it", "-x", "y"], str(site)),
     ]
     labels = [line.partition(": ready after ")[0] for line in here.said]
-    assert labels == ["environment", "small"]
+    assert labels == ["environment", "small", "start pack"]
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT])

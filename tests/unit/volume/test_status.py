@@ -14,6 +14,7 @@ from volume.environment import install_environment
 from volume.layout import PREPARED
 from volume.lease import Process
 from volume.models import install_model
+from volume.start_pack.key import pack_key
 from volume.status import Item, report, survey, table
 
 
@@ -29,7 +30,7 @@ def look(here: Parts) -> list[Item]:
 
 
 def test_what_the_locks_name_is_told_before_it_is_there(here: Parts) -> None:
-    environment, model, prepared = look(here)
+    environment, model, prepared, start = look(here)
     digest, resource = here.environment.digest, here.model.resource
     versions = {wheel.name: wheel.version for wheel in here.programs.wheels}
     assert environment == Item(
@@ -40,12 +41,13 @@ def test_what_the_locks_name_is_told_before_it_is_there(here: Parts) -> None:
     )
     name = f"{resource}/{PREPARED}"
     assert prepared == Item("prepared", name, locked=True, complete=False, files=0, bytes=0)
+    assert start == replace(prepared, kind="start pack", name=pack_key(digest))
 
 
 def test_what_is_installed_is_told_with_its_files_and_bytes(here: Parts) -> None:
     install_environment(here.installer, here.environment)
     install_model(here.installer, here.model)
-    environment, model, prepared = look(here)
+    environment, model, prepared, _ = look(here)
     assert (model.complete, model.files) == (True, len(FILES))
     assert model.bytes == sum(map(len, FILES.values()))
     assert (prepared.complete, prepared.files, prepared.bytes) == (True, 1, 100)
@@ -56,7 +58,7 @@ def test_what_is_installed_is_told_with_its_files_and_bytes(here: Parts) -> None
 
 def test_a_model_that_is_not_prepared_has_no_line_for_that(here: Parts) -> None:
     here.change_pins(prepared=False)
-    assert [item.kind for item in look(here)] == ["environment", "model"]
+    assert [item.kind for item in look(here)] == ["environment", "model", "start pack"]
 
 
 def test_what_no_lock_names_is_told_as_such_and_files_are_not(here: Parts) -> None:
@@ -68,22 +70,25 @@ def test_what_no_lock_names_is_told_as_such_and_files_are_not(here: Parts) -> No
         ("environment", here.environment.digest, True),
         ("model", here.model.resource, True),
         ("prepared", f"{here.model.resource}/{PREPARED}", True),
+        ("start pack", pack_key(here.environment.digest), True),
         ("environment", "old", False),
         ("model", "m@0", False),
     ]
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_who_installs_is_named_while_it_does(here: Parts, number: int) -> None:
     resource = here.model.resource
-    names = [f"environment-{here.environment.digest}", resource, f"{resource}-{PREPARED}"]
+    digest = here.environment.digest
+    start = f"start-{pack_key(digest)}"
+    names = [f"environment-{digest}", resource, f"{resource}-{PREPARED}", start]
     leases = here.layout.leases / names[number]
     claim_of(leases, 1, elsewhere())
     told = [item.installing for item in look(here)]
     assert told.pop(number) == "process 1 on elsewhere"
-    assert told == [None, None]
+    assert told == [None] * 3
     (leases / "00000001.released").touch()
-    assert [item.installing for item in look(here)] == [None] * 3
+    assert [item.installing for item in look(here)] == [None] * 4
 
 
 @pytest.mark.parametrize("name", ["environment-old", "m@0"])
@@ -98,7 +103,7 @@ def test_who_mends_an_older_release_is_named_too(here: Parts, name: str) -> None
 
 def test_a_dead_installer_of_this_machine_is_not_named(here: Parts) -> None:
     claim_of(here.layout.leases / here.model.resource, 1, replace(Process.current(), started="1"))
-    assert [item.installing for item in look(here)] == [None] * 3
+    assert [item.installing for item in look(here)] == [None] * 4
 
 
 def test_programs_get_it_as_json(here: Parts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,14 +103,17 @@ def test_what_is_in_memory_is_known(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_the_kernel_tells_nothing_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, read: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(bytes(10))
-    file = os.open(path, os.O_RDONLY)
-    monkeypatch.setattr(os, "geteuid", lambda: os.fstat(file).st_uid + 1)
-    assert not is_cached(file, 0, 10)
-    os.close(file)
+    monkeypatch.setattr(read_ahead, "is_cached", lambda *_: True)
+    path = big(tmp_path, 10)
+    reader = ReadAhead(1)
+    assert reader.add(path).done.wait(SECONDS)
+    assert read == []
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    assert reader.add(path).done.wait(SECONDS)
+    assert read == [(0, 10)]
+    reader.close()
 
 
 def test_pieces() -> None:

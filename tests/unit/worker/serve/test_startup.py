@@ -23,6 +23,7 @@ import pytest
 
 from tests.support.small_components import TEXT, SmallParts, small_components
 from volume.layout import pinned_wheel
+from volume.start_pack import runtime
 from volume.start_pack.read_ahead import ReadAhead, Reading
 from volume.stops import STOPS
 from worker.components import Components
@@ -81,7 +82,7 @@ class Start:
         self.swept: list[bool] = []  # the folders of killed workers
 
     def serve(self) -> int:
-        return startup.serve(load_settings(), StartStages(), ReadAhead(1))
+        return startup.serve(load_settings(), StartStages(), runtime.Start())
 
 
 @pytest.fixture
@@ -640,7 +641,8 @@ def test_no_job_is_taken_before_all_weights_have_been_read(
         assert all(reading.done.waited for reading in added)
 
     start.sdk.serve = serve
-    assert startup.serve(load_settings(), StartStages(), Ahead(1)) == 0
+    given = runtime.Start(read_ahead=Ahead(1))
+    assert startup.serve(load_settings(), StartStages(), given) == 0
     assert [(reading.path, reading.ranges) for reading in added] == parts
 
 

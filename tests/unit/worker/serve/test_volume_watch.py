@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from pathlib import Path
 
@@ -68,6 +69,20 @@ def test_a_question_under_way_at_the_end_is_told_of(events: Events) -> None:
     volume.up.set()
     until(ends)
     assert events.warnings() == ["volume answered late"]
+
+
+def test_a_question_that_no_thread_can_ask_is_told_of_too(events: Events) -> None:
+    """As while a library is loaded by a thread that holds Python's lock, and waits for its page."""
+    volume = Volume()
+    volume.up.set()
+    watch = VolumeWatch(VOLUME, volume.ask, patience=0.3, pause=0.01)
+    watch.start()
+    until(lambda: volume.asked)
+    ctypes.PyDLL(None).usleep(500_000)
+    until(lambda: events.of("volume answered late"))
+    watch.end()
+    until(ends)
+    assert events.of("volume answered late")[0]["seconds"] >= 0.3
 
 
 def test_a_volume_that_is_not_there_is_left_to_the_start(events: Events, tmp_path: Path) -> None:

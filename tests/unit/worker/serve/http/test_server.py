@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.events import Events
 from tests.support.http_door import (
     LONG,
     SPEECH,
@@ -26,6 +27,7 @@ from tests.support.worker_process import free_port
 from worker.components import Components
 from worker.errors import DeviceError, SetupError
 from worker.serve.http import server as server_module
+from worker.serve.start_stages import StartStages
 
 PCM = {"input": TEXT, "response_format": "pcm"}
 
@@ -94,6 +96,41 @@ class TestLoading:
             assert client.get("/ping").status_code == 200
             assert client.get("/up").status_code == 200
             assert client.post(SPEECH, json=PCM).status_code == 200
+
+    def test_the_first_request_is_told_how_the_worker_started(
+        self, parts: SmallParts, events: Events
+    ) -> None:
+        stages = StartStages()
+
+        def load() -> Components:
+            with stages("model"):
+                return parts.components
+
+        with starting_door(load, stages=stages) as server, server.client() as client:
+            server.wait_until_ready()
+            until(lambda: events.of("worker started"), LONG)
+            assert set(events.of("worker started")[0]["stages"]) == {"interpreter", "model"}
+            answers = [client.post("/v1/speech", json={"text": TEXT}).json() for _ in range(2)]
+            assert client.post(SPEECH, json=PCM).status_code == 200
+        first, second = (answer["metrics"] for answer in answers)
+        assert set(first["start"]) == {"interpreter", "model", "ready", "accepted", "answered"}
+        assert first["start"]["ready"] <= first["start"]["accepted"] <= first["start"]["answered"]
+        assert "start" not in second
+        told = [fields["metrics"].get("start") for fields in events.of("job answered")]
+        assert told == [first["start"], None, None]
+
+    def test_a_stream_that_is_the_first_is_told_it_too(self, parts: SmallParts) -> None:
+        with starting_door(lambda: parts.components, stages=StartStages()) as server:
+            server.wait_until_ready()
+            asked = {"text": TEXT, "stream": True}
+            with server.client() as client:
+                texts = [client.post("/v1/speech", json=asked).text for _ in range(2)]
+        lines = [line for text in texts for line in text.splitlines() if '"speech.done"' in line]
+        ends = [json.loads(line.removeprefix("data: ")) for line in lines]
+        assert [set(end["metrics"].get("start", ())) for end in ends] == [
+            {"interpreter", "ready", "accepted", "answered"},
+            set(),
+        ]
 
     def test_a_failed_load_ends_the_server_with_its_error(self) -> None:
         def load() -> Components:

@@ -1,0 +1,1 @@
+"""Case (e): starts of whole workers, ours and upstream's, from a warm, a cold and a slow volume."""
