@@ -103,13 +103,13 @@ def test_fewer_attempts_than_one_are_refused_in_words(
 
 
 @pytest.fixture
-def three(here: Parts) -> Path:
+def three(here: Parts) -> Installer:
     """A lock of a model whose words two others time."""
     small = {"source": "hub", "revision": "1", "licence": "MIT", "files": []}
     big = small | {"aligners": {"en": "ear-en", "zh": "ear-zh"}}
     models = {"Spark-TTS-0.5B": big, "ear-en": small, "ear-zh": small, "small": small}
     (here.installer.pins / "models.json").write_text(json.dumps({"models": models}))
-    return here.installer.pins
+    return here.installer
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def three(here: Parts) -> Path:
     ],
 )
 def test_without_a_name_the_settings_say_which_models(
-    three: Path,
+    three: Installer,
     monkeypatch: pytest.MonkeyPatch,
     model: str | None,
     languages: str | None,
