@@ -23,6 +23,7 @@ class Installer:
     `attempts` times in all, `pause` seconds after the first failure and twice as long each time.
     The start pack is made by a run of the module `rehearsal`; without one there is none.
     `in_image` is the environment's folder where the image brings it, which then is not installed.
+    What is not `lasting` goes with this worker: nothing is made on it that only later starts use.
     """
 
     layout: Layout
@@ -35,6 +36,7 @@ class Installer:
     pause: float = 1.0
     rehearsal: str | None = None
     in_image: Path | None = None
+    lasting: bool = True
 
     @property
     def site_packages(self) -> Path:

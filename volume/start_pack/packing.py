@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import importlib.util
 import marshal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -98,7 +99,7 @@ def recorded_sources(recording: Recording, site: Path) -> list[str]:
     }
     wanted = compiled | set(recording.modules)
     found = sorted(wanted, key=lambda source: places.get(source, len(places) + 1))
-    names = _names(site)
+    names = names_of(site)
     below = (_below(source, names) for source in found)
     return [path for path in below if path is not None and (site / path).is_file()]
 
@@ -112,14 +113,16 @@ def _source_of(path: str) -> str | None:
         return None
 
 
-def _names(site: Path) -> tuple[str, ...]:
-    """The folder as Python names its files, and as the kernel does, by its true place."""
-    return tuple(dict.fromkeys((f"{site}/", f"{site.resolve()}/")))
+def names_of(site: Path) -> tuple[Path, ...]:
+    """Return the names of a folder: as it is given, and without links, as the kernel tells it."""
+    return (site, site.resolve())
 
 
-def _below(path: str, names: Sequence[str]) -> str | None:
-    """The path below the folder of these names; None where it is elsewhere."""
-    return next((path.removeprefix(name) for name in names if path.startswith(name)), None)
+def _below(path: str, folders: Iterable[Path]) -> str | None:
+    for folder in folders:
+        with suppress(ValueError):
+            return Path(path).relative_to(folder).as_posix()
+    return None
 
 
 def bytecode(site: Path, sources: Iterable[str]) -> Iterator[Content]:
@@ -159,7 +162,7 @@ def _is_current(header: bytes, path: Path, source: bytes) -> bool:
 
 def sort_libraries(recording: Recording, site: Path) -> LibraryPlan:
     """Decide of each mapped library below `site` where a start takes it from."""
-    names = _names(site)
+    names = names_of(site)
     found = {
         path: library
         for library in recording.libraries

@@ -20,6 +20,7 @@ from volume.start_pack.contents import Contents, remove
 from volume.start_pack.pack import NAME, Index, UnusablePackError, read_index
 from volume.start_pack.preload import preload
 from volume.start_pack.read_ahead import ReadAhead
+from volume.start_pack.volume_watch import VolumeWatch
 
 PACK = "SPARK_START_PACK"  # the variable with the pack's folder, which `volume run` sets
 SITE = "SPARK_START_SITE"  # and that with the environment's modules
@@ -35,6 +36,7 @@ class Start:
     read_ahead: ReadAhead = field(default_factory=ReadAhead)
     problem: str | None = None  # the first
     contents: Contents | None = None
+    watch: VolumeWatch | None = None
     _listener: Callable[[str], None] | None = None
 
     def end(self, seconds: float = KEPT_SECONDS) -> None:
@@ -44,6 +46,8 @@ class Start:
         """
         self._listener = None  # what is given up now is no fault of the pack
         self.read_ahead.close()
+        if self.watch is not None:
+            self.watch.end()
         if self.contents is not None:
             contents, self.contents = self.contents, None
             later = threading.Timer(seconds, contents.clear)
@@ -68,6 +72,9 @@ def begin(variables: Mapping[str, str] = os.environ) -> Start:
     """Begin to read what a start needs, before any import of what is on the volume."""
     leave_plugins_out()
     start = Start()
+    if volume := variables.get("RUNPOD_VOLUME"):
+        start.watch = VolumeWatch(Path(volume))
+        start.watch.start()
     folder, site = variables.get(PACK), variables.get(SITE)
     if folder and site:
         try:
