@@ -24,10 +24,11 @@ from volume.container_disk import require_room
 from volume.environment import install_environment
 from volume.errors import DamagedError, FullError, VolumeError, explain
 from volume.installer import Installer
-from volume.layout import PREPARED, Layout
+from volume.layout import PREPARED, Layout, folder_name
 from volume.lease import Timing
 from volume.models import install_model
 from volume.mount import IN_IMAGE, Place, find_place
+from volume.own_models import installed_models, is_own, own_folders, own_model
 from volume.pins import (
     PINS,
     PinnedEnvironment,
@@ -69,6 +70,11 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--repair", action="store_true", help="fetch the bad files again")
     gc = commands.add_parser("gc", help="remove what is not pinned and nobody uses")
     gc.add_argument("--dry-run", action="store_true", help="only print what would be removed")
+    gc.add_argument(
+        "--own-models",
+        action="store_true",
+        help="models of your own too (ORG/NAME@REVISION), but for the one in SPARK_MODEL",
+    )
     start = commands.add_parser("run", help="install what is missing, then become the worker")
     _add_what(start)
     start.add_argument("arguments", nargs="*", help="arguments for it, after --")
@@ -86,8 +92,8 @@ def _add_what(command: argparse.ArgumentParser) -> None:
         "--model",
         action="append",
         metavar="NAME",
-        help="a pinned model; several times for several. Without it, SPARK_MODEL, what times "
-        "its words in WHISPERX_LANGUAGES, and the environment",
+        help="a pinned model, or ORG/NAME@REVISION of a hub; several times for several. Without "
+        "it, SPARK_MODEL, what times its words in WHISPERX_LANGUAGES, and the environment",
     )
     command.add_argument(
         "--wheelhouse", type=Path, help="a folder of wheels to install from, offline"
@@ -120,7 +126,8 @@ def main(
             wheelhouse=getattr(options, "wheelhouse", None),
             timing=timing,
             attempts=options.attempts,
-            rehearsal=rehearsal,
+            rehearsal=None if place.on_container else rehearsal,
+            lasting=not place.on_container,
             in_image=Path(in_image) if in_image else None,
         )
         return command(options, installer, place, module)
@@ -141,17 +148,17 @@ def command(options: argparse.Namespace, installer: Installer, place: Place, mod
     elif options.command == "verify":
         return check_all(installer, repair=options.repair)
     elif options.command == "gc":
-        remove_unused(installer, dry_run=options.dry_run)
+        remove_unused(installer, dry_run=options.dry_run, own_models=options.own_models)
     elif options.command == "run":
         environment = pinned_environment(installer.pins)
-        models = models_to_install(options.model, installer.pins)
+        models = models_to_install(options.model, installer)
         check_container_disk(place, installer, environment, models)
         run(installer, environment, models, module=module, arguments=options.arguments)
     else:
         wanted = options.environment or not options.model
         models = []
         if options.model or not options.environment:
-            models = models_to_install(options.model, installer.pins)
+            models = models_to_install(options.model, installer)
         environment = pinned_environment(installer.pins)
         check_container_disk(place, installer, environment if wanted else None, models)
         if wanted:
@@ -175,20 +182,29 @@ def check_container_disk(
         require_room(installer, environment, models)
 
 
-def models_to_install(names: list[str] | None, pins: Path) -> list[PinnedModel]:
+def models_to_install(names: list[str] | None, installer: Installer) -> list[PinnedModel]:
     """Return the models of these names, else those that the settings ask for."""
     if names:
-        return [pinned_model(name, pins) for name in names]
-    name = os.environ.get("SPARK_MODEL") or "Spark-TTS-0.5B"
-    speech = pinned_model(name.strip(), pins)
+        return [find_model(name, installer) for name in names]
+    speech = find_model(spoken_model(), installer)
     aligners = dict(speech.aligners)
     languages = (os.environ.get("WHISPERX_LANGUAGES") or "en,zh").split(",")
     wanted = [aligners[language.strip()] for language in languages if language.strip() in aligners]
-    return [speech, *(pinned_model(name, pins) for name in wanted)]
+    return [speech, *(pinned_model(name, installer.pins) for name in wanted)]
+
+
+def find_model(name: str, installer: Installer) -> PinnedModel:
+    """Return the model of this name: a pinned one, or one of the operator's own."""
+    return own_model(installer, name) if is_own(name) else pinned_model(name, installer.pins)
+
+
+def spoken_model() -> str:
+    """Return the name of the model that workers speak with."""
+    return (os.environ.get("SPARK_MODEL") or "Spark-TTS-0.5B").strip()
 
 
 def check_all(installer: Installer, *, repair: bool) -> int:
-    """Verify everything pinned that is installed; raises DamagedError when something stays bad."""
+    """Verify all that is installed and to be kept; raises DamagedError when something stays bad."""
     bad = 0
     for finding, mend in findings(installer):
         found = finding
@@ -213,7 +229,7 @@ def check_all(installer: Installer, *, repair: bool) -> int:
 
 
 def findings(installer: Installer) -> Iterator[tuple[Finding, Callable[[Finding], None]]]:
-    """Give what is found in each installed folder that is pinned, and what can mend it.
+    """Give what is found in each installed folder that is to be kept, and what can mend it.
 
     A model comes before what was prepared from it, so that it is whole when it is needed for that.
     """
@@ -225,8 +241,8 @@ def findings(installer: Installer) -> Iterator[tuple[Finding, Callable[[Finding]
             verify("environment", folder),
             partial(repair_environment, installer, environment),
         )
-    for name in model_names(installer.pins):
-        model = pinned_model(name, installer.pins)
+    pinned = [pinned_model(name, installer.pins) for name in model_names(installer.pins)]
+    for model in (*pinned, *installed_models(installer)):
         folder = layout.models / model.resource
         if folder.is_dir():
             yield verify(model.name, folder, model.files), partial(repair_model, installer, model)
@@ -240,12 +256,16 @@ def findings(installer: Installer) -> Iterator[tuple[Finding, Callable[[Finding]
         yield verify("start pack", folder), partial(repair_pack, installer, environment)
 
 
-def remove_unused(installer: Installer, *, dry_run: bool) -> None:
-    """Remove what this image does not pin."""
+def remove_unused(installer: Installer, *, dry_run: bool, own_models: bool) -> None:
+    """Remove what this image does not pin; the operator's own models only where they ask for it."""
     layout = installer.layout
     keep = {layout.environments / pinned_environment(installer.pins).digest}
     models = (pinned_model(name, installer.pins) for name in model_names(installer.pins))
     keep |= {layout.models / model.resource for model in models}
+    spoken = spoken_model()
+    own = [str(model) for model in own_folders(layout)]
+    kept = [name for name in own if not own_models or name == spoken]
+    keep |= {layout.models / folder_name(name) for name in kept}
     keep.add(pack_folder(installer, pinned_environment(installer.pins)))
     word = "would remove" if dry_run else "removed"
     removals = collect(layout, keep, dry_run=dry_run, timing=installer.timing)
@@ -253,6 +273,9 @@ def remove_unused(installer: Installer, *, dry_run: bool) -> None:
         print(f"{word} {removal.name}, {gigabytes(removal.bytes)}")
     if not removals:
         print("nothing to remove")
+    for name in kept:
+        if name != spoken:
+            say(f"kept, for no image pins it: {name}; gc --own-models removes it")
 
 
 def find_uv() -> str:

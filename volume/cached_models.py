@@ -31,13 +31,13 @@ from volume.layout import IN_PLACE, Layout, folder_name
 from volume.lease import Lease
 from volume.manifest import FileEntry, damaged_files, intact_manifest, sha256_of
 from volume.mend import mend
-from volume.mount import CACHED_MODELS, DEFAULT_MOUNT
+from volume.mount import DEFAULT_MOUNT
 from volume.pins import PinnedModel
 from volume.progress import gigabytes
 from volume.publish import portable, remove_folder, replace_by_link
 
 # A worker without a volume has its folder elsewhere, and the platform's cache still here.
-PLATFORM = DEFAULT_MOUNT / CACHED_MODELS / "hub"
+PLATFORM = Layout(DEFAULT_MOUNT).cached_models
 COMMIT = re.compile(r"[0-9a-f]{40}").fullmatch
 _ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}").fullmatch
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}

@@ -8,6 +8,7 @@ VolumeError                 1
 |-- DamagedError            6   files are not what the pins or the manifest say
 |-- DownloadError           7   the index or the hub did not give what is pinned
 |-- PreparationError        8   the model could not be converted for fast loading
+|   `-- UnfitModelError     8   an operator's own model is none that the worker can speak with
 `-- LeaseLostError          9   another installer took over while this one stood still
 """
 
@@ -63,6 +64,10 @@ class PreparationError(VolumeError):
     """The model could not be converted for fast loading."""
 
     exit_status = 8
+
+
+class UnfitModelError(PreparationError):
+    """An operator's own model is none that the worker can speak with; each reason is named."""
 
 
 class LeaseLostError(VolumeError):

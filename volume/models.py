@@ -15,6 +15,7 @@ from volume.installer import Installer, environment_variables
 from volume.layout import PREPARED
 from volume.lease import Lease
 from volume.manifest import FileEntry, damaged_files, scan, write_manifest
+from volume.own_models import obtain_fitting
 from volume.pins import EMBEDDED, PinnedModel
 from volume.process import run_child
 from volume.progress import Progress
@@ -31,7 +32,10 @@ def install_model(installer: Installer, model: PinnedModel) -> Path:
     def build(work: Path, lease: Lease) -> Path:
         files = work / "files"
         files.mkdir(exist_ok=True)
-        linked = obtain(installer, model, model.files, files, lease)
+        if model.source == "own":
+            linked = obtain_fitting(installer, model, files, lease)
+        else:
+            linked = obtain(installer, model, model.files, files, lease)
         # The client's notes go last: an install that is killed from here on fetches again only the
         # small files that nothing but those notes vouched for.
         shutil.rmtree(files / NOTES, ignore_errors=True)
@@ -43,7 +47,7 @@ def install_model(installer: Installer, model: PinnedModel) -> Path:
     final = layout.models / model.resource
     installer.ensure(model.resource, final, build)
     see_to_links(installer, model, final, partial(again, installer, model))
-    if model.prepared:
+    if model.prepared and installer.lasting:
         prepare_model(installer, model)
     installer.say(f"{model.name}: licence {model.licence}")
     for voice in model.voices:

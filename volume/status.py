@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from volume.in_place import has_marks, links_below
-from volume.layout import PREPARED, Layout
+from volume.layout import PREPARED, Layout, folder_name
 from volume.lease import describe, is_free, newest_claim
 from volume.manifest import intact_manifest
+from volume.own_models import README, licence_of, own_folders
 from volume.pins import PINS, model_names, pinned_environment, pinned_model
 from volume.progress import gigabytes
 from volume.start_pack.key import pack_key
@@ -22,8 +23,9 @@ class Item:
     """One environment, model, prepared model or start pack: `bytes` and `files` are its manifest's.
 
     `in_place` are those of its bytes that are used where the platform has cached them. `locked`
-    says whether it is pinned; if it is, `versions` are those of the packages in an environment,
-    and `licence` is a model's. `in_image` is of an environment that the image brings.
+    says whether it is pinned; if it is, `versions` are those of the packages in an environment.
+    `licence` is a model's, also of one of the operator's own. `in_image` is of an environment
+    that the image brings.
     """
 
     kind: str
@@ -64,6 +66,7 @@ def survey(layout: Layout, pins: Path = PINS, in_image: Path | None = None) -> l
     start = layout.starts / pack_key(environment.digest)
     items.append(_item(layout, "start pack", start, resource_of(start)))
     known = {item.name for item in items}
+    own = [folder_name(str(model)) for model in own_folders(layout)]
     places = (
         ("environment", layout.environments, "environment-"),
         ("model", layout.models, ""),
@@ -74,8 +77,14 @@ def survey(layout: Layout, pins: Path = PINS, in_image: Path | None = None) -> l
         items += [
             replace(_item(layout, kind, path, prefix + path.name), locked=False)
             for path in unknown
-            if path.is_dir()
+            if path.is_dir() and path.name not in own
         ]
+    for name in own:
+        folder = layout.models / name
+        licence = licence_of(folder / README) or "not named"
+        item = _item(layout, "own model", folder, name)
+        items.append(replace(item, locked=False, licence=licence))
+        items.append(_item(layout, "prepared", folder / PREPARED, f"{name}-{PREPARED}"))
     return items
 
 
@@ -99,7 +108,7 @@ def table(items: list[Item]) -> str:
             state += f", being installed by {item.installing}"
         size = f"{item.files} files, {gigabytes(item.bytes)}" if item.complete else ""
         note = f"licence {item.licence}" if item.licence else ""
-        note = note if item.locked else "not pinned by this image"
+        note = note if item.locked or item.kind == "own model" else "not pinned by this image"
         if item.in_place:
             note = f"{gigabytes(item.in_place)} of it in the platform's cache, {note}"
         lines.append(f"{item.kind:<12} {item.name:<{width}} {state:<14} {size:<22} {note}".rstrip())

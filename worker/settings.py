@@ -114,7 +114,10 @@ class Settings(BaseSettings):
         "SparkTTS-serverless/local on the volume.",
     )
     spark_model: str = Field(
-        "Spark-TTS-0.5B", description="Model on the volume, as NAME or NAME@REVISION."
+        "Spark-TTS-0.5B",
+        description="Model: a pinned one, as NAME or NAME@REVISION, or one of your own, as "
+        "ORG/NAME@REVISION: a repository of the Hugging Face hub, or of RunPod's cached models, "
+        "and a commit of it. It is installed at the first start; docs/VOLUME.md says how.",
     )
     spark_dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",

@@ -6,10 +6,11 @@ import hashlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import Literal
 
 Fault = Literal["cut", "wrong", "stall", "429", "500", "503"]
@@ -26,17 +27,29 @@ class Answer:
     redirect: str | None = None
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A status that is none of success, and headers."""
+
+    status: int
+    extra: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class FaultyServer:
     """Serves what `find` gives for a path.
 
-    `fault` is asked before each GET with the path and how often it was asked for before; `rate` in
-    bytes a second makes a download last. `started` counts the GETs of each path, `sent` its bytes.
+    `refusal` is asked before each request, with its path and headers, and `fault` before each GET
+    with the path and how often it was asked for before; `rate` in bytes a second makes a download
+    last. Without `ranges` every answer is the whole. `started` counts the GETs of each path, `sent`
+    its bytes.
     """
 
     find: Callable[[str], Answer | None]
+    refusal: Callable[[str, Mapping[str, str]], Refusal | None] = lambda path, headers: None
     fault: Callable[[str, int], Fault | None] = lambda path, times: None
     rate: float = 1e9
+    ranges: bool = True
     url: str = ""
     started: Counter[str] = field(default_factory=Counter)
     sent: Counter[str] = field(default_factory=Counter)
@@ -77,6 +90,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self, *, with_body: bool) -> None:
         path = self.path.split("?")[0]
+        refused = self.owner.refusal(path, self.headers)
+        if refused is not None:
+            self.refuse(refused.status, refused.extra)
+            return
         found = self.owner.find(path)
         if found is None:
             self.refuse(404)
@@ -96,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.finish_headers(found, 0)
             return
         body, start = found.body, 0
-        wanted = self.headers.get("Range")
+        wanted = self.headers.get("Range") if self.owner.ranges else None
         if wanted:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
             start = int(first) if first else max(len(body) - int(last), 0)
@@ -135,8 +152,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.owner.sent[path] += len(chunk)
             time.sleep(len(chunk) / self.owner.rate)
 
-    def refuse(self, status: int) -> None:
+    def refuse(self, status: int, extra: Mapping[str, str] = MappingProxyType({})) -> None:
         self.send_response(status)
+        for name, value in extra.items():
+            self.send_header(name, value)
         self.send_header("Retry-After", "0")
         self.send_header("Content-Length", "0")
         self.end_headers()

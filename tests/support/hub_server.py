@@ -23,7 +23,10 @@ def pointer(data: bytes) -> dict[str, object]:
 
 
 def hub_of(repositories: dict[str, dict[str, bytes]]) -> FaultyServer:
-    """Serve repositories (name -> path -> content) at REVISION; large files are redirected."""
+    """Serve repositories (name -> path -> content) at REVISION; large files are redirected.
+
+    What is on the branch main is told, and its files are not: who wants them names the commit.
+    """
     answers: dict[str, Answer] = {}
     for repository, files in repositories.items():
         siblings = [
@@ -32,10 +35,11 @@ def hub_of(repositories: dict[str, dict[str, bytes]]) -> FaultyServer:
             for path, data in files.items()
         ]
         info = {"id": repository, "modelId": repository, "sha": REVISION, "siblings": siblings}
-        answers[f"/api/models/{repository}/revision/{REVISION}"] = Answer(
-            json.dumps(info | {"private": False, "tags": [], "downloads": 0}).encode(),
-            "application/json",
-        )
+        told = json.dumps(info | {"private": False, "tags": ["license:mit"], "downloads": 0})
+        for revision in (REVISION, "main"):
+            answers[f"/api/models/{repository}/revision/{revision}"] = Answer(
+                told.encode(), "application/json"
+            )
         for path, data in files.items():
             place = f"/{repository}/resolve/{REVISION}/{path}"
             commit = {"X-Repo-Commit": REVISION}

@@ -66,6 +66,7 @@ class Programs:
             for name, word in (
                 ("hub", "huggingface_hub.cli.hf"),
                 ("prepare", "worker.prepare"),
+                ("fit", "worker.speech.fit"),
                 ("kernels", "worker.speech.cuda.cubins"),
                 ("uv", "pip"),
                 ("torch", "-c"),
@@ -113,6 +114,9 @@ class Programs:
         folder = Path(command[-1])
         folder.mkdir()
         (folder / "fast.bin").write_bytes(b"fast " * 20)
+
+    def fit(self, command: list[str]) -> None:
+        pass
 
     def kernels(self, command: list[str]) -> None:
         folder = Path(command[-1])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from volume.errors import PinError
-from volume.layout import ENVIRONMENT_PINS, MODEL_PINS
+from volume.layout import ENVIRONMENT_PINS, MODEL_PINS, folder_name
 from volume.manifest import FileEntry
 
 PINS = MODEL_PINS.parent
@@ -22,7 +22,8 @@ EMBEDDED = PINS.parent
 class PinnedModel:
     """One model: where its files come from, at which revision, and what they are.
 
-    `embedded` models are in this package, `hub` ones in `repository` on a Hugging Face hub.
+    `embedded` models are in this package, `hub` ones in `repository` on a Hugging Face hub. An
+    operator's `own` model is on a hub too, named by its repository, and in no file of pins.
     `voices` are reference clips that are put beside the user's own where there are none.
     `aligners` names, by language, the models that time the words of what this one speaks.
     `prepared` says whether it is converted for fast loading after the download. `unsized` is about
@@ -30,7 +31,7 @@ class PinnedModel:
     """
 
     name: str
-    source: Literal["embedded", "hub"]
+    source: Literal["embedded", "hub", "own"]
     revision: str
     licence: str
     files: tuple[FileEntry, ...]
@@ -43,7 +44,7 @@ class PinnedModel:
     @property
     def resource(self) -> str:
         """The model's folder name on the volume."""
-        return f"{self.name}@{self.revision}"
+        return f"{folder_name(self.name)}@{self.revision}"
 
     @property
     def size(self) -> int:

@@ -9,6 +9,7 @@ import atexit
 import fcntl
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from volume.start_pack.volume_watch import VolumeWatch
 PACK = "SPARK_START_PACK"  # the variable with the pack's folder, which `volume run` sets
 SITE = "SPARK_START_SITE"  # and that with the environment's modules
 _PREFIX = "spark-start-"  # of the temporary folders
+KEPT_SECONDS = 60.0  # that bytecode is kept in memory when the worker has begun
 SPARE = 64 << 20  # bytes that unpacking leaves free in the temporary folder
 
 
@@ -37,13 +39,20 @@ class Start:
     watch: VolumeWatch | None = None
     _listener: Callable[[str], None] | None = None
 
-    def end(self) -> None:
-        """Read no more, and keep nothing of the pack in memory: all is loaded."""
+    def end(self, seconds: float = KEPT_SECONDS) -> None:
+        """Read no more, for all is loaded; `seconds` later nothing of the pack is in memory.
+
+        The SDK imports modules of its own when it takes the first job.
+        """
+        self._listener = None  # what is given up now is no fault of the pack
         self.read_ahead.close()
         if self.watch is not None:
             self.watch.end()
         if self.contents is not None:
-            self.contents.clear()
+            contents, self.contents = self.contents, None
+            later = threading.Timer(seconds, contents.clear)
+            later.daemon = True
+            later.start()
 
     def tell(self, problem: str) -> None:
         """Keep the first problem for the log; from any thread."""

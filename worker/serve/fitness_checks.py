@@ -40,12 +40,7 @@ def named(
 
 def check_model(folder: Path) -> None:
     """Check that every file of the model is there, has its size and can be read."""
-    name, _, revision = folder.name.partition("@")
-    locked = json.loads(MODEL_PINS.read_text())["models"].get(name)
-    if locked is None or locked["revision"] != revision:
-        sizes: dict[Path, int | None] = dict.fromkeys(_files(folder))
-    else:
-        sizes = {folder / file["path"]: file["size"] for file in locked["files"]}  # null: unknown
+    sizes = _locked_sizes(folder) or _recorded_sizes(folder) or dict.fromkeys(_files(folder))
     for path, size in sizes.items():
         shown = path.relative_to(folder)
         try:
@@ -84,6 +79,24 @@ def check_speech(components: Components) -> None:
         raise SetupError(f"a short synthesis failed ({in_one_line(error)})") from None
     if not np.isfinite(spoken.samples).all():
         raise SetupError("a short synthesis gave no numbers: the GPU or the model is damaged")
+
+
+def _locked_sizes(folder: Path) -> dict[Path, int | None]:
+    """The size of each file that the pins name, as far as they know it; none where they do not."""
+    name, _, revision = folder.name.partition("@")
+    locked = json.loads(MODEL_PINS.read_text())["models"].get(name)
+    if locked is None or locked["revision"] != revision:
+        return {}
+    return {folder / file["path"]: file["size"] for file in locked["files"]}
+
+
+def _recorded_sizes(folder: Path) -> dict[Path, int | None]:
+    """The size of each file of an operator's own model, as its install recorded it."""
+    try:
+        files = json.loads((folder / "manifest.json").read_text())["files"]
+        return {folder / file["path"]: int(file["size"]) for file in files}
+    except (OSError, ValueError, LookupError, TypeError):  # damaged, which verify tells
+        return {}
 
 
 def _files(folder: Path) -> Iterator[Path]:

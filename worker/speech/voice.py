@@ -10,8 +10,10 @@ alike. Nothing here needs torch, so the API may know it.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Gender = Literal["female", "male"]
 Level = Literal["very_low", "low", "moderate", "high", "very_high"]
@@ -30,6 +32,15 @@ class CodecSizes:
     voice_length: int  # global tokens of one voice
     global_codes: int
     semantic_codes: int
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> CodecSizes:
+        """Read them from the codec's config, the part `audio_tokenizer`."""
+        return cls(
+            voice_length=int(config["speaker_encoder"]["token_num"]),
+            global_codes=math.prod(config["speaker_encoder"]["fsq_levels"]),
+            semantic_codes=int(config["quantizer"]["codebook_size"]),
+        )
 
 
 @dataclass(frozen=True)

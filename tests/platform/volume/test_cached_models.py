@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +17,9 @@ from tests.support.hub_server import REVISION
 from tests.support.volume_world import REPOSITORY, ROOT, World, flip_a_bit
 from volume.in_place import links_below
 from volume.manifest import intact_manifest
+
+if TYPE_CHECKING:
+    from tests.platform.volume.conftest import Tmpfs
 
 WEIGHTS = "LLM/model.safetensors"
 
@@ -122,21 +126,18 @@ def test_gc_removes_links_and_never_what_they_lead_to(small_world: World):
     assert len(list((home / "blobs").iterdir())) == len(here.model_files)
 
 
-def test_a_volume_that_cannot_be_written_serves_what_is_cached(
-    tmpfs: Callable[[str], Path], small_world: World
-):
-    here = small_world.with_volume(tmpfs("size=64m") / "volume")
+def test_a_volume_that_cannot_be_written_serves_what_is_cached(small_world: World, tmpfs: Tmpfs):
+    here = small_world.on(tmpfs.mount("size=64m"))
     fill_cache(here)
     here.installed("--model", "small")
     os.utime(blob(here, WEIGHTS), ns=(1, 1))
-    mount = here.layout.mount.parent
-    subprocess.run(["mount", "-o", "remount,ro", str(mount)], check=True)
+    tmpfs.change(here.layout.mount, "ro")
     status, output = here.volume("install", "--model", "small")
     assert status == 0, output
     assert "cannot be noted on the volume: Read-only file system" in output
-    subprocess.run(["mount", "-o", "remount,rw", str(mount)], check=True)
+    tmpfs.change(here.layout.mount, "rw")
     blob(here, WEIGHTS).unlink()
-    subprocess.run(["mount", "-o", "remount,ro", str(mount)], check=True)
+    tmpfs.change(here.layout.mount, "ro")
     status, output = here.volume("install", "--model", "small")
     assert status == 4
     assert "the volume is incomplete and cannot be written" in output

@@ -138,6 +138,18 @@ def test_a_file_that_nothing_vouches_for_is_fetched(here: Parts) -> None:
     assert links_below(folder) == sorted(FILES.keys() - {UNKNOWN})
 
 
+def test_a_blobs_name_vouches_for_large_files_as_for_small_ones(here: Parts) -> None:
+    """As those of an alignment model of which nothing is pinned but the revision."""
+    here.change_pins(files=[{"path": path, "size": None, "sha256": None} for path in FILES])
+    home = cached(here)
+    flip(blob_of(home, "config.json"))
+    folder = install_model(here.installer, here.model)
+    assert asked(here) == ["config.json"]
+    assert links_below(folder) == sorted(FILES.keys() - {"config.json"})
+    flip(blob_of(home, WEIGHTS))
+    assert verify("small", folder, here.model.files).damaged == (WEIGHTS,)
+
+
 @pytest.fixture
 def snapshot(tmp_path: Path) -> Snapshot:
     return Snapshot(cache_model(tmp_path / "hub", REPOSITORY, FILES), REVISION)
@@ -375,11 +387,11 @@ def test_a_repair_looks_into_the_cache_first_and_copies_nothing(here: Parts) -> 
 
 
 def test_status_says_how_much_lies_elsewhere(here: Parts, home: Path) -> None:
-    _, model = survey(here.layout, here.installer.pins)
+    model = survey(here.layout, here.installer.pins)[1]
     assert model.in_place == model.bytes == sum(map(len, FILES.values()))
     assert "20.5 kB of it in the platform's cache, licence Apache-2.0" in table([model])
     blob_of(home, WEIGHTS).unlink()
     (here.model_folder / WEIGHTS).unlink()
     (here.model_folder / WEIGHTS).write_bytes(FILES[WEIGHTS])
-    _, model = survey(here.layout, here.installer.pins)
+    model = survey(here.layout, here.installer.pins)[1]
     assert model.in_place == model.bytes - len(FILES[WEIGHTS])

@@ -19,6 +19,7 @@ from volume import mount
 from volume import run as running
 from volume.cleanup import Removal
 from volume.errors import DamagedError, PinError
+from volume.installer import Installer
 from volume.layout import PREPARED, Layout
 from volume.lease import Timing
 from volume.pins import PINS
@@ -102,13 +103,13 @@ def test_fewer_attempts_than_one_are_refused_in_words(
 
 
 @pytest.fixture
-def three(here: Parts) -> Path:
+def three(here: Parts) -> Installer:
     """A lock of a model whose words two others time."""
     small = {"source": "hub", "revision": "1", "licence": "MIT", "files": []}
     big = small | {"aligners": {"en": "ear-en", "zh": "ear-zh"}}
     models = {"Spark-TTS-0.5B": big, "ear-en": small, "ear-zh": small, "small": small}
     (here.installer.pins / "models.json").write_text(json.dumps({"models": models}))
-    return here.installer.pins
+    return here.installer
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def three(here: Parts) -> Path:
     ],
 )
 def test_without_a_name_the_settings_say_which_models(
-    three: Path,
+    three: Installer,
     monkeypatch: pytest.MonkeyPatch,
     model: str | None,
     languages: str | None,
@@ -368,6 +369,22 @@ def test_where_it_is_allowed_the_worker_gets_the_containers_disk_for_its_volume(
     assert variables["RUNPOD_VOLUME"] == str(nowhere.parent)
     assert variables["PYTHONPATH"].split(os.pathsep)[0].startswith(str(nowhere / "envs"))
     assert f"installs for itself, in {nowhere.parent}" in capsys.readouterr().err
+
+
+def test_nothing_is_made_for_later_starts_on_a_disk_that_goes_with_the_container(
+    here: Parts, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str | None, bool]] = []
+
+    def heard(installer: Installer, *_: object, **__: object) -> None:
+        seen.append((installer.rehearsal, installer.lasting))
+
+    monkeypatch.setattr(cli, "run", heard)
+    monkeypatch.setenv("ALLOW_CONTAINER_DISK", "true")
+    assert volume(here, "run", rehearsal="it") == 0
+    monkeypatch.setenv("RUNPOD_VOLUME", str(here.layout.mount))
+    assert volume(here, "run", rehearsal="it") == 0
+    assert seen == [(None, False), ("it", True)]
 
 
 @pytest.mark.parametrize("words", [["run"], ["install"], ["install", "--model", "small"]])

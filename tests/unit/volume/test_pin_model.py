@@ -16,7 +16,8 @@ import pytest
 from tests.support.faulty_http import sha256
 from tests.support.hub_server import LARGE, REVISION, hub_of
 from volume.errors import DownloadError, PinError
-from volume.pinning.model import TokenStaysHome, pin_model
+from volume.hub_api import TokenStaysHome
+from volume.pinning.model import pin_model
 from volume.pins import pinned_model
 
 REPOSITORY = "someone/model"

@@ -73,7 +73,9 @@ def openai_router(door: Door) -> APIRouter:
         check_model(id, door.settings.spark_model)
         return _model(id)
 
-    get_and_head(router, "/models/{id}", model, responses=faults(*OF_EVERY_ROUTE, 400, 404, 422))
+    of_one = faults(*OF_EVERY_ROUTE, 400, 404, 422)
+    # A path, for a model of the operator's own has a slash in its name.
+    get_and_head(router, "/models/{id:path}", model, responses=of_one)
 
     return router
 

@@ -9,7 +9,6 @@ that memory is bounded and speech can be heard before its sentence has ended.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -131,11 +130,7 @@ class Codec:
                 reference_seconds=float(top["ref_segment_duration"]),
                 volume_normalize=bool(top["volume_normalize"]),
             ),
-            sizes=CodecSizes(
-                voice_length=int(config["speaker_encoder"]["token_num"]),
-                global_codes=math.prod(config["speaker_encoder"]["fsq_levels"]),
-                semantic_codes=int(config["quantizer"]["codebook_size"]),
-            ),
+            sizes=CodecSizes.of(config),
         )
 
     @property

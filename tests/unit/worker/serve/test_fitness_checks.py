@@ -73,6 +73,21 @@ def test_another_revision_is_held_to_nothing_but_that_it_can_be_read(model: Path
     check_model(other)
 
 
+def test_an_own_model_is_held_to_the_sizes_that_its_install_recorded(model: Path) -> None:
+    own = model.rename(model.with_name("me--voice@2"))
+    files = [{"path": "a/weights", "size": 4}, {"path": "config", "size": 8}]
+    (own / "manifest.json").write_text(json.dumps({"files": files}))
+    check_model(own)
+    (own / "config").write_bytes(b"short")
+    with pytest.raises(SetupError, match="config of me--voice@2 has 5 bytes, not 8"):
+        check_model(own)
+    (own / "config").unlink()
+    with pytest.raises(SetupError, match="config of me--voice@2 cannot be read"):
+        check_model(own)
+    (own / "manifest.json").write_text("{")
+    check_model(own)
+
+
 @pytest.mark.parametrize("name", ["mine@1", "mine@2"])
 def test_what_the_platform_has_cached_no_more_is_told_with_what_downloads_it(
     model: Path, name: str
