@@ -13,7 +13,7 @@ from bench.scale import Scale
 from bench.their_folder import readable
 from tests.support.checkpoints import make_checkpoint
 from volume.layout import PREPARED, Layout
-from worker.speech.prepare import prepare
+from worker.prepare import prepare
 
 RECIPE = 1  # whoever changes what is made here gives it a new number
 MODEL = "Random"
@@ -45,14 +45,23 @@ class Material:
             shutil.rmtree(staged, ignore_errors=True)
             _write(staged, staged / found.checkpoint.relative_to(folder), scale)
             staged.rename(folder)
+        if not (found.checkpoint / PREPARED).is_dir():  # its form has changed since
+            prepare_once(found.checkpoint)
         found.scratch.mkdir(exist_ok=True)
         return found
+
+
+def prepare_once(published: Path) -> None:
+    """Write the model's prepared files, all of them or none."""
+    staged = published.with_name(f"{published.name}.prepared")
+    shutil.rmtree(staged, ignore_errors=True)
+    prepare(published, staged)
+    staged.rename(published / PREPARED)
 
 
 def _write(folder: Path, checkpoint: Path, scale: Scale) -> None:
     make_checkpoint(checkpoint, scale.sizes)
     tokenizer = checkpoint / "LLM" / "tokenizer.json"
     tokenizer.write_text(readable(tokenizer.read_text()))
-    prepare(checkpoint, checkpoint / PREPARED)
     noise = np.random.default_rng(1).standard_normal(scale.reference_seconds * 16_000)
     soundfile.write(folder / "reference.wav", 0.1 * noise, 16_000)

@@ -126,7 +126,8 @@ def main(
             wheelhouse=getattr(options, "wheelhouse", None),
             timing=timing,
             attempts=options.attempts,
-            rehearsal=rehearsal,
+            rehearsal=None if place.on_container else rehearsal,
+            lasting=not place.on_container,
             in_image=Path(in_image) if in_image else None,
         )
         return command(options, installer, place, module)

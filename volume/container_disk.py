@@ -12,7 +12,7 @@ from volume.cached_models import snapshots_of
 from volume.environment import OVERHEAD
 from volume.errors import FullError, VolumeError
 from volume.installer import Installer
-from volume.layout import PREPARED, Layout
+from volume.layout import Layout
 from volume.pins import PinnedEnvironment, PinnedModel
 from volume.progress import gigabytes
 from volume.space import bytes_below
@@ -47,7 +47,7 @@ def require_room(
 def bytes_to_install(
     installer: Installer, environment: PinnedEnvironment | None, models: Sequence[PinnedModel]
 ) -> int:
-    """Return the bytes of what is not there yet, with those that its preparation takes.
+    """Return the bytes of what is not there yet. Nothing is prepared on a container's disk.
 
     What the platform has cached is used where it lies. Its hashes come later: where one is wrong,
     the download of that file looks for room again.
@@ -59,8 +59,6 @@ def bytes_to_install(
     for model in models:
         folder = layout.models / model.resource
         needed += 0 if folder.is_dir() else model.size - bytes_cached(layout, model)
-        if model.prepared and not (folder / PREPARED).is_dir():
-            needed += model.size
     return needed
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from volume.errors import VolumeError, explain
 from volume.layout import Layout
-from volume.lease import Lease, Timing, acquire, is_free, newest_claim
+from volume.lease import Lease, Timing, acquire, is_free, is_silent, newest_claim
 from volume.pins import PINS, pinned_environment
 from volume.publish import publish_folder, remove_folder
 
@@ -23,6 +23,7 @@ class Installer:
     `attempts` times in all, `pause` seconds after the first failure and twice as long each time.
     The start pack is made by a run of the module `rehearsal`; without one there is none.
     `in_image` is the environment's folder where the image brings it, which then is not installed.
+    What is not `lasting` goes with this worker: nothing is made on it that only later starts use.
     """
 
     layout: Layout
@@ -35,6 +36,7 @@ class Installer:
     pause: float = 1.0
     rehearsal: str | None = None
     in_image: Path | None = None
+    lasting: bool = True
 
     @property
     def site_packages(self) -> Path:
@@ -43,16 +45,28 @@ class Installer:
             return self.in_image / "site-packages"
         return self.layout.site_packages(pinned_environment(self.pins).digest)
 
-    def is_at_work(self, resource: str) -> bool:
-        """Whether somebody else installs this, as far as can be known without waiting."""
-        leases = self.layout.leases / resource
-        return not is_free(leases, newest_claim(leases))
+    def free_claim(self, resource: str) -> int | None:
+        """The claim after which this may be installed at once; None where somebody is at it.
 
-    def ensure(self, resource: str, final: Path, build: Callable[[Path, Lease], Path]) -> Path:
+        Raises OSError when the volume cannot be written.
+        """
+        leases = self.layout.leases / resource
+        holder = newest_claim(leases)
+        free = is_free(leases, holder) or is_silent(leases, holder, self.timing.takeover)
+        return holder if free else None
+
+    def ensure(
+        self,
+        resource: str,
+        final: Path,
+        build: Callable[[Path, Lease], Path],
+        silent: int = 0,
+    ) -> Path:
         """Return the folder `final`, made by `build` if it is not there and by nobody else.
 
         `build` gets a work folder, which may hold what an interrupted attempt has left, and
-        returns a complete folder below it.
+        returns a complete folder below it. Another installer is waited for, but for that of
+        the claim `silent`.
         """
         leases = self.layout.leases / resource
         while not final.is_dir():
@@ -63,6 +77,7 @@ class Installer:
                     is_done=final.is_dir,
                     on_wait=lambda owner: self.say(f"{resource}: waiting for {owner}"),
                     timing=self.timing,
+                    silent=silent,
                 )
                 if lease is None:
                     break

@@ -18,6 +18,7 @@ import re
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -173,11 +174,12 @@ def acquire(
     is_done: Callable[[], bool],
     on_wait: Callable[[str], None] = lambda _: None,
     timing: Timing,
+    silent: int = 0,
 ) -> Lease | None:
     """Wait for the lease of `folder`; None as soon as `is_done`, for then there is no need.
 
-    `on_wait` hears once of each holder that is waited for. Raises OSError when the volume cannot
-    be written.
+    `on_wait` hears once of each holder that is waited for; the claim `silent` is waited for no
+    more. Raises OSError when the volume cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     seen = (0, b"")
@@ -185,7 +187,7 @@ def acquire(
     while not is_done():
         beat = newest_beat(folder)
         holder, _ = beat
-        free = is_free(folder, holder)
+        free = holder == silent or is_free(folder, holder)
         if beat != seen:
             if holder != seen[0] and not free:
                 on_wait(describe(folder, holder))
@@ -207,6 +209,24 @@ def is_free(folder: Path, holder: int) -> bool:
         or _released(folder, holder).exists()
         or (owner is not None and owner.is_known_dead())
     )
+
+
+def is_silent(folder: Path, holder: int, seconds: float) -> bool:
+    """Say whether the holder's last heartbeat is so old, by the times of the volume's own files.
+
+    For who does not want to watch. Raises OSError when the volume cannot be written.
+    """
+    probe = folder / f"{uuid.uuid4().hex}.look"
+    try:
+        probe.touch(exist_ok=False)
+        here = probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+    try:
+        beaten = _heartbeat(folder, holder).stat().st_mtime
+    except FileNotFoundError:  # it has claimed, and has not begun
+        beaten = _claim_file(folder, holder).stat().st_mtime
+    return here - beaten > seconds
 
 
 def newest_claim(folder: Path) -> int:

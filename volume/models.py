@@ -47,7 +47,7 @@ def install_model(installer: Installer, model: PinnedModel) -> Path:
     final = layout.models / model.resource
     installer.ensure(model.resource, final, build)
     see_to_links(installer, model, final, partial(again, installer, model))
-    if model.prepared:
+    if model.prepared and installer.lasting:
         prepare_model(installer, model)
     installer.say(f"{model.name}: licence {model.licence}")
     for voice in model.voices:

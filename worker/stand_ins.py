@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.abc import MetaPathFinder
@@ -54,7 +54,7 @@ class StandIns(MetaPathFinder):
             bare = ModuleSpec(name, None, is_package=True)
             bare.submodule_search_locations = found.submodule_search_locations
             return bare
-        found.loader = _Loader(found.loader, self.modules)
+        found.loader = _Loader(found, self.modules)
         return found
 
     def _found_behind(
@@ -86,9 +86,9 @@ def run_apart(name: str, modules: Mapping[str, Any]) -> ModuleType:
     ModuleNotFoundError where there is none.
     """
     found = find_spec(name)
-    if found is None or not isinstance(found.loader, SourceFileLoader):
+    if found is None or found.origin is None:
         raise ModuleNotFoundError(f"there is no module {name}", name=name)
-    loader = _Loader(found.loader, modules)
+    loader = _Loader(found, modules)
     apart = module_from_spec(ModuleSpec(name, loader, origin=found.origin))
     loader.exec_module(apart)
     return apart
@@ -97,14 +97,14 @@ def run_apart(name: str, modules: Mapping[str, Any]) -> ModuleType:
 class _Loader(SourceFileLoader):
     """Runs a file's code with an `__import__` that knows the stand-ins."""
 
-    def __init__(self, found: SourceFileLoader, modules: Mapping[str, Any]) -> None:
-        super().__init__(found.name, found.path)
-        self._found = found
+    def __init__(self, found: ModuleSpec, modules: Mapping[str, Any]) -> None:
+        super().__init__(found.name, str(found.origin))
+        self._code_of: Callable[[str], CodeType | None] = found.loader.get_code  # type: ignore[union-attr] # of a file's module
         self._modules = modules
 
     def get_code(self, fullname: str) -> CodeType | None:
         """The code, from wherever the loader that was found has it."""
-        return self._found.get_code(fullname)
+        return self._code_of(fullname)
 
     def exec_module(self, module: ModuleType) -> None:
         """Run the code: Python looks for `__import__` in the `__builtins__` of its namespace."""

@@ -21,13 +21,12 @@ from typing import Any
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
-from bench.material import MODEL, Material
+from bench.material import MODEL, Material, prepare_once
 from bench.scale import Scale
 from tests.support.worker_process import REPOSITORY
 from volume.layout import MODEL_PINS, PREPARED, Layout
 from volume.manifest import intact_manifest, scan, write_manifest
 from volume.pins import PinnedModel, pinned_environment, pinned_model
-from worker.speech.prepare import prepare
 
 RECIPE = 1  # whoever changes what is made here gives it a new number
 LANGUAGES = ("en", "zh")
@@ -77,11 +76,12 @@ class StartMaterial:
             staged.rename(kept)
         volume, layout = kept / "volume", Layout(kept / "volume")
         checkpoint = layout.models / material.checkpoint.name
-        if not (checkpoint / PREPARED).is_dir():  # its form has changed since
-            prepare(checkpoint, checkpoint / PREPARED)
-            write_manifest(checkpoint / PREPARED, scan(checkpoint / PREPARED))
-        _link_environment(layout)
         aligners = [pinned_model(f"aligner-{language}").resource for language in LANGUAGES]
+        for folder in (checkpoint, *(layout.models / name for name in aligners)):
+            if not (folder / PREPARED).is_dir():  # or its form has changed since
+                prepare_once(folder)
+                write_manifest(folder / PREPARED, scan(folder / PREPARED))
+        _link_environment(layout)
         return cls(
             volume=volume,
             model=MODEL,

@@ -14,6 +14,7 @@ ORIGINS = {
     "review": "survived before there was this tool",
     "authors": "chosen before the tests that see it were written",
     "strangers": "by someone who had not seen those tests",
+    "later": "chosen when the tests that see it were there",
 }
 
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
-import botocore.loaders
-import botocore.session
 import pytest
 from moto.server import ThreadedMotoServer
 from mypy_boto3_s3 import S3Client
 
 from tests.support.serving import serving
+from worker.storage import s3_client as s3_client_module
 
 ACCESS_KEY = "test-key"
 SECRET_KEY = "test-secret-never-shown"
@@ -47,19 +46,12 @@ def s3_server(bucket: str) -> Iterator[str]:
         server.stop()
 
 
-_DESCRIPTIONS = botocore.loaders.Loader()
-
-
 def read_services_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have all sessions share what botocore reads of its files: half of a client's making."""
-    make = botocore.session.get_session
+    """Have all clients share what botocore reads of its files: half of a client's making."""
+    monkeypatch.setattr(s3_client_module, "descriptions", lambda _core: _DESCRIPTIONS)
 
-    def get_session() -> botocore.session.Session:
-        session = make()
-        session.register_component("data_loader", _DESCRIPTIONS)
-        return session
 
-    monkeypatch.setattr(botocore.session, "get_session", get_session)
+_DESCRIPTIONS = s3_client_module.Descriptions()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.machinery import (
     BYTECODE_SUFFIXES,
     EXTENSION_SUFFIXES,
@@ -34,12 +35,27 @@ from volume.start_pack.contents import Contents
 from volume.start_pack.known_files import KnownFiles
 
 Found = dict[tuple[str, str], str]  # a folder below site-packages and a name in it -> a file
+# Modules, by their names, and what is waited for before their code is given.
+First = Mapping[str, Callable[[], object]]
 
 
-def install(contents: Contents, site: Path, namespaces: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Pack:
+    """What the finders and loaders of a pack share."""
+
+    site: str
+    contents: Contents
+    files: Found
+    first: First
+    known: KnownFiles = field(default_factory=KnownFiles)
+
+
+def install(
+    contents: Contents, site: Path, namespaces: Sequence[str], first: First | None = None
+) -> None:
     """Have Python find the modules below `site` in the pack first, from now on."""
     files = files_of(contents) | namespaces_of(namespaces)
-    sys.path_hooks.insert(0, hook(contents, os.fspath(site), files))
+    sys.path_hooks.insert(0, hook(Pack(os.fspath(site), contents, files, first or {})))
     for place in tuple(sys.path_importer_cache):  # those that were looked into already
         if _below(place, os.fspath(site)) is not None:
             sys.path_importer_cache.pop(place, None)
@@ -72,16 +88,15 @@ def namespaces_of(packages: Sequence[str]) -> Found:
     return found
 
 
-def hook(contents: Contents, site: str, files: Found) -> Callable[[str], PackFinder]:
+def hook(pack: Pack) -> Callable[[str], PackFinder]:
     """Make the function of `sys.path_hooks` for the folders that the pack has modules in."""
-    folders = {folder for folder, _ in files}
-    known = KnownFiles()
+    folders = {folder for folder, _ in pack.files}
 
     def find(place: str) -> PackFinder:
-        folder = _below(place, site)
+        folder = _below(place, pack.site)
         if folder is None or folder not in folders:
             raise ImportError(f"no folder of the start pack: {place}", path=place)
-        return PackFinder(place, folder, site, contents, files, known)
+        return PackFinder(place, folder, pack)
 
     return find
 
@@ -96,43 +111,34 @@ def _below(place: str, site: str) -> str | None:
 class PackFinder(FileFinder):
     """Finds the modules of one folder."""
 
-    def __init__(
-        self,
-        place: str,
-        folder: str,
-        site: str,
-        contents: Contents,
-        files: Found,
-        known: KnownFiles,
-    ) -> None:
+    def __init__(self, place: str, folder: str, pack: Pack) -> None:
         super().__init__(
             place,
             (ExtensionFileLoader, EXTENSION_SUFFIXES),
             (SourceFileLoader, SOURCE_SUFFIXES),
             (SourcelessFileLoader, BYTECODE_SUFFIXES),
         )
-        self._folder, self._site = folder, site
-        self._contents, self._files, self._known = contents, files, known
+        self._folder, self._pack = folder, pack
 
     def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
         """Find a module in the pack, else in the folder."""
         name = fullname.rpartition(".")[2]
-        path = self._files.get((self._folder, name))
+        path = self._pack.files.get((self._folder, name))
         if path is None:
             return super().find_spec(fullname, target)
-        place = f"{self._site}/{path}"
+        place = f"{self._pack.site}/{path}"
         if path.endswith(f"/{name}") or path == name:
             spec = ModuleSpec(fullname, None, is_package=True)  # as FileFinder tells PathFinder
             spec.submodule_search_locations = [place]
             return spec
         if not path.endswith(".py"):
-            library = PackLibrary(fullname, place, path, self._contents)
+            library = PackLibrary(fullname, place, path, self._pack.contents)
             return spec_from_file_location(fullname, place, loader=library)
         package = [place.rpartition("/")[0]] if path.endswith("/__init__.py") else None
         return spec_from_file_location(
             fullname,
             place,
-            loader=PackModule(fullname, place, path, self._contents, self._known),
+            loader=PackModule(fullname, place, path, self._pack),
             submodule_search_locations=package,
         )
 
@@ -140,28 +146,28 @@ class PackFinder(FileFinder):
 class PackModule(SourceFileLoader):
     """Loads a module by its bytecode of the pack; all else of it is on the volume."""
 
-    def __init__(
-        self, name: str, place: str, path: str, contents: Contents, known: KnownFiles
-    ) -> None:
+    def __init__(self, name: str, place: str, path: str, pack: Pack) -> None:
         super().__init__(name, place)
-        self._path, self._contents, self._known = path, contents, known
+        self._path, self._pack = path, pack
         self._bytecode_place = cache_from_source(place)
 
     def get_code(self, fullname: str) -> CodeType | None:
         """The module's code."""
-        self._known.add(fullname, self.path)
+        self._pack.known.add(fullname, self.path)
+        if fullname in self._pack.first:
+            self._pack.first[fullname]()
         return super().get_code(fullname)
 
     def path_stats(self, path: str) -> dict[str, Any]:
         """The time and size of the source, which bytecode of the pack does not ask for."""
-        if path == self.path and self._contents.bytecode(self._path) is not None:
+        if path == self.path and self._pack.contents.bytecode(self._path) is not None:
             return {"mtime": 0, "size": None}
         return dict(super().path_stats(path))
 
     def get_data(self, path: str) -> bytes:
         """The bytes of a file of the module's: the volume's, but for its bytecode."""
         if path == self._bytecode_place:
-            data = self._contents.bytecode(self._path)
+            data = self._pack.contents.bytecode(self._path)
             if data is not None:
                 return data
         return super().get_data(path)

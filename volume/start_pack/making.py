@@ -29,7 +29,7 @@ def pack_folder(installer: Installer, environment: PinnedEnvironment) -> Path:
     return installer.layout.starts / pack_key(environment.digest)
 
 
-def install_pack(installer: Installer, environment: PinnedEnvironment) -> Path:
+def install_pack(installer: Installer, environment: PinnedEnvironment, silent: int = 0) -> Path:
     """Return the pack's folder, made if need be. Raises VolumeError, PreparationError among them.
 
     The environment and a model must be installed: a start is rehearsed.
@@ -43,7 +43,7 @@ def install_pack(installer: Installer, environment: PinnedEnvironment) -> Path:
         write_manifest(folder, scan(folder))
         return folder
 
-    made = installer.ensure(resource_of(final), final, build)
+    made = installer.ensure(resource_of(final), final, build, silent)
     failure_of(final).unlink(missing_ok=True)
     return made
 
@@ -61,11 +61,12 @@ def offer_pack(installer: Installer, environment: PinnedEnvironment) -> Path | N
     lacking = installer.rehearsal is None or not installer.site_packages.is_dir()
     if lacking or failure_of(final).exists():
         return None
-    if installer.is_at_work(resource_of(final)):
-        installer.say("start pack: another worker makes it; this one starts without")
-        return None
     try:
-        return install_pack(installer, environment)
+        claim = installer.free_claim(resource_of(final))
+        if claim is None:
+            installer.say("start pack: another worker makes it; this one starts without")
+            return None
+        return install_pack(installer, environment, claim)
     except Exception as error:  # whatever was recorded or read: it is a help, and no more
         installer.say(f"start pack: this worker starts without: {error}")
         return None

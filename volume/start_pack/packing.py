@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import marshal
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -98,7 +99,8 @@ def recorded_sources(recording: Recording, site: Path) -> list[str]:
     }
     wanted = compiled | set(recording.modules)
     found = sorted(wanted, key=lambda source: places.get(source, len(places) + 1))
-    below = (_below(source, site) for source in found)
+    names = names_of(site)
+    below = (_below(source, names) for source in found)
     return [path for path in below if path is not None and (site / path).is_file()]
 
 
@@ -111,11 +113,16 @@ def _source_of(path: str) -> str | None:
         return None
 
 
-def _below(path: str, folder: Path) -> str | None:
-    try:
-        return Path(path).relative_to(folder).as_posix()
-    except ValueError:
-        return None
+def names_of(site: Path) -> tuple[Path, ...]:
+    """Return the names of a folder: as it is given, and without links, as the kernel tells it."""
+    return (site, site.resolve())
+
+
+def _below(path: str, folders: Iterable[Path]) -> str | None:
+    for folder in folders:
+        with suppress(ValueError):
+            return Path(path).relative_to(folder).as_posix()
+    return None
 
 
 def bytecode(site: Path, sources: Iterable[str]) -> Iterator[Content]:
@@ -155,10 +162,11 @@ def _is_current(header: bytes, path: Path, source: bytes) -> bool:
 
 def sort_libraries(recording: Recording, site: Path) -> LibraryPlan:
     """Decide of each mapped library below `site` where a start takes it from."""
+    names = names_of(site)
     found = {
         path: library
         for library in recording.libraries
-        if (path := _below(library.path, site)) is not None and (site / path).is_file()
+        if (path := _below(library.path, names)) is not None and (site / path).is_file()
     }
     sizes = {path: (site / path).stat().st_size for path in found}
     copied = [path for path in found if is_worth_copying(sizes[path], found[path].ranges)]
@@ -167,8 +175,8 @@ def sort_libraries(recording: Recording, site: Path) -> LibraryPlan:
         for path, library in found.items()
         if path not in copied and (library.ranges is not None or sizes[path] <= UNTOLD_MAX)
     ]
-    extensions = set(recording.extensions)
-    plain = [path for path, library in found.items() if library.path not in extensions]
+    extensions = {_below(path, names) for path in recording.extensions}
+    plain = [path for path in found if path not in extensions]
     preload = preloadable(site, [path for path in plain if path not in copied])
     return LibraryPlan(
         tuple(copied),

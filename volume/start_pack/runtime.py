@@ -9,6 +9,7 @@ import atexit
 import fcntl
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,10 +20,12 @@ from volume.start_pack.contents import Contents, remove
 from volume.start_pack.pack import NAME, Index, UnusablePackError, read_index
 from volume.start_pack.preload import preload
 from volume.start_pack.read_ahead import ReadAhead
+from volume.start_pack.volume_watch import VolumeWatch
 
 PACK = "SPARK_START_PACK"  # the variable with the pack's folder, which `volume run` sets
 SITE = "SPARK_START_SITE"  # and that with the environment's modules
 _PREFIX = "spark-start-"  # of the temporary folders
+KEPT_SECONDS = 60.0  # that bytecode is kept in memory when the worker has begun
 SPARE = 64 << 20  # bytes that unpacking leaves free in the temporary folder
 
 
@@ -33,13 +36,23 @@ class Start:
     read_ahead: ReadAhead = field(default_factory=ReadAhead)
     problem: str | None = None  # the first
     contents: Contents | None = None
+    watch: VolumeWatch | None = None
     _listener: Callable[[str], None] | None = None
 
-    def end(self) -> None:
-        """Read no more, and keep nothing of the pack in memory: all is loaded."""
+    def end(self, seconds: float = KEPT_SECONDS) -> None:
+        """Read no more, for all is loaded; `seconds` later nothing of the pack is in memory.
+
+        The SDK imports modules of its own when it takes the first job.
+        """
+        self._listener = None  # what is given up now is no fault of the pack
         self.read_ahead.close()
+        if self.watch is not None:
+            self.watch.end()
         if self.contents is not None:
-            self.contents.clear()
+            contents, self.contents = self.contents, None
+            later = threading.Timer(seconds, contents.clear)
+            later.daemon = True
+            later.start()
 
     def tell(self, problem: str) -> None:
         """Keep the first problem for the log; from any thread."""
@@ -59,6 +72,9 @@ def begin(variables: Mapping[str, str] = os.environ) -> Start:
     """Begin to read what a start needs, before any import of what is on the volume."""
     leave_plugins_out()
     start = Start()
+    if volume := variables.get("RUNPOD_VOLUME"):
+        start.watch = VolumeWatch(Path(volume))
+        start.watch.start()
     folder, site = variables.get(PACK), variables.get(SITE)
     if folder and site:
         try:
@@ -87,9 +103,10 @@ def use(start: Start, pack: Path, site: Path) -> None:
     readings = {
         file.path: start.read_ahead.add(site / file.path, file.ranges) for file in index.ahead
     }
-    places = [(contents.library(path), readings.get(path)) for path in index.preload]
-    preload(index.system, places)
-    finder.install(contents, site, index.namespaces)
+    libraries = [(path, readings.get(path)) for path in index.preload]
+    loaded = preload(index.system, libraries, contents.library)
+    # The code of a package would load its libraries too, and look for them in many places.
+    finder.install(contents, site, index.namespaces, {name: e.wait for name, e in loaded.items()})
 
 
 def temporary_folder(start: Start, index: Index) -> Path | None:

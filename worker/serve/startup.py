@@ -28,7 +28,6 @@ from worker.serve import sdk_import
 from worker.serve.concurrency import Concurrency, host_memory_free
 from worker.serve.shutdown import RunningJobs
 from worker.serve.start_stages import StartStages
-from worker.serve.volume_watch import VolumeWatch
 from worker.serve.weights_ahead import weights_in_order
 from worker.settings import Settings, load_settings
 from worker.speech.checkpoint import Checkpoint
@@ -64,6 +63,8 @@ def main(stages: StartStages | None = None, start: Start | None = None) -> int:
         settings = load_settings()
         set_up_logging(settings.log_level, secrets_of(settings))
         start.listen(lambda problem: event(logging.WARNING, "start pack fails", reason=problem))
+        if start.watch is not None:
+            start.watch.listen(tell_of_volume)
         door = serve_by_http if HTTP in sys.argv[1:] else serve
         return door(settings, stages, start)
     except (SetupError, LayoutError) as error:
@@ -71,6 +72,14 @@ def main(stages: StartStages | None = None, start: Start | None = None) -> int:
         return 1
     finally:
         start.end()
+
+
+def tell_of_volume(answered: bool, seconds: float) -> None:
+    """Log that the volume kept the start waiting, or does so now."""
+    if answered:
+        event(logging.WARNING, "volume answered late", seconds=round(seconds, 1))
+    else:
+        event(logging.WARNING, "volume does not answer", seconds=round(seconds, 1))
 
 
 def serve(settings: Settings, stages: StartStages, start: Start) -> int:
@@ -148,8 +157,6 @@ def load_components(
     """
     sdk_import.lighten()
     beside = ThreadPoolExecutor(4)
-    watch = VolumeWatch(settings.runpod_volume)
-    watch.start()
     try:
         ahead = beside.submit(_read_weights_ahead, settings, model, reading)
         libraries = beside.submit(import_module, "worker.speech.engine")
@@ -169,7 +176,6 @@ def load_components(
             part.done.wait()
         return components
     finally:
-        watch.end()
         beside.shutdown(wait=False)
 
 

@@ -70,12 +70,14 @@ def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) ->
         return F.linear(x[..., 0].unfold(1, kernel, stride), weight[..., 0].T, bias)
     end = stride * ((x.shape[1] - kernel) // stride) + 1
     taps = [x[:, tap : tap + end : stride] for tap in range(kernel)]
+    if len(x) == 1:  # products of matrices with gaps between their rows: no view is copied
+        alone = F.linear(taps[0][0], weight[0], bias)
+        for view, matrix in zip(taps[1:], weight[1:], strict=True):
+            alone.addmm_(view[0], matrix.T)
+        return alone[None]
     y = F.linear(taps[0], weight[0], bias)
     for view, matrix in zip(taps[1:], weight[1:], strict=True):
-        if len(y) == 1:
-            y[0].addmm_(view[0], matrix.T)
-        else:
-            y.baddbmm_(view, matrix.T.expand(len(y), -1, -1))
+        y.baddbmm_(view, matrix.T.expand(len(y), -1, -1))
     return y
 
 
@@ -84,14 +86,17 @@ def _norm_over_time(
 ) -> Tensor:
     """Normalise each channel of x [rows, time, channels] over the time.
 
-    Of each row over its own `frames`, where these are given: in place, for x is the greatest
-    tensor of all.
+    Of each row over its own `frames`, where these are given. In place, for x is the greatest tensor
+    of all; and as it lies, which torch's own group norm would turn over.
     """
-    if frames is None:
-        return F.group_norm(x.transpose(1, 2), len(scale), scale, shift, EPSILON).transpose(1, 2)
-    counts = torch.tensor(frames, device=x.device)[:, None, None]
-    behind = torch.arange(x.shape[1], device=x.device)[:, None] >= counts
-    x.masked_fill_(behind, 0)
-    x.sub_(x.sum(1, keepdim=True) / counts).masked_fill_(behind, 0)
+    counts: Tensor | int = x.shape[1]
+    behind = None
+    if frames is not None:
+        counts = torch.tensor(frames, device=x.device)[:, None, None]
+        behind = torch.arange(x.shape[1], device=x.device)[:, None] >= counts
+        x.masked_fill_(behind, 0)
+    x.sub_(x.sum(1, keepdim=True) / counts)
+    if behind is not None:
+        x.masked_fill_(behind, 0)
     variance = torch.linalg.vector_norm(x, dim=1, keepdim=True).square() / counts
-    return x.mul_(scale * torch.rsqrt(variance + EPSILON)).add_(shift)
+    return torch.addcmul(shift, x, scale * torch.rsqrt(variance + EPSILON), out=x)

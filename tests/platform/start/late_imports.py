@@ -45,23 +45,17 @@ HELD = "Python's lock is held"
 Run = Callable[[Callable[[], None]], None]
 
 
-class LateLoader(Loader):
-    """Another loader, whose modules are run by `run`.
+def run_late(loader: Loader, run: Run) -> None:
+    """Have `run` run the module that this loader will load. The loader stays what it is.
 
     Waiting belongs here, not into the finder: that is called under the lock of all imports.
     """
+    exec_module = loader.exec_module
 
-    def __init__(self, loader: Loader, run: Run) -> None:
-        self._loader, self._run = loader, run
+    def late(module: ModuleType) -> None:
+        run(lambda: exec_module(module))
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._loader, name)
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._run(lambda: self._loader.exec_module(module))
+    loader.exec_module = late  # type: ignore[method-assign] # of this one alone
 
 
 class LateFinder(MetaPathFinder):
@@ -77,7 +71,7 @@ class LateFinder(MetaPathFinder):
         spec = next((one for one in found if one is not None), None)
         run = self._how(name)
         if spec is not None and isinstance(spec.loader, Loader) and run is not None:
-            spec.loader = LateLoader(spec.loader, run)
+            run_late(spec.loader, run)
         return spec
 
 

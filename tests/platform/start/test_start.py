@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,17 +21,28 @@ from tests.platform.start.late_imports import LATE, PACKAGES
 from tests.support.slow_volume import slow_volume
 from tests.support.worker_process import NO_ALIGNER, REPOSITORY, environment, free_port
 from volume.layout import Layout, pinned_revision
+from volume.pins import PINS
 from worker.speech.codec.upstream import find_upstream
 
 SECONDS = 600  # that a start may take on a crowded machine
 UPSTREAM = find_upstream().package
 
 
-def start(volume: Path, how: str, **more: str) -> tuple[bool, str]:
+LATE_WORKER = "tests.platform.start.late_imports"
+# As `volume run` starts it, from the pack that is there.
+FROM_A_PACK = (
+    *("tests.support.volume_program", str(PINS), "5", "60", LATE_WORKER, "-"),
+    *("run", "--"),
+)
+
+
+def start(
+    volume: Path, how: str, program: Sequence[str] = (LATE_WORKER,), **more: str
+) -> tuple[bool, str]:
     """Whether a worker begins, and what it wrote until then or its end."""
     arguments = [how, "--rp_serve_api", "--rp_api_port", str(free_port())]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.platform.start.late_imports", *arguments],
+        [sys.executable, "-m", *program, *arguments],
         env=environment(volume, OMP_WAIT_POLICY="PASSIVE", **more),
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
@@ -68,6 +79,16 @@ LANGUAGES = (NO_ALIGNER, {"WHISPERX_LANGUAGES": "en"}, {"WHISPERX_LANGUAGES": "e
 MOUNTS = ("disk", "erratic")
 
 
+def in_turns(numbers: range, started: Callable[[int], tuple[bool, str]]) -> set[str]:
+    """Start workers, some of them at the same time, which must begin: what came very late."""
+    with ThreadPoolExecutor(1 + (os.cpu_count() or 1)) as several:
+        came = dict(zip(numbers, several.map(started, numbers), strict=True))
+    failed = {number: log for number, (up, log) in came.items() if not up}
+    assert not failed, "\n".join([f"{len(failed)}: {sorted(failed)}", next(iter(failed.values()))])
+    lines = (line for _, log in came.values() for line in log.splitlines())
+    return {line.removeprefix(LATE).split()[0] for line in lines if line.startswith(LATE)}
+
+
 @pytest.mark.parametrize("mount", MOUNTS)
 def test_workers_start_however_late_their_imports_and_files_are(
     two_languages: Path,
@@ -87,19 +108,26 @@ def test_workers_start_however_late_their_imports_and_files_are(
         with slow_volume(two_languages, 2, erratic=number) as volume:
             return start(volume.path, str(number), **more)
 
-    with ThreadPoolExecutor(1 + (os.cpu_count() or 1)) as several:
-        came = dict(zip(numbers, several.map(started, numbers), strict=True))
-    failed = {number: log for number, (up, log) in came.items() if not up}
-    assert not failed, "\n".join([f"{len(failed)}: {sorted(failed)}", next(iter(failed.values()))])
-    late = {
-        line.removeprefix(LATE).split()[0]
-        for _, log in came.values()
-        for line in log.splitlines()
-        if line.startswith(LATE)
-    }
+    late = in_turns(numbers, started)
     if len(numbers) > 50:  # or a name that no start imports any more would stand there for ever
         other = "spark_tts_lib" if UPSTREAM == "sparktts" else "sparktts"
         assert late == {name for name in PACKAGES if not name.startswith(other)}
+
+
+def test_workers_start_from_a_pack_whose_parts_are_late(
+    whole_volume: Path, pack: Path, slow_mount: None
+) -> None:
+    """All of the environment is on the mount: what the pack lacks, and large libraries, too."""
+
+    def started(number: int) -> tuple[bool, str]:
+        more = LANGUAGES[number % 2]
+        with slow_volume(whole_volume, 0.5, follow=True, erratic=number) as volume:
+            up, log = start(volume.path, str(number), FROM_A_PACK, **more)
+            assert volume.counts.open < 1000, log  # of the 6,000 files without a pack
+        assert "start pack fails" not in log, log
+        return up, log
+
+    assert in_turns(range(1, 61), started)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from typing import Any
 from tests.support.worker_process import REPOSITORY, environment
 from volume.layout import Layout
 from volume.pins import pinned_environment
+from volume.start_pack.key import pack_key
+from volume.start_pack.pack import NAME
 
 SECONDS = 300  # that a start with its job may take on a crowded machine
 JOB = {"id": "first", "input": {"text": "Yes.", "max_length": 64, "seed": 1}}
@@ -30,6 +32,11 @@ def lay_out(volume: Path, demo_volume: Path) -> None:
     site = Layout(volume).site_packages(pinned_environment().digest)
     site.parent.mkdir(parents=True)
     site.symlink_to(Path(sysconfig.get_path("purelib")).resolve())
+
+
+def pack_of(volume: Path) -> Path:
+    """The place of the start pack on such a volume."""
+    return Layout(volume).starts / pack_key(pinned_environment().digest) / NAME
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,13 @@ def test_a_packing_that_is_killed_at_a_random_moment_is_completed_by_the_next_st
     assert list(here.layout.cache.iterdir()) == []
 
 
+def test_a_volume_whose_place_is_a_link_is_packed_whole(here: World, tmp_path: Path):
+    """Python tells of modules by the place that it was given, the kernel by that of the folder."""
+    shutil.rmtree(pack_of(here).parent)
+    (tmp_path / "link").symlink_to(here.layout.mount)
+    assert worker(here.on(tmp_path / "link")).endswith(PACKED)
+
+
 def test_workers_that_start_while_another_packs_do_not_wait_for_it(
     here: World, monkeypatch: pytest.MonkeyPatch
 ):

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -206,6 +207,10 @@ def test_the_containers_disk_holds_everything_where_no_volume_is_mounted(hub: Hu
     nothing = Installer(Layout(Path("/nowhere")), print)
     needed = bytes_to_install(nothing, pinned_environment(), to_install("Spark-TTS-0.5B"))
     assert needed + 500_000_000 < disk * (1 - MIN_DISK_PERCENT / 100)
+    page = (REPOSITORY / "docs" / "DEPLOY.md").read_text()
+    assert f"A worker needs a place for {ceil(needed / 1e9)} GB, and on a volume" in page
+    assert "| 20 GB |\n| `:VERSION-full`" in page
+    assert hub.config.containerDiskInGb == 20
 
 
 def test_a_preset_without_a_volume_says_so(hub: Hub, tests: Cases) -> None:

@@ -33,16 +33,15 @@ def needed(here: Parts, *, environment: bool = True) -> int:
 
 def test_what_is_there_needs_no_room(here: Parts) -> None:
     here.change_pins(prepared=True)
+    installer = replace(here.installer, lasting=False)
     wheels, model = int(here.environment.size * OVERHEAD), here.model.size
-    assert needed(here) == wheels + 2 * model
-    assert needed(here, environment=False) == 2 * model
-    install_environment(here.installer, here.environment)
-    assert needed(here) == 2 * model
-    here.change_pins(prepared=False)
-    install_model(here.installer, here.model)
-    assert needed(here) == 0
-    here.change_pins(prepared=True)
+    assert needed(here) == wheels + model
+    assert needed(here, environment=False) == model
+    install_environment(installer, here.environment)
     assert needed(here) == model
+    install_model(installer, here.model)
+    assert needed(here) == 0
+    assert here.programs.names == ["uv", "hub"], "and nothing is prepared"
 
 
 def test_an_environment_of_the_image_needs_none(here: Parts, tmp_path: Path) -> None:

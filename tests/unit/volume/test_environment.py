@@ -80,6 +80,19 @@ def test_what_is_installed_is_not_installed_again(here: Parts) -> None:
     assert here.programs.names == ["uv"]
 
 
+def test_an_environment_that_the_image_lost_is_told_and_not_installed_into_it(
+    here: Parts, tmp_path: Path
+) -> None:
+    image = tmp_path / "image"
+    with pytest.raises(DamagedError, match=f"the image's environment is not at {image}: pull"):
+        install(with_installer(here, in_image=image))
+    assert here.programs.ran == []
+    (image / "site-packages").mkdir(parents=True)
+    assert install(with_installer(here, in_image=image)) == image
+    assert here.programs.ran == []
+    assert not here.layout.cache.exists()
+
+
 def test_another_python_is_refused_with_both_versions(here: Parts) -> None:
     file = here.installer.pins / "environment.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"python": "3.10"}))

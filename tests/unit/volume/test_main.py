@@ -371,6 +371,22 @@ def test_where_it_is_allowed_the_worker_gets_the_containers_disk_for_its_volume(
     assert f"installs for itself, in {nowhere.parent}" in capsys.readouterr().err
 
 
+def test_nothing_is_made_for_later_starts_on_a_disk_that_goes_with_the_container(
+    here: Parts, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str | None, bool]] = []
+
+    def heard(installer: Installer, *_: object, **__: object) -> None:
+        seen.append((installer.rehearsal, installer.lasting))
+
+    monkeypatch.setattr(cli, "run", heard)
+    monkeypatch.setenv("ALLOW_CONTAINER_DISK", "true")
+    assert volume(here, "run", rehearsal="it") == 0
+    monkeypatch.setenv("RUNPOD_VOLUME", str(here.layout.mount))
+    assert volume(here, "run", rehearsal="it") == 0
+    assert seen == [(None, False), ("it", True)]
+
+
 @pytest.mark.parametrize("words", [["run"], ["install"], ["install", "--model", "small"]])
 def test_a_containers_disk_that_is_too_small_is_told_before_any_download(
     here: Parts,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, SimpleNamespace
@@ -149,3 +150,24 @@ def test_a_module_is_imported_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -
     assert module.rgb_to_hsv(0, 0, 1)[2] == 1
     with pytest.raises(AttributeError):
         _ = module.no_such_thing
+
+
+class Wrapped(Loader):
+    """Another loader in a wrapper that is no loader of files itself."""
+
+    def __init__(self, loader: Any) -> None:
+        self.get_code = loader.get_code
+
+
+def test_a_module_is_run_apart_whatever_loader_it_has(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wraps:
+        def find_spec(self, name: str, *given: Any) -> ModuleSpec | None:
+            spec = PathFinder.find_spec(name, *given) if name == "light_one.plain" else None
+            if spec is not None:
+                spec.loader = Wrapped(spec.loader)
+            return spec
+
+    sys.meta_path.insert(0, Wraps())
+    assert run_apart("light_one.plain", {"slow_one": 1}).found == 1

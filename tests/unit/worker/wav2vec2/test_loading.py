@@ -143,6 +143,20 @@ def test_a_config_without_sizes_is_named(folder: Path, changes: dict[str, Any]) 
         load_wav2vec2(folder, CPU)
 
 
+def test_what_a_config_leaves_out_is_what_transformers_takes(tmp_path: Path) -> None:
+    folder = tmp_path
+    tiny_model("english").save_pretrained(folder)
+    expected = heard(folder)
+    raw = json.loads((folder / "config.json").read_text())
+    for name in (
+        *("do_stable_layer_norm", "feat_extract_norm", "conv_bias", "layer_norm_eps"),
+        *("hidden_act", "feat_extract_activation", "adapter_attn_dim", "add_adapter"),
+    ):
+        del raw[name]
+    (folder / "config.json").write_text(json.dumps(raw))
+    assert torch.equal(heard(folder), expected)
+
+
 def test_a_model_that_scores_no_letters_is_told(saved: Path, folder: Path) -> None:
     change(folder, {"vocab_size": None})
     save_file(load_file(saved / "model.safetensors"), folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Says in the log when the volume does not answer during a start, and for how long it did not.
+"""Notices when the volume does not answer during a start, and for how long it did not.
 
 A start waits for the volume in many places, most of them in C: a page of a library, a weight that
 is mapped. None of them can tell that it waits. So a thread asks the volume something small, again
@@ -8,14 +8,14 @@ may hold Python's lock meanwhile, so that no thread can ask: then the question i
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from worker.logs import event
+# Whether it has answered, and for how many seconds it had not.
+Tell = Callable[[bool, float], None]
 
 PATIENCE = 3.0  # seconds; a busy volume or a long import is no fault
 PAUSE = 0.5  # seconds between an answer and the next question
@@ -36,11 +36,21 @@ class VolumeWatch:
         self._patience, self._pause = patience, pause
         self._ended = threading.Event()
         self._asked: float | None = None  # when; None: it has answered
+        self._lock = threading.Lock()
+        self._untold: list[tuple[bool, float]] = []
+        self._listener: Tell | None = None
 
     def start(self) -> None:
         """Begin, in threads that keep no process from ending."""
         for work in (self._go_on_asking, self._look):
             threading.Thread(target=work, name="volume-watch", daemon=True).start()
+
+    def listen(self, listener: Tell) -> None:
+        """Have `listener` called with whatever is noticed, and was until now; from any thread."""
+        with self._lock:
+            self._listener = listener
+            for noticed in self._untold:
+                listener(*noticed)
 
     def end(self) -> None:
         """Ask no more; a question that is under way is still told of."""
@@ -59,7 +69,7 @@ class VolumeWatch:
                 self._asked = None
             late = time.monotonic() - due
             if late >= self._patience:
-                event(logging.WARNING, "volume answered late", seconds=round(late, 1))
+                self._tell(True, late)
             due = time.monotonic() + self._pause
             self._ended.wait(self._pause)
 
@@ -71,5 +81,12 @@ class VolumeWatch:
                 continue
             waited = time.monotonic() - asked
             if waited >= self._patience:
-                event(logging.WARNING, "volume does not answer", seconds=round(waited, 1))
+                self._tell(False, waited)
                 told = asked
+
+    def _tell(self, answered: bool, seconds: float) -> None:
+        with self._lock:
+            if self._listener is None:
+                self._untold.append((answered, seconds))
+            else:
+                self._listener(answered, seconds)
