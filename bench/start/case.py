@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import statistics
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -53,25 +54,26 @@ def measure(launcher: Launcher, scale: Scale) -> dict[str, Any]:
     for side in sides * scale.warming_starts:
         with warm(volume) as place:
             side(place)
-    results: dict[str, Any] = {"warm": _at(partial(warm, volume), launcher, scale)}
+    results: dict[str, Any] = {"warm": _at("warm", partial(warm, volume), launcher, scale)}
     if scale.cold_starts:
-        results["cold"] = _at(partial(cold, volume), launcher, scale)
+        results["cold"] = _at("cold", partial(cold, volume), launcher, scale)
     missing = why_unavailable()
     if missing:
         results["missing"] = missing
         return results
     own_warm = results["warm"]["ours"]
     for milliseconds in scale.slow_starts:
-        found = _at(partial(slow, volume, milliseconds), launcher, scale)
+        place = f"slow_{milliseconds:g}"
+        found = _at(place, partial(slow, volume, milliseconds), launcher, scale)
         found["of_warm"] = round(found["ours"] / own_warm, 3)
-        results[f"slow_{milliseconds:g}"] = found
+        results[place] = found
         for calls in ("metadata", "their_metadata"):
             results[calls] = max(found.get(calls, 0), results.get(calls, 0))
     return results
 
 
-def _at(where: Where, launcher: Launcher, scale: Scale) -> dict[str, Any]:
-    """What so many starts took, each in a place of its own."""
+def _at(name: str, where: Where, launcher: Launcher, scale: Scale) -> dict[str, Any]:
+    """What so many starts took, each in a place of its own; each is told of."""
     taken: dict[str, list[Started]] = {"theirs": [], "ours": []}
     for number in range(max(scale.starts, scale.their_starts)):
         for side, wanted, launch in (
@@ -80,7 +82,9 @@ def _at(where: Where, launcher: Launcher, scale: Scale) -> dict[str, Any]:
         ):
             if number < wanted:
                 with where() as place:
-                    taken[side].append(launch(place))
+                    started = launch(place)
+                taken[side].append(started)
+                print(f"{name}, {side}: {started.accepted:.2f} s", file=sys.stderr)
     return summary(taken["theirs"], taken["ours"])
 
 

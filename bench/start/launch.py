@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.start.material import StartMaterial
+from bench.start.material import PACKAGES, StartMaterial
 from bench.start.places import Place
 from bench.start.queue import OneJob, one_job
 from tests.support.slow_volume import Counts
@@ -52,6 +52,7 @@ class Launcher:
         code = [self.material.app]
         with self._worker("ours", command, code, place, JOB) as (process, queue, started, log):
             self._wait(process, queue.asked, "asked for no job", log)
+            _check_mapped(process.pid, place)
             before = place.counts
             self._wait(process, queue.answered, "answered no job", log)
             after = place.counts
@@ -75,6 +76,7 @@ class Launcher:
         command = ["-m", "bench.their_worker", *paths]
         with self._worker("theirs", command, code, place, None) as (process, queue, started, log):
             self._wait(process, queue.asked, "asked for no job", log)
+            _check_mapped(process.pid, place)
             return Started(queue.asked_at - started, None, place.counts, None)
 
     def install(self) -> None:
@@ -131,6 +133,15 @@ class Launcher:
         while not happened.wait(0.02):
             if process.poll() is not None or time.perf_counter() > until:
                 raise RuntimeError(f"{log.stem} {missing}:\n{log.read_text()[-8000:]}")
+
+
+def _check_mapped(pid: int, place: Place) -> None:
+    """Raise RuntimeError where a worker has libraries from beside its slow mount."""
+    if place.counts is None:
+        return
+    mapped = Path(f"/proc/{pid}/maps").read_text()
+    if str(PACKAGES) in mapped or str(place.volume) not in mapped:
+        raise RuntimeError(f"process {pid} does not read its packages from {place.volume}")
 
 
 def _told(log: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from volume.layout import MODEL_PINS, PREPARED, Layout
 from volume.manifest import intact_manifest, scan, write_manifest
 from volume.pins import PinnedModel, pinned_environment, pinned_model
 
+PACKAGES = Path(sysconfig.get_path("purelib")).resolve()  # of the development environment
 RECIPE = 1  # whoever changes what is made here gives it a new number
 LANGUAGES = ("en", "zh")
 # Of facebook/wav2vec2-base-960h and jonatasgrosman/wav2vec2-large-xlsr-53-chinese-zh-cn.
@@ -153,11 +154,10 @@ def _link_environment(layout: Layout) -> None:
     """The development environment's packages, as those that are pinned."""
     site = layout.site_packages(pinned_environment().digest)
     site.parent.mkdir(parents=True, exist_ok=True)
-    packages = Path(sysconfig.get_path("purelib")).resolve()
-    if site.is_symlink() and site.readlink() == packages:
+    if site.is_symlink() and site.readlink() == PACKAGES:
         return
     site.unlink(missing_ok=True)
-    site.symlink_to(packages)
+    site.symlink_to(PACKAGES)
 
 
 def _app(folder: Path, layout: Layout | None) -> Path:

@@ -50,7 +50,7 @@ class Own:
         process = subprocess.run(
             [
                 *(sys.executable, "-m", "tests.support.volume_program", str(self.world.pins)),
-                *("0.2", "3", "worker", "--attempts", "2", *arguments),
+                *("0.2", "3", "worker", "-", "--attempts", "2", *arguments),
             ],
             cwd=ROOT,
             env=self.world.variables | variables,
