@@ -15,9 +15,11 @@ import pytest
 from volume import publish
 from volume.publish import (
     flush,
+    portable,
     publish_file_if_absent,
     publish_folder,
     remove_folder,
+    replace_by_link,
     replace_file,
 )
 
@@ -222,3 +224,17 @@ def test_what_cannot_be_removed_is_left_without_a_word(
     monkeypatch.undo()
     remove_folder(staged)
     assert not staged.exists()
+
+
+@pytest.mark.parametrize(("target", "absolute"), [("mount/cache/blob", False), ("blob", True)])
+def test_a_link_names_what_is_on_the_volume_from_itself_and_all_else_absolutely(
+    tmp_path: Path, target: str, absolute: bool
+) -> None:
+    link = tmp_path / "mount" / "models" / "m@1" / "file"
+    link.parent.mkdir(parents=True)
+    (tmp_path / target).parent.mkdir(exist_ok=True)
+    (tmp_path / target).write_bytes(b"it")
+    held = portable(tmp_path / target, link, tmp_path / "mount")
+    assert held.is_absolute() == absolute
+    replace_by_link(held, link)
+    assert link.read_bytes() == b"it"

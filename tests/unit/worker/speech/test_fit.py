@@ -140,6 +140,9 @@ def test_tokens_that_lack_are_counted_and_the_first_named(tmp_path: Path) -> Non
 def test_tokens_beyond_the_vocabulary_are_told() -> None:
     (told,) = misfit_tokens(TOKENIZER, SIZES, 100)
     assert told.endswith("and LLM/config.json a vocabulary of 100")
+    last = int(told.removeprefix("LLM/tokenizer.json has tokens up to ").partition(",")[0])
+    assert list(misfit_tokens(TOKENIZER, SIZES, last + 1)) == []
+    assert len(list(misfit_tokens(TOKENIZER, SIZES, last))) == 1
 
 
 # The program.
