@@ -6,13 +6,13 @@ The SDK's own arguments work: --test_input JSON, --rp_serve_api, --rp_api_port a
 from __future__ import annotations
 
 from volume.start_clock import now
-from volume.start_pack.runtime import begin
+from volume.start_pack.runtime import begin, open_filler
 from volume.stops import hear_stops
 
 if __name__ == "__main__":  # before the imports below, which take seconds on a volume
     FIRST_LINE = now()
     hear_stops()
-    start = begin()
+    start = begin(filler=open_filler())
 
 import sys
 

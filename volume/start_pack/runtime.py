@@ -17,9 +17,10 @@ from pathlib import Path
 
 from volume.start_pack import finder
 from volume.start_pack.contents import Contents, remove
+from volume.start_pack.filler import Filler
 from volume.start_pack.pack import NAME, Index, UnusablePackError, read_index
 from volume.start_pack.preload import preload
-from volume.start_pack.read_ahead import ReadAhead
+from volume.start_pack.read_ahead import THREADS, ReadAhead
 from volume.start_pack.volume_watch import VolumeWatch
 
 PACK = "SPARK_START_PACK"  # the variable with the pack's folder, which `volume run` sets
@@ -68,10 +69,13 @@ class Start:
             listener(self.problem)
 
 
-def begin(variables: Mapping[str, str] = os.environ) -> Start:
-    """Begin to read what a start needs, before any import of what is on the volume."""
+def begin(variables: Mapping[str, str] = os.environ, filler: Filler | None = None) -> Start:
+    """Begin to read what a start needs, before any import of what is on the volume.
+
+    What is large is read by the `filler`, where there is one.
+    """
     leave_plugins_out()
-    start = Start()
+    start = Start(ReadAhead(THREADS, filler))
     if volume := variables.get("RUNPOD_VOLUME"):
         start.watch = VolumeWatch(Path(volume))
         start.watch.start()
@@ -82,6 +86,16 @@ def begin(variables: Mapping[str, str] = os.environ) -> Start:
         except UnusablePackError as error:
             start.tell(f"the start pack is of no use: {error}")
     return start
+
+
+def open_filler() -> Filler | None:
+    """Fork the process that reads what is large; None where there can be none."""
+    if threading.active_count() > 1:  # a fork would have their locks, and not them
+        return None
+    try:
+        return Filler(THREADS)
+    except OSError:
+        return None
 
 
 def leave_plugins_out() -> None:

@@ -168,6 +168,7 @@ def load_components(
             import_module(library)
         remove_abandoned_folders()
         libraries.result()  # or torch, half imported, would be imported again below
+        reading.hasten()
         from worker.components import Components  # noqa: PLC0415
 
         stages.since_first_line("imports")

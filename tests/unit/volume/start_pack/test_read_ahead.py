@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from volume.start_pack import read_ahead
-from volume.start_pack.read_ahead import PIECE, ReadAhead, in_pieces, is_cached
+from volume.start_pack.page_cache import is_cached
+from volume.start_pack.read_ahead import PIECE, ReadAhead, in_pieces
 
 SECONDS = 60
 
@@ -66,7 +67,7 @@ def test_what_was_added_first_is_read_first(tmp_path: Path, read: list[tuple[int
     path = big(tmp_path, 9)
     reader = ReadAhead(0)
     readings = [reader.add(path, [(number, number + 1)]) for number in range(9)]
-    threading.Thread(target=reader._work, daemon=True).start()
+    threading.Thread(target=reader._work, args=(0,), daemon=True).start()
     assert readings[-1].done.wait(SECONDS)
     assert [first for first, _ in read] == list(range(9))
     reader.close()
