@@ -59,8 +59,6 @@ class Components:
         except LayoutError as error:
             raise SetupError(str(error)) from None
         stage = stage or Stopwatch()
-        with stage("storage"):
-            storage, keys = open_storage(settings), keys_of(settings)
         names = builtin_names(settings.voice_names)
         aligners = find_folders(layout, checkpoint, settings.whisperx_languages)
         loading = loading or partial(_load_engine, checkpoint, settings)
@@ -69,6 +67,8 @@ class Components:
             engine_loads = beside.submit(loading)
             load_aligner = partial(_load_aligner, aligners, stage)
             aligner_loads = beside.submit(load_aligner) if aligners else None
+            with stage("storage"):
+                storage, keys = open_storage(settings), keys_of(settings)
             _raise_first_failure([engine_loads, *([aligner_loads] if aligner_loads else [])])
         finally:
             beside.shutdown(wait=False)
