@@ -81,7 +81,10 @@ def test_status_tells_people_and_programs_what_is_there(small_world: World):
     assert status == 0
     report = json.loads(output)
     assert report["free_bytes"] > 0
-    environment, model = report["items"]
+    items = {item["kind"]: item for item in report["items"]}
+    assert set(items) == {"environment", "model", "start pack"}
+    environment, model = items["environment"], items["model"]
+    assert not items["start pack"]["complete"]
     assert environment["name"] == here.environment.digest
     assert environment["complete"]
     assert model["bytes"] == sum(map(len, here.model_files.values()))
