@@ -37,10 +37,7 @@ COMPILED = pytest.mark.slow("needs compiled C")
 
 @pytest.fixture(scope="module")
 def kernel() -> LmKernel:
-    with any_cpu.kernels(*LmKernel.interface.extensions):
-        found = LmKernel.open()
-    assert found
-    return found
+    return any_cpu.lm_kernel()
 
 
 @pytest.fixture(params=["float32", pytest.param("bfloat16", marks=COMPILED)])

@@ -17,6 +17,7 @@ import pytest
 
 from worker import cpu_info
 from worker.speech.native import build
+from worker.speech.native.lm import LmKernel
 
 HERE = Path(__file__).parent
 FLAGS = build.BASELINE_FLAGS | {"avx512_vnni", "avx512_bf16"}
@@ -41,3 +42,11 @@ def kernels(*extensions: str) -> Iterator[None]:
             patch.setattr(cpu_info, "flags", lambda: FLAGS)
             patch.setattr(build, "_compiler", compiler)
         yield
+
+
+def lm_kernel() -> LmKernel:
+    """The language model's kernel, on any machine: a lost compiler is a failure."""
+    with kernels(*LmKernel.interface.extensions):
+        found = LmKernel.open()
+    assert found
+    return found

@@ -83,7 +83,7 @@ def test_what_is_large_is_the_fillers_and_read_where_it_cannot(
     )
     monkeypatch.setattr(read_ahead, "is_cached", lambda *_: False)
     filler = Counting(able=able)
-    reader = ReadAhead(5, filler)  # type: ignore[arg-type]
+    reader = ReadAhead(5, filler)  # type: ignore[arg-type] # as far as it is called
     reading = reader.add(path)
     small = (3 * PIECE, SIZE)
     large = [(0, PIECE), (PIECE, 2 * PIECE), (2 * PIECE, 3 * PIECE)]
@@ -100,7 +100,7 @@ def test_few_large_pieces_are_read_at_once_until_the_imports_are_done(tmp_path: 
     with path.open("wb") as file:
         file.truncate(8 * PIECE)
     filler = Counting(able=True)
-    reader = ReadAhead(5, filler)  # type: ignore[arg-type]
+    reader = ReadAhead(5, filler)  # type: ignore[arg-type] # as far as it is called
     reading = reader.add(path)
     while len(filler.asked) < read_ahead.AT_FIRST:
         threading.Event().wait(0.001)

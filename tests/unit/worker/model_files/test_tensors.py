@@ -12,17 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.support.small_tensors import TENSORS
 from worker.errors import SetupError
 from worker.model_files.tensors import in_float32, map_pickle, map_tensors
 from worker.speech.tensors import read_tensors
 
 CPU = torch.device("cpu")
-TENSORS = {
-    "half": torch.tensor([0.5, 1 / 3], dtype=torch.float16),
-    "whole": torch.tensor([[1, 257], [70_001, -3]]),
-    "single": torch.tensor([1 / 3]),
-    "yes": torch.tensor([True, False]),
-}
 
 
 @pytest.fixture

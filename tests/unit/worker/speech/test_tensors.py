@@ -10,15 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tests.support.small_tensors import TENSORS
 from worker.speech.tensors import Uninitialised, read_tensors
 
 CPU = torch.device("cpu")
-TENSORS = {
-    "half": torch.tensor([0.5, 1 / 3], dtype=torch.float16),
-    "whole": torch.tensor([[1, 257], [70_001, -3]]),
-    "single": torch.tensor([1 / 3]),
-    "yes": torch.tensor([True, False]),
-}
 
 
 @pytest.fixture
