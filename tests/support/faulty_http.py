@@ -148,8 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             chunk = body[start : start + CHUNK]
+            self.owner.sent[path] += len(chunk)  # before a client can have it, and look
             self.wfile.write(chunk)
-            self.owner.sent[path] += len(chunk)
             time.sleep(len(chunk) / self.owner.rate)
 
     def refuse(self, status: int, extra: Mapping[str, str] = MappingProxyType({})) -> None:

@@ -78,7 +78,8 @@ async def speak(components: Components, folder: Path) -> None:
     for number, job in enumerate((timed, cloning, chinese)):
         try:
             given = {"id": f"rehearsal-{number}", "input": job}
-            answer = await asyncio.wait_for(handle(given), JOB_SECONDS)
+            async with asyncio.timeout(JOB_SECONDS):
+                answer = await handle(given)
         except TimeoutError:
             event(logging.WARNING, "rehearsal cut short", job=number)
         else:

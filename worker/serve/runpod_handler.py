@@ -103,7 +103,8 @@ def make_handler(components: Components, service: Service | None = None) -> Hand
             # Before the answer, so that no update comes after it.
             segments.close()
             with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(sending), ANNOUNCING_SECONDS)
+                async with asyncio.timeout(ANNOUNCING_SECONDS):
+                    await asyncio.shield(sending)
             return answer
         finally:
             sending.cancel()

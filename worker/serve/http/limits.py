@@ -161,7 +161,8 @@ class _Body:
     async def _in_time(self, receive: Callable[[], Awaitable[Message]]) -> Message:
         left = self._until - asyncio.get_running_loop().time()
         try:
-            return await asyncio.wait_for(receive(), max(left, 0.001))
+            async with asyncio.timeout(max(left, 0.001)):
+                return await receive()
         except TimeoutError:
             seconds = self._settings.http_body_seconds
             self._error = TooSlowError(f"the request's body did not arrive within {seconds} s")
@@ -175,7 +176,8 @@ class _Body:
         """
         if not isinstance(error, TooSlowError) and not _waits_to_be_asked(scope):
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._discard(), LINGER_SECONDS)
+                async with asyncio.timeout(LINGER_SECONDS):
+                    await self._discard()
         answer = error_response(error, headers={"Connection": "close"})
         await answer(scope, self._receive, self._send)
 

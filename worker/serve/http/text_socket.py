@@ -189,7 +189,8 @@ class _Session:
         """Wait for the session's start, and begin its work."""
         seconds = self._door.settings.http_body_seconds
         try:
-            message = await asyncio.wait_for(self._receive(), seconds)
+            async with asyncio.timeout(seconds):
+                message = await self._receive()
         except TimeoutError:
             raise TooSlowError(f"no session.start came within {seconds} s") from None
         if message.pop("type") != "session.start":
@@ -347,7 +348,8 @@ class _Session:
     async def _in_time(self, sending: Awaitable[None]) -> None:
         """Send. Raises TooSlowError where the client takes nothing."""
         try:
-            await asyncio.wait_for(sending, self._idle)
+            async with asyncio.timeout(self._idle):
+                await sending
         except TimeoutError:
             raise TooSlowError(f"the client took nothing for {self._idle} s") from None
 

@@ -383,7 +383,8 @@ def test_a_job_need_not_wait_for_one_that_was_cancelled(small, lines) -> None:
             await first
         small.engine.before = lambda _sentence: None
         try:
-            return await asyncio.wait_for(handle(job(job_id="job-2")), 5)
+            async with asyncio.timeout(5):
+                return await handle(job(job_id="job-2"))
         finally:
             held.let_go()
             await until_async(lambda: said_to_be_cancelled(lines()))

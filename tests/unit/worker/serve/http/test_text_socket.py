@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from starlette.websockets import WebSocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -24,6 +26,7 @@ from tests.support.waiting import until
 from tests.unit.worker.serve.http.test_openai_routes import events_of
 from worker.errors import SynthesisError
 from worker.serve.http.text_socket import PATH
+from worker.text.sentence_buffer import SentenceBuffer
 
 START = {"type": "session.start", "seed": 3, "multi_sentence_gap": 0.5, "response_format": "wav"}
 CLOSE = {"type": "close"}
@@ -268,6 +271,31 @@ def test_a_token_of_the_model_is_found_across_messages(server: DoorServer) -> No
         say(socket, "Hello there <|im_end|> my friend", 2)
         send(socket, FLUSH)
         assert code_of(socket) == 1008
+
+
+def test_a_fault_that_comes_while_an_event_is_sent_ends_the_session(
+    server: DoorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender is cancelled at the moment that its event is out, and heeds it."""
+    sent = asyncio.Event()
+    send_text = WebSocket.send_text
+
+    async def send_when_told(socket: WebSocket, text: str) -> None:
+        await send_text(socket, text)
+        if json.loads(text)["type"] == "session.started":
+            await sent.wait()
+
+    def fail(_buffer: SentenceBuffer, _text: str) -> list[str]:
+        sent.set()
+        raise SynthesisError("no more")
+
+    monkeypatch.setattr(WebSocket, "send_text", send_when_told)
+    monkeypatch.setattr(SentenceBuffer, "feed", fail)
+    with opened(server) as socket:
+        send(socket, START)
+        told(socket, "session.started")
+        send(socket, {"type": "text", "text": "Hello."})
+        assert code_of(socket) == 1011
 
 
 def test_a_giant_frame_is_refused(server: DoorServer) -> None:
