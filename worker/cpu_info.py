@@ -1,10 +1,14 @@
-"""What Linux says of this machine's processor in /proc/cpuinfo; nothing on other systems."""
+"""What Linux says of this machine's processor in /proc/cpuinfo; nothing on other systems.
+
+And whether there is a GPU to take its place, which torch alone could tell better, and late.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
+GPU = Path("/dev/nvidiactl")  # is there where a GPU of NVIDIA's is
 
 
 def flags(path: Path = CPUINFO) -> frozenset[str]:

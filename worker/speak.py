@@ -18,6 +18,7 @@ from typing import Any, get_args
 
 from tqdm import tqdm
 
+from worker import torch_import
 from worker.api.field_types import names
 from worker.api.request import SpeechRequest, parse_request
 from worker.api.response import SpeechResponse
@@ -115,7 +116,8 @@ def _speak(
     request: SpeechRequest, options: argparse.Namespace, settings: Settings
 ) -> SpeechResponse:
     """Run the pipeline in a folder of its own, and move its results into place."""
-    # These take seconds to import: --help and a wrong option are answered before.
+    # What follows takes seconds to import: --help and a wrong option are answered before.
+    torch_import.lighten()
     from worker.components import Components  # noqa: PLC0415
     from worker.job import pipeline  # noqa: PLC0415
     from worker.job.context import Job  # noqa: PLC0415

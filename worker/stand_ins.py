@@ -15,7 +15,7 @@ from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import find_spec, module_from_spec
-from types import CodeType, ModuleType
+from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
 
 
@@ -23,14 +23,16 @@ from typing import Any
 class StandIns(MetaPathFinder):
     """Finds the package's modules as usual, and gives their imports `modules` by name.
 
-    A dotted name is given to `from a.b import c` alone: `import a.b` would bind `a`, and gets the
-    stand-in of `a` where there is one. With `bare`, the package's own __init__ is not run: the
-    package is a namespace with its folders.
+    A dotted name is given to `from a.b import c`, and to `from a import b`: `import a.b` would bind
+    `a`, and gets the stand-in of `a` where there is one. With `bare`, the package's own __init__ is
+    not run: the package is a namespace with its folders. With `first`, that __init__ alone gets the
+    stand-ins, and all other modules of the package import what they say.
     """
 
     package: str
     modules: Mapping[str, Any]
     bare: bool = False
+    first: bool = False
 
     def install(self) -> None:
         """Find modules from now on, for good; what is imported already stays as it is.
@@ -45,7 +47,7 @@ class StandIns(MetaPathFinder):
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Find a module of the package that is Python source; None leaves it to other finders."""
-        if name.partition(".")[0] != self.package:
+        if name != self.package and (self.first or name.partition(".")[0] != self.package):
             return None
         found = self._found_behind(name, path, target)
         if found is None or not isinstance(found.loader, SourceFileLoader):
@@ -122,4 +124,13 @@ class _Loader(SourceFileLoader):
         asked = name if fromlist else name.partition(".")[0]
         if asked in self._modules and not level:
             return self._modules[asked]
-        return builtins.__import__(name, globals, locals, fromlist or (), level)
+        stand_ins = {
+            part: self._modules[f"{name}.{part}"]
+            for part in fromlist or ()
+            if f"{name}.{part}" in self._modules and not level
+        }
+        if not stand_ins:
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        parts = [part for part in fromlist or () if part not in stand_ins]
+        found = builtins.__import__(name, globals, locals, parts or ("__name__",), level)
+        return SimpleNamespace(**{part: getattr(found, part) for part in parts}, **stand_ins)

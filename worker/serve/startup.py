@@ -22,6 +22,7 @@ from volume.layout import Layout, LayoutError, pinned_wheel
 from volume.start_pack.read_ahead import ReadAhead, Reading
 from volume.start_pack.runtime import Start
 from volume.stops import ignore_stops, leave_stops_to_the_kernel
+from worker import torch_import
 from worker.errors import SetupError, in_one_line
 from worker.logs import event, set_up_logging
 from worker.serve import sdk_import
@@ -156,6 +157,7 @@ def load_components(
     it.
     """
     sdk_import.lighten()
+    torch_import.lighten()
     beside = ThreadPoolExecutor(4)
     try:
         ahead = beside.submit(_read_weights_ahead, settings, model, reading)

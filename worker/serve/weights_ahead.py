@@ -16,7 +16,7 @@ from volume.start_pack.read_ahead import Range
 from worker import cpu_info
 from worker.settings import Settings
 from worker.speech.checkpoint import WEIGHTS, Checkpoint, find_tensors
-from worker.speech.lm.int8_weights import GPU, PACKED, is_wanted
+from worker.speech.lm.int8_weights import PACKED, is_wanted
 from worker.timing.model_folders import find_folder
 from worker.wav2vec2.files import weights_of
 
@@ -30,7 +30,7 @@ def weights_in_order(settings: Settings, model: Path) -> Iterator[Part]:
     Raises SetupError where a file of the model cannot be read.
     """
     published, prepared = Checkpoint(model), Checkpoint.to_load(model)
-    rounded = GPU.exists() or cpu_info.multiplies_bfloat16()
+    rounded = cpu_info.GPU.exists() or cpu_info.multiplies_bfloat16()
     exact = settings.spark_dtype == "float32" or not rounded
     speech = published if exact else prepared
     codec: list[Part] = [(speech.codec / WEIGHTS, None)]

@@ -24,6 +24,7 @@ CODE = {
     "relative": "from . import plain\nfrom .slow_one import found",
     "slow_one": "found = 'its own'",
     "later": "def use():\n    import slow_one\n    return slow_one",
+    "parts": "from slow_two import part, other\nfound = part.name, other",
     "other": "import math, os.path\nfrom os import path as found\nassert isinstance(1, int)",
     "asks": "found = __import__('slow_two.part', fromlist=['name']).name",
 }
@@ -39,7 +40,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """`light_one` on the path, beside the slow modules that it asks for."""
     for folder, files in {
         "light_one": CODE,
-        "slow_two": {"__init__": "", "part": "name = 'real'"},
+        "slow_two": {"__init__": "other = 'real'", "part": "name = 'real'"},
         ".": {"slow_one": "real = True", "light_one_too": "import slow_one as found"},
     }.items():
         (tmp_path / folder).mkdir(exist_ok=True)
@@ -62,10 +63,11 @@ def test_the_package_gets_what_stands_in_and_sys_modules_nothing(package: str) -
     assert found("light_one.plain") is GIVEN["slow_one"]
     assert found("light_one.dotted") == "a stand-in"
     assert found("light_one.asks") == "a stand-in"
+    assert found("light_one.parts") == ("a stand-in", "real")
     assert found("light_one.renames_a_part") == "of a stand-in"
     assert import_module("light_one.later").use() is GIVEN["slow_one"]
     assert import_module(package).loaded
-    assert not {"slow_one", "slow_two", "slow_two.part"} & set(sys.modules)
+    assert not {"slow_one", "slow_two.part"} & set(sys.modules)
 
 
 def test_all_else_is_what_it_was(package: str) -> None:
@@ -89,6 +91,19 @@ def test_a_bare_package_is_its_folders_alone(package: str, tmp_path: Path) -> No
     StandIns(package, GIVEN, bare=True).install()
     assert found("light_one.plain") is GIVEN["slow_one"]
     assert list(import_module(package).__path__) == [str(tmp_path / package)]
+
+
+def test_the_first_module_alone(package: str, tmp_path: Path) -> None:
+    code = (
+        "from light_one import plain, later\nimport slow_one\nfound = plain, later.use(), slow_one"
+    )
+    (tmp_path / package / "__init__.py").write_text(code)
+    one, plain = SimpleNamespace(), SimpleNamespace()
+    StandIns(package, {"slow_one": one, "light_one.plain": plain}, first=True).install()
+    got, used, direct = found(package)
+    assert (got, direct) == (plain, one)
+    assert used.real
+    assert found("light_one.plain").real  # and for all others it is there
 
 
 def test_a_package_is_served_once_and_by_the_first(package: str) -> None:

@@ -25,7 +25,6 @@ from worker.speech.native.lm import BLOCK, GROUP, HEAD_DIM_MAX, KINDS, LmKernel
 
 PACKED = "int8.safetensors"  # beside the other weights, where the model was prepared
 LARGE_PAGE = 1 << 21  # bytes
-GPU = Path("/dev/nvidiactl")  # is there where a GPU is
 
 
 class Arena:
@@ -270,7 +269,7 @@ def is_wanted(folder: Path, dtype: str) -> bool:
     Not where there is a GPU, or where this machine or the model's sizes are none of the kernel's.
     """
     lacking = {*LmKernel.interface.extensions} - cpu_info.flags()
-    if dtype not in {"auto", "int8"} or GPU.exists() or lacking:
+    if dtype not in {"auto", "int8"} or cpu_info.GPU.exists() or lacking:
         return False
     return why_unsupported(LMConfig.read(folder / "config.json")) is None
 

@@ -14,10 +14,8 @@ from tests.support import any_cpu
 from tests.support.language_model import make_tensors, write_model
 from volume.layout import PREPARED, Layout
 from worker import cpu_info
-from worker.serve import weights_ahead
 from worker.serve.weights_ahead import weights_in_order
 from worker.settings import Settings
-from worker.speech.lm import int8_weights
 
 FEATURES = "wav2vec2-large-xlsr-53"
 WEIGHTS = "model.safetensors"
@@ -47,8 +45,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def set_gpu(monkeypatch: pytest.MonkeyPatch, folder: Path, *, there: bool) -> None:
-    for module in (int8_weights, weights_ahead):
-        monkeypatch.setattr(module, "GPU", folder if there else folder / "none")
+    monkeypatch.setattr(cpu_info, "GPU", folder if there else folder / "none")
 
 
 def read(model: Path, dtype: str = "auto", languages: str = "en,zh") -> list[str]:

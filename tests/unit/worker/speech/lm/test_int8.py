@@ -164,7 +164,7 @@ def test_weights_that_were_read_ahead_are_the_same(
 def test_nothing_is_read_ahead_beside_a_gpu(
     demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opens: None
 ) -> None:
-    monkeypatch.setattr(int8_weights, "GPU", tmp_path)
+    monkeypatch.setattr(cpu_info, "GPU", tmp_path)
     assert read_ahead(demo_checkpoint / "LLM", "auto") is None
 
 
@@ -550,7 +550,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         raise AskedError(threads)
 
     monkeypatch.setattr(cpu_info, "flags", lambda: any_cpu.FLAGS)
-    monkeypatch.setattr(int8_weights, "GPU", tmp_path / "none")
+    monkeypatch.setattr(cpu_info, "GPU", tmp_path / "none")
     monkeypatch.setattr(LmKernel, "open", stop)
 
 
