@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -22,32 +21,6 @@ def map_tensors(path: Path) -> dict[str, torch.Tensor]:
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:
         raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
-
-
-def in_float32(
-    tensors: Mapping[str, torch.Tensor], device: torch.device
-) -> dict[str, torch.Tensor]:
-    """Give tensors in float32 on a device; on a CPU, what is in float32 stays mapped.
-
-    All others go into one stretch of memory there: torch's, of ordinary pages. numpy asks for large
-    ones, which a system whose memory is full of files may be slow to make: 1.8 s in place of 0.4.
-    """
-    if device.type != "cpu":
-        return {name: tensor.to(device).float() for name, tensor in tensors.items()}
-    others = [tensor for tensor in tensors.values() if tensor.dtype != torch.float32]
-    memory = torch.empty(sum(map(_room, others)), dtype=torch.float32)
-    free, found = 0, dict(tensors)
-    for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32:
-            place = memory[free : free + tensor.numel()].view(tensor.shape)
-            found[name] = place.copy_(tensor)
-            free += _room(tensor)
-    return found
-
-
-def _room(tensor: torch.Tensor) -> int:
-    """Floats that a tensor takes: whole cache lines."""
-    return -(-tensor.numel() // 16) * 16
 
 
 # What torch raises at files cut short and at other files.

@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from worker.model_files.tensors import in_float32, map_pickle, map_tensors
+from worker.model_files.tensors import map_pickle, map_tensors
 from worker.model_files.weight_norm import fold
 from worker.wav2vec2.config import Wav2Vec2Config
 from worker.wav2vec2.files import PICKLED_WEIGHTS, weights_of
 from worker.wav2vec2.network import Wav2Vec2
-from worker.wav2vec2.shapes import Shapes, check_shapes, shapes_of
+from worker.wav2vec2.shapes import LAYERS, MATRIX, Shapes, check_shapes, shapes_of
+from worker.wav2vec2.widening import HALVES
 
 
 def load_wav2vec2(
@@ -25,16 +26,23 @@ def load_wav2vec2(
 ) -> Wav2Vec2:
     """Load the first `layers` layers (all by default), and with `head` a CTC model's.
 
-    All is computed in float32; on a CPU, weights in float32 stay mapped. Raises SetupError naming
-    what does not fit.
+    All is computed in float32. On a CPU, weights in float32 stay mapped, and so do the
+    layers' matrices in halves (`widening`). Raises SetupError naming what does not fit.
     """
     config = Wav2Vec2Config.read(folder)
     layers = config.layers if layers is None else layers
     wanted = shapes_of(config, layers, head=head)
     found = used(map_weights(weights_of(folder)), wanted)
-    tensors = fold(in_float32(found, device))
+    tensors = fold({name: _loaded(name, tensor, device) for name, tensor in found.items()})
     check_shapes(folder.name, wanted, tensors)
     return Wav2Vec2(config, {name: _laid_out(name, tensors[name]) for name in wanted}, layers)
+
+
+def _loaded(name: str, tensor: Tensor, device: torch.device) -> Tensor:
+    matrix = name.startswith(LAYERS) and tensor.dim() == MATRIX
+    if device.type == "cpu" and matrix and tensor.dtype in HALVES:
+        return tensor
+    return tensor.to(device).float()
 
 
 def map_weights(path: Path) -> dict[str, Tensor]:

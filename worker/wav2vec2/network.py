@@ -16,7 +16,8 @@ from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 from worker.wav2vec2.config import Wav2Vec2Config
 from worker.wav2vec2.convolutions import Convolutions
-from worker.wav2vec2.shapes import HEAD, POSITIONS
+from worker.wav2vec2.shapes import HEAD, LAYERS, POSITIONS
+from worker.wav2vec2.widening import HALVES, Widening
 
 
 class Wav2Vec2:
@@ -28,6 +29,8 @@ class Wav2Vec2:
         self._tensors = tensors
         self._layers = layers
         self._convolutions = Convolutions(config, tensors)
+        halves = (tensor.numel() for tensor in tensors.values() if tensor.dtype in HALVES)
+        self._widening = Widening(max(halves, default=0))
 
     def logits(self, samples: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
         """Score the letters of a CTC model: samples [rows, n] -> [rows, frames, letters].
@@ -57,7 +60,7 @@ class Wav2Vec2:
         if not self.config.stable:
             x = self.normed(x)
         for layer in range(self._layers):
-            x = self._layer(f"encoder.layers.{layer}.", x, mask)
+            x = self._layer(f"{LAYERS}{layer}.", x, mask)
             yield x
 
     def normed(self, x: Tensor) -> Tensor:
@@ -102,7 +105,8 @@ class Wav2Vec2:
         return self._linear(name + "output_dense", y)
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
-        return F.linear(x, self._tensors[name + ".weight"], self._tensors[name + ".bias"])
+        with self._widening.wide(self._tensors[name + ".weight"]) as weight:
+            return F.linear(x, weight, self._tensors[name + ".bias"])
 
     def _norm(self, name: str, x: Tensor) -> Tensor:
         weight, bias = self._tensors[name + ".weight"], self._tensors[name + ".bias"]

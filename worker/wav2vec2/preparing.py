@@ -11,9 +11,7 @@ from worker.model_files.weight_norm import fold
 from worker.wav2vec2.config import Wav2Vec2Config
 from worker.wav2vec2.files import WEIGHTS, published_weights_of
 from worker.wav2vec2.loading import map_weights, used
-from worker.wav2vec2.shapes import check_shapes, shapes_of
-
-MATRIX = 2  # dimensions, or more
+from worker.wav2vec2.shapes import MATRIX, check_shapes, shapes_of
 
 
 def prepare_wav2vec2(

@@ -12,6 +12,8 @@ from worker.wav2vec2.config import Wav2Vec2Config
 Shapes = dict[str, tuple[int, ...]]
 HEAD = "lm_head"
 POSITIONS = "encoder.pos_conv_embed.conv"
+LAYERS = "encoder.layers."
+MATRIX = 2  # dimensions
 
 
 def shapes_of(config: Wav2Vec2Config, layers: int, *, head: bool) -> Shapes:
@@ -26,7 +28,7 @@ def shapes_of(config: Wav2Vec2Config, layers: int, *, head: bool) -> Shapes:
     group = config.hidden // config.position_groups
     shapes |= _affine(POSITIONS, config.hidden, group, config.position_kernel)
     for layer in range(layers):
-        shapes |= _layer(config, f"encoder.layers.{layer}.")
+        shapes |= _layer(config, f"{LAYERS}{layer}.")
     if layers == config.layers or not config.stable:
         shapes |= _affine("encoder.layer_norm", config.hidden)
     if head:

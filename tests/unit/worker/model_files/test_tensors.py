@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests.support.small_tensors import TENSORS
 from worker.errors import SetupError
-from worker.model_files.tensors import in_float32, map_pickle, map_tensors
+from worker.model_files.tensors import map_pickle, map_tensors
 from worker.speech.tensors import read_tensors
 
 CPU = torch.device("cpu")
@@ -89,16 +89,3 @@ def test_a_pickle_runs_no_code(file: Path, write: Callable[[object, Path], None]
     with pytest.raises(SetupError, match="LLM/weights cannot be read"):
         map_pickle(file)
     assert Code.called == []
-
-
-def test_what_is_in_float32_stays_mapped_and_the_rest_is_made_so() -> None:
-    draws = torch.Generator().manual_seed(1)
-    exact = torch.randn(3, 5, generator=draws)
-    halves = {str(n): torch.randn(n, 7, generator=draws).half() for n in (1, 16, 33)}
-    found = in_float32({"exact": exact, **halves}, CPU)
-    assert found.keys() == {"exact", *halves}
-    assert found["exact"].data_ptr() == exact.data_ptr()
-    for name, half in halves.items():
-        assert found[name].dtype == torch.float32
-        assert torch.equal(found[name], half.float())
-        assert (found[name].data_ptr() - found["1"].data_ptr()) % 64 == 0
