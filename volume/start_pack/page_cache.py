@@ -14,6 +14,18 @@ from contextlib import contextmanager
 
 _HUGE_PAGE, _POPULATE_READ = 14, 22  # of madvise(2); Python 3.11 has no name for the second
 
+# Found once: the dynamic linker is asked with Python's lock held, and may be busy (`preload`).
+_LIBC = ctypes.CDLL(None)
+_mmap, _munmap, _madvise, _mincore = _LIBC.mmap, _LIBC.munmap, _LIBC.madvise, _LIBC.mincore
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = [
+    *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int),
+    ctypes.c_long,
+]
+_munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+
 
 def is_cached(file: int, first: int, end: int) -> bool:
     """Whether the kernel has these bytes in memory; False where it does not say."""
@@ -22,7 +34,7 @@ def is_cached(file: int, first: int, end: int) -> bool:
             return False
         pages = -(-size // mmap.PAGESIZE)
         there = ctypes.create_string_buffer(pages)
-        told = _libc().mincore(ctypes.c_void_p(address), ctypes.c_size_t(size), there) == 0
+        told = _mincore(address, size, there) == 0
         return told and there.raw.count(1) == pages
 
 
@@ -31,31 +43,20 @@ def populate(file: int, first: int, end: int) -> bool:
     with _mapped(file, first, end) as (address, size):
         if address is None:
             return False
-        place, length = ctypes.c_void_p(address), ctypes.c_size_t(size)
-        _libc().madvise(place, length, _HUGE_PAGE)  # a wish: the next is right without it
-        return bool(_libc().madvise(place, length, _POPULATE_READ) == 0)
+        _madvise(address, size, _HUGE_PAGE)  # a wish: the next is right without it
+        return bool(_madvise(address, size, _POPULATE_READ) == 0)
 
 
 @contextmanager
 def _mapped(file: int, first: int, end: int) -> Iterator[tuple[int | None, int]]:
     """The address and size of a mapping of these bytes; None where there can be none."""
-    libc, start = _libc(), first - first % mmap.PAGESIZE
+    start = first - first % mmap.PAGESIZE
     size = end - start
-    address = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file, start)
+    address = _mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file, start)
     if address in {None, ctypes.c_void_p(-1).value}:
         yield None, size
         return
     try:
         yield address, size
     finally:
-        libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(size))
-
-
-def _libc() -> ctypes.CDLL:
-    libc = ctypes.CDLL(None)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [
-        *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int),
-        ctypes.c_long,
-    ]
-    return libc
+        _munmap(address, size)

@@ -26,9 +26,8 @@ from volume.start_pack.page_cache import is_cached
 
 THREADS = 10
 PIECE = 8 << 20  # bytes that a thread takes at once: large, for each gives Python's lock back once
-AT_FIRST = 2  # large pieces at a time while the worker imports, whose time on the cores they take
-THEN = 8
-LARGE = 4 << 20  # bytes of a range from which on the filler reads it: it asks for 2 MB at a time
+AT_ONCE = 8  # large pieces at a time, at most: two threads are left for what is small
+LARGE = 1 << 20  # bytes of a range from which on the filler reads it: it asks for 2 MB at a time
 
 Range = tuple[int, int]  # first byte, and the one after the last
 # Gets the first byte's place and the bytes, which are gone when it returns; None for a failure.
@@ -71,7 +70,6 @@ class ReadAhead:
         self._pieces: list[_Piece] = []
         self._readings: list[Reading] = []
         self._closed = False
-        self._at_once = AT_FIRST  # large pieces, at most
         self._large = 0  # under way
         self._threads = [
             threading.Thread(target=self._work, args=(n,), name="read-ahead", daemon=True)
@@ -97,12 +95,6 @@ class ReadAhead:
         if closed:
             _give_up(reading, reading.ranges or ())
         return reading
-
-    def hasten(self) -> None:
-        """Read as much at once as there are threads: nothing else keeps the cores busy now."""
-        with self._changed:
-            self._at_once = THEN
-            self._changed.notify_all()
 
     def close(self) -> None:
         """Give up what is not begun; who waits for it goes on."""
@@ -139,12 +131,11 @@ class ReadAhead:
     def _do(self, reading: Reading, piece: _Piece, buffer: memoryview, number: int) -> None:
         first, end = piece.first, piece.end
         filler = self._filler if piece.is_large else None
+        filled = filler is not None and filler.fill(number, reading.file, first, end)
         if reading.take is not None:
             own = buffer if end - first <= PIECE else memoryview(bytearray(end - first))
             _deliver(reading.take, first, _filled(reading.file, first, own[: end - first]))
-        elif not (filler is not None and filler.fill(number, reading.file, first, end)) and not (
-            reading.asks and is_cached(reading.file, first, end)
-        ):
+        elif not filled and not (reading.asks and is_cached(reading.file, first, end)):
             _read(reading.file, first, end, buffer)
         with self._changed:
             self._large -= piece.is_large
@@ -159,7 +150,7 @@ class ReadAhead:
                     return heapq.heappop(self._to_open)
                 if self._pieces:
                     large = self._pieces[0].is_large
-                    if not large or self._large < self._at_once:
+                    if not large or self._large < AT_ONCE:
                         self._large += large
                         return heapq.heappop(self._pieces)
                 self._changed.wait()

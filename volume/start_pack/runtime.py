@@ -1,6 +1,7 @@
 """What a worker does first: its files are read ahead, and its modules come from the start pack.
 
-It imports nothing but the standard library, which is on the container's own disk.
+Until the pack is in use it imports nothing but the standard library, which is on the container's
+own disk.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import atexit
 import fcntl
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -19,7 +21,7 @@ from volume.start_pack import finder
 from volume.start_pack.contents import Contents, remove
 from volume.start_pack.filler import Filler
 from volume.start_pack.pack import NAME, Index, UnusablePackError, read_index
-from volume.start_pack.preload import preload
+from volume.start_pack.preload import have_imports_wait, import_first, preload
 from volume.start_pack.read_ahead import THREADS, ReadAhead
 from volume.start_pack.volume_watch import VolumeWatch
 
@@ -27,6 +29,9 @@ PACK = "SPARK_START_PACK"  # the variable with the pack's folder, which `volume 
 SITE = "SPARK_START_SITE"  # and that with the environment's modules
 _PREFIX = "spark-start-"  # of the temporary folders
 KEPT_SECONDS = 60.0  # that bytecode is kept in memory when the worker has begun
+# How long a thread may wait for Python's lock while another computes; by default 5 ms. Imports have
+# the readers beside them; a prompt is a thousand calls of torch, each of which gives the lock away.
+SWITCH_SECONDS = 0.0003
 SPARE = 64 << 20  # bytes that unpacking leaves free in the temporary folder
 
 
@@ -38,6 +43,7 @@ class Start:
     problem: str | None = None  # the first
     contents: Contents | None = None
     watch: VolumeWatch | None = None
+    libraries_begin: threading.Event = field(default_factory=threading.Event)
     _listener: Callable[[str], None] | None = None
 
     def end(self, seconds: float = KEPT_SECONDS) -> None:
@@ -46,6 +52,7 @@ class Start:
         The SDK imports modules of its own when it takes the first job.
         """
         self._listener = None  # what is given up now is no fault of the pack
+        self.libraries_begin.set()
         self.read_ahead.close()
         if self.watch is not None:
             self.watch.end()
@@ -54,6 +61,12 @@ class Start:
             later = threading.Timer(seconds, contents.clear)
             later.daemon = True
             later.start()
+
+    def import_first(self) -> None:
+        """Import what needs the dynamic linker, then let it load the large libraries."""
+        if self.contents is not None:
+            import_first()
+        self.libraries_begin.set()
 
     def tell(self, problem: str) -> None:
         """Keep the first problem for the log; from any thread."""
@@ -74,6 +87,7 @@ def begin(variables: Mapping[str, str] = os.environ, filler: Filler | None = Non
 
     What is large is read by the `filler`, where there is one.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)
     leave_plugins_out()
     start = Start(ReadAhead(THREADS, filler))
     if volume := variables.get("RUNPOD_VOLUME"):
@@ -118,9 +132,10 @@ def use(start: Start, pack: Path, site: Path) -> None:
         file.path: start.read_ahead.add(site / file.path, file.ranges) for file in index.ahead
     }
     libraries = [(path, readings.get(path)) for path in index.preload]
-    loaded = preload(index.system, libraries, contents.library)
+    loaded = preload(index.system, libraries, contents.library, start.libraries_begin)
     # The code of a package would load its libraries too, and look for them in many places.
     finder.install(contents, site, index.namespaces, {name: e.wait for name, e in loaded.items()})
+    have_imports_wait()
 
 
 def temporary_folder(start: Start, index: Index) -> Path | None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 
 from worker.errors import SetupError
 
 
-def map_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Map all tensors of a safetensors file, as they lie in it: each is read when it is used.
+def map_tensors(path: Path, names: Collection[str] | None = None) -> dict[str, torch.Tensor]:
+    """Map the tensors of a safetensors file, as they lie in it: each is read when it is used.
 
-    Raises SetupError naming the file when it is missing, cut short or not safetensors.
+    All of them, or those of `names` that are there: safetensors touches the first page of each,
+    for which a volume is asked one by one. Raises SetupError naming the file when it is missing,
+    cut short or not safetensors.
     """
     try:
-        return dict(load_file(path))
+        with safe_open(path, "pt") as file:
+            found = [name for name in file.keys() if names is None or name in names]  # noqa: SIM118 - no dict
+            return {name: file.get_tensor(name) for name in found}
     except (OSError, SafetensorError) as error:
         raise SetupError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
 

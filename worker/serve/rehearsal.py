@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from volume.layout import Layout
-from volume.start_pack.read_ahead import ReadAhead
+from volume.start_pack.runtime import Start
 from worker.logs import event, set_up_logging
 from worker.serve.start_stages import StartStages
 from worker.serve.startup import checks_of, load_components
@@ -58,9 +58,9 @@ def leave_the_service(folder: Path) -> None:
 def load(settings: Settings) -> Components:
     """Load and check as a start does. Raises SetupError or LayoutError."""
     model = Layout(settings.runpod_volume).model(settings.spark_model)
-    stages, read_ahead = StartStages(), ReadAhead()
-    components = load_components(settings, model, stages, read_ahead)
-    read_ahead.close()
+    stages, start = StartStages(), Start()
+    components = load_components(settings, model, stages, start)
+    start.end()
     for check in checks_of(components, model, stages):
         check()
     return components

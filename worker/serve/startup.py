@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from volume.layout import Layout, LayoutError, pinned_wheel
 from volume.start_pack.read_ahead import ReadAhead, Reading
-from volume.start_pack.runtime import Start
+from volume.start_pack.runtime import SWITCH_SECONDS, Start
 from volume.stops import ignore_stops, leave_stops_to_the_kernel
 from worker import torch_import
 from worker.errors import SetupError, in_one_line
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
 
 HTTP = "--http"  # the argument for the other door
 MAX_JOBS = 8  # at the same time, where the operator does not say
-# A prompt is a thousand calls of torch, each of which gives Python's lock away and may wait this
-# long for another thread that computes in Python; it is 5 ms by default.
-SWITCH_SECONDS = 0.0003
 _SDK_LEVELS = {"WARNING": "WARN", "ERROR": "ERROR"}
 
 
@@ -91,7 +88,7 @@ def serve(settings: Settings, stages: StartStages, start: Start) -> int:
     _set_sdk_log_level(settings.log_level)
     gc.disable()  # hundreds of thousands of objects are made until the first job, none garbage
     try:
-        components = load_components(settings, model, stages, start.read_ahead)
+        components = load_components(settings, model, stages, start)
     except (SetupError, LayoutError):
         raise
     except Exception as error:
@@ -123,7 +120,7 @@ def serve_by_http(settings: Settings, stages: StartStages, start: Start) -> int:
     from worker.serve.http.server import serve_http  # noqa: PLC0415 - before torch and FastAPI
 
     def load() -> Components:
-        components = load_components(settings, model, stages, start.read_ahead, "fastapi")
+        components = load_components(settings, model, stages, start, "fastapi")
         for check in checks_of(components, model, stages):
             check()
         with stages("voices"):
@@ -147,7 +144,7 @@ def load_components(
     settings: Settings,
     model: Path,
     stages: StartStages,
-    reading: ReadAhead,
+    start: Start,
     library: str = "runpod",
 ) -> Components:
     """Load the model while the rest is imported: the imports wait for the volume much of the time.
@@ -160,17 +157,17 @@ def load_components(
     torch_import.lighten()
     beside = ThreadPoolExecutor(4)
     try:
-        ahead = beside.submit(_read_weights_ahead, settings, model, reading)
-        libraries = beside.submit(import_module, "worker.speech.engine")
+        ahead = beside.submit(_read_weights_ahead, settings, model, start.read_ahead)
         # Weights in 8 bits need no torch: they are read while it is imported.
         folder, dtype = Checkpoint.to_load(model).language_model, settings.spark_dtype
         weights = beside.submit(read_ahead, folder, dtype)
+        start.import_first()
+        libraries = beside.submit(import_module, "worker.speech.engine")
         engine = beside.submit(_load_engine, model, settings, libraries, weights, stages)
         with stages("sdk"):
             import_module(library)
         remove_abandoned_folders()
         libraries.result()  # or torch, half imported, would be imported again below
-        reading.hasten()
         from worker.components import Components  # noqa: PLC0415
 
         stages.since_first_line("imports")

@@ -16,12 +16,11 @@ from volume.start_pack.read_ahead import Range
 from worker import cpu_info
 from worker.settings import Settings
 from worker.speech.checkpoint import WEIGHTS, Checkpoint, find_tensors
-from worker.speech.lm.int8_weights import PACKED, is_wanted
+from worker.speech.lm.int8_weights import PACKED, ROWS, is_wanted
 from worker.timing.model_folders import find_folder
 from worker.wav2vec2.files import weights_of
 
 Part = tuple[Path, tuple[Range, ...] | None]  # a file; of which all, or some ranges of bytes
-ROWS = ("model.embed_tokens.weight", "lm_head.weight")  # of which those that occur are read
 
 
 def weights_in_order(settings: Settings, model: Path) -> Iterator[Part]:

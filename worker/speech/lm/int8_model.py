@@ -23,7 +23,7 @@ from worker.errors import SetupError
 from worker.model_files.tensors import map_tensors
 from worker.speech.checkpoint import WEIGHTS, Place
 from worker.speech.lm.config import LMConfig
-from worker.speech.lm.int8_weights import LayerWeights, Matrix, Weights
+from worker.speech.lm.int8_weights import ROWS, LayerWeights, Matrix, Weights
 from worker.speech.lm.interface import WholeRows
 from worker.speech.lm.rotary import rotary
 from worker.speech.native.lm import BLOCK, Layer, LmKernel, Sizes
@@ -102,7 +102,7 @@ class Int8LanguageModel:
     def __init__(
         self, config: LMConfig, kernel: LmKernel, weights: Weights, tensors: dict[str, Tensor]
     ) -> None:
-        """`tensors` are the file's, mapped: of the embedding, only the rows that occur are read."""
+        """`tensors` are the file's of ROWS, mapped."""
         self.config = config
         self._kernel = kernel
         self._weights = weights  # what the structures point to
@@ -128,7 +128,7 @@ class Int8LanguageModel:
         config = LMConfig.read(folder / "config.json")
         weights = weights or Weights.read(folder, config, kernel)
         try:
-            return cls(config, kernel, weights, map_tensors(folder / WEIGHTS))
+            return cls(config, kernel, weights, map_tensors(folder / WEIGHTS, ROWS))
         except KeyError as error:
             raise SetupError(f"LLM/{WEIGHTS} does not fit config.json: {error}") from None
 

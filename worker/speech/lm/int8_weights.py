@@ -24,6 +24,8 @@ from worker.speech.native.build import cores
 from worker.speech.native.lm import BLOCK, GROUP, HEAD_DIM_MAX, KINDS, LmKernel
 
 PACKED = "int8.safetensors"  # beside the other weights, where the model was prepared
+# What is not in 8 bits: of each of these that there is, the rows that occur are read.
+ROWS = ("model.embed_tokens.weight", "lm_head.weight")
 LARGE_PAGE = 1 << 21  # bytes
 
 
