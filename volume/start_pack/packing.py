@@ -24,6 +24,7 @@ LARGE = 8 << 20  # bytes of a library that is not copied even where all of it is
 UNTOLD_MAX = (
     64 << 20
 )  # bytes of a library of which it is not told what is touched, to be read whole
+DATA = 2 << 20  # bytes of a data file that is read ahead
 _HEADER = 16  # bytes of a .pyc before its code (PEP 552)
 _UNCHECKED_HASH = (1).to_bytes(4, "little")
 
@@ -47,7 +48,7 @@ def pack(recording: Recording, site: Path, key: str, out: Path) -> Index:
         key,
         (),
         found.links,
-        found.ahead,
+        found.ahead + data_files(recording, site),
         found.preload,
         found.system,
         namespaces(site, [*sources, *found.copied]),
@@ -59,6 +60,21 @@ def pack(recording: Recording, site: Path, key: str, out: Path) -> Index:
             code=tuple(bytecode(site, sources)),
             libraries=[Content(path, (site / path).read_bytes()) for path in found.copied],
         )
+
+
+def data_files(recording: Recording, site: Path) -> tuple[Ahead, ...]:
+    """Return the small files that are opened where they stand, to be read ahead.
+
+    Data of packages, and sources that torch looks into.
+    """
+    names = names_of(site)
+    below = dict.fromkeys(
+        path
+        for opened in recording.opened
+        if not opened.endswith(".pyc") and (path := _below(opened, names)) is not None
+    )
+    sizes = {path: (site / path).stat().st_size for path in below if (site / path).is_file()}
+    return tuple(Ahead(path, ((0, size),)) for path, size in sizes.items() if 0 < size <= DATA)
 
 
 def with_packages(site: Path, sources: Iterable[str]) -> list[str]:

@@ -22,7 +22,7 @@ from volume.start_pack.contents import Contents, remove
 from volume.start_pack.filler import Filler
 from volume.start_pack.pack import NAME, Index, UnusablePackError, read_index
 from volume.start_pack.preload import have_imports_wait, import_first, preload
-from volume.start_pack.read_ahead import THREADS, ReadAhead
+from volume.start_pack.read_ahead import THREADS, ReadAhead, Reading
 from volume.start_pack.volume_watch import VolumeWatch
 
 PACK = "SPARK_START_PACK"  # the variable with the pack's folder, which `volume run` sets
@@ -43,8 +43,15 @@ class Start:
     problem: str | None = None  # the first
     contents: Contents | None = None
     watch: VolumeWatch | None = None
+    awaited: list[Reading] = field(default_factory=list)  # before the first job
     libraries_begin: threading.Event = field(default_factory=threading.Event)
     _listener: Callable[[str], None] | None = None
+
+    def finish(self) -> None:
+        """Wait until all that is awaited has been read, and end."""
+        for reading in self.awaited:
+            reading.done.wait()
+        self.end()
 
     def end(self, seconds: float = KEPT_SECONDS) -> None:
         """Read no more, for all is loaded; `seconds` later nothing of the pack is in memory.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from worker.logs import event
 from worker.stopwatch import Stopwatch
 
 REPAIR = "python -m volume verify --repair"
+FILES_AT_ONCE = 8
 
 
 def named(
@@ -41,26 +44,29 @@ def named(
 def check_model(folder: Path) -> None:
     """Check that every file of the model is there, has its size and can be read."""
     sizes = _locked_sizes(folder) or _recorded_sizes(folder) or dict.fromkeys(_files(folder))
-    for path, size in sizes.items():
-        shown = path.relative_to(folder)
-        try:
-            with path.open("rb") as file:
-                file.read(1)
-                there = file.seek(0, 2)
-        except OSError as error:
-            if path.is_symlink() and not path.exists():
-                raise SetupError(
-                    f"{shown} of {folder.name} was used where the platform had cached it, and is "
-                    "gone there; a start by python -m volume run downloads it, and so does: "
-                    f"{REPAIR}"
-                ) from None
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:  # a volume keeps each waiting
+        for _ in pool.map(partial(_check_file, folder), *zip(*sizes.items(), strict=True)):
+            pass
+
+
+def _check_file(folder: Path, path: Path, size: int | None) -> None:
+    shown = path.relative_to(folder)
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+            there = file.seek(0, 2)
+    except OSError as error:
+        if path.is_symlink() and not path.exists():
             raise SetupError(
-                f"{shown} of {folder.name} cannot be read ({error.strerror}); run: {REPAIR}"
+                f"{shown} of {folder.name} was used where the platform had cached it, and is "
+                "gone there; a start by python -m volume run downloads it, and so does: "
+                f"{REPAIR}"
             ) from None
-        if size is not None and there != size:
-            raise SetupError(
-                f"{shown} of {folder.name} has {there} bytes, not {size}; run: {REPAIR}"
-            )
+        raise SetupError(
+            f"{shown} of {folder.name} cannot be read ({error.strerror}); run: {REPAIR}"
+        ) from None
+    if size is not None and there != size:
+        raise SetupError(f"{shown} of {folder.name} has {there} bytes, not {size}; run: {REPAIR}")
 
 
 def check_storage(components: Components) -> None:

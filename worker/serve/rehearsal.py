@@ -60,8 +60,7 @@ def load(settings: Settings) -> Components:
     model = Layout(settings.runpod_volume).model(settings.spark_model)
     stages, start = StartStages(), Start()
     components = load_components(settings, model, stages, start)
-    start.end()
-    for check in checks_of(components, model, stages):
+    for check in checks_of(components, model, stages, start):
         check()
     return components
 

@@ -101,12 +101,11 @@ def serve(settings: Settings, stages: StartStages, start: Start) -> int:
     )
     slots = components.engine.slots
     service = make_service(settings, slots, running, stages)
-    register_checks(components, model, stages)
+    register_checks(components, model, stages, start)
     if _has_queue() and not settings.s3_bucket_name:
         event(logging.WARNING, "no bucket is set")
     gc.freeze()
     gc.enable()
-    start.end()
     event(logging.INFO, "worker begins", model=model.name, jobs=service.max_jobs, slots=slots)
     start_sdk(sdk_config, components, service)
     event(logging.INFO, "worker ends", reason=running.reason)
@@ -121,13 +120,12 @@ def serve_by_http(settings: Settings, stages: StartStages, start: Start) -> int:
 
     def load() -> Components:
         components = load_components(settings, model, stages, start, "fastapi")
-        for check in checks_of(components, model, stages):
+        for check in checks_of(components, model, stages, start):
             check()
         with stages("voices"):
             components.voices.make_builtin()  # or the first listener of each would wait for it
         gc.freeze()
         gc.enable()
-        start.end()
         return components
 
     gc.disable()
@@ -149,9 +147,9 @@ def load_components(
 ) -> Components:
     """Load the model while the rest is imported: the imports wait for the volume much of the time.
 
-    `library` is that of the door. All weights have been read when it returns, those too that are
-    mapped. What fails first is raised, and at once: other threads that are not through may fail by
-    it.
+    `library` is that of the door. Weights that are mapped may be read after it returns: the last of
+    the checks waits for them. What fails first is raised, and at once: other threads that are not
+    through may fail by it.
     """
     sdk_import.lighten()
     torch_import.lighten()
@@ -172,8 +170,7 @@ def load_components(
 
         stages.since_first_line("imports")
         components = Components.load(settings, engine.result, stages)
-        for part in ahead.result():
-            part.done.wait()
+        start.awaited += ahead.result()
         return components
     finally:
         beside.shutdown(wait=False)
@@ -241,16 +238,19 @@ def _sdk_sender() -> Send:
     return send
 
 
-def register_checks(components: Components, model: Path, stages: StartStages) -> None:
+def register_checks(components: Components, model: Path, stages: StartStages, start: Start) -> None:
     """Have the SDK check what must hold before the first job.
 
-    Where it takes no jobs from the platform it checks nothing: the storage is checked here then.
+    Where it takes no jobs from the platform it checks nothing: the storage is checked here then,
+    and the weights are waited for.
     """
     import runpod  # noqa: PLC0415
 
-    checks = checks_of(components, model, stages)
+    checks = checks_of(components, model, stages, start)
     if not _has_queue():
-        next(check for check in checks if check.__name__ == "storage")()
+        for check in checks:
+            if check.__name__ in {"storage", "weights"}:
+                check()
         return
     register: Callable[[Callable[[], None]], object] = runpod.serverless.register_fitness_check
     # At SIGINT the SDK would raise SystemExit, which may be raised where nobody gets it.
@@ -259,8 +259,13 @@ def register_checks(components: Components, model: Path, stages: StartStages) ->
         register(check)
 
 
-def checks_of(components: Components, model: Path, stages: StartStages) -> list[Callable[[], None]]:
-    """What must hold before the first job; each raises SetupError."""
+def checks_of(
+    components: Components, model: Path, stages: StartStages, start: Start
+) -> list[Callable[[], None]]:
+    """What must hold before the first job; each raises SetupError.
+
+    The last waits for the weights that are read ahead, and ends the start's reading.
+    """
     from worker.serve import fitness_checks  # noqa: PLC0415
     from worker.speech.device_checks import check_gpu_memory  # noqa: PLC0415
 
@@ -270,6 +275,7 @@ def checks_of(components: Components, model: Path, stages: StartStages) -> list[
         named("model", partial(fitness_checks.check_model, model)),
         named("storage", partial(fitness_checks.check_storage, components)),
         named("speech", partial(fitness_checks.check_speech, components)),
+        named("weights", start.finish),
     ]
 
 

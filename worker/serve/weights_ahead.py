@@ -41,7 +41,7 @@ def weights_in_order(settings: Settings, model: Path) -> Iterator[Part]:
         return
     weights, packed = (prepared.language_model / name for name in (WEIGHTS, PACKED))
     if packed.is_file():
-        yield from ((packed, None), *codec, *aligners, *features, (weights, _rows(weights)))
+        yield from ((packed, None), *codec, *aligners, (weights, _rows(weights)), *features)
     else:
         yield from ((weights, None), *codec, *aligners, *features)
 
