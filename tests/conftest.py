@@ -165,6 +165,17 @@ def demo_volume(made_once: Shared) -> Path:
 
 
 @pytest.fixture(scope="session")
+def gpu_kernels(made_once: Shared) -> Path:
+    """The kernels for GPUs as an install compiles them, half a minute's work: to be copied."""
+
+    def compile_all(folder: Path) -> None:
+        done = run("-m", "worker.speech.cuda.cubins", str(folder), env=os.environ)
+        assert done.returncode == 0, done.stderr
+
+    return made_once.folder("cubins", compile_all)
+
+
+@pytest.fixture(scope="session")
 def slow_mount() -> None:
     """Skips the test by name where the machine has no slow mount (tests/support/slow_volume.py)."""
     lacking = why_unavailable()

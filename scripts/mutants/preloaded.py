@@ -9,6 +9,8 @@ import aiohttp  # noqa: F401
 import boto3  # noqa: F401
 import moto.server  # noqa: F401
 import soundfile  # noqa: F401
+import torch  # noqa: F401
+import transformers  # noqa: F401
 
 import tests.conftest  # noqa: F401
 from scripts.mutants.mutant import OURS

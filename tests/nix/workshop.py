@@ -17,6 +17,7 @@ REPOSITORY = Path(__file__).parents[2]
 SETTINGS = """\
 experimental-features = nix-command flakes
 sandbox = false
+fsync-metadata = false
 build-users-group =
 substituters =
 flake-registry =

@@ -11,7 +11,7 @@ PAUSE = 0.001  # seconds between two looks
 
 def until(
     true: Callable[[], object],
-    seconds: float = 10,
+    seconds: float = 20,
     *,
     pause: float = PAUSE,
     said: Callable[[], object] = lambda: "",

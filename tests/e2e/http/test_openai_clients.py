@@ -275,17 +275,18 @@ console.log(JSON.stringify(told))
 def test_node_s_client_hears_what_python_s_hears(
     client: OpenAI, http_worker: HttpWorker, tmp_path: Path
 ) -> None:
+    kinds = ("mp3", "pcm")  # to a client they are all bytes; Python's hears the others above
     env = {
         "WORKER": http_worker.url,
         "ASKED": json.dumps({**ASKED, **SEED}),
-        "FORMATS": json.dumps(FORMATS),
+        "FORMATS": json.dumps(kinds),
         "PATH": os.environ["PATH"],
     }
     done = run_node(NODE, tmp_path, env)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     heard = {
-        kind: hashlib.sha256(speak(client, response_format=kind)).hexdigest() for kind in FORMATS
+        kind: hashlib.sha256(speak(client, response_format=kind)).hexdigest() for kind in kinds
     }
     assert told["files"] == told["streams"] == heard
     assert all(count > 1 for count in told["chunks"].values())

@@ -18,7 +18,7 @@ def test_listeners_who_come_and_go_leave_nothing_behind(
     out = tmp_path / "http.json"
     monkeypatch.setenv("SPARK_MODEL", "demo")
     monkeypatch.setenv("HTTP_MAX_REQUESTS", str(LIMIT))
-    sizes = ["--together", "2", "--rounds", "2", "--listeners", "12", "--seconds", "8"]
+    sizes = ["--together", "2", "--rounds", "2", "--listeners", "12", "--seconds", "4"]
     assert main([*sizes, "--volume", str(demo_volume), "--out", str(out)]) == 0
     together, crowd = json.loads(out.read_text())["rows"]
     assert (together["whole"], together["refused"], together["failed"]) == (4, 0, [])

@@ -99,7 +99,7 @@ def test_workers_start_however_late_their_imports_and_files_are(
     """On a volume on the disk, and on one whose every call may be late, whoever makes it."""
     if mount == "erratic":
         request.getfixturevalue("slow_mount")
-    numbers = range(MOUNTS.index(mount), times(10, 300), len(MOUNTS))
+    numbers = range(MOUNTS.index(mount), times(6, 300), len(MOUNTS))
 
     def started(number: int) -> tuple[bool, str]:
         more = LANGUAGES[number // len(MOUNTS) % len(LANGUAGES)]

@@ -26,7 +26,7 @@ from tests.support.waiting import until
 from tests.support.worker_process import NO_ALIGNER, REPOSITORY, environment
 from volume.lease import is_free, newest_claim
 
-PROMPTLY = 5.0  # seconds, on a crowded machine; alone it takes some 0.1
+PROMPTLY = 20.0  # seconds, on a crowded machine; alone it takes some 0.1
 UP = 300.0  # seconds that a start may take there
 
 

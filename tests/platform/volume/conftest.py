@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.shared import Shared
 from tests.support.volume_world import Mounting, World, as_it_is, mounted_slowly, world
 
 # What `make test` runs on the slow mount, too; `make faults` runs all there.
@@ -42,17 +40,6 @@ def mounting(request: pytest.FixtureRequest) -> Mounting:
 def small_world(tmp_path: Path, mounting: Mounting) -> Iterator[World]:
     with world(tmp_path, mounting) as made:
         yield made
-
-
-@pytest.fixture
-def kernels(made_once: Shared) -> Path:
-    """The kernels for GPUs as an install compiles them, half a minute's work: to be copied."""
-
-    def compile_all(folder: Path) -> None:
-        command = [sys.executable, "-m", "worker.speech.cuda.cubins", str(folder)]
-        subprocess.run(command, check=False, capture_output=True, timeout=600)
-
-    return made_once.folder("cubins", compile_all)
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ ENDS = ("found", "found and repaired") if os.environ.get("FULL") else ("found",)
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_model_is_prepared_after_its_installation_and_verified_with_it(
-    small_world: World, kernels: Path, end: str
+    small_world: World, gpu_kernels: Path, end: str
 ) -> None:
     here = small_world
-    shutil.copytree(kernels, here.layout.cubins)
+    shutil.copytree(gpu_kernels, here.layout.cubins)
     models = json.loads(MODEL_PINS.read_text())["models"]
     demo = models["demo"] | {"prepared": True}
     (here.pins / "models.json").write_text(json.dumps({"models": {"demo": demo}}))

@@ -69,11 +69,11 @@ def test_a_listener_may_ask_and_listen_again() -> None:
     cancellation.call(listener)
     thread = threading.Thread(target=cancellation.cancel, daemon=True)
     thread.start()
-    thread.join(5)
+    thread.join(20)
     assert not thread.is_alive()
     late = threading.Thread(target=cancellation.call, args=(listener,), daemon=True)
     late.start()
-    late.join(5)
+    late.join(20)
     assert not late.is_alive()
     assert heard == [True, "again"] * 2
 

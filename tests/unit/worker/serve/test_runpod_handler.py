@@ -383,7 +383,7 @@ def test_a_job_need_not_wait_for_one_that_was_cancelled(small, lines) -> None:
             await first
         small.engine.before = lambda _sentence: None
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 return await handle(job(job_id="job-2"))
         finally:
             held.let_go()

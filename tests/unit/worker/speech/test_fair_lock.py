@@ -86,8 +86,8 @@ def test_a_turn_that_failed_is_handed_on_and_its_error_is_told() -> None:
 
     thread = threading.Thread(target=enter, daemon=True)
     thread.start()
-    assert entered.wait(5)
-    thread.join(5)
+    assert entered.wait(20)
+    thread.join(20)
 
 
 def test_who_is_late_goes_first_the_latest_before_all() -> None:

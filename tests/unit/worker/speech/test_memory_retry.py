@@ -117,7 +117,7 @@ def lets_in(memory: MemoryRetry) -> bool:
     """Whether the next work is done, and not waited for without end."""
     done = threading.Event()
     threading.Thread(target=lambda: memory.do(done.set, "a test"), daemon=True).start()
-    return done.wait(5)
+    return done.wait(20)
 
 
 def test_while_one_waits_to_be_alone_nobody_comes_in_and_then_all_do() -> None:

@@ -165,7 +165,7 @@ def test_tokens_can_be_watched_as_they_come() -> None:
     allowed = threading.Semaphore(0)
 
     def wait_for_leave(_rows: int) -> None:
-        assert allowed.acquire(timeout=5), "nobody waits for the tokens of the steps so far"
+        assert allowed.acquire(timeout=20), "nobody waits for the tokens of the steps so far"
 
     decoder = ToyDecoder(before_step=wait_for_leave)
     (asked,) = Scheduler(decoder, 1).submit([row(1, limit=40)], OPEN, GREEDY)
@@ -586,7 +586,7 @@ def test_who_waits_for_some_tokens_is_told_at_the_last_of_them() -> None:
         asked.add(5)
         asked.add(6)
         try:
-            tokens, done = waiting.result(5)
+            tokens, done = waiting.result(20)
         finally:
             asked.finish()
     assert (list(tokens), done) == ([5, 6], False)
@@ -602,10 +602,10 @@ def test_who_waits_is_told_of_an_end_before_the_tokens_it_waits_for() -> None:
             if last is None:
                 asked.finish(JobCancelledError("the job was cancelled"))
                 with pytest.raises(JobCancelledError):
-                    waiting.result(5)
+                    waiting.result(20)
             else:
                 asked.add(last)
-                assert waiting.result(5) == ([5], True)
+                assert waiting.result(20) == ([5], True)
 
 
 # What is refused.
@@ -782,7 +782,7 @@ def test_a_step_waits_for_its_turn_and_others_get_theirs_between_two() -> None:
         until(lambda: lock._queue)
         steps.release(1)
         try:
-            assert other.result(5) == 2
+            assert other.result(20) == 2
         finally:
             steps.release(100)
     assert told([asked]) == [expected([1], 30)]
@@ -908,9 +908,9 @@ def test_a_row_that_comes_while_the_thread_lingers_runs_at_once(
     time.sleep(0.02)  # so that it lingers
     monkeypatch.setattr(module, "LINGER", 0)
     (asked,) = scheduler.submit([row(2)], OPEN, GREEDY)
-    until(lambda: asked.done, 5)
+    until(lambda: asked.done)
     assert thread is not None
-    thread.join(5)
+    thread.join(20)
     assert not thread.is_alive()
 
 

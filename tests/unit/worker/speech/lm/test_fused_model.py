@@ -336,10 +336,9 @@ class TestDraws:
         assert head.draw(hidden, state).tolist() == apart
         assert len(set(apart)) > 3
 
-    @pytest.mark.parametrize(("tokens", "top_k"), [(20, 8), (200, 80)])
-    def test_follow_their_probabilities(self, tokens: int, top_k: int) -> None:
+    @pytest.mark.parametrize(("tokens", "top_k", "rows"), [(20, 8, 500), (100, 80, 250)])
+    def test_follow_their_probabilities(self, tokens: int, top_k: int, rows: int) -> None:
         head, weight = head_of(tokens, spread=0.3)
-        rows = 500
         hidden = hidden_of(1).expand(rows, 64)
         state = batch(rows, top_k=torch.full((rows, 1), top_k), top_p=torch.full((rows, 1), 1.0))
         drawn = head.draw(hidden, state) - 1000
