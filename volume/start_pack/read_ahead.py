@@ -69,10 +69,11 @@ class ReadAhead:
         self._filler = filler
         self._changed = threading.Condition()
         self._to_open: list[int] = []  # heaps: what was added first comes first
-        self._pieces: list[_Piece] = []
+        self._small: list[_Piece] = []
+        self._large: list[_Piece] = []
         self._readings: list[Reading] = []
         self._closed = False
-        self._large = 0  # under way
+        self._under_way = 0  # large ones
         self._threads = [
             threading.Thread(target=self._work, args=(n,), name="read-ahead", daemon=True)
             for n in range(threads)
@@ -106,9 +107,11 @@ class ReadAhead:
                 (self._readings[order], self._readings[order].ranges or ())
                 for order in self._to_open
             ]
-            lost += [(self._readings[p.order], ((p.first, p.end),)) for p in self._pieces]
+            waiting = [*self._small, *self._large]
+            lost += [(self._readings[p.order], ((p.first, p.end),)) for p in waiting]
             self._to_open.clear()
-            self._pieces.clear()
+            self._small.clear()
+            self._large.clear()
             self._changed.notify_all()
         if self._filler is not None:
             self._filler.close()
@@ -140,7 +143,7 @@ class ReadAhead:
         elif not filled and not (reading.asks and is_cached(reading.file, first, end)):
             _read(reading.file, first, end, buffer)
         with self._changed:
-            self._large -= piece.is_large
+            self._under_way -= piece.is_large
             self._changed.notify()
         self._end_piece(reading)
 
@@ -150,11 +153,12 @@ class ReadAhead:
             while not self._closed:
                 if self._to_open:  # first: it is short, and nothing of a file can begin without
                     return heapq.heappop(self._to_open)
-                if self._pieces:
-                    large = self._pieces[0].is_large
-                    if not large or self._large < AT_ONCE:
-                        self._large += large
-                        return heapq.heappop(self._pieces)
+                may = [self._small, *([self._large] if self._under_way < AT_ONCE else [])]
+                heaps = [heap for heap in may if heap]
+                if heaps:
+                    piece = heapq.heappop(min(heaps))
+                    self._under_way += piece.is_large
+                    return piece
                 self._changed.wait()
             return None
 
@@ -178,7 +182,7 @@ class ReadAhead:
                 pieces = []
             reading.left = len(pieces) + 1
             for piece in pieces:
-                heapq.heappush(self._pieces, piece)
+                heapq.heappush(self._large if piece.is_large else self._small, piece)
             self._changed.notify(len(pieces))
         if late:
             _give_up(reading, ranges)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import until
 from tests.support.worker_process import REPOSITORY
 from volume.start_pack import read_ahead, runtime
 from volume.start_pack.page_cache import is_cached, populate
@@ -56,7 +57,7 @@ class Counting:
 
     def fill(self, channel: int, file: int, first: int, end: int) -> bool:
         assert os.fstat(file).st_size > 0
-        assert channel < 5
+        assert channel < 8
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)
@@ -95,24 +96,41 @@ def test_what_is_large_is_the_fillers_and_read_where_it_cannot(
     reader.close()
 
 
-def test_few_large_pieces_are_read_at_once_until_the_imports_are_done(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    with path.open("wb") as file:
-        file.truncate(8 * PIECE)
+def test_few_large_pieces_are_read_at_once_and_small_ones_beside_them(tmp_path: Path) -> None:
+    large, small = tmp_path / "large", tmp_path / "small"
+    with large.open("wb") as file:
+        file.truncate(9 * PIECE)
+    small.write_bytes(b"small")
     filler = Counting(able=True)
-    reader = ReadAhead(5, filler)  # type: ignore[arg-type] # as far as it is called
-    reading = reader.add(path)
-    while len(filler.asked) < read_ahead.AT_FIRST:
-        threading.Event().wait(0.001)
-    assert not reading.done.wait(0.1)
-    assert filler.most == read_ahead.AT_FIRST
-    reader.hasten()
-    while len(filler.asked) < 5:
-        threading.Event().wait(0.001)
-    for _ in range(8):
+    reader = ReadAhead(8, filler)  # type: ignore[arg-type] # as far as it is called
+    reading = reader.add(large)
+    until(lambda: len(filler.asked) == read_ahead.AT_ONCE, SECONDS)
+    assert reader.add(small).done.wait(SECONDS)
+    assert not reading.done.is_set()
+    for _ in range(9):
         filler.go.release()
     assert reading.done.wait(SECONDS)
-    assert filler.most == 5
+    assert filler.most == read_ahead.AT_ONCE
+    reader.close()
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_what_is_taken_is_brought_by_the_filler_first_where_it_is_large(
+    tmp_path: Path, able: bool
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)) * (read_ahead.LARGE // 128))
+    filler = Counting(able=able)
+    reader = ReadAhead(3, filler)  # type: ignore[arg-type] # as far as it is called
+    taken: dict[int, bytes] = {}
+    ranges = ((0, read_ahead.LARGE), (read_ahead.LARGE, read_ahead.LARGE + 9))
+    reading = reader.add(
+        path, ranges, lambda first, data: taken.update({first: bytes(data or b"")})
+    )
+    filler.go.release()
+    assert reading.done.wait(SECONDS)
+    assert filler.asked == [ranges[0]]
+    assert taken == {first: path.read_bytes()[first:end] for first, end in ranges}
     reader.close()
 
 

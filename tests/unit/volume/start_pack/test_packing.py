@@ -13,11 +13,14 @@ import pytest
 
 from tests.support.packed_site import EXTENSION, MODULES, packed_site, recording_of
 from volume.start_pack.elf import Dynamic, in_order_of_need, read_dynamic
+from volume.start_pack.pack import Ahead
 from volume.start_pack.packing import (
+    DATA,
     LARGE,
     SMALL,
     bytecode,
     cut,
+    data_files,
     is_worth_copying,
     namespaces,
     needed_of_the_system,
@@ -56,6 +59,21 @@ def test_modules_come_in_the_order_of_their_first_use(tmp_path: Path) -> None:
     recording = Recording(opened, (*modules, "/elsewhere/x.py"), (), (), ())
     # gone.py was imported and taken away again; read.py was read, and is no module.
     assert recorded_sources(recording, site) == ["b.py", "gone.py", "a.py", "memory.py"]
+
+
+def test_small_files_that_are_opened_where_they_stand_are_read_ahead(tmp_path: Path) -> None:
+    site = site_of(tmp_path, "a.py", "b.py", "p/data.json", "p/large", "p/empty", "never.txt")
+    (site / "p/empty").write_bytes(b"")
+    with (site / "p/large").open("wb") as file:
+        file.truncate(DATA + 1)
+    opened = (
+        importlib.util.cache_from_source(f"{site}/a.py"),
+        *(f"{site}/{name}" for name in ("p/data.json", "b.py", "p/large", "p/empty", "gone", "p")),
+        f"{site}/p/data.json",
+        "/elsewhere/x.json",
+    )
+    found = data_files(Recording(opened, (), (), (), ()), site)
+    assert found == (Ahead("p/data.json", ((0, 6),)), Ahead("b.py", ((0, 6),)))
 
 
 def test_a_module_brings_the_packages_that_it_is_in(tmp_path: Path) -> None:

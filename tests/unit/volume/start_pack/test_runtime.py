@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from tests.support.packed_site import PackedSite, packed_site
 from volume.start_pack import runtime
 from volume.start_pack.finder import PackModule
+from volume.start_pack.read_ahead import Reading
 from volume.start_pack.runtime import PACK, SITE, Start, begin
 
 SECONDS = 60
@@ -33,7 +35,10 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setattr(os, "environ", dict(os.environ))
     hooks, path, modules = list(sys.path_hooks), list(sys.path), set(sys.modules)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)
     yield folder
+    sys.setswitchinterval(interval)
     sys.path_hooks[:], sys.path[:] = hooks, path
     for name in set(sys.modules) - modules:
         if name.partition(".")[0] in {"parcel", "loose"}:
@@ -70,6 +75,7 @@ def test_without_a_pack_nothing_is_told() -> None:
     start = begin({})
     assert told(start) == []
     assert sys.path_hooks == hooks
+    assert sys.getswitchinterval() == pytest.approx(0.0003)
     start.end()
 
 
@@ -184,3 +190,45 @@ def test_plugins_are_left_out_but_where_the_operator_wants_them() -> None:
     begin({}).end()
     assert os.environ["PYDANTIC_DISABLE_PLUGINS"] == "__all__"
     assert os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] == "1"
+
+
+def test_the_end_of_a_start_waits_for_what_is_awaited(tmp_path: Path) -> None:
+    start = begin({})
+    file = tmp_path / "weights"
+    file.write_bytes(bytes(100))
+    start.awaited.append(start.read_ahead.add(file))
+    slow = Reading(file, None)
+    start.awaited.append(slow)
+    waiting = threading.Thread(target=start.finish, daemon=True)
+    waiting.start()
+    assert start.awaited[0].done.wait(SECONDS)
+    assert waiting.is_alive()
+    slow.done.set()
+    waiting.join(SECONDS)
+    assert not waiting.is_alive()
+
+
+def test_the_large_libraries_come_when_the_first_imports_are_done(
+    packed: PackedSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(runtime, "import_first", lambda: done.append("first"))
+    start = started(packed)
+    assert not start.libraries_begin.is_set()
+    start.import_first()
+    assert start.libraries_begin.is_set()
+    assert done == ["first"]
+    start.end()
+
+
+def test_without_a_pack_nothing_is_imported_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "import_first", pytest.fail)
+    start = begin({})
+    start.import_first()
+    start.end()
+
+
+def test_who_waits_for_a_library_goes_on_where_the_start_ends_early(packed: PackedSite) -> None:
+    start = started(packed)
+    start.end()
+    assert start.libraries_begin.is_set()

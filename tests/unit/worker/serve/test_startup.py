@@ -464,7 +464,7 @@ def test_all_is_checked_before_the_first_job(
     monkeypatch.setenv("RUNPOD_WEBHOOK_GET_JOB", "http://queue")
     start.serve()
     assert [check.__name__ for check in start.sdk.checks] == [
-        "leave_stops_to_the_kernel", "gpu_memory", "model", "storage", "speech",
+        "leave_stops_to_the_kernel", "gpu_memory", "model", "storage", "speech", "weights",
     ]  # fmt: skip
     by_name = {check.__name__: check for check in start.sdk.checks}
     by_name["storage"]()
@@ -524,8 +524,10 @@ def test_an_sdk_that_comes_back_is_a_good_end(
 ) -> None:
     caplog.set_level(logging.INFO, "worker")
     assert start.serve() == 0
-    fit, begins, started, ends = caplog.records
-    assert (fit.message, fit.fields["check"]) == ("check passed", "storage")
+    *fit, begins, started, ends = caplog.records
+    assert [(one.message, one.fields["check"]) for one in fit] == [
+        ("check passed", "storage"), ("check passed", "weights"),
+    ]  # fmt: skip
     assert begins.fields == {"model": "mine@1", "jobs": 8, "slots": 16}
     assert (started.message, *started.fields["stages"]) == (
         *("worker started", "interpreter", "sdk", "imports", "checks"),
