@@ -24,7 +24,10 @@ LARGE = 8 << 20  # bytes of a library that is not copied even where all of it is
 UNTOLD_MAX = (
     64 << 20
 )  # bytes of a library of which it is not told what is touched, to be read whole
-DATA = 2 << 20  # bytes of a data file that is read ahead
+DATA = (
+    128 << 10,
+    2 << 20,
+)  # bytes of a data file that is read ahead: more than one request, at least
 _HEADER = 16  # bytes of a .pyc before its code (PEP 552)
 _UNCHECKED_HASH = (1).to_bytes(4, "little")
 
@@ -63,9 +66,9 @@ def pack(recording: Recording, site: Path, key: str, out: Path) -> Index:
 
 
 def data_files(recording: Recording, site: Path) -> tuple[Ahead, ...]:
-    """Return the small files that are opened where they stand, to be read ahead.
+    """Return the files that are opened where they stand, to be read ahead where that saves time.
 
-    Data of packages, and sources that torch looks into.
+    Data of packages, and sources that torch looks into. A small one is one request in any case.
     """
     names = names_of(site)
     below = dict.fromkeys(
@@ -74,7 +77,9 @@ def data_files(recording: Recording, site: Path) -> tuple[Ahead, ...]:
         if not opened.endswith(".pyc") and (path := _below(opened, names)) is not None
     )
     sizes = {path: (site / path).stat().st_size for path in below if (site / path).is_file()}
-    return tuple(Ahead(path, ((0, size),)) for path, size in sizes.items() if 0 < size <= DATA)
+    return tuple(
+        Ahead(path, ((0, size),)) for path, size in sizes.items() if DATA[0] < size <= DATA[1]
+    )
 
 
 def with_packages(site: Path, sources: Iterable[str]) -> list[str]:

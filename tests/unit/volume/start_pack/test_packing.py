@@ -61,19 +61,23 @@ def test_modules_come_in_the_order_of_their_first_use(tmp_path: Path) -> None:
     assert recorded_sources(recording, site) == ["b.py", "gone.py", "a.py", "memory.py"]
 
 
-def test_small_files_that_are_opened_where_they_stand_are_read_ahead(tmp_path: Path) -> None:
-    site = site_of(tmp_path, "a.py", "b.py", "p/data.json", "p/large", "p/empty", "never.txt")
-    (site / "p/empty").write_bytes(b"")
-    with (site / "p/large").open("wb") as file:
-        file.truncate(DATA + 1)
+def test_files_of_several_requests_are_read_ahead_where_they_stand(tmp_path: Path) -> None:
+    sizes = {"a.py": DATA[1], "b.py": DATA[1], "p/data.json": DATA[0] + 1, "never.txt": DATA[1]}
+    site = site_of(tmp_path, *sizes, "p/large", "p/small")
+    for name, size in {**sizes, "p/large": DATA[1] + 1, "p/small": DATA[0]}.items():
+        with (site / name).open("wb") as file:
+            file.truncate(size)
     opened = (
         importlib.util.cache_from_source(f"{site}/a.py"),
-        *(f"{site}/{name}" for name in ("p/data.json", "b.py", "p/large", "p/empty", "gone", "p")),
+        *(f"{site}/{name}" for name in ("p/data.json", "b.py", "p/large", "p/small", "gone", "p")),
         f"{site}/p/data.json",
         "/elsewhere/x.json",
     )
     found = data_files(Recording(opened, (), (), (), ()), site)
-    assert found == (Ahead("p/data.json", ((0, 6),)), Ahead("b.py", ((0, 6),)))
+    assert found == (
+        Ahead("p/data.json", ((0, DATA[0] + 1),)),
+        Ahead("b.py", ((0, DATA[1]),)),
+    )
 
 
 def test_a_module_brings_the_packages_that_it_is_in(tmp_path: Path) -> None:
