@@ -18,7 +18,7 @@ class Scale:
     sentences: int = 8  # of a text, and jobs at once
     long_tokens: int = 250  # of the sentence whose process's memory is measured
     streamed_tokens: int = 250  # of a sentence whose first audio is waited for: 5 s
-    starts: int = 3  # of our worker, at each place
+    starts: int = 5  # of our worker, at each place; the first finds memory that is not there yet
     their_starts: int = 1  # of upstream's
     warming_starts: int = 1  # of both sides, before them: for the page cache
     cold_starts: bool = True  # from a disk whose files the kernel has forgotten, all of them
