@@ -24,10 +24,8 @@ LARGE = 8 << 20  # bytes of a library that is not copied even where all of it is
 UNTOLD_MAX = (
     64 << 20
 )  # bytes of a library of which it is not told what is touched, to be read whole
-DATA = (
-    128 << 10,
-    2 << 20,
-)  # bytes of a data file that is read ahead: more than one request, at least
+# Bytes of a data file that is read ahead, from more than one request on.
+DATA = (128 << 10, 2 << 20)
 _HEADER = 16  # bytes of a .pyc before its code (PEP 552)
 _UNCHECKED_HASH = (1).to_bytes(4, "little")
 

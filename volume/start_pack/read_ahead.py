@@ -26,9 +26,7 @@ from volume.start_pack.page_cache import is_cached
 
 THREADS = 10
 PIECE = 8 << 20  # bytes that a thread takes at once: large, for each gives Python's lock back once
-AT_ONCE = int(
-    os.environ.get("AT_ONCE", "6")
-)  # large pieces at a time, at most: four threads are left for what is small
+AT_ONCE = 6  # large pieces at a time, at most: four threads are left for what is small
 LARGE = 1 << 20  # bytes of a range from which on the filler reads it: it asks for 2 MB at a time
 
 Range = tuple[int, int]  # first byte, and the one after the last

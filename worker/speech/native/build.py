@@ -23,7 +23,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from volume.start_pack.preload import wait_for_the_linker
 from worker import cpu_info
 from worker.atomic_write import replacing
 from worker.logs import event
@@ -123,7 +122,6 @@ def open_library(interface: Interface) -> ctypes.CDLL | None:
         path = user_cache() / f"{name}-{_digest(name, compiler)}.so"
         if not path.exists():
             _build(name, compiler, path)
-        wait_for_the_linker()
         library = ctypes.CDLL(str(path))
         interface.bind(library)
     except subprocess.TimeoutExpired:
