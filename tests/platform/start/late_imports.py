@@ -29,7 +29,7 @@ PACKAGE_SECONDS = 2.0  # that each second one of these is late at most, likewise
 PACKAGES = {
     *("runpod", "runpod.cli", "runpod.serverless", "aiohttp", "boto3"),  # the main thread's
     *("worker.components", "worker.text.spoken_forms", "worker.timing.ctc_model"),
-    *("worker.speech.engine", "torch", "torch.nn", "torch._meta_registrations", "tokenizers"),
+    *("worker.speech.engine", "torch", "torch.nn", "torch.fx.experimental.sym_node", "tokenizers"),
     *("worker.speech.codec.codec", "worker.wav2vec2.network", "worker.speech.lm.int8_model"),
     *("einops", "safetensors"),  # the engine's, in two threads
     *("spark_tts_lib.models", "spark_tts_lib.utils", "sparktts.models", "sparktts.utils"),
