@@ -153,5 +153,7 @@ def test_the_cause_is_told_and_not_what_follows_from_it(demo_volume: Path) -> No
     assert not up
     (failed,) = [json.loads(line) for line in log.splitlines() if '"setup failed"' in line]
     assert failed["error"] == "OSError: the volume is gone"
-    assert "torch.fx.experimental.sym_node" in failed["traceback"] or "in fail" in failed["traceback"]
+    assert (
+        "torch.fx.experimental.sym_node" in failed["traceback"] or "in fail" in failed["traceback"]
+    )
     assert "TORCH_LIBRARY" not in log
