@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,8 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setattr(os, "environ", dict(os.environ))
+    # Put back afterwards: a start has it wait for the linker, for good.
+    monkeypatch.setattr(ExtensionFileLoader, "create_module", ExtensionFileLoader.create_module)
     hooks, path, modules = list(sys.path_hooks), list(sys.path), set(sys.modules)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(0.005)
