@@ -15,7 +15,14 @@ from worker.api.batch import MAX_ITEMS
 from worker.api.field_types import Name, Text, Transcript
 from worker.api.new_voice import Consent
 from worker.api.openai_fields import DeltaEvent, OpenAISpeechFields, optional_fields
-from worker.api.response import Metrics, Segment, SpeechResponse, TimedWord, VoiceUsed
+from worker.api.response import (
+    Metrics,
+    Segment,
+    SpeechResponse,
+    TimedWord,
+    VoiceUsed,
+    Warnings,
+)
 from worker.audio.formats import StreamFormat
 from worker.speech.voice import Style
 
@@ -102,6 +109,7 @@ class SpeechDoneEvent(_Answer):
     subtitles: Subtitles | None = Field(description="Only with `enable_subtitles`.")
     voice: VoiceUsed = Field(description="The voice that spoke.")
     seed: int = Field(ge=0, description="The seed of the speech.")
+    warnings: Warnings
     metrics: Metrics = Field(description="What the request cost.")
 
 

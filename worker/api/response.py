@@ -112,6 +112,15 @@ class TimedWord(_Answer):
         )
 
 
+Warnings = Annotated[
+    tuple[str, ...],
+    Field(
+        description="What the caller should know about speech that was made, and could have "
+        "wanted otherwise: nothing where all is as the job says."
+    ),
+]
+
+
 class VoiceUsed(_Answer):
     """The voice that spoke."""
 
@@ -197,6 +206,7 @@ class SpeechResponse(_Answer):
     seed: int = Field(
         ge=0, description="The seed of the speech: the job's own, or the one that was chosen."
     )
+    warnings: Warnings = ()
     metrics: Metrics = Field(description="What the job cost.")
 
     def to_json(self) -> dict[str, JsonValue]:

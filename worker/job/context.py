@@ -32,6 +32,13 @@ class Job:
     progress: Progress = lambda _done, _total: None
     announce: Announce | None = None  # is called with each sentence, where the job is streamed
 
+    warnings: list[str] = field(default_factory=list)  # for the caller, of an answer that is right
+
+    def warn(self, warning: str) -> None:
+        """Tell the caller something about a speech that is no error; once, from any thread."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+
     @cached_property
     def spool(self) -> Spool:
         """The file that holds the sentences' audio until the whole is written."""

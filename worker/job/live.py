@@ -57,6 +57,7 @@ class LiveEnd:
     subtitles: Mapping[SubtitleFormat, str] | None
     voice: VoiceUsed
     seed: int
+    warnings: tuple[str, ...]
     metrics: Metrics
 
 
@@ -186,5 +187,6 @@ class LiveSpeaker:
             subtitles=subtitles,
             voice=voice.used,
             seed=self._opening.sampling.seed,
+            warnings=tuple(job.warnings),
             metrics=metrics_of(job.watch, Takes(tuple(takes), ()), voice.tokens, duration),
         )

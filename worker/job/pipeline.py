@@ -50,6 +50,7 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
         word_timings=tuple(map(TimedWord.of, words)) if request.wants_timings else None,
         voice=voice.used,
         seed=sampling.seed,
+        warnings=tuple(job.warnings),
         metrics=metrics_of(job.watch, spoken.takes, voice.tokens, speech.duration),
     )
     return keys.sign(response, partial(job.url, request))

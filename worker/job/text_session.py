@@ -74,6 +74,7 @@ class SessionEnd:
     sample_rate: int
     duration: float  # seconds that were given
     seed: int
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -419,10 +420,11 @@ class _Speaker:
 
     def _end(self) -> SessionEnd:
         duration, seed = self._given / self._rate, self._sampling.seed
+        warnings = tuple(self._job.warnings)
         if self._voice is None or not self._takes:
-            return SessionEnd(self._rate, duration, seed)
+            return SessionEnd(self._rate, duration, seed, warnings)
         takes = Takes(tuple(self._takes), ())
         metrics = metrics_of(self._job.watch, takes, self._voice.tokens, max(duration, 1e-9))
         return SessionSpoken(
-            self._rate, duration, seed, len(self._takes), self._voice.used, metrics
+            self._rate, duration, seed, warnings, len(self._takes), self._voice.used, metrics
         )

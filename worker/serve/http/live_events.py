@@ -55,6 +55,7 @@ def end_event(end: LiveEnd) -> Event:
         else {str(kind): text for kind, text in subtitles.items()},
         "voice": end.voice.model_dump(mode="json", exclude_none=True),
         "seed": end.seed,
+        "warnings": list(end.warnings),
         "metrics": end.metrics.model_dump(mode="json", exclude_none=True),
     }
 

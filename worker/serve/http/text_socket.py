@@ -336,6 +336,7 @@ class _Session:
                 if spoken
                 else None,
                 "seed": item.seed,
+                "warnings": list(item.warnings),
                 "metrics": spoken.metrics.model_dump(mode="json", exclude_none=True)
                 if spoken
                 else None,

@@ -56,6 +56,7 @@ def test_an_answer_holds_what_was_asked_for_and_no_more() -> None:
         "segments": [{"text": "Hello.", "start": 0.0, "end": 2.0}],
         "voice": {"source": "style"},
         "seed": 0,
+        "warnings": [],
         "metrics": {
             "seconds": {"total": 1.235},
             "sentences": 1,
