@@ -11,7 +11,7 @@ import numpy as np
 
 from worker.api.request import SpeechRequest
 from worker.api.response import SpokenSegment
-from worker.audio import files, waveform
+from worker.audio import waveform, writing
 from worker.audio.formats import CONTENT_TYPES
 from worker.audio.spool import Clip
 from worker.audio.waveform import Audio
@@ -93,7 +93,7 @@ class SentenceStream:
         audio = self._job.spool.read(clip)
         if not clip.length:  # a silent sentence has a URL as the others have
             audio = Audio(np.zeros(clip.sample_rate // 20, np.float32), clip.sample_rate)
-        files.write(waveform.limit_peak(audio), file, kind)
+        writing.write(waveform.limit_peak(audio), file, kind)
         try:
             self._job.store(file, key, CONTENT_TYPES[kind])
         finally:

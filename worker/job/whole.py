@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.api.request import SpeechRequest
-from worker.audio import files, waveform
+from worker.audio import waveform, writing
 from worker.audio.spool import laid_out
 from worker.audio.waveform import Samples
 from worker.job.context import Job
@@ -45,7 +45,7 @@ def assemble(request: SpeechRequest, takes: Sequence[Take], job: Job) -> WholeSp
     gain = waveform.limiting_gain(job.spool.blocks(clips, gap), rate)
     blocks = (block * gain for block in until_cancelled(job.spool.blocks(clips, gap), job))
     file = job.folder / f"speech.{request.output_format}"
-    files.write_blocks(blocks, rate, file, request.output_format)
+    writing.write_blocks(blocks, rate, file, request.output_format)
     sentences = tuple(
         SentenceSpan(take.utterance.text, span.start, span.end)
         for take, span in zip(takes, laid_out(clips, gap), strict=True)

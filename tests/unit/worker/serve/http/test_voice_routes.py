@@ -13,7 +13,7 @@ from tests.support.http_door import DoorServer, serving_door
 from tests.support.small_components import RATE, SmallParts, small_components
 from tests.support.sounds import tone
 from worker.api.own_fields import VoiceAnswer, VoiceList
-from worker.audio import files
+from worker.audio import writing
 from worker.audio.waveform import Audio
 from worker.serve.http.upload import MAX_FIELD_BYTES
 
@@ -41,7 +41,7 @@ def client(server: DoorServer) -> Iterator[httpx.Client]:
 @pytest.fixture
 def recording(tmp_path: Path) -> bytes:
     file = tmp_path / "recording.wav"
-    files.write(Audio(tone(400.0, 2.0), RATE), file, "wav")
+    writing.write(Audio(tone(400.0, 2.0), RATE), file, "wav")
     return file.read_bytes()
 
 
