@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Protocol
 
@@ -26,6 +27,7 @@ from worker.audio.coded import Codec, CodedSound
 from worker.audio.formats import PCM_RATE, SAMPLE_RATES, StreamFormat
 from worker.audio.pcm import to_pcm16
 from worker.audio.waveform import Audio, Samples, check_finite
+from worker.audio.writing import NO_TAGS, tell
 
 MP3_PADDING = 3 * 1152
 AAC_PADDING = 3 * 1024
@@ -57,22 +59,23 @@ def open_encoder(
     *,
     rate: int | None = None,
     bit_rate: int | None = None,
+    tags: Mapping[str, str] = NO_TAGS,
 ) -> Encoder:
     """Open an encoder of one channel of sound that comes at `sample_rate` Hz.
 
     It leaves at `rate` Hz; where none is given, at that of the sound or the next above that the
-    format takes, and pcm at PCM_RATE. `bit_rate` is in kbit/s. `formats` says which of both a
-    format can have.
+    format takes, and pcm at PCM_RATE. `bit_rate` is in kbit/s, `tags` are words by their names.
+    `formats` says what a format can have of them; tags that it cannot have are left out.
     """
     if format == "pcm":
         rate = rate or PCM_RATE
         return _at_rate(rate, sample_rate, _Pcm(rate))
     if format in {"wav", "flac"}:
         rate = rate or sample_rate
-        return _at_rate(rate, sample_rate, _Wav(rate) if format == "wav" else _Flac(rate))
+        return _at_rate(rate, sample_rate, _Wav(rate) if format == "wav" else _Flac(rate, tags))
     rate = rate or _next_above(sample_rate, _RATES[format])
     bits = None if bit_rate is None else 1_000 * bit_rate
-    return _at_rate(rate, sample_rate, _Coded(_CODECS[format], rate, bits))
+    return _at_rate(rate, sample_rate, _Coded(_CODECS[format], rate, bits, tags))
 
 
 def _next_above(sample_rate: int, rates: Sequence[int]) -> int:
@@ -100,7 +103,7 @@ _CODECS: Mapping[StreamFormat, Codec] = MappingProxyType(
             "fltp",
             bit_rate=64_000,
             options={"reservoir": "0"},  # which would keep a frame until those after it are coded
-            # Without ID3 tags, and without a Xing header, whose counts come last.
+            # Without an empty ID3 tag, and without a Xing header, whose counts come last.
             container_options={"id3v2_version": "0", "write_xing": "0", "flush_packets": "1"},
         ),
         "opus": Codec(
@@ -143,9 +146,14 @@ class _Bytes:
 class _Coded:
     """An encoder of ffmpeg's, whose bytes are taken as they come."""
 
-    def __init__(self, codec: Codec, sample_rate: int, bit_rate: int | None) -> None:
+    def __init__(
+        self, codec: Codec, sample_rate: int, bit_rate: int | None, tags: Mapping[str, str]
+    ) -> None:
         self._bytes = _Bytes()
-        self._sound = CodedSound(self._bytes, codec, sample_rate, bit_rate=bit_rate)
+        if tags and codec.container == "mp3":
+            with_tags = {**codec.container_options, "id3v2_version": "3"}
+            codec = replace(codec, container_options=with_tags)
+        self._sound = CodedSound(self._bytes, codec, sample_rate, bit_rate=bit_rate, tags=tags)
 
     def encode(self, samples: Samples) -> bytes:
         self._sound.add(samples)
@@ -162,12 +170,13 @@ class _Flac:
     At the least compression its blocks have 1152 samples.
     """
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int, tags: Mapping[str, str]) -> None:
         self._sample_rate = sample_rate
         self._bytes = _Unseekable()
         self._sink = sf.SoundFile(
             self._bytes, "w", sample_rate, 1, "PCM_16", format="FLAC", compression_level=0
         )
+        tell(self._sink, tags)
 
     def encode(self, samples: Samples) -> bytes:
         check_finite(Audio(samples, self._sample_rate))

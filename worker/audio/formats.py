@@ -64,6 +64,7 @@ _OPUS_BIT_RATES = range(6, 257)  # of one channel
 HAVE_BIT_RATES: tuple[Format, ...] = ("mp3", "opus")  # AAC's encoder misses its own by up to half
 BIT_RATE_MIN, BIT_RATE_MAX = 6, 320
 
+STREAMS_WITH_TAGS: tuple[StreamFormat, ...] = ("mp3", "opus", "flac")  # at their beginning
 HAVE_TAGS: tuple[Format, ...] = ("wav", "flac", "mp3", "ogg", "opus", "aac", "m4a")
 
 
@@ -77,3 +78,10 @@ def bit_rates(format: Format, sample_rate: int) -> Sequence[int]:  # noqa: A002 
 def content_type(format: Format, sample_rate: int) -> str:  # noqa: A002
     """The content type of a file; that of pcm says the rate, which the file does not."""
     return f"audio/pcm; rate={sample_rate}" if format == "pcm" else CONTENT_TYPES[format]
+
+
+def stream_content_type(format: StreamFormat, sample_rate: int | None) -> str:  # noqa: A002
+    """The content type of a stream; that of pcm says its rate where it is not PCM_RATE."""
+    if format == "pcm" and sample_rate not in (None, PCM_RATE):
+        return content_type(format, sample_rate or PCM_RATE)
+    return STREAM_CONTENT_TYPES[format]

@@ -192,7 +192,7 @@ class _Sound:
         # take all that follows on 44 bytes for sound.
         self._tags = tags if format == "wav" else NO_TAGS
         if format != "wav":
-            self._tell(tags)
+            tell(self._sink, tags)
 
     def add(self, samples: Samples) -> None:
         """Take the next samples."""
@@ -203,7 +203,7 @@ class _Sound:
 
     def finish(self) -> None:
         """Write what is left."""
-        self._tell(self._tags)
+        tell(self._sink, self._tags)
         self._sink.close()
 
     def close(self) -> None:
@@ -211,9 +211,11 @@ class _Sound:
         with suppress(sf.LibsndfileError):
             self._sink.close()
 
-    def _tell(self, tags: Mapping[str, str]) -> None:
-        for name, words in tags.items():
-            setattr(self._sink, "tracknumber" if name == "track" else name, words)
+
+def tell(sink: sf.SoundFile, tags: Mapping[str, str]) -> None:
+    """Have libsndfile write tags: before the samples, where they are not there yet."""
+    for name, words in tags.items():
+        setattr(sink, "tracknumber" if name == "track" else name, words)
 
 
 class _Raw:

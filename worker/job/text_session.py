@@ -37,6 +37,7 @@ from worker.job.metrics import metrics_of
 from worker.job.opening import sampling_of
 from worker.job.retakes import Take, Takes
 from worker.job.seeds import random_seed
+from worker.job.speech_file import limit_of
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Begin, Piece
 from worker.speech.voice import Voice
@@ -255,6 +256,7 @@ class _Speaker:
         self._sampling = sampling
         self._job = job
         self._rate = job.components.engine.sample_rate
+        self._heard_rate = request.sample_rate or self._rate  # of what leaves
         self._gap = round(request.multi_sentence_gap * self._rate)
         self._ahead = 1 if request.continues else AHEAD
         self._index = 0  # of the next sentence
@@ -262,7 +264,7 @@ class _Speaker:
         self._speaking: Voice | None = None
         self._begins: tuple[_Turn, Begin] | None = None
         self._stages = SentenceStages(request, self._rate, job.watch)
-        self._limiter = LiveLimiter(self._rate)
+        self._limiter = LiveLimiter(self._rate, limit_of(self._request))
         self._given = 0  # samples
         self._takes: list[Take] = []  # of the sentences given, for the metrics
         self._within = False  # whether a sentence of this text was given before
@@ -282,7 +284,7 @@ class _Speaker:
         """Choose the voice, and put sentences into the batch."""
         if self._request.style is None:
             self._choose("")
-        yield SessionStarted(self._rate, self._sampling.seed)
+        yield SessionStarted(self._heard_rate, self._sampling.seed)
         while True:
             item = self._session.next_said(self._ahead)
             if not isinstance(item, _Said):
@@ -415,16 +417,16 @@ class _Speaker:
         self._sentences.restart(self._given)
 
     def _renew(self) -> None:
-        self._limiter = LiveLimiter(self._rate)
+        self._limiter = LiveLimiter(self._rate, limit_of(self._request))
         self._within = False
 
     def _end(self) -> SessionEnd:
         duration, seed = self._given / self._rate, self._sampling.seed
         warnings = tuple(self._job.warnings)
         if self._voice is None or not self._takes:
-            return SessionEnd(self._rate, duration, seed, warnings)
+            return SessionEnd(self._heard_rate, duration, seed, warnings)
         takes = Takes(tuple(self._takes), ())
         metrics = metrics_of(self._job.watch, takes, self._voice.tokens, max(duration, 1e-9))
         return SessionSpoken(
-            self._rate, duration, seed, warnings, len(self._takes), self._voice.used, metrics
+            self._heard_rate, duration, seed, warnings, len(self._takes), self._voice.used, metrics
         )
