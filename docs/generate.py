@@ -233,8 +233,7 @@ $formats
 All have one channel. The length that the header gives is that of the speech to the sample; what
 mp3, opus and aac need before and after it is marked as such, and players leave it out (a few that
 know the one and not the other give some hundredths of a second of silence). pcm has no header. The
-same speech gives the same bytes, but for ogg, whose stream has a number drawn by chance. No file
-holds a date.
+same speech gives the same bytes: no file holds a date.
 
 `sample_rate` resamples the finished speech; times do not change. `loudness` is measured over the
 whole speech, gaps included, on its one channel (ITU-R BS.1770, gated). A player that gives one

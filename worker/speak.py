@@ -31,6 +31,7 @@ from worker.storage.local import LocalStorage
 # Fields that are no options: given as TEXT, --voice-from or --out, or of no use without a client.
 NO_OPTIONS = ("text", "prompt_speech_url", "output_name", "output_format", "url_expiry", "stream")
 
+_OBJECTS = ("subtitle_style", "tags")  # fields that may be given as JSON
 _FORMATS = {ending: name for name, ending in ENDINGS.items()}  # by their endings
 
 
@@ -99,7 +100,7 @@ def _request(options: argparse.Namespace) -> SpeechRequest:
 
 def _value(name: str, given: str | bool) -> Any:
     """An option's text as the number or object that the field wants, where it wants one."""
-    if name == "subtitle_style" and isinstance(given, str) and given.startswith("{"):
+    if isinstance(given, str) and name in _OBJECTS and given.startswith("{"):
         try:
             return json.loads(given)
         except ValueError:

@@ -8,10 +8,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, Self
 
+import numpy as np
 import soundfile as sf
 
 from worker.atomic_write import replacing
 from worker.audio.formats import Format
+from worker.audio.ogg_pages import set_serial
 from worker.audio.pcm import to_pcm16
 from worker.audio.waveform import Audio, Samples, check_finite
 from worker.errors import StorageError, SynthesisError, WorkerError
@@ -46,8 +48,7 @@ def write_blocks(
     wav, flac and pcm hold 16 bits, rounded and not dithered: the noise of rounding is below that of
     speech, and gaps stay silent. Every format but pcm says its length, to the sample, and players
     that heed it give no more: mp3 in a LAME header, opus by its pre-skip and last granule, aac by
-    an edit list. The same audio gives the same bytes, however it is cut into blocks, but for ogg,
-    where libsndfile draws a stream number from the clock.
+    an edit list. The same audio gives the same bytes, however it is cut into blocks.
 
     `bit_rate` is in kbit/s, for formats that have one (`formats.bit_rates`). `tags` are words by
     their names in `audio.tags`; pcm has no place for them.
@@ -187,6 +188,8 @@ class _Sound:
         tags: Mapping[str, str],
     ) -> None:
         container, self._encoding = _ENCODINGS[format]
+        self._file = file
+        self._waiting: Samples = np.zeros(0, np.float32)
         self._sink = sf.SoundFile(file, "w", sample_rate, 1, self._encoding, format=container)
         # What is told before the samples stands before them. In wav it comes after: many programs
         # take all that follows on 44 bytes for sound.
@@ -196,15 +199,25 @@ class _Sound:
 
     def add(self, samples: Samples) -> None:
         """Take the next samples."""
-        # In parts: libvorbis puts all that it is given at once on the C stack.
-        for start in range(0, len(samples), _BLOCK_FRAMES):
-            part = samples[start : start + _BLOCK_FRAMES]
-            self._sink.write(to_pcm16(part) if self._encoding == "PCM_16" else part)
+        # In parts: libvorbis puts all that it is given at once on the C stack. Of one length: what
+        # it makes depends on that.
+        waiting = np.concatenate([self._waiting, samples])
+        whole = len(waiting) - len(waiting) % _BLOCK_FRAMES
+        for start in range(0, whole, _BLOCK_FRAMES):
+            self._write(waiting[start : start + _BLOCK_FRAMES])
+        self._waiting = waiting[whole:]
+
+    def _write(self, samples: Samples) -> None:
+        self._sink.write(to_pcm16(samples) if self._encoding == "PCM_16" else samples)
 
     def finish(self) -> None:
         """Write what is left."""
+        self._write(self._waiting)
         tell(self._sink, self._tags)
         self._sink.close()
+        self._file.check()
+        if self._encoding == "VORBIS":
+            set_serial(self._file)
 
     def close(self) -> None:
         """Give back what it holds."""

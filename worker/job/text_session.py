@@ -44,8 +44,10 @@ from worker.speech.voice import Voice
 from worker.voices.choose import ChosenVoice, choose_voice
 
 AHEAD = 4  # sentences that are in the batch at once: the listener's, and those after it
-# Of silence after a flush, at least: MP3 holds 0.14 s back at 16 kHz, the other formats less.
+# Of silence after a flush, at least, and more below 16 kHz: MP3 and AAC hold so many samples back.
+# At 16 kHz these are 0.14 and 0.19 s; the other formats hold less.
 PUSH_SECONDS = 0.2
+PUSH_RATE = 16_000  # Hz
 BEGUN = 64  # sentences and marks between the threads; then the client is read no further
 _CONTEXT = 2_000  # characters of the text so far that say which language it is in
 
@@ -401,7 +403,8 @@ class _Speaker:
         """
         silence = 0
         if self._within and not last:
-            silence = max(self._gap, round(PUSH_SECONDS * self._rate))
+            longer = max(1.0, PUSH_RATE / self._heard_rate)
+            silence = max(self._gap, round(PUSH_SECONDS * longer * self._rate))
             self._sentences.skip(silence)
         rest = self._limiter.feed(np.zeros(silence, np.float32), last=True)
         self._renew()
