@@ -47,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     except WorkerError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return 1
+    for warning in response.warnings:
+        print(f"note: {warning}", file=sys.stderr)
     metrics = response.metrics
     print(
         f"{options.out}: {response.duration:.2f} s of speech in {metrics.seconds['total']:.2f} s "
