@@ -43,6 +43,8 @@ def test_memory_is_used_again_and_after_an_error_too() -> None:
 
 def test_threads_at_the_same_time_have_memory_of_their_own() -> None:
     widening, both, found = Widening(35), Barrier(2, timeout=20), {}
+    with widening.wide(weight(1, 35)):
+        pass  # which leaves memory that one of them takes
 
     def use(*shape: int) -> None:
         with widening.wide(weight(*shape)) as wide:
