@@ -104,6 +104,22 @@ def test_what_is_refused_says_why(text: str, words: str) -> None:
     assert "10.0.0.1" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("reference", "url"),
+    [
+        ("http://c.example/%7E", "http://c.example/%7E"),
+        ("//c.example/%7E", "https://c.example/%7E"),
+        ("/%7E//../?", "https://b.example:8443/%7E//../?"),
+        ("?token=%2B", "https://b.example:8443/folder/file?token=%2B"),
+        ("../other%7E?", "https://b.example:8443/other%7E?"),
+        ("#part", "https://b.example:8443/folder/file?query"),
+    ],
+)
+def test_a_location_means_a_url_from_where_it_was_sent(reference: str, url: str) -> None:
+    base = parse_https_url("https://b.example:8443/folder/file?query")
+    assert base.resolve(reference) == url
+
+
 _WORDS = (
     "//",
     "a.example",
