@@ -1,8 +1,8 @@
 """Where things are installed: on the network volume, or on the container's own disk.
 
-The platform mounts a network volume at /runpod-volume for a worker of an endpoint, and at /workspace
-in a pod, which may fill it for the endpoint. What it keeps of the Hugging Face hub for an endpoint
-("cached models") appears below the first, in huggingface-cache, also where there is no volume:
+The platform mounts a network volume at /runpod-volume for a worker of an endpoint, and in a pod,
+which may fill it for the endpoint, at /workspace. What it keeps of the Hugging Face hub for an
+endpoint ("cached models") appears below the first, in huggingface-cache, also without a volume:
 https://docs.runpod.io/serverless/endpoints/model-caching.
 """
 
