@@ -108,7 +108,7 @@ class LiveSpeaker:
     def _tell(self, index: int, take: Take) -> None:
         """Tell of a sentence that is through."""
         self._takes.append(take)
-        sentence = self._sentences.told(index, len(self._opening.sentences), take)
+        sentence = self._sentences.told(index, len(self._opening.lines), take)
         if self._sentences.timed:
             self._channel.put(sentence)
         else:
@@ -129,7 +129,7 @@ class LiveSpeaker:
         """The engine's pieces; the time that they are waited for is speech's."""
         job, opening = self._job, self._opening
         pieces = job.components.engine.stream(
-            opening.sentences,
+            [line.said for line in opening.lines],
             opening.voice.speaking,
             opening.sampling,
             continues=self._request.continues,
@@ -146,15 +146,15 @@ class LiveSpeaker:
 
     def _finished(self, pieces: Iterator[Piece]) -> Iterator[Samples]:
         """The pieces trimmed and shifted, and the gaps between the sentences."""
-        total = len(self._opening.sentences)
+        lines = self._opening.lines
         gap = round(self._request.multi_sentence_gap * self._rate)
         for piece in pieces:
             finished = self._stages.feed(piece.samples, last=piece.utterance is not None)
             self._sentences.add(finished)
             yield finished.samples
             if piece.utterance is not None:
-                self._sentences.end(piece.sentence, piece.utterance)
-                if piece.sentence + 1 < total:
+                self._sentences.end(piece.sentence, lines[piece.sentence], piece.utterance)
+                if piece.sentence + 1 < len(lines):
                     self._sentences.skip(gap)
                     yield np.zeros(gap, np.float32)
 

@@ -20,6 +20,7 @@ from worker.job.retakes import Take
 from worker.job.speech_check import Verdict, judge
 from worker.speech.engine import Utterance
 from worker.stopwatch import Stopwatch
+from worker.text.line import Line
 from worker.text.words import language_of
 from worker.timing.word_timing import SentenceSpan, at_tempo, shift_to_whole
 
@@ -123,7 +124,11 @@ class LiveSentences:
         self._now = _Sentence(start)
 
     def end(
-        self, index: int, utterance: Utterance, wanted: Callable[[], bool] = lambda: True
+        self,
+        index: int,
+        line: Line,
+        utterance: Utterance,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         """End the sentence that is being given; it is not told of where it is not `wanted`."""
         while self._timing and self._timing[0].done():
@@ -133,30 +138,32 @@ class LiveSentences:
         clip = Clip(done.start, done.length, self._rate)
         utterance = replace(utterance, samples=utterance.samples[:0].copy())
         if self._aligner is None:
-            self._through(index, Take(utterance, clip, (), Verdict((), 0.0)))
+            self._through(index, Take(line, utterance, clip, (), Verdict((), 0.0)))
             return
 
         def time_words() -> None:
             if wanted():
-                take = self._timed(utterance, clip, done.parts)
+                take = self._timed(line, utterance, clip, done.parts)
                 if wanted():
                     self._through(index, take)
 
         self._timing.append(self._thread.submit(time_words))
 
-    def _timed(self, utterance: Utterance, clip: Clip, parts: Sequence[Samples]) -> Take:
+    def _timed(
+        self, line: Line, utterance: Utterance, clip: Clip, parts: Sequence[Samples]
+    ) -> Take:
         """The sentence with its words; in the thread beside."""
         if self._aligner is None:
             raise ValueError("there is no aligner")
         self._job.cancellation.check()
         with self._job.watch("timing"):
             spoken = Audio(np.concatenate(parts), clip.sample_rate)
-            span = SentenceSpan(utterance.text, 0.0, spoken.duration)
+            span = SentenceSpan(line.text, 0.0, spoken.duration, line.replacements)
             words = self._aligner.align(
                 spoken.samples, spoken.sample_rate, [span], default=language_of(self.text)
             )
         heard = at_tempo(words, self._request.speed_shift)
-        return Take(utterance, clip, tuple(heard), judge(words, span))
+        return Take(line, utterance, clip, tuple(heard), judge(words, span))
 
     def rest(self) -> None:
         """Wait until all sentences that have ended are through. Raises what went wrong."""
@@ -175,7 +182,7 @@ def span_of(take: Take) -> SentenceSpan:
     """Where a sentence stands in the whole."""
     clip = take.clip
     start, end = clip.start / clip.sample_rate, (clip.start + clip.length) / clip.sample_rate
-    return SentenceSpan(take.utterance.text, start, end)
+    return SentenceSpan(take.line.text, start, end)
 
 
 def segment_of(span: SentenceSpan) -> Segment:

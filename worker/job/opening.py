@@ -6,18 +6,19 @@ from dataclasses import dataclass
 
 from worker.api.request import SpeechRequest
 from worker.job.context import Job
-from worker.job.limits import check_sentences, check_timings
+from worker.job.limits import check_lines, check_timings
+from worker.job.script import lines_of
 from worker.job.seeds import random_seed
 from worker.speech.batch.sampling import Sampling
-from worker.text.sentences import split
+from worker.text.line import Line
 from worker.voices.choose import ChosenVoice, choose_voice
 
 
 @dataclass(frozen=True)
 class Opening:
-    """The sentences of a job, who speaks them and how the model's tokens are drawn."""
+    """The lines of a job, who speaks them and how the model's tokens are drawn."""
 
-    sentences: tuple[str, ...]
+    lines: tuple[Line, ...]
     voice: ChosenVoice
     sampling: Sampling
 
@@ -27,11 +28,11 @@ def open_speech(request: SpeechRequest, job: Job) -> Opening:
     check_timings(request, job.components)
     sampling = sampling_of(request, random_seed(request))
     with job.watch("text"):
-        sentences = split(request.text)
-        check_sentences(request, sentences, job)
+        lines = lines_of(request)
+        check_lines(request, lines, job)
     with job.watch("voice"):
-        voice = choose_voice(request, sentences[0], sampling, job.voice_sources)
-    return Opening(tuple(sentences), voice, sampling)
+        voice = choose_voice(request, lines[0].said, sampling, job.voice_sources)
+    return Opening(lines, voice, sampling)
 
 
 def sampling_of(request: SpeechRequest, seed: int) -> Sampling:

@@ -29,7 +29,7 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
     keys = job.keys(request)
     opening = open_speech(request, job)
     voice, sampling = opening.voice, opening.sampling
-    spoken = Speaker(request, voice.speaking, sampling, job).speak(opening.sentences)
+    spoken = Speaker(request, voice.speaking, sampling, job).speak(opening.lines)
     with job.watch("audio"):
         speech = assemble(request, spoken.takes.kept, job)
     words = shift_to_whole([take.words for take in spoken.takes.kept], speech.sentences)

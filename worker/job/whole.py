@@ -47,7 +47,7 @@ def assemble(request: SpeechRequest, takes: Sequence[Take], job: Job) -> WholeSp
     file = job.folder / f"speech.{request.output_format}"
     files.write_blocks(blocks, rate, file, request.output_format)
     sentences = tuple(
-        SentenceSpan(take.utterance.text, span.start, span.end)
+        SentenceSpan(take.line.text, span.start, span.end)
         for take, span in zip(takes, laid_out(clips, gap), strict=True)
     )
     return WholeSpeech(file, rate, sentences)

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from worker.text.line import Replacement
+
 
 @dataclass(frozen=True)
 class SentenceSpan:
-    """A sentence and where it lies in the audio, in seconds."""
+    """A sentence and where it lies in the audio, in seconds.
+
+    `replacements` are what of its text was said otherwise than it is written.
+    """
 
     text: str
     start: float
     end: float
+    replacements: tuple[Replacement, ...] = ()
 
 
 @dataclass(frozen=True)

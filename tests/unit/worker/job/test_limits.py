@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,15 @@ from tests.support.small_components import small_components
 from worker.api.request import parse_request
 from worker.errors import NotAvailableError, RequestError, SynthesisError
 from worker.job.context import Job
-from worker.job.limits import check_length, check_sentences, check_spoken, check_timings
+from worker.job.limits import check_length, check_lines, check_spoken, check_timings
 from worker.settings import Settings
+from worker.text.line import Line
 from worker.text.sentences import split
+
+
+def lines(sentences: Sequence[str]) -> list[Line]:
+    return [Line(sentence) for sentence in sentences]
+
 
 PROSE = "It was a bright cold day in April, and the clocks were striking thirteen. "
 
@@ -32,7 +39,9 @@ PROSE = "It was a bright cold day in April, and the clocks were striking thirtee
 )
 def test_a_text_that_a_job_may_have_is_not_refused(text: str, asked: dict[str, Any]) -> None:
     text = text[:20_000]
-    check_length(parse_request({"text": text, **asked}), split(text), Settings().max_job_seconds)
+    check_length(
+        parse_request({"text": text, **asked}), lines(split(text)), Settings().max_job_seconds
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,10 +55,10 @@ def test_a_text_that_a_job_may_have_is_not_refused(text: str, asked: dict[str, A
 )
 def test_gaps_count_and_the_tempo_of_what_is_spoken(asked: dict[str, Any], seconds: float) -> None:
     text = "a\n" * 100
-    request, sentences = parse_request({"text": text, **asked}), split(text)
-    check_length(request, sentences, round(seconds) + 1)
+    request, said = parse_request({"text": text, **asked}), lines(split(text))
+    check_length(request, said, round(seconds) + 1)
     with pytest.raises(RequestError, match=rf"take some {seconds:.0f} s"):
-        check_length(request, sentences, round(seconds) - 1)
+        check_length(request, said, round(seconds) - 1)
 
 
 def job(folder: Path, *, streamed: bool = False, max_seconds: int = 7200) -> Job:
@@ -60,10 +69,10 @@ def job(folder: Path, *, streamed: bool = False, max_seconds: int = 7200) -> Job
 
 def test_a_thousand_sentences_may_be_streamed_and_no_more(tmp_path: Path) -> None:
     request = parse_request({"text": "a"})
-    check_sentences(request, ["a"] * 1_000, job(tmp_path, streamed=True))
-    check_sentences(request, ["a"] * 1_001, job(tmp_path))
+    check_lines(request, lines(["a"] * 1_000), job(tmp_path, streamed=True))
+    check_lines(request, lines(["a"] * 1_001), job(tmp_path))
     with pytest.raises(RequestError, match="it has 1001 sentences"):
-        check_sentences(request, ["a"] * 1_001, job(tmp_path, streamed=True))
+        check_lines(request, lines(["a"] * 1_001), job(tmp_path, streamed=True))
 
 
 def test_speech_may_come_to_twice_what_a_job_may_take(tmp_path: Path) -> None:
