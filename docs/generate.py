@@ -149,6 +149,16 @@ A job uses the fields of one way only; fields of two ways are refused.
    $style. A job that names no voice at all gets a designed voice that is female, with moderate
    pitch and speed. It is designed for the first sentence and speaks all of them.
 
+## A recording by its URL
+
+An https:// URL is asked for byte for byte as it is given, so that a signature over it holds: no
+escape is decoded or encoded anew, dot segments and `//` in the path stay (as with curl's
+`--path-as-is`), and so does an empty query. Only what a URL cannot hold is percent-encoded, as
+browsers do it: letters outside ASCII. The fragment is not sent; a host of another script is asked
+by its ASCII name. Up to three redirects are followed, each to its Location as the server sent it.
+A user name in the URL, a backslash, a space, a port 0 and any address that is not on the public
+internet are refused.
+
 ## What contradicts what
 
 - Two ways to choose a voice.
