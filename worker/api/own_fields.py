@@ -177,6 +177,12 @@ class VoiceAnswer(_Answer):
     style: Style | None = Field(description="Of a designed voice.")
 
 
+class NewVoiceAnswer(VoiceAnswer):
+    """A voice that was saved just now."""
+
+    warnings: Warnings
+
+
 class VoiceName(_Answer):
     """A voice, in short."""
 
