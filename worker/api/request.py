@@ -35,6 +35,7 @@ from worker.subtitles.formats import Format as SubtitleFormat
 
 MAX_FAULTS = 10  # that one message names, so that it stays readable
 
+Normalize = Literal["auto", "on", "off"]
 TaskToken = Literal["zero_shot", "cross_lingual", "continue"]
 
 # The fields that a designed voice is made from.
@@ -49,6 +50,14 @@ class SpeechRequest(BaseModel):
     text: Text = Field(
         description="The text to speak: English, Chinese, or both mixed. A line break ends a "
         "sentence."
+    )
+    normalize: Normalize = Field(
+        default="auto",
+        description="Whether numbers, amounts, dates, times, units, telephone numbers, addresses, "
+        "Roman numerals and symbols are given to the model in words, in English and Chinese; "
+        "subtitles, segments and word timings keep what is written. auto: what can be meant in one "
+        "way only, by its form or by what stands beside it. on: everything, in the likeliest way. "
+        "off: nothing.",
     )
     prompt_speech_url: Reference | None = Field(
         default=None,

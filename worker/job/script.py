@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from worker.api.request import SpeechRequest
-from worker.text.line import Line
+from worker.text.line import Line, Replacement
 from worker.text.sentences import split
+from worker.text.spoken.normalize import replacements
+from worker.text.words import language_of
+
+_CONTEXT = 2_000  # characters of the text that say the language of a sentence without letters
 
 
 def lines_of(request: SpeechRequest) -> tuple[Line, ...]:
@@ -12,6 +16,14 @@ def lines_of(request: SpeechRequest) -> tuple[Line, ...]:
     return tuple(line_of(sentence, request) for sentence in split(request.text))
 
 
-def line_of(sentence: str, _request: SpeechRequest) -> Line:
+def line_of(sentence: str, request: SpeechRequest) -> Line:
     """One sentence as this job says it."""
-    return Line(sentence)
+    return Line(sentence, _in_words(sentence, request))
+
+
+def _in_words(sentence: str, request: SpeechRequest) -> tuple[Replacement, ...]:
+    """What of the sentence the model is given in words."""
+    if request.normalize == "off":
+        return ()
+    language = language_of(sentence, default=language_of(request.text[:_CONTEXT]))
+    return replacements(sentence, language, request.normalize)
