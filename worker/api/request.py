@@ -39,6 +39,7 @@ from worker.text.markup import OWN_VOICE, MarkedText, Stretch, TagError, VoiceTa
 
 MAX_FAULTS = 10  # that one message names, so that it stays readable
 
+Normalize = Literal["auto", "on", "off"]
 TaskToken = Literal["zero_shot", "cross_lingual", "continue"]
 
 VOICE_FIELDS = ("prompt_speech_url", "prompt_text", "voice", *STYLE_FIELDS)
@@ -65,6 +66,14 @@ class SpeechRequest(BaseModel):
         default=False,
         description="Whether the text has tags: [pause:1.5s] for silence, [voice:NAME] for "
         "another voice. Else they are text like any other.",
+    )
+    normalize: Normalize = Field(
+        default="auto",
+        description="Whether numbers, amounts, dates, times, units, telephone numbers, addresses, "
+        "Roman numerals and symbols are given to the model in words, in English and Chinese; "
+        "subtitles, segments and word timings keep what is written. auto: what can be meant in one "
+        "way only, by its form or by what stands beside it. on: everything, in the likeliest way. "
+        "off: nothing.",
     )
     prompt_speech_url: Reference | None = Field(
         default=None,

@@ -8,9 +8,13 @@ from dataclasses import dataclass, replace
 from worker.api.request import SpeechRequest
 from worker.errors import RequestError
 from worker.job.cast import Cast, Role
-from worker.text.line import Line
+from worker.text.line import Line, Replacement
 from worker.text.markup import MarkedText, Stretch, holds_tag
 from worker.text.sentences import split
+from worker.text.spoken.normalize import replacements
+from worker.text.words import language_of
+
+_CONTEXT = 2_000  # characters of the text that say the language of a sentence without letters
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,20 @@ def script_of(request: SpeechRequest) -> Script:
 
 def line_of(sentence: str, request: SpeechRequest) -> Line:
     """One sentence as this job says it."""
-    return Line(sentence, semitones=request.pitch_shift, tempo=request.speed_shift)
+    return Line(
+        sentence,
+        _in_words(sentence, request),
+        semitones=request.pitch_shift,
+        tempo=request.speed_shift,
+    )
+
+
+def _in_words(sentence: str, request: SpeechRequest) -> tuple[Replacement, ...]:
+    """What of the sentence the model is given in words."""
+    if request.normalize == "off":
+        return ()
+    language = language_of(sentence, default=language_of(request.text[:_CONTEXT]))
+    return replacements(sentence, language, request.normalize)
 
 
 @dataclass(frozen=True)

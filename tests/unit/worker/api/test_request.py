@@ -26,6 +26,7 @@ def test_a_text_is_enough_and_the_rest_has_the_documented_defaults() -> None:
         "text": "Hello.",
         "turns": None,
         "markup": False,
+        "normalize": "auto",
         "prompt_speech_url": None,
         "prompt_text": None,
         "voice": None,
