@@ -25,7 +25,7 @@ from pydantic_core import PydanticUndefined
 from docs import gpu_figures, memory
 from worker.allowed_values import allowed
 from worker.api.field_types import names
-from worker.api.request import STYLE_FIELDS, SpeechRequest
+from worker.api.request import SpeechRequest
 from worker.api.response import (
     Metrics,
     Progress,
@@ -35,6 +35,7 @@ from worker.api.response import (
     TimedWord,
     VoiceUsed,
 )
+from worker.api.turns import STYLE_FIELDS
 from worker.errors import WorkerError
 from worker.settings import Settings
 from worker.subtitles.style import SubtitleStyle
@@ -345,7 +346,7 @@ def _setting_type(info: FieldInfo, schema: dict[str, Any]) -> str:
 def _default(info: FieldInfo) -> str:
     if info.default is PydanticUndefined:
         return "required"
-    if info.default is None:
+    if info.default is None or info.default == "":
         return ""
     value = info.default
     return f"`{json.dumps(value) if isinstance(value, bool | int | float) else value}`"
