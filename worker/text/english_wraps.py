@@ -34,7 +34,7 @@ def of_full_lines(gap: Gap) -> Verdict | None:
     if gap.before.columns > WIDEST:
         return Verdict.ENDS
     if gap.block.wrapped:
-        return Verdict.GOES_ON if gap.is_full else Verdict.ENDS
+        return gap.fullness
     return Verdict.ENDS if gap.before.columns < NARROWEST else None
 
 
