@@ -59,6 +59,7 @@ _COUNTED = regex.compile(
 _SQUARE = regex.compile("[Ss]q|[Cc]u")  # sq. ft.
 _DOTTED = regex.compile(r"[A-Z]|\d*(?:\p{L}{1,2}\.)+\p{L}{1,2}")  # J. U.S. a.m. Ph.D.
 _NUMBER = regex.compile(r"\p{N}")
+_HAN = regex.compile(r"\p{Han}")
 _WORD = regex.compile(r"[^\W_]")
 _TOKEN = regex.compile(r"[\p{Latin}\d.°]*+$")
 _FIRST = regex.compile(
@@ -136,6 +137,8 @@ def _is_before(token: str, word: str) -> bool:
         return token[0].isupper() or not begins_sentences(word)  # Close the tab. I will
     if _SQUARE.fullmatch(token):
         return _UNIT.fullmatch(word) is not None
+    if _HAN.match(word) and _UNIT.fullmatch(token):
+        return True
     return _DATE.fullmatch(word) is not None and _DAY.fullmatch(token) is not None
 
 

@@ -31,7 +31,7 @@ _HEAD = regex.compile(r"(?P<marks>[^\w\s]*+)(?P<gap>\s?)(?P<word>\w*+)(?P<after>
 _TOKEN = regex.compile(f"[{WIDE}]|[^\\s{WIDE}]*+")
 _PLAIN = regex.compile(r"\p{Ll}{5}")  # no number or letter of a list
 _NUMERAL = regex.compile(r"[ivx]{1,5}|[IVX]{1,5}|[一二三四五六七八九十]{1,3}|\p{L}")
-_BULLETS = regex.compile(r"[-–—*•·▪◦‣⁃●○■□+#>]+")
+_BULLETS = regex.compile(r"[-|–—*•·▪◦‣⁃●○■□+#>]+")
 _WORD = regex.compile(r"[^\W_]+")
 
 
@@ -69,6 +69,11 @@ class LineShape:
     def announces(self) -> bool:
         """Whether it ends with a colon."""
         return _COLON.search(self.end) is not None
+
+    @property
+    def shouts(self) -> bool:
+        """Whether all its letters are capitals."""
+        return self.start.isupper()
 
     @property
     def is_title(self) -> bool:

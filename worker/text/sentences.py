@@ -55,10 +55,10 @@ _CLUSTER = regex.compile(r"\p{RI}{2}[\p{M}\p{EMod}\u200d]*+|\X")
 # may stand what is cited, as in Wikipedia: [1].
 STOP = regex.compile(
     rf"《[^《》]{{1,{MAX_TITLE}}}》|(?P<stops>[.!?…。！？｡．](?:[.!?…。！？｡．]| \.(?!\w))*+)"
-    rf"(?P<after>{_CLOSING}(?:\[\d{{1,3}}\])*+){_EMOJI}"
+    rf"(?P<after>{_CLOSING})(?P<cited>(?:\[\d{{1,3}}\])*+){_EMOJI}"
 )
 _CLAUSE = regex.compile(rf"(?:[,;:!?…]|\.\.){_CLOSING} |[，；：、。！？…—–]{_CLOSING}(?!\p{{P}}) ?")
-NEXT = regex.compile(rf" ?{_OPENING}(?:(?<=[–—-]) )?(?P<word>\w*+)(?P<dot>\.?)")
+NEXT = regex.compile(rf" ?{_OPENING}(?:(?<=[–—-]) )?(?P<word>[\w½¼¾⅓⅔⅛]*+)(?P<dot>\.?)")
 _CONTINUES = regex.compile(r" ?[\p{Po}\p{Pd}\p{Pe}\p{Pf}]")
 _GOES_ON = regex.compile(" ?[&,，、；：×]")
 _HESITATES = regex.compile(r"\.(?: ?\.){2}|…{1,2}")
@@ -171,7 +171,7 @@ def _after(mark: str) -> str:
 
 def _is_end(text: str, stop: regex.Match[str], start: int) -> bool:
     """Whether the stops that matched end the sentence that began at `start`."""
-    stops, after = str(stop["stops"]), str(stop["after"])
+    stops, after = str(stop["stops"]), "" if stop["cited"] else str(stop["after"])
     rest = text[stop.end() : stop.end() + LOOK_AHEAD]
     following = next(NEXT.finditer(rest))  # it matches anything
     word = str(following["word"])
