@@ -128,8 +128,8 @@ def test_lines_that_stay(text: str, sentences: list[str]) -> None:
         "All of them had at one time or another played Beethoven's Op.\n27 to their friends.",
         "THE OFFICE IS NOT OPEN ON SUNDAYS AND IT WILL NOT BE OPEN ON\nMONDAYS IN MAY.",
         (
-            "The old mill, which has been empty since the war, and the house beside it\n— which he had "
-            "loved — were sold."
+            "The old mill, which has been empty since the war, and the house beside it\n"
+            "— which he had loved — were sold."
         ),
         "In the summer we shall visit Mr. Brown and his wife in the\nNetherlands.",
         "The firm is called Hart, Lyle, Brown, Miller, Hodge, Smith, Jones\n& Co. and is old.",
