@@ -24,10 +24,10 @@ import soundfile as sf
 import soxr
 
 from worker.audio.coded import Codec, CodedSound
+from worker.audio.files import NO_TAGS, tell
 from worker.audio.formats import PCM_RATE, SAMPLE_RATES, StreamFormat
 from worker.audio.pcm import to_pcm16
 from worker.audio.waveform import Audio, Samples, check_finite
-from worker.audio.writing import NO_TAGS, tell
 
 MP3_PADDING = 3 * 1152
 AAC_PADDING = 3 * 1024

@@ -42,7 +42,7 @@ class Tags(BaseModel):
     artist: Words | None = Field(
         default=None,
         description="Who made it; when not given, the name of the voice, where the job has one in "
-        "`voice` or `save_voice`.",
+        "`voice` or `save_voice`, and neither `turns` nor `markup`.",
     )
     album: Words | None = Field(
         default=None, description="The album, series or book that it belongs to."

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from worker.api.request import SpeechRequest
+from worker.audio.files import write_blocks
 from worker.audio.formats import SAMPLE_RATES
 from worker.audio.levelling import Level, level
 from worker.audio.resampling import resampled
 from worker.audio.tags import Tags, words_of
 from worker.audio.waveform import PEAK_DBFS, Samples
-from worker.audio.writing import write_blocks
 
 MISSED = 0.5  # LU below the loudness that was asked for, from which on the caller is told
 
@@ -26,7 +26,8 @@ def rate_of(request: SpeechRequest, sample_rate: int) -> int:
 
 def tags_of(request: SpeechRequest, model: str) -> Mapping[str, str]:
     """What a job's audio says of itself; `model` is the name of the model that spoke."""
-    voice = request.voice or request.save_voice
+    several = request.turns is not None or request.markup
+    voice = None if several else request.voice or request.save_voice
     return words_of(request.tags or Tags(), voice=voice, model=model)
 
 

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from tests.support.sounds import speech, tone
 from worker.audio.encoders import AAC_PADDING, MP3_PADDING, open_encoder
+from worker.audio.files import write
 from worker.audio.formats import PCM_RATE, STREAM_CONTENT_TYPES, STREAMS_WITH_TAGS, StreamFormat
 from worker.audio.waveform import Audio
-from worker.audio.writing import write
 from worker.errors import SynthesisError
 
 RATE = 16_000
