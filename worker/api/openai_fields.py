@@ -63,7 +63,7 @@ class _OpenAIFields(BaseModel):
 
 
 # What OpenAI's fields stand for, and what would be stored: nothing is, at this route.
-_ELSEWHERE = ("text", "voice", "speed")
+_ELSEWHERE = ("text", "turns", "voice", "speed")
 
 
 def optional_fields(but: tuple[str, ...]) -> dict[str, Any]:
