@@ -12,7 +12,22 @@ from worker.text.sentences import split
 
 @pytest.mark.parametrize(
     "number",
-    ["02", "2", "1984", "2.", "(3)", "[4]", "- 5 -", "3/12", "1.2.3", "§ 7", "IV", "XII.", "a)"],
+    [
+        "02",
+        "2",
+        "1984",
+        "2.",
+        "(3)",
+        "[4]",
+        "- 5 -",
+        "3/12",
+        "1.2.3",
+        "§ 7",
+        "IV",
+        "XII.",
+        "a)",
+        "B.",
+    ],
 )
 def test_a_bare_number_goes_to_the_line_that_follows(number: str) -> None:
     pieces = ["Thank you for that.", f"{number} The committee met again."]
@@ -36,7 +51,7 @@ def test_a_bare_number_at_the_end_goes_to_the_line_before() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["Page 2", "Two", "1984 was warm", "2024-05-06", "5550123", "MIX"]
+    "words", ["Page 2", "Two", "1984 was warm", "2024-05-06", "5550123", "MIX", "B"]
 )
 def test_these_are_sentences_of_their_own(words: str) -> None:
     assert split(f"Thank you for that.\n{words}\nWe all met again.") == [
