@@ -277,3 +277,8 @@ def test_what_is_known_of_a_line_s_beginning_stays(text: str) -> None:
             (whole.kind, whole.columns),
             (whole.kind, False),
         }
+
+
+def test_before_lower_case_a_line_of_more_than_forty_columns_was_wrapped() -> None:
+    assert verdict("x" * 39 + "?", "and so it was", last=True) is Verdict.ENDS
+    assert verdict("x" * 40 + "?", "and so it was", last=True) is Verdict.GOES_ON

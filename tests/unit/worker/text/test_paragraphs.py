@@ -157,3 +157,29 @@ def test_wrapped_lines_without_an_end_do_not_wait() -> None:
     line = "Bath had never been so full of people as in that very warm summer"
     held = [reader.feed(line, ends_line=True) is None or reader.held for _ in range(50)]
     assert max(held) <= 5 * len(line)
+
+
+TO_LONDON = "The committee met again in the spring and decided to move to"
+
+
+def test_a_blank_line_is_a_break_whatever_follows() -> None:
+    assert split(f"{TO_LONDON}\nthe river.") == [f"{TO_LONDON} the river."]
+    assert split(f"{TO_LONDON}\n\nthe river of London.") == [TO_LONDON, "the river of London."]
+
+
+def test_before_a_blank_line_the_last_line_of_two_is_known_to_be_the_last() -> None:
+    first, second = "It was a very warm summer for all the people", "Bath had ever seen."
+    assert split(f"{first}\n{second}\n\nThen it rained.") == [
+        f"{first} {second}",
+        "Then it rained.",
+    ]
+    verses = [first, second, "Hodge had never been so old."]
+    assert split("\n".join(verses)) == verses
+
+
+def test_what_is_below_a_wrapped_paragraph_may_be_verses() -> None:
+    verses = ["It was a very warm summer for all the people", "Bath had ever seen or heard of"]
+    assert split(f"{TO_LONDON}\nthe river.\n\n" + "\n".join(verses)) == [
+        f"{TO_LONDON} the river.",
+        *verses,
+    ]
