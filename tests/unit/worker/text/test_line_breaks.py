@@ -136,6 +136,10 @@ def test_lines_that_stay(text: str, sentences: list[str]) -> None:
             "The old mill, which has been empty since the war, and the house beside it\n"
             "— which he had loved — were sold."
         ),
+        (
+            "This is a copy that anybody may use under the terms of the Town\nLicense, v. 2.0. If you "
+            "have none, ask."
+        ),
         "In the summer we shall visit Mr. Brown and his wife in the\nNetherlands.",
         "The firm is called Hart, Lyle, Brown, Miller, Hodge, Smith, Jones\n& Co. and is old.",
         "上个星期我们全家一起坐火车去了上海，在那里看了很多老\n朋友。",
