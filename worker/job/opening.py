@@ -15,6 +15,7 @@ from worker.job.context import Job
 from worker.job.limits import check_lines, check_timings
 from worker.job.script import Script, script_of
 from worker.job.seeds import random_seed, speaker_seed
+from worker.redaction import redact
 from worker.speech.batch.sampling import Sampling
 from worker.speech.voice import Style, Voice
 from worker.text.line import Line
@@ -66,6 +67,7 @@ def open_speech(request: SpeechRequest, job: Job) -> Opening:
     with job.watch("text"):
         script = script_of(request)
         check_lines(request, script.lines, job, script.pause)
+        _warn_of_colours(request, script, job)
     with job.watch("voice"):
         cast = _choose(script, sampling, job)
     return Opening(script, MappingProxyType(cast), sampling)
@@ -74,6 +76,16 @@ def open_speech(request: SpeechRequest, job: Job) -> Opening:
 def sampling_of(request: SpeechRequest, seed: int) -> Sampling:
     """How the model's tokens are drawn for this job."""
     return Sampling(request.temperature, request.top_k, request.top_p, request.max_length, seed)
+
+
+def _warn_of_colours(request: SpeechRequest, script: Script, job: Job) -> None:
+    """Tell of colours for speakers that the job does not have."""
+    style = request.subtitle_style
+    colours = (style and style.speaker_colours) or {}
+    speakers = {line.speaker for line in script.lines}
+    for name in colours:
+        if name not in speakers:
+            job.warn(f"subtitle_style: speaker_colours has {redact(name)}, who does not speak")
 
 
 def _choose(script: Script, sampling: Sampling, job: Job) -> dict[str | None, ChosenVoice]:

@@ -17,6 +17,7 @@ from tests.support.worker_process import REPOSITORY
 from worker.api.field_types import names
 from worker.api.request import SpeechRequest, parse_request
 from worker.api.response import SpeechResponse
+from worker.api.turns import Turn
 from worker.errors import WorkerError
 from worker.settings import Settings
 from worker.speech import engine
@@ -124,10 +125,12 @@ def test_each_row_of_each_table_has_as_many_cells_as_its_head(page: Path) -> Non
 
 
 def test_the_generated_pages_have_their_tables() -> None:
-    fields, looks, *outputs, errors = tables(generate.api())
+    fields, turns, looks, tags, *outputs, errors = tables(generate.api())
     assert len(fields.rows) == 1 + len(SpeechRequest.model_fields)
     assert len(looks.rows) == 1 + len(SubtitleStyle.model_fields)
-    assert len(outputs) == 7
+    assert len(turns.rows) == 1 + len(Turn.model_fields)
+    assert len(tags.rows) == 1 + 3
+    assert len(outputs) == 8
     assert len(errors.rows) == 1 + len(list(generate._subclasses(WorkerError)))
     (settings,) = tables(generate.configuration())
     assert len(settings.rows) == 1 + len(Settings.model_fields)

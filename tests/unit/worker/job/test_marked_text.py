@@ -428,3 +428,51 @@ def test_all_that_is_said_is_known_without_tags() -> None:
     assert request(text="One [pause:1s]").whole_text == "One [pause:1s]"
     both = request(turns=[{"text": "A [voice:x]b"}, {"text": "C"}], markup=True).whole_text
     assert both.split() == ["A", "b", "C"]
+
+
+# Pronunciations
+
+
+def test_the_written_word_stays_and_the_said_one_is_said(shared: Runner) -> None:
+    asked = {
+        "turns": [{"text": "Nguyen's GIF. [voice:onyx] SQL!"}],
+        "markup": True,
+        "pronunciations": {"Nguyen": "win", "gif": "jif", "SQL": "sequel"},
+        "enable_subtitles": True,
+        "subtitle_format": "vtt",
+    }
+    answer = shared.speak(**asked)
+    assert shared.engine.asked[-1].sentences == ("win's jif.", "sequel!")
+    assert [s.text for s in answer.segments] == ["Nguyen's GIF.", "SQL!"]
+    assert answer.word_timings is not None
+    assert [w.word for w in answer.word_timings] == ["Nguyen's", "GIF.", "SQL!"]
+    assert "SQL!" in Path(unquote(urlsplit(str(answer.subtitles_url)).path)).read_text()
+    lines = script_of(parse_request(asked)).lines
+    assert [(one.start, one.end, one.said) for one in lines[0].replacements] == [
+        (0, 6, "win"),
+        (9, 12, "jif"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "pronunciations", "markup", "said"),
+    [
+        ("a " * 99, {"a": "b" * 100}, False, r"is said as 'b+.*, which is too long"),
+        ("<|a b|> c", {"a b": "end"}, False, r"said as '<\|end\|> c', which has a token"),
+        ("[x:1s] c", {"x": "pause"}, True, r"'\[pause:1s\] c' would be said with a tag in it"),
+    ],
+)
+def test_what_comes_to_be_said_is_looked_at_again(
+    text: str, pronunciations: dict[str, str], markup: bool, said: str
+) -> None:
+    asked = {"text": text, "pronunciations": pronunciations, "markup": markup}
+    with pytest.raises(RequestError, match=said):
+        script_of(parse_request(asked))
+
+
+def test_colours_of_who_does_not_speak_are_told_of(runner: Runner) -> None:
+    asked = {"text": "Hi. [voice:onyx] Ho.", "markup": True}
+    style = {"speaker_colours": {"onyx": "#FF0000", "Anna": "#00FF00"}}
+    assert runner.speak(**asked, subtitle_style=style).warnings == (
+        "subtitle_style: speaker_colours has 'Anna', who does not speak",
+    )
