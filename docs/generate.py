@@ -219,6 +219,16 @@ with a capital only as it is written (`US` is not us); what is written in one ca
 before what is found in any. Of keys that begin at one place the longest counts. The s of a
 possessive is kept: Nguyen's is said as win's.
 
+## A recording by its URL
+
+An https:// URL is asked for byte for byte as it is given, so that a signature over it holds: no
+escape is decoded or encoded anew, dot segments and `//` in the path stay (as with curl's
+`--path-as-is`), and so does an empty query. Only what a URL cannot hold is percent-encoded, as
+browsers do it: letters outside ASCII. The fragment is not sent; a host of another script is asked
+by its ASCII name. Up to three redirects are followed, each to its Location as the server sent it.
+A user name in the URL, a backslash, a space, a port 0 and any address that is not on the public
+internet are refused.
+
 ## What contradicts what
 
 - `text` with `turns`.

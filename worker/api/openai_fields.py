@@ -32,7 +32,8 @@ class _OpenAIFields(BaseModel):
     )
     input: Text = Field(
         description="The text to speak: English, Chinese, or both mixed. A line break ends a "
-        "sentence."
+        "sentence, except in a paragraph that was wrapped: one with lines of about one length that "
+        "do not end as sentences do. Verses, lists and titles are none."
     )
     voice: Name | VoiceById | None = Field(
         default=None,

@@ -43,7 +43,9 @@ class _JobInput(_Given):
     text: Text | None = Field(
         default=None,
         description="The text to speak: English, Chinese, or both mixed. A line break ends a "
-        "sentence. Required, but for a request with `turns`.",
+        "sentence, except in a paragraph that was wrapped: one with lines of about one length that "
+        "do not end as sentences do. Verses, lists and titles are none. "
+        "Required, but for a request with `turns`.",
     )
 
 
@@ -182,6 +184,12 @@ class VoiceAnswer(_Answer):
     created_at: int | None = Field(description="Seconds since 1970, where known.")
     consent: str | None = Field(description="The speaker's consent, as stated with the recording.")
     style: Style | None = Field(description="Of a designed voice.")
+
+
+class NewVoiceAnswer(VoiceAnswer):
+    """A voice that was saved just now."""
+
+    warnings: Warnings
 
 
 class VoiceName(_Answer):

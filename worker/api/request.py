@@ -61,7 +61,9 @@ class SpeechRequest(BaseModel):
     text: Text = Field(
         default="",
         description="The text to speak: English, Chinese, or both mixed. A line break ends a "
-        "sentence. Required, but for a job with `turns`.",
+        "sentence, except in a paragraph that was wrapped: one with lines of about one length that "
+        "do not end as sentences do. Verses, lists and titles are none. "
+        "Required, but for a job with `turns`.",
     )
     turns: Turns | None = Field(
         default=None,

@@ -14,7 +14,7 @@ from decimal import Decimal
 import regex
 
 from worker.redaction import redact
-from worker.text.sentences import WORD
+from worker.text.paragraphs import WORD
 
 MAX_PAUSE = 10  # seconds, of one tag
 OWN_VOICE = "default"  # in a tag: the voice that the text has without any

@@ -45,14 +45,14 @@ def test_a_text_that_a_job_may_have_is_not_refused(text: str, asked: dict[str, A
 @pytest.mark.parametrize(
     ("asked", "seconds"),
     [
-        ({"multi_sentence_gap": 0}, 57),  # a hundred sentences of 0.5 s and 0.07 for their letter
-        ({"multi_sentence_gap": 1}, 57 + 99),
-        ({"multi_sentence_gap": 0, "speed_shift": 0.5}, 114),
-        ({"multi_sentence_gap": 1, "speed_shift": 4}, 14.25 + 99),
+        ({"multi_sentence_gap": 0}, 134),  # a hundred sentences of 0.5 s and 12 letters of 0.07
+        ({"multi_sentence_gap": 1}, 134 + 99),
+        ({"multi_sentence_gap": 0, "speed_shift": 0.5}, 268),
+        ({"multi_sentence_gap": 1, "speed_shift": 2}, 67 + 99),
     ],
 )
 def test_gaps_count_and_the_tempo_of_what_is_spoken(asked: dict[str, Any], seconds: float) -> None:
-    request = parse_request({"text": "a\n" * 100, **asked})
+    request = parse_request({"text": "A b c d e f.\n" * 100, **asked})
     said = script_of(request).lines
     check_length(request, said, round(seconds) + 1)
     with pytest.raises(RequestError, match=rf"take some {seconds:.0f} s"):
@@ -60,13 +60,14 @@ def test_gaps_count_and_the_tempo_of_what_is_spoken(asked: dict[str, Any], secon
 
 
 def test_pauses_count_in_place_of_gaps(tmp_path: Path) -> None:
-    text = "[pause:7s]a[pause:0s]a\n\na[pause:9s][pause:10s]"
+    text = "[pause:7s]a[pause:0s]Go on.\n\nGo now, please.[pause:9s][pause:10s]"
     request = parse_request({"text": text, "markup": True, "multi_sentence_gap": 1})
     script = script_of(request)
-    seconds = 3 * 0.57 + 7 + 0 + 1 + 19
-    check_lines(request, script.lines, job(tmp_path, max_seconds=29), script.pause)
+    assert [line.text for line in script.lines] == ["a", "Go on.", "Go now, please."]
+    seconds = 3 * 0.5 + (1 + 6 + 15) * 0.07 + 7 + 0 + 1 + 19
+    check_lines(request, script.lines, job(tmp_path, max_seconds=31), script.pause)
     with pytest.raises(RequestError, match=rf"take some {seconds:.0f} s"):
-        check_lines(request, script.lines, job(tmp_path, max_seconds=28), script.pause)
+        check_lines(request, script.lines, job(tmp_path, max_seconds=30), script.pause)
 
 
 def job(folder: Path, *, streamed: bool = False, max_seconds: int = 7200) -> Job:
