@@ -48,6 +48,7 @@ from worker.text.markup import (
 
 MAX_FAULTS = 10  # that one message names, so that it stays readable
 
+Normalize = Literal["auto", "on", "off"]
 TaskToken = Literal["zero_shot", "cross_lingual", "continue"]
 
 VOICE_FIELDS = ("prompt_speech_url", "prompt_text", "voice", *STYLE_FIELDS)
@@ -81,6 +82,14 @@ class SpeechRequest(BaseModel):
         '{"Nguyen": "win", "SQL": "sequel"}. A key is a whole word or several, found in any case '
         "where it is in small letters, else only as it is written; the longest counts, and a "
         "possessive's s is kept. Segments, timings and subtitles have the written word.",
+    )
+    normalize: Normalize = Field(
+        default="auto",
+        description="Whether numbers, amounts, dates, times, units, telephone numbers, addresses, "
+        "Roman numerals and symbols are given to the model in words, in English and Chinese; "
+        "subtitles, segments and word timings keep what is written. auto: what can be meant in one "
+        "way only, by its form or by what stands beside it. on: everything, in the likeliest way. "
+        "off: nothing.",
     )
     prompt_speech_url: Reference | None = Field(
         default=None,

@@ -10,11 +10,14 @@ from worker.api.request import SpeechRequest
 from worker.errors import RequestError
 from worker.job.cast import Cast, Role
 from worker.redaction import redact
-from worker.text.line import Line
+from worker.text.line import Line, Replacement, joined
 from worker.text.markup import MarkedText, Stretch, holds_tag
 from worker.text.pronunciations import pronounce
 from worker.text.sentences import MAX_WEIGHT, split, weigh
+from worker.text.spoken.normalize import replacements
+from worker.text.words import language_of
 
+_CONTEXT = 2_000  # characters of the text that say the language of a sentence without letters
 # What a sentence may weigh as it is said: a word may be said as many.
 MOST_SAID = 3 * MAX_WEIGHT
 
@@ -53,8 +56,21 @@ def script_of(request: SpeechRequest) -> Script:
 
 def line_of(sentence: str, request: SpeechRequest) -> Line:
     """One sentence as this job says it."""
-    replacements = pronounce(sentence, request.pronunciations or {})
-    return Line(sentence, replacements, semitones=request.pitch_shift, tempo=request.speed_shift)
+    asked = pronounce(sentence, request.pronunciations or {})
+    return Line(
+        sentence,
+        joined(asked, _in_words(sentence, request)),
+        semitones=request.pitch_shift,
+        tempo=request.speed_shift,
+    )
+
+
+def _in_words(sentence: str, request: SpeechRequest) -> tuple[Replacement, ...]:
+    """What of the sentence the model is given in words."""
+    if request.normalize == "off":
+        return ()
+    language = language_of(sentence, default=language_of(request.text[:_CONTEXT]))
+    return replacements(sentence, language, request.normalize)
 
 
 @dataclass(frozen=True)

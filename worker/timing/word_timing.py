@@ -29,7 +29,8 @@ class WordTiming:
 
     `start` and `end` are seconds into the audio, inside of the word's sentence, whose index is
     `sentence`. `score` is between 0 and 1, None where the word itself was not measured; such a
-    word's times come from what surrounds it, and `estimated` says so.
+    word's times come from what surrounds it, and `estimated` says so. `said` is the reading that it
+    was found by, in letters: "nineteen eighty seven" for 1987; None where it was not looked for.
     """
 
     word: str
@@ -38,6 +39,7 @@ class WordTiming:
     score: float | None
     sentence: int
     estimated: bool
+    said: str | None = None
 
 
 def at_tempo(words: Sequence[WordTiming], tempo: float) -> list[WordTiming]:

@@ -27,6 +27,7 @@ def test_a_text_is_enough_and_the_rest_has_the_documented_defaults() -> None:
         "turns": None,
         "markup": False,
         "pronunciations": None,
+        "normalize": "auto",
         "prompt_speech_url": None,
         "prompt_text": None,
         "voice": None,
@@ -598,7 +599,7 @@ def test_a_reference_is_a_url_or_a_name_below_voices(given_place: str, place: st
         "s3://bucket/a/../b",
         "s3://bucket//a",
         "s3:///a.wav",
-        "https://example.com/" + "a" * 2048,
+        "https://example.com/" + "a" * 8192,
     ],
 )
 def test_other_places_are_refused_in_words(place: str) -> None:

@@ -141,7 +141,7 @@ def test_silence_at_both_ends(runner: Runner, streamed: bool) -> None:
 
 def test_without_markup_a_tag_is_text(runner: Runner) -> None:
     text = "One [pause:1s] two [voice:nobody] three."
-    (segment,) = runner.speak(text=text).segments
+    (segment,) = runner.speak(text=text, normalize="off").segments
     assert segment.text == text
     assert runner.engine.asked[0].sentences == (text,)
 
@@ -454,6 +454,13 @@ def test_the_written_word_stays_and_the_said_one_is_said(shared: Runner) -> None
     ]
 
 
+def test_a_pronunciation_goes_before_what_a_number_is_in_words() -> None:
+    asked = {"text": "In 1999, 12 men ate $5 pies.", "pronunciations": {"12": "a dozen", "$": "x"}}
+    (line,) = script_of(parse_request(asked)).lines
+    assert line.said == "In nineteen ninety nine, a dozen men ate x5 pies."
+    assert [line.text[one.start : one.end] for one in line.replacements] == ["1999", "12", "$"]
+
+
 @pytest.mark.parametrize(
     ("text", "pronunciations", "markup", "said"),
     [
@@ -465,7 +472,7 @@ def test_the_written_word_stays_and_the_said_one_is_said(shared: Runner) -> None
 def test_what_comes_to_be_said_is_looked_at_again(
     text: str, pronunciations: dict[str, str], markup: bool, said: str
 ) -> None:
-    asked = {"text": text, "pronunciations": pronunciations, "markup": markup}
+    asked = {"text": text, "pronunciations": pronunciations, "markup": markup, "normalize": "off"}
     with pytest.raises(RequestError, match=said):
         script_of(parse_request(asked))
 
