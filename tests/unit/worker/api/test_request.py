@@ -52,6 +52,7 @@ def test_a_text_is_enough_and_the_rest_has_the_documented_defaults() -> None:
         "enable_subtitles": False,
         "subtitle_style": None,
         "subtitle_format": "ass",
+        "subtitle_bom": False,
         "max_retries": 1,
         "url_expiry": None,
         "stream": None,

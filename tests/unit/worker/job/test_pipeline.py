@@ -409,6 +409,15 @@ def test_subtitles_are_stored_with_their_type_after_the_audio(tmp_path: Path) ->
     assert "subtitles" in answer.metrics.seconds
 
 
+@pytest.mark.parametrize("kind", ["ass", "srt", "vtt"])
+def test_subtitles_for_old_players_begin_with_a_byte_order_mark(tmp_path: Path, kind: str) -> None:
+    runner = JobRunner(tmp_path, EvenAligner())
+    asked = {"enable_subtitles": True, "subtitle_format": kind}
+    plain = file_of(str(runner.speak(**asked).subtitles_url)).read_bytes()
+    marked = file_of(str(runner.speak(**asked, subtitle_bom=True).subtitles_url)).read_bytes()
+    assert marked == b"\xef\xbb\xbf" + plain
+
+
 def test_subtitles_look_as_the_job_says(tmp_path: Path) -> None:
     runner = JobRunner(tmp_path, EvenAligner())
     plain = file_of(str(runner.speak(enable_subtitles=True).subtitles_url)).read_text()
