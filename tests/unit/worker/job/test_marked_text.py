@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -31,6 +32,7 @@ from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import DesignedVoice
 from worker.speech.voice import Style, Voice
 from worker.text.markup import holds_tag
+from worker.voices.builtin import DESIGN_TEXT
 
 WORD = round(0.2 * RATE)  # samples that the small engine's words take
 GAP = round(0.3 * RATE)
@@ -252,8 +254,8 @@ def test_each_line_has_the_voice_of_its_tag(runner: Runner) -> None:
         ("onyx", "builtin", "onyx"),
     ]
     assert answer.voice.source == "style"
-    style = runner.engine.designed[0]
-    assert (style[1], len(runner.engine.designed)) == ("Once.", 3)  # the own voice, and two names
+    texts = sorted(text for _, text, _, _ in runner.engine.designed)
+    assert texts == [DESIGN_TEXT, DESIGN_TEXT, "Once."]  # two names, and the own voice
 
 
 def test_a_voice_that_nobody_hears_is_not_designed(runner: Runner) -> None:
@@ -316,7 +318,33 @@ def test_each_turn_has_any_of_the_three_ways_to_a_voice(runner: Runner) -> None:
     assert [s.speaker for s in answer.segments] == [
         "onyx", "onyx", "Speaker 2", "Bob", "onyx", "Speaker 2", "Bob", "default",
     ]  # fmt: skip
-    assert [text for _, text, _, _ in runner.engine.designed[1:]] == ["Four.", "Eight."]
+    texts = sorted(text for _, text, _, _ in runner.engine.designed)
+    assert texts == ["Eight.", "Four.", DESIGN_TEXT]
+
+
+def test_what_is_told_of_a_recording_says_whose_it_is(runner: Runner) -> None:
+    sides = np.stack([tone(300.0, 2.0, RATE), tone(500.0, 2.0, RATE)[::-1]], axis=1)
+    sides[:RATE, 0] = sides[RATE:, 1] = 0
+    soundfile.write(runner.folder / "two.wav", sides, RATE)
+    told = runner.speak(**turns({"text": "Hi."}, {"text": "Ho.", "prompt_speech_url": "two.wav"}))
+    assert told.warnings
+    assert all(warning.startswith("turns[1]: ") for warning in told.warnings)
+
+
+def test_voices_are_chosen_beside_each_other_and_the_first_fault_is_told(runner: Runner) -> None:
+    together = threading.Barrier(2)
+    fetch = runner.components.fetch_reference
+
+    def wait(url: str, folder: Path, cancellation: Cancellation) -> Path:
+        together.wait(20)
+        return fetch(url, folder, cancellation)
+
+    runner.components = replace(runner.components, fetch_reference=wait)
+    given = [{"text": "A.", "prompt_speech_url": name} for name in ("no.wav", "none.wav")]
+    for turn in given:
+        (runner.folder / turn["prompt_speech_url"]).write_bytes(b"no audio")
+    with pytest.raises(VoiceError, match=r"^turns\[0\]"):
+        runner.speak(**turns(*given))
 
 
 def test_two_speakers_of_one_style_have_two_voices(runner: Runner) -> None:
