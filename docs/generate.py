@@ -197,8 +197,9 @@ one.
 
 A bracket that is no tag stays text: `[sic]`, `[1]`, `array[pause]`. A tag with a value that it
 cannot have (`[pause:99s]`, `[voice:nobody]`) or without its end is an error that names it and its
-place; none is spoken or passed over. Marks directly behind a tag, and what has no word between two
-tags, stay with the words before them. Without `markup`, tags are text like any other.
+place, counted from 0; none is spoken or passed over. Marks directly behind a tag, and what has no
+word between two tags, stay with the words before them. Without `markup`, tags are text like any
+other.
 
 `turns` is a dialogue or an audiobook: each turn a text with one of the three ways to a voice, all
 spoken in one batch and joined into one file. Each voice is fetched, heard or designed once. A

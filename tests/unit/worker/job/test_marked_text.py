@@ -221,10 +221,19 @@ ANY = st.lists(
 ).map("".join)
 
 
-@given(text=ANY)
-def test_no_tag_is_ever_said(text: str) -> None:
+SAID = st.dictionaries(
+    st.sampled_from(["word", "pau", "pause", "1s", "voice", "]", "[", "alloy", "字"]),
+    st.sampled_from(["pause", "voice:a", "se", "[pause:1s]", "said", "["]),
+    max_size=2,
+)
+
+
+@given(text=ANY, more=st.none() | ANY, said=SAID)
+def test_no_tag_is_ever_said(text: str, more: str | None, said: dict[str, str]) -> None:
+    """Whatever is written, in a text or in turns, and whatever words are said as."""
+    written = {"text": text} if more is None else {"turns": [{"text": text}, {"text": more}]}
     try:
-        script = script_of(parse_request({"text": text, "markup": True}))
+        script = script_of(parse_request({**written, "markup": True, "pronunciations": said}))
     except RequestError:
         return
     assert script.lines
