@@ -23,6 +23,7 @@ from worker.api.field_types import (
     REASON,
     LookOfSubtitles,
     Name,
+    Pronunciations,
     Reference,
     TagsOfFile,
     Temperature,
@@ -38,7 +39,15 @@ from worker.errors import RequestError
 from worker.redaction import redact
 from worker.speech.voice import Gender, Level, Style
 from worker.subtitles.formats import Format as SubtitleFormat
-from worker.text.markup import OWN_VOICE, MarkedText, Stretch, TagError, VoiceTag, read_tags
+from worker.text.markup import (
+    OWN_VOICE,
+    MarkedText,
+    Stretch,
+    TagError,
+    VoiceTag,
+    holds_tag,
+    read_tags,
+)
 
 MAX_FAULTS = 10  # that one message names, so that it stays readable
 
@@ -69,6 +78,13 @@ class SpeechRequest(BaseModel):
         default=False,
         description="Whether the text has tags: [pause:1.5s] for silence, [voice:NAME] for "
         "another voice. Else they are text like any other.",
+    )
+    pronunciations: Pronunciations | None = Field(
+        default=None,
+        description="How words are said where they are not said as they are written: "
+        '{"Nguyen": "win", "SQL": "sequel"}. A key is a whole word or several, found in any case '
+        "where it is in small letters, else only as it is written; the longest counts, and a "
+        "possessive's s is kept. Segments, timings and subtitles have the written word.",
     )
     normalize: Normalize = Field(
         default="auto",
@@ -348,6 +364,10 @@ def _contradictions(request: SpeechRequest) -> Iterator[tuple[str, str]]:
     for field, faults, found in _tags(request):
         yield from ((field, fault) for fault in faults)
         tags += found
+    for word, said in (request.pronunciations or {}).items():
+        if request.markup and holds_tag(said):
+            reason = f"pronunciations: {redact(word)} is said as {redact(said)}, which has a tag"
+            yield "pronunciations", f"{reason}; tags stand in the text alone"
     yield from _save_contradictions(request, tags)
     yield from _task_contradictions(request, tags)
     yield from audio_contradictions(request)

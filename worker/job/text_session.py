@@ -36,7 +36,7 @@ from worker.job.live_sentences import LiveSentence, LiveSentences, SentenceStage
 from worker.job.metrics import metrics_of
 from worker.job.opening import sampling_of
 from worker.job.retakes import Take, Takes
-from worker.job.script import line_of
+from worker.job.script import check_said, line_of
 from worker.job.seeds import random_seed
 from worker.job.speech_file import limit_of
 from worker.speech.batch.sampling import Sampling
@@ -303,6 +303,7 @@ class _Speaker:
 
     def _into_batch(self, said: _Said) -> _Begun | None:
         line = line_of(said.text, self._request)
+        check_said([line], self._request)
         try:
             if self._voice is None:
                 self._choose(line.said)

@@ -159,6 +159,24 @@ def test_the_audio_has_what_the_options_ask_for(
         assert (stream.rate, stream.bit_rate) == (24_000, 64_000)
 
 
+def test_turns_and_pronunciations_come_from_files(
+    small: SmallParts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns, words = tmp_path / "turns.json", tmp_path / "words.json"
+    turns.write_text('[{"text": "One.", "voice": "onyx"}, {"text": "SQL."}]')
+    words.write_text('{"SQL": "sequel"}')
+    options = ["--turns", turns, "--pronunciations", words, "--out", tmp_path / "a.wav"]
+    assert speak.main([*map(str, options)]) == 0
+    assert small.engine.asked[0].sentences == ("One.", "sequel.")
+    assert call(*options) == 1
+    assert "text and turns both say" in capsys.readouterr().err
+    words.write_text("{")
+    assert speak.main([*map(str, options)]) == 1
+    assert "words.json cannot be read: it is no JSON" in capsys.readouterr().err
+    assert speak.main(["--out", str(tmp_path / "a.wav")]) == 1
+    assert "text is required" in capsys.readouterr().err
+
+
 def test_subtitles_may_have_a_look_by_name_or_as_json(tmp_path: Path) -> None:
     for look, shown in (("karaoke", r"{\k"), ('{"font": "Inter"}', "Inter")):
         options = ("--enable-subtitles", "--subtitle-style", look)

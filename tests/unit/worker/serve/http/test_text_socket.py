@@ -272,6 +272,8 @@ def test_nothing_said_is_nothing_spoken(server: DoorServer, parts: SmallParts) -
         ([{"type": "session.start", "voice": "nobody"}], 1008, "voice"),
         ([{"type": "session.start", "colour": "red"}], 1008, "colour"),
         ([{"type": "session.start", "response_format": "gif"}], 1008, "response_format"),
+        ([{"type": "session.start", "markup": True}], 1008, "markup"),
+        ([{"type": "session.start", "turns": [{"text": "Hi."}]}], 1008, "turns"),
         ([START, START], 1008, "type"),
         ([START, {"type": "text"}], 1008, "text"),
         ([START, {"type": "text", "text": 5}], 1008, "text"),
@@ -293,6 +295,17 @@ def test_what_is_wrong_is_told_and_ends_the_session(
     assert events[-1]["error"]["param"] == field
     assert socket.close_code == code
     until(lambda: server.door.open_requests == 0, LONG)
+
+
+def test_words_are_said_as_the_session_has_them(server: DoorServer, parts: SmallParts) -> None:
+    with opened(server) as socket:
+        send(socket, {**START, "pronunciations": {"SQL": "sequel"}, "markup": False})
+        say(socket, "They learn SQL and more.")
+        send(socket, CLOSE)
+        events, _ = told(socket)
+    assert parts.engine.begun == [("They learn sequel and more.", 0)]
+    assert events[1]["text"] == "They learn SQL and more."
+    assert "speaker" not in events[1]
 
 
 def test_a_token_of_the_model_is_found_across_messages(server: DoorServer) -> None:
