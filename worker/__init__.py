@@ -17,6 +17,7 @@ Packages, from the platform down to the model:
 Words:
 
     sentence         a piece of the text that the model speaks at once
+    line             a sentence as it is written, and as it is said where that differs
     sequence         the token ids of one sentence, or of a voice's design, in the model's batch
     take             one attempt at a sentence; a bad one is followed by another, a retake
     segment          a sentence within the whole audio; in a streamed job it has a file of its own

@@ -8,6 +8,7 @@ from worker.audio.spool import Clip
 from worker.job.retakes import Take
 from worker.job.speech_check import Verdict
 from worker.speech.engine import Utterance
+from worker.text.line import Line
 
 
 def take(text: str, wrong: float) -> Take:
@@ -15,4 +16,4 @@ def take(text: str, wrong: float) -> Take:
     samples = np.zeros(0, np.float32)
     utterance = Utterance(text, samples, (1, 2), 3, complete=True, codec_seconds=0.0)
     verdict = Verdict(("a fault",) if wrong else (), wrong)
-    return Take(utterance, Clip(0, 1600, 16_000), (), verdict)
+    return Take(Line(utterance.text), utterance, Clip(0, 1600, 16_000), (), verdict)

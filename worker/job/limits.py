@@ -8,6 +8,7 @@ from worker.api.request import SpeechRequest
 from worker.components import Components
 from worker.errors import NotAvailableError, RequestError, SynthesisError
 from worker.job.context import Job
+from worker.text.line import Line
 from worker.text.sentences import weigh
 
 # What a sentence takes at an ordinary pace, and as much more for each letter (text.weigh); a model
@@ -32,28 +33,39 @@ def check_timings(request: SpeechRequest, components: Components) -> None:
     )
 
 
-def check_sentences(request: SpeechRequest, sentences: Sequence[str], job: Job) -> None:
-    """Raise RequestError for a text that is too long to be spoken, or to be streamed."""
-    check_length(request, sentences, job.components.max_job_seconds)
-    if job.announce is not None and len(sentences) > MOST_STREAMED:
+def check_lines(
+    request: SpeechRequest, lines: Sequence[Line], job: Job, pause: float = 0.0
+) -> None:
+    """Raise RequestError for a text that is too long to be spoken, or to be streamed.
+
+    `pause` is the silence after it, in seconds.
+    """
+    check_length(request, lines, job.components.max_job_seconds, pause)
+    if job.announce is not None and len(lines) > MOST_STREAMED:
         raise RequestError(
-            f"text: it has {len(sentences)} sentences, and a job with stream may have "
+            f"text: it has {len(lines)} sentences, and a job with stream may have "
             f"{MOST_STREAMED}, for each is stored and has a URL of its own; divide the text, or "
             "leave stream out",
             field="text",
         )
 
 
-def check_length(request: SpeechRequest, sentences: Sequence[str], max_seconds: int) -> None:
-    """Raise RequestError for a text that would take more than `max_seconds`, gaps included."""
+def check_length(
+    request: SpeechRequest, lines: Sequence[Line], max_seconds: int, pause: float = 0.0
+) -> None:
+    """Raise RequestError for a text that would take more than `max_seconds`, gaps included.
+
+    `pause` is the silence after it, in seconds.
+    """
     longest = request.max_length / TOKENS_A_SECOND
-    spoken = sum(
-        min(longest, SENTENCE_SECONDS + LETTER_SECONDS * weigh(text)) for text in sentences
-    )
-    seconds = spoken / request.speed_shift + (len(sentences) - 1) * request.multi_sentence_gap
+    seconds = pause
+    for index, line in enumerate(lines):
+        spoken = min(longest, SENTENCE_SECONDS + LETTER_SECONDS * weigh(line.said))
+        gap = line.silence(request.multi_sentence_gap, first=not index)
+        seconds += gap + spoken / line.tempo
     if seconds > max_seconds:
         raise RequestError(
-            f"text: its {len(sentences)} sentences would take some {seconds:.0f} s, gaps included; "
+            f"text: its {len(lines)} sentences would take some {seconds:.0f} s, gaps included; "
             f"a job on this worker may take {max_seconds} s: divide the text, or lower "
             "multi_sentence_gap or max_length",
             field="text",

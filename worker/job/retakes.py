@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from worker.audio.spool import Clip
 from worker.job.speech_check import Verdict
 from worker.speech.engine import Utterance
+from worker.text.line import Line
 from worker.timing.word_timing import WordTiming
 
 
@@ -18,6 +19,7 @@ class Take:
     Its audio is `clip`, on the disk: the utterance's own samples are dropped.
     """
 
+    line: Line
     utterance: Utterance
     clip: Clip
     words: tuple[WordTiming, ...]

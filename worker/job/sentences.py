@@ -7,7 +7,7 @@ how much it says.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -23,6 +23,7 @@ from worker.job.speech_check import Verdict, judge
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Utterance
 from worker.speech.voice import Voice
+from worker.text.line import Line
 from worker.text.words import language_of
 from worker.timing.word_timing import SentenceSpan, at_tempo
 
@@ -37,22 +38,22 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Speaker:
-    """Speaks the sentences of one job with one voice."""
+    """Speaks the sentences of one job."""
 
     request: SpeechRequest
-    voice: Voice
+    voices: Mapping[str | None, Voice]  # by the speaker's name
     sampling: Sampling
     job: Job
 
-    def speak(self, sentences: Sequence[str]) -> Spoken:
-        """Speak all sentences.
+    def speak(self, lines: Sequence[Line]) -> Spoken:
+        """Speak all lines, a sentence each.
 
         In a streamed job a sentence that came out badly is spoken again at once, for those after
         it are announced after it; else all of them are spoken again together, as one batch.
         """
-        with closing(self._first_takes(sentences)) as first:
+        with closing(self._first_takes(lines)) as first:
             if self.job.announce is not None:
-                return self._stream(first, self.job.announce, len(sentences))
+                return self._stream(first, self.job.announce, len(lines))
             takes = choose_takes(first, self._retakes, self.request.max_retries)
             return Spoken(takes, [None] * len(takes.kept))
 
@@ -69,34 +70,34 @@ class Speaker:
                 takes = choose_takes([take], speak_again, self.request.max_retries)
                 kept += takes.kept
                 dropped += takes.dropped
-                stream.add(take.utterance.text, takes.kept[0].clip)
+                stream.add(take.line, takes.kept[0].clip)
             with self.job.watch("storage"):
                 return Spoken(Takes(tuple(kept), tuple(dropped)), stream.urls())
 
-    def _first_takes(self, sentences: Sequence[str]) -> Generator[Take, None, None]:
-        """The sentences in order, each finished and timed as soon as it is spoken."""
+    def _first_takes(self, lines: Sequence[Line]) -> Generator[Take, None, None]:
+        """The lines in order, each finished and timed as soon as it is spoken."""
         job, watch = self.job, self.job.watch
         spoken = job.components.engine.speak(
-            sentences,
-            self.voice,
+            [line.said for line in lines],
+            self._voices_of(lines),
             self.sampling,
             continues=self.request.continues,
             cancellation=job.cancellation,
         )
         seconds = 0.0  # of the whole so far, without a gap at its end
         try:
-            for count in range(1, len(sentences) + 1):
+            for count, line in enumerate(lines, 1):
                 with watch("speech"):
                     utterance = next(spoken)
                 if count == 1:
                     watch.add("queue", utterance.queue_seconds)
                     watch.add("speech", -utterance.queue_seconds)
-                job.progress(count, len(sentences))
-                take = self._finish(utterance)
+                job.progress(count, len(lines))
+                take = self._finish(line, utterance)
                 watch.mark("first_audio")
+                seconds += line.silence(self.request.multi_sentence_gap, first=count == 1)
                 seconds += take.clip.duration
                 check_spoken(seconds, job)
-                seconds += self.request.multi_sentence_gap
                 yield take
                 job.cancellation.check()
         finally:
@@ -106,13 +107,12 @@ class Speaker:
         """Other takes of the sentences takes[i] for i in `bad`; `attempt` counts from 1."""
         retakes: list[Take] = []
         with closing(self._speak_again(takes, bad, attempt)) as spoken:
-            while True:
+            for i in bad:
                 with self.job.watch("speech"):
-                    utterance = next(spoken, None)
-                if utterance is None:
-                    return retakes
-                retakes.append(self._finish(utterance))
+                    utterance = next(spoken)
+                retakes.append(self._finish(takes[i].line, utterance))
                 self.job.cancellation.check()
+        return retakes
 
     def _speak_again(
         self, takes: Sequence[Take], bad: Sequence[int], attempt: int
@@ -122,31 +122,40 @@ class Speaker:
         sampling = replace(self.sampling, seed=retake_seed(self.sampling.seed, attempt))
         texts = [takes[i].utterance.text for i in bad]
         if not self.request.continues:
-            yield from engine.speak(texts, self.voice, sampling, cancellation=cancellation)
+            voices = self._voices_of([takes[i].line for i in bad])
+            yield from engine.speak(texts, voices, sampling, cancellation=cancellation)
             return
         for i, text in zip(bad, texts, strict=True):
-            voice = self._voice_after(takes[i - 1].utterance) if i else self.voice
+            voice = self.voices[takes[i].line.speaker]
+            if i:
+                voice = _voice_after(voice, takes[i - 1].utterance)
             yield from engine.speak([text], voice, sampling, cancellation=cancellation)
 
-    def _voice_after(self, before: Utterance) -> Voice:
-        """The voice as it continues from the sentence `before`."""
-        return replace(self.voice, transcript=before.text, semantic_tokens=before.semantic_tokens)
+    def _voices_of(self, lines: Sequence[Line]) -> list[Voice]:
+        """The voice of each line."""
+        return [self.voices[line.speaker] for line in lines]
 
-    def _finish(self, utterance: Utterance) -> Take:
+    def _finish(self, line: Line, utterance: Utterance) -> Take:
         """Trim and shift the sentence, keep it and, where timings are wanted, time and judge it."""
         components, watch, request = self.job.components, self.job.watch, self.request
         with watch("audio"):
             trimmed = waveform.trim(Audio(utterance.samples, components.engine.sample_rate))
-            finished = waveform.shift(trimmed, request.pitch_shift, request.speed_shift)
+            finished = waveform.shift(trimmed, line.semitones, line.tempo)
             clip = self.job.spool.add(finished)
             utterance = replace(utterance, samples=finished.samples[:0].copy())
         if not request.wants_timings or components.aligner is None:
-            return Take(utterance, clip, (), Verdict((), 0.0))
+            return Take(line, utterance, clip, (), Verdict((), 0.0))
         with watch("timing"):
             # As it was spoken: the aligner hardly understands what was made much faster.
-            span = SentenceSpan(utterance.text, 0.0, trimmed.duration)
+            span = SentenceSpan(line.text, 0.0, trimmed.duration, line.replacements)
+            language = language_of(request.whole_text)
             words = components.aligner.align(
-                trimmed.samples, trimmed.sample_rate, [span], default=language_of(request.text)
+                trimmed.samples, trimmed.sample_rate, [span], default=language
             )
-            timed = at_tempo(words, request.speed_shift)
-            return Take(utterance, clip, tuple(timed), judge(words, span))
+            timed = at_tempo(words, line.tempo)
+            return Take(line, utterance, clip, tuple(timed), judge(words, span))
+
+
+def _voice_after(voice: Voice, before: Utterance) -> Voice:
+    """The voice as it continues from the sentence `before`."""
+    return replace(voice, transcript=before.text, semantic_tokens=before.semantic_tokens)

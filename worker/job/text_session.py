@@ -36,10 +36,12 @@ from worker.job.live_sentences import LiveSentence, LiveSentences, SentenceStage
 from worker.job.metrics import metrics_of
 from worker.job.opening import sampling_of
 from worker.job.retakes import Take, Takes
+from worker.job.script import line_of
 from worker.job.seeds import random_seed
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Begin, Piece
 from worker.speech.voice import Voice
+from worker.text.line import Line
 from worker.voices.choose import ChosenVoice, choose_voice
 
 AHEAD = 4  # sentences that are in the batch at once: the listener's, and those after it
@@ -112,6 +114,7 @@ class _Begun:
 
     turn: _Turn
     index: int
+    line: Line
     pieces: Generator[Piece, None, None]
 
 
@@ -261,7 +264,7 @@ class _Speaker:
         self._voice: ChosenVoice | None = None
         self._speaking: Voice | None = None
         self._begins: tuple[_Turn, Begin] | None = None
-        self._stages = SentenceStages(request, self._rate, job.watch)
+        self._stages = SentenceStages(self._rate, job.watch)
         self._limiter = LiveLimiter(self._rate)
         self._given = 0  # samples
         self._takes: list[Take] = []  # of the sentences given, for the metrics
@@ -295,18 +298,19 @@ class _Speaker:
                 yield begun
 
     def _into_batch(self, said: _Said) -> _Begun | None:
+        line = line_of(said.text, self._request)
         try:
             if self._voice is None:
-                self._choose(said.text)
+                self._choose(line.said)
             begin = self._begin_of(said.turn)
-            pieces = begin(said.text, self._index, cast("Voice", self._speaking))
+            pieces = begin(line.said, self._index, cast("Voice", self._speaking))
         except JobCancelledError:
             self._job.cancellation.check()
             self._session.passed(begun=False)  # cancelled meanwhile
             return None
         self._session.begun()
         self._index += 1
-        return _Begun(said.turn, self._index - 1, pieces)
+        return _Begun(said.turn, self._index - 1, line, pieces)
 
     def _choose(self, first_sentence: str) -> None:
         """Choose the voice; a designed one is designed for the first sentence."""
@@ -371,19 +375,21 @@ class _Speaker:
                 if piece is None:
                     return
                 utterance = piece.utterance
-                finished = self._stages.feed(piece.samples, last=utterance is not None)
+                finished = self._stages.feed(begun.line, piece.samples, last=utterance is not None)
                 self._sentences.add(finished)
                 yield finished.samples
                 if utterance is None:
                     continue
-                self._sentences.text = f"{self._sentences.text} {utterance.text}"[-_CONTEXT:]
+                self._sentences.text = f"{self._sentences.text} {begun.line.text}"[-_CONTEXT:]
                 if self._request.continues and self._speaking is not None:
                     self._speaking = replace(
                         self._speaking,
                         transcript=utterance.text,
                         semantic_tokens=utterance.semantic_tokens,
                     )
-                self._sentences.end(begun.index, utterance, lambda: not turn.cancellation.cancelled)
+                self._sentences.end(
+                    begun.index, begun.line, utterance, lambda: not turn.cancellation.cancelled
+                )
 
     def _tell(self, index: int, take: Take) -> None:
         self._channel.put(self._sentences.told(index, None, take))

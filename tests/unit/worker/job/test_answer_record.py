@@ -311,6 +311,7 @@ def test_a_default_that_is_spelled_out_is_the_same_request() -> None:
         {"max_length": 2_999},
         {"pitch_shift": 1},
         {"speed_shift": 1.1},
+        {"normalize": "off"},
         {"multi_sentence_gap": 0},
         {"pitch_value": 0},
         {"speed_value": 0},

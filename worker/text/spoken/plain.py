@@ -1,0 +1,33 @@
+"""A text in plain characters, each at the place of the one that it stands for."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_ODD = re.compile(r"[^\x00-\x7f]")
+# Full-width forms of ASCII; the yen's and won's signs have others.
+_WIDE, _WIDE_END, _WIDE_SHIFT = 0xFF01, 0xFF5E, 0xFEE0
+_SIGNS = {"￥": "¥", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u3000": " "}
+_KEPT = frozenset("，：；！？（）")  # of Chinese text: no part of a number
+
+
+def plain(text: str) -> str:
+    """Give the text with digits, letters and signs in their ASCII forms; of the same length.
+
+    Chinese punctuation stays, but for a colon between digits: 10：30.
+    """
+    return _ODD.sub(lambda match: _plain_char(match.group(), text, match.start()), text)
+
+
+def _plain_char(char: str, text: str, at: int) -> str:
+    if char in _KEPT:
+        between = text[at - 1 : at].isdecimal() and text[at + 1 : at + 2].isdecimal()
+        return ":" if between and char == "：" else char
+    if char in _SIGNS:
+        return _SIGNS[char]
+    if _WIDE <= ord(char) <= _WIDE_END:
+        return chr(ord(char) - _WIDE_SHIFT)
+    if char.isdecimal():
+        return str(unicodedata.decimal(char))
+    return char
