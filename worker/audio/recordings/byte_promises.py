@@ -30,6 +30,7 @@ _HOLDERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf")
 _COUNTED = {b"stsz": 8, b"stz2": 8, b"trun": 4}  # the place of the number of samples in the box
 _BOXES_MAX = 100_000  # a minute in parts of one packet each has a third of it
 _DEPTH_MAX = 8
+_CHUNKS_MAX = 1_000
 
 
 def check(file: BinaryIO, bounds: Bounds) -> None:
@@ -82,7 +83,7 @@ def _check_mp4(file: BinaryIO, size: int, bounds: Bounds) -> None:
             samples += int.from_bytes(file.read(4), "big")
     if samples > size:
         raise bounds.undecodable("an MP4 that says it has more samples than bytes")
-    if b"moov" not in names:
+    if names.isdisjoint({b"moov", b"meta"}):  # a picture, HEIC, has the second alone
         raise bounds.fault(
             "is an MP4 file without its index (moov), which is written last: it is cut short, or "
             "was still being recorded; upload the whole file"
@@ -166,10 +167,10 @@ def _end_of_uncompressed(file: BinaryIO, head: bytes) -> int | None:
 
 def _end_of_caf(file: BinaryIO) -> int:
     place = 8
-    while True:
+    for _ in range(_CHUNKS_MAX):
         file.seek(place)
         chunk = file.read(12)
-        end = place + 12 + int.from_bytes(chunk[4:], "big")  # all ones: not known
-        if len(chunk) < 12 or chunk[:4] == b"data" or end >= STREAMED_BYTES:
-            return end
-        place = end
+        place += 12 + int.from_bytes(chunk[4:], "big")  # all ones: not known
+        if len(chunk) < 12 or chunk[:4] == b"data" or place >= STREAMED_BYTES:
+            break
+    return place
