@@ -15,7 +15,7 @@ import soundfile as sf
 
 from tests.support.encoded import FRAGMENTED, encoded
 from tests.support.sounds import speech, tone
-from worker.audio.recordings import by_ffmpeg, reading, wav_header
+from worker.audio.recordings import by_ffmpeg, reading
 from worker.audio.recordings.take import DECODE_SECONDS, Bounds, Take
 from worker.audio.recordings.watched import Watched
 from worker.cancellation import Cancellation
@@ -134,9 +134,18 @@ def test_a_fragment_of_more_samples_than_bytes_is_refused(tmp_path):
         b"caff\0\1\0\0" + 500_000 * (b"free" + bytes(8)),
         500_000 * (b"ID3\4\0\0" + bytes(4)),
         struct.pack(">I4s", 16, b"ftyp") + b"M4A \0\0\0\0" + 500_000 * b"\0\0\0\x08free",
+        b"OggS\0\2" + 1_000_000 * b"OggS",
         b"APETAGEX" + struct.pack("<II", 2000, 0xFFFF_FFFF) + bytes(1_000),
     ],
-    ids=["chunks of WAV", "joined WAVs", "chunks of CAF", "tags", "boxes of MP4", "a long tag"],
+    ids=[
+        "chunks of WAV",
+        "joined WAVs",
+        "chunks of CAF",
+        "tags",
+        "boxes of MP4",
+        "pages of OGG",
+        "a long tag",
+    ],
 )
 def test_of_millions_of_parts_few_are_looked_at(tmp_path, content, monkeypatch):
     looks = 0
@@ -147,7 +156,7 @@ def test_of_millions_of_parts_few_are_looked_at(tmp_path, content, monkeypatch):
         return struct.unpack_from(*arguments)
 
     counted = SimpleNamespace(**{**vars(struct), "unpack_from": unpack_from})
-    monkeypatch.setattr(wav_header, "struct", counted)
+    monkeypatch.setattr(reading.wav_header, "struct", counted)
     refused(tmp_path, content, "reference audio")
     assert looks <= 5_000
 
