@@ -208,6 +208,15 @@ def test_sample_rates_and_channels_of_frames_are_bounded(tmp_path):
     refused(tmp_path, content, "sample rate of 4000 Hz; use 8000 to 192000")
 
 
+def test_what_a_header_says_binds_nobody():
+    """HE-AAC's header may have half of the rate, and one channel of the two, that are decoded."""
+    take = Take(Bounds(60))
+    take.check(22_050, 1)
+    take.open(44_100, 2)
+    take.add(np.ones((10, 2), np.float32))
+    assert (take.sample_rate, take.channels, take.total) == (44_100, 2, 10)
+
+
 def test_packets_without_sound_end(tmp_path, monkeypatch):
     """A recorder reserves a file's room and does not use it; or somebody wants the time."""
     packets: list[object] = []
