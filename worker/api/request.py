@@ -97,7 +97,12 @@ class SpeechRequest(BaseModel):
     prompt_speech_url: Reference | None = Field(
         default=None,
         validation_alias=AliasChoices("prompt_speech_url", "prompt_speech_path"),
-        description="A recording whose voice is cloned: 1 to 60 seconds of speech.",
+        description="A recording whose voice is cloned: 1 to 60 seconds of speech. WAV, FLAC, MP3, "
+        "OGG (Vorbis, Opus), M4A or MP4, WebM, 3GP or AMR, WMA, AIFF or CAF, a film's sound too; "
+        "the file's name means nothing. It is heard to its end, whatever its header says of its "
+        "length. Of several channels the one with the loudest voice is heard, as it is, the first "
+        "where none is clearly louder; of several tracks the default one. Where another channel "
+        "holds somebody else, `warnings` says which was heard.",
     )
     prompt_text: Transcript | None = Field(
         default=None,

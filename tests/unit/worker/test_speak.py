@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import av
+import numpy as np
 import pytest
 import soundfile
 
@@ -117,6 +118,16 @@ def test_a_recording_is_cloned(small: SmallParts, tmp_path: Path) -> None:
     # Kept where the worker's voices are, and found there again.
     assert call("--out", tmp_path / "a.wav", "--voice", "ann") == 0
     assert small.engine.asked[1].voice == small.engine.asked[0].voice
+
+
+def test_what_the_caller_should_know_of_a_recording_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other, wait = tone(300, 1.0), tone(200, 1.0), np.zeros(16_000, np.float32)
+    left, right = np.concatenate([one, wait, one]), np.concatenate([wait, other, wait])
+    soundfile.write(tmp_path / "two.wav", np.stack([left, right], axis=1), 16_000)
+    assert call("--voice-from", tmp_path / "two.wav", "--out", tmp_path / "a.wav") == 0
+    assert "note: the recording's channels hold different sounds" in capsys.readouterr().err
 
 
 def test_options_have_the_types_of_the_fields(small: SmallParts, tmp_path: Path) -> None:
