@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from worker.api.request import SpeechRequest
 from worker.text.line import Line, Replacement
+from worker.text.long_lines import cut
 from worker.text.sentences import split
 from worker.text.spoken.normalize import replacements
 from worker.text.words import language_of
@@ -13,12 +14,14 @@ _CONTEXT = 2_000  # characters of the text that say the language of a sentence w
 
 def lines_of(request: SpeechRequest) -> tuple[Line, ...]:
     """The lines of a job, in order."""
-    return tuple(line_of(sentence, request) for sentence in split(request.text))
+    return tuple(
+        line for sentence in split(request.text) for line in lines_of_sentence(sentence, request)
+    )
 
 
-def line_of(sentence: str, request: SpeechRequest) -> Line:
-    """One sentence as this job says it."""
-    return Line(sentence, _in_words(sentence, request))
+def lines_of_sentence(sentence: str, request: SpeechRequest) -> list[Line]:
+    """One sentence as this job says it; several lines where that takes too long for one."""
+    return cut(Line(sentence, _in_words(sentence, request)))
 
 
 def _in_words(sentence: str, request: SpeechRequest) -> tuple[Replacement, ...]:

@@ -9,7 +9,10 @@ from worker.text.spoken.chinese_values import number_readings
 from worker.text.spoken.patterns import NUMBER
 
 START = r"(?<!\d)(?<!\d[.,])"
-SIGN = r"(?P<sign>(?<![A-Za-z\d)\].%°])[-−+±~≈<>≤≥]\s?+)?+"
+SIGN = (
+    r"(?P<sign>(?<![A-Za-z\d)\].%°])"
+    r"(?:[-−+](?=[\d$£€¥])|[±~≈≤≥] ?+|(?<![\w)] )(?<![\w)])[<>] ?+))?+"
+)
 DASH = r"\s?(?:[-–—~～]{1,2}|至|到)\s?"
 ONE = rf"{SIGN}{START}(?P<low>{NUMBER})"
 QUANTITY = rf"{ONE}(?:%?{DASH}(?P<high>{NUMBER}))?+"

@@ -52,7 +52,7 @@ def _odd_digit(match: re.Match[str]) -> Passage | None:
     value = unicodedata.numeric(char, None)
     if value is None or value != int(value) or not char.isdigit():
         return None
-    return whole(match, [cardinal(int(value))], sure=False)
+    return whole(match, [cardinal(int(value))])
 
 
 SYMBOLS_SAID = (Rule(_SUM, _sum), Rule(_HASH, _hash), Rule(_POWER, _power), Rule(_SYMBOL, _symbol))

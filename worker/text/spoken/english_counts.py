@@ -19,16 +19,16 @@ from worker.text.spoken.english_values import (
     with_and,
 )
 from worker.text.spoken.passage import Passage, Reading, Rule, in_places, whole
-from worker.text.spoken.patterns import QUANTITY, START
+from worker.text.spoken.patterns import END, QUANTITY, START
 
-_NO_NUMBER_BEFORE = r"(?<![\w+])(?<!\d[-. ])"
+_NO_NUMBER_BEFORE = r"(?<![\w+])(?<!\d[-., ])"
 _TELEPHONE = re.compile(
     rf"{_NO_NUMBER_BEFORE}(?:\+\d{{1,3}}(?:[ .-]?\(?\d{{1,5}}\)?){{1,6}}"
     r"|(?:1[-. ])?(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}"
     r"|\d{3}-\d{4}|0\d{2,4}[ -]\d{3,4}(?:[ -]?\d{3,4})?)(?!\w|[-.,]\d)"
 )
 _CARD = re.compile(
-    rf"{_NO_NUMBER_BEFORE}(?:\d{{4}}(?:[ -]\d{{4}}){{2,4}}|\d{{4}}[ -]\d{{6}}[ -]\d{{5}}"
+    rf"{_NO_NUMBER_BEFORE}(?:\d{{4}}(?:[ -]\d{{4}}(?!\d)){{2,}}+|\d{{4}}[ -]\d{{6}}[ -]\d{{5}}"
     r"|\d{3}-\d{2}-\d{4}|\d{1,7}(?:-\d{1,7}){3,7})(?![\w-])"
 )
 _VERSION = re.compile(
@@ -39,15 +39,16 @@ _ORDINAL = re.compile(
     rf"{START}(?P<number>\d{{1,3}}(?:,\d{{3}})+|\d{{1,15}})(?:st|nd|rd|th|ST|ND|RD|TH)(?!\w)"
 )
 _VULGAR = "".join(chr(code) for code in (0xBC, 0xBD, 0xBE, *range(0x2150, 0x215F)))
-_WITH_VULGAR = re.compile(rf"{START}(?P<whole>\d{{1,15}})? ?(?P<part>[{_VULGAR}])")
+_WITH_VULGAR = re.compile(rf"(?:{START}(?P<whole>\d{{1,15}}) ?)?(?P<part>[{_VULGAR}])")
 _FRACTION = re.compile(
     rf"{START}(?:(?P<whole>\d{{1,3}}) (?=\d{{1,2}}/\d))?(?P<top>\d{{1,3}})[/⁄](?P<bottom>\d{{1,3}})"
     r"(?P<th>th|ths|rd|rds|nd)?(?![\w/]|[.,]\d)"
 )
+_RATIO = re.compile(rf"{START}(?P<low>\d{{1,4}}):(?P<high>\d{{1,4}}){END}(?![:.]\d)")
 _FIXED = {"24/7": "twenty four seven", "9/11": "nine eleven", "50/50": "fifty fifty"}
 _WORD = re.compile(r"(?<![^\W_])[^\W_](?:[^\W_]|[-’'](?=[^\W_]))*+")
 _OF_WORD = re.compile(r"\d+|[^\W\d_]+(?:['’][^\W\d_]+)*|-")
-_PLAIN = re.compile(rf"{QUANTITY}(?!\d)")
+_PLAIN = re.compile(rf"{QUANTITY}{END}")
 _POINT = re.compile(r"(?<![\w.,])\.(?P<digits>\d{1,30})(?!\w)")
 _DIGITS = re.compile(r"\d+")
 _PART_OF = re.compile(
@@ -60,6 +61,8 @@ _SPELLED_AFTER = re.compile(
     r"|number is|phone|tel|fax)\.?:? ?#?$",
     re.IGNORECASE,
 )
+
+_DIALLED = re.compile(r"\b(?:dial|call|text|press|pin|code) $", re.IGNORECASE)
 
 
 def _telephone(match: re.Match[str]) -> Passage | None:
@@ -125,6 +128,8 @@ def _mixed(
     match: re.Match[str], number: str | None, top: int, bottom: int, *, sure: bool
 ) -> Passage:
     part = fraction_words(top, bottom)
+    if not number and (top, bottom) == (1, 2) and match.string.startswith(" a ", match.end()):
+        return whole(match, ["half", part])
     if not number:
         others = [fraction_words(top, bottom, one="a")] if top == 1 else []
         return whole(match, [part, *others], sure=sure)
@@ -157,6 +162,8 @@ def _word(match: re.Match[str]) -> Passage | None:
     written = match.group()
     if not (any(map(str.isdecimal, written)) and any(map(str.isalpha, written))):
         return None
+    if any(char.isdigit() and not char.isdecimal() for char in written):
+        return None
     choices: list[list[str]] = []
     for part in _OF_WORD.findall(written):
         if part.isdecimal():
@@ -171,6 +178,8 @@ def _word(match: re.Match[str]) -> Passage | None:
 def _plain(match: re.Match[str]) -> Passage:
     number, before = match["low"], match.string[max(0, match.start() - 16) : match.start()]
     if match["high"]:
+        if number == match["high"]:
+            return whole(match, [f"{one} {one}" for one in quantity_readings(number)])
         difference = bool(re.match(r" ?=", match.string[match.end() : match.end() + 2]))
         said = quantity(match)
         if difference:
@@ -179,7 +188,8 @@ def _plain(match: re.Match[str]) -> Passage:
     if match["sign"]:
         return whole(match, quantity(match))
     if number.isdigit() and len(number) > 2 and _SPELLED_AFTER.search(before):
-        said = code_readings(number) if len(number) < 5 else digit_readings(number)
+        dialled = len(number) > 4 or _DIALLED.search(before)
+        said = digit_readings(number) if dialled else code_readings(number)
         return whole(match, [*said, *quantity_readings(number)[:1]], sure=len(number) != 4)
     if number.isdigit() and len(number) > 6 and not number.endswith("000"):
         return whole(match, [*digit_readings(number), *quantity_readings(number)], sure=False)
@@ -215,16 +225,19 @@ def _digits(match: re.Match[str]) -> Passage:
     digits = match.group()
     short = len(digits) < 4 and not digits.startswith("0")
     said = [in_words(int(digits))] if short else digit_readings(digits)
-    left = match.string[match.start() - 1 : match.start()]
-    right = match.string[match.end() : match.end() + 1]
-    before, after = (" " if char.isalnum() else "" for char in (left, right))
-    return whole(match, [f"{before}{reading}{after}" for reading in said], sure=False)
+    return whole(match, said)
+
+
+def _ratio(match: re.Match[str]) -> Passage:
+    low, high = (quantity_readings(match[side])[0] for side in ("low", "high"))
+    return whole(match, [f"{low} to {high}", f"{low} {high}"])
 
 
 CODES = (
     Rule(_TELEPHONE, _telephone),
     Rule(_CARD, _in_groups),
     Rule(_VERSION, _version),
+    Rule(_RATIO, _ratio),
 )
 PARTS = (Rule(_WITH_VULGAR, _with_vulgar), Rule(_FRACTION, _fraction), Rule(_ORDINAL, _ordinal))
 NUMBERS = (Rule(_POINT, _point), Rule(_WORD, _word), Rule(_PLAIN, _plain), Rule(_DIGITS, _digits))

@@ -54,7 +54,7 @@ _DECADE = re.compile(
     rf"(?<![^\W_])['’]?(?P<century>1[1-9]|20)?(?P<tens>[2-9]0|(?<=\d)[01]0|10)['’]?s{END}"
 )
 _YEARS = re.compile(
-    rf"{START}(?P<year>1[1-9]\d\d|20\d\d)(?:(?P<dash> ?[-–/] ?)(?P<till>1[1-9]\d\d|20\d\d|\d\d))?"
+    rf"{START}(?P<year>1\d{{3}}|20\d\d)(?:(?P<dash> ?[-–/] ?)(?P<till>1[1-9]\d\d|20\d\d|\d\d))?"
     rf"(?![\w%°$€£]|[.,:/-]\d)"
 )
 _BEFORE_YEAR = re.compile(
@@ -142,7 +142,9 @@ def _year_last(match: re.Match[str]) -> Passage | None:
         month, day = day, month
     if not (1 <= month <= 12 and 1 <= day <= 31):
         return None
-    year = match["year"] if len(match["year"]) == 4 else f"20{match['year']}"
+    year = match["year"]
+    if len(year) == 2:
+        year = f"{'20' if year < '50' else '19'}{year}"
     others = _date(year, day, month)[:1] if day <= 12 else []
     return whole(match, [*_date(year, month, day), *others])
 
@@ -223,6 +225,8 @@ def _years(match: re.Match[str]) -> Passage | None:
     if counted:
         return whole(match, [*quantity_readings(year)], sure=counted == "surely")
     hinted = _BEFORE_YEAR.search(match.string, max(0, match.start() - 12), match.start())
+    if not hinted and not is_year(year):
+        return None
     return whole(match, year_readings(year), sure=bool(hinted) or 1900 <= int(year) <= 2039)
 
 

@@ -53,9 +53,7 @@ _WORD = re.compile(
 
 
 def _label(match: re.Match[str]) -> Passage:
-    label = _LABELS[match["label"]]
-    gap = "" if match["gap"] else " "
-    return in_places([match.span("label")], [(label + gap,)])
+    return in_places([match.span("label")], [(_LABELS[match["label"]],)])
 
 
 def _title(match: re.Match[str]) -> Passage | None:

@@ -12,6 +12,11 @@ CURRENCIES = {
     "€": ("euro", "euros", "cents"),
     "¥": ("yen", "yen", ""),
     "￥": ("yuan", "yuan", ""),
+    "₩": ("won", "won", ""),
+    "₹": ("rupee", "rupees", "paise"),
+    "₽": ("ruble", "rubles", "kopecks"),
+    "₿": ("bitcoin", "bitcoins", ""),
+    "¢": ("cent", "cents", ""),
 }
 
 
@@ -89,6 +94,8 @@ def year_readings(year: str) -> list[str]:
     """Read a year of up to four digits."""
     if is_year(year):
         return number_readings(year)
+    if len(year) == 4 and year.startswith("10") and year != "1000":
+        return [in_words(int(year), "year"), *with_and(in_words(int(year)))]
     return with_and(in_words(int(year)))
 
 

@@ -27,7 +27,7 @@ _KINGS = (
     "Alexander|Alfonso|Andrew|Anne|Antiochus|Baldwin|Benedict|Boniface|Carl|Catherine|Charles|"
     "Christian|Clement|Constantine|Darius|Edmund|Edward|Elizabeth|Eric|Ferdinand|Francis|Franz|"
     "Frederick|Friedrich|George|Gregory|Gustav|Haakon|Harald|Henri|Henry|Hussein|Innocent|Isabella|"
-    "Ivan|James|John|Joseph|Juan Carlos|Julius|Justinian|Karl|Leo|Leopold|Louis|Malcolm|Margaret|"
+    "Ivan|James|John|Joseph|Juan Carlos|Julius|Justinian|Karl|Leo|Leopold|Louis|Margaret|"
     "Maria|Mary|Maximilian|Mehmed|Michael|Napoleon|Nicholas|Olaf|Oscar|Otto|Paul|Pedro|Peter|Philip|"
     "Pius|Ptolemy|Ramesses|Ramses|Richard|Robert|Rudolf|Selim|Sigismund|Sixtus|Stephen|Suleiman|"
     "Theodosius|Thutmose|Urban|Victor|Victoria|Vladimir|Wilhelm|William|Xerxes"
