@@ -25,7 +25,7 @@ from pydantic_core import PydanticUndefined
 from docs import gpu_figures, memory
 from worker.allowed_values import allowed
 from worker.api.field_types import names
-from worker.api.request import STYLE_FIELDS, SpeechRequest
+from worker.api.request import SpeechRequest
 from worker.api.response import (
     Metrics,
     Progress,
@@ -35,6 +35,7 @@ from worker.api.response import (
     TimedWord,
     VoiceUsed,
 )
+from worker.api.turns import STYLE_FIELDS
 from worker.errors import WorkerError
 from worker.settings import Settings
 from worker.subtitles.style import SubtitleStyle
@@ -148,6 +149,16 @@ A job uses the fields of one way only; fields of two ways are refused.
 3. A designed voice, which the model makes up: any of
    $style. A job that names no voice at all gets a designed voice that is female, with moderate
    pitch and speed. It is designed for the first sentence and speaks all of them.
+
+## A recording by its URL
+
+An https:// URL is asked for byte for byte as it is given, so that a signature over it holds: no
+escape is decoded or encoded anew, dot segments and `//` in the path stay (as with curl's
+`--path-as-is`), and so does an empty query. Only what a URL cannot hold is percent-encoded, as
+browsers do it: letters outside ASCII. The fragment is not sent; a host of another script is asked
+by its ASCII name. Up to three redirects are followed, each to its Location as the server sent it.
+A user name in the URL, a backslash, a space, a port 0 and any address that is not on the public
+internet are refused.
 
 ## What contradicts what
 
@@ -327,7 +338,7 @@ def _setting_type(info: FieldInfo, schema: dict[str, Any]) -> str:
 def _default(info: FieldInfo) -> str:
     if info.default is PydanticUndefined:
         return "required"
-    if info.default is None:
+    if info.default is None or info.default == "":
         return ""
     value = info.default
     return f"`{json.dumps(value) if isinstance(value, bool | int | float) else value}`"

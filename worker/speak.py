@@ -29,6 +29,7 @@ from worker.settings import Settings, load_settings
 from worker.storage.local import LocalStorage
 
 # Fields that are no options: given as TEXT, --voice-from or --out, or of no use without a client.
+FILES = ("turns",)  # fields that are given as JSON files
 NO_OPTIONS = ("text", "prompt_speech_url", "output_name", "output_format", "url_expiry", "stream")
 
 
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m worker.speak", description="Speak a text into an audio file."
     )
-    parser.add_argument("text", metavar="TEXT", help="what to say")
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="what to say")
     parser.add_argument(
         "--out",
         type=Path,
@@ -67,6 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--voice-from", type=Path, metavar="FILE", help="clone this recording")
     for name, field in SpeechRequest.model_fields.items():
         if name in NO_OPTIONS:
+            continue
+        if name in FILES:
+            help_ = f"A JSON file. {field.description}"
+            parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=help_, dest=name)
             continue
         options = [f"--{one.replace('_', '-')}" for one in names(name, field)]
         if field.annotation is bool:
@@ -81,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 def _request(options: argparse.Namespace) -> SpeechRequest:
     """The request that the options stand for. Raises RequestError as a job would."""
     fields: dict[str, Any] = {
-        name: _value(name, given)
+        name: _content(name, given) if name in FILES else _value(name, given)
         for name, given in vars(options).items()
         if name in SpeechRequest.model_fields and given is not None
     }
@@ -93,6 +98,15 @@ def _request(options: argparse.Namespace) -> SpeechRequest:
     if ending not in CONTENT_TYPES:
         raise RequestError(f"--out: {options.out} must end in .{', .'.join(CONTENT_TYPES)}")
     return parse_request({**fields, "output_format": ending})
+
+
+def _content(name: str, file: Path) -> Any:
+    """What a JSON file holds. Raises RequestError."""
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
+        raise RequestError(f"--{name}: {file} cannot be read: {reason}") from None
 
 
 def _value(name: str, given: str | bool) -> Any:

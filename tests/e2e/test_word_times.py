@@ -160,7 +160,7 @@ def test_words_that_are_said_together_have_each_their_own_time(
 
 
 def test_what_was_replaced_is_looked_for_as_it_was_said(aligner: Aligner) -> None:
-    pasted = paste("the river walked to the dog".split(), [0.1] * 7)
+    pasted = paste(["the", "river", "walked", "to", "the", "dog"], [0.1] * 7)
     text = "the 4x4 to the dog"
     span = SentenceSpan(text, 0.0, pasted.seconds, (Replacement(4, 7, "river walked"),))
     timed = aligner.align(pasted.samples, SAMPLE_RATE, [span])

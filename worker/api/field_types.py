@@ -6,6 +6,7 @@ A validator raises pydantic's error with a reason that reads on after the value:
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from worker.subtitles.style import MODES, SubtitleStyle
 
 MAX_TEXT = 20_000  # characters, about half an hour of English
 MAX_PROMPT_TEXT = 2_000  # more than anybody says in a reference's 60 seconds
+MAX_SPEAKER = 40  # characters of a speaker's name
 LEAST_TEMPERATURE = 0.001  # as good as greedy
 REASON = "worker_reason"  # the type of the errors that these validators raise
 
@@ -65,9 +67,24 @@ def _speakable_words(limit: int) -> Allowed:
     )
 
 
+def is_name(name: str) -> bool:
+    """Whether this may be the name of a voice or a file."""
+    return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name)) and ".." not in name
+
+
 def _name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or ".." in name:
+    if not is_name(name):
         raise _reason("is not a name")
+    return name
+
+
+def _speaker(name: str) -> str:
+    """Check a speaker's name: what no format of subtitles takes for a mark of its own."""
+    name = " ".join(name.split())
+    letters = [c for c in name if unicodedata.category(c)[0] in "LMN"]
+    others = set(name).difference(letters, " .'’-_()")
+    if not letters or others or len(name) > MAX_SPEAKER or not name[0].isalnum():
+        raise _reason("is no speaker's name")
     return name
 
 
@@ -126,6 +143,14 @@ Name = Annotated[
     Allowed(
         "a name: 1 to 64 of the characters A-Z a-z 0-9 . _ -, a letter or digit first, never "
         "two dots in a row"
+    ),
+]
+SpeakerName = Annotated[
+    str,
+    AfterValidator(_speaker),
+    Allowed(
+        f"a name: 1 to {MAX_SPEAKER} letters, digits, spaces and . ' - _ ( ), a letter or digit "
+        "first"
     ),
 ]
 LookOfSubtitles = Annotated[

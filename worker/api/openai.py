@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from worker.api.model_names import MODEL, check_model
-from worker.api.request import STYLE_FIELDS, SpeechRequest, parse_request
+from worker.api.request import SpeechRequest, parse_request
+from worker.api.turns import STYLE_FIELDS
 from worker.audio.formats import StreamFormat
 from worker.errors import RequestError
 from worker.redaction import redact
@@ -73,6 +74,11 @@ def _job_input(given: dict[str, Any], is_builtin: Callable[[str], bool]) -> dict
     """OpenAI's fields as those of our request, beside ours, but for a number in speed."""
     if "text" in given:
         raise RequestError("text: at this route the text is the field input", field="text")
+    if "turns" in given:
+        raise RequestError(
+            "turns: this route has one text, in the field input; turns are taken by /v1/speech",
+            field="turns",
+        )
     if "input" not in given:
         raise RequestError("input is required; it must be the text to speak", field="input")
     fields = {name: value for name, value in given.items() if name not in ("input", "speed")}

@@ -18,6 +18,7 @@ from worker.api.openai_fields import DeltaEvent, OpenAISpeechFields, optional_fi
 from worker.api.response import (
     Metrics,
     Segment,
+    SpeakerUsed,
     SpeechResponse,
     TimedWord,
     VoiceUsed,
@@ -39,9 +40,12 @@ class _Answer(BaseModel):
 
 
 class _JobInput(_Given):
-    text: Text = Field(
+    text: Text | None = Field(
+        default=None,
         description="The text to speak: English, Chinese, or both mixed. A line break ends a "
-        "sentence."
+        "sentence, except in a paragraph that was wrapped: one with lines of about one length that "
+        "do not end as sentences do. Verses, lists and titles are none. "
+        "Required, but for a request with `turns`.",
     )
 
 
@@ -86,6 +90,9 @@ class SentenceEvent(_Answer):
     words: tuple[TimedWord, ...] | None = Field(
         description="The words and their times; only with `enable_whisperx` or `enable_subtitles`."
     )
+    speaker: str | None = Field(
+        default=None, description="Who speaks; only with `turns` or a voice in a tag."
+    )
 
 
 class Subtitles(_Answer):
@@ -107,7 +114,10 @@ class SpeechDoneEvent(_Answer):
         description="All words; only with `enable_whisperx` or `enable_subtitles`."
     )
     subtitles: Subtitles | None = Field(description="Only with `enable_subtitles`.")
-    voice: VoiceUsed = Field(description="The voice that spoke.")
+    voice: VoiceUsed = Field(description="The voice that spoke; of several, the first one.")
+    speakers: tuple[SpeakerUsed, ...] | None = Field(
+        description="Who spoke; only with `turns` or a voice in a tag."
+    )
     seed: int = Field(ge=0, description="The seed of the speech.")
     warnings: Warnings
     metrics: Metrics = Field(description="What the request cost.")
@@ -174,6 +184,12 @@ class VoiceAnswer(_Answer):
     created_at: int | None = Field(description="Seconds since 1970, where known.")
     consent: str | None = Field(description="The speaker's consent, as stated with the recording.")
     style: Style | None = Field(description="Of a designed voice.")
+
+
+class NewVoiceAnswer(VoiceAnswer):
+    """A voice that was saved just now."""
+
+    warnings: Warnings
 
 
 class VoiceName(_Answer):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
@@ -23,6 +24,13 @@ class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _speaker() -> Any:
+    return Field(
+        default=None,
+        description="The name of who speaks; only in a job with `turns` or a voice in a tag.",
+    )
+
+
 class Segment(_Answer):
     """One sentence as it was spoken."""
 
@@ -38,6 +46,7 @@ class Segment(_Answer):
         default=None,
         description="A pre-signed URL of the sentence alone; only in a job with `stream`.",
     )
+    speaker: str | None = _speaker()
 
 
 class SpokenSegment(_Answer):
@@ -59,10 +68,11 @@ class SpokenSegment(_Answer):
         "after it is not part of it."
     )
     audio_url: str = Field(description="A pre-signed URL of the sentence's audio.")
+    speaker: str | None = _speaker()
 
     def to_json(self) -> dict[str, JsonValue]:
         """Give plain JSON types, for RunPod."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 class Progress(_Answer):
@@ -78,7 +88,7 @@ class Progress(_Answer):
 
     def to_json(self) -> dict[str, JsonValue]:
         """Give plain JSON types, for RunPod."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 class TimedWord(_Answer):
@@ -99,9 +109,10 @@ class TimedWord(_Answer):
         description="Whether the times are estimated from the words around it, as those of an "
         "emoji are."
     )
+    speaker: str | None = _speaker()
 
     @classmethod
-    def of(cls, timing: WordTiming) -> Self:
+    def of(cls, timing: WordTiming, speaker: str | None = None) -> Self:
         """The aligner's word, as an answer has it."""
         return cls(
             word=timing.word,
@@ -109,7 +120,15 @@ class TimedWord(_Answer):
             end=timing.end,
             score=timing.score,
             estimated=timing.estimated,
+            speaker=speaker,
         )
+
+
+def timed_words(
+    words: Iterable[WordTiming], speakers: Sequence[str | None]
+) -> tuple[TimedWord, ...]:
+    """The words as an answer has them; `speakers` are those of the sentences that they are of."""
+    return tuple(TimedWord.of(word, speakers[word.sentence]) for word in words)
 
 
 Warnings = Annotated[
@@ -132,6 +151,12 @@ class VoiceUsed(_Answer):
         default=None,
         description="The name of the voice; only in a job with `voice` or `save_voice`.",
     )
+
+
+class SpeakerUsed(VoiceUsed):
+    """A speaker, and the voice that it spoke with."""
+
+    speaker: str = Field(description="The name of the speaker.")
 
 
 class Metrics(_Answer):
@@ -202,7 +227,12 @@ class SpeechResponse(_Answer):
         default=None,
         description="A pre-signed URL of the subtitle file; only in a job with `enable_subtitles`.",
     )
-    voice: VoiceUsed = Field(description="The voice that spoke.")
+    voice: VoiceUsed = Field(description="The voice that spoke; of several, the first one.")
+    speakers: tuple[SpeakerUsed, ...] | None = Field(
+        default=None,
+        description="Who spoke, in the order of their first words; only in a job with `turns` or "
+        "a voice in a tag.",
+    )
     seed: int = Field(
         ge=0, description="The seed of the speech: the job's own, or the one that was chosen."
     )

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from worker.api.request import SpeechRequest
-from worker.api.response import Segment, SpeechResponse, TimedWord
+from worker.api.response import Segment, SpeechResponse, timed_words
 from worker.audio import formats as audio_formats
 from worker.job.context import Job
 from worker.job.metrics import metrics_of
@@ -28,11 +28,13 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
     """
     keys = job.keys(request)
     opening = open_speech(request, job)
-    voice, sampling = opening.voice, opening.sampling
-    spoken = Speaker(request, voice.speaking, sampling, job).speak(opening.lines)
+    script, voice, sampling = opening.script, opening.voice, opening.sampling
+    spoken = Speaker(request, opening.voices, sampling, job).speak(script.lines)
+    silences = script.silences(request.multi_sentence_gap, job.components.engine.sample_rate)
     with job.watch("audio"):
-        speech = assemble(request, spoken.takes.kept, job)
+        speech = assemble(request, spoken.takes.kept, silences, job)
     words = shift_to_whole([take.words for take in spoken.takes.kept], speech.sentences)
+    speakers = [sentence.speaker for sentence in speech.sentences]
     subtitles = None
     if request.enable_subtitles:
         with job.watch("subtitles"):
@@ -47,11 +49,12 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
         sample_rate=speech.sample_rate,
         duration=speech.duration,
         segments=segments_of(spoken, speech),
-        word_timings=tuple(map(TimedWord.of, words)) if request.wants_timings else None,
+        word_timings=timed_words(words, speakers) if request.wants_timings else None,
         voice=voice.used,
+        speakers=opening.speakers,
         seed=sampling.seed,
         warnings=tuple(job.warnings),
-        metrics=metrics_of(job.watch, spoken.takes, voice.tokens, speech.duration),
+        metrics=metrics_of(job.watch, spoken.takes, opening.voice_tokens, speech.duration),
     )
     return keys.sign(response, partial(job.url, request))
 
@@ -68,6 +71,6 @@ def store(request: SpeechRequest, speech: WholeSpeech, subtitles: Path | None, j
 def segments_of(spoken: Spoken, speech: WholeSpeech) -> tuple[Segment, ...]:
     """The sentences as the answer has them."""
     return tuple(
-        Segment(text=span.text, start=span.start, end=span.end, audio_url=url)
+        Segment(text=span.text, start=span.start, end=span.end, audio_url=url, speaker=span.speaker)
         for span, url in zip(speech.sentences, spoken.urls, strict=True)
     )

@@ -17,6 +17,7 @@ from worker.audio.spool import Clip
 from worker.audio.waveform import Audio
 from worker.job.context import Announce, Job
 from worker.logs import event
+from worker.text.line import Line
 from worker.timing.word_timing import SentenceSpan
 
 
@@ -34,7 +35,7 @@ class SentenceStream:
         self._total = total  # sentences
         self._job = job
         self._keys = job.keys(request)
-        self._position = 0  # samples that the sentences so far take, the gap after them included
+        self._position = 0  # samples that the sentences so far take, silence between them included
         self._thread = ThreadPoolExecutor(1, "segments")
         self._urls: list[Future[str]] = []
         self._stored = 0  # of them, from the first on, that went well
@@ -48,7 +49,7 @@ class SentenceStream:
         """Ends the thread; what is not begun is given up when the job has failed."""
         self._thread.shutdown(wait=True, cancel_futures=kind is not None)
 
-    def add(self, text: str, clip: Clip) -> None:
+    def add(self, line: Line, clip: Clip) -> None:
         """Queue the next sentence, in its final form; returns at once.
 
         Raises StorageError where one before it could not be stored: that ends the job now, and not
@@ -58,11 +59,12 @@ class SentenceStream:
             self._urls[self._stored].result()
             self._stored += 1
         rate = clip.sample_rate
-        start = self._position
-        end = start + clip.length
-        self._position = end + round(self._request.multi_sentence_gap * rate)
         index = len(self._urls)
-        span = SentenceSpan(text, start / rate, end / rate)
+        gap = line.silence(self._request.multi_sentence_gap, first=not index)
+        start = self._position + round(gap * rate)
+        end = start + clip.length
+        self._position = end
+        span = SentenceSpan(line.text, start / rate, end / rate, speaker=line.speaker)
         self._urls.append(self._thread.submit(self._store_and_announce, index, span, clip))
 
     def urls(self) -> list[str]:
@@ -78,6 +80,7 @@ class SentenceStream:
             start=span.start,
             end=span.end,
             audio_url=url,
+            speaker=span.speaker,
         )
         try:
             self._announce(segment)

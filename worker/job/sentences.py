@@ -7,7 +7,7 @@ how much it says.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -38,10 +38,10 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Speaker:
-    """Speaks the sentences of one job with one voice."""
+    """Speaks the sentences of one job."""
 
     request: SpeechRequest
-    voice: Voice
+    voices: Mapping[str | None, Voice]  # by the speaker's name
     sampling: Sampling
     job: Job
 
@@ -70,7 +70,7 @@ class Speaker:
                 takes = choose_takes([take], speak_again, self.request.max_retries)
                 kept += takes.kept
                 dropped += takes.dropped
-                stream.add(take.line.text, takes.kept[0].clip)
+                stream.add(take.line, takes.kept[0].clip)
             with self.job.watch("storage"):
                 return Spoken(Takes(tuple(kept), tuple(dropped)), stream.urls())
 
@@ -79,7 +79,7 @@ class Speaker:
         job, watch = self.job, self.job.watch
         spoken = job.components.engine.speak(
             [line.said for line in lines],
-            self.voice,
+            self._voices_of(lines),
             self.sampling,
             continues=self.request.continues,
             cancellation=job.cancellation,
@@ -95,9 +95,9 @@ class Speaker:
                 job.progress(count, len(lines))
                 take = self._finish(line, utterance)
                 watch.mark("first_audio")
+                seconds += line.silence(self.request.multi_sentence_gap, first=count == 1)
                 seconds += take.clip.duration
                 check_spoken(seconds, job)
-                seconds += self.request.multi_sentence_gap
                 yield take
                 job.cancellation.check()
         finally:
@@ -122,22 +122,25 @@ class Speaker:
         sampling = replace(self.sampling, seed=retake_seed(self.sampling.seed, attempt))
         texts = [takes[i].utterance.text for i in bad]
         if not self.request.continues:
-            yield from engine.speak(texts, self.voice, sampling, cancellation=cancellation)
+            voices = self._voices_of([takes[i].line for i in bad])
+            yield from engine.speak(texts, voices, sampling, cancellation=cancellation)
             return
         for i, text in zip(bad, texts, strict=True):
-            voice = self._voice_after(takes[i - 1].utterance) if i else self.voice
+            voice = self.voices[takes[i].line.speaker]
+            if i:
+                voice = _voice_after(voice, takes[i - 1].utterance)
             yield from engine.speak([text], voice, sampling, cancellation=cancellation)
 
-    def _voice_after(self, before: Utterance) -> Voice:
-        """The voice as it continues from the sentence `before`."""
-        return replace(self.voice, transcript=before.text, semantic_tokens=before.semantic_tokens)
+    def _voices_of(self, lines: Sequence[Line]) -> list[Voice]:
+        """The voice of each line."""
+        return [self.voices[line.speaker] for line in lines]
 
     def _finish(self, line: Line, utterance: Utterance) -> Take:
         """Trim and shift the sentence, keep it and, where timings are wanted, time and judge it."""
         components, watch, request = self.job.components, self.job.watch, self.request
         with watch("audio"):
             trimmed = waveform.trim(Audio(utterance.samples, components.engine.sample_rate))
-            finished = waveform.shift(trimmed, request.pitch_shift, request.speed_shift)
+            finished = waveform.shift(trimmed, line.semitones, line.tempo)
             clip = self.job.spool.add(finished)
             utterance = replace(utterance, samples=finished.samples[:0].copy())
         if not request.wants_timings or components.aligner is None:
@@ -145,8 +148,14 @@ class Speaker:
         with watch("timing"):
             # As it was spoken: the aligner hardly understands what was made much faster.
             span = SentenceSpan(line.text, 0.0, trimmed.duration, line.replacements)
+            language = language_of(request.whole_text)
             words = components.aligner.align(
-                trimmed.samples, trimmed.sample_rate, [span], default=language_of(request.text)
+                trimmed.samples, trimmed.sample_rate, [span], default=language
             )
-            timed = at_tempo(words, request.speed_shift)
+            timed = at_tempo(words, line.tempo)
             return Take(line, utterance, clip, tuple(timed), judge(words, span))
+
+
+def _voice_after(voice: Voice, before: Utterance) -> Voice:
+    """The voice as it continues from the sentence `before`."""
+    return replace(voice, transcript=before.text, semantic_tokens=before.semantic_tokens)

@@ -273,7 +273,7 @@ class _Speaker:
         self._voice: ChosenVoice | None = None
         self._speaking: Voice | None = None
         self._begins: tuple[_Turn, Begin] | None = None
-        self._stages = SentenceStages(request, self._rate, job.watch)
+        self._stages = SentenceStages(self._rate, job.watch)
         self._limiter = LiveLimiter(self._rate)
         self._given = 0  # samples
         self._takes: list[Take] = []  # of the sentences given, for the metrics
@@ -391,7 +391,7 @@ class _Speaker:
                 if piece is None:
                     return
                 utterance = piece.utterance
-                finished = self._stages.feed(piece.samples, last=utterance is not None)
+                finished = self._stages.feed(begun.line, piece.samples, last=utterance is not None)
                 self._sentences.add(finished)
                 yield finished.samples
                 if utterance is None:

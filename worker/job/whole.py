@@ -25,32 +25,35 @@ class WholeSpeech:
     file: Path
     sample_rate: int
     sentences: tuple[SentenceSpan, ...]
+    pause: float = 0.0  # seconds of silence after the last one
 
     @property
     def duration(self) -> float:
         """Length in seconds."""
-        return self.sentences[-1].end
+        return self.sentences[-1].end + self.pause
 
 
-def assemble(request: SpeechRequest, takes: Sequence[Take], job: Job) -> WholeSpeech:
-    """Write the sentences into one file, gaps between them, no louder than it may be.
+def assemble(
+    request: SpeechRequest, takes: Sequence[Take], silences: Sequence[int], job: Job
+) -> WholeSpeech:
+    """Write the sentences into one file, no louder than it may be.
 
-    Raises SynthesisError where nothing can be heard.
+    `silences` are the samples of silence before each, and after the last one. Raises SynthesisError
+    where nothing can be heard.
     """
     clips = [take.clip for take in takes]
     if not any(clip.length for clip in clips):
         raise only_silence()
     rate = job.components.engine.sample_rate
-    gap = round(request.multi_sentence_gap * rate)
-    gain = waveform.limiting_gain(job.spool.blocks(clips, gap), rate)
-    blocks = (block * gain for block in until_cancelled(job.spool.blocks(clips, gap), job))
+    gain = waveform.limiting_gain(job.spool.blocks(clips, silences), rate)
+    blocks = (block * gain for block in until_cancelled(job.spool.blocks(clips, silences), job))
     file = job.folder / f"speech.{request.output_format}"
     files.write_blocks(blocks, rate, file, request.output_format)
     sentences = tuple(
-        SentenceSpan(take.line.text, span.start, span.end)
-        for take, span in zip(takes, laid_out(clips, gap), strict=True)
+        SentenceSpan(take.line.text, span.start, span.end, speaker=take.line.speaker)
+        for take, span in zip(takes, laid_out(clips, silences), strict=True)
     )
-    return WholeSpeech(file, rate, sentences)
+    return WholeSpeech(file, rate, sentences, silences[-1] / rate)
 
 
 def until_cancelled(blocks: Iterable[Samples], job: Job) -> Iterator[Samples]:

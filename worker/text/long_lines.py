@@ -75,4 +75,4 @@ def _piece(line: Line, start: int, end: int) -> Line:
     start += len(text) - len(text.lstrip())
     own = [r for r in line.replacements if start <= r.start and r.end <= end]
     moved = (replace(r, start=r.start - start, end=r.end - start) for r in own)
-    return Line(text.strip(), tuple(moved))
+    return replace(line, text=text.strip(), replacements=tuple(moved))

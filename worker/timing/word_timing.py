@@ -12,13 +12,15 @@ from worker.text.line import Replacement
 class SentenceSpan:
     """A sentence and where it lies in the audio, in seconds.
 
-    `replacements` are what of its text was said otherwise than it is written.
+    `replacements` are what of its text was said otherwise than it is written; `speaker` is who says
+    it, None where no speakers are told apart.
     """
 
     text: str
     start: float
     end: float
     replacements: tuple[Replacement, ...] = ()
+    speaker: str | None = None
 
 
 @dataclass(frozen=True)

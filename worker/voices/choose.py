@@ -13,7 +13,7 @@ from worker.errors import VoiceError
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
 from worker.speech.voice import Voice
-from worker.voices.library import Voices
+from worker.voices.library import Voices, Warn
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class VoiceSources:
     fetch_reference: Callable[[str, Path, Cancellation], Path]  # brings reference audio ...
     folder: Path  # ... into this one
     cancellation: Cancellation
+    warn: Warn = lambda _warning: None  # is told what the sender of a recording should know
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def choose_voice(
         return ChosenVoice(designed.voice, designed.voice, used, designed.tokens)
     if request.prompt_speech_url is not None:
         file = sources.fetch_reference(request.prompt_speech_url, sources.folder, cancellation)
-        whole = sources.voices.listen(file, request.prompt_text, cancellation)
+        whole = sources.voices.listen(file, request.prompt_text, cancellation, warn=sources.warn)
         used = VoiceUsed(source="reference", name=request.save_voice)
     else:
         name = str(request.voice)  # the request names one of the three

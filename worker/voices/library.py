@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from worker.api.new_voice import parse_name, parse_new_voice
 from worker.audio import files, waveform
+from worker.audio.recordings import reading
 from worker.cancellation import Cancellation
 from worker.errors import RequestError, VoiceError
 from worker.speech.engine import Engine
@@ -22,6 +24,12 @@ from worker.voices.listed import ListedVoice
 from worker.voices.reference import FIELD
 from worker.voices.saved import SavedVoice
 from worker.voices.saved_voices import SavedVoices
+
+Warn = Callable[[str], None]
+
+
+def _nobody_asks(_warning: str) -> None:
+    """Drop a warning."""
 
 
 class Voices:
@@ -53,15 +61,20 @@ class Voices:
         cancellation: Cancellation | None = None,
         *,
         field: str = FIELD,
+        warn: Warn = _nobody_asks,
     ) -> Voice:
         """The voice in a reference audio file; from the cache if the model has listened to it.
 
-        Raises VoiceError, which blames `field`, when the file is not audio, too short or long, or
-        silent.
+        `warn` is told what the sender should know of a file that is right, cached or not. Raises
+        VoiceError, which blames `field`, when the file is no recording that can be read, too short
+        or long, or silent.
         """
-        checked = files.read(path, field=field)
-        files.check_reference(checked, field=field)
-        recording = sha256_of(path)
+        read = reading.read(path, field=field, cancellation=cancellation)
+        checked = read.audio
+        reading.check_reference(checked, field=field)
+        for warning in read.warnings:
+            warn(warning)
+        recording = sha256_of(checked)
         voice = self._cache.recall(recording)
         if voice is None:
             voice = self._hear(checked, cancellation)
@@ -140,15 +153,17 @@ class Voices:
         transcript: str | None,
         consent: str,
         cancellation: Cancellation | None = None,
+        warn: Warn = _nobody_asks,
     ) -> ListedVoice:
         """Save the voice of a recording under a name, with its speaker's statement of consent.
 
-        A blank `transcript` counts as none. An older voice of the name is replaced. Raises
+        A blank `transcript` counts as none. An older voice of the name is replaced. `warn` is told
+        what the sender should know of the recording. Raises
         RequestError and VoiceError, which blame name, audio, transcript or consent.
         """
         asked = parse_new_voice(name, transcript, consent)
         self.check_free(asked.name, "name")
-        voice = self.listen(recording, asked.transcript, cancellation, field="audio")
+        voice = self.listen(recording, asked.transcript, cancellation, field="audio", warn=warn)
         saved = SavedVoice.of(voice, self._model, asked.consent, int(time.time()))
         self._saved.write(asked.name, saved, cancellation, "name")
         return ListedVoice.of(asked.name, "saved", saved)

@@ -17,7 +17,7 @@ from tests.support.worker_process import REPOSITORY
 from worker import errors
 from worker.api.request import parse_request
 from worker.api.response import Metrics
-from worker.audio.files import REFERENCE_SECONDS_MAX, REFERENCE_SECONDS_MIN
+from worker.audio.recordings.reading import REFERENCE_SECONDS_MAX, REFERENCE_SECONDS_MIN
 from worker.errors import WorkerError
 from worker.job.answer_record import digest
 from worker.job.result_keys import ResultKeys

@@ -198,6 +198,13 @@ class _Session:
         response_format = take_format(message) or DEFAULT_FORMAT
         if "text" in message:
             raise RequestError("text: send it in messages of type text", field="text")
+        for name in ("turns", "markup"):
+            if message.get(name) not in (None, False):
+                raise RequestError(
+                    f"{name}: a text that comes piece by piece has one voice and no tags; send "
+                    "the whole to /v1/speech with stream: true",
+                    field=name,
+                )
         request = parse_request({**message, "text": "-1"})
         loop = asyncio.get_running_loop()
         session = TextSession(request, partial(_wake, loop, self._room))

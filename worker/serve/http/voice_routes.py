@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from worker.api.own_fields import VoiceAnswer, VoiceForm, VoiceList
+from worker.api.own_fields import NewVoiceAnswer, VoiceAnswer, VoiceForm, VoiceList
 from worker.errors import JobCancelledError, RequestError, VoiceError
 from worker.job.context import Job
 from worker.logs import event, lines_of
@@ -70,7 +70,7 @@ def voice_router(door: Door) -> APIRouter:
     @router.post(
         "",
         status_code=201,
-        response_model=VoiceAnswer,
+        response_model=NewVoiceAnswer,
         responses=faults(*OF_SPEECH),
         openapi_extra=_form(),
     )
@@ -84,12 +84,15 @@ def voice_router(door: Door) -> APIRouter:
             folder.cleanup()
             raise
         try:
-            voice = await running.first(request)
+            added = await running.first(request)
         finally:
             running.close()
-        if voice is None:
+        if added is None:
             raise JobCancelledError("the request was cancelled")
-        return Json(voice_json(voice), 201, {"Location": f"{PATH}/{voice.id}"})
+        voice, warnings = added
+        return Json(
+            {**voice_json(voice), "warnings": warnings}, 201, {"Location": f"{PATH}/{voice.id}"}
+        )
 
     async def about(name: str) -> Response:
         """One voice."""
@@ -134,8 +137,13 @@ def _form() -> Part:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _add(form: Form, folder: TemporaryDirectory[str], job: Job) -> Iterator[ListedVoice]:
-    """Save the voice; the folder, which the form's file is in, is gone afterwards."""
+def _add(
+    form: Form, folder: TemporaryDirectory[str], job: Job
+) -> Iterator[tuple[ListedVoice, list[str]]]:
+    """Save the voice; the folder, which the form's file is in, is gone afterwards.
+
+    Gives it with the warnings about the recording.
+    """
     with folder, job.watch("voice"):
         if form.file is None:
             raise RequestError(
@@ -143,13 +151,15 @@ def _add(form: Form, folder: TemporaryDirectory[str], job: Job) -> Iterator[List
                 field="audio",
             )
         texts = form.texts
-        yield job.components.voices.add(
+        voice = job.components.voices.add(
             texts.get("name", ""),
             form.file,
             texts.get("transcript"),
             texts.get("consent", ""),
             job.cancellation,
+            job.warn,
         )
+        yield voice, job.warnings
 
 
 async def _looked_up(door: Door, threads: ThreadPoolExecutor, look: Callable[[Voices], T]) -> T:

@@ -24,6 +24,8 @@ NAMES = [name for field, info in SpeechRequest.model_fields.items() for name in 
 def test_a_text_is_enough_and_the_rest_has_the_documented_defaults() -> None:
     assert parse_request({"text": " Hello.\n"}).model_dump() == {
         "text": "Hello.",
+        "turns": None,
+        "markup": False,
         "normalize": "auto",
         "prompt_speech_url": None,
         "prompt_text": None,

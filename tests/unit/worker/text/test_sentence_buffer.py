@@ -67,7 +67,8 @@ def test_every_hard_case_letter_by_letter(marked: str) -> None:
         ("The weather is nice. How are yo", "The weather is nice."),
         ("The weather is nice! How are yo", "The weather is nice!"),
         ("今天天气真的很好。我们去公", "今天天气真的很好。"),
-        ("The first line is a title\nThe", "The first line is a title"),
+        ("The first line is one\nTh", "The first line is one"),  # it is short
+        ("The first line is a longer title\nThe n", "The first line is a longer title"),
         ("He works at Acme Inc. The others", "He works at Acme Inc."),
         ("She said, “It is over now.” Then she left", "She said, “It is over now.”"),
     ],

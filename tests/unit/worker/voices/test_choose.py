@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -32,6 +33,7 @@ class Stage:
     asked: list[tuple[object, ...]] = field(default_factory=list)
     cancellation: Cancellation = field(default_factory=Cancellation)
     builtin: frozenset[str] = frozenset()
+    warnings: list[str] = field(default_factory=list)
 
     def design(self, *asked: object) -> DesignedVoice:
         self.asked.append(("design", *asked))
@@ -41,8 +43,11 @@ class Stage:
         self.asked.append(("fetch", place, folder, *cancellation))
         return folder / "reference.wav"
 
-    def listen(self, file: Path, transcript: str | None, *cancellation: object) -> Voice:
+    def listen(
+        self, file: Path, transcript: str | None, *cancellation: object, warn: Callable[[str], None]
+    ) -> Voice:
         self.asked.append(("listen", file, transcript, *cancellation))
+        warn("of the recording")
         return Voice((1, 2), (3, 4), transcript)
 
     def saved(self, name: str, *cancellation: object) -> Voice:
@@ -67,6 +72,7 @@ class Stage:
                 self.fetch,
                 Path("scratch"),
                 self.cancellation,
+                self.warnings.append,
             ),
         )
 
@@ -93,6 +99,7 @@ def test_a_reference_is_fetched_and_heard(words: str | None) -> None:
         ("fetch", PLACE, Path("scratch"), stage.cancellation),
         ("listen", Path("scratch/reference.wav"), words, stage.cancellation),
     ]
+    assert stage.warnings == ["of the recording"]
 
 
 def test_a_saved_voice_is_looked_up_by_its_name() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from itertools import cycle
 from pathlib import Path
-from socket import SHUT_RDWR, SHUT_WR
+from socket import SHUT_RDWR, SHUT_WR, create_connection
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,10 @@ from worker.errors import SynthesisError
 from worker.serve.http.text_socket import PATH
 from worker.text.sentence_buffer import SentenceBuffer
 
+HANDSHAKE = (
+    f"GET {PATH} HTTP/1.1\r\nHost: worker\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+).encode()
 START = {"type": "session.start", "seed": 3, "multi_sentence_gap": 0.5, "response_format": "wav"}
 CLOSE = {"type": "close"}
 FLUSH = {"type": "flush"}
@@ -303,6 +307,21 @@ def test_a_giant_frame_is_refused(server: DoorServer) -> None:
         send(socket, START)
         socket.send("x" * 2_000_000)
         assert code_of(socket) == 1009
+    until(lambda: server.door.open_requests == 0, LONG)
+
+
+def test_who_sends_on_is_told_why_and_not_cut_off(server: DoorServer) -> None:
+    """A socket that is closed with something unread would be reset."""
+    with create_connection(("127.0.0.1", server.port), LONG) as raw:
+        raw.sendall(HANDSHAKE)
+        answer = raw.makefile("rb")
+        while answer.readline() != b"\r\n":
+            pass
+        raw.sendall(b"\x81\xff" + (2_000_000).to_bytes(8, "big") + b"mask" + b"x" * 60_000)
+        opcode, length = answer.read(2)
+        code = int.from_bytes(answer.read(length)[:2], "big")
+        raw.sendall(b"x" * 60_000)
+        assert (opcode, code, answer.read()) == (0x88, 1009, b"")
     until(lambda: server.door.open_requests == 0, LONG)
 
 

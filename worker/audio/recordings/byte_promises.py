@@ -1,0 +1,132 @@
+"""Files that say how many bytes they have, beside what came: a recording that was cut on its way.
+
+MP4 (ISO 14496-12) is boxes with their lengths; Matroska and WebM (RFC 8794, RFC 9559) one segment
+with its own, unless it was written live; ASF, which WMA is, has its sound in one object. What says
+nothing, as ADTS, AMR and OGG do, cannot be known to be cut.
+
+The tables of an MP4 are looked at as well: each sample of sound has at least a byte, and a table of
+more samples than the file has bytes would only fill the memory.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from worker.audio.recordings.take import Bounds
+
+_MATROSKA = b"\x1a\x45\xdf\xa3"
+_SEGMENT = b"\x18\x53\x80\x67"
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+_MP4_MARKS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof")
+_HOLDERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf")
+_COUNTED = {b"stsz": 8, b"stz2": 8, b"trun": 4}  # the place of the number of samples in the box
+_BOXES_MAX = 10_000
+
+
+def check(file: BinaryIO, size: int, bounds: Bounds) -> None:
+    """Raise VoiceError for a file that says that it has more than it has."""
+    file.seek(0)
+    head = file.read(16)
+    if head[4:8] in _MP4_MARKS:
+        _check_mp4(file, size, bounds)
+    elif head[:4] == _MATROSKA:
+        _check_end(_end_of_segment(file), size, bounds)
+    elif head == _ASF_HEADER:
+        _check_end(_end_of_asf(file), size, bounds)
+    file.seek(0)
+
+
+def _check_end(promised: int | None, size: int, bounds: Bounds) -> None:
+    if promised is not None and promised > size:
+        raise bounds.cut_short(size, promised, "bytes")
+
+
+# MP4
+
+
+@dataclass(frozen=True)
+class _Box:
+    name: bytes
+    content: int  # its first byte
+    end: int
+
+
+def _check_mp4(file: BinaryIO, size: int, bounds: Bounds) -> None:
+    names: set[bytes] = set()
+    samples = 0
+    for number, box in enumerate(_boxes(file, 0, size)):
+        if box.end > size and box.name in {b"mdat", b"moov", b"moof"}:
+            raise bounds.cut_short(size, box.end, "bytes")
+        if number > _BOXES_MAX:
+            raise bounds.undecodable("an MP4 of too many parts")
+        names.add(box.name)
+        if box.name in _COUNTED:
+            file.seek(box.content + _COUNTED[box.name])
+            samples += int.from_bytes(file.read(4), "big")
+    if samples > size:
+        raise bounds.undecodable("an MP4 that says it has more samples than bytes")
+    if b"moov" not in names:
+        raise bounds.fault(
+            "is an MP4 file without its index (moov), which is written last: it is cut short, or "
+            "was still being recorded; upload the whole file"
+        )
+
+
+def _boxes(file: BinaryIO, place: int, end: int) -> Iterator[_Box]:
+    """The boxes between two places, and those within the ones that hold others."""
+    while place + 8 <= end:
+        file.seek(place)
+        length, name = struct.unpack(">I4s", file.read(8))
+        content = place + 8
+        if length == 1:
+            length, content = int.from_bytes(file.read(8), "big"), place + 16
+        after = place + length if length else end
+        yield _Box(name, content, after)
+        if after < content:  # damaged: no box is shorter than its head
+            return
+        if name in _HOLDERS:
+            yield from _boxes(file, content, min(after, end))
+        place = after
+
+
+# Matroska
+
+
+def _end_of_segment(file: BinaryIO) -> int | None:
+    """Where the segment ends; None where its length is not known."""
+    file.seek(4)
+    head = _vint(file)
+    if head is None:
+        return None
+    file.seek(head, 1)
+    if file.read(4) != _SEGMENT or (length := _vint(file)) is None:
+        return None
+    return file.tell() + length
+
+
+def _vint(file: BinaryIO) -> int | None:
+    """A length of EBML, whose first zeros say how many bytes it has; None for one not known."""
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    more = 8 - first[0].bit_length()
+    value = int.from_bytes(first + file.read(more), "big") & (1 << 7 * (more + 1)) - 1
+    return None if value == (1 << 7 * (more + 1)) - 1 else value
+
+
+# ASF
+
+
+def _end_of_asf(file: BinaryIO) -> int | None:
+    """Where the object of the sound ends; None where it is live, or not there."""
+    file.seek(16)
+    place = int.from_bytes(file.read(8), "little")
+    file.seek(place)
+    if file.read(16) != _ASF_DATA:
+        return None
+    length = int.from_bytes(file.read(8), "little")
+    return place + length if length else None
