@@ -25,7 +25,7 @@ _MONEY_BEHIND = re.compile(
     rf"(?P<money>{_SIGN_OF_MONEY}|{any_of(MONEY_CODES)}){END}"
 )
 _CODE_BEFORE = re.compile(
-    rf"(?<!\w)(?P<money>{any_of(MONEY_CODES)}) ?(?P<low>{NUMBER})(?:(?P<gap>[ ]?){_SCALE})?+"
+    rf"(?<!\w)(?P<money>{any_of(MONEY_CODES)}) (?P<low>{NUMBER})(?:(?P<gap>[ ]?){_SCALE})?+"
 )
 _UNIT = re.compile(rf"{QUANTITY}(?P<gap>[ -]?)(?P<unit>{any_of(UNITS)})(?P<dot>){END}(?!['’]\w)")
 _UNIT_ALONE = re.compile(r"(?<![\w/])(?:km/h|m/s|km/s|MB/s|GB/s|kWh|m²|km²|m³)(?![\w/])")
@@ -145,10 +145,12 @@ def _money_behind(match: re.Match[str]) -> Passage | None:
 
 
 def _code_before(match: re.Match[str]) -> Passage:
+    """Say the name of the currency of "USD 100" where its number stands."""
     one, many = MONEY_CODES[match["money"]]
     scale = f" {SCALES[match['scale']]}" if match["scale"] else ""
     name = one if match["low"] == "1" and not scale else many
-    return whole(match, [f"{n}{scale} {name}" for n in quantity_readings(match["low"])])
+    spans = (match.span("money"), (match.start("low"), match.end()))
+    return in_places(spans, [(n + scale, name) for n in quantity_readings(match["low"])])
 
 
 def _unit(match: re.Match[str]) -> Passage | None:
