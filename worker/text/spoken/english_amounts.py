@@ -36,7 +36,7 @@ _FEET = re.compile(
     r"(?: ?(?:[\"″”]|''|in\b\.?|inches\b))?+(?!\w)"
 )
 _SIZE = re.compile(rf"{START}{NUMBER}(?:[x×]{NUMBER})++{END}")
-_TIMES = re.compile(rf"{QUANTITY}[x×](?![\w])")
+_TIMES = re.compile(rf"{QUANTITY}[x×](?![\w+=^-])")
 _NOUN = re.compile(" [a-z]{3}")
 _LOOSE_UNITS = frozenset({"s", "h", "m", "g", "l", "L", "V", "W", "J", "cal", "sec", "min", "B"})
 

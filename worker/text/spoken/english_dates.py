@@ -40,6 +40,9 @@ _NO_YEAR = re.compile(
     rf"(?P<hint>(?<!\w)(?:on|by|since|until|till|before|after|due|dated) )"
     rf"(?P<one>0?[1-9]|1[0-2])/(?P<two>0?[1-9]|[12]\d|3[01]){END}(?!/| of\b)"
 )
+_WITH_NOUGHT = re.compile(
+    rf"{START}(?P<hint>)(?=0|\d+/0)(?P<one>0?[1-9]|1[0-2])/(?P<two>0?[1-9]|[12]\d|3[01]){END}(?!/)"
+)
 _HALF = r"(?P<half>[aApP])(?:\.[mM](?:\.(?=\s*[a-z0-9,;:)])|\b)|[mM](?!\w))"
 _TIME = re.compile(
     rf"(?<![\w:])(?<!\d[.,])(?P<hours>[01]?\d|2[0-4])[:](?P<minutes>[0-5]\d)"
@@ -249,6 +252,7 @@ DATES = (
     Rule(_DAY_MONTH, _day_month),
     Rule(_MONTH_YEAR, _month_year),
     Rule(_NO_YEAR, _no_year),
+    Rule(_WITH_NOUGHT, _no_year),
     Rule(_TIME, _time),
     Rule(_HOURS, _hours),
     Rule(_HOUR, _hour),

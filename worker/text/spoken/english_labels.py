@@ -27,7 +27,7 @@ _TITLES = {
     "Lt": "Lieutenant", "Sgt": "Sergeant", "Maj": "Major", "Sen": "Senator", "Gov": "Governor",
     "Rev": "Reverend", "Hon": "Honorable", "Pres": "President", "Rep": "Representative",
 }  # fmt: skip
-_TITLE = re.compile(rf"(?<!\w)(?P<title>{'|'.join(_TITLES)})\.? (?=[A-Z][\w'’-])")
+_TITLE = re.compile(rf"(?<!\w)(?P<title>{'|'.join(_TITLES)})\.? (?=[A-Z][\w'’-]|(?:and|&) Mrs)")
 _NEED_DOT = frozenset(
     {"St", "Mt", "Ft", "Gen", "Col", "Maj", "Sen", "Rev", "Hon", "Pres", "Rep", "Lt"}
 )

@@ -28,8 +28,16 @@ _AFTER_LETTER = re.compile(r"(?<=[A-Za-z])(?P<sign>\+{1,2}|#)(?![\w+#])")
 _HASHTAG = re.compile(r"(?<![\w&/])#(?=[^\W\d_])")
 _POWER = re.compile(r"(?<=[\w)])(?P<raised>[⁰¹²³⁴⁵⁶⁷⁸⁹]+|\^(?P<plain>\d{1,3})(?!\d))")
 _JOINT = re.compile(r"(?<=[\dmM%°])(?P<dash>[-–—]|[ ][–—][ ])(?=[$£€¥]?\d)")
+_PER = re.compile(
+    r"(?<=[\dkKmMn])/(?=(?:hour|hr|day|week|month|year|yr|person|night|kg|lb|mile|km|minute|second"
+    r"|user|unit|item|piece|head)\b)"
+)
 # Digits that are no plain ones: circled, raised, lowered.
 _ODD_DIGIT = re.compile(r"[^\W\d_](?<![A-Za-z])|[²³¹⁰-₉①-⒛⓪-⓿❶-➓]")
+
+
+def _per(match: re.Match[str]) -> Passage:
+    return whole(match, [" per "])
 
 
 def _symbol(match: re.Match[str]) -> Passage:
@@ -74,6 +82,7 @@ SYMBOLS = (
     Rule(_AFTER_LETTER, _after_letter),
     Rule(_HASHTAG, _hashtag),
     Rule(_JOINT, _joint),
+    Rule(_PER, _per),
     Rule(_OPERATOR, _operator),
     Rule(_SYMBOL, _symbol),
 )
