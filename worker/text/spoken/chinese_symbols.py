@@ -26,7 +26,7 @@ _SUMS = {
 }
 _SYMBOL = re.compile(f"[{re.escape(''.join(SYMBOLS))}]")
 _HASH = re.compile(r"#(?=\d)")
-_POWER = re.compile(r"(?<=[\w)])(?P<raised>[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
+_POWER = re.compile(r"(?<=[\w)])(?P<raised>[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,15})")
 _ODD_DIGIT = re.compile(r"[²³¹⁰-₉①-⒛⓪-⓿❶-➓]|[^\x00-\x7f\u4e00-\u9fff](?<=[^\W_])")
 
 

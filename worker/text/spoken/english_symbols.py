@@ -26,7 +26,7 @@ _OPERATOR = re.compile(
 _HYPHEN = re.compile(r"(?<=\d) - (?=\d)")
 _AFTER_LETTER = re.compile(r"(?<=[A-Za-z])(?P<sign>\+{1,2}|#)(?![\w+#])")
 _HASHTAG = re.compile(r"(?<![\w&/])#(?=[^\W\d_])")
-_POWER = re.compile(r"(?<=[\w)])(?P<raised>[⁰¹²³⁴⁵⁶⁷⁸⁹]+|\^(?P<plain>\d{1,3})(?!\d))")
+_POWER = re.compile(r"(?<=[\w)])(?P<raised>[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,15}|\^(?P<plain>\d{1,3})(?!\d))")
 _JOINT = re.compile(r"(?<=[\dmM%°])(?P<dash>[-–—]|[ ][–—][ ])(?=[$£€¥]?\d)")
 _PER = re.compile(
     r"(?<=[\dkKmMn])/(?=(?:hour|hr|day|week|month|year|yr|person|night|kg|lb|mile|km|minute|second"
