@@ -35,14 +35,11 @@ def read_table(text: str) -> Iterator[Case]:
         lines = case.split("\n")
         while lines and (not lines[0].strip() or lines[0].startswith("#")):
             del lines[0]
-        if "---" not in lines:
-            continue
-        middle = lines.index("---")
+        middle = lines.index("---") if "---" in lines else 0
+        text = "\n".join(lines[:middle]).replace("\\n", "\n")
         sentences = [line.replace("\\n", "\n") for line in lines[middle + 1 :]]
-        yield (
-            "\n".join(lines[:middle]).replace("\\n", "\n"),
-            [line for line in sentences if line.strip() and line != "==="],
-        )
+        if text.strip():
+            yield text, [line for line in sentences if line.strip() and line != "==="]
 
 
 def read_python(text: str) -> Iterator[Case]:

@@ -199,6 +199,14 @@ misses some updates; the answer has every sentence. Where the worker's `STREAM`
 is set (the field alone does not do it), `/stream` gives a SpokenSegment for each sentence and then
 the answer; the job's output is the list of all of them. The answer is the same in both.
 
+## Large answers
+
+RunPod takes an item of `/stream` of at most 1 MB, and an answer of at most 10 MB. An answer that
+would be larger has its longest lists in files beside the audio, each of them the very JSON that the
+answer would have, and a line in `warnings` says so. `word_timings` goes first: it is left out, and
+`word_timings_url` has it. Where that is not enough, `segments` is empty and `segments_url` has it.
+Of more than 100 faults or warnings the first and last are told then. Over HTTP nothing is moved.
+
 ## Long texts
 
 A job may have two hours of audio, gaps included; the operator can change that (`MAX_JOB_SECONDS`).

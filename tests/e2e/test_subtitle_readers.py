@@ -178,3 +178,20 @@ def test_the_files_hold_no_mark_of_an_order_of_bytes() -> None:
     made = made_of("\ufeffHello.", style)
     for file_format in get_args(Format):
         assert not write(made, style, file_format).startswith("\ufeff")
+
+
+@pytest.mark.parametrize("file_format", ["ass", "srt", "vtt"])
+def test_files_with_such_a_mark_are_read_the_same(file_format: Format, tmp_path: Path) -> None:
+    """As the old players read them that it is for, and as those of today."""
+    style = SubtitleStyle()
+    made = made_of("今天天气很好。 The café is open.", style)
+    dump = write(made, style, file_format, bom=True)
+    assert dump == "\ufeff" + write(made, style, file_format)
+    assert by_ffmpeg(dump, file_format, tmp_path) == expected(made)
+    assert (tmp_path / f"read.{file_format}").read_bytes().startswith(b"\xef\xbb\xbf")
+    if file_format == "vtt":
+        file = tmp_path / "read.vtt"
+        assert [cue.text for cue in webvtt.read(file)] == [shown for _, _, shown in expected(made)]
+    else:
+        without = (tmp_path / f"read.{file_format}").read_text(encoding="utf-8-sig")
+        assert by_pysubs2(without, file_format) == expected(made)

@@ -196,6 +196,11 @@ class SpeechRequest(BaseModel):
     subtitle_format: SubtitleFormat = Field(
         default="ass", description="The format of the subtitle file."
     )
+    subtitle_bom: bool = Field(
+        default=False,
+        description="Whether the subtitles begin with a byte order mark, for players on Windows "
+        "that take a file without one for another encoding than UTF-8.",
+    )
     max_retries: int = Field(
         default=1,
         ge=0,

@@ -17,6 +17,8 @@ def _to_milliseconds(seconds: float) -> float:
 
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_to_milliseconds)]
+# Nobody needs more digits, and there is one for each word.
+Score = Annotated[float, AfterValidator(lambda score: round(score, 3))]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -99,11 +101,12 @@ class TimedWord(_Answer):
         description="Seconds from the start of the audio to the start of the word."
     )
     end: Seconds = Field(description="Seconds from the start of the audio to the end of the word.")
-    score: float | None = Field(
+    score: Score | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="How sure the times are, from 0 to 1; left out where they are estimated.",
+        description="How sure the times are, from 0 to 1 in thousandths; left out where they are "
+        "estimated.",
     )
     estimated: bool = Field(
         description="Whether the times are estimated from the words around it, as those of an "
@@ -217,11 +220,23 @@ class SpeechResponse(_Answer):
     )
     sample_rate: int = Field(gt=0, description="The sample rate of the audio in hertz.")
     duration: Seconds = Field(description="The length of the audio in seconds.")
-    segments: tuple[Segment, ...] = Field(description="The sentences, in order.")
+    segments: tuple[Segment, ...] = Field(
+        description="The sentences, in order; none where `segments_url` has them."
+    )
+    segments_url: str | None = Field(
+        default=None,
+        description="A pre-signed URL of a JSON file with the list of Segment; only in an answer "
+        "that would be too large for RunPod with it.",
+    )
     word_timings: tuple[TimedWord, ...] | None = Field(
         default=None,
         description="The words and their times, in order; only in a job with `enable_whisperx` or "
-        "`enable_subtitles`.",
+        "`enable_subtitles`, and where `word_timings_url` does not have them.",
+    )
+    word_timings_url: str | None = Field(
+        default=None,
+        description="A pre-signed URL of a JSON file with the list of TimedWord; only in an answer "
+        "that would be too large for RunPod with it.",
     )
     subtitles_url: str | None = Field(
         default=None,

@@ -185,7 +185,8 @@ class LiveSpeaker:
                 style = request.subtitle_style or SubtitleStyle()
                 lines = cues.cues(words, spans, style)
                 subtitles = {
-                    kind: formats.write(lines, style, kind) for kind in get_args(SubtitleFormat)
+                    kind: formats.write(lines, style, kind, bom=request.subtitle_bom)
+                    for kind in get_args(SubtitleFormat)
                 }
         duration = spans[-1].end + opening.script.pause
         speakers = [span.speaker for span in spans]

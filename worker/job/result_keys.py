@@ -38,6 +38,16 @@ class ResultKeys:
         """Key of the audio of one sentence, counted from 0."""
         return self._stem(f"{index:04}.{self._format}")
 
+    @property
+    def words(self) -> str:
+        """Key of the words with their times, where they are too many for the answer."""
+        return self._stem("words.json")
+
+    @property
+    def segments(self) -> str:
+        """Key of the sentences, where they are too many for the answer."""
+        return self._stem("segments.json")
+
     def record(self, digest: str) -> str:
         """Key of the record that the job was answered."""
         return self._stem(f"{digest[:16]}.json")

@@ -68,7 +68,8 @@ def write_subtitles(
 ) -> Path:
     """Write the subtitle file that the job asks for into `folder`."""
     style = request.subtitle_style or SubtitleStyle()
-    text = formats.write(cues.cues(words, speech.sentences, style), style, request.subtitle_format)
+    lines = cues.cues(words, speech.sentences, style)
+    text = formats.write(lines, style, request.subtitle_format, bom=request.subtitle_bom)
     file = folder / f"subtitles.{request.subtitle_format}"
     file.write_text(text, encoding="utf-8")
     return file

@@ -44,14 +44,20 @@ _NUMBER = re.compile(r"\d+")  # as a cue's last line, it is the next cue's numbe
 _KEYPAD: Mapping[Position, int] = MappingProxyType({"bottom": 2, "middle": 5, "top": 8})
 
 
-def write(cues: Sequence[Cue], style: SubtitleStyle, file_format: Format) -> str:
-    """Write the cues in a format; to be stored as UTF-8."""
+def write(
+    cues: Sequence[Cue], style: SubtitleStyle, file_format: Format, *, bom: bool = False
+) -> str:
+    """Write the cues in a format; to be stored as UTF-8.
+
+    With `bom` a byte order mark comes first. Players that take a file without one for text in the
+    code page of their Windows show other letters.
+    """
     writers: dict[Format, Callable[[Sequence[Cue], SubtitleStyle], str]] = {
         "ass": write_ass,
         "srt": write_srt,
         "vtt": write_vtt,
     }
-    return writers[file_format](cues, style)
+    return ("\ufeff" if bom else "") + writers[file_format](cues, style)
 
 
 def write_ass(cues: Sequence[Cue], style: SubtitleStyle) -> str:

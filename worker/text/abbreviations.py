@@ -42,7 +42,7 @@ _LABEL = regex.compile(r"\p{Lu}\d*|[IVXLC]{2,7}")
 _BEFORE_NUMBERS = regex.compile(
     rf"{_BEFORE_LABELS}|{_DAYS}|Nr|Prop|Lem|Def|Cor|Doc|Sch|Reg|[Rr]efs?|[Nn]os?|[Nn]°|pp?|pgs?|Pgs?|ll|nn|secs?|Secs?|art|arts|ed|Ed|Eds|Edn|"
     "[Ii]ss|[Ll]ine|[Ff]ax|[Mm]ob|[Mm]in|[Mm]ax|[Aa]vg|[Tt]emp|[Ww]t|[Hh]t|[Cc]irca|[Pp]op|[Ee]lev|"
-    "Hr|Hrs|Ps|Deut|Eccl|Isa|Jer|Ezek|Thess|Heb|Eph|Kgs|Chr|Stat|Amdt|BWV|Calif|Conn|Mich|Minn|Wash|"
+    "Hr|Hrs|Ps|Deut|Eccl|Isa|Jer|Ezek|Thess|Heb|Eph|Kgs|Chr|Stat|Amdt|BWV|[Rr]s|Calif|Conn|Mich|Minn|Wash|"
     "Ariz|Colo|Fla|Okla|Tenn|Tex|Wis|Wyo|Nev|Neb|Ore|Va|Vt|Pa|Ga|Md|Ky|[a-z]"
 )
 # A measure in two units: "6 ft. 2 in.". "in", "min" and the like are words, unless behind a number.
@@ -59,6 +59,7 @@ _COUNTED = regex.compile(
 _SQUARE = regex.compile("[Ss]q|[Cc]u")  # sq. ft.
 _DOTTED = regex.compile(r"[A-Z]|\d*(?:\p{L}{1,2}\.)+\p{L}{1,2}")  # J. U.S. a.m. Ph.D.
 _NUMBER = regex.compile(r"\p{N}")
+_HAN = regex.compile(r"\p{Han}")
 _WORD = regex.compile(r"[^\W_]")
 _TOKEN = regex.compile(r"[\p{Latin}\d.°]*+$")
 _FIRST = regex.compile(
@@ -118,7 +119,10 @@ def wants_more(before: str, word: str) -> bool:
 
 
 def _token(before: str) -> str:
-    return str(next(_TOKEN.finditer(before))[0])
+    """The word before a full stop, with those within it: a.m, but Mr of 'on Tuesday.Mr'."""
+    token = str(next(_TOKEN.finditer(before))[0])
+    last = token.rpartition(".")[2]
+    return last if len(last) > 1 and not _DOTTED.fullmatch(token) else token
 
 
 def _is_listed(before: str, token: str) -> bool:
@@ -133,6 +137,8 @@ def _is_before(token: str, word: str) -> bool:
         return token[0].isupper() or not begins_sentences(word)  # Close the tab. I will
     if _SQUARE.fullmatch(token):
         return _UNIT.fullmatch(word) is not None
+    if _HAN.match(word) and _UNIT.fullmatch(token):
+        return True
     return _DATE.fullmatch(word) is not None and _DAY.fullmatch(token) is not None
 
 

@@ -37,9 +37,7 @@ def of_words(gap: Gap) -> Verdict | None:
 
 def of_full_lines(gap: Gap) -> Verdict | None:
     """In a block that was wrapped each full line is."""
-    if gap.block.wrapped:
-        return Verdict.GOES_ON if gap.is_full else Verdict.ENDS
-    return None
+    return gap.fullness if gap.block.wrapped else None
 
 
 def of_marks(gap: Gap) -> Verdict | None:

@@ -34,7 +34,7 @@ def of_full_lines(gap: Gap) -> Verdict | None:
     if gap.before.columns > WIDEST:
         return Verdict.ENDS
     if gap.block.wrapped:
-        return Verdict.GOES_ON if gap.is_full else Verdict.ENDS
+        return gap.fullness
     return Verdict.ENDS if gap.before.columns < NARROWEST else None
 
 
@@ -48,7 +48,7 @@ def of_sentence_end(gap: Gap) -> Verdict | None:
     before, lower = gap.before, gap.start.kind == "lower"
     if before.stops or before.announces or gap.start.kind == "first":
         return Verdict.ENDS
-    if before.is_title and not lower:
+    if before.is_title and not (lower or _both_shout(gap)):
         return Verdict.ENDS
     return Verdict.ENDS if gap.block.lower and lower else None
 
@@ -56,8 +56,8 @@ def of_sentence_end(gap: Gap) -> Verdict | None:
 def of_lines_behind(gap: Gap) -> Verdict:
     """What follows shows whether it is prose."""
     lower = gap.start.kind == "lower"
-    # Four lower-case lines of about one length are no list.
-    otherwise = Verdict.GOES_ON if lower else Verdict.ENDS
+    # Four such lines of about one length are no list.
+    otherwise = Verdict.GOES_ON if lower or _both_shout(gap) else Verdict.ENDS
     return look_behind(gap, _of_line, _of_break, otherwise)
 
 
@@ -69,21 +69,26 @@ def lacks_more(before: LineShape, start: LineStart) -> bool:
     return stopped is not None and wants_more(str(stopped["word"])[-LONGEST:], start.word)
 
 
+def _both_shout(gap: Gap) -> bool:
+    return gap.before.shouts and gap.start.word.isupper() and len(gap.start.word) > 1
+
+
 def _of_line(gap: Gap, i: int) -> Verdict | None:
     line = gap.ahead.lines[i]
     if SPEAKER.match(line):
         return Verdict.ENDS
     if _ends_sentence_within(line):
         return Verdict.GOES_ON
-    return _of_last_line(gap, i) if LineShape().grown(line).stops else None
+    shape = LineShape().grown(line)
+    return _of_last_line(gap, i) if shape.stops or shape.announces else None
 
 
 def _of_last_line(gap: Gap, i: int) -> Verdict:
-    """Line `i` ends a sentence."""
+    """Line `i` ends a sentence, or announces the next one."""
     columns, kind = gap.before.columns, gap.start.kind
     if kind == "lower" or columns >= gap.before.verse:
         return Verdict.GOES_ON
-    if i or columns <= WRAPPED_LINE:
+    if i or (columns <= WRAPPED_LINE and kind != "bracket"):
         return Verdict.ENDS
     if kind in {"number", "bracket", "label"}:
         return Verdict.GOES_ON

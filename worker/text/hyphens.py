@@ -24,18 +24,25 @@ _SUSPENDED = regex.compile("and|or|to|nor|und|oder|bis")
 _TENS = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
 _COMPOUNDS = regex.compile(
     f"{_TENS}|one|two|three|four|five|six|seven|eight|nine|ten|first|second|third|half|quarter|"
-    "well|ill|better|best|self|ex|all|high|low|long|short|old|new|full|part|open|free|hard|soft|"
+    "well|ill|better|best|self|all|high|low|long|short|old|new|full|part|open|free|hard|soft|"
     "left|right|far|near|fast|slow|deep|wide|ever|never|so|much|good|bad|great|cross|double|single|"
     "father|mother|brother|sister|son|daughter|state|world|user|time|real|large|small|middle",
     regex.IGNORECASE,
 )
 # What makes one word of such a half: "wellness", "selfish", "newly", "highway".
 _ENDINGS = regex.compile(
-    "ness|ish|ly|er|ers|est|ing|ings|ed|en|ened|ening|dom|ship|way|ways|land|lands|light|lights|"
-    "self|ty|teen|th|fold|some|hood|ward|wards|ever|how|what|where|time|times|cast|lace|stone|"
-    "room|ment|tion|ally|ality|istic|ful|less|like|life|age|ment|ten|tenant|tle|ther|ner|ters|"
-    "table|line|lines|out|over|night|ial|cial|cially|cieties|ciety|lar|lid|il|low|lows|lowing|"
-    "lowed|ready|most|ways|dered|tory|tive|hand|works?|works|wise|body|where|place|horn|ver|ster"
+    # endings
+    "ness|ish|ly|er|ers|est|ing|ings|ed|en|ened|ening|dom|ship|ships|ward|wards|hood|fold|some|ful|"
+    "less|ment|ments|tion|tions|sion|sions|ally|ality|istic|ist|ists|ism|ity|ities|ial|cial|cially|"
+    "ary|ant|ants|eous|itude|age|ages|ous|tory|tive|tative|i[sz]e|i[sz]ed|i[sz]ing|iance|een|teen|"
+    "teenth|ty|tieth|ies|ied|th|y|s|n|m|t|d|ge|ger|gers|ner|ners|ther|tle|ter|ters|mer|mers|ming|"
+    "ow|ows|owed|owing|owance|lid|lar|il|der|ders|dered|ten|nis|"
+    # second halves of words without a hyphen
+    "self|selves|how|what|where|body|thing|place|way|ways|land|lands|light|lights|lighted|"
+    "house|room|cast|stone|horn|time|times|table|line|lines|out|over|night|like|life|hand|works?|"
+    "wise|ware|spread|green|lasting|yone|ybody|ything|theless|sman|smen|spaper|spapers|road|roads|"
+    "walk|name|names|wide|bye|will|by|most|ever|man|men|lord|noon|ship|tenant|minton|ergy|ergies|"
+    "ocate|ocated|ustrate|ustrated|ustration|usion|usions|egal|egally|egitimate|ington|cieties|ciety"
 )
 
 

@@ -102,9 +102,11 @@ class Gap:
         return self.ahead.lines[0]
 
     @property
-    def is_full(self) -> bool:
-        """Whether the first word of the next line had no room before the break."""
-        return self.start.fills(self.before.columns, self.block.width)
+    def fullness(self) -> Verdict:
+        """Goes on where the first word of the next line had no room before the break."""
+        if self.start.fills(self.before.columns, self.block.width):
+            return Verdict.GOES_ON
+        return Verdict.ENDS if self.start.whole else Verdict.LATER
 
 
 # Nothing where the rule has nothing to say.
@@ -121,8 +123,8 @@ def look_behind(gap: Gap, of_line: LineRule, of_break: LineRule, otherwise: Verd
     is full.
     """
     width = gap.block.width
-    if not gap.is_full:
-        return Verdict.ENDS
+    if gap.fullness is not Verdict.GOES_ON:
+        return gap.fullness
     for i, line in enumerate(gap.ahead.lines[:LOOK]):
         columns = columns_of(line)
         if columns > gap.start.room(gap.before.columns) / _WIDER:
@@ -143,6 +145,7 @@ def _of_next(gap: Gap, i: int, columns: int, width: int) -> Verdict | None:
     start = ahead.start(i + 1)
     if start is None:
         return Verdict.LATER
-    if start.kind in {"item", "label"} or not start.fills(columns, width):
+    if start.kind in {"item", "label"}:
         return Verdict.ENDS
-    return None
+    fullness = Gap(Block(LineShape(columns=columns), width), ahead, start).fullness
+    return None if fullness is Verdict.GOES_ON else fullness

@@ -31,7 +31,7 @@ _HEAD = regex.compile(r"(?P<marks>[^\w\s]*+)(?P<gap>\s?)(?P<word>\w*+)(?P<after>
 _TOKEN = regex.compile(f"[{WIDE}]|[^\\s{WIDE}]*+")
 _PLAIN = regex.compile(r"\p{Ll}{5}")  # no number or letter of a list
 _NUMERAL = regex.compile(r"[ivx]{1,5}|[IVX]{1,5}|[一二三四五六七八九十]{1,3}|\p{L}")
-_BULLETS = regex.compile(r"[-–—*•·▪◦‣⁃●○■□+#>]+")
+_BULLETS = regex.compile(r"[-|–—*•·▪◦‣⁃●○■□+#>]+")
 _WORD = regex.compile(r"[^\W_]+")
 
 
@@ -71,6 +71,11 @@ class LineShape:
         return _COLON.search(self.end) is not None
 
     @property
+    def shouts(self) -> bool:
+        """Whether all its letters are capitals."""
+        return self.start.isupper()
+
+    @property
     def is_title(self) -> bool:
         """Whether it is written as a title is: Each Word or EVERY LETTER in capitals."""
         words = _WORD.findall(self.start)
@@ -90,6 +95,7 @@ class LineStart:
     kind: str
     columns: int  # of the first word, or of what cannot be parted from it
     word: str
+    whole: bool = True  # whether the first word cannot grow
 
     def room(self, columns: int) -> int:
         """The columns of a line of `columns` with this word behind it."""
@@ -120,23 +126,21 @@ def start_of(text: str, *, whole: bool) -> LineStart | None:
     """How a line begins; nothing where that is not known before more of it is there."""
     head = next(_HEAD.finditer(text))
     marks, word, after = str(head["marks"]), str(head["word"]), str(head["after"])
+    token = next(_TOKEN.finditer(text))[0]
+    width, ended = columns_of(token), whole or len(token) < len(text)
     if not marks and _PLAIN.match(word):
-        return LineStart("lower", columns_of(word), word)
+        return LineStart("lower", width, word, ended)
     wide = bool(word) and is_wide(word[0])
     known = whole or bool(head["then"]) or len(text) > _FAR or (wide and len(word) > 3)
     if not known:
         return None
-    token = next(_TOKEN.finditer(text))[0]
-    width = columns_of(token)
     if marks == "&":
-        return LineStart("lower", width, word)
+        return LineStart("lower", width, word, ended)
     if head["gap"] and _BULLETS.fullmatch(marks):
         aside = marks in {"–", "—"} and word[:1].islower()  # not a list's
-        return LineStart("lower" if aside else "item", width, word)
-    listed = _listed(marks, word, after, str(head["then"]))
-    if listed or not word:
-        return LineStart(listed or "item", width, word)
-    return LineStart("wide" if wide else _kind(marks, word), width, word)
+        return LineStart("lower" if aside else "item", width, word, ended)
+    kind = _listed(marks, word, after, str(head["then"])) or ("" if word else "item")
+    return LineStart(kind or ("wide" if wide else _kind(marks, word)), width, word, ended)
 
 
 def _listed(marks: str, word: str, after: str, then: str) -> str:

@@ -26,7 +26,7 @@ WORD = regex.compile(r"[^\W_]")
 LONGEST_MARKS = 1_000
 _COLUMN = 24  # characters of bare numbers in a row, which are a text of their own
 
-_NUMBER = r"[^\p{L}\p{N}]{0,3}\d{1,4}(?:[^\p{L}\p{N}]{1,3}\d{1,3}){0,3}[^\p{L}\p{N}]{0,3}"
+_NUMBER = r"[^\p{L}\p{N}]{0,3}(?:\d{1,3}(?:[^\p{L}\p{N}]{1,3}\d{1,3}){0,3}|\d{4})[^\p{L}\p{N}]{0,3}"
 _ROMAN = "(?=[IVXLC])(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})"
 _LETTER = rf"[(\[（]?(?:{_ROMAN}|\p{{Latin}}|[一二三四五六七八九十]{{1,3}})[.):\]）、．]?"
 _BARE = regex.compile(f"{_NUMBER}|{_LETTER}")
@@ -147,7 +147,7 @@ class ParagraphReader:
 
     def _how(self, line: _Line, *, last: bool) -> str:
         """How a line is placed; nothing where that is not known yet."""
-        endless = len(line.text) > LONGEST_MARKS
+        endless = len(self._queue[0]) > LONGEST_MARKS
         if not line.whole and not endless and _QUOTING.fullmatch(self._queue[0]):
             return ""
         if not WORD.search(line.text):
@@ -172,7 +172,7 @@ class ParagraphReader:
         if how == "marks" and not self._numbers:
             begins, self._begun = not self._begun, True
             return [Part(line.text if begins else f" {line.text}", begins=begins)]
-        text = f"{self._numbers} {line.text}".strip()
+        text = f"{self._numbers} {line.text}" if self._numbers else line.text
         self._numbers = "" if how == "begins" or len(text) > _COLUMN else text
         return [] if self._numbers else [self._begin(text)]
 

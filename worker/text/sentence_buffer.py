@@ -31,8 +31,9 @@ from worker.text.sentences import (
     NEXT,
     STOP,
     before_stop,
+    begins_item,
     bounded,
-    is_end,
+    end_at,
     is_short,
     joined,
     sentence_ends,
@@ -48,6 +49,9 @@ _ANY_STOP = regex.compile(r"[.!?…。！？｡]")
 _MAY_GO_ON = frozenset({"", " ", " ."})  # after a stop: more stops, marks or pictures may follow
 # A line that ends like this may end within a word.
 _WORD_THAT_GOES_ON = regex.compile(rf"[{HYPHENS}] ?$")
+# What may become the mark of a list's item, or of something cited.
+_ITEM_BEGUN = regex.compile(r"(?:(?<!\w)[•⁃▪*-]? ?\w{1,2})?$")
+_CITING = regex.compile(r"\[\d{0,3}$")
 _OPEN_TITLE = regex.compile(rf"《[^《》]{{0,{MAX_TITLE}}}$")
 
 
@@ -208,10 +212,14 @@ def _decided_ends(text: str) -> tuple[list[int], int]:
     start = 0
     for stop in STOP.finditer(text):
         if stop.start() >= known or not _is_decided(text, stop, start):
-            return ends, min(known, stop.start())
-        if stop["stops"] and is_end(text, stop, start):
-            start = stop.end() + text.startswith(" ", stop.end())
-            ends.append(start)
+            known = min(known, stop.start())
+            break
+        end = end_at(text, stop, start)
+        if end:
+            ends.append(end)
+        start = end or start
+    if begins_item(text, start):  # the next item may begin before what is known so far
+        known -= len(next(_ITEM_BEGUN.finditer(text[max(0, known - 4) : known]))[0])
     return ends, known
 
 
@@ -227,7 +235,7 @@ def _is_decided(text: str, stop: regex.Match[str], start: int) -> bool:
         return True
     if following["dot"] or following.end() < len(rest):
         return True  # the word after it is whole
-    if not following["word"]:
+    if following["word"] in {"", "I"} or _CITING.match(rest):
         return False
     return stop["stops"] != "." or not may_be_abbreviated(before_stop(text, stop, start))
 

@@ -51,15 +51,20 @@ _WIDE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Bopomofo}]"
 _HEAVY = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Bopomofo}\p{Nd}]")
 # Flags apart: \X looks back over the whole run of regional indicators at each of them.
 _CLUSTER = regex.compile(r"\p{RI}{2}[\p{M}\p{EMod}\u200d]*+|\X")
-# A title is skipped whole: 《你好！》. A run of stops may be spaced out: ". . ."
+# A title is skipped whole: 《你好！》. A run of stops may be spaced out: ". . .". Behind it
+# may stand what is cited, as in Wikipedia: [1].
 STOP = regex.compile(
-    rf"《[^《》]{{1,{MAX_TITLE}}}》|(?P<stops>[.!?…。！？｡](?:[.!?…。！？｡]| \.(?!\w))*+)"
-    rf"(?P<after>{_CLOSING}){_EMOJI}"
+    rf"《[^《》]{{1,{MAX_TITLE}}}》|(?P<stops>[.!?…。！？｡．](?:[.!?…。！？｡．]| \.(?!\w))*+)"
+    rf"(?P<after>{_CLOSING})(?P<cited>(?:\[\d{{1,3}}\])*+){_EMOJI}"
 )
 _CLAUSE = regex.compile(rf"(?:[,;:!?…]|\.\.){_CLOSING} |[，；：、。！？…—–]{_CLOSING}(?!\p{{P}}) ?")
-NEXT = regex.compile(rf" ?{_OPENING}(?P<word>\w*+)(?P<dot>\.?)")
+NEXT = regex.compile(rf" ?{_OPENING}(?:(?<=[–—-]) )?(?P<word>[\w½¼¾⅓⅔⅛]*+)(?P<dot>\.?)")
 _CONTINUES = regex.compile(r" ?[\p{Po}\p{Pd}\p{Pe}\p{Pf}]")
 _GOES_ON = regex.compile(" ?[&,，、；：×]")
+_HESITATES = regex.compile(r"\.(?: ?\.){2}|…{1,2}")
+# "1. Buy milk 2. Buy eggs": the sentence's own mark, and the next one.
+_ITEM = regex.compile(r"[^\w]{0,4}(?P<mark>\d{1,2}|[a-y])[.)]")
+_NEXT_ITEM = regex.compile(r"(?<= )[•⁃▪*-]? ?(?P<mark>\d{1,2}|[b-z])$")
 
 
 def split(text: str, max_weight: int = MAX_WEIGHT) -> list[str]:
@@ -120,30 +125,70 @@ def sentence_ends(text: str) -> Iterator[int]:
     """The end of each sentence, the space after it included."""
     start = 0
     for stop in STOP.finditer(text):
-        if stop["stops"] and is_end(text, stop, start):
-            start = stop.end() + text.startswith(" ", stop.end())
-            if start < len(text):
-                yield start
+        end = end_at(text, stop, start)
+        if end and end < len(text):
+            yield end
+        start = end or start
     yield len(text)
 
 
-def is_end(text: str, stop: regex.Match[str], start: int) -> bool:
+def end_at(text: str, stop: regex.Match[str], start: int) -> int:
+    """Where the sentence that began at `start` ends, if it does at the stops that matched, else 0.
+
+    That is behind them and a space, or before the mark of an item that they belong to.
+    """
+    if not stop["stops"]:
+        return 0
+    item = _next_item(text, stop, start)
+    if item or not _is_end(text, stop, start):
+        return item
+    return stop.end() + text.startswith(" ", stop.end())
+
+
+def _next_item(text: str, stop: regex.Match[str], start: int) -> int:
+    """Where the mark begins that the stop belongs to, if it is that of a list's next item, else 0.
+
+    The sentence has to begin with the mark before it.
+    """
+    head = max(start, stop.start() - 6)
+    last = _NEXT_ITEM.search(text[head : stop.start()])
+    if last is None or stop["stops"] != "." or not text.startswith(" ", stop.end()):
+        return 0
+    first = _ITEM.match(text, start)
+    if first is None or _after(str(first["mark"])) != last["mark"]:
+        return 0
+    return int(head + last.start())
+
+
+def begins_item(text: str, start: int) -> bool:
+    """Whether the sentence at `start` begins with the mark of a list."""
+    return _ITEM.match(text, start) is not None
+
+
+def _after(mark: str) -> str:
+    return str(int(mark) + 1) if mark.isdigit() else chr(ord(mark) + 1)
+
+
+def _is_end(text: str, stop: regex.Match[str], start: int) -> bool:
     """Whether the stops that matched end the sentence that began at `start`."""
-    stops, after = str(stop["stops"]), str(stop["after"])
+    stops, after = str(stop["stops"]), "" if stop["cited"] else str(stop["after"])
     rest = text[stop.end() : stop.end() + LOOK_AHEAD]
     following = next(NEXT.finditer(rest))  # it matches anything
     word = str(following["word"])
     spaced = rest.startswith(" ")
-    wide_stop = not set(stops).isdisjoint("。！？｡")
+    wide_stop = not set(stops).isdisjoint("。！？｡．")
     if not spaced and after and word and following.start("word") == 0:
         return stops[-1] == "。" and after[-1] in _QUOTES_AFTER  # “好！”他说, （是的。）他说
     if wide_stop:
-        return not _CONTINUES.match(rest)
+        inside = stops[-1] == "．" and word[:1].isdigit()  # ３．５
+        return not inside and not _CONTINUES.match(rest)
     if word[:1].islower() or not (spaced or _WIDE.match(rest)) or _GOES_ON.match(rest):
         return False
     if stops == ".":
         dot = bool(following["dot"])
         return not is_abbreviated(before_stop(text, stop, start), word, dot=dot)
+    if word == "I" and _HESITATES.fullmatch(stops):  # I thought... I would go.
+        return False
     return spaced or stops[-1] in "!?"
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from worker.audio.recordings.allowed import DECODERS, DEMUXERS
 from worker.audio.recordings.kinds import HEAD_BYTES, name_of
 from worker.audio.recordings.take import Blocks, Bounds, Take
+from worker.audio.recordings.watched import Watched
 from worker.errors import VoiceError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _PROBED_MICROSECONDS = 5_000_000
 _FRAME_SAMPLES_MAX = 1 << 20  # of one frame; the longest that a decoder here makes has 2^16
 _DAMAGED = 0.02  # share of packets that may fail between good ones; the gaps are too short to hear
 _DAMAGED_FEW = 3  # so many always may: where files were joined, one has no sound
+
+_TAIL_PACKETS_MAX = 5_000  # without sound: what a recorder reserved and did not use, or a bomb
 
 _FULL_SCALE = {"uint8": 128.0, "int16": 32_768.0, "int32": 2_147_483_648.0}
 
@@ -82,7 +85,7 @@ def _open(file: BinaryIO, bounds: Bounds) -> InputContainer:
     import av  # noqa: PLC0415
 
     return av.open(
-        _Watched(file, bounds),
+        Watched(file, bounds),
         "r",
         container_options={
             "format_whitelist": ",".join(DEMUXERS),
@@ -94,20 +97,6 @@ def _open(file: BinaryIO, bounds: Bounds) -> InputContainer:
         metadata_errors="ignore",
         io_open=_Refusal(bounds),
     )
-
-
-class _Watched:
-    """The file, which ends when the time is up: a loop of a demuxer ends with it."""
-
-    def __init__(self, file: BinaryIO, bounds: Bounds) -> None:
-        self._file = file
-        self._bounds = bounds
-        self.seek, self.tell = file.seek, file.tell
-        self.seek(0)
-
-    def read(self, size: int) -> bytes:
-        # Not an exception, which would wait in PyAV for the next call that fails.
-        return b"" if self._bounds.over else self._file.read(size)
 
 
 class _Refusal:
@@ -161,6 +150,8 @@ def _decode(container: InputContainer, track: av.AudioStream, take: Take) -> Fou
             good = True
         if not empty:
             packets.count(good=good)
+        if packets.waiting > _TAIL_PACKETS_MAX:
+            break
     take.bounds.check()
     _check_damage(packets, take.bounds)
     return Found(container.format.name, _promised(container, track), frame_samples)

@@ -9,6 +9,7 @@ import soundfile as sf
 
 from worker.audio.recordings.allowed import SNDFILE_CONTAINERS
 from worker.audio.recordings.take import Take
+from worker.audio.recordings.watched import Watched
 
 _BLOCK_FRAMES = 4_096
 _UNKNOWN_FRAMES = 2**62  # libsndfile says SF_COUNT_MAX, where a header has no length
@@ -22,9 +23,14 @@ class Kind:
     subtype: str
 
     @property
+    def is_mpeg(self) -> bool:
+        """Whether it is an MP3, or one in a WAV."""
+        return self.subtype.startswith("MPEG")
+
+    @property
     def counted(self) -> bool:
         """Whether the length is the file's own, and no estimate or what the last page says."""
-        return self.container != "OGG" and not self.subtype.startswith("MPEG")
+        return self.container != "OGG" and not self.is_mpeg
 
 
 def decode(file: BinaryIO, take: Take) -> Kind:
@@ -33,7 +39,7 @@ def decode(file: BinaryIO, take: Take) -> Kind:
     Raises LibsndfileError for what it cannot read, VoiceError for what is out of bounds or cut.
     """
     bounds = take.bounds
-    with _opened(file) as decoder:
+    with sf.SoundFile(Watched(file, bounds)) as decoder:
         kind = Kind(decoder.format, decoder.subtype)
         if kind.container not in SNDFILE_CONTAINERS:
             raise bounds.undecodable(f"it is {decoder.format_info}, which is not taken")
@@ -45,6 +51,7 @@ def decode(file: BinaryIO, take: Take) -> Kind:
         while len(block := decoder.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
             take.add(block)
         found, promised = take.total - before, decoder.frames
+    bounds.check()  # what is read after the time is up looks like the file's end
     if kind.counted and found < promised < _UNKNOWN_FRAMES:
         raise bounds.cut_short(found, promised, "samples")
     return kind
@@ -55,16 +62,3 @@ def _check_length(decoder: sf.SoundFile, take: Take) -> None:
     if take.bounds.longest * decoder.samplerate < decoder.frames < _UNKNOWN_FRAMES:
         seconds = decoder.frames / decoder.samplerate
         raise take.bounds.too_long(f"{seconds:.2f} s long")
-
-
-def _opened(file: BinaryIO) -> sf.SoundFile:
-    """By descriptor, where it has one: soundfile would take a name's ending .raw for headerless.
-
-    libsndfile reads and seeks there itself, which is faster than by calls into Python.
-    """
-    try:
-        descriptor = file.fileno()
-    except OSError:
-        return sf.SoundFile(file)
-    file.seek(0)
-    return sf.SoundFile(descriptor, closefd=False)

@@ -1,8 +1,9 @@
 """Files that say how many bytes they have, beside what came: a recording that was cut on its way.
 
 MP4 (ISO 14496-12) is boxes with their lengths; Matroska and WebM (RFC 8794, RFC 9559) one segment
-with its own, unless it was written live; ASF, which WMA is, has its sound in one object. What says
-nothing, as ADTS, AMR and OGG do, cannot be known to be cut.
+with its own, unless it was written live; ASF, which WMA is, has its sound in one object; AIFF, AU,
+CAF and W64 have the length of the whole or of their sound, and libsndfile is content with less.
+What says nothing, as ADTS, AMR and OGG do, cannot be known to be cut. WAV is `wav_header`'s.
 
 The tables of an MP4 are looked at as well: each sample of sound has at least a byte, and a table of
 more samples than the file has bytes would only fill the memory.
@@ -10,12 +11,15 @@ more samples than the file has bytes would only fill the memory.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from worker.audio.recordings.take import Bounds
+from worker.audio.recordings.wav_header import STREAMED_BYTES
 
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
@@ -24,11 +28,19 @@ _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _MP4_MARKS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof")
 _HOLDERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf")
 _COUNTED = {b"stsz": 8, b"stz2": 8, b"trun": 4}  # the place of the number of samples in the box
-_BOXES_MAX = 10_000
+_BOXES_MAX = 100_000  # a minute in parts of one packet each has a third of it
+_DEPTH_MAX = 8
 
 
-def check(file: BinaryIO, size: int, bounds: Bounds) -> None:
+def check(file: BinaryIO, bounds: Bounds) -> None:
     """Raise VoiceError for a file that says that it has more than it has."""
+    size = file.seek(0, os.SEEK_END)
+    # A place that no file has: it is damaged, and its decoder will say so.
+    with suppress(OSError, OverflowError):
+        _check(file, size, bounds)
+
+
+def _check(file: BinaryIO, size: int, bounds: Bounds) -> None:
     file.seek(0)
     head = file.read(16)
     if head[4:8] in _MP4_MARKS:
@@ -37,7 +49,8 @@ def check(file: BinaryIO, size: int, bounds: Bounds) -> None:
         _check_end(_end_of_segment(file), size, bounds)
     elif head == _ASF_HEADER:
         _check_end(_end_of_asf(file), size, bounds)
-    file.seek(0)
+    else:
+        _check_end(_end_of_uncompressed(file, head), size, bounds)
 
 
 def _check_end(promised: int | None, size: int, bounds: Bounds) -> None:
@@ -76,7 +89,7 @@ def _check_mp4(file: BinaryIO, size: int, bounds: Bounds) -> None:
         )
 
 
-def _boxes(file: BinaryIO, place: int, end: int) -> Iterator[_Box]:
+def _boxes(file: BinaryIO, place: int, end: int, depth: int = 0) -> Iterator[_Box]:
     """The boxes between two places, and those within the ones that hold others."""
     while place + 8 <= end:
         file.seek(place)
@@ -88,8 +101,8 @@ def _boxes(file: BinaryIO, place: int, end: int) -> Iterator[_Box]:
         yield _Box(name, content, after)
         if after < content:  # damaged: no box is shorter than its head
             return
-        if name in _HOLDERS:
-            yield from _boxes(file, content, min(after, end))
+        if name in _HOLDERS and depth < _DEPTH_MAX:
+            yield from _boxes(file, content, min(after, end), depth + 1)
         place = after
 
 
@@ -130,3 +143,33 @@ def _end_of_asf(file: BinaryIO) -> int | None:
         return None
     length = int.from_bytes(file.read(8), "little")
     return place + length if length else None
+
+
+# Uncompressed
+
+
+def _end_of_uncompressed(file: BinaryIO, head: bytes) -> int | None:
+    """Where an AIFF, AU, CAF or W64 ends; None for a length that nobody filled in, and all else."""
+    if head[:4] == b"FORM":
+        end = 8 + int.from_bytes(head[4:8], "big")
+    elif head[:4] == b".snd":
+        end = int.from_bytes(head[4:8], "big") + int.from_bytes(head[8:12], "big")
+    elif head[:4] == b"caff":
+        end = _end_of_caf(file)
+    elif head[:4] == b"riff":
+        file.seek(16)  # behind the name, which has as many bytes
+        end = int.from_bytes(file.read(8), "little")
+    else:
+        return None
+    return end if end < STREAMED_BYTES else None
+
+
+def _end_of_caf(file: BinaryIO) -> int:
+    place = 8
+    while True:
+        file.seek(place)
+        chunk = file.read(12)
+        end = place + 12 + int.from_bytes(chunk[4:], "big")  # all ones: not known
+        if len(chunk) < 12 or chunk[:4] == b"data" or end >= STREAMED_BYTES:
+            return end
+        place = end

@@ -45,15 +45,18 @@ class Levels:
         """Take the next samples, [n, channels]."""
         waiting = np.concatenate([self._rest, block])
         whole = len(waiting) - len(waiting) % self._window
-        self._measure(waiting[:whole])
+        if whole:
+            self._measure(waiting[:whole])
         self._rest = waiting[whole:]
 
     def powers(self) -> Levels64:
-        """Mean square without the offset that the whole channel has, [windows, channels]."""
-        if len(self._rest):
+        """Mean square without the offset that the whole channel has, [windows, channels].
+
+        What is left of the last window counts only where there is no other.
+        """
+        if not self._means:
             missing = -len(self._rest) % self._window
             self._measure(np.pad(self._rest, ((0, missing), (0, 0))))
-            self._rest = self._rest[:0]
         means, squares = np.concatenate(self._means), np.concatenate(self._squares)
         offset = means.mean(axis=0)
         powers: Levels64 = np.maximum(squares - 2 * offset * means + offset**2, 0)

@@ -66,4 +66,15 @@ def name_of(head: bytes) -> str | None:
             return name
     if head[:1] == b"G" and head[_TRANSPORT_PACKET : _TRANSPORT_PACKET + 1] == b"G":
         return "an MPEG transport stream (TS)"
-    return None
+    return "a text" if _is_text(head) else None
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether all of it can be read: a list of files, an address, a message of an error."""
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        if error.start < HEAD_BYTES - 3:  # else it is a character that the head's end cuts
+            return False
+        text = head[: error.start].decode()
+    return bool(text) and all(letter.isprintable() or letter.isspace() for letter in text)

@@ -7,15 +7,18 @@ ffmpeg reads what that does not know, and is asked as well where libsndfile trus
 | --- | --- |
 | WAV, RF64 | libsndfile, behind a header that says what is there |
 | AIFF, CAF, AU, W64 | libsndfile; their lengths are counted |
-| FLAC | libsndfile; ffmpeg where it has no length, or files were joined |
-| OGG | libsndfile; ffmpeg where files were joined |
+| FLAC | libsndfile; ffmpeg where it has no length, is cut, or files were joined |
+| OGG | both: libsndfile stops where the last page says, and before a joined file |
 | MP3 | both: libsndfile stops at an estimate, and leaves out frames that are right |
 | all else | ffmpeg |
 """
 
 from __future__ import annotations
 
+import io
 import mmap
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -31,7 +34,7 @@ from worker.audio.recordings import (
     mpeg_header,
     wav_header,
 )
-from worker.audio.recordings.take import Bounds, Take
+from worker.audio.recordings.take import Bounds, Take, UndecodableError
 from worker.audio.waveform import Audio, Samples, amplitude_to_db, window_rms
 from worker.cancellation import Cancellation
 from worker.errors import VoiceError
@@ -42,9 +45,9 @@ REFERENCE_SILENCE_DBFS = -60.0  # loudest window of a reference that counts as s
 
 _MP3_MISSING = 0.1  # share of what its encoder counted; editors cut a little and leave the count
 _ROUNDING = 1e-5  # of full scale, between two decoders that hear the same
-_MP3_FRAMES_APART = 2  # at its ends the two decoders leave out more or less of the coder's delay
+_FRAMES_APART = 2  # at its ends the two decoders leave out more or less of the coder's delay
+_APE_HEADER_BYTES = 32  # APEv2's; its length counts all behind it
 _FLAC_STARTS = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")  # and the first block, of 34 bytes
-_OGG_STARTS = (b"OggS\0\2",)  # a page that begins a stream
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def read(
     Raises VoiceError for what is no recording, is empty, damaged, cut short or longer.
     """
     bounds = Bounds.starting_now(longest, field, cancellation)
-    with path.open("rb", buffering=0) as file:
+    with _opened(path) as file:
         take = _decode(path, file, Take(bounds))
         if take.total == 0:
             raise bounds.fault("is empty: it has no samples")
@@ -106,8 +109,20 @@ def check_reference(audio: Audio, *, field: str | None = None) -> None:
         )
 
 
+def _opened(path: Path) -> BinaryIO:
+    """The file, from where its sound begins: no decoder knows an APE tag that is put in front."""
+    file = path.open("rb", buffering=0)
+    head = file.read(_APE_HEADER_BYTES)
+    if not head.startswith(b"APETAGEX"):
+        return file
+    with file:
+        file.seek(int.from_bytes(head[12:16], "little"), os.SEEK_CUR)
+        return io.BytesIO(file.read())
+
+
 def _decode(path: Path, file: BinaryIO, take: Take) -> Take:
     """Decode the file into `take`, or into another like it; gives the one that has all of it."""
+    byte_promises.check(file, take.bounds)
     try:
         wavs = wav_header.mended(path, take.bounds)
         if wavs is not None:
@@ -116,16 +131,20 @@ def _decode(path: Path, file: BinaryIO, take: Take) -> Take:
             return take
         kind = by_libsndfile.decode(file, take)
     except sf.LibsndfileError:
-        return _by_ffmpeg(path, file, take.again())
-    if kind.subtype.startswith("MPEG"):
-        return _whole_mp3(file, take)
-    if take.total == 0 or _joined(path, kind.container):
-        return _by_ffmpeg(path, file, take.again())
+        take.bounds.check()
+        return _by_ffmpeg(file, take.again())
+    if kind.is_mpeg:
+        take = _whole(file, take)
+        _check_mp3(file, take)
+    elif kind.container == "OGG":
+        with suppress(UndecodableError):  # ffmpeg lacks the patience of libsndfile here
+            return _whole(file, take)
+    elif kind.container == "FLAC" and _joined(path):
+        return _by_ffmpeg(file, take.again())
     return take
 
 
-def _by_ffmpeg(path: Path, file: BinaryIO, take: Take) -> Take:
-    byte_promises.check(file, path.stat().st_size, take.bounds)
+def _by_ffmpeg(file: BinaryIO, take: Take) -> Take:
     found = by_ffmpeg.decode(file, take)
     if found.container == "mp3":
         _check_mp3(file, take)
@@ -134,18 +153,16 @@ def _by_ffmpeg(path: Path, file: BinaryIO, take: Take) -> Take:
     return take
 
 
-def _whole_mp3(file: BinaryIO, take: Take) -> Take:
-    """All of an MP3, of which libsndfile has read what it estimates that there is.
+def _whole(file: BinaryIO, take: Take) -> Take:
+    """All of a file of which libsndfile may have read a part: its samples, where ffmpeg hears them.
 
-    Its samples are kept where ffmpeg hears the same. It leaves out frames that are right as well.
+    Else ffmpeg's, if only since libsndfile's MP3 has holes: of frames that are right it calls some
+    wrong, and leaves them out.
     """
     other = take.again()
     found = by_ffmpeg.decode(file, other)
-    whole = take.total + _MP3_FRAMES_APART * found.frame >= other.total
-    if not whole or not _alike(take.samples(), other.samples()):
-        take = other
-    _check_mp3(file, take)
-    return take
+    whole = take.total + _FRAMES_APART * found.frame >= other.total
+    return take if whole and _alike(take.samples(), other.samples()) else other
 
 
 def _alike(one: Samples, other: Samples) -> bool:
@@ -162,10 +179,7 @@ def _check_mp3(file: BinaryIO, take: Take) -> None:
         raise take.bounds.cut_short(there, whole, "s")
 
 
-def _joined(path: Path, container: str) -> bool:
-    """Whether another file of the kind, which libsndfile does not go on to, follows in this one."""
-    starts = {"FLAC": _FLAC_STARTS, "OGG": _OGG_STARTS}.get(container)
-    if starts is None:
-        return False
+def _joined(path: Path) -> bool:
+    """Whether another FLAC follows in the file, which libsndfile does not go on to."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return any(content.find(start, len(start)) >= 0 for start in starts)
+        return any(content.find(start, len(start)) >= 0 for start in _FLAC_STARTS)

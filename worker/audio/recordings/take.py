@@ -24,6 +24,10 @@ READABLE = "WAV, FLAC, MP3, OGG, M4A or MP4, WebM, 3GP or AMR, WMA, AIFF or CAF"
 Blocks = npt.NDArray[np.float32]  # [n, channels]
 
 
+class UndecodableError(VoiceError):
+    """The file is damaged, or no recording: another decoder may yet read it."""
+
+
 @dataclass(frozen=True)
 class Bounds:
     """How much of a file is decoded, for how long, and what its errors name."""
@@ -64,9 +68,12 @@ class Bounds:
         """The error for what was found: "is empty" and the like."""
         return VoiceError(f"the reference audio {found}", field=self.field)
 
-    def undecodable(self, reason: str) -> VoiceError:
+    def undecodable(self, reason: str) -> UndecodableError:
         """The error for a file that is damaged, or no recording."""
-        return self.fault(f"cannot be decoded ({reason}); use an undamaged {READABLE} file")
+        return UndecodableError(
+            f"the reference audio cannot be decoded ({reason}); use an undamaged {READABLE} file",
+            field=self.field,
+        )
 
     def too_long(self, found: str = "too long") -> VoiceError:
         """The error for more sound than is allowed."""

@@ -51,6 +51,7 @@ def test_a_text_is_enough_and_the_rest_has_the_documented_defaults() -> None:
         "enable_subtitles": False,
         "subtitle_style": None,
         "subtitle_format": "ass",
+        "subtitle_bom": False,
         "max_retries": 1,
         "url_expiry": None,
         "stream": None,
@@ -463,7 +464,7 @@ def test_a_reference_is_a_url_or_a_name_below_voices(given_place: str, place: st
         "s3://bucket/a/../b",
         "s3://bucket//a",
         "s3:///a.wav",
-        "https://example.com/" + "a" * 2048,
+        "https://example.com/" + "a" * 8192,
     ],
 )
 def test_other_places_are_refused_in_words(place: str) -> None:

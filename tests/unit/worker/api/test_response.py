@@ -97,7 +97,7 @@ def test_what_is_told_of_a_streamed_job() -> None:
 )
 def test_times_are_told_in_milliseconds(seconds: float, told: float) -> None:
     word = TimedWord(word="a", start=seconds, end=seconds, score=0.12345, estimated=False)
-    assert (word.start, word.end, word.score) == (told, told, 0.12345)
+    assert (word.start, word.end, word.score) == (told, told, 0.123)
 
 
 @pytest.mark.parametrize("seconds", [-0.001, math.nan, math.inf])

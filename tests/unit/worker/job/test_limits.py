@@ -45,14 +45,14 @@ def test_a_text_that_a_job_may_have_is_not_refused(text: str, asked: dict[str, A
 @pytest.mark.parametrize(
     ("asked", "seconds"),
     [
-        ({"multi_sentence_gap": 0}, 57),  # a hundred sentences of 0.5 s and 0.07 for their letter
-        ({"multi_sentence_gap": 1}, 57 + 99),
-        ({"multi_sentence_gap": 0, "speed_shift": 0.5}, 114),
-        ({"multi_sentence_gap": 1, "speed_shift": 4}, 14.25 + 99),
+        ({"multi_sentence_gap": 0}, 64),  # a hundred sentences of 0.5 s and 0.07 for each letter
+        ({"multi_sentence_gap": 1}, 64 + 99),
+        ({"multi_sentence_gap": 0, "speed_shift": 0.5}, 128),
+        ({"multi_sentence_gap": 1, "speed_shift": 4}, 16 + 99),
     ],
 )
 def test_gaps_count_and_the_tempo_of_what_is_spoken(asked: dict[str, Any], seconds: float) -> None:
-    request = parse_request({"text": "a\n" * 100, **asked})
+    request = parse_request({"text": "oh\n" * 100, **asked})
     said = script_of(request).lines
     check_length(request, said, round(seconds) + 1)
     with pytest.raises(RequestError, match=rf"take some {seconds:.0f} s"):

@@ -73,6 +73,14 @@ def test_a_stream_has_audio_sentences_and_the_end(client: httpx.Client, way: str
     assert len(audio) / 2 / 24_000 == pytest.approx(done["duration"], abs=0.01)
 
 
+def test_a_streams_subtitles_begin_with_a_byte_order_mark_where_it_is_asked_for(
+    client: httpx.Client,
+) -> None:
+    body = {"text": TEXT, "enable_subtitles": True, "subtitle_bom": True, "stream": True}
+    subtitles = events_of(client.post(PATH, json=body))[-1]["subtitles"]
+    assert [text[0] for text in subtitles.values()] == ["\ufeff"] * 3
+
+
 def test_a_stream_stores_nothing(client: httpx.Client, parts: SmallParts) -> None:
     events = events_of(client.post(PATH, json={"text": TEXT, "stream": True}))
     assert events[-1]["type"] == "speech.done"
