@@ -11,6 +11,7 @@ from worker.errors import RequestError
 from worker.job.cast import Cast, Role
 from worker.redaction import redact
 from worker.text.line import Line, Replacement, joined
+from worker.text.long_lines import cut
 from worker.text.markup import MarkedText, Stretch, holds_tag
 from worker.text.pronunciations import pronounce
 from worker.text.sentences import MAX_WEIGHT, split, weigh
@@ -46,23 +47,18 @@ def script_of(request: SpeechRequest) -> Script:
         for stretch, speaker in part.stretches:
             pause = _sum(pause, stretch.pause)
             for sentence in split(stretch.text):
-                line = line_of(sentence, part.request)
-                lines.append(replace(line, speaker=speaker, pause=pause))
-                pause = None
+                for line in lines_of_sentence(sentence, part.request):
+                    lines.append(replace(line, speaker=speaker, pause=pause))
+                    pause = None
         pause = _sum(pause, part.end)
     check_said(lines, request)
     return Script(tuple(lines), pause or 0.0, cast.roles)
 
 
-def line_of(sentence: str, request: SpeechRequest) -> Line:
-    """One sentence as this job says it."""
-    asked = pronounce(sentence, request.pronunciations or {})
-    return Line(
-        sentence,
-        joined(asked, _in_words(sentence, request)),
-        semitones=request.pitch_shift,
-        tempo=request.speed_shift,
-    )
+def lines_of_sentence(sentence: str, request: SpeechRequest) -> list[Line]:
+    """One sentence as this job says it; several lines where that takes too long for one."""
+    said = joined(pronounce(sentence, request.pronunciations or {}), _in_words(sentence, request))
+    return cut(Line(sentence, said, semitones=request.pitch_shift, tempo=request.speed_shift))
 
 
 def _in_words(sentence: str, request: SpeechRequest) -> tuple[Replacement, ...]:
