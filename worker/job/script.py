@@ -14,13 +14,11 @@ from worker.text.line import Line, Replacement, joined
 from worker.text.long_lines import cut
 from worker.text.markup import MarkedText, Stretch, holds_tag
 from worker.text.pronunciations import pronounce
-from worker.text.sentences import MAX_WEIGHT, split, weigh
+from worker.text.sentences import split
 from worker.text.spoken.normalize import replacements
 from worker.text.words import language_of
 
 _CONTEXT = 2_000  # characters of the text that say the language of a sentence without letters
-# What a sentence may weigh as it is said: a word may be said as many.
-MOST_SAID = 3 * MAX_WEIGHT
 
 
 @dataclass(frozen=True)
@@ -123,13 +121,10 @@ def check_said(lines: Iterable[Line], request: SpeechRequest) -> None:
                 "two lines or comes of a replacement; write it in one piece",
                 field="text",
             )
-        if not request.pronunciations:
-            continue
-        if TOKEN.search(said) or weigh(said) > MOST_SAID:
-            reason = "is too long" if weigh(said) > MOST_SAID else "has a token of the model"
+        if request.pronunciations and TOKEN.search(said):
             raise RequestError(
-                f"pronunciations: with them a sentence is said as {redact(said)}, which {reason}; "
-                "shorten or change what the words are said as",
+                f"pronunciations: with them a sentence is said as {redact(said)}, which has a token "
+                "of the model; change what the words are said as",
                 field="pronunciations",
             )
 
