@@ -123,8 +123,8 @@ def check_said(lines: Iterable[Line], request: SpeechRequest) -> None:
             )
         if request.pronunciations and TOKEN.search(said):
             raise RequestError(
-                f"pronunciations: with them a sentence is said as {redact(said)}, which has a token "
-                "of the model; change what the words are said as",
+                f"pronunciations: with them a sentence is said as {redact(said)}, which has a "
+                "token of the model; change what the words are said as",
                 field="pronunciations",
             )
 
