@@ -107,7 +107,9 @@ class SpeechDoneEvent(_Answer):
     """What is known when all is said."""
 
     type: Literal["speech.done"] = Field(default="speech.done", description="Always speech.done.")
-    sample_rate: int = Field(gt=0, description="The sample rate of the model in hertz.")
+    sample_rate: int = Field(
+        gt=0, description="The sample rate in hertz that was asked for, or else the model's."
+    )
     duration: float = Field(ge=0, description="The length of the audio in seconds.")
     segments: tuple[Segment, ...] = Field(description="The sentences, in order.")
     word_timings: tuple[TimedWord, ...] | None = Field(
@@ -213,7 +215,8 @@ class VoiceForm(_Given):
     """A recording whose voice is saved."""
 
     audio: bytes = Field(
-        description="The recording: 1 to 60 seconds of speech. The name audio_sample is taken too.",
+        description="The recording: 1 to 60 seconds of speech, in a format that prompt_speech_url "
+        "may have too. The name audio_sample is taken too.",
         json_schema_extra={"format": "binary"},
     )
     name: Name = Field(description="The name under which the voice is saved.")

@@ -17,12 +17,15 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from worker.allowed_values import allowed
+from worker.api.audio_fields import audio_contradictions
 from worker.api.field_types import (
     MAX_TEXT,
     REASON,
     LookOfSubtitles,
     Name,
+    Pronunciations,
     Reference,
+    TagsOfFile,
     Temperature,
     Text,
     Transcript,
@@ -30,12 +33,21 @@ from worker.api.field_types import (
     names,
 )
 from worker.api.turns import STYLE_FIELDS, Turn, Turns, without_nulls
+from worker.audio.formats import BIT_RATE_MAX, BIT_RATE_MIN, SAMPLE_RATE_MAX, SAMPLE_RATE_MIN
 from worker.audio.formats import Format as AudioFormat
 from worker.errors import RequestError
 from worker.redaction import redact
 from worker.speech.voice import Gender, Level, Style
 from worker.subtitles.formats import Format as SubtitleFormat
-from worker.text.markup import OWN_VOICE, MarkedText, Stretch, TagError, VoiceTag, read_tags
+from worker.text.markup import (
+    OWN_VOICE,
+    MarkedText,
+    Stretch,
+    TagError,
+    VoiceTag,
+    holds_tag,
+    read_tags,
+)
 
 MAX_FAULTS = 10  # that one message names, so that it stays readable
 
@@ -67,6 +79,13 @@ class SpeechRequest(BaseModel):
         description="Whether the text has tags: [pause:1.5s] for silence, [voice:NAME] for "
         "another voice. Else they are text like any other.",
     )
+    pronunciations: Pronunciations | None = Field(
+        default=None,
+        description="How words are said where they are not said as they are written: "
+        '{"Nguyen": "win", "SQL": "sequel"}. A key is a whole word or several, found in any case '
+        "where it is in small letters, else only as it is written; the longest counts, and a "
+        "possessive's s is kept. Segments, timings and subtitles have the written word.",
+    )
     normalize: Normalize = Field(
         default="auto",
         description="Whether numbers, amounts, dates, times, units, telephone numbers, addresses, "
@@ -78,7 +97,12 @@ class SpeechRequest(BaseModel):
     prompt_speech_url: Reference | None = Field(
         default=None,
         validation_alias=AliasChoices("prompt_speech_url", "prompt_speech_path"),
-        description="A recording whose voice is cloned: 1 to 60 seconds of speech.",
+        description="A recording whose voice is cloned: 1 to 60 seconds of speech. WAV, FLAC, MP3, "
+        "OGG (Vorbis, Opus), M4A or MP4, WebM, 3GP or AMR, WMA, AIFF or CAF, a film's sound too; "
+        "the file's name means nothing. It is heard to its end, whatever its header says of its "
+        "length. Of several channels the one with the loudest voice is heard, as it is, the first "
+        "where none is clearly louder; of several tracks the default one. Where another channel "
+        "holds somebody else, `warnings` says which was heard.",
     )
     prompt_text: Transcript | None = Field(
         default=None,
@@ -177,9 +201,51 @@ class SpeechRequest(BaseModel):
     )
     output_name: Name = Field(
         default="speech",
-        description="The name of the job's files in the bucket: output/NAME_JOBID.FORMAT.",
+        description="The name of the job's files in the bucket: output/NAME_JOBID.ENDING.",
     )
-    output_format: AudioFormat = Field(default="wav", description="The format of the audio file.")
+    output_format: AudioFormat = Field(
+        default="wav",
+        description="The format of the audio file. ogg: Vorbis in Ogg. opus: Opus in Ogg. aac or "
+        "m4a: AAC in MP4, the file's ending is m4a. pcm: 16 bits, little endian, no header. All "
+        "have one channel.",
+    )
+    sample_rate: int | None = Field(
+        default=None,
+        ge=SAMPLE_RATE_MIN,
+        le=SAMPLE_RATE_MAX,
+        description="The sample rate of the audio in hertz; the model's own, 16000, when not "
+        "given. wav, flac, ogg and pcm take any; mp3, aac and m4a 8000, 11025, 12000, 16000, "
+        "22050, 24000, 32000, 44100 and 48000; opus 8000, 12000, 16000, 24000 and 48000, and its "
+        "readers give 48000. A higher one than the model's adds no treble.",
+    )
+    bit_rate: int | None = Field(
+        default=None,
+        ge=BIT_RATE_MIN,
+        le=BIT_RATE_MAX,
+        description="The bit rate of mp3 or opus in kbit/s. mp3 has then one that is constant: 8 "
+        "to 64 below 16000 Hz, 8 to 160 below 32000 Hz, 32 to 320 from there on, in MPEG's steps. "
+        "When not given, mp3 has the quality V4 of LAME (about 53 at 16000 Hz), and opus 48.",
+    )
+    loudness: float | None = Field(
+        default=None,
+        ge=-36,
+        le=-8,
+        description="How loud the whole speech is made, in LUFS (EBU R 128), such as -16 for a "
+        "podcast; as the model spoke it when not given.",
+    )
+    true_peak: float | None = Field(
+        default=None,
+        ge=-9,
+        le=0,
+        description="The highest that a peak may be, between the samples too, in dBTP; -1 when not "
+        "given. A lossy encoder may add some tenths.",
+    )
+    tags: TagsOfFile | None = Field(
+        default=None,
+        description="What the file says of itself, in its title and other tags, where the format "
+        "has them: an object of Tags. Every such file says too that it is synthetic speech, and of "
+        "which model.",
+    )
     enable_whisperx: bool = Field(
         default=False, description="Whether the answer has the time of every word."
     )
@@ -303,8 +369,13 @@ def _contradictions(request: SpeechRequest) -> Iterator[tuple[str, str]]:
     for field, faults, found in _tags(request):
         yield from ((field, fault) for fault in faults)
         tags += found
+    for word, said in (request.pronunciations or {}).items():
+        if request.markup and holds_tag(said):
+            reason = f"pronunciations: {redact(word)} is said as {redact(said)}, which has a tag"
+            yield "pronunciations", f"{reason}; tags stand in the text alone"
     yield from _save_contradictions(request, tags)
     yield from _task_contradictions(request, tags)
+    yield from audio_contradictions(request)
 
 
 def _save_contradictions(

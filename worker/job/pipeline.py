@@ -10,13 +10,14 @@ from pathlib import Path
 
 from worker.api.request import SpeechRequest
 from worker.api.response import Segment, SpeechResponse, timed_words
-from worker.audio import formats as audio_formats
+from worker.audio.formats import content_type
 from worker.job.context import Job
 from worker.job.metrics import metrics_of
 from worker.job.opening import open_speech
 from worker.job.sentences import Speaker, Spoken
 from worker.job.whole import WholeSpeech, assemble, write_subtitles
 from worker.subtitles import formats as subtitle_formats
+from worker.text.words import language_of
 from worker.timing.word_timing import shift_to_whole
 
 
@@ -29,7 +30,8 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
     keys = job.keys(request)
     opening = open_speech(request, job)
     script, voice, sampling = opening.script, opening.voice, opening.sampling
-    spoken = Speaker(request, opening.voices, sampling, job).speak(script.lines)
+    speaker = Speaker(request, opening.voices, sampling, language_of(request.whole_text), job)
+    spoken = speaker.speak(script.lines)
     silences = script.silences(request.multi_sentence_gap, job.components.engine.sample_rate)
     with job.watch("audio"):
         speech = assemble(request, spoken.takes.kept, silences, job)
@@ -48,6 +50,7 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
         audio_url="",
         sample_rate=speech.sample_rate,
         duration=speech.duration,
+        loudness=None if speech.loudness is None else round(speech.loudness, 1),
         segments=segments_of(spoken, speech),
         word_timings=timed_words(words, speakers) if request.wants_timings else None,
         voice=voice.used,
@@ -62,10 +65,10 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
 def store(request: SpeechRequest, speech: WholeSpeech, subtitles: Path | None, job: Job) -> None:
     """Put the audio, and the subtitles where there are any, into the storage."""
     keys = job.keys(request)
-    job.store(speech.file, keys.audio, audio_formats.CONTENT_TYPES[request.output_format])
+    job.store(speech.file, keys.audio, content_type(request.output_format, speech.sample_rate))
     if subtitles is not None:
-        content_type = subtitle_formats.CONTENT_TYPES[request.subtitle_format]
-        job.store(subtitles, str(keys.subtitles), content_type)
+        kind = subtitle_formats.CONTENT_TYPES[request.subtitle_format]
+        job.store(subtitles, str(keys.subtitles), kind)
 
 
 def segments_of(spoken: Spoken, speech: WholeSpeech) -> tuple[Segment, ...]:
