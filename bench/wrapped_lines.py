@@ -5,6 +5,8 @@ somebody wrapped: two lines and more, each but the last of 50 to 110 columns, fr
 full stop, without the marks of lists, tables and code. The same words on one line say where
 sentences end; a line break anywhere else should cut nothing.
 
+With --width each is wrapped anew, to so many columns.
+
 Of another version, from a folder of it: PYTHONPATH=FOLDER python bench/wrapped_lines.py PATH ...
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -58,6 +61,11 @@ def breaks(lines: list[str]) -> tuple[int, list[tuple[str, str]]]:
     return len(within), [pair for place, pair in within if place in cuts]
 
 
+def wrapped(lines: list[str], width: int) -> list[str]:
+    text = " ".join(" ".join(lines).split())
+    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+
+
 def _ends(pieces: Iterable[str]) -> dict[int, None]:
     """Where pieces end, in letters and digits."""
     return dict.fromkeys(accumulate(sum(map(str.isalnum, piece)) for piece in pieces))
@@ -73,9 +81,13 @@ def files_of(paths: Iterable[Path]) -> Iterator[Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("paths", nargs="+", type=Path)
+    parser.add_argument("--width", type=int, help="columns to wrap the paragraphs to")
     parser.add_argument("--show", action="store_true", help="print the lines that are cut")
     arguments = parser.parse_args()
-    found = list(map(breaks, paragraphs(files_of(arguments.paths))))
+    lines = paragraphs(files_of(arguments.paths))
+    if arguments.width:
+        lines = (wrapped(paragraph, arguments.width) for paragraph in lines)
+    found = list(map(breaks, lines))
     cut = [pair for _, pairs in found for pair in pairs]
     within = sum(count for count, _ in found)
     print(f"{len(found)} paragraphs, {within} breaks within sentences: {len(cut)} cut them")

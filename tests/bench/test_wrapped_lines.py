@@ -38,3 +38,6 @@ def test_the_count_of_a_folder_is_printed(
     monkeypatch.setattr("sys.argv", ["wrapped_lines", str(tmp_path), "--show"])
     wrapped_lines.main()
     assert capsys.readouterr().out == "1 paragraphs, 1 breaks within sentences: 0 cut them\n"
+    monkeypatch.setattr("sys.argv", ["wrapped_lines", str(tmp_path), "--width", "30"])
+    wrapped_lines.main()
+    assert capsys.readouterr().out == "1 paragraphs, 5 breaks within sentences: 0 cut them\n"

@@ -23,6 +23,7 @@ _SELDOM_END = regex.compile(
     r"could|may|might|should|must|shall|that|which|who|whom|when|where|while|as|but|so|its|his|her|"
     r"this|these|those|some|any|each|both|he|she|they|we|I|old|new|said|called|named)$"
 )
+_TITLE = 24  # columns; shorter titles may end with any word
 _STOPPED_WORD = regex.compile(r"(?P<word>[\p{L}\d.°]{1,24})\.$")
 _SENTENCE_END = regex.compile(
     r"(?P<word>[^\s.!?]++)(?P<stop>[.!?])[\"'”’)\]]*+ ++[\"'“‘(\[]*+\p{Lu}"
@@ -55,14 +56,14 @@ def of_sentence_end(gap: Gap) -> Verdict | None:
 
 def of_lines_behind(gap: Gap) -> Verdict:
     """What follows shows whether it is prose."""
-    lower = gap.start.kind == "lower"
-    # Four such lines of about one length are no list.
-    otherwise = Verdict.GOES_ON if lower or _both_shout(gap) else Verdict.ENDS
+    otherwise = Verdict.GOES_ON if _both_shout(gap) else Verdict.ENDS
     return look_behind(gap, _of_line, _of_break, otherwise)
 
 
 def lacks_more(before: LineShape, start: LineStart) -> bool:
     """Whether the line before cannot be the whole of its sentence, for its last word."""
+    if before.columns < _TITLE:
+        return False
     if _NO_END.search(before.end) or (start.kind != "first" and _SELDOM_END.search(before.end)):
         return True
     stopped = _STOPPED_WORD.search(before.end)
@@ -77,10 +78,16 @@ def _of_line(gap: Gap, i: int) -> Verdict | None:
     line = gap.ahead.lines[i]
     if SPEAKER.match(line):
         return Verdict.ENDS
-    if _ends_sentence_within(line):
+    if _ends_sentence_within(line) or _is_no_item(gap, line):
         return Verdict.GOES_ON
     shape = LineShape().grown(line)
     return _of_last_line(gap, i) if shape.stops or shape.announces else None
+
+
+def _is_no_item(gap: Gap, line: str) -> bool:
+    """Whether a line in lower case cannot be an item of a list, for its last word."""
+    unfinished = _NO_END.search(line) or _SELDOM_END.search(line)
+    return gap.start.kind == "lower" and unfinished is not None
 
 
 def _of_last_line(gap: Gap, i: int) -> Verdict:
@@ -110,7 +117,8 @@ def _ends_sentence_within(line: str) -> bool:
     """Whether a sentence ends before the line does, after what is plainly no abbreviation."""
     for match in _SENTENCE_END.finditer(line):
         word = str(match["word"])[-LONGEST:]
-        plain = word.isdigit() if len(word) < 3 else not wants_more(word, "X")
-        if match["stop"] != "." or (plain and match.start() > 0):
+        number = word.isdigit() and match.start() > 0  # behind no mark of a list
+        plain = number or (len(word) > 2 and not word.isdigit() and not wants_more(word, "X"))
+        if match["stop"] != "." or plain:
             return True
     return False

@@ -12,7 +12,7 @@ PDF's page. That is told by the shape of the paragraph, not by the next letter a
 
 Some breaks need none of that: within a word, or after a word that no sentence ends with ('the',
 'Dr.'). A break is judged by the lines before it and as few as possible behind it, for text may come
-in pieces: four lines at most, of little more than the width each.
+in pieces: six lines at most, of little more than the width each.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ from enum import Enum
 
 from worker.text.line_shapes import LineShape, LineStart, columns_of, start_of
 
-NARROWEST = 24  # columns; a shorter line ends where its writer wanted it to
+NARROWEST = 20  # columns; a shorter line ends where its writer wanted it to
 CHINESE = 16  # the same of Chinese, whose lines break within words
 WRAPPED_LINE = 40  # before lower case, a longer line was wrapped
-LOOK = 4  # lines behind a break
+LOOK = 6  # lines behind a break
 # How much wider the lines of a paragraph may be than a full one: a PDF's letters are of different
 # widths, and so are its lines.
 _WIDER = 0.9
