@@ -24,6 +24,7 @@ from pydantic_core import PydanticUndefined
 
 from docs import gpu_figures, memory
 from worker.allowed_values import allowed
+from worker.api.audio_fields import MODEL_RATE
 from worker.api.field_types import names
 from worker.api.request import SpeechRequest
 from worker.api.response import (
@@ -37,7 +38,11 @@ from worker.api.response import (
     VoiceUsed,
 )
 from worker.api.turns import STYLE_FIELDS, Turn
+from worker.audio.formats import ENDINGS, HAVE_TAGS, Format, content_type
+from worker.audio.levelling import MOST_PRESSED
+from worker.audio.tags import Tags
 from worker.errors import WorkerError
+from worker.job.speech_file import MISSED
 from worker.settings import Settings
 from worker.subtitles.style import SubtitleStyle
 
@@ -46,6 +51,17 @@ DEPLOY = FOLDER / "DEPLOY.md"
 PERFORMANCE = FOLDER / "PERFORMANCE.md"
 BAR = r"\|"
 NOTE = "<!-- Written by `python -m docs.generate`; change the code, not this file. -->"
+
+HOLDS: dict[Format, str] = {
+    "wav": "16 bits",
+    "flac": "16 bits",
+    "mp3": "MPEG layer III",
+    "ogg": "Vorbis in Ogg",
+    "opus": "Opus in Ogg",
+    "aac": "AAC in MP4",
+    "m4a": "AAC in MP4",
+    "pcm": "16 bits, little endian, no header",
+}
 
 EXAMPLES: tuple[tuple[str, dict[str, object]], ...] = (
     ("The smallest job", {"text": "Hello from the network volume."}),
@@ -61,6 +77,17 @@ EXAMPLES: tuple[tuple[str, dict[str, object]], ...] = (
         },
     ),
     ("The saved voice again", {"text": "And on it goes.", "voice": "narrator"}),
+    (
+        "A chapter for podcast players",
+        {
+            "text": "Once upon a time there was a fox.",
+            "output_format": "mp3",
+            "sample_rate": 44100,
+            "bit_rate": 64,
+            "loudness": -19,
+            "tags": {"title": "The fox", "album": "Fables", "track": 1},
+        },
+    ),
     (
         "A cloned voice, with the transcript of its recording",
         {
@@ -165,6 +192,12 @@ $look
 
 $settings
 
+### Tags
+
+$tags_are
+
+$tags
+
 Text is stripped. A control character that is not white space is refused, and so is a token of the
 model written out (`<|...|>`).
 
@@ -241,6 +274,9 @@ internet are refused.
 - `task_token` with a designed voice.
 - `task_token` continue with `prompt_speech_url` but without `prompt_text`. With `voice`, that
   voice must have been saved with a transcript.
+- `sample_rate` or `bit_rate` with an `output_format` that cannot have it; `bit_rate` with wav,
+  flac, ogg, aac, m4a and pcm; `tags` with pcm. In the HTTP door's streams `response_format` counts
+  in the place of `output_format`.
 - A field together with its other name.
 
 ## Examples
@@ -264,7 +300,7 @@ $answer
 
 ## Sentence by sentence
 
-With `stream`, each sentence is stored by itself, as output/NAME_JOBID.NNNN.FORMAT, and announced
+With `stream`, each sentence is stored by itself, as output/NAME_JOBID.NNNN.ENDING, and announced
 as soon as it is ready. On an ordinary endpoint, RunPod's `/status` shows a Progress while the job
 runs: the latest update alone, with the sentences that were new in it. A client that asks seldom
 misses some updates; the answer has every sentence. Where the worker's `STREAM`
@@ -278,6 +314,31 @@ would be larger has its longest lists in files beside the audio, each of them th
 answer would have, and a line in `warnings` says so. `word_timings` goes first: it is left out, and
 `word_timings_url` has it. Where that is not enough, `segments` is empty and `segments_url` has it.
 Of more than 100 faults or warnings the first and last are told then. Over HTTP nothing is moved.
+
+## The audio file
+
+| `output_format` | holds | ending | content type | tags |
+| --- | --- | --- | --- | --- |
+$formats
+
+All have one channel. The length that the header gives is that of the speech to the sample; what
+mp3, opus and aac need before and after it is marked as such, and players leave it out (a few that
+know the one and not the other give some hundredths of a second of silence). pcm has no header. The
+same speech gives the same bytes: no file holds a date.
+
+`sample_rate` resamples the finished speech; times do not change. `loudness` is measured over the
+whole speech, gaps included, on its one channel (ITU-R BS.1770, gated). A player that gives one
+channel to two loudspeakers makes it 3 LU louder, so podcasters, who ask for -16 LUFS of two
+channels, ask for -19 of one. Gain alone brings the speech there where no peak then passes
+`true_peak`; else the gain falls for some hundredths of a second around each peak that would, by
+$pressed dB at most. Where the result is more than $missed LU too quiet all the same, `warnings`
+says by how much. Speech shorter than 0.4 s is measured as if it were repeated; what is below -70
+LUFS stays as it is, with a warning. With `stream`, each sentence's own file is brought to that
+loudness by itself, and the whole as one.
+
+Audio that is sent while it is made (the HTTP door's streams) cannot have a `loudness`: it is
+refused. The other fields hold there too; `tags` in mp3, opus and flac, and AAC is there without a
+container.
 
 ## Long texts
 
@@ -335,6 +396,11 @@ def api() -> str:
         turns=_table(_INPUT, _input_rows(Turn)),
         look=inspect.getdoc(SubtitleStyle),
         settings=_table(("setting", "allowed", "default", "meaning"), _look_rows()),
+        tags_are=inspect.getdoc(Tags),
+        tags=_table(("tag", "allowed", "meaning"), _tag_rows()),
+        formats="\n".join(_line(row) for row in _format_rows()),
+        pressed=f"{MOST_PRESSED:g}",
+        missed=f"{MISSED:g}",
         style=_codes(STYLE_FIELDS),
         examples="\n\n".join(f"{title}:\n\n{_json({'input': job})}" for title, job in EXAMPLES),
         output=_output_table(SpeechResponse),
@@ -372,6 +438,18 @@ def _look_rows() -> Iterator[tuple[str, ...]]:
         others = names(field, info)[1:]
         name = f"`{field}`" + (f" (also {_codes(others)})" if others else "")
         yield name, allowed(info), _default(info), info.description or ""
+
+
+def _tag_rows() -> Iterator[tuple[str, ...]]:
+    for tag, info in Tags.model_fields.items():
+        yield f"`{tag}`", allowed(info), info.description or ""
+
+
+def _format_rows() -> Iterator[tuple[str, ...]]:
+    for name, holds in HOLDS.items():
+        tags = "yes" if name in HAVE_TAGS else "none"
+        kind = content_type(name, MODEL_RATE)
+        yield f"`{name}`", holds, f"`.{ENDINGS[name]}`", f"`{kind}`", tags
 
 
 def _output_table(model: type[BaseModel]) -> str:
@@ -440,8 +518,11 @@ def _json(value: object) -> str:
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+    return "\n".join(map(_line, [head, tuple("---" for _ in head), *rows]))
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(map(_cell, cells))} |"
 
 
 def _cell(text: str) -> str:

@@ -14,7 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
-from typing import Any, get_args
+from typing import Any
 
 from tqdm import tqdm
 
@@ -22,7 +22,7 @@ from worker import torch_import
 from worker.api.field_types import names
 from worker.api.request import SpeechRequest, parse_request
 from worker.api.response import SpeechResponse
-from worker.audio.formats import CONTENT_TYPES, Format
+from worker.audio.formats import ENDINGS
 from worker.errors import RequestError, StorageError, WorkerError
 from worker.logs import set_up_logging
 from worker.settings import Settings, load_settings
@@ -32,6 +32,9 @@ from worker.storage.local import LocalStorage
 THE_FILE = "the-file-itself"  # the recording that --voice-from names
 FILES = ("turns", "pronunciations")  # fields that are given as JSON files
 NO_OPTIONS = ("text", "prompt_speech_url", "output_name", "output_format", "url_expiry", "stream")
+
+_OBJECTS = ("subtitle_style", "tags")  # fields that may be given as JSON
+_FORMATS = {ending: name for name, ending in ENDINGS.items()}  # by their endings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     except WorkerError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return 1
+    for warning in response.warnings:
+        print(f"note: {warning}", file=sys.stderr)
     metrics = response.metrics
     print(
         f"{options.out}: {response.duration:.2f} s of speech in {metrics.seconds['total']:.2f} s "
@@ -64,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         default=Path("speech.wav"),
-        help=f"the file; its ending says the format: {', '.join(get_args(Format))}",
+        help=f"the file; its ending says the format: {', '.join(_FORMATS)}",
     )
     parser.add_argument("--voice-from", type=Path, metavar="FILE", help="clone this recording")
     for name, field in SpeechRequest.model_fields.items():
@@ -96,9 +101,9 @@ def _request(options: argparse.Namespace) -> SpeechRequest:
         if not options.voice_from.is_file():
             raise RequestError(f"--voice-from: there is no file {options.voice_from}")
     ending = options.out.suffix.removeprefix(".").lower()
-    if ending not in CONTENT_TYPES:
-        raise RequestError(f"--out: {options.out} must end in .{', .'.join(CONTENT_TYPES)}")
-    return parse_request({**fields, "output_format": ending})
+    if ending not in _FORMATS:
+        raise RequestError(f"--out: {options.out} must end in .{', .'.join(_FORMATS)}")
+    return parse_request({**fields, "output_format": _FORMATS[ending]})
 
 
 def _content(name: str, file: Path) -> Any:
@@ -112,7 +117,7 @@ def _content(name: str, file: Path) -> Any:
 
 def _value(name: str, given: str | bool) -> Any:
     """An option's text as the number or object that the field wants, where it wants one."""
-    if name == "subtitle_style" and isinstance(given, str) and given.startswith("{"):
+    if isinstance(given, str) and name in _OBJECTS and given.startswith("{"):
         try:
             return json.loads(given)
         except ValueError:
@@ -158,7 +163,7 @@ def _speak(
         for ending in _endings(request):
             (result,) = (folder / "storage").rglob(f"*.{ending}")
             # The speech has the very name that --out gives: a.WAV too.
-            is_speech = ending == request.output_format
+            is_speech = ending == ENDINGS[request.output_format]
             into = options.out if is_speech else options.out.with_suffix(f".{ending}")
             try:
                 shutil.move(result, into)
@@ -181,7 +186,7 @@ def _check_writable(out: Path) -> None:
 def _endings(request: SpeechRequest) -> tuple[str, ...]:
     """The endings of the files that the job makes."""
     subtitles = (request.subtitle_format,) if request.enable_subtitles else ()
-    return (request.output_format, *subtitles)
+    return (ENDINGS[request.output_format], *subtitles)
 
 
 if __name__ == "__main__":

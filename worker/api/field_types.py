@@ -8,14 +8,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, AliasChoices, PlainValidator, ValidationError
+from pydantic import AfterValidator, AliasChoices, BaseModel, PlainValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from worker.allowed_values import Allowed, allowed
 from worker.api.references import RULE, parse_reference
+from worker.audio.tags import Tags
 from worker.redaction import redact
 from worker.subtitles.style import MODES, SubtitleStyle
 
@@ -28,6 +29,7 @@ MAX_SAID = 100  # and of how it is said
 LEAST_TEMPERATURE = 0.001  # as good as greedy
 # What the tokenizer reads as the model's own tokens, not as text.
 TOKEN = re.compile(r"<\|[^|<>\s]{1,64}\|>")
+_Settings = TypeVar("_Settings", bound=BaseModel)
 REASON = "worker_reason"  # the type of the errors that these validators raise
 
 
@@ -100,9 +102,9 @@ def _reference(place: str) -> str:
         raise _reason(str(reason)) from None
 
 
-def style_field(name: str) -> FieldInfo:
-    """Give the field of SubtitleStyle that has this name, which may be another than its own."""
-    fields = SubtitleStyle.model_fields
+def _setting(model: type[BaseModel], name: str) -> FieldInfo:
+    """Give the field of a model that has this name, which may be another than its own."""
+    fields = model.model_fields
     return next(info for field, info in fields.items() if name in names(field, info))
 
 
@@ -127,6 +129,19 @@ def _pronunciations(given: object) -> dict[str, str]:
     return checked
 
 
+def _settings(model: type[_Settings], given: object) -> _Settings:
+    """Make an object of settings, as JSON gave it, the model."""
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = redact(fault["loc"][0]).strip("'")
+        if fault["type"] == "extra_forbidden":
+            raise _reason(f"has {name}, which is not a setting") from None
+        may_be = allowed(_setting(model, str(fault["loc"][0])))
+        raise _reason(f"has {name} {redact(fault['input'])}, which must be {may_be}") from None
+
+
 def _look(given: object) -> SubtitleStyle:
     """Make a subtitle style from a mode's name or from an object of settings."""
     if isinstance(given, SubtitleStyle):
@@ -135,15 +150,16 @@ def _look(given: object) -> SubtitleStyle:
         given = {"mode": given}
     if not isinstance(given, dict):
         raise _reason("is neither a mode nor an object of settings")
-    try:
-        return SubtitleStyle.model_validate(given)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        setting = redact(fault["loc"][0]).strip("'")
-        if fault["type"] == "extra_forbidden":
-            raise _reason(f"has {setting}, which is not a setting") from None
-        may_be = allowed(style_field(str(fault["loc"][0])))
-        raise _reason(f"has {setting} {redact(fault['input'])}, which must be {may_be}") from None
+    return _settings(SubtitleStyle, given)
+
+
+def _tags(given: object) -> Tags:
+    """Make tags from an object; one that is null is not given."""
+    if isinstance(given, Tags):
+        return given
+    if not isinstance(given, dict):
+        raise _reason("is not an object of tags")
+    return _settings(Tags, {name: value for name, value in given.items() if value is not None})
 
 
 def _temperature(temperature: float) -> float:
@@ -190,5 +206,10 @@ Pronunciations = Annotated[
         f"an object of up to {MAX_PRONUNCIATIONS} words of 1 to {MAX_WRITTEN} characters, each "
         f"with how it is said in 1 to {MAX_SAID}, as a text may be"
     ),
+]
+TagsOfFile = Annotated[
+    Tags,
+    PlainValidator(_tags, json_schema_input_type=Tags),
+    Allowed(f"an object of {', '.join(Tags.model_fields)}"),
 ]
 Reference = Annotated[str, AfterValidator(_reference), Allowed(RULE)]

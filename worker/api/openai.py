@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from worker.api.model_names import MODEL, check_model
 from worker.api.request import SpeechRequest, parse_request
+from worker.api.speech import parse_live
 from worker.api.turns import STYLE_FIELDS
 from worker.audio.formats import StreamFormat
 from worker.errors import RequestError, WorkerError
@@ -36,12 +37,15 @@ class OpenAISpeech:
     instructions: str | None  # which this model cannot follow
 
 
-def parse_openai(body: object, model: str, is_builtin: Callable[[str], bool]) -> OpenAISpeech:
+def parse_openai(
+    body: object, model: str, is_builtin: Callable[[str], bool], *, stored: bool = False
+) -> OpenAISpeech:
     """Check the body of a request to OpenAI's route, as JSON gave it.
 
     `model` is the served model's own name, and `is_builtin` says whether a name is that of a
     built-in voice: clients that cannot leave `voice` out may send one beside another field that
-    chooses the voice. Raises RequestError naming the field.
+    chooses the voice. Where the audio is `stored`, its format is the field output_format, and
+    response_format counts for nothing. Raises RequestError naming the field.
     """
     if not isinstance(body, dict):
         raise RequestError(
@@ -62,7 +66,7 @@ def parse_openai(body: object, model: str, is_builtin: Callable[[str], bool]) ->
     job_input = _job_input(given, is_builtin)
     tempo = _tempo(given)
     try:
-        request = parse_request(job_input)
+        request = parse_request(job_input) if stored else parse_live(job_input, response_format)
     except RequestError as error:
         raise in_openai_terms(error) from None
     if tempo is not None:  # whose range is wider than our own field's

@@ -17,6 +17,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from worker.allowed_values import allowed
+from worker.api.audio_fields import audio_contradictions
 from worker.api.field_types import (
     MAX_TEXT,
     REASON,
@@ -24,6 +25,7 @@ from worker.api.field_types import (
     Name,
     Pronunciations,
     Reference,
+    TagsOfFile,
     Temperature,
     Text,
     Transcript,
@@ -31,6 +33,7 @@ from worker.api.field_types import (
     names,
 )
 from worker.api.turns import STYLE_FIELDS, Turn, Turns, without_nulls
+from worker.audio.formats import BIT_RATE_MAX, BIT_RATE_MIN, SAMPLE_RATE_MAX, SAMPLE_RATE_MIN
 from worker.audio.formats import Format as AudioFormat
 from worker.errors import RequestError
 from worker.redaction import redact
@@ -193,9 +196,51 @@ class SpeechRequest(BaseModel):
     )
     output_name: Name = Field(
         default="speech",
-        description="The name of the job's files in the bucket: output/NAME_JOBID.FORMAT.",
+        description="The name of the job's files in the bucket: output/NAME_JOBID.ENDING.",
     )
-    output_format: AudioFormat = Field(default="wav", description="The format of the audio file.")
+    output_format: AudioFormat = Field(
+        default="wav",
+        description="The format of the audio file. ogg: Vorbis in Ogg. opus: Opus in Ogg. aac or "
+        "m4a: AAC in MP4, the file's ending is m4a. pcm: 16 bits, little endian, no header. All "
+        "have one channel.",
+    )
+    sample_rate: int | None = Field(
+        default=None,
+        ge=SAMPLE_RATE_MIN,
+        le=SAMPLE_RATE_MAX,
+        description="The sample rate of the audio in hertz; the model's own, 16000, when not "
+        "given. wav, flac, ogg and pcm take any; mp3, aac and m4a 8000, 11025, 12000, 16000, "
+        "22050, 24000, 32000, 44100 and 48000; opus 8000, 12000, 16000, 24000 and 48000, and its "
+        "readers give 48000. A higher one than the model's adds no treble.",
+    )
+    bit_rate: int | None = Field(
+        default=None,
+        ge=BIT_RATE_MIN,
+        le=BIT_RATE_MAX,
+        description="The bit rate of mp3 or opus in kbit/s. mp3 has then one that is constant: 8 "
+        "to 64 below 16000 Hz, 8 to 160 below 32000 Hz, 32 to 320 from there on, in MPEG's steps. "
+        "When not given, mp3 has the quality V4 of LAME (about 53 at 16000 Hz), and opus 48.",
+    )
+    loudness: float | None = Field(
+        default=None,
+        ge=-36,
+        le=-8,
+        description="How loud the whole speech is made, in LUFS (EBU R 128), such as -16 for a "
+        "podcast; as the model spoke it when not given.",
+    )
+    true_peak: float | None = Field(
+        default=None,
+        ge=-9,
+        le=0,
+        description="The highest that a peak may be, between the samples too, in dBTP; -1 when not "
+        "given. A lossy encoder may add some tenths.",
+    )
+    tags: TagsOfFile | None = Field(
+        default=None,
+        description="What the file says of itself, in its title and other tags, where the format "
+        "has them: an object of Tags. Every such file says too that it is synthetic speech, and of "
+        "which model.",
+    )
     enable_whisperx: bool = Field(
         default=False, description="Whether the answer has the time of every word."
     )
@@ -325,6 +370,7 @@ def _contradictions(request: SpeechRequest) -> Iterator[tuple[str, str]]:
             yield "pronunciations", f"{reason}; tags stand in the text alone"
     yield from _save_contradictions(request, tags)
     yield from _task_contradictions(request, tags)
+    yield from audio_contradictions(request)
 
 
 def _save_contradictions(

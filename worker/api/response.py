@@ -220,6 +220,11 @@ class SpeechResponse(_Answer):
     )
     sample_rate: int = Field(gt=0, description="The sample rate of the audio in hertz.")
     duration: Seconds = Field(description="The length of the audio in seconds.")
+    loudness: float | None = Field(
+        default=None,
+        description="How loud the audio is, in LUFS, before a lossy encoder; only in a job with "
+        "`loudness`.",
+    )
     segments: tuple[Segment, ...] = Field(
         description="The sentences, in order; none where `segments_url` has them."
     )

@@ -31,6 +31,7 @@ from worker.job.live_sentences import (
 from worker.job.metrics import metrics_of
 from worker.job.opening import Opening, open_speech
 from worker.job.retakes import Take, Takes
+from worker.job.speech_file import limit_of
 from worker.speech.engine import Piece
 from worker.subtitles import cues, formats
 from worker.subtitles.formats import Format as SubtitleFormat
@@ -86,7 +87,7 @@ class LiveSpeaker:
         self._opening = opening
         self._job = job
         self._rate = job.components.engine.sample_rate
-        self._limiter = LiveLimiter(self._rate)
+        self._limiter = LiveLimiter(self._rate, limit_of(request))
         self._stages = SentenceStages(self._rate, job.watch)
         self._sentences = LiveSentences(request, job, self._tell)
         self._takes: list[Take] = []  # of the sentences that are through
@@ -191,7 +192,7 @@ class LiveSpeaker:
         duration = spans[-1].end + opening.script.pause
         speakers = [span.speaker for span in spans]
         return LiveEnd(
-            sample_rate=self._rate,
+            sample_rate=request.sample_rate or self._rate,
             duration=duration,
             segments=tuple(map(segment_of, spans)),
             words=timed_words(words, speakers) if request.wants_timings else None,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from worker.api.request import SpeechRequest
 from worker.api.response import Segment, SpeechResponse, timed_words
-from worker.audio import formats as audio_formats
+from worker.audio.formats import content_type
 from worker.job.context import Job
 from worker.job.metrics import metrics_of
 from worker.job.opening import open_speech
@@ -50,6 +50,7 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
         audio_url="",
         sample_rate=speech.sample_rate,
         duration=speech.duration,
+        loudness=None if speech.loudness is None else round(speech.loudness, 1),
         segments=segments_of(spoken, speech),
         word_timings=timed_words(words, speakers) if request.wants_timings else None,
         voice=voice.used,
@@ -64,10 +65,10 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
 def store(request: SpeechRequest, speech: WholeSpeech, subtitles: Path | None, job: Job) -> None:
     """Put the audio, and the subtitles where there are any, into the storage."""
     keys = job.keys(request)
-    job.store(speech.file, keys.audio, audio_formats.CONTENT_TYPES[request.output_format])
+    job.store(speech.file, keys.audio, content_type(request.output_format, speech.sample_rate))
     if subtitles is not None:
-        content_type = subtitle_formats.CONTENT_TYPES[request.subtitle_format]
-        job.store(subtitles, str(keys.subtitles), content_type)
+        kind = subtitle_formats.CONTENT_TYPES[request.subtitle_format]
+        job.store(subtitles, str(keys.subtitles), kind)
 
 
 def segments_of(spoken: Spoken, speech: WholeSpeech) -> tuple[Segment, ...]:

@@ -11,11 +11,10 @@ import numpy as np
 
 from worker.api.request import SpeechRequest
 from worker.api.response import SpokenSegment
-from worker.audio import files, waveform
-from worker.audio.formats import CONTENT_TYPES
+from worker.audio.formats import ENDINGS, content_type
 from worker.audio.spool import Clip
-from worker.audio.waveform import Audio
 from worker.job.context import Announce, Job
+from worker.job.speech_file import rate_of, write_speech
 from worker.logs import event
 from worker.text.line import Line
 from worker.timing.word_timing import SentenceSpan
@@ -90,15 +89,17 @@ class SentenceStream:
 
     def _store(self, index: int, clip: Clip) -> str:
         """Store the sentence as a file of its own, which is gone afterwards; its URL."""
-        kind = self._request.output_format
+        request = self._request
         key = self._keys.segment(index)
-        file = self._job.folder / f"segment-{index}.{kind}"
-        audio = self._job.spool.read(clip)
+        file = self._job.folder / f"segment-{index}.{ENDINGS[request.output_format]}"
+        samples = self._job.spool.read(clip).samples
+        rate = clip.sample_rate
         if not clip.length:  # a silent sentence has a URL as the others have
-            audio = Audio(np.zeros(clip.sample_rate // 20, np.float32), clip.sample_rate)
-        files.write(waveform.limit_peak(audio), file, kind)
+            samples = np.zeros(rate // 20, np.float32)
+        # Each at its own level: the whole is not known yet.
+        write_speech(lambda: [samples], rate, file, request, self._job.components.voices.model)
         try:
-            self._job.store(file, key, CONTENT_TYPES[kind])
+            self._job.store(file, key, content_type(request.output_format, rate_of(request, rate)))
         finally:
             file.unlink(missing_ok=True)
         return self._job.url(self._request, key)

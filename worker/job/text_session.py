@@ -38,6 +38,7 @@ from worker.job.opening import sampling_of
 from worker.job.retakes import Take, Takes
 from worker.job.script import check_said, line_of
 from worker.job.seeds import random_seed
+from worker.job.speech_file import limit_of
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Begin, Piece
 from worker.speech.voice import Voice
@@ -45,8 +46,10 @@ from worker.text.line import Line
 from worker.voices.choose import ChosenVoice, choose_voice
 
 AHEAD = 4  # sentences that are in the batch at once: the listener's, and those after it
-# Of silence after a flush, at least: MP3 holds 0.14 s back at 16 kHz, the other formats less.
+# Of silence after a flush, at least, and more below 16 kHz: MP3 and AAC hold so many samples back.
+# At 16 kHz these are 0.14 and 0.19 s; the other formats hold less.
 PUSH_SECONDS = 0.2
+PUSH_RATE = 16_000  # Hz
 BEGUN = 64  # sentences and marks between the threads; then the client is read no further
 _CONTEXT = 2_000  # characters of the text so far that say which language it is in
 
@@ -258,6 +261,7 @@ class _Speaker:
         self._sampling = sampling
         self._job = job
         self._rate = job.components.engine.sample_rate
+        self._heard_rate = request.sample_rate or self._rate  # of what leaves
         self._gap = round(request.multi_sentence_gap * self._rate)
         self._ahead = 1 if request.continues else AHEAD
         self._index = 0  # of the next sentence
@@ -265,7 +269,7 @@ class _Speaker:
         self._speaking: Voice | None = None
         self._begins: tuple[_Turn, Begin] | None = None
         self._stages = SentenceStages(self._rate, job.watch)
-        self._limiter = LiveLimiter(self._rate)
+        self._limiter = LiveLimiter(self._rate, limit_of(self._request))
         self._given = 0  # samples
         self._takes: list[Take] = []  # of the sentences given, for the metrics
         self._within = False  # whether a sentence of this text was given before
@@ -285,7 +289,7 @@ class _Speaker:
         """Choose the voice, and put sentences into the batch."""
         if self._request.style is None:
             self._choose("")
-        yield SessionStarted(self._rate, self._sampling.seed)
+        yield SessionStarted(self._heard_rate, self._sampling.seed)
         while True:
             item = self._session.next_said(self._ahead)
             if not isinstance(item, _Said):
@@ -406,7 +410,8 @@ class _Speaker:
         """
         silence = 0
         if self._within and not last:
-            silence = max(self._gap, round(PUSH_SECONDS * self._rate))
+            longer = max(1.0, PUSH_RATE / self._heard_rate)
+            silence = max(self._gap, round(PUSH_SECONDS * longer * self._rate))
             self._sentences.skip(silence)
         rest = self._limiter.feed(np.zeros(silence, np.float32), last=True)
         self._renew()
@@ -422,16 +427,16 @@ class _Speaker:
         self._sentences.restart(self._given)
 
     def _renew(self) -> None:
-        self._limiter = LiveLimiter(self._rate)
+        self._limiter = LiveLimiter(self._rate, limit_of(self._request))
         self._within = False
 
     def _end(self) -> SessionEnd:
         duration, seed = self._given / self._rate, self._sampling.seed
         warnings = tuple(self._job.warnings)
         if self._voice is None or not self._takes:
-            return SessionEnd(self._rate, duration, seed, warnings)
+            return SessionEnd(self._heard_rate, duration, seed, warnings)
         takes = Takes(tuple(self._takes), ())
         metrics = metrics_of(self._job.watch, takes, self._voice.tokens, max(duration, 1e-9))
         return SessionSpoken(
-            self._rate, duration, seed, warnings, len(self._takes), self._voice.used, metrics
+            self._heard_rate, duration, seed, warnings, len(self._takes), self._voice.used, metrics
         )

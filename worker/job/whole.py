@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.api.request import SpeechRequest
-from worker.audio import files, waveform
+from worker.audio.formats import ENDINGS
 from worker.audio.spool import laid_out
 from worker.audio.waveform import Samples
 from worker.job.context import Job
 from worker.job.limits import only_silence
 from worker.job.retakes import Take
+from worker.job.speech_file import rate_of, what_is_missed, write_speech
 from worker.subtitles import cues, formats
 from worker.subtitles.style import SubtitleStyle
 from worker.timing.word_timing import SentenceSpan, WordTiming
@@ -23,7 +24,8 @@ class WholeSpeech:
     """The audio file of a job, and where each sentence lies in it."""
 
     file: Path
-    sample_rate: int
+    sample_rate: int  # of the file
+    loudness: float | None  # LUFS, where the job asks for one
     sentences: tuple[SentenceSpan, ...]
     pause: float = 0.0  # seconds of silence after the last one
 
@@ -36,7 +38,7 @@ class WholeSpeech:
 def assemble(
     request: SpeechRequest, takes: Sequence[Take], silences: Sequence[int], job: Job
 ) -> WholeSpeech:
-    """Write the sentences into one file, no louder than it may be.
+    """Write the sentences into one file, as loud as it is to be.
 
     `silences` are the samples of silence before each, and after the last one. Raises SynthesisError
     where nothing can be heard.
@@ -45,15 +47,22 @@ def assemble(
     if not any(clip.length for clip in clips):
         raise only_silence()
     rate = job.components.engine.sample_rate
-    gain = waveform.limiting_gain(job.spool.blocks(clips, silences), rate)
-    blocks = (block * gain for block in until_cancelled(job.spool.blocks(clips, silences), job))
-    file = job.folder / f"speech.{request.output_format}"
-    files.write_blocks(blocks, rate, file, request.output_format)
+    file = job.folder / f"speech.{ENDINGS[request.output_format]}"
+    level = write_speech(
+        lambda: until_cancelled(job.spool.blocks(clips, silences), job),
+        rate,
+        file,
+        request,
+        job.components.voices.model,
+    )
+    if missed := what_is_missed(request, level):
+        job.warn(missed)
     sentences = tuple(
         SentenceSpan(take.line.text, span.start, span.end, speaker=take.line.speaker)
         for take, span in zip(takes, laid_out(clips, silences), strict=True)
     )
-    return WholeSpeech(file, rate, sentences, silences[-1] / rate)
+    silence = silences[-1] / rate
+    return WholeSpeech(file, rate_of(request, rate), level.loudness, sentences, silence)
 
 
 def until_cancelled(blocks: Iterable[Samples], job: Job) -> Iterator[Samples]:

@@ -52,6 +52,11 @@ class Voices:
         self._designed = DesignedVoices(engine, designed, designs)
         self._saved = SavedVoices(storage, keys)
 
+    @property
+    def model(self) -> str:
+        """The name of the model that speaks, without the revision."""
+        return self._model.partition("@")[0]
+
     # Made from a recording
 
     def listen(

@@ -14,7 +14,7 @@ from worker.api.model_names import check_model, model_names
 from worker.api.openai import OpenAISpeech, in_openai_terms, parse_openai
 from worker.api.openai_fields import DeltaEvent, DoneEvent, OpenAISpeechFields
 from worker.api.own_fields import ErrorEvent
-from worker.audio.formats import STREAM_CONTENT_TYPES
+from worker.audio.formats import STREAM_CONTENT_TYPES, stream_content_type
 from worker.errors import WorkerError
 from worker.job.context import Job
 from worker.job.live import LiveEnd
@@ -59,7 +59,7 @@ def openai_router(door: Door) -> APIRouter:
         headers = {UNSUPPORTED: "instructions"} if asked.instructions else {}
         if asked.stream_format == "sse":
             return LiveResponse(running, _events(running, first, asked), EVENT_STREAM, headers)
-        kind = STREAM_CONTENT_TYPES[asked.response_format]
+        kind = stream_content_type(asked.response_format, asked.request.sample_rate)
         return LiveResponse(running, _bytes(running, first), kind, headers)
 
     async def models() -> ModelList:

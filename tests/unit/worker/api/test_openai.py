@@ -30,7 +30,7 @@ def refused(**fields: Any) -> RequestError:
 
 def test_the_least_request_is_the_default_voice_as_mp3() -> None:
     asked = parse()
-    assert asked.request == SpeechRequest(text=TEXT, voice="alloy")
+    assert asked.request == SpeechRequest(text=TEXT, voice="alloy", output_format="mp3")
     assert (asked.response_format, asked.stream_format) == ("mp3", "audio")
     assert asked.instructions is None
 

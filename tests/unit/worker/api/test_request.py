@@ -48,6 +48,11 @@ def test_a_text_is_enough_and_the_rest_has_the_documented_defaults() -> None:
         "seed": None,
         "output_name": "speech",
         "output_format": "wav",
+        "sample_rate": None,
+        "bit_rate": None,
+        "loudness": None,
+        "true_peak": None,
+        "tags": None,
         "enable_whisperx": False,
         "enable_subtitles": False,
         "subtitle_style": None,
@@ -72,6 +77,9 @@ def test_null_is_a_field_not_given() -> None:
 
 
 LIMITS = {
+    "sample_rate": (8_000, 48_000),
+    "loudness": (-36, -8),
+    "true_peak": (-9, 0),
     "pitch_value": (0, 1000),
     "speed_value": (0, 10),
     "pitch_shift": (-12, 12),
@@ -136,7 +144,7 @@ def test_an_integer_is_written_without_a_point(value: float) -> None:
         ("speaker_gender", "female male"),
         ("pitch", "very_low low moderate high very_high"),
         ("speed", "very_low low moderate high very_high"),
-        ("output_format", "wav flac mp3 ogg"),
+        ("output_format", "wav flac mp3 ogg opus aac m4a pcm"),
         ("subtitle_format", "ass srt vtt"),
     ],
 )

@@ -6,6 +6,7 @@ import threading
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,14 +52,16 @@ class Listener(LocalStorage):
     def put(
         self, path: Path, key: str, content_type: str, *, cancellation: Cancellation | None = None
     ) -> None:
-        index = URLS.index(f"url of {key}")
+        index = int(key.split(".")[1])
         self.begun.set()
         assert self.let_go.wait(LONG)
         if index in self.refused:
             raise StorageError(f"no room for {index}")
-        samples, rate = soundfile.read(path)
-        assert rate == RATE
         assert cancellation is self.job.cancellation
+        samples, rate = np.fromfile(path, "<i2") / 32768, RATE
+        if path.suffix != ".pcm":
+            samples, rate = soundfile.read(path)
+        assert rate == RATE
         self.peaks.append(float(np.abs(samples).max()))
         self.events.append(f"stored {index} as {content_type}")
 
@@ -71,8 +74,8 @@ class Listener(LocalStorage):
         if self.deaf is not None:
             raise self.deaf
 
-    def segments(self, total: int = 3, gap: float = 0.25) -> SentenceStream:
-        request = parse_request({"text": "A.", "multi_sentence_gap": gap})
+    def segments(self, total: int = 3, gap: float = 0.25, **asked: Any) -> SentenceStream:
+        request = parse_request({"text": "A.", "multi_sentence_gap": gap, **asked})
         return SentenceStream(self.announce, request, total, self.job)
 
     def sound(self, seconds: float, amplitude: float = 0.5) -> Clip:
@@ -201,3 +204,10 @@ def test_any_other_failure_to_tell_fails_the_job(listener: Listener) -> None:
         segments.add(Line("One."), listener.sound(0.1))
         with pytest.raises(ValueError, match="a fault"):
             segments.urls()
+
+
+def test_raw_samples_say_the_rate_that_they_have(listener: Listener) -> None:
+    with listener.segments(output_format="pcm", sample_rate=8_000) as segments:
+        segments.add(Line("A."), listener.sound(0.1))
+        assert segments.urls() == [URLS[0].replace(".wav", ".pcm")]
+    assert listener.events == ["stored 0 as audio/pcm; rate=8000", "told 0"]

@@ -99,6 +99,23 @@ def test_turns_that_are_too_long_together_are_refused(client: httpx.Client) -> N
     assert answer.json()["error"]["param"] == "turns"
 
 
+def test_a_stream_has_the_rate_that_was_asked_for(client: httpx.Client) -> None:
+    body = {"text": TEXT, "stream": True, "sample_rate": 8_000}
+    events = events_of(client.post(PATH, json=body))
+    done = events[-1]
+    audio = b"".join(base64.b64decode(event.get("audio", "")) for event in events)
+    assert done["sample_rate"] == 8_000
+    assert len(audio) / 2 / 8_000 == pytest.approx(done["duration"], abs=0.01)
+
+
+def test_a_loudness_is_for_stored_answers_alone(client: httpx.Client) -> None:
+    answer = client.post(PATH, json={"text": TEXT, "loudness": -20})
+    assert answer.json()["loudness"] == pytest.approx(-20, abs=0.2)
+    refused = client.post(PATH, json={"text": TEXT, "loudness": -20, "stream": True})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "loudness"
+
+
 def test_a_streams_subtitles_begin_with_a_byte_order_mark_where_it_is_asked_for(
     client: httpx.Client,
 ) -> None:

@@ -114,6 +114,24 @@ def test_it_is_spoken_as_one_request_would_be(server: DoorServer, parts: SmallPa
     assert parts.engine.asked[-1].voice == one.voice
 
 
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"loudness": -16}, "loudness"),
+        ({"bit_rate": 64}, "bit_rate"),  # of pcm
+        ({"response_format": "opus", "sample_rate": 44_100}, "sample_rate"),
+    ],
+)
+def test_what_a_stream_cannot_have_is_refused(
+    server: DoorServer, fields: dict[str, Any], field: str
+) -> None:
+    with opened(server) as socket:
+        send(socket, {**START, **fields})
+        events, _ = told(socket)
+    assert [event["error"]["param"] for event in events] == [field]
+    assert socket.close_code == 1008
+
+
 def test_a_sentence_is_spoken_before_the_next_is_whole(server: DoorServer) -> None:
     with opened(server) as socket:
         send(socket, START)
@@ -140,22 +158,30 @@ def test_after_a_flush_all_audio_is_there_and_the_session_goes_on(server: DoorSe
     assert more[0]["index"] == 1
 
 
-@pytest.mark.parametrize("kind", ["mp3", "opus", "aac", "flac", "pcm"])
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [
+        *((kind, None) for kind in ("mp3", "opus", "aac", "flac", "pcm")),
+        *((kind, 8_000) for kind in ("mp3", "opus", "aac", "pcm")),
+        *(("aac", 16_000), ("mp3", 44_100)),
+    ],
+)
 def test_a_flush_brings_the_sound_out_of_every_encoder(
-    server: DoorServer, kind: str, tmp_path: Path
+    server: DoorServer, kind: str, asked: int | None, tmp_path: Path
 ) -> None:
     import av
 
     from worker.audio.live import LiveTrim  # noqa: F401 - as the sound that is heard
 
     with opened(server) as socket:
-        send(socket, {**START, "response_format": kind})
+        send(socket, {**START, "response_format": kind, "sample_rate": asked})
         say(socket, "The first sentence is here")
         send(socket, FLUSH)
         events, audio = told(socket, "speech.flushed")
     end = events[1]["end"]
+    assert events[0]["sample_rate"] == (asked or (24_000 if kind == "pcm" else 16_000))
     if kind == "pcm":
-        assert len(audio) / 2 / 24_000 >= end
+        assert len(audio) / 2 / (asked or 24_000) >= end
         return
     file = tmp_path / "audio"
     file.write_bytes(audio)
