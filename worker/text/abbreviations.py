@@ -40,10 +40,12 @@ _BEFORE_LABELS = (
 _LABELLED = regex.compile(_BEFORE_LABELS)
 _LABEL = regex.compile(r"\p{Lu}\d*|[IVXLC]{2,7}")
 _BEFORE_NUMBERS = regex.compile(
-    rf"{_BEFORE_LABELS}|{_DAYS}|Nr|Prop|Lem|Def|Cor|Doc|Sch|Reg|[Rr]efs?|[Nn]os?|[Nn]°|pp?|pgs?|Pgs?|ll|nn|secs?|Secs?|art|arts|ed|Ed|Eds|Edn|"
-    "[Ii]ss|[Ll]ine|[Ff]ax|[Mm]ob|[Mm]in|[Mm]ax|[Aa]vg|[Tt]emp|[Ww]t|[Hh]t|[Cc]irca|[Pp]op|[Ee]lev|"
-    "Hr|Hrs|Ps|Deut|Eccl|Isa|Jer|Ezek|Thess|Heb|Eph|Kgs|Chr|Stat|Amdt|BWV|[Rr]s|Calif|Conn|Mich|Minn|Wash|"
-    "Ariz|Colo|Fla|Okla|Tenn|Tex|Wis|Wyo|Nev|Neb|Ore|Va|Vt|Pa|Ga|Md|Ky|[a-z]"
+    rf"{_BEFORE_LABELS}|{_DAYS}|[Nn]os?|[Nn]°|Nr|pp?|pgs?|Pgs?|ll|nn|[Ss]ecs?|arts?|[Ee]ds?|Edn|Prop|"
+    "Lem|Def|Cor|Doc|Sch|Reg|[Rr]efs?|[Ii]ss|Fax|Mob|[Mm]in|[Mm]ax|[Aa]vg|Temp|[Ww]t|[Hh]t|Pop|[Ee]lev|"
+    "Hrs?|[Qq]ty|[Aa]mt|[Aa]cct|Inv|Pkg|Cert|Lic|Wk|Yr|Gr|Lvl|[Ee]p|Blk|Exp|Cat|Stat|Amdt|BWV|[Rr]s|"
+    "Exod|Lev|Deut|Ps|Prov|Eccl|Isa|Jer|Ezek|Lk|Jn|Rom|Eph|Thess|Heb|Kgs|Chr|"
+    "Calif|Conn|Mich|Minn|Wash|Ariz|Colo|Fla|Okla|Tenn|Tex|Wis|Wyo|Nev|Neb|Ore|Va|Vt|Pa|Ga|Md|Ky|"
+    "[a-z]"
 )
 # A measure in two units: "6 ft. 2 in.". "in", "min" and the like are words, unless behind a number.
 _UNIT = regex.compile(

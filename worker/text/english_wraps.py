@@ -107,8 +107,10 @@ def _of_break(gap: Gap, i: int) -> Verdict | None:
 
 
 def _ends_sentence_within(line: str) -> bool:
-    return any(
-        match["stop"] != "." or (len(word) > 2 and not wants_more(word, "X"))
-        for match in _SENTENCE_END.finditer(line)
-        for word in [str(match["word"])[-LONGEST:]]
-    )
+    """Whether a sentence ends before the line does, after what is plainly no abbreviation."""
+    for match in _SENTENCE_END.finditer(line):
+        word = str(match["word"])[-LONGEST:]
+        plain = word.isdigit() if len(word) < 3 else not wants_more(word, "X")
+        if match["stop"] != "." or (plain and match.start() > 0):
+            return True
+    return False

@@ -49,11 +49,8 @@ def verdict_on(block: Block, ahead: Ahead, quoted: int) -> Verdict:
         return Verdict.LATER
     gap = Gap(block, ahead, start, quoted)
     chinese = start.kind == "wide" or block.line.has_han
-    for rule in (*_ANY, *(_CHINESE if chinese else _ENGLISH)):
-        verdict = rule(gap)
-        if verdict:
-            return verdict
-    return Verdict.ENDS
+    verdicts = (rule(gap) for rule in (*_ANY, *(_CHINESE if chinese else _ENGLISH)))
+    return next(verdict for verdict in verdicts if verdict)  # the last rule always has one
 
 
 def glue(end: str, following: str) -> tuple[int, str]:

@@ -4,9 +4,9 @@ Lines come whole or part by part; what is given is the same. A line begins a par
 
 - goes on in the sentence of the line before (see `line_breaks`);
 - has no letter or digit ('***'): it belongs to the paragraph before, or to the first one;
-- is a bare number ('02', 'IV.', '(3)'): of a page, a slide or a heading. It is no sentence of its
-  own, and goes to the line that follows, since headings are numbered so; at the end of the text to
-  the one before. A column of numbers is spoken.
+- is a bare number ('02', 'IV', '(3)', 'b.'): of a page, a slide or a heading. It is no sentence of
+  its own, and goes to the line that follows, since headings are numbered so; at the end of the text
+  to the one before. A column of numbers is spoken.
 
 The marks of a quotation in an e-mail ('> ') are dropped: they are no more than its line breaks.
 """
@@ -27,11 +27,14 @@ LONGEST_MARKS = 1_000
 _COLUMN = 24  # characters of bare numbers in a row, which are a text of their own
 
 _NUMBER = r"[^\p{L}\p{N}]{0,3}(?:\d{1,3}(?:[^\p{L}\p{N}]{1,3}\d{1,3}){0,3}|\d{4})[^\p{L}\p{N}]{0,3}"
-_ROMAN = "(?=[IVXLC])(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})"
-_LETTER = rf"[(\[（]?(?:{_ROMAN}|\p{{Latin}}|[一二三四五六七八九十]{{1,3}})[.):\]）、．]?"
+_ROMAN = "(?=[IVX]|[LC].)(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})"
+_CHINESE = "[一二三四五六七八九十]{1,3}"
+_AFTER = r"[.):\]）、．]"
+# A letter alone is a word: of a spelling, or said so.
+_LETTER = rf"[(\[（]?(?:(?:{_ROMAN}|{_CHINESE}){_AFTER}?|\p{{Latin}}{_AFTER})"
 _BARE = regex.compile(f"{_NUMBER}|{_LETTER}")
 _BARE_BEGUN = regex.compile(
-    r"[^\p{L}]{0,20}|[(\[（]?(?:[IVXLC]{1,7}|\p{Latin}|[一二三四五六七八九十]{1,3})[^\p{L}\p{N}]?"
+    rf"[^\p{{L}}]{{0,20}}|[(\[（]?(?:[IVXLC]{{1,7}}|\p{{Latin}}|{_CHINESE}){_AFTER}?"
 )
 _QUOTED = regex.compile(r"(?:>[ \t]?)++(?=[\s\p{L}\"'“‘(\[>*-]|$|(?<=[ \t]))[ \t]*+")
 _QUOTING = regex.compile(r"(?:> ?)+")

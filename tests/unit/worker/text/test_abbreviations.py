@@ -101,3 +101,8 @@ def test_a_word_without_an_abbreviation_s_look_never_waits_for_the_next() -> Non
     assert may_be_abbreviated("He works at Acme Inc")
     assert may_be_abbreviated("He is 6 ft")
     assert not may_be_abbreviated("I came in")
+
+
+def test_a_first_word_with_a_full_stop_is_an_initial() -> None:
+    assert is_abbreviated("He met J", "A", dot=True)
+    assert not is_abbreviated("He met J", "A", dot=False)

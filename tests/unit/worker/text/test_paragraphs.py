@@ -12,7 +12,22 @@ from worker.text.sentences import split
 
 @pytest.mark.parametrize(
     "number",
-    ["02", "2", "1984", "2.", "(3)", "[4]", "- 5 -", "3/12", "1.2.3", "§ 7", "IV", "XII.", "a)"],
+    [
+        "02",
+        "2",
+        "1984",
+        "2.",
+        "(3)",
+        "[4]",
+        "- 5 -",
+        "3/12",
+        "1.2.3",
+        "§ 7",
+        "IV",
+        "XII.",
+        "a)",
+        "B.",
+    ],
 )
 def test_a_bare_number_goes_to_the_line_that_follows(number: str) -> None:
     pieces = ["Thank you for that.", f"{number} The committee met again."]
@@ -36,7 +51,7 @@ def test_a_bare_number_at_the_end_goes_to_the_line_before() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["Page 2", "Two", "1984 was warm", "2024-05-06", "5550123", "MIX"]
+    "words", ["Page 2", "Two", "1984 was warm", "2024-05-06", "5550123", "MIX", "B"]
 )
 def test_these_are_sentences_of_their_own(words: str) -> None:
     assert split(f"Thank you for that.\n{words}\nWe all met again.") == [
@@ -142,3 +157,29 @@ def test_wrapped_lines_without_an_end_do_not_wait() -> None:
     line = "Bath had never been so full of people as in that very warm summer"
     held = [reader.feed(line, ends_line=True) is None or reader.held for _ in range(50)]
     assert max(held) <= 5 * len(line)
+
+
+TO_LONDON = "The committee met again in the spring and decided to move to"
+
+
+def test_a_blank_line_is_a_break_whatever_follows() -> None:
+    assert split(f"{TO_LONDON}\nthe river.") == [f"{TO_LONDON} the river."]
+    assert split(f"{TO_LONDON}\n\nthe river of London.") == [TO_LONDON, "the river of London."]
+
+
+def test_before_a_blank_line_the_last_line_of_two_is_known_to_be_the_last() -> None:
+    first, second = "It was a very warm summer for all the people", "Bath had ever seen."
+    assert split(f"{first}\n{second}\n\nThen it rained.") == [
+        f"{first} {second}",
+        "Then it rained.",
+    ]
+    verses = [first, second, "Hodge had never been so old."]
+    assert split("\n".join(verses)) == verses
+
+
+def test_what_is_below_a_wrapped_paragraph_may_be_verses() -> None:
+    verses = ["It was a very warm summer for all the people", "Bath had ever seen or heard of"]
+    assert split(f"{TO_LONDON}\nthe river.\n\n" + "\n".join(verses)) == [
+        f"{TO_LONDON} the river.",
+        *verses,
+    ]
