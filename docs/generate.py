@@ -31,12 +31,13 @@ from worker.api.response import (
     Metrics,
     Progress,
     Segment,
+    SpeakerUsed,
     SpeechResponse,
     SpokenSegment,
     TimedWord,
     VoiceUsed,
 )
-from worker.api.turns import STYLE_FIELDS
+from worker.api.turns import STYLE_FIELDS, Turn
 from worker.audio.formats import ENDINGS, HAVE_TAGS, Format, content_type
 from worker.audio.levelling import MOST_PRESSED
 from worker.audio.tags import Tags
@@ -112,6 +113,28 @@ EXAMPLES: tuple[tuple[str, dict[str, object]], ...] = (
             "url_expiry": 86400,
         },
     ),
+    (
+        "Pauses, another voice and a word that is said otherwise",
+        {
+            "text": "They waited. [pause:1.5s] [voice:onyx] Who is there? [voice:default] Nobody "
+            "but Nguyen.",
+            "markup": True,
+            "pronunciations": {"Nguyen": "win"},
+        },
+    ),
+    (
+        "A dialogue, with subtitles that have a colour for each speaker",
+        {
+            "turns": [
+                {"text": "They bought a new car last year.", "voice": "onyx"},
+                {"text": "Where did they buy it?", "speaker": "Anna", "speaker_gender": "female"},
+                {"text": "In a small town.", "voice": "onyx"},
+                {"text": "I see.", "speaker": "Anna", "pause": 0.8},
+            ],
+            "enable_subtitles": True,
+            "subtitle_style": {"speaker_colours": {"Anna": "#FFD700"}},
+        },
+    ),
 )
 
 ANSWER = SpeechResponse(
@@ -149,13 +172,19 @@ API = Template("""\
 
 $note
 
-A job is a JSON object `{"input": {...}}`. Every field but `text` may be left out or `null`. An
-unknown field, a wrong type, a value out of range or a contradiction is refused before anything is
-computed. Booleans and strings are never taken for numbers.
+A job is a JSON object `{"input": {...}}`. Every field but `text` (or `turns` in its place) may be
+left out or `null`. An unknown field, a wrong type, a value out of range or a contradiction is
+refused before anything is computed. Booleans and strings are never taken for numbers.
 
 ## Input
 
 $input
+
+### Turn
+
+$turn
+
+$turns
 
 ### SubtitleStyle
 
@@ -183,6 +212,47 @@ A job uses the fields of one way only; fields of two ways are refused.
    $style. A job that names no voice at all gets a designed voice that is female, with moderate
    pitch and speed. It is designed for the first sentence and speaks all of them.
 
+## Text that says how
+
+With `markup`, a text has tags, in any letters, with spaces around each part or none; full-width
+brackets and colons count too.
+
+| tag | what it does |
+| --- | --- |
+| `[pause:1.5s]`, `[pause:500ms]` | silence of 0 to 10 seconds, in place of a gap |
+| `[voice:NAME]` | what follows is spoken by this saved or built-in voice |
+| `[voice:default]` | what follows is spoken by the job's own voice again (or the turn's) |
+
+A pause is so many seconds to the sample, beside the 0.05 s that a sentence may keep at its edges.
+It ends the sentence that it stands in; several in a row add up; at the beginning or the end of a
+text it is silence there. A voice that was saved as `default` is no tag's, for that names the own
+one.
+
+A bracket that is no tag stays text: `[sic]`, `[1]`, `array[pause]`. A tag with a value that it
+cannot have (`[pause:99s]`, `[voice:nobody]`) or without its end is an error that names it and its
+place, counted from 0; none is spoken or passed over. Marks directly behind a tag, and what has no
+word between two tags, stay with the words before them. Without `markup`, tags are text like any
+other.
+
+`turns` is a dialogue or an audiobook: each turn a text with one of the three ways to a voice, all
+spoken in one batch and joined into one file. Each voice is fetched, heard or designed once. A
+designed voice is one speaker's, in all of its turns; a second speaker of the same gender, pitch
+and speed gets another voice. A turn may have its own `speed_shift`, `pitch_shift` and `pause`;
+what decides how the model draws its tokens (`seed`, `temperature`...) is the job's, so that each
+sentence of a job has the draws that its number and the seed give it.
+
+A job with `turns` or with a voice in a tag names the `speaker` of each segment and word: as the
+turn says, else by the name of its voice; the job's own voice without a name is `default`, others
+are numbered (Speaker 2). At most 32 speakers may speak. Such a job has one `task_token` for all
+recordings and saved voices, but not continue, and no `save_voice`.
+
+`pronunciations` is for the ear alone: a written word is said otherwise, and stands as it is
+written in segments, timings and subtitles. A key is a whole word or several; in Chinese, Japanese
+and Korean any part of a text. One in small letters is found in any case (`gif`: GIF, Gif), one
+with a capital only as it is written (`US` is not us); what is written in one case exactly goes
+before what is found in any. Of keys that begin at one place the longest counts. The s of a
+possessive is kept: Nguyen's is said as win's.
+
 ## A recording by its URL
 
 An https:// URL is asked for byte for byte as it is given, so that a signature over it holds: no
@@ -195,6 +265,8 @@ internet are refused.
 
 ## What contradicts what
 
+- `text` with `turns`.
+- `turns`, or a voice in a tag, with `save_voice` or with `task_token` continue.
 - Two ways to choose a voice.
 - `pitch` with `pitch_value`, `speed` with `speed_value`.
 - `prompt_text` without `prompt_speech_url`.
@@ -274,21 +346,23 @@ A job may have two hours of audio, gaps included; the operator can change that (
 Before anything is spoken, the worker estimates how long the text is at an ordinary pace: half a
 second for each sentence and 0.07 s for each letter (three times that for a digit or a Chinese
 character), or `max_length` if that is less, divided by `speed_shift`, and the gaps between the
-sentences. A longer text is refused with `invalid_request`; when the model speaks for twice as long
-as a job may, the job fails with `synthesis_failed`. With `stream` a job may have 1,000 sentences.
-Neighbours that are too short to stand alone ("Hi. Hi.") are one sentence.
+sentences, or the pauses in their place. A longer text is refused with `invalid_request`; when the
+model speaks for twice as long as a job may, the job fails with `synthesis_failed`. With `stream` a
+job may have 1,000 sentences. Neighbours that are too short to stand alone ("Hi. Hi.") are one
+sentence.
 
 ## Delivered again
 
 RunPod may deliver a job twice. A job whose results are in the bucket already is answered with them
-and with fresh URLs; a record of it lies beside the audio, as output/NAME_JOBID.DIGEST.json. Where a
-job has no `seed`, its id and fields decide the seed, so that a second worker makes the same speech.
+and with fresh URLs; a record of it lies beside the audio, as output/NAME_JOBID.DIGEST.json. Where
+a job has no `seed`, its id and fields decide the seed, so that a second worker makes the same
+speech.
 
 ## Errors
 
-A job that fails answers `{"error": TEXT}`; TEXT is a JSON object with `code`, `message` and `field`
-(null where no field is to blame). A message names each field that is wrong, the value given and
-what is allowed.
+A job that fails answers `{"error": TEXT}`; TEXT is a JSON object with `code`, `message` and
+`field` (null where no field is to blame). A message names each field that is wrong, the value
+given and what is allowed.
 
 $errors
 """)
@@ -306,15 +380,20 @@ $settings
 """)
 
 
+_INPUT = ("field", "type", "allowed", "default", "meaning")
+
+
 def api() -> str:
     """Give the text of docs/API.md."""
     parts = (
         f"### {model.__name__}\n\n{inspect.getdoc(model)}\n\n{_output_table(model)}"
-        for model in (Segment, TimedWord, VoiceUsed, Metrics, Progress, SpokenSegment)
+        for model in (Segment, TimedWord, VoiceUsed, SpeakerUsed, Metrics, Progress, SpokenSegment)
     )
     return API.substitute(
         note=NOTE,
-        input=_table(("field", "type", "allowed", "default", "meaning"), _input_rows()),
+        input=_table(_INPUT, _input_rows(SpeechRequest)),
+        turn=inspect.getdoc(Turn),
+        turns=_table(_INPUT, _input_rows(Turn)),
         look=inspect.getdoc(SubtitleStyle),
         settings=_table(("setting", "allowed", "default", "meaning"), _look_rows()),
         tags_are=inspect.getdoc(Tags),
@@ -346,9 +425,9 @@ def _setting_rows() -> Iterator[tuple[str, ...]]:
         yield f"`{name.upper()}`", kind, _default(info), info.description or ""
 
 
-def _input_rows() -> Iterator[tuple[str, ...]]:
-    schema = SpeechRequest.model_json_schema()["properties"]
-    for field, info in SpeechRequest.model_fields.items():
+def _input_rows(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+    schema = model.model_json_schema()["properties"]
+    for field, info in model.model_fields.items():
         others = names(field, info)[1:]
         name = f"`{field}`" + (f" (also {_codes(others)})" if others else "")
         yield name, _type(schema[field]), allowed(info), _default(info), info.description or ""

@@ -29,7 +29,8 @@ from worker.settings import Settings, load_settings
 from worker.storage.local import LocalStorage
 
 # Fields that are no options: given as TEXT, --voice-from or --out, or of no use without a client.
-FILES = ("turns",)  # fields that are given as JSON files
+THE_FILE = "the-file-itself"  # the recording that --voice-from names
+FILES = ("turns", "pronunciations")  # fields that are given as JSON files
 NO_OPTIONS = ("text", "prompt_speech_url", "output_name", "output_format", "url_expiry", "stream")
 
 _OBJECTS = ("subtitle_style", "tags")  # fields that may be given as JSON
@@ -96,7 +97,7 @@ def _request(options: argparse.Namespace) -> SpeechRequest:
         if name in SpeechRequest.model_fields and given is not None
     }
     if options.voice_from is not None:
-        fields["prompt_speech_url"] = "the-file-itself"  # which _speak gives to the pipeline
+        fields["prompt_speech_url"] = THE_FILE  # which _speak gives to the pipeline
         if not options.voice_from.is_file():
             raise RequestError(f"--voice-from: there is no file {options.voice_from}")
     ending = options.out.suffix.removeprefix(".").lower()
@@ -148,7 +149,9 @@ def _speak(
         here = replace(
             components,
             storage=LocalStorage(folder / "storage"),
-            fetch_reference=lambda _url, _folder, _cancellation: options.voice_from,
+            fetch_reference=lambda url, *more: (
+                options.voice_from if url == THE_FILE else components.fetch_reference(url, *more)
+            ),
         )
         with tqdm(unit=" sentences", disable=not sys.stderr.isatty(), leave=False) as bar:
 

@@ -23,8 +23,13 @@ from worker.subtitles.style import MODES, SubtitleStyle
 MAX_TEXT = 20_000  # characters, about half an hour of English
 MAX_PROMPT_TEXT = 2_000  # more than anybody says in a reference's 60 seconds
 MAX_SPEAKER = 40  # characters of a speaker's name
+MAX_PRONUNCIATIONS = 200
+MAX_WRITTEN = 60  # characters of a word that is said otherwise
+MAX_SAID = 100  # and of how it is said
 LEAST_TEMPERATURE = 0.001  # as good as greedy
 _Settings = TypeVar("_Settings", bound=BaseModel)
+# What the tokenizer reads as the model's own tokens, not as text.
+TOKEN = re.compile(r"<\|[^|<>\s]{1,64}\|>")
 REASON = "worker_reason"  # the type of the errors that these validators raise
 
 
@@ -53,8 +58,7 @@ def _speakable(limit: int) -> Callable[[str], str]:
         for place, c in enumerate(text):
             if (c < " " or "\x7f" <= c < "\xa0" or "\ud800" <= c <= "\udfff") and not c.isspace():
                 raise _reason(f"has the character U+{ord(c):04X} at position {place}")
-        # The tokenizer reads these as the model's own tokens, not as text.
-        if token := re.search(r"<\|[^|<>\s]{1,64}\|>", text):
+        if token := TOKEN.search(text):
             raise _reason(f"has {redact(token[0])}, a token of the model, at {token.start()}")
         if not any(map(str.isalnum, text)):
             raise _reason("has no letter or digit, so there is nothing to say")
@@ -115,6 +119,27 @@ def _settings(model: type[_Settings], given: object) -> _Settings:
             raise _reason(f"has {name}, which is not a setting") from None
         may_be = allowed(_setting(model, str(fault["loc"][0])))
         raise _reason(f"has {name} {redact(fault['input'])}, which must be {may_be}") from None
+
+
+def _pronunciations(given: object) -> dict[str, str]:
+    """Check a map of words to how they are said; white space in a word counts as one space."""
+    if not isinstance(given, dict):
+        raise _reason("is no object")
+    if len(given) > MAX_PRONUNCIATIONS:
+        raise _reason(f"has {len(given)} words")
+    check = _speakable(MAX_SAID)
+    checked: dict[str, str] = {}
+    for written, said in given.items():
+        word = " ".join(written.split()) if isinstance(written, str) else ""
+        if not 1 <= len(word) <= MAX_WRITTEN or not word.isprintable():
+            raise _reason(f"has {redact(written)}, which is no word")
+        if not isinstance(said, str):
+            raise _reason(f"says {redact(written)} as {redact(said)}, which is no text")
+        try:
+            checked[word] = check(said)
+        except PydanticCustomError as error:
+            raise _reason(f"says {redact(written)} as {redact(said)}, which {error}") from None
+    return checked
 
 
 def _look(given: object) -> SubtitleStyle:
@@ -178,5 +203,13 @@ TagsOfFile = Annotated[
     Tags,
     PlainValidator(_tags, json_schema_input_type=Tags),
     Allowed(f"an object of {', '.join(Tags.model_fields)}"),
+]
+Pronunciations = Annotated[
+    dict[str, str],
+    PlainValidator(_pronunciations, json_schema_input_type=dict[str, str]),
+    Allowed(
+        f"an object of up to {MAX_PRONUNCIATIONS} words of 1 to {MAX_WRITTEN} characters, each "
+        f"with how it is said in 1 to {MAX_SAID}, as a text may be"
+    ),
 ]
 Reference = Annotated[str, AfterValidator(_reference), Allowed(RULE)]

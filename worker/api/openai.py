@@ -17,7 +17,7 @@ from worker.api.request import SpeechRequest, parse_request
 from worker.api.speech import parse_live
 from worker.api.turns import STYLE_FIELDS
 from worker.audio.formats import StreamFormat
-from worker.errors import RequestError
+from worker.errors import RequestError, WorkerError
 from worker.redaction import redact
 
 StreamForm = Literal["audio", "sse"]
@@ -136,7 +136,7 @@ def _one_of(given: dict[str, Any], name: str, choices: tuple[Any, ...], default:
     return value
 
 
-def in_openai_terms(error: RequestError) -> RequestError:
+def in_openai_terms(error: WorkerError) -> WorkerError:
     """The error with our field for the text under the name that it has at this door."""
     if error.field != "text":
         return error

@@ -215,7 +215,8 @@ class VoiceForm(_Given):
     """A recording whose voice is saved."""
 
     audio: bytes = Field(
-        description="The recording: 1 to 60 seconds of speech. The name audio_sample is taken too.",
+        description="The recording: 1 to 60 seconds of speech, in a format that prompt_speech_url "
+        "may have too. The name audio_sample is taken too.",
         json_schema_extra={"format": "binary"},
     )
     name: Name = Field(description="The name under which the voice is saved.")

@@ -23,6 +23,7 @@ from worker.api.field_types import (
     REASON,
     LookOfSubtitles,
     Name,
+    Pronunciations,
     Reference,
     TagsOfFile,
     Temperature,
@@ -38,7 +39,15 @@ from worker.errors import RequestError
 from worker.redaction import redact
 from worker.speech.voice import Gender, Level, Style
 from worker.subtitles.formats import Format as SubtitleFormat
-from worker.text.markup import OWN_VOICE, MarkedText, Stretch, TagError, VoiceTag, read_tags
+from worker.text.markup import (
+    OWN_VOICE,
+    MarkedText,
+    Stretch,
+    TagError,
+    VoiceTag,
+    holds_tag,
+    read_tags,
+)
 
 MAX_FAULTS = 10  # that one message names, so that it stays readable
 
@@ -70,6 +79,13 @@ class SpeechRequest(BaseModel):
         description="Whether the text has tags: [pause:1.5s] for silence, [voice:NAME] for "
         "another voice. Else they are text like any other.",
     )
+    pronunciations: Pronunciations | None = Field(
+        default=None,
+        description="How words are said where they are not said as they are written: "
+        '{"Nguyen": "win", "SQL": "sequel"}. A key is a whole word or several, found in any case '
+        "where it is in small letters, else only as it is written; the longest counts, and a "
+        "possessive's s is kept. Segments, timings and subtitles have the written word.",
+    )
     normalize: Normalize = Field(
         default="auto",
         description="Whether numbers, amounts, dates, times, units, telephone numbers, addresses, "
@@ -81,7 +97,12 @@ class SpeechRequest(BaseModel):
     prompt_speech_url: Reference | None = Field(
         default=None,
         validation_alias=AliasChoices("prompt_speech_url", "prompt_speech_path"),
-        description="A recording whose voice is cloned: 1 to 60 seconds of speech.",
+        description="A recording whose voice is cloned: 1 to 60 seconds of speech. WAV, FLAC, MP3, "
+        "OGG (Vorbis, Opus), M4A or MP4, WebM, 3GP or AMR, WMA, AIFF or CAF, a film's sound too; "
+        "the file's name means nothing. It is heard to its end, whatever its header says of its "
+        "length. Of several channels the one with the loudest voice is heard, as it is, the first "
+        "where none is clearly louder; of several tracks the default one. Where another channel "
+        "holds somebody else, `warnings` says which was heard.",
     )
     prompt_text: Transcript | None = Field(
         default=None,
@@ -348,6 +369,10 @@ def _contradictions(request: SpeechRequest) -> Iterator[tuple[str, str]]:
     for field, faults, found in _tags(request):
         yield from ((field, fault) for fault in faults)
         tags += found
+    for word, said in (request.pronunciations or {}).items():
+        if request.markup and holds_tag(said):
+            reason = f"pronunciations: {redact(word)} is said as {redact(said)}, which has a tag"
+            yield "pronunciations", f"{reason}; tags stand in the text alone"
     yield from _save_contradictions(request, tags)
     yield from _task_contradictions(request, tags)
     yield from audio_contradictions(request)

@@ -17,6 +17,7 @@ from worker.job.opening import open_speech
 from worker.job.sentences import Speaker, Spoken
 from worker.job.whole import WholeSpeech, assemble, write_subtitles
 from worker.subtitles import formats as subtitle_formats
+from worker.text.words import language_of
 from worker.timing.word_timing import shift_to_whole
 
 
@@ -29,7 +30,8 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
     keys = job.keys(request)
     opening = open_speech(request, job)
     script, voice, sampling = opening.script, opening.voice, opening.sampling
-    spoken = Speaker(request, opening.voices, sampling, job).speak(script.lines)
+    speaker = Speaker(request, opening.voices, sampling, language_of(request.whole_text), job)
+    spoken = speaker.speak(script.lines)
     silences = script.silences(request.multi_sentence_gap, job.components.engine.sample_rate)
     with job.watch("audio"):
         speech = assemble(request, spoken.takes.kept, silences, job)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from worker.api.field_types import TOKEN
 from worker.api.request import SpeechRequest
 from worker.errors import RequestError
 from worker.job.cast import Cast, Role
-from worker.text.line import Line, Replacement
+from worker.redaction import redact
+from worker.text.line import Line, Replacement, joined
+from worker.text.long_lines import cut
 from worker.text.markup import MarkedText, Stretch, holds_tag
+from worker.text.pronunciations import pronounce
 from worker.text.sentences import split
 from worker.text.spoken.normalize import replacements
 from worker.text.words import language_of
@@ -41,23 +45,18 @@ def script_of(request: SpeechRequest) -> Script:
         for stretch, speaker in part.stretches:
             pause = _sum(pause, stretch.pause)
             for sentence in split(stretch.text):
-                line = line_of(sentence, part.request)
-                lines.append(replace(line, speaker=speaker, pause=pause))
-                pause = None
+                for line in lines_of_sentence(sentence, part.request):
+                    lines.append(replace(line, speaker=speaker, pause=pause))
+                    pause = None
         pause = _sum(pause, part.end)
-    if request.markup:
-        _check_said(lines)
+    check_said(lines, request)
     return Script(tuple(lines), pause or 0.0, cast.roles)
 
 
-def line_of(sentence: str, request: SpeechRequest) -> Line:
-    """One sentence as this job says it."""
-    return Line(
-        sentence,
-        _in_words(sentence, request),
-        semitones=request.pitch_shift,
-        tempo=request.speed_shift,
-    )
+def lines_of_sentence(sentence: str, request: SpeechRequest) -> list[Line]:
+    """One sentence as this job says it; several lines where that takes too long for one."""
+    said = joined(pronounce(sentence, request.pronunciations or {}), _in_words(sentence, request))
+    return cut(Line(sentence, said, semitones=request.pitch_shift, tempo=request.speed_shift))
 
 
 def _in_words(sentence: str, request: SpeechRequest) -> tuple[Replacement, ...]:
@@ -112,14 +111,21 @@ def _note_tags(marked: MarkedText, cast: Cast, turn: int | None) -> None:
         cast.of_tag(tag, turn)
 
 
-def _check_said(lines: list[Line]) -> None:
-    """Raise RequestError where a tag has come to be by what was put together or replaced."""
+def check_said(lines: Iterable[Line], request: SpeechRequest) -> None:
+    """Raise RequestError for what has come to be said by what was put together or replaced."""
     for line in lines:
-        if holds_tag(line.said):
+        said = line.said
+        if request.markup and holds_tag(said):
             raise RequestError(
-                "text: a tag would be spoken, since it is written over two lines or comes of a "
-                "replacement; write it in one piece",
+                f"text: {redact(said)} would be said with a tag in it, since that is written over "
+                "two lines or comes of a replacement; write it in one piece",
                 field="text",
+            )
+        if request.pronunciations and TOKEN.search(said):
+            raise RequestError(
+                f"pronunciations: with them a sentence is said as {redact(said)}, which has a token "
+                "of the model; change what the words are said as",
+                field="pronunciations",
             )
 
 

@@ -24,7 +24,6 @@ from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Utterance
 from worker.speech.voice import Voice
 from worker.text.line import Line
-from worker.text.words import language_of
 from worker.timing.word_timing import SentenceSpan, at_tempo
 
 
@@ -43,6 +42,7 @@ class Speaker:
     request: SpeechRequest
     voices: Mapping[str | None, Voice]  # by the speaker's name
     sampling: Sampling
+    language: str  # of words that have none of their own
     job: Job
 
     def speak(self, lines: Sequence[Line]) -> Spoken:
@@ -148,9 +148,8 @@ class Speaker:
         with watch("timing"):
             # As it was spoken: the aligner hardly understands what was made much faster.
             span = SentenceSpan(line.text, 0.0, trimmed.duration, line.replacements)
-            language = language_of(request.whole_text)
             words = components.aligner.align(
-                trimmed.samples, trimmed.sample_rate, [span], default=language
+                trimmed.samples, trimmed.sample_rate, [span], default=self.language
             )
             timed = at_tempo(words, line.tempo)
             return Take(line, utterance, clip, tuple(timed), judge(words, span))

@@ -83,7 +83,7 @@ def judge(words: Sequence[WordTiming], sentence: SentenceSpan, tempo: float = 1.
 def _letters(word: WordTiming) -> int:
     """Letters of a word as it was said, a Chinese character counting as the syllable that it is.
 
-    1,234,567 has seven digits and is said in 62 letters. A letter said by its name, the A of A1B2,
+    1,234,567 has seven digits and is said in 65 letters. A letter said by its name, the A of A1B2,
     is a syllable too.
     """
     if word.said is None:

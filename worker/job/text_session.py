@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -36,7 +36,7 @@ from worker.job.live_sentences import LiveSentence, LiveSentences, SentenceStage
 from worker.job.metrics import metrics_of
 from worker.job.opening import sampling_of
 from worker.job.retakes import Take, Takes
-from worker.job.script import line_of
+from worker.job.script import check_said, lines_of_sentence
 from worker.job.seeds import random_seed
 from worker.job.speech_file import limit_of
 from worker.speech.batch.sampling import Sampling
@@ -105,10 +105,11 @@ class _Turn:
 
 @dataclass(frozen=True)
 class _Said:
-    """A sentence that waits for its place in the batch."""
+    """A sentence that waits for its place in the batch; its line, where it was cut into several."""
 
     turn: _Turn
     text: str
+    line: Line | None = None
 
 
 @dataclass(frozen=True)
@@ -236,6 +237,14 @@ class TextSession:
         self._on_progress()
         return item
 
+    def say_next(self, turn: _Turn, lines: Sequence[Line]) -> None:
+        """Have the rest of a sentence spoken before what was said after it."""
+        with self._changed:
+            self._open += len(lines)
+            rest = [_Said(turn, line.text, line) for line in lines]
+            self._said.extendleft(reversed(rest))
+            self._waiting += sum(map(_size, rest))
+
     def begun(self) -> None:
         """Count a sentence as one in the batch."""
         with self._changed:
@@ -302,7 +311,7 @@ class _Speaker:
                 yield begun
 
     def _into_batch(self, said: _Said) -> _Begun | None:
-        line = line_of(said.text, self._request)
+        line = said.line or self._divided(said)
         try:
             if self._voice is None:
                 self._choose(line.said)
@@ -315,6 +324,14 @@ class _Speaker:
         self._session.begun()
         self._index += 1
         return _Begun(said.turn, self._index - 1, line, pieces)
+
+    def _divided(self, said: _Said) -> Line:
+        """The sentence as it is said; the lines after the first go before what was said later."""
+        first, *others = lines = lines_of_sentence(said.text, self._request)
+        check_said(lines, self._request)
+        if others:
+            self._session.say_next(said.turn, others)
+        return first
 
     def _choose(self, first_sentence: str) -> None:
         """Choose the voice; a designed one is designed for the first sentence."""

@@ -6,6 +6,7 @@ differ where something of the text is replaced for the ear alone, such as a numb
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -16,6 +17,14 @@ class Replacement:
     start: int
     end: int
     said: str
+
+
+def joined(first: Iterable[Replacement], others: Iterable[Replacement]) -> tuple[Replacement, ...]:
+    """Replacements of one text together, in order; where two overlap, the one of the `first`."""
+    kept = list(first)
+    taken = {place for one in kept for place in range(one.start, one.end)}
+    kept += [one for one in others if taken.isdisjoint(range(one.start, one.end))]
+    return tuple(sorted(kept, key=lambda one: one.start))
 
 
 @dataclass(frozen=True)

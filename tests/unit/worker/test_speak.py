@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import av
+import numpy as np
 import pytest
 import soundfile
 
@@ -119,6 +120,16 @@ def test_a_recording_is_cloned(small: SmallParts, tmp_path: Path) -> None:
     assert small.engine.asked[1].voice == small.engine.asked[0].voice
 
 
+def test_what_the_caller_should_know_of_a_recording_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other, wait = tone(300, 1.0), tone(200, 1.0), np.zeros(16_000, np.float32)
+    left, right = np.concatenate([one, wait, one]), np.concatenate([wait, other, wait])
+    soundfile.write(tmp_path / "two.wav", np.stack([left, right], axis=1), 16_000)
+    assert call("--voice-from", tmp_path / "two.wav", "--out", tmp_path / "a.wav") == 0
+    assert "note: the recording's channels hold different sounds" in capsys.readouterr().err
+
+
 def test_options_have_the_types_of_the_fields(small: SmallParts, tmp_path: Path) -> None:
     options = ["--temperature", "0.5", "--top-k", "3", "--seed", "5", "--max-length", "64"]
     assert call("--out", tmp_path / "a.wav", *options, "--speed-shift", "2") == 0
@@ -157,6 +168,24 @@ def test_the_audio_has_what_the_options_ask_for(
         assert (container.metadata["title"], container.metadata["track"]) == ("A fox", "2")
         (stream,) = container.streams
         assert (stream.rate, stream.bit_rate) == (24_000, 64_000)
+
+
+def test_turns_and_pronunciations_come_from_files(
+    small: SmallParts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns, words = tmp_path / "turns.json", tmp_path / "words.json"
+    turns.write_text('[{"text": "One.", "voice": "onyx"}, {"text": "SQL."}]')
+    words.write_text('{"SQL": "sequel"}')
+    options = ["--turns", turns, "--pronunciations", words, "--out", tmp_path / "a.wav"]
+    assert speak.main([*map(str, options)]) == 0
+    assert small.engine.asked[0].sentences == ("One.", "sequel.")
+    assert call(*options) == 1
+    assert "text and turns both say" in capsys.readouterr().err
+    words.write_text("{")
+    assert speak.main([*map(str, options)]) == 1
+    assert "words.json cannot be read: it is no JSON" in capsys.readouterr().err
+    assert speak.main(["--out", str(tmp_path / "a.wav")]) == 1
+    assert "text is required" in capsys.readouterr().err
 
 
 def test_subtitles_may_have_a_look_by_name_or_as_json(tmp_path: Path) -> None:

@@ -133,8 +133,8 @@ def _coding(track: av.AudioStream) -> str:
 
 def _decode(container: InputContainer, track: av.AudioStream, take: Take) -> Found:
     context = track.codec_context
-    if context.sample_rate:
-        take.open(context.sample_rate, context.layout.nb_channels)
+    if context.sample_rate:  # of HE-AAC it may be half of what comes, and one channel of two
+        take.check(context.sample_rate, context.layout.nb_channels)
     context.thread_count = 1
     context.options = {"max_samples": str(_FRAME_SAMPLES_MAX)}
     frame_samples = 0

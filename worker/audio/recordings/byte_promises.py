@@ -5,13 +5,14 @@ with its own, unless it was written live; ASF, which WMA is, has its sound in on
 CAF and W64 have the length of the whole or of their sound, and libsndfile is content with less.
 What says nothing, as ADTS, AMR and OGG do, cannot be known to be cut. WAV is `wav_header`'s.
 
-The tables of an MP4 are looked at as well: each sample of sound has at least a byte, and a table of
-more samples than the file has bytes would only fill the memory.
+So are other numbers that cannot be: each sample of an MP4 has at least a byte, and each page of an
+OGG some, so that more of them than fit would only take memory and time.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +24,8 @@ from worker.audio.recordings.wav_header import STREAMED_BYTES
 
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
+_OGG = b"OggS"
+_OGG_PAGE_BYTES = 27  # at least, RFC 3533
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _MP4_MARKS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof")
@@ -30,6 +33,7 @@ _HOLDERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf")
 _COUNTED = {b"stsz": 8, b"stz2": 8, b"trun": 4}  # the place of the number of samples in the box
 _BOXES_MAX = 100_000  # a minute in parts of one packet each has a third of it
 _DEPTH_MAX = 8
+_CHUNKS_MAX = 1_000
 
 
 def check(file: BinaryIO, bounds: Bounds) -> None:
@@ -47,6 +51,8 @@ def _check(file: BinaryIO, size: int, bounds: Bounds) -> None:
         _check_mp4(file, size, bounds)
     elif head[:4] == _MATROSKA:
         _check_end(_end_of_segment(file), size, bounds)
+    elif head[:4] == _OGG:
+        _check_ogg(file, size, bounds)
     elif head == _ASF_HEADER:
         _check_end(_end_of_asf(file), size, bounds)
     else:
@@ -82,7 +88,7 @@ def _check_mp4(file: BinaryIO, size: int, bounds: Bounds) -> None:
             samples += int.from_bytes(file.read(4), "big")
     if samples > size:
         raise bounds.undecodable("an MP4 that says it has more samples than bytes")
-    if b"moov" not in names:
+    if names.isdisjoint({b"moov", b"meta"}):  # a picture, HEIC, has the second alone
         raise bounds.fault(
             "is an MP4 file without its index (moov), which is written last: it is cut short, or "
             "was still being recorded; upload the whole file"
@@ -104,6 +110,17 @@ def _boxes(file: BinaryIO, place: int, end: int, depth: int = 0) -> Iterator[_Bo
         if name in _HOLDERS and depth < _DEPTH_MAX:
             yield from _boxes(file, content, min(after, end), depth + 1)
         place = after
+
+
+# OGG
+
+
+def _check_ogg(file: BinaryIO, size: int, bounds: Bounds) -> None:
+    """Refuse a file of more pages than fit: libsndfile looks for seconds at what are none."""
+    file.seek(0)
+    pages = sum(1 for _ in re.finditer(_OGG, file.read()))
+    if pages * _OGG_PAGE_BYTES > size:
+        raise bounds.undecodable("it is damaged")
 
 
 # Matroska
@@ -166,10 +183,10 @@ def _end_of_uncompressed(file: BinaryIO, head: bytes) -> int | None:
 
 def _end_of_caf(file: BinaryIO) -> int:
     place = 8
-    while True:
+    for _ in range(_CHUNKS_MAX):
         file.seek(place)
         chunk = file.read(12)
-        end = place + 12 + int.from_bytes(chunk[4:], "big")  # all ones: not known
-        if len(chunk) < 12 or chunk[:4] == b"data" or end >= STREAMED_BYTES:
-            return end
-        place = end
+        place += 12 + int.from_bytes(chunk[4:], "big")  # all ones: not known
+        if len(chunk) < 12 or chunk[:4] == b"data" or place >= STREAMED_BYTES:
+            break
+    return place

@@ -2,7 +2,7 @@
 
 One channel is taken as it is, never a mix: what two microphones heard at different times, or with
 opposite signs, would cancel in a mix, and where they agree a mix gains 3 dB against noise at most
-(`python -m bench.channels` measures both).
+(`python -m bench.recordings` measures both).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import struct
 from typing import BinaryIO
 
 _ID3_HEADER = 10  # bytes
+_TAGS_MAX = 10
 _SEARCHED = 8_192  # bytes behind the tags, in which the first frame begins
 _MPEG1, _MONO = 3, 3  # as the header's bits have them
 _SAMPLES = {True: 1_152, False: 576}  # of a frame of layer III, by whether it is MPEG 1
@@ -22,7 +23,10 @@ _HAS_FRAMES = 1
 def promised_samples(file: BinaryIO) -> int | None:
     """How many samples the file says that it has, the encoder's delay included; or None."""
     file.seek(0)
-    while (tag := file.read(_ID3_HEADER))[:3] == b"ID3" and len(tag) == _ID3_HEADER:
+    for _ in range(_TAGS_MAX):
+        tag = file.read(_ID3_HEADER)
+        if tag[:3] != b"ID3" or len(tag) < _ID3_HEADER:
+            break
         size = 0
         for part in tag[6:]:
             size = size << 7 | part & 0x7F

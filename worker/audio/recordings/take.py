@@ -103,14 +103,18 @@ class Take:
         """Another, empty one for the same file, channel and bounds."""
         return Take(self.bounds, self._channel)
 
-    def open(self, sample_rate: int, channels: int) -> None:
-        """Say what comes, before it is decoded. Raises VoiceError for what must not be."""
+    def check(self, sample_rate: int, channels: int) -> None:
+        """Raise VoiceError for what must not be decoded, by what its header says."""
         if not SAMPLE_RATE_MIN <= sample_rate <= SAMPLE_RATE_MAX:
             raise self.bounds.fault(
                 f"has a sample rate of {sample_rate} Hz; use {SAMPLE_RATE_MIN} to {SAMPLE_RATE_MAX}"
             )
         if channels > CHANNELS_MAX:
             raise self.bounds.fault(f"has {channels} channels; use at most {CHANNELS_MAX}")
+
+    def open(self, sample_rate: int, channels: int) -> None:
+        """Say what comes next. Raises VoiceError for what must not be, or is another rate."""
+        self.check(sample_rate, channels)
         if self.sample_rate not in (0, sample_rate):
             raise self.bounds.fault(
                 f"changes from {self.sample_rate} to {sample_rate} Hz on its way; "

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 import mmap
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from worker.audio.recordings.take import Bounds
@@ -20,6 +22,10 @@ _IN_DS64 = 0xFFFF_FFFF  # in place of a length that stands in the chunk ds64
 _MAGICS = (b"RIFF", b"RF64", b"BW64")
 _TAGS = (b"ID3", b"TAG", b"APETAGEX")  # of taggers that know no chunks
 _CHUNK = 8  # bytes of its id and length
+_CHUNKS_MAX = 1_000  # before the sound
+_JOINED_MAX = 1_000
+_WAV = re.compile(rb"(?:RIFF|RF64|BW64)....WAVE", re.DOTALL)
+_NO_ZERO = re.compile(rb"[^\0]")
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,9 @@ def mended(path: Path, bounds: Bounds) -> list[io.BytesIO] | None:
 
 
 def _mended(content: mmap.mmap, bounds: Bounds) -> list[io.BytesIO] | None:
-    sounds = list(_sounds(content))
+    sounds = list(islice(_sounds(content), _JOINED_MAX + 1))
+    if len(sounds) > _JOINED_MAX:
+        raise bounds.undecodable(f"more than {_JOINED_MAX} WAVs are joined in it")
     for sound in sounds:
         if sound.promised is not None and sound.data + sound.promised > len(content):
             raise bounds.cut_short(len(content) - sound.data, sound.promised, "bytes")
@@ -75,7 +83,9 @@ def _sound(content: mmap.mmap, start: int) -> _Sound | None:
         return None
     ds64: int | None = None
     place = start + 12
-    while place + _CHUNK <= len(content):
+    for _ in range(_CHUNKS_MAX):
+        if place + _CHUNK > len(content):
+            break
         name, size = struct.unpack_from("<4sI", content, place)
         place += _CHUNK
         if name == b"ds64" and place + 16 <= len(content):
@@ -103,13 +113,8 @@ def _found(content: mmap.mmap, start: int, data: int, size: int, ds64: int | Non
 
 def _next_wav(content: mmap.mmap, place: int) -> int:
     """Where the next WAV begins, or the file ends."""
-    for magic in _MAGICS:
-        found = content.find(magic, place)
-        while found >= 0 and not _is_wav(content, found):
-            found = content.find(magic, found + 1)
-        if found >= 0:
-            return found
-    return len(content)
+    found = _WAV.search(content, place)
+    return len(content) if found is None else found.start()
 
 
 def _is_end(content: mmap.mmap, place: int) -> bool:
@@ -120,7 +125,7 @@ def _is_end(content: mmap.mmap, place: int) -> bool:
     name, size = struct.unpack_from("<4sI", rest)
     if all(0x20 <= letter < 0x7F for letter in name) and place + _CHUNK + size <= len(content) + 1:
         return True
-    return not content[place:].strip(b"\0")
+    return _NO_ZERO.search(content, place) is None
 
 
 def _is_wav(content: mmap.mmap, place: int) -> bool:

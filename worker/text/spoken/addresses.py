@@ -16,7 +16,7 @@ _DOMAINS = (
 _NOT_IN_ONE = r"\s<>\"'“”‘’，。；！？）」』、\u4e00-\u9fff"
 _REST = rf"(?:[/?#:][^{_NOT_IN_ONE}]*)?"
 _LABEL = "[A-Za-z0-9][A-Za-z0-9-]*"
-_BEHIND = "(?<![A-Za-z0-9@.-])"
+_BEHIND = "(?<![A-Za-z0-9.-])"
 _WEB = re.compile(
     rf"{_BEHIND}(?:https?|ftp)://[^{_NOT_IN_ONE}]+"
     rf"|{_BEHIND}(?<!/)(?:www\.(?=[A-Za-z0-9-])[A-Za-z0-9.-]+"

@@ -45,6 +45,8 @@ def _percent(match: re.Match[str]) -> Passage:
 def _scaled(match: re.Match[str]) -> list[str]:
     """A number with the Latin letter of a scale: 5M is 五百万."""
     noughts = LATIN_SCALES[match["latin"]]
+    if len(match["low"]) + len(match["high"] or "") > 15:
+        return [f"{n}{match['latin']}" for n in quantity(match)]
     low = Fraction(match["low"].replace(",", "")) * 10**noughts
     if low.denominator != 1 or low >= 10**15:
         return [f"{n}{match['latin']}" for n in quantity(match)]

@@ -24,8 +24,9 @@ _SPELLED_AFTER = re.compile(
     r"(?:是|为|号|：|:| )*$"
 )
 _NUMBER_OF = re.compile(rf"{START}\d{{3,20}}(?!\d|[.,]\d)")
-_SHORT_CALLS = re.compile(
-    rf"{START}(?:110|119|120|122|12345|12306|10086|10010|10000|911|315|996|985|211)(?!\d|[.,%]\d|[个名位元块年天人次万亿米])"
+_SHORT_CALL = re.compile(
+    r"(?<=[打拨叫线话])(?:11[09]|12[02]|12345|12306|10086|10010|10000|1\d{4}|95\d{3})(?![\d.,%])"
+    r"|(?<!\d)(?:911|315|996|985|211)(?=事件|恐|晚会|工作|高校|大学|工程|院校)"
 )
 _RATIO = re.compile(rf"{START}(?P<low>\d{{1,3}}) ?[:比] ?(?P<high>\d{{1,3}})(?![\d:])")
 _SCORED = re.compile(
@@ -45,7 +46,7 @@ _ROMAN = re.compile(
 _RANGE = re.compile(rf"{ONE}{DASH}(?P<high>{NUMBER})")
 _VERSION = re.compile(r"(?<![\w.])(?P<v>[vV])?(?P<parts>\d{1,9}(?:\.\d{1,9}){2,7})(?![\d.]*\d)")
 _CODE = re.compile(
-    r"(?<![A-Za-z\d])(?=[A-Za-z]*\d)(?:[A-Za-z]+-?\d+|\d+[A-Za-z]+)[A-Za-z\d]*(?![A-Za-z\d])"
+    r"(?<![A-Za-z\d])(?=[A-Za-z-]*\d)(?:[A-Za-z]+-?\d+|\d+[A-Za-z]+)[A-Za-z\d]*(?![A-Za-z\d])"
 )
 _PLAIN = re.compile(rf"{ONE}")
 _POINT = re.compile(r"(?<![\d.,A-Za-z])\.(?P<digits>\d{1,30})")
@@ -70,7 +71,7 @@ def _number_of(match: re.Match[str]) -> Passage | None:
 def _short_call(match: re.Match[str]) -> Passage:
     number = match.group()
     one = "一" if number in {"211", "315"} else "幺"
-    return whole(match, [spelled(number, one=one), *value_readings(number)], sure=number != "10000")
+    return whole(match, [spelled(number, one=one), spelled(number), *value_readings(number)])
 
 
 def _ratio(match: re.Match[str]) -> Passage:
@@ -149,13 +150,13 @@ def _point(match: re.Match[str]) -> Passage:
 
 
 def _digits(match: re.Match[str]) -> Passage:
-    return whole(match, [spelled(match.group())], sure=False)
+    return whole(match, [spelled(match.group())])
 
 
 RATIOS = (Rule(_RATIO, _ratio),)
 CODES = (
     Rule(_TELEPHONE, _telephone),
-    Rule(_SHORT_CALLS, _short_call),
+    Rule(_SHORT_CALL, _short_call),
     Rule(_NUMBER_OF, _number_of),
     Rule(_VERSION, _version),
 )

@@ -13,6 +13,7 @@ _SUM = re.compile(
     r"(?<=[\d)]) ?(?P<sign>[-−+×÷*/=]) ?(?=[\d(-])"
     r"|(?<=[\u4e00-\u9fffA-Za-z\d] )(?P<alone>[+=])(?= [\u4e00-\u9fffA-Za-z\d])"
 )
+_TILL = re.compile(r"(?<=\d:\d\d) ?[-–—~] ?(?=\d{1,2}:\d\d)")
 _SUMS = {
     "-": "减",
     "−": "减",
@@ -25,8 +26,12 @@ _SUMS = {
 }
 _SYMBOL = re.compile(f"[{re.escape(''.join(SYMBOLS))}]")
 _HASH = re.compile(r"#(?=\d)")
-_POWER = re.compile(r"(?<=[\w)])(?P<raised>[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
+_POWER = re.compile(r"(?<=[\w)])(?P<raised>[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,15})")
 _ODD_DIGIT = re.compile(r"[²³¹⁰-₉①-⒛⓪-⓿❶-➓]|[^\x00-\x7f\u4e00-\u9fff](?<=[^\W_])")
+
+
+def _till(match: re.Match[str]) -> Passage:
+    return whole(match, ["到"])
 
 
 def _sum(match: re.Match[str]) -> Passage:
@@ -52,8 +57,14 @@ def _odd_digit(match: re.Match[str]) -> Passage | None:
     value = unicodedata.numeric(char, None)
     if value is None or value != int(value) or not char.isdigit():
         return None
-    return whole(match, [cardinal(int(value))], sure=False)
+    return whole(match, [cardinal(int(value))])
 
 
-SYMBOLS_SAID = (Rule(_SUM, _sum), Rule(_HASH, _hash), Rule(_POWER, _power), Rule(_SYMBOL, _symbol))
+SYMBOLS_SAID = (
+    Rule(_TILL, _till),
+    Rule(_SUM, _sum),
+    Rule(_HASH, _hash),
+    Rule(_POWER, _power),
+    Rule(_SYMBOL, _symbol),
+)
 ODD_DIGITS = (Rule(_ODD_DIGIT, _odd_digit),)

@@ -39,9 +39,11 @@ def number_readings(number: str) -> list[str]:
 
 
 def cardinal(value: int) -> str:
-    """Give the numeral of 0 <= value < 10**16, by groups of four digits: 万, 亿, 万亿."""
+    """Give the numeral of a value, by fours of digits: 万, 亿, 万亿. A long one is spelled."""
     if value == 0:
         return "零"
+    if value >= 10**16:
+        return spelled(str(value))
     groups: list[int] = []
     while value:
         value, group = divmod(value, 10_000)

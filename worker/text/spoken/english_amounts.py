@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from itertools import product
 
-from worker.text.spoken.english_tables import DOLLARS_OF, MONEY, MONEY_CODES, SCALES, SIGNS, UNITS
+from worker.text.spoken.english_tables import DOLLARS_OF, MONEY_CODES, SCALES, SIGNS, UNITS
+from worker.text.spoken.english_values import (
+    CURRENCIES as MONEY,
+)
 from worker.text.spoken.english_values import amount_readings, is_year, quantity_readings
 from worker.text.spoken.passage import Passage, Rule, Span, in_places, whole
 from worker.text.spoken.patterns import DASH, END, NUMBER, QUANTITY, SIGN, START, any_of
@@ -22,9 +25,10 @@ _MONEY_BEHIND = re.compile(
     rf"(?P<money>{_SIGN_OF_MONEY}|{any_of(MONEY_CODES)}){END}"
 )
 _CODE_BEFORE = re.compile(
-    rf"(?<!\w)(?P<money>{any_of(MONEY_CODES)}) ?(?P<low>{NUMBER})(?:(?P<gap>[ ]?){_SCALE})?+"
+    rf"(?<!\w)(?P<money>{any_of(MONEY_CODES)}) (?P<low>{NUMBER})(?:(?P<gap>[ ]?){_SCALE})?+"
 )
 _UNIT = re.compile(rf"{QUANTITY}(?P<gap>[ -]?)(?P<unit>{any_of(UNITS)})(?P<dot>){END}(?!['’]\w)")
+_UNIT_ALONE = re.compile(r"(?<![\w/])(?:km/h|m/s|km/s|MB/s|GB/s|kWh|m²|km²|m³)(?![\w/])")
 _SCALED = re.compile(rf"{QUANTITY}(?P<scale>bn|mn|tn|mio|[kKMB]){END}")
 _SCALE_WORD = re.compile(rf"{QUANTITY}(?P<gap> )(?P<scale>thousand|million|billion|trillion){END}")
 _FEET = re.compile(
@@ -32,7 +36,8 @@ _FEET = re.compile(
     r"(?: ?(?:[\"″”]|''|in\b\.?|inches\b))?+(?!\w)"
 )
 _SIZE = re.compile(rf"{START}{NUMBER}(?:[x×]{NUMBER})++{END}")
-_TIMES = re.compile(rf"{QUANTITY}[x×](?![\w])")
+_TIMES = re.compile(rf"{QUANTITY}[x×](?![\w+=^-])")
+_NOUN = re.compile(" [a-z]{3}")
 _LOOSE_UNITS = frozenset({"s", "h", "m", "g", "l", "L", "V", "W", "J", "cal", "sec", "min", "B"})
 
 
@@ -53,6 +58,15 @@ def ranged(low: str, high: str | None) -> list[str]:
     both = zip(quantity_readings(low), quantity_readings(high), strict=False)
     lowest, highest = quantity_readings(low)[0], quantity_readings(high)[0]
     return [*(f"{a} to {b}" for a, b in both), f"{lowest} {highest}"]
+
+
+def attributive(match: re.Match[str]) -> bool:
+    """Whether an amount stands before a noun, where its unit has no plural: "a 5 km run"."""
+    text = match.string
+    before = text[max(0, match.start() - 3) : match.start()].lower()
+    if not (before.endswith((" a ", "an ")) or before == "a "):
+        return False
+    return _NOUN.match(text, match.end()) is not None
 
 
 def is_one(match: re.Match[str]) -> bool:
@@ -81,9 +95,8 @@ def _money(match: re.Match[str]) -> Passage:
         scale = SCALES[match["scale"]]
         spans = beside(match, _number_end(match), "scale")
         numbers = ranged(match["low"], match["high"])[:3]
-        parts = [
-            (f"{minus[0]}{number}", f"{scale} {name}") for number in numbers for name in (many, one)
-        ]
+        names = (one, many) if attributive(match) else (many, one)
+        parts = [(f"{minus[0]}{number}", f"{scale} {name}") for number in numbers for name in names]
         return _in(spans, parts)
     if match["high"] or match["whose"]:
         name = one if is_one(match) else many
@@ -132,10 +145,12 @@ def _money_behind(match: re.Match[str]) -> Passage | None:
 
 
 def _code_before(match: re.Match[str]) -> Passage:
+    """Say the name of the currency of "USD 100" where its number stands."""
     one, many = MONEY_CODES[match["money"]]
     scale = f" {SCALES[match['scale']]}" if match["scale"] else ""
     name = one if match["low"] == "1" and not scale else many
-    return whole(match, [f"{n}{scale} {name}" for n in quantity_readings(match["low"])])
+    spans = (match.span("money"), (match.start("low"), match.end()))
+    return in_places(spans, [(n + scale, name) for n in quantity_readings(match["low"])])
 
 
 def _unit(match: re.Match[str]) -> Passage | None:
@@ -144,13 +159,13 @@ def _unit(match: re.Match[str]) -> Passage | None:
         return None
     if unit in {"s", "h", "V"} and is_year(match["low"]):
         return None
-    if match.string.startswith(" ", match.end()) and unit == "m" and gap:
-        pass
     one, many = UNITS[unit]
     name = one if is_one(match) or gap == "-" else many
     sure = not (
         gap == " " and unit in {"m", "s", "h", "V", "W", "J", "L"} and is_year(match["low"])
     )
+    if attributive(match):
+        name = one
     spans = beside(match, _number_end(match), "unit")
     others = [name, one, many] if unit == "ft" else [name]
     parts = [(number, other) for number in quantity(match) for other in others]
@@ -194,6 +209,10 @@ def _times(match: re.Match[str]) -> Passage:
     return whole(match, [f"{number} times" for number in quantity(match)])
 
 
+def _unit_alone(match: re.Match[str]) -> Passage:
+    return whole(match, [UNITS[match.group()][1]])
+
+
 AMOUNTS = (
     Rule(_MONEY, _money),
     Rule(_MONEY_BEHIND, _money_behind),
@@ -202,6 +221,7 @@ AMOUNTS = (
     Rule(_SIZE, _size),
     Rule(_TIMES, _times),
     Rule(_UNIT, _unit),
+    Rule(_UNIT_ALONE, _unit_alone),
     Rule(_SCALED, _scaled),
     Rule(_SCALE_WORD, _scale_word),
 )

@@ -19,17 +19,17 @@ from worker.text.spoken.english_values import (
     with_and,
 )
 from worker.text.spoken.passage import Passage, Reading, Rule, in_places, whole
-from worker.text.spoken.patterns import QUANTITY, START
+from worker.text.spoken.patterns import END, QUANTITY, START
 
-_NO_NUMBER_BEFORE = r"(?<![\w+])(?<!\d[-. ])"
+_NO_NUMBER_BEFORE = r"(?<![\w+])(?<!\d[-., ])"
 _TELEPHONE = re.compile(
     rf"{_NO_NUMBER_BEFORE}(?:\+\d{{1,3}}(?:[ .-]?\(?\d{{1,5}}\)?){{1,6}}"
     r"|(?:1[-. ])?(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}"
     r"|\d{3}-\d{4}|0\d{2,4}[ -]\d{3,4}(?:[ -]?\d{3,4})?)(?!\w|[-.,]\d)"
 )
 _CARD = re.compile(
-    rf"{_NO_NUMBER_BEFORE}(?:\d{{4}}(?:[ -]\d{{4}}){{2,4}}|\d{{4}}[ -]\d{{6}}[ -]\d{{5}}"
-    r"|\d{3}-\d{2}-\d{4}|\d{1,7}(?:-\d{1,7}){3,7})(?![\w-])"
+    rf"{_NO_NUMBER_BEFORE}(?:\d{{4}}(?:[ -]\d{{4}}(?!\d)){{2,}}+|\d{{4}}[ -]\d{{6}}[ -]\d{{5}}"
+    r"|\d{3}-\d{2}-\d{4}|\d{1,7}(?:-\d{1,7}){3,7}|\d(?:-\d){2})(?![\w-])"
 )
 _VERSION = re.compile(
     r"(?<![\w.])(?:(?P<v>[vV])(?:er\.? ?)?\.?(?P<of_v>\d{1,9}(?:\.\d{1,9}){0,5})"
@@ -39,15 +39,18 @@ _ORDINAL = re.compile(
     rf"{START}(?P<number>\d{{1,3}}(?:,\d{{3}})+|\d{{1,15}})(?:st|nd|rd|th|ST|ND|RD|TH)(?!\w)"
 )
 _VULGAR = "".join(chr(code) for code in (0xBC, 0xBD, 0xBE, *range(0x2150, 0x215F)))
-_WITH_VULGAR = re.compile(rf"{START}(?P<whole>\d{{1,15}})? ?(?P<part>[{_VULGAR}])")
+_WITH_VULGAR = re.compile(rf"(?:{START}(?P<whole>\d{{1,15}}) ?)?(?P<part>[{_VULGAR}])")
 _FRACTION = re.compile(
     rf"{START}(?:(?P<whole>\d{{1,3}}) (?=\d{{1,2}}/\d))?(?P<top>\d{{1,3}})[/⁄](?P<bottom>\d{{1,3}})"
     r"(?P<th>th|ths|rd|rds|nd)?(?![\w/]|[.,]\d)"
 )
+_RATIO = re.compile(rf"{START}(?P<low>\d{{1,4}}):(?P<high>\d{{1,4}}){END}(?![:.]\d)")
+_OUT_OF = re.compile(rf"{START}(?P<low>\d{{1,3}}\.\d{{1,2}})/(?P<high>\d{{1,3}}){END}(?!/)")
 _FIXED = {"24/7": "twenty four seven", "9/11": "nine eleven", "50/50": "fifty fifty"}
 _WORD = re.compile(r"(?<![^\W_])[^\W_](?:[^\W_]|[-’'](?=[^\W_]))*+")
 _OF_WORD = re.compile(r"\d+|[^\W\d_]+(?:['’][^\W\d_]+)*|-")
-_PLAIN = re.compile(rf"{QUANTITY}(?!\d)")
+_PLAIN = re.compile(rf"{QUANTITY}{END}")
+_THOUSANDS = re.compile(rf"{START}\d{{1,3}}(?: 000)++{END}")
 _POINT = re.compile(r"(?<![\w.,])\.(?P<digits>\d{1,30})(?!\w)")
 _DIGITS = re.compile(r"\d+")
 _PART_OF = re.compile(
@@ -60,6 +63,8 @@ _SPELLED_AFTER = re.compile(
     r"|number is|phone|tel|fax)\.?:? ?#?$",
     re.IGNORECASE,
 )
+
+_DIALLED = re.compile(r"\b(?:dial|call|text|press|pin|code) $", re.IGNORECASE)
 
 
 def _telephone(match: re.Match[str]) -> Passage | None:
@@ -95,6 +100,8 @@ def _spelled(chunk: str, zero: int) -> str:
 
 def _version(match: re.Match[str]) -> Passage:
     numbers = (match["of_v"] or match["parts"]).split(".")
+    if not match["v"] and all(len(number) == 3 for number in numbers[1:]) and len(numbers[0]) < 4:
+        return whole(match, quantity_readings(",".join(numbers)))  # 1.000.000
     rest = "".join(f" {part}" for part in re.findall(r"[a-z]+", match["rest"]))
     rest += "".join(f" {in_words(int(part))}" for part in re.findall(r"\d+", match["rest"]))
     if not match["v"] and len(numbers) == 4 and all(int(n) < 256 for n in numbers):
@@ -125,6 +132,8 @@ def _mixed(
     match: re.Match[str], number: str | None, top: int, bottom: int, *, sure: bool
 ) -> Passage:
     part = fraction_words(top, bottom)
+    if not number and (top, bottom) == (1, 2) and match.string.startswith(" a ", match.end()):
+        return whole(match, ["half", part])
     if not number:
         others = [fraction_words(top, bottom, one="a")] if top == 1 else []
         return whole(match, [part, *others], sure=sure)
@@ -137,6 +146,8 @@ def _mixed(
 def _fraction(match: re.Match[str]) -> Passage | None:
     if (fixed := _FIXED.get(match.group())) is not None:
         return whole(match, [fixed])
+    if _of_a_day(match):
+        return None
     top, bottom = int(match["top"]), int(match["bottom"])
     plain = f"{in_words(top)} {in_words(bottom)}"
     if bottom in {10, 100} and not match["whole"] and not match["th"]:
@@ -152,10 +163,22 @@ def _fraction(match: re.Match[str]) -> Passage | None:
     return in_places(passage.spans, [*passage.readings, (over,), (plain,)], sure=sure)
 
 
+def _of_a_day(match: re.Match[str]) -> bool:
+    """Whether a nought says that this is a month and a day: 07/04."""
+    return match["top"].startswith("0") or match["bottom"].startswith("0")
+
+
+def _out_of(match: re.Match[str]) -> Passage:
+    low, high = quantity_readings(match["low"])[0], quantity_readings(match["high"])[0]
+    return whole(match, [f"{low} out of {high}", f"{low} {high}"])
+
+
 def _word(match: re.Match[str]) -> Passage | None:
     """A word of letters and digits: each run of either by itself."""
     written = match.group()
     if not (any(map(str.isdecimal, written)) and any(map(str.isalpha, written))):
+        return None
+    if any(char.isdigit() and not char.isdecimal() for char in written):
         return None
     choices: list[list[str]] = []
     for part in _OF_WORD.findall(written):
@@ -171,19 +194,32 @@ def _word(match: re.Match[str]) -> Passage | None:
 def _plain(match: re.Match[str]) -> Passage:
     number, before = match["low"], match.string[max(0, match.start() - 16) : match.start()]
     if match["high"]:
-        difference = bool(re.match(r" ?=", match.string[match.end() : match.end() + 2]))
-        said = quantity(match)
-        if difference:
-            said = [reading.replace(" to ", " minus ") for reading in said]
-        return _over_places(match, said)
-    if match["sign"]:
+        return _range(match)
+    if match["sign"] or not number.isdigit():
         return whole(match, quantity(match))
-    if number.isdigit() and len(number) > 2 and _SPELLED_AFTER.search(before):
-        said = code_readings(number) if len(number) < 5 else digit_readings(number)
+    if len(number) > 2 and _SPELLED_AFTER.search(before):
+        dialled = len(number) > 4 or _DIALLED.search(before)
+        said = digit_readings(number) if dialled else code_readings(number)
         return whole(match, [*said, *quantity_readings(number)[:1]], sure=len(number) != 4)
-    if number.isdigit() and len(number) > 6 and not number.endswith("000"):
+    if len(number) > 6 and not number.endswith("000"):
         return whole(match, [*digit_readings(number), *quantity_readings(number)], sure=False)
     return whole(match, quantity_readings(number))
+
+
+def _range(match: re.Match[str]) -> Passage:
+    """A range, a score, or a difference: that has an equals sign behind it."""
+    number, said = match["low"], quantity(match)
+    if match.group() == "24-7":
+        return whole(match, [_FIXED["24/7"]])
+    if number == match["high"]:
+        return whole(match, [f"{one} {one}" for one in quantity_readings(number)])
+    if re.match(r" ?=", match.string[match.end() : match.end() + 2]):
+        said = [reading.replace(" to ", " minus ") for reading in said]
+    return _over_places(match, said)
+
+
+def _thousands(match: re.Match[str]) -> Passage:
+    return whole(match, quantity_readings(match.group().replace(" ", ",")))
 
 
 def _over_places(match: re.Match[str], said: list[str]) -> Passage:
@@ -215,16 +251,30 @@ def _digits(match: re.Match[str]) -> Passage:
     digits = match.group()
     short = len(digits) < 4 and not digits.startswith("0")
     said = [in_words(int(digits))] if short else digit_readings(digits)
-    left = match.string[match.start() - 1 : match.start()]
-    right = match.string[match.end() : match.end() + 1]
-    before, after = (" " if char.isalnum() else "" for char in (left, right))
-    return whole(match, [f"{before}{reading}{after}" for reading in said], sure=False)
+    return whole(match, said)
+
+
+def _ratio(match: re.Match[str]) -> Passage:
+    low, high = (quantity_readings(match[side])[0] for side in ("low", "high"))
+    return whole(match, [f"{low} to {high}", f"{low} {high}"])
 
 
 CODES = (
     Rule(_TELEPHONE, _telephone),
     Rule(_CARD, _in_groups),
     Rule(_VERSION, _version),
+    Rule(_RATIO, _ratio),
 )
-PARTS = (Rule(_WITH_VULGAR, _with_vulgar), Rule(_FRACTION, _fraction), Rule(_ORDINAL, _ordinal))
-NUMBERS = (Rule(_POINT, _point), Rule(_WORD, _word), Rule(_PLAIN, _plain), Rule(_DIGITS, _digits))
+PARTS = (
+    Rule(_WITH_VULGAR, _with_vulgar),
+    Rule(_OUT_OF, _out_of),
+    Rule(_FRACTION, _fraction),
+    Rule(_ORDINAL, _ordinal),
+)
+NUMBERS = (
+    Rule(_THOUSANDS, _thousands),
+    Rule(_POINT, _point),
+    Rule(_WORD, _word),
+    Rule(_PLAIN, _plain),
+    Rule(_DIGITS, _digits),
+)

@@ -40,6 +40,9 @@ _NO_YEAR = re.compile(
     rf"(?P<hint>(?<!\w)(?:on|by|since|until|till|before|after|due|dated) )"
     rf"(?P<one>0?[1-9]|1[0-2])/(?P<two>0?[1-9]|[12]\d|3[01]){END}(?!/| of\b)"
 )
+_WITH_NOUGHT = re.compile(
+    rf"{START}(?P<hint>)(?=0|\d+/0)(?P<one>0?[1-9]|1[0-2])/(?P<two>0?[1-9]|[12]\d|3[01]){END}(?!/)"
+)
 _HALF = r"(?P<half>[aApP])(?:\.[mM](?:\.(?=\s*[a-z0-9,;:)])|\b)|[mM](?!\w))"
 _TIME = re.compile(
     rf"(?<![\w:])(?<!\d[.,])(?P<hours>[01]?\d|2[0-4])[:](?P<minutes>[0-5]\d)"
@@ -54,7 +57,7 @@ _DECADE = re.compile(
     rf"(?<![^\W_])['’]?(?P<century>1[1-9]|20)?(?P<tens>[2-9]0|(?<=\d)[01]0|10)['’]?s{END}"
 )
 _YEARS = re.compile(
-    rf"{START}(?P<year>1[1-9]\d\d|20\d\d)(?:(?P<dash> ?[-–/] ?)(?P<till>1[1-9]\d\d|20\d\d|\d\d))?"
+    rf"{START}(?P<year>1\d{{3}}|20\d\d)(?:(?P<dash> ?[-–/] ?)(?P<till>1[1-9]\d\d|20\d\d|\d\d))?"
     rf"(?![\w%°$€£]|[.,:/-]\d)"
 )
 _BEFORE_YEAR = re.compile(
@@ -142,7 +145,9 @@ def _year_last(match: re.Match[str]) -> Passage | None:
         month, day = day, month
     if not (1 <= month <= 12 and 1 <= day <= 31):
         return None
-    year = match["year"] if len(match["year"]) == 4 else f"20{match['year']}"
+    year = match["year"]
+    if len(year) == 2:
+        year = f"{'20' if year < '50' else '19'}{year}"
     others = _date(year, day, month)[:1] if day <= 12 else []
     return whole(match, [*_date(year, month, day), *others])
 
@@ -223,6 +228,8 @@ def _years(match: re.Match[str]) -> Passage | None:
     if counted:
         return whole(match, [*quantity_readings(year)], sure=counted == "surely")
     hinted = _BEFORE_YEAR.search(match.string, max(0, match.start() - 12), match.start())
+    if not hinted and not is_year(year):
+        return None
     return whole(match, year_readings(year), sure=bool(hinted) or 1900 <= int(year) <= 2039)
 
 
@@ -245,6 +252,7 @@ DATES = (
     Rule(_DAY_MONTH, _day_month),
     Rule(_MONTH_YEAR, _month_year),
     Rule(_NO_YEAR, _no_year),
+    Rule(_WITH_NOUGHT, _no_year),
     Rule(_TIME, _time),
     Rule(_HOURS, _hours),
     Rule(_HOUR, _hour),

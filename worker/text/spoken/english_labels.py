@@ -27,7 +27,7 @@ _TITLES = {
     "Lt": "Lieutenant", "Sgt": "Sergeant", "Maj": "Major", "Sen": "Senator", "Gov": "Governor",
     "Rev": "Reverend", "Hon": "Honorable", "Pres": "President", "Rep": "Representative",
 }  # fmt: skip
-_TITLE = re.compile(rf"(?<!\w)(?P<title>{'|'.join(_TITLES)})\.? (?=[A-Z][\w'’-])")
+_TITLE = re.compile(rf"(?<!\w)(?P<title>{'|'.join(_TITLES)})\.? (?=[A-Z][\w'’-]|(?:and|&) Mrs)")
 _NEED_DOT = frozenset(
     {"St", "Mt", "Ft", "Gen", "Col", "Maj", "Sen", "Rev", "Hon", "Pres", "Rep", "Lt"}
 )
@@ -53,9 +53,7 @@ _WORD = re.compile(
 
 
 def _label(match: re.Match[str]) -> Passage:
-    label = _LABELS[match["label"]]
-    gap = "" if match["gap"] else " "
-    return in_places([match.span("label")], [(label + gap,)])
+    return in_places([match.span("label")], [(_LABELS[match["label"]],)])
 
 
 def _title(match: re.Match[str]) -> Passage | None:

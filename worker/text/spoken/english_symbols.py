@@ -15,7 +15,7 @@ _ALWAYS = {
     "∞": "infinity", "∑": "sum of", "π": "pi", "©": "copyright", "®": "registered",
     "™": "trademark", "°": "degrees", "№": "number", "§": "section", "¶": "paragraph", "→": "to",
     "%": "percent", "‰": "per mille", "$": "dollars", "€": "euros", "£": "pounds", "¥": "yen",
-    "@": "at", "℃": "degrees Celsius", "℉": "degrees Fahrenheit", "µ": "micro", "Ω": "ohms",
+    "@": "at", "℃": "degrees Celsius", "℉": "degrees Fahrenheit", "Ω": "ohms",
 }  # fmt: skip
 # Said between spaces, or between what is added and compared.
 _BETWEEN = {"+": "plus", "=": "equals", "<": "is less than", ">": "is greater than", "−": "minus"}
@@ -26,32 +26,30 @@ _OPERATOR = re.compile(
 _HYPHEN = re.compile(r"(?<=\d) - (?=\d)")
 _AFTER_LETTER = re.compile(r"(?<=[A-Za-z])(?P<sign>\+{1,2}|#)(?![\w+#])")
 _HASHTAG = re.compile(r"(?<![\w&/])#(?=[^\W\d_])")
-_RAISED = {"²": " squared", "³": " cubed"}
-_POWER = re.compile(r"(?<=[\w)])(?P<raised>[⁰¹²³⁴⁵⁶⁷⁸⁹]+|\^(?P<plain>\d{1,3})(?!\d))")
+_POWER = re.compile(r"(?<=[\w)])(?P<raised>[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,15}|\^(?P<plain>\d{1,3})(?!\d))")
 _JOINT = re.compile(r"(?<=[\dmM%°])(?P<dash>[-–—]|[ ][–—][ ])(?=[$£€¥]?\d)")
+_PER = re.compile(
+    r"(?<=[\dkKmMn])/(?=(?:hour|hr|day|week|month|year|yr|person|night|kg|lb|mile|km|minute|second"
+    r"|user|unit|item|piece|head)\b)"
+)
 # Digits that are no plain ones: circled, raised, lowered.
 _ODD_DIGIT = re.compile(r"[^\W\d_](?<![A-Za-z])|[²³¹⁰-₉①-⒛⓪-⓿❶-➓]")
 
 
+def _per(match: re.Match[str]) -> Passage:
+    return whole(match, [" per "])
+
+
 def _symbol(match: re.Match[str]) -> Passage:
-    return _spaced(match, _ALWAYS[match.group()])
+    return whole(match, [_ALWAYS[match.group()]])
 
 
 def _operator(match: re.Match[str]) -> Passage:
-    return _spaced(match, _BETWEEN[match["sign"] or match["close"]])
-
-
-def _spaced(match: re.Match[str], word: str) -> Passage:
-    """Put spaces around a word where letters or digits stand beside it."""
-    left = match.string[match.start() - 1 : match.start()] if match.start() else ""
-    right = match.string[match.end() : match.end() + 1]
-    before = " " if left and not left.isspace() and left not in "([“\"'" else ""
-    after = " " if right.isalnum() or right in {"$", "("} else ""
-    return whole(match, [f"{before}{word}{after}"])
+    return whole(match, [_BETWEEN[match["sign"] or match["close"]]])
 
 
 def _after_letter(match: re.Match[str]) -> Passage:
-    said = {"+": " plus", "++": " plus plus", "#": " sharp"}[match["sign"]]
+    said = {"+": "plus", "++": "plus plus", "#": "sharp"}[match["sign"]]
     return whole(match, [said])
 
 
@@ -60,14 +58,11 @@ def _hashtag(match: re.Match[str]) -> Passage:
 
 
 def _power(match: re.Match[str]) -> Passage:
-    raised, following = match["raised"], match.string[match.end() : match.end() + 1]
-    after = " " if following.isalnum() else ""
-    if raised in _RAISED:
-        return whole(match, [_RAISED[raised] + after])
+    raised = match["raised"]
     number = int(match["plain"] or "".join(str(unicodedata.digit(char)) for char in raised))
     if number in {2, 3}:
-        return whole(match, [(" squared" if number == 2 else " cubed") + after])
-    return whole(match, [f" to the power of {in_words(number)}{after}"])
+        return whole(match, ["squared" if number == 2 else "cubed"])
+    return whole(match, [f"to the power of {in_words(number)}"])
 
 
 def _joint(match: re.Match[str]) -> Passage:
@@ -79,10 +74,7 @@ def _odd_digit(match: re.Match[str]) -> Passage | None:
     value = unicodedata.numeric(char, None)
     if value is None or value != int(value) or not char.isdigit():
         return None
-    left = match.string[match.start() - 1 : match.start()] if match.start() else ""
-    right = match.string[match.end() : match.end() + 1]
-    before, after = (" " if side.isalnum() else "" for side in (left, right))
-    return whole(match, [f"{before}{in_words(int(value))}{after}"], sure=False)
+    return whole(match, [in_words(int(value))])
 
 
 POWERS = (Rule(_POWER, _power),)
@@ -90,6 +82,7 @@ SYMBOLS = (
     Rule(_AFTER_LETTER, _after_letter),
     Rule(_HASHTAG, _hashtag),
     Rule(_JOINT, _joint),
+    Rule(_PER, _per),
     Rule(_OPERATOR, _operator),
     Rule(_SYMBOL, _symbol),
 )

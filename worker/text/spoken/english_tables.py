@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from worker.text.spoken.english_values import CURRENCIES
-
 SCALES = {
     "hundred": "hundred", "thousand": "thousand", "million": "million", "billion": "billion",
     "trillion": "trillion", "crore": "crore", "lakh": "lakh", "bn": "billion", "mn": "million",
@@ -11,15 +9,6 @@ SCALES = {
     "mio": "million", "b": "billion", "B": "billion", "t": "trillion", "T": "trillion",
 }  # fmt: skip
 
-# What stands for a currency: one of it, several, a hundredth.
-MONEY = {
-    **CURRENCIES,
-    "₩": ("won", "won", ""),
-    "₹": ("rupee", "rupees", "paise"),
-    "₽": ("ruble", "rubles", "kopecks"),
-    "₿": ("bitcoin", "bitcoins", ""),
-    "¢": ("cent", "cents", ""),
-}
 MONEY_CODES = {
     "USD": ("U S dollar", "U S dollars"), "EUR": ("euro", "euros"), "GBP": ("pound", "pounds"),
     "JPY": ("yen", "yen"), "CNY": ("yuan", "yuan"), "RMB": ("yuan", "yuan"),

@@ -12,11 +12,18 @@ CURRENCIES = {
     "€": ("euro", "euros", "cents"),
     "¥": ("yen", "yen", ""),
     "￥": ("yuan", "yuan", ""),
+    "₩": ("won", "won", ""),
+    "₹": ("rupee", "rupees", "paise"),
+    "₽": ("ruble", "rubles", "kopecks"),
+    "₿": ("bitcoin", "bitcoins", ""),
+    "¢": ("cent", "cents", ""),
 }
 
 
 def in_words(number: int, kind: Kind = "cardinal") -> str:
-    """Say a number in words with single spaces: no hyphens, no commas."""
+    """Say a number in words with single spaces: no hyphens, no commas. A long one is spelled."""
+    if number >= 10**_MAX_DIGITS:
+        return digit_readings(str(number))[0]
     return english_numbers.in_words(number, kind).replace(",", "").replace("-", " ")
 
 
@@ -65,7 +72,7 @@ def amount_readings(number: str, sign: str) -> list[str]:
     one, many, small = CURRENCIES[sign]
     whole, _, fraction = number.partition(".")
     plain = [f"{n} {one if number == '1' else many}" for n in number_readings(number)[:2]]
-    if len(fraction) != 2 or not small:
+    if len(fraction) != 2 or not small or len(whole) > _MAX_DIGITS:
         return plain
     head = f"{in_words(int(whole.replace(',', '')))} {one if whole == '1' else many}"
     if fraction == "00":
@@ -89,6 +96,8 @@ def year_readings(year: str) -> list[str]:
     """Read a year of up to four digits."""
     if is_year(year):
         return number_readings(year)
+    if len(year) == 4 and year.startswith("10") and year != "1000":
+        return [in_words(int(year), "year"), *with_and(in_words(int(year)))]
     return with_and(in_words(int(year)))
 
 

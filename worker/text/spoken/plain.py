@@ -8,7 +8,8 @@ import unicodedata
 _ODD = re.compile(r"[^\x00-\x7f]")
 # Full-width forms of ASCII; the yen's and won's signs have others.
 _WIDE, _WIDE_END, _WIDE_SHIFT = 0xFF01, 0xFF5E, 0xFEE0
-_SIGNS = {"￥": "¥", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u3000": " "}
+_SIGNS = {"￥": "¥", "\u3000": " "}
+_THIN = frozenset("\u00a0\u2009\u202f")  # may part thousands: 10 000
 _KEPT = frozenset("，：；！？（）")  # of Chinese text: no part of a number
 
 
@@ -24,6 +25,8 @@ def _plain_char(char: str, text: str, at: int) -> str:
     if char in _KEPT:
         between = text[at - 1 : at].isdecimal() and text[at + 1 : at + 2].isdecimal()
         return ":" if between and char == "：" else char
+    if char in _THIN:
+        return "," if _parts_thousands(text, at) else " "
     if char in _SIGNS:
         return _SIGNS[char]
     if _WIDE <= ord(char) <= _WIDE_END:
@@ -31,3 +34,13 @@ def _plain_char(char: str, text: str, at: int) -> str:
     if char.isdecimal():
         return str(unicodedata.decimal(char))
     return char
+
+
+def _parts_thousands(text: str, at: int) -> bool:
+    behind = text[at + 1 : at + 5]
+    return (
+        text[at - 1 : at].isdecimal()
+        and len(behind) > 2
+        and behind[:3].isdecimal()
+        and not behind[3:].isdecimal()
+    )

@@ -27,7 +27,7 @@ _KINGS = (
     "Alexander|Alfonso|Andrew|Anne|Antiochus|Baldwin|Benedict|Boniface|Carl|Catherine|Charles|"
     "Christian|Clement|Constantine|Darius|Edmund|Edward|Elizabeth|Eric|Ferdinand|Francis|Franz|"
     "Frederick|Friedrich|George|Gregory|Gustav|Haakon|Harald|Henri|Henry|Hussein|Innocent|Isabella|"
-    "Ivan|James|John|Joseph|Juan Carlos|Julius|Justinian|Karl|Leo|Leopold|Louis|Malcolm|Margaret|"
+    "Ivan|James|John|Joseph|Juan Carlos|Julius|Justinian|Karl|Leo|Leopold|Louis|Margaret|"
     "Maria|Mary|Maximilian|Mehmed|Michael|Napoleon|Nicholas|Olaf|Oscar|Otto|Paul|Pedro|Peter|Philip|"
     "Pius|Ptolemy|Ramesses|Ramses|Richard|Robert|Rudolf|Selim|Sigismund|Sixtus|Stephen|Suleiman|"
     "Theodosius|Thutmose|Urban|Victor|Victoria|Vladimir|Wilhelm|William|Xerxes"
@@ -35,15 +35,8 @@ _KINGS = (
 _KING = re.compile(rf"(?<!\w)(?:{_KINGS}) {_NUMERAL}")
 _NAMED = re.compile(rf"(?<=[a-z] ){_NUMERAL}")
 _ALONE = re.compile(rf"(?<![\w.'’&/]){_NUMERAL}")
-# Two letters or more that are mostly something else.
-_WORDS = frozenset(
-    {
-        *("CC", "CCC", "CD", "CI", "CL", "CM", "CV", "CX", "DC", "DI", "DL", "DM", "DV", "DVI"),
-        *("DX", "ID", "LCD", "LD", "LI", "LL", "LV", "MC", "MCC", "MD", "MDC", "MI", "MIX", "ML"),
-        *("MM", "MMC", "MV", "MX", "DIM", "MID", "DID", "MILD", "CIVIL", "VIVID", "LIVID", "MCI"),
-        *("XL", "IV", "XX", "CIV", "MCM", "MDI", "MMX"),
-    }
-)
+# Numerals that are mostly something else.
+_WORDS = frozenset({"IV", "VI", "XX", "XXX", "MIX", "MMX"})
 
 
 def value_of(numeral: str) -> int | None:
@@ -55,11 +48,24 @@ def value_of(numeral: str) -> int | None:
     return sum(-v if v < after else v for v, after in zip(values, following, strict=True))
 
 
+def _labelled(match: re.Match[str]) -> Passage | None:
+    """Behind a word that numbers things; "Type C" is a letter, and in "the part I like" I am I."""
+    numeral = match["numeral"]
+    if numeral in {"C", "D", "L", "M"}:
+        return None
+    if numeral == "I" and (match.group()[0].islower() or _goes_on_as_i(match)):
+        return None
+    return _cardinal(match)
+
+
 def _cardinal(match: re.Match[str]) -> Passage | None:
     value = value_of(match["numeral"])
     if value is None:
         return None
-    return in_places([match.span("numeral")], [(said,) for said in quantity_readings(str(value))])
+    said = quantity_readings(str(value))
+    if match.string.startswith(" century", match.end()):
+        said = [*ordinal_readings(value), *said]
+    return in_places([match.span("numeral")], [(one,) for one in said])
 
 
 def _king(match: re.Match[str]) -> Passage | None:
@@ -84,7 +90,7 @@ def _goes_on_as_i(match: re.Match[str]) -> bool:
 def _named(match: re.Match[str]) -> Passage | None:
     """Behind a name: Rocky IV. One letter alone is more often a letter."""
     word = re.search(r"[A-Z][a-z]+ $", match.string[max(0, match.start() - 24) : match.start()])
-    if len(match["numeral"]) < 2 or not word:
+    if len(match["numeral"]) < 2 or not word or set(match["numeral"]) - set("IVX"):
         return None
     return _cardinal(match)
 
@@ -94,10 +100,12 @@ def _alone(match: re.Match[str]) -> Passage | None:
     value = value_of(numeral)
     if value is None or len(numeral) < 2 or numeral in _WORDS:
         return None
+    if set(numeral) - set("IVX") and not (numeral.startswith("M") and len(numeral) > 3):
+        return None
     if is_year(str(value)):
         said = year_readings(str(value))
         return in_places([match.span("numeral")], [(one,) for one in said], sure=len(numeral) > 3)
     return _cardinal(match)
 
 
-ROMAN = (Rule(_LABELLED, _cardinal), Rule(_KING, _king), Rule(_NAMED, _named), Rule(_ALONE, _alone))
+ROMAN = (Rule(_LABELLED, _labelled), Rule(_KING, _king), Rule(_NAMED, _named), Rule(_ALONE, _alone))

@@ -6,6 +6,7 @@ and "billion dollars", so that each written word keeps a time of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -174,7 +175,7 @@ def _shares(words: Sequence[Word], span: tuple[int, int], said: str) -> list[tup
     total = done = 0
     for i, own in zip(touched, letters, strict=True):
         total += own
-        upto = round(len(parts) * total / sum(letters))
+        upto = math.floor(len(parts) * total / sum(letters) + 0.5)
         shares.append((i, (" " if spaced else "").join(parts[done:upto])))
         done = upto
     return shares

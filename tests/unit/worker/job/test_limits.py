@@ -60,13 +60,14 @@ def test_gaps_count_and_the_tempo_of_what_is_spoken(asked: dict[str, Any], secon
 
 
 def test_pauses_count_in_place_of_gaps(tmp_path: Path) -> None:
-    text = "[pause:7s]a[pause:0s]a\n\na[pause:9s][pause:10s]"
+    text = "[pause:7s]a[pause:0s]Go on.\n\nGo now, please.[pause:9s][pause:10s]"
     request = parse_request({"text": text, "markup": True, "multi_sentence_gap": 1})
     script = script_of(request)
-    seconds = 3 * 0.57 + 7 + 0 + 1 + 19
-    check_lines(request, script.lines, job(tmp_path, max_seconds=29), script.pause)
+    assert [line.text for line in script.lines] == ["a", "Go on.", "Go now, please."]
+    seconds = 3 * 0.5 + (1 + 6 + 15) * 0.07 + 7 + 0 + 1 + 19
+    check_lines(request, script.lines, job(tmp_path, max_seconds=31), script.pause)
     with pytest.raises(RequestError, match=rf"take some {seconds:.0f} s"):
-        check_lines(request, script.lines, job(tmp_path, max_seconds=28), script.pause)
+        check_lines(request, script.lines, job(tmp_path, max_seconds=30), script.pause)
 
 
 def job(folder: Path, *, streamed: bool = False, max_seconds: int = 7200) -> Job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -31,6 +32,7 @@ from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import DesignedVoice
 from worker.speech.voice import Style, Voice
 from worker.text.markup import holds_tag
+from worker.voices.builtin import DESIGN_TEXT
 
 WORD = round(0.2 * RATE)  # samples that the small engine's words take
 GAP = round(0.3 * RATE)
@@ -141,7 +143,7 @@ def test_silence_at_both_ends(runner: Runner, streamed: bool) -> None:
 
 def test_without_markup_a_tag_is_text(runner: Runner) -> None:
     text = "One [pause:1s] two [voice:nobody] three."
-    (segment,) = runner.speak(text=text).segments
+    (segment,) = runner.speak(text=text, normalize="off").segments
     assert segment.text == text
     assert runner.engine.asked[0].sentences == (text,)
 
@@ -219,10 +221,19 @@ ANY = st.lists(
 ).map("".join)
 
 
-@given(text=ANY)
-def test_no_tag_is_ever_said(text: str) -> None:
+SAID = st.dictionaries(
+    st.sampled_from(["word", "pau", "pause", "1s", "voice", "]", "[", "alloy", "字"]),
+    st.sampled_from(["pause", "voice:a", "se", "[pause:1s]", "said", "["]),
+    max_size=2,
+)
+
+
+@given(text=ANY, more=st.none() | ANY, said=SAID)
+def test_no_tag_is_ever_said(text: str, more: str | None, said: dict[str, str]) -> None:
+    """Whatever is written, in a text or in turns, and whatever words are said as."""
+    written = {"text": text} if more is None else {"turns": [{"text": text}, {"text": more}]}
     try:
-        script = script_of(parse_request({"text": text, "markup": True}))
+        script = script_of(parse_request({**written, "markup": True, "pronunciations": said}))
     except RequestError:
         return
     assert script.lines
@@ -252,8 +263,8 @@ def test_each_line_has_the_voice_of_its_tag(runner: Runner) -> None:
         ("onyx", "builtin", "onyx"),
     ]
     assert answer.voice.source == "style"
-    style = runner.engine.designed[0]
-    assert (style[1], len(runner.engine.designed)) == ("Once.", 3)  # the own voice, and two names
+    texts = sorted(text for _, text, _, _ in runner.engine.designed)
+    assert texts == [DESIGN_TEXT, DESIGN_TEXT, "Once."]  # two names, and the own voice
 
 
 def test_a_voice_that_nobody_hears_is_not_designed(runner: Runner) -> None:
@@ -316,7 +327,33 @@ def test_each_turn_has_any_of_the_three_ways_to_a_voice(runner: Runner) -> None:
     assert [s.speaker for s in answer.segments] == [
         "onyx", "onyx", "Speaker 2", "Bob", "onyx", "Speaker 2", "Bob", "default",
     ]  # fmt: skip
-    assert [text for _, text, _, _ in runner.engine.designed[1:]] == ["Four.", "Eight."]
+    texts = sorted(text for _, text, _, _ in runner.engine.designed)
+    assert texts == ["Eight.", "Four.", DESIGN_TEXT]
+
+
+def test_what_is_told_of_a_recording_says_whose_it_is(runner: Runner) -> None:
+    sides = np.stack([tone(300.0, 2.0, RATE), tone(500.0, 2.0, RATE)[::-1]], axis=1)
+    sides[:RATE, 0] = sides[RATE:, 1] = 0
+    soundfile.write(runner.folder / "two.wav", sides, RATE)
+    told = runner.speak(**turns({"text": "Hi."}, {"text": "Ho.", "prompt_speech_url": "two.wav"}))
+    assert told.warnings
+    assert all(warning.startswith("turns[1]: ") for warning in told.warnings)
+
+
+def test_voices_are_chosen_beside_each_other_and_the_first_fault_is_told(runner: Runner) -> None:
+    together = threading.Barrier(2)
+    fetch = runner.components.fetch_reference
+
+    def wait(url: str, folder: Path, cancellation: Cancellation) -> Path:
+        together.wait(20)
+        return fetch(url, folder, cancellation)
+
+    runner.components = replace(runner.components, fetch_reference=wait)
+    given = [{"text": "A.", "prompt_speech_url": name} for name in ("no.wav", "none.wav")]
+    for turn in given:
+        (runner.folder / turn["prompt_speech_url"]).write_bytes(b"no audio")
+    with pytest.raises(VoiceError, match=r"^turns\[0\]"):
+        runner.speak(**turns(*given))
 
 
 def test_two_speakers_of_one_style_have_two_voices(runner: Runner) -> None:
@@ -428,3 +465,64 @@ def test_all_that_is_said_is_known_without_tags() -> None:
     assert request(text="One [pause:1s]").whole_text == "One [pause:1s]"
     both = request(turns=[{"text": "A [voice:x]b"}, {"text": "C"}], markup=True).whole_text
     assert both.split() == ["A", "b", "C"]
+
+
+# Pronunciations
+
+
+def test_the_written_word_stays_and_the_said_one_is_said(shared: Runner) -> None:
+    asked = {
+        "turns": [{"text": "Nguyen's GIF. [voice:onyx] SQL!"}],
+        "markup": True,
+        "pronunciations": {"Nguyen": "win", "gif": "jif", "SQL": "sequel"},
+        "enable_subtitles": True,
+        "subtitle_format": "vtt",
+    }
+    answer = shared.speak(**asked)
+    assert shared.engine.asked[-1].sentences == ("win's jif.", "sequel!")
+    assert [s.text for s in answer.segments] == ["Nguyen's GIF.", "SQL!"]
+    assert answer.word_timings is not None
+    assert [w.word for w in answer.word_timings] == ["Nguyen's", "GIF.", "SQL!"]
+    assert "SQL!" in Path(unquote(urlsplit(str(answer.subtitles_url)).path)).read_text()
+    lines = script_of(parse_request(asked)).lines
+    assert [(one.start, one.end, one.said) for one in lines[0].replacements] == [
+        (0, 6, "win"),
+        (9, 12, "jif"),
+    ]
+
+
+def test_a_pronunciation_goes_before_what_a_number_is_in_words() -> None:
+    asked = {"text": "In 1999, 12 men ate $5 pies.", "pronunciations": {"12": "a dozen", "$": "x"}}
+    (line,) = script_of(parse_request(asked)).lines
+    assert line.said == "In nineteen ninety nine, a dozen men ate x5 pies."
+    assert [line.text[one.start : one.end] for one in line.replacements] == ["1999", "12", "$"]
+
+
+@pytest.mark.parametrize(
+    ("text", "pronunciations", "markup", "said"),
+    [
+        ("<|a b|> c", {"a b": "end"}, False, r"said as '<\|end\|> c', which has a token"),
+        ("[x:1s] c", {"x": "pause"}, True, r"'\[pause:1s\] c' would be said with a tag in it"),
+    ],
+)
+def test_what_comes_to_be_said_is_looked_at_again(
+    text: str, pronunciations: dict[str, str], markup: bool, said: str
+) -> None:
+    asked = {"text": text, "pronunciations": pronunciations, "markup": markup, "normalize": "off"}
+    with pytest.raises(RequestError, match=said):
+        script_of(parse_request(asked))
+
+
+def test_a_sentence_that_is_said_in_many_more_letters_is_cut() -> None:
+    asked = {"text": "a " * 99, "pronunciations": {"a": "b" * 100}}
+    lines = script_of(parse_request(asked)).lines
+    assert max(len(line.said) for line in lines) < 400
+    assert " ".join(line.text for line in lines) == ("a " * 99).strip()
+
+
+def test_colours_of_who_does_not_speak_are_told_of(runner: Runner) -> None:
+    asked = {"text": "Hi. [voice:onyx] Ho.", "markup": True}
+    style = {"speaker_colours": {"onyx": "#FF0000", "Anna": "#00FF00"}}
+    assert runner.speak(**asked, subtitle_style=style).warnings == (
+        "subtitle_style: speaker_colours has 'Anna', who does not speak",
+    )

@@ -137,8 +137,8 @@ def test_lines_that_stay(text: str, sentences: list[str]) -> None:
             "— which he had loved — were sold."
         ),
         (
-            "This is a copy that anybody may use under the terms of the Town\nLicense, v. 2.0. If you "
-            "have none, ask."
+            "This is a copy that anybody may use under the terms of the Town\n"
+            "License, v. 2.0. If you have none, ask."
         ),
         "In the summer we shall visit Mr. Brown and his wife in the\nNetherlands.",
         "The firm is called Hart, Lyle, Brown, Miller, Hodge, Smith, Jones\n& Co. and is old.",

@@ -12,6 +12,7 @@ from tests.support.encoded import encoded
 from tests.support.heard_voices import Heard
 from tests.support.sounds import Samples, speech, tone
 from worker.audio.recordings.reading import read
+from worker.audio.recordings.take import CHANNELS_MAX
 
 RATE = 16_000
 
@@ -61,9 +62,9 @@ def test_a_voice_on_the_right_alone_is_heard(hear, voice):
         assert recording.warnings == ()
 
 
-@pytest.mark.parametrize("place", range(6))
-def test_a_voice_in_any_channel_of_six_is_heard(hear, voice, place):
-    channels = [silence(voice)] * 6
+@pytest.mark.parametrize("place", range(CHANNELS_MAX))
+def test_a_voice_in_any_channel_is_heard(hear, voice, place):
+    channels = [silence(voice)] * CHANNELS_MAX
     channels[place] = voice
     assert is_(hear(*channels).audio.samples, voice)
 

@@ -86,6 +86,17 @@ class TestMp3:
         found = heard(3 * mp3(voice, counted=counted, bit_rate=64_000))
         assert 0 <= len(found) - 3 * len(voice) <= 3 * CODER_DELAY
 
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+    def test_joined_files_of_one_channel_and_of_two(self, heard, voice, order):
+        both = [voice, np.stack([voice, voice])]
+        coded = [mp3(both[number], bit_rate=64_000) for number in order]
+        assert 0 <= len(heard(b"".join(coded))) - 2 * len(voice) <= 2 * CODER_DELAY
+
+    def test_joined_files_of_two_rates_are_refused(self, heard, voice):
+        slower = mp3(soxr.resample(voice, RATE, 24_000), 24_000)
+        with pytest.raises(VoiceError, match="changes from 44100 to 24000 Hz"):
+            heard(mp3(voice) + slower)
+
     def test_the_estimate_of_a_bomb_does_not_hide_its_length(self, heard, voice):
         coded = mp3(voice, counted=False, quality=2)
         with pytest.raises(VoiceError, match="too long; use at most 2 s"):

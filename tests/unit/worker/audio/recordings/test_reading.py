@@ -19,6 +19,7 @@ from worker.audio.recordings.reading import (
     REFERENCE_SECONDS_MIN,
     check_reference,
 )
+from worker.audio.recordings.take import SAMPLE_RATE_MAX, SAMPLE_RATE_MIN
 from worker.audio.waveform import Audio
 from worker.errors import VoiceError
 
@@ -235,7 +236,13 @@ class TestRead:
         assert caught.value.field == "prompt_speech_url"
 
     @pytest.mark.parametrize(
-        ("rate", "fits"), [(7_999, False), (8_000, True), (192_000, True), (192_001, False)]
+        ("rate", "fits"),
+        [
+            (SAMPLE_RATE_MIN - 1, False),
+            (SAMPLE_RATE_MIN, True),
+            (SAMPLE_RATE_MAX, True),
+            (SAMPLE_RATE_MAX + 1, False),
+        ],
     )
     def test_sample_rates_are_taken_from_8_to_192_khz(self, tmp_path, voice, rate, fits):
         path = tmp_path / "voice.wav"

@@ -175,6 +175,9 @@ class TestFailures:
             ({"input": "a", "voice": "../x"}, 400, "voice", "invalid_request"),
             ({"input": "a", "voice": {"id": ["x"]}}, 400, "voice", "invalid_request"),
             ({"input": "a", "seeds": 1}, 400, "seeds", "invalid_request"),
+            ({"input": "a", "turns": []}, 400, "turns", "invalid_request"),
+            ({"input": "[pause:x] a", "markup": True}, 400, "input", "invalid_request"),
+            ({"input": "[voice:nobody] a", "markup": True}, 400, "input", "invalid_voice"),
         ],
     )
     def test_a_wrong_field_is_named(

@@ -26,6 +26,7 @@ from tests.support.waiting import until
 from tests.unit.worker.serve.http.test_openai_routes import events_of
 from worker.errors import SynthesisError
 from worker.serve.http.text_socket import PATH
+from worker.speech.voice import Voice
 from worker.text.sentence_buffer import SentenceBuffer
 
 HANDSHAKE = (
@@ -88,6 +89,29 @@ def code_of(socket: ClientConnection) -> int | None:
 
 def types(events: list[Any]) -> list[str]:
     return [event["type"] for event in events]
+
+
+NUMBERS = "We saw " + "1,234,567, " * 6 + "no more."
+
+
+@pytest.mark.parametrize("more", [{}, {"voice": "ann", "task_token": "continue"}])
+def test_what_takes_too_long_to_say_is_spoken_as_several_sentences(
+    parts: SmallParts, server: DoorServer, more: dict[str, Any]
+) -> None:
+    parts.voices.save("ann", Voice((1, 2), (3, 4), "So it was."))
+    with opened(server) as socket:
+        send(socket, START | more)
+        say(socket, f"{NUMBERS} So be it, said the old man.", 50)
+        send(socket, CLOSE)
+        events, _ = told(socket)
+    spoken = [event["text"] for event in events if event["type"] == "speech.sentence"]
+    assert " ".join(spoken) == f"{NUMBERS} So be it, said the old man."
+    assert len(spoken) > 2
+    said = [sentence for asked in parts.engine.asked for sentence in asked.sentences]
+    assert not any(char.isdigit() for sentence in said for char in sentence)
+    if more:  # each goes on from the one before it, also within what was written as one
+        voices = [asked.voice for asked in parts.engine.asked]
+        assert [voice.transcript for voice in voices] == ["So it was.", *said[:-1]]
 
 
 def test_it_is_spoken_as_one_request_would_be(server: DoorServer, parts: SmallParts) -> None:
@@ -277,6 +301,8 @@ def test_nothing_said_is_nothing_spoken(server: DoorServer, parts: SmallParts) -
         ([{"type": "session.start", "voice": "nobody"}], 1008, "voice"),
         ([{"type": "session.start", "colour": "red"}], 1008, "colour"),
         ([{"type": "session.start", "response_format": "gif"}], 1008, "response_format"),
+        ([{"type": "session.start", "markup": True}], 1008, "markup"),
+        ([{"type": "session.start", "turns": [{"text": "Hi."}]}], 1008, "turns"),
         ([START, START], 1008, "type"),
         ([START, {"type": "text"}], 1008, "text"),
         ([START, {"type": "text", "text": 5}], 1008, "text"),
@@ -298,6 +324,17 @@ def test_what_is_wrong_is_told_and_ends_the_session(
     assert events[-1]["error"]["param"] == field
     assert socket.close_code == code
     until(lambda: server.door.open_requests == 0, LONG)
+
+
+def test_words_are_said_as_the_session_has_them(server: DoorServer, parts: SmallParts) -> None:
+    with opened(server) as socket:
+        send(socket, {**START, "pronunciations": {"SQL": "sequel"}, "markup": False})
+        say(socket, "They learn SQL and more.")
+        send(socket, CLOSE)
+        events, _ = told(socket)
+    assert parts.engine.begun == [("They learn sequel and more.", 0)]
+    assert events[1]["text"] == "They learn SQL and more."
+    assert "speaker" not in events[1]
 
 
 def test_a_token_of_the_model_is_found_across_messages(server: DoorServer) -> None:
