@@ -145,7 +145,7 @@ class TestBitRate:
         assert found == pytest.approx(asked, rel=0.08 if audio_format == "mp3" else 0.2)
         assert asked in bit_rates(audio_format, rate)
 
-    @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 24_000, 32_000, 48_000])
+    @pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])  # of each version of MPEG one
     def test_those_of_mp3_are_all_that_its_encoder_takes_as_they_are(self, tmp_path, rate):
         sound, taken = np.zeros(rate // 4, np.float32), []
         for asked in range(8, 328, 8):
