@@ -35,6 +35,12 @@ def test_what_takes_too_long_to_say_is_cut(line: Line) -> None:
     )
 
 
+def test_what_is_said_counts_and_not_what_is_written() -> None:
+    line = line_of("We saw " + "1,234,567, " * 6 + "no more.")
+    assert weigh(line.text) < MOST_SAID < weigh(line.said)
+    assert len(cut(line)) > 1
+
+
 def test_it_is_cut_behind_a_clause() -> None:
     assert {piece.text[-1] for piece in cut(line_of(LONG))} == {",", "."}
     assert {piece.text[-1] for piece in cut(line_of(CHINESE, "zh"))} == {"、"}
