@@ -45,6 +45,9 @@ from worker.errors import WorkerError
 from worker.job.speech_file import MISSED
 from worker.settings import Settings
 from worker.subtitles.style import SubtitleStyle
+from worker.text.line import Line
+from worker.text.spoken.normalize import replacements
+from worker.text.words import language_of
 
 FOLDER = Path(__file__).parent
 DEPLOY = FOLDER / "DEPLOY.md"
@@ -62,6 +65,22 @@ HOLDS: dict[Format, str] = {
     "m4a": "AAC in MP4",
     "pcm": "16 bits, little endian, no header",
 }
+
+# What is said in other words than it is written.
+WRITTEN = (
+    "On 3/4/2024 at 7:30 p.m.",
+    "3.4.2024, 2024-04-03",
+    "It cost $14.8 billion, 5% more.",
+    "Louis XIV, Chapter IV",
+    "5 km at 20 °C",
+    "Call +1 (555) 012-3456.",
+    "anna.b@example.co.uk",
+    "https://example.com/a?b=1",
+    "Dr. Smith, No. 5, e.g. this",
+    "Order 4711 came in 1204.",
+    "12/25",
+    "2024年5月3日10:30，3.5万元",
+)
 
 EXAMPLES: tuple[tuple[str, dict[str, object]], ...] = (
     ("The smallest job", {"text": "Hello from the network volume."}),
@@ -232,7 +251,7 @@ A bracket that is no tag stays text: `[sic]`, `[1]`, `array[pause]`. A tag with 
 cannot have (`[pause:99s]`, `[voice:nobody]`) or without its end is an error that names it and its
 place, counted from 0; none is spoken or passed over. Marks directly behind a tag, and what has no
 word between two tags, stay with the words before them. Without `markup`, tags are text like any
-other.
+other, and `warnings` says that the text has some.
 
 `turns` is a dialogue or an audiobook: each turn a text with one of the three ways to a voice, all
 spoken in one batch and joined into one file. Each voice is fetched, heard or designed once. A
@@ -252,6 +271,17 @@ and Korean any part of a text. One in small letters is found in any case (`gif`:
 with a capital only as it is written (`US` is not us); what is written in one case exactly goes
 before what is found in any. Of keys that begin at one place the longest counts. The s of a
 possessive is kept: Nguyen's is said as win's.
+
+## Numbers in words
+
+What the model is given in place of what is written, as `normalize` says. An answer has what is
+written, never these words.
+
+$said
+
+A date in figures has the month first, as in the United States, and with full stops the day, unless
+only the other way gives a date. Where it matters, write the month as a word. A comma before
+decimals (1,5) is unknown in English: that is two numbers.
 
 ## A recording by its URL
 
@@ -399,6 +429,7 @@ def api() -> str:
         tags_are=inspect.getdoc(Tags),
         tags=_table(("tag", "allowed", "meaning"), _tag_rows()),
         formats="\n".join(_line(row) for row in _format_rows()),
+        said=_table(("written", "`auto`", "`on`"), _said_rows()),
         pressed=f"{MOST_PRESSED:g}",
         missed=f"{MISSED:g}",
         style=_codes(STYLE_FIELDS),
@@ -450,6 +481,14 @@ def _format_rows() -> Iterator[tuple[str, ...]]:
         tags = "yes" if name in HAVE_TAGS else "none"
         kind = content_type(name, MODEL_RATE)
         yield f"`{name}`", holds, f"`.{ENDINGS[name]}`", f"`{kind}`", tags
+
+
+def _said_rows() -> Iterator[tuple[str, ...]]:
+    for written in WRITTEN:
+        language = language_of(written, default="en")
+        auto = Line(written, replacements(written, language, "auto")).said
+        on = Line(written, replacements(written, language, "on")).said
+        yield written, auto, "the same" if on == auto else on
 
 
 def _output_table(model: type[BaseModel]) -> str:

@@ -25,6 +25,7 @@ from worker.api.response import SpeechResponse
 from worker.audio.formats import ENDINGS
 from worker.errors import RequestError, StorageError, WorkerError
 from worker.logs import set_up_logging
+from worker.redaction import redact
 from worker.settings import Settings, load_settings
 from worker.storage.local import LocalStorage
 
@@ -33,7 +34,7 @@ THE_FILE = "the-file-itself"  # the recording that --voice-from names
 FILES = ("turns", "pronunciations")  # fields that are given as JSON files
 NO_OPTIONS = ("text", "prompt_speech_url", "output_name", "output_format", "url_expiry", "stream")
 
-_OBJECTS = ("subtitle_style", "tags")  # fields that may be given as JSON
+_AS_JSON = {"subtitle_style": "A word or JSON.", "tags": "JSON."}  # fields with settings
 _FORMATS = {ending: name for name, ending in ENDINGS.items()}  # by their endings
 
 
@@ -62,7 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m worker.speak", description="Speak a text into an audio file."
+        prog="python -m worker.speak",
+        description="Speak a text into an audio file.",
+        epilog="docs/API.md says what each may be, and what Turn, Tags and SubtitleStyle hold.",
     )
     parser.add_argument("text", nargs="?", metavar="TEXT", help="what to say")
     parser.add_argument(
@@ -76,16 +79,17 @@ def _parser() -> argparse.ArgumentParser:
         if name in NO_OPTIONS:
             continue
         if name in FILES:
-            help_ = f"A JSON file. {field.description}"
-            parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=help_, dest=name)
+            about = f"A JSON file. {field.description}"
+            parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=about, dest=name)
             continue
         options = [f"--{one.replace('_', '-')}" for one in names(name, field)]
+        about = f"{_AS_JSON.get(name, '')} {field.description}".strip()
         if field.annotation is bool:
             parser.add_argument(
                 *options, action="store_true", default=None, help=field.description, dest=name
             )
         else:
-            parser.add_argument(*options, help=field.description, dest=name)
+            parser.add_argument(*options, help=about, dest=name)
     return parser
 
 
@@ -117,11 +121,14 @@ def _content(name: str, file: Path) -> Any:
 
 def _value(name: str, given: str | bool) -> Any:
     """An option's text as the number or object that the field wants, where it wants one."""
-    if isinstance(given, str) and name in _OBJECTS and given.startswith("{"):
+    if isinstance(given, str) and name in _AS_JSON and given.startswith("{"):
         try:
             return json.loads(given)
-        except ValueError:
-            return given  # the request's own error says it better
+        except (ValueError, RecursionError):
+            option = f"--{name.replace('_', '-')}"
+            raise RequestError(
+                f"{option}: {redact(given)} is no JSON, in which names and words have double quotes"
+            ) from None
     wanted = str(SpeechRequest.model_fields[name].annotation)
     for kind in (int, float):
         if isinstance(given, str) and kind.__name__ in wanted:

@@ -107,9 +107,7 @@ class SpeechDoneEvent(_Answer):
     """What is known when all is said."""
 
     type: Literal["speech.done"] = Field(default="speech.done", description="Always speech.done.")
-    sample_rate: int = Field(
-        gt=0, description="The sample rate in hertz that was asked for, or else the model's."
-    )
+    sample_rate: int = Field(gt=0, description="The sample rate of the audio in hertz.")
     duration: float = Field(ge=0, description="The length of the audio in seconds.")
     segments: tuple[Segment, ...] = Field(description="The sentences, in order.")
     word_timings: tuple[TimedWord, ...] | None = Field(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -50,6 +50,7 @@ from worker.text.markup import (
 )
 
 MAX_FAULTS = 10  # that one message names, so that it stays readable
+_OPENAI = {"input": "text", "response_format": "output_format"}  # names at that route, and here
 
 Normalize = Literal["auto", "on", "off"]
 TaskToken = Literal["zero_shot", "cross_lingual", "continue"]
@@ -91,8 +92,8 @@ class SpeechRequest(BaseModel):
         description="Whether numbers, amounts, dates, times, units, telephone numbers, addresses, "
         "Roman numerals and symbols are given to the model in words, in English and Chinese; "
         "subtitles, segments and word timings keep what is written. auto: what can be meant in one "
-        "way only, by its form or by what stands beside it. on: everything, in the likeliest way. "
-        "off: nothing.",
+        "way only, by its form or by what stands beside it, and dates: 3/4/2024 is March 4th, "
+        "3.4.2024 April 3rd. on: everything, in the likeliest way. off: nothing.",
     )
     prompt_speech_url: Reference | None = Field(
         default=None,
@@ -230,8 +231,8 @@ class SpeechRequest(BaseModel):
         default=None,
         ge=-36,
         le=-8,
-        description="How loud the whole speech is made, in LUFS (EBU R 128), such as -16 for a "
-        "podcast; as the model spoke it when not given.",
+        description="How loud the whole speech is made, in LUFS (EBU R 128), such as -19 for a "
+        "podcast of one channel, as loud as -16 of two; as the model spoke it when not given.",
     )
     true_peak: float | None = Field(
         default=None,
@@ -399,12 +400,12 @@ def _task_contradictions(
     """Of task_token, which is for what a recording or a saved voice says."""
     chosen: list[SpeechRequest | Turn] = [request, *(request.turns or ())]
     named = any(one.voice is not None or one.prompt_speech_url is not None for one in chosen)
-    if request.task_token is not None and not named and not tags:
-        reason = f"task_token {request.task_token!r} needs a recording or a saved voice"
-        yield "task_token", f"{reason}; give prompt_speech_url or voice, or leave task_token out"
-    elif request.continues and (request.turns is not None or tags):
+    if request.continues and (request.turns is not None or tags):
         reason = "task_token 'continue' is for one voice, and this job may have several"
         yield "task_token", f"{reason}; leave task_token out, or send a job for each voice"
+    elif request.task_token is not None and not named and not tags:
+        reason = f"task_token {request.task_token!r} needs a recording or a saved voice"
+        yield "task_token", f"{reason}; give prompt_speech_url or voice, or leave task_token out"
     elif request.continues and request.voice is None and request.prompt_text is None:
         reason = "task_token 'continue' needs the words of the recording, to continue from them"
         yield "task_token", f"{reason}; give its transcript as prompt_text"
@@ -475,13 +476,17 @@ def parse_request(job_input: object) -> SpeechRequest:
     faults = [_unknown(name, fields) for name in unknown[:MAX_FAULTS]]
     if job_input.get("text") is None and job_input.get("turns") is None:
         may_be = allowed(SpeechRequest.model_fields["text"])
-        faults.append(("text", f"text is required; it must be {may_be}"))
+        faults.append(("text", f"text is required, but for a job with turns; it must be {may_be}"))
     try:
         request = SpeechRequest.model_validate(
             {name: value for name, value in job_input.items() if name in fields}
         )
     except ValidationError as error:
-        faults += [fault for details in error.errors() for fault in _in_words(details, fields)]
+        errors = error.errors()
+        if any(details["loc"][:1] == ("turns",) and len(details["loc"]) > 1 for details in errors):
+            # Where no turn is right, pydantic says of the list too that it is too short.
+            errors = [details for details in errors if details["loc"] != ("turns",)]
+        faults += [fault for details in errors for fault in _in_words(details, fields)]
     else:
         if not faults:
             return request
@@ -489,7 +494,8 @@ def parse_request(job_input: object) -> SpeechRequest:
     more = max(len(unknown) - MAX_FAULTS, 0) + len(faults) - len(messages)
     if more:
         messages.append(f"and {more} more")
-    raise RequestError(". ".join(messages), field=faults[0][0])
+    sentences = [one if one.endswith("?") else f"{one}." for one in messages]
+    raise RequestError(" ".join(sentences).removesuffix("."), field=faults[0][0])
 
 
 def _names_of(model: type[BaseModel]) -> dict[str, str]:
@@ -501,10 +507,20 @@ def _names_of(model: type[BaseModel]) -> dict[str, str]:
 
 def _unknown(name: object, fields: dict[str, str]) -> tuple[str, str]:
     """An unknown field as it may be shown, and the message."""
-    near = difflib.get_close_matches(name[:64], fields, n=1) if isinstance(name, str) else []
-    hint = f"did you mean {near[0]}?" if near else "docs/API.md lists them all"
     shown = name if isinstance(name, str) and re.fullmatch(r"\w{1,64}", name) else redact(name)
+    if name in _names_of(Turn):
+        hint = "it is one of a turn's, in turns"
+    elif name in _OPENAI:
+        hint = f"here it is {_OPENAI[name]}"
+    else:
+        hint = _near(name, fields) or "docs/API.md lists them all"
     return shown, f"{shown} is not a field of a job; {hint}"
+
+
+def _near(name: object, fields: Iterable[str]) -> str:
+    """A question after the field whose name is like this one; nothing where none is."""
+    near = difflib.get_close_matches(name[:64], fields, n=1) if isinstance(name, str) else []
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def _in_words(error: ErrorDetails, fields: dict[str, str]) -> list[tuple[str, str]]:
@@ -536,8 +552,10 @@ def _in_words_of_turn(error: ErrorDetails) -> tuple[str, str]:
             reason = f"{name} and {fields[name]} are two names of one field; give one of them"
             return where, f"{where}: {reason}"
         shown, _ = _unknown(name, fields)
-        near = difflib.get_close_matches(name[:64], fields, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(Turn.model_fields)}"
+        if name in _names_of(SpeechRequest):
+            hint = "it is the job's, for all turns"
+        else:
+            hint = _near(name, fields) or f"it has {', '.join(Turn.model_fields)}"
         return where, f"{where}: {shown} is not a field of a turn; {hint}"
     may_be = allowed(Turn.model_fields[fields[name]])
     where = f"{where}.{name}"

@@ -152,7 +152,7 @@ class VoiceUsed(_Answer):
     )
     name: str | None = Field(
         default=None,
-        description="The name of the voice; only in a job with `voice` or `save_voice`.",
+        description="The name of the voice: of a saved or built-in one, or the job's `save_voice`.",
     )
 
 

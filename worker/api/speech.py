@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from worker.api.audio_fields import check_live
 from worker.api.request import SpeechRequest, parse_request
-from worker.audio.formats import Format, StreamFormat
+from worker.audio.formats import STREAM_RATES, Format, StreamFormat
 from worker.errors import RequestError
 from worker.redaction import redact
 
@@ -50,11 +50,14 @@ def parse_speech(body: object, *, streams: bool = False) -> AskedSpeech:
 def parse_live(given: dict[str, Any], response_format: StreamFormat) -> SpeechRequest:
     """Check the fields of a request whose audio is sent while it is made, in this format.
 
-    What they say of a file counts for nothing, as long as it could be one's. Raises RequestError
-    naming the field.
+    What they say of a file counts for nothing, as long as it could be one's. The request has the
+    rate that the stream will have, where that is not the model's. Raises RequestError naming the
+    field.
     """
     request = parse_request(of_format(given, response_format))
     check_live(request, response_format)
+    if request.sample_rate is None and response_format in STREAM_RATES:
+        return request.model_copy(update={"sample_rate": STREAM_RATES[response_format]})
     return request
 
 

@@ -30,8 +30,8 @@ class Turn(BaseModel):
     speaker: SpeakerName | None = Field(
         default=None,
         description="Who says it, for segments, word timings and subtitles. All turns of one "
-        "speaker have one voice; without a name, turns whose fields choose the same voice have "
-        "one speaker.",
+        "speaker have one voice. Turns without a name whose fields choose the same voice have one "
+        "speaker; a turn that names its speaker is another's, though the voice be the same.",
     )
     voice: Name | None = Field(
         default=None, description="The name of a saved or built-in voice, as in a job."

@@ -25,7 +25,7 @@ import soxr
 
 from worker.audio.coded import Codec, CodedSound
 from worker.audio.files import NO_TAGS, tell
-from worker.audio.formats import PCM_RATE, SAMPLE_RATES, StreamFormat
+from worker.audio.formats import AAC_RATE, PCM_RATE, SAMPLE_RATES, StreamFormat
 from worker.audio.pcm import to_pcm16
 from worker.audio.waveform import Audio, Samples, check_finite
 
@@ -91,8 +91,7 @@ _RATES: Mapping[StreamFormat, Sequence[int]] = MappingProxyType(
     {
         "mp3": SAMPLE_RATES["mp3"],
         "opus": SAMPLE_RATES["opus"],
-        # It looks a frame ahead, and a frame has 1024 samples: 64 ms at 16 kHz, 21 at 48.
-        "aac": (48_000,),
+        "aac": (AAC_RATE,),
     }
 )
 _CODECS: Mapping[StreamFormat, Codec] = MappingProxyType(

@@ -21,6 +21,7 @@ from worker.redaction import redact
 from worker.speech.batch.sampling import Sampling
 from worker.speech.voice import Style, Voice
 from worker.text.line import Line
+from worker.text.markup import holds_tag
 from worker.voices.choose import ChosenVoice, choose_voice
 
 AT_ONCE = 8  # voices that are fetched, heard or designed beside each other
@@ -72,6 +73,7 @@ def open_speech(request: SpeechRequest, job: Job) -> Opening:
         script = script_of(request)
         check_lines(request, script.lines, job, script.pause)
         _warn_of_colours(request, script, job)
+        _warn_of_tags(request, job)
     with job.watch("voice"):
         cast = _choose(script, sampling, job)
     return Opening(script, MappingProxyType(cast), sampling)
@@ -90,6 +92,15 @@ def _warn_of_colours(request: SpeechRequest, script: Script, job: Job) -> None:
     for name in colours:
         if name not in speakers:
             job.warn(f"subtitle_style: speaker_colours has {redact(name)}, who does not speak")
+
+
+def _warn_of_tags(request: SpeechRequest, job: Job) -> None:
+    """Tell of what looks like a tag in a job whose tags count for nothing."""
+    if not request.markup and holds_tag(request.whole_text):
+        job.warn(
+            "the text has what begins as a tag does, [pause: or [voice: perhaps; it was said as it "
+            "is written, for markup is not true"
+        )
 
 
 def _choose(script: Script, sampling: Sampling, job: Job) -> dict[str | None, ChosenVoice]:

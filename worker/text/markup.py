@@ -154,7 +154,9 @@ def _tag(text: str, opening: regex.Match[str]) -> tuple[VoiceTag | Decimal, int]
     found = _VALUE.match(text, opening.end())
     if found is None:
         shown = redact(text[place : place + 40])
-        raise TagError(f"has a tag at position {place} that is not closed: {shown}")
+        raise TagError(
+            f"has a tag at position {place} that is not closed: {shown}; it must end with ]"
+        )
     value = str(found["value"]).strip()
     shown = f"{redact(text[place : found.end()])} at position {place}"
     if opening["name"].lower() == "pause":

@@ -128,8 +128,9 @@ def test_each_row_of_each_table_has_as_many_cells_as_its_head(page: Path) -> Non
 
 
 def test_the_generated_pages_have_their_tables() -> None:
-    fields, turns, looks, tags, markup, *outputs, formats, errors = tables(generate.api())
+    fields, turns, looks, tags, markup, said, *outputs, formats, errors = tables(generate.api())
     assert len(markup.rows) == 1 + 3
+    assert len(said.rows) == 1 + len(generate.WRITTEN)
     assert len(tags.rows) == 1 + len(Tags.model_fields)
     assert len(formats.rows) == 1 + len(get_args(Format))
     assert len(fields.rows) == 1 + len(SpeechRequest.model_fields)

@@ -204,7 +204,8 @@ def test_subtitles_may_have_a_look_by_name_or_as_json(tmp_path: Path) -> None:
         (["--voice-from", "/"], "--voice-from: there is no file /"),
         (["--temperature", "hot"], "temperature: 'hot'"),
         (["--top-k", "1.5"], "top_k: '1.5'"),
-        (["--subtitle-style", "{bad"], "subtitle_style: "),
+        (["--subtitle-style", "{bad"], "--subtitle-style: '{bad' is no JSON"),
+        (["--tags", "{title: x}"], "--tags: '{title: x}' is no JSON"),
         (["--gap", "1"], None),
     ],
 )

@@ -199,7 +199,10 @@ def _samples(frame: av.AudioFrame) -> Blocks:
 def _refused(file: BinaryIO, bounds: Bounds) -> VoiceError:
     """The error in words: what the file is, where that is known."""
     file.seek(0)
-    name = name_of(file.read(HEAD_BYTES))
+    head = file.read(HEAD_BYTES)
+    if not head:
+        return bounds.fault("is an empty file; upload it again")
+    name = name_of(head)
     if name is not None:
         return bounds.undecodable(f"it is {name}")
     return bounds.undecodable("it is damaged, or no recording")

@@ -31,7 +31,7 @@ from worker.api.field_types import Text
 from worker.api.request import SpeechRequest
 from worker.api.speech import DEFAULT_FORMAT, parse_live, take_format
 from worker.audio.encoders import open_encoder
-from worker.audio.formats import PCM_RATE, StreamFormat
+from worker.audio.formats import StreamFormat
 from worker.errors import (
     BusyError,
     DownloadError,
@@ -130,7 +130,6 @@ class _Session:
         self._marks = 0  # flushes and cancels that were not answered yet
         self._running: Running[SocketItem] | None = None
         self._format: StreamFormat = DEFAULT_FORMAT
-        self._asked_rate: int | None = None  # Hz
         self._ended = False  # whether the client said that nothing follows
 
     async def serve(self) -> None:
@@ -213,7 +212,6 @@ class _Session:
         running = self._door.start(partial(_work, session, request, response_format))
         running.take_long()
         self._format = response_format
-        self._asked_rate = request.sample_rate
         return session, running
 
     async def _read_all(self, session: TextSession) -> None:
@@ -332,9 +330,7 @@ class _Session:
                 "type": "session.started",
                 "id": running.id,
                 "response_format": self._format,
-                "sample_rate": PCM_RATE
-                if self._format == "pcm" and self._asked_rate is None
-                else item.sample_rate,
+                "sample_rate": item.sample_rate,
                 "seed": item.seed,
             }
         if isinstance(item, SessionEnd):

@@ -223,8 +223,8 @@ def test_an_alias_that_is_null_leaves_the_field_as_it_is() -> None:
         (
             {},
             (
-                "text is required; it must be 1 to 20,000 characters with at least one letter or "
-                "digit, without control characters"
+                "text is required, but for a job with turns; it must be 1 to 20,000 characters "
+                "with at least one letter or digit, without control characters"
             ),
         ),
         (
@@ -232,6 +232,21 @@ def test_an_alias_that_is_null_leaves_the_field_as_it_is() -> None:
             "gender and speaker_gender are two names of one field; give one of them",
         ),
         ({"text": "x", "sede": 1}, "sede is not a field of a job; did you mean seed?"),
+        (
+            {"text": "x", "sede": 1, "top_p": 2},
+            (
+                "sede is not a field of a job; did you mean seed? top_p: 2 is not allowed; it must "
+                "be a number from 0.001 to 1"
+            ),
+        ),
+        (
+            {"text": "x", "speaker": "Anna"},
+            "speaker is not a field of a job; it is one of a turn's, in turns",
+        ),
+        (
+            {"text": "x", "response_format": "mp3"},
+            "response_format is not a field of a job; here it is output_format",
+        ),
         (
             {"text": "x", "öäü": 1},
             "öäü is not a field of a job; docs/API.md lists them all",
@@ -308,7 +323,12 @@ def test_a_message_names_the_field_the_value_and_what_is_allowed(job: object, me
         ([{"text": None}], "turns[0].text", "turns[0].text is required"),
         ([{"text": "a"}, {"text": "…"}], "turns[1].text", "turns[1].text: '…' has no letter"),
         ([{"text": "a", "pich": 1}], "turns[0]", "turns[0]: pich is not a field of a turn; did"),
-        ([{"text": "a", "seed": 1}], "turns[0]", "is not a field of a turn; "),
+        ([{"text": "a", "foo": 1}], "turns[0]", "foo is not a field of a turn; it has text, "),
+        (
+            [{"text": "a", "seed": 1}],
+            "turns[0]",
+            "seed is not a field of a turn; it is the job's, for all turns",
+        ),
         ([{"text": "a", "pause": 11}], "turns[0].pause", "11 is not allowed; it must be a number"),
         ([{"text": "a", "pause": "1"}], "turns[0].pause", "'1' is not allowed"),
         ([{"text": "a", "speed_shift": 5.0}], "turns[0].speed_shift", "from 0.25 to 4.0"),
@@ -341,6 +361,8 @@ def test_what_is_wrong_with_a_turn_is_told_with_its_number(
     error = refused({"turns": turns})
     assert error.field == field
     assert message in error.message
+    # Once: nothing is said of the list because no turn of it was right.
+    assert error.message.count("it must be a list") == (field == "turns" and "list" in message)
 
 
 @pytest.mark.parametrize("name", ["Anna", "Dr. O’Brien", "小明", "राम", "Speaker 2", "A-B_(c)"])

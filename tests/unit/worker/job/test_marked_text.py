@@ -520,6 +520,23 @@ def test_a_sentence_that_is_said_in_many_more_letters_is_cut() -> None:
     assert " ".join(line.text for line in lines) == ("a " * 99).strip()
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"text": "Hi. [pause:1s] Ho."}, True),
+        ({"turns": [{"text": "Hi."}, {"text": "[voice:onyx] Ho."}]}, True),
+        ({"text": "Hi. [pause:1s] Ho.", "markup": True}, False),
+        ({"text": "Hi. [sic] Ho[1], array[pause]."}, False),
+    ],
+)
+def test_tags_that_count_for_nothing_are_told_of(
+    runner: Runner, asked: dict[str, Any], told: bool
+) -> None:
+    assert [("markup is not true" in one) for one in runner.speak(**asked).warnings] == [
+        True
+    ] * told
+
+
 def test_colours_of_who_does_not_speak_are_told_of(runner: Runner) -> None:
     asked = {"text": "Hi. [voice:onyx] Ho.", "markup": True}
     style = {"speaker_colours": {"onyx": "#FF0000", "Anna": "#00FF00"}}

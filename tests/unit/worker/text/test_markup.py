@@ -118,7 +118,7 @@ def test_pauses_around_what_has_no_word_add_up() -> None:
         ("a [pause:inf s] b", "no pause"),
         ("a [pause:] b", "no pause"),
         ("a [voice:] b", "names no voice"),
-        ("a [pause:1s b", r"position 2 that is not closed: '\[pause:1s b'"),
+        ("a [pause:1s b", r"position 2 that is not closed: '\[pause:1s b'; it must end with \]"),
         ("a [voice:[anna]] b", "not closed"),
         ("a [voice:anna] b [/voice] c", r"'\[/voice\]' at position 17, and no tag is closed"),
         ("[pause:1s]", "nothing to say"),

@@ -114,6 +114,12 @@ class TestRead:
         assert "secret-name" not in caught.value.message
         assert str(tmp_path) not in caught.value.message
 
+    def test_an_empty_file_is_named_as_that(self, tmp_path):
+        path = tmp_path / "voice.m4a"
+        path.write_bytes(b"")
+        with pytest.raises(VoiceError, match="is an empty file; upload it again"):
+            read(path)
+
     @pytest.mark.parametrize("audio_format", ["wav", "flac", "mp3"])
     def test_a_file_cut_in_the_middle_is_refused(self, file_of, audio_format):
         path = file_of(audio_format)

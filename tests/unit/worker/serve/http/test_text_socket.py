@@ -204,7 +204,7 @@ def test_a_flush_brings_the_sound_out_of_every_encoder(
         send(socket, FLUSH)
         events, audio = told(socket, "speech.flushed")
     end = events[1]["end"]
-    assert events[0]["sample_rate"] == (asked or (24_000 if kind == "pcm" else 16_000))
+    assert events[0]["sample_rate"] == (asked or {"pcm": 24_000, "aac": 48_000}.get(kind, 16_000))
     if kind == "pcm":
         assert len(audio) / 2 / (asked or 24_000) >= end
         return
