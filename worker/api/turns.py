@@ -21,7 +21,8 @@ class Turn(BaseModel):
     """One turn: a text, who says it, and how.
 
     Its voice is chosen in one of the three ways of a job, by the same fields. A turn without any of
-    them has the voice of its `speaker`, if an earlier turn gave that one, else the job's own.
+    them has the voice of its `speaker`, if an earlier turn gave that one, else the job's own; where
+    that is designed, each speaker without a voice has another one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
