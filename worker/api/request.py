@@ -176,8 +176,8 @@ class SpeechRequest(BaseModel):
         ge=0,
         le=3,
         description="How many times a sentence is spoken again, each time with another seed, when "
-        "words seem to be missing or stretched. Only a job with word timings or subtitles can "
-        "tell.",
+        "it is far too short or too long for its text, silent inside, cut off, or repeats itself; "
+        "in a job with word timings or subtitles also when words seem to be missing or stretched.",
     )
     stream: bool | None = Field(
         default=None,

@@ -14,6 +14,7 @@ from worker.audio import formats as audio_formats
 from worker.job.context import Job
 from worker.job.metrics import metrics_of
 from worker.job.opening import open_speech
+from worker.job.said import check_said
 from worker.job.sentences import Speaker, Spoken
 from worker.job.whole import WholeSpeech, assemble, write_subtitles
 from worker.subtitles import formats as subtitle_formats
@@ -32,6 +33,7 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
     spoken = Speaker(request, voice.speaking, sampling, job).speak(opening.lines)
     with job.watch("audio"):
         speech = assemble(request, spoken.takes.kept, job)
+    check_said(request, voice.speaking, spoken.takes.kept, job)
     words = shift_to_whole([take.words for take in spoken.takes.kept], speech.sentences)
     subtitles = None
     if request.enable_subtitles:

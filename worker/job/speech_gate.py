@@ -1,0 +1,196 @@
+"""Judges a sentence as it was spoken without its words' times: by its length, silence and tokens.
+
+It costs a millisecond, so that it runs on every sentence. What it cannot tell is whether the words
+are the right ones, where they take as long as the right ones would: that takes an aligner
+(`speech_check`). Its limits lie outside of what good speech has in any style:
+python -m bench.speech_gate measures how far.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.audio.waveform import (
+    SPEECH_FLOOR_DBFS,
+    SPEECH_RANGE_DB,
+    WINDOW_SECONDS,
+    Audio,
+    db_to_amplitude,
+    window_rms,
+)
+from worker.job.repeated_tokens import STUCK_WINDOW, TOKENS_A_SECOND, loop_of, stuck_of
+from worker.job.speech_check import Verdict
+from worker.speech.engine import Utterance
+from worker.speech.voice import LEVELS, Style, Voice
+from worker.text.pace import Pace, pace_of
+
+# Of the time that a text takes at the voice's pace.
+SHORTEST = 0.5
+SHORTEST_CUT = 0.8  # where it ends at full loudness, as what is cut off does
+LONGEST = 1.5
+LONGEST_SECONDS = 0.4  # and as much more: few words may be drawn out
+CUT_DB = -20.0  # below the loudest 10 ms, that the last ones of whole speech are
+CUT_WINDOWS = 3
+IDLE_SECONDS = 1.5  # of silence inside
+IDLE_DB = -40.0
+FAINT_DBFS = -55.0  # of the loudest 10 ms
+LOOP_TOKENS = 30  # 0.6 s that repeat what came before them
+
+# Syllables a second at which a Pace holds; those of a style are its speed_value.
+ORDINARY_SYLLABLES = 5.0
+SLOWEST_SYLLABLES, FASTEST_SYLLABLES = 3.0, 7.0  # that the model is known to manage
+# A stranger's pace, against the ordinary one.
+LEAST_TEMPO, MOST_TEMPO = 0.6, 1.6
+KNOWN_BY = 3  # sentences, by which a stranger's pace is known
+_REPEATS = re.compile(r"(\w+)(?:\W+\1)+\b|([^\W\dA-Za-z]{1,4})\2+", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Tempo:
+    """A voice's time for a text, in ordinary ones: somewhere between two factors."""
+
+    least: float
+    most: float
+
+    @property
+    def middle(self) -> float:
+        """The likeliest."""
+        return math.sqrt(self.least * self.most)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What can be heard of a sentence, in windows of 10 ms."""
+
+    seconds: float  # from the first window that can be heard to the last one
+    loudest: float  # amplitude
+    ends_loud: bool
+    quiet_at: float  # where the longest silence inside of it begins, in seconds from its start
+    quiet_seconds: float
+
+
+class SpeechGate:
+    """Judges the sentences of one voice, in the order in which they are spoken.
+
+    A voice whose pace nothing says is judged more closely by and by.
+    """
+
+    def __init__(self, voice: Voice, max_tokens: int) -> None:
+        self._tempo = tempo_of(voice)
+        self._max_tokens = max_tokens
+        self._ratios: list[float] = []  # of good sentences: their time by the ordinary one
+
+    def judge(self, utterance: Utterance, sample_rate: int) -> Verdict:
+        """Judge a sentence as the model spoke it, neither trimmed nor shifted."""
+        pace = pace_of(utterance.text)
+        heard = heard_in(Audio(utterance.samples, sample_rate))
+        found = list(self._faults(utterance, pace, heard))
+        # No seed helps where the limit is too low for the text.
+        again = utterance.complete or self._max_tokens / TOKENS_A_SECOND > pace.least
+        if not found:
+            self._ratios.append(2 * heard.seconds / (pace.least + pace.most))
+        faults = tuple(fault for fault, _ in found)
+        return Verdict(faults, sum(wrong for _, wrong in found), again=again)
+
+    def _faults(
+        self, utterance: Utterance, pace: Pace, heard: Heard
+    ) -> Iterator[tuple[str, float]]:
+        """Each fault in words, with the seconds of it."""
+        tempo = self._known_tempo()
+        usual = (pace.least + pace.most) / 2 * tempo.middle
+        if not heard.seconds or heard.loudest < db_to_amplitude(FAINT_DBFS):
+            yield "nothing of it can be heard", usual
+            return
+        share = SHORTEST_CUT if heard.ends_loud else SHORTEST
+        longest = LONGEST * tempo.most * pace.most + LONGEST_SECONDS
+        told = f"for the text, which takes some {usual:.1f} s"
+        if heard.seconds < share * tempo.least * pace.least:
+            yield f"{heard.seconds:.1f} s are too short {told}", max(usual - heard.seconds, 0.1)
+        elif heard.seconds > longest:
+            yield f"{heard.seconds:.1f} s are too long {told}", heard.seconds - usual
+        if not utterance.complete:
+            yield f"cut off at max_length, {len(utterance.semantic_tokens)} tokens", 0.5
+        if heard.quiet_seconds > IDLE_SECONDS:
+            where = f"of silence inside, at {heard.quiet_at:.1f} s"
+            yield f"{heard.quiet_seconds:.1f} s {where}", heard.quiet_seconds
+        yield from _repeated(utterance, tempo)
+
+    def _known_tempo(self) -> Tempo:
+        tempo = self._tempo
+        if tempo.least == tempo.most or len(self._ratios) < KNOWN_BY:
+            return tempo
+        found = min(max(median(self._ratios), tempo.least), tempo.most)
+        return Tempo(found, found)
+
+
+def tempo_of(voice: Voice) -> Tempo:
+    """What is known of a voice's pace: by its style, or by its transcript."""
+    if voice.style is not None:
+        return _tempo_of_style(voice.style)
+    if voice.transcript is None or not voice.semantic_tokens:
+        return Tempo(LEAST_TEMPO, MOST_TEMPO)
+    pace, seconds = pace_of(voice.transcript), len(voice.semantic_tokens) / TOKENS_A_SECOND
+    ends = (seconds / pace.most, seconds / pace.least)
+    least, most = (min(max(end, LEAST_TEMPO), MOST_TEMPO) for end in ends)
+    return Tempo(least, most)
+
+
+def _tempo_of_style(style: Style) -> Tempo:
+    """A model that is asked for more than it can goes no further than it can, or does."""
+    syllables = float(LEVELS.index(style.speed) + SLOWEST_SYLLABLES)
+    if style.speed_value is not None:
+        syllables = max(1.0, style.speed_value)
+    return Tempo(
+        ORDINARY_SYLLABLES / max(syllables, SLOWEST_SYLLABLES),
+        ORDINARY_SYLLABLES / min(syllables, FASTEST_SYLLABLES),
+    )
+
+
+def heard_in(audio: Audio) -> Heard:
+    """Measure what can be heard; nothing of it where all is silent."""
+    rms = window_rms(audio)
+    loudest = float(rms.max(initial=0.0))
+    floor = max(loudest * db_to_amplitude(-SPEECH_RANGE_DB), db_to_amplitude(SPEECH_FLOOR_DBFS))
+    heard = np.flatnonzero(rms > floor)
+    if not heard.size:
+        return Heard(0.0, loudest, ends_loud=False, quiet_at=0.0, quiet_seconds=0.0)
+    first, last = int(heard[0]), int(heard[-1]) + 1
+    end = rms[-CUT_WINDOWS:].max()
+    start, length = _longest_quiet(rms[first:last] > loudest * db_to_amplitude(IDLE_DB))
+    return Heard(
+        (last - first) * WINDOW_SECONDS,
+        loudest,
+        ends_loud=bool(end > loudest * db_to_amplitude(CUT_DB)),
+        quiet_at=start * WINDOW_SECONDS,
+        quiet_seconds=length * WINDOW_SECONDS,
+    )
+
+
+def _longest_quiet(loud: NDArray[np.bool_]) -> tuple[int, int]:
+    """The first window and the length of the longest run of quiet ones between loud ones."""
+    places = np.flatnonzero(loud)
+    gaps = np.diff(places)
+    if not len(gaps):
+        return 0, 0
+    longest = int(np.argmax(gaps))
+    return int(places[longest]) + 1, int(gaps[longest]) - 1
+
+
+def _repeated(utterance: Utterance, tempo: Tempo) -> Iterator[tuple[str, float]]:
+    """What repeats or hardly changes; a text that repeats itself may be spoken so."""
+    tokens = utterance.semantic_tokens
+    slow = tempo.most * SLOWEST_SYLLABLES / ORDINARY_SYLLABLES
+    stuck = stuck_of(tokens, round(STUCK_WINDOW * max(1.0, slow)))
+    if stuck is not None:
+        at = f"of a sound that hardly changes, at {stuck.start:.1f} s"
+        yield f"{stuck.seconds:.1f} s {at}", stuck.seconds
+    elif not _REPEATS.search(utterance.text) and (loop := loop_of(tokens, LOOP_TOKENS)):
+        at = f"that repeat what came before, at {loop.start:.1f} s"
+        yield f"{loop.seconds:.1f} s {at}", loop.seconds
