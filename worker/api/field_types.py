@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AliasChoices, PlainValidator, ValidationError
 from pydantic.fields import FieldInfo
@@ -120,6 +120,7 @@ Text = Annotated[str, AfterValidator(_speakable(MAX_TEXT)), _speakable_words(MAX
 Transcript = Annotated[
     str, AfterValidator(_speakable(MAX_PROMPT_TEXT)), _speakable_words(MAX_PROMPT_TEXT)
 ]
+TranscriptMismatch = Literal["drop", "refuse", "ignore"]
 Name = Annotated[
     str,
     AfterValidator(_name),

@@ -25,6 +25,7 @@ from worker.api.field_types import (
     Temperature,
     Text,
     Transcript,
+    TranscriptMismatch,
     names,
 )
 from worker.audio.formats import Format as AudioFormat
@@ -59,6 +60,13 @@ class SpeechRequest(BaseModel):
         default=None,
         description="The transcript of the recording. With it the clone sounds closer to the "
         "speaker; not used with `task_token` cross_lingual.",
+    )
+    transcript_mismatch: TranscriptMismatch = Field(
+        default="drop",
+        description="What becomes of a `prompt_text` that is not what the recording says, which a "
+        "worker with a model for word timings can tell. drop: it is left out, and the answer's "
+        "`warnings` say so; with `task_token` continue, which needs it, it is refused. refuse: "
+        "the job fails. ignore: it is not checked.",
     )
     voice: Name | None = Field(
         default=None,

@@ -32,6 +32,8 @@ def open_speech(request: SpeechRequest, job: Job) -> Opening:
         check_lines(request, lines, job)
     with job.watch("voice"):
         voice = choose_voice(request, lines[0].said, sampling, job.voice_sources)
+    for warning in voice.warnings:
+        job.warn(warning)
     return Opening(lines, voice, sampling)
 
 

@@ -319,6 +319,8 @@ class _Speaker:
         job, request = self._job, self._request
         with job.watch("voice"):
             voice = choose_voice(request, first_sentence, self._sampling, job.voice_sources)
+        for warning in voice.warnings:
+            job.warn(warning)
         if request.save_voice is not None:
             with job.watch("storage"):
                 job.components.voices.save(request.save_voice, voice.whole, job.cancellation)

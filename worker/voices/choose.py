@@ -14,6 +14,7 @@ from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
 from worker.speech.voice import Voice
 from worker.voices.library import Voices
+from worker.voices.transcripts import dropped_transcript, refused_transcript
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class ChosenVoice:
     whole: Voice  # with its transcript, also where the job uses the timbre alone
     used: VoiceUsed
     tokens: int = 0  # that the language model made to design it
+    warnings: tuple[str, ...] = ()  # for the caller
 
 
 def choose_voice(
@@ -45,6 +47,7 @@ def choose_voice(
     Raises VoiceError, DownloadError and RequestError saying what to give instead.
     """
     cancellation = sources.cancellation
+    warnings: tuple[str, ...] = ()
     if request.save_voice is not None:
         sources.voices.check_free(request.save_voice, "save_voice")  # before anything is spoken
     if request.style is not None:
@@ -54,6 +57,9 @@ def choose_voice(
     if request.prompt_speech_url is not None:
         file = sources.fetch_reference(request.prompt_speech_url, sources.folder, cancellation)
         whole = sources.voices.listen(file, request.prompt_text, cancellation)
+        if (misfit := _misfit(request, file, sources)) is not None:
+            whole = replace(whole, transcript=None)
+            warnings = (dropped_transcript("prompt_text", misfit),)
         used = VoiceUsed(source="reference", name=request.save_voice)
     else:
         name = str(request.voice)  # the request names one of the three
@@ -69,4 +75,19 @@ def choose_voice(
                 field="voice",
             )
     speaking = whole if request.uses_transcript else replace(whole, transcript=None)
-    return ChosenVoice(speaking, whole, used)
+    return ChosenVoice(speaking, whole, used, warnings=warnings)
+
+
+def _misfit(request: SpeechRequest, file: Path, sources: VoiceSources) -> str | None:
+    """Why the transcript is not the recording's, where that matters and the job goes on without.
+
+    Raises VoiceError where it may not.
+    """
+    transcript, wanted = request.prompt_text, request.transcript_mismatch
+    unused = not request.uses_transcript and request.save_voice is None
+    if transcript is None or unused or wanted == "ignore":
+        return None
+    misfit = sources.voices.misfit(file, transcript)
+    if misfit is not None and (wanted == "refuse" or request.continues):
+        raise refused_transcript("prompt_text", misfit)
+    return misfit

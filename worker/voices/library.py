@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +16,7 @@ from worker.speech.voice import Voice
 from worker.storage.base import Storage
 from worker.storage.keys import Keys
 from worker.temp_folders import temp_prefix
+from worker.timing.aligner import Aligner
 from worker.voices.builtin import BUILTIN, Alias, BuiltinNames, Design
 from worker.voices.cache import DESIGNED, WHOLE_DIGITS, VoiceCache, sha256_of
 from worker.voices.designed import DesignedVoices
@@ -22,6 +24,15 @@ from worker.voices.listed import ListedVoice
 from worker.voices.reference import FIELD
 from worker.voices.saved import SavedVoice
 from worker.voices.saved_voices import SavedVoices
+from worker.voices.transcripts import Transcripts, dropped_transcript, refused_transcript
+
+
+@dataclass(frozen=True)
+class AddedVoice:
+    """A voice that was saved, and what its owner should know."""
+
+    voice: ListedVoice
+    warnings: tuple[str, ...] = ()
 
 
 class Voices:
@@ -34,6 +45,7 @@ class Voices:
         keys: Keys,
         cache: Path,
         names: BuiltinNames = BUILTIN,
+        aligner: Aligner | None = None,
     ) -> None:
         self._engine = engine
         self._model = cache.name
@@ -43,6 +55,7 @@ class Voices:
         designs = (voice for voice in names.values() if isinstance(voice, Design))
         self._designed = DesignedVoices(engine, designed, designs)
         self._saved = SavedVoices(storage, keys)
+        self._transcripts = Transcripts(aligner, cache)
 
     # Made from a recording
 
@@ -67,6 +80,15 @@ class Voices:
             voice = self._hear(checked, cancellation)
             self._cache.keep(recording, voice)
         return Voice(voice.global_tokens, voice.semantic_tokens, transcript)
+
+    def misfit(self, path: Path, transcript: str) -> str | None:
+        """Why a transcript is not that of a recording that was listened to, in words.
+
+        None where it is, and where no aligner can tell.
+        """
+        if not self._transcripts.checks:
+            return None
+        return self._transcripts.misfit(files.read(path), sha256_of(path), transcript)
 
     def _hear(self, checked: waveform.Audio, cancellation: Cancellation | None) -> Voice:
         """The voice in audio that was checked.
@@ -140,18 +162,29 @@ class Voices:
         transcript: str | None,
         consent: str,
         cancellation: Cancellation | None = None,
-    ) -> ListedVoice:
+        *,
+        mismatch: str | None = None,
+    ) -> AddedVoice:
         """Save the voice of a recording under a name, with its speaker's statement of consent.
 
-        A blank `transcript` counts as none. An older voice of the name is replaced. Raises
-        RequestError and VoiceError, which blame name, audio, transcript or consent.
+        A blank `transcript` counts as none; `mismatch` says what becomes of one that is not the
+        recording's. An older voice of the name is replaced. Raises RequestError and VoiceError,
+        which blame name, audio, transcript, transcript_mismatch or consent.
         """
-        asked = parse_new_voice(name, transcript, consent)
+        asked = parse_new_voice(name, transcript, consent, mismatch)
         self.check_free(asked.name, "name")
         voice = self.listen(recording, asked.transcript, cancellation, field="audio")
+        warnings: tuple[str, ...] = ()
+        if asked.transcript is not None and asked.transcript_mismatch != "ignore":
+            misfit = self.misfit(recording, asked.transcript)
+            if misfit is not None and asked.transcript_mismatch == "refuse":
+                raise refused_transcript("transcript", misfit)
+            if misfit is not None:
+                voice = replace(voice, transcript=None)
+                warnings = (dropped_transcript("transcript", misfit),)
         saved = SavedVoice.of(voice, self._model, asked.consent, int(time.time()))
         self._saved.write(asked.name, saved, cancellation, "name")
-        return ListedVoice.of(asked.name, "saved", saved)
+        return AddedVoice(ListedVoice.of(asked.name, "saved", saved), warnings)
 
     def remove(self, name: str, cancellation: Cancellation | None = None) -> None:
         """Remove the saved voice of this name.

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from worker.api.own_fields import VoiceAnswer, VoiceForm, VoiceList
+from worker.api.own_fields import AddedVoiceAnswer, VoiceAnswer, VoiceForm, VoiceList
 from worker.errors import JobCancelledError, RequestError, VoiceError
 from worker.job.context import Job
 from worker.logs import event, lines_of
@@ -33,7 +33,7 @@ from worker.serve.http.schemas import (
 )
 from worker.serve.http.upload import Form, read_form
 from worker.temp_folders import temp_prefix
-from worker.voices.library import Voices
+from worker.voices.library import AddedVoice, Voices
 from worker.voices.listed import ListedVoice
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ T = TypeVar("T")
 PATH = "/v1/audio/voices"
 LOOKS = 8  # requests about saved voices that are with the storage at the same time
 AUDIO = ("audio", "audio_sample")  # our name, and that of OpenAI's and vLLM-Omni's routes
-TEXTS = ("name", "transcript", "consent")
+TEXTS = ("name", "transcript", "transcript_mismatch", "consent")
 
 
 def voice_router(door: Door) -> APIRouter:
@@ -70,7 +70,7 @@ def voice_router(door: Door) -> APIRouter:
     @router.post(
         "",
         status_code=201,
-        response_model=VoiceAnswer,
+        response_model=AddedVoiceAnswer,
         responses=faults(*OF_SPEECH),
         openapi_extra=_form(),
     )
@@ -84,12 +84,13 @@ def voice_router(door: Door) -> APIRouter:
             folder.cleanup()
             raise
         try:
-            voice = await running.first(request)
+            added = await running.first(request)
         finally:
             running.close()
-        if voice is None:
+        if added is None:
             raise JobCancelledError("the request was cancelled")
-        return Json(voice_json(voice), 201, {"Location": f"{PATH}/{voice.id}"})
+        answer = {**voice_json(added.voice), "warnings": added.warnings}
+        return Json(answer, 201, {"Location": f"{PATH}/{added.voice.id}"})
 
     async def about(name: str) -> Response:
         """One voice."""
@@ -134,7 +135,7 @@ def _form() -> Part:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _add(form: Form, folder: TemporaryDirectory[str], job: Job) -> Iterator[ListedVoice]:
+def _add(form: Form, folder: TemporaryDirectory[str], job: Job) -> Iterator[AddedVoice]:
     """Save the voice; the folder, which the form's file is in, is gone afterwards."""
     with folder, job.watch("voice"):
         if form.file is None:
@@ -149,6 +150,7 @@ def _add(form: Form, folder: TemporaryDirectory[str], job: Job) -> Iterator[List
             texts.get("transcript"),
             texts.get("consent", ""),
             job.cancellation,
+            mismatch=texts.get("transcript_mismatch"),
         )
 
 

@@ -32,6 +32,8 @@ class Stage:
     asked: list[tuple[object, ...]] = field(default_factory=list)
     cancellation: Cancellation = field(default_factory=Cancellation)
     builtin: frozenset[str] = frozenset()
+    wrong: str | None = None  # with a transcript
+    held: list[str] = field(default_factory=list)  # transcripts that were held against it
 
     def design(self, *asked: object) -> DesignedVoice:
         self.asked.append(("design", *asked))
@@ -44,6 +46,10 @@ class Stage:
     def listen(self, file: Path, transcript: str | None, *cancellation: object) -> Voice:
         self.asked.append(("listen", file, transcript, *cancellation))
         return Voice((1, 2), (3, 4), transcript)
+
+    def misfit(self, _file: Path, transcript: str) -> str | None:
+        self.held.append(transcript)
+        return self.wrong
 
     def saved(self, name: str, *cancellation: object) -> Voice:
         self.asked.append(("saved", name, *cancellation))
@@ -142,3 +148,53 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_made(job: dict[str, 
 @pytest.mark.parametrize("token", [None, "zero_shot", "cross_lingual"])
 def test_other_ways_take_a_saved_voice_without_a_transcript(token: str | None) -> None:
     assert Stage(TIMBRE).choose(voice="bob", task_token=token).speaking == TIMBRE
+
+
+# --- a transcript that is not the recording's
+
+WRONG = "40% of its words are not said in the recording"
+CLONE = {"prompt_speech_url": PLACE, "prompt_text": "Its words."}
+
+
+def test_a_wrong_transcript_is_left_out_of_the_voice_and_of_the_saved_one_and_told() -> None:
+    chosen = Stage(wrong=WRONG).choose(**CLONE, save_voice="bob")
+    assert chosen.speaking.transcript is chosen.whole.transcript is None
+    (warning,) = chosen.warnings
+    assert warning.startswith("prompt_text was left out")
+    assert WRONG in warning
+    assert "'ignore'" in warning
+
+
+@pytest.mark.parametrize("more", [{"transcript_mismatch": "refuse"}, {"task_token": "continue"}])
+def test_it_is_refused_where_that_is_wanted_or_the_words_are_needed(
+    more: dict[str, object],
+) -> None:
+    with pytest.raises(VoiceError, match=WRONG) as caught:
+        Stage(wrong=WRONG).choose(**CLONE, **more)
+    assert caught.value.field == "prompt_text"
+
+
+def test_who_ignores_it_is_believed() -> None:
+    stage = Stage(wrong=WRONG)
+    chosen = stage.choose(**CLONE, transcript_mismatch="ignore", task_token="continue")
+    assert chosen.speaking.transcript == "Its words."
+    assert chosen.warnings == ()
+    assert stage.held == []
+
+
+def test_what_is_not_used_is_not_checked() -> None:
+    stage = Stage(wrong=WRONG)
+    assert stage.choose(**CLONE, task_token="cross_lingual").warnings == ()
+    assert stage.choose(prompt_speech_url=PLACE).warnings == ()
+    assert stage.held == []
+    chosen = stage.choose(**CLONE, task_token="cross_lingual", save_voice="bob")
+    assert chosen.whole.transcript is None
+    assert len(chosen.warnings) == 1
+
+
+def test_a_right_transcript_is_no_news() -> None:
+    stage = Stage()
+    chosen = stage.choose(**CLONE)
+    assert chosen.speaking.transcript == "Its words."
+    assert chosen.warnings == ()
+    assert stage.held == ["Its words."]

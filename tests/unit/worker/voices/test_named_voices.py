@@ -284,7 +284,7 @@ class TestMemory:
 class TestAdd:
     def test_it_is_heard_saved_and_listed_with_its_consent(self, world: World) -> None:
         before = int(time.time())
-        added = world.voices.add("anna", world.recording(), " Her words. ", f" {CONSENT} ")
+        added = world.voices.add("anna", world.recording(), " Her words. ", f" {CONSENT} ").voice
         assert (added.id, added.name, added.kind) == ("anna", "anna", "saved")
         assert (added.model, added.has_transcript, added.consent) == ("tiny@1", True, CONSENT)
         assert added.created_at is not None
@@ -296,8 +296,32 @@ class TestAdd:
         assert (kept["consent"], kept["created_at"]) == (CONSENT, added.created_at)
 
     def test_without_a_transcript_it_is_a_timbre(self, world: World) -> None:
-        assert not world.voices.add("anna", world.recording(), "", CONSENT).has_transcript
+        assert not world.voices.add("anna", world.recording(), "", CONSENT).voice.has_transcript
         assert world.voices.saved("anna") == Voice((1, 2))
+
+    def test_a_transcript_that_is_not_the_recordings_is_left_out_and_told(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(world.voices, "misfit", lambda _file, _text: "it is another text")
+        added = world.voices.add("anna", world.recording(), "Others.", CONSENT, mismatch="")
+        assert not added.voice.has_transcript
+        assert "transcript was left out" in added.warnings[0]
+        assert world.voices.saved("anna") == Voice((1, 2))
+        kept = world.voices.add("bob", world.recording(), "Others.", CONSENT, mismatch="ignore")
+        assert kept.voice.has_transcript
+        assert kept.warnings == ()
+
+    def test_or_refused_where_that_is_wanted(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(world.voices, "misfit", lambda _file, _text: "it is another text")
+        with pytest.raises(VoiceError, match="it is another text") as caught:
+            world.voices.add("anna", world.recording(), "Others.", CONSENT, mismatch="refuse")
+        assert caught.value.field == "transcript"
+        with pytest.raises(RequestError) as refused:
+            world.voices.add("anna", world.recording(), None, CONSENT, mismatch="maybe")
+        assert refused.value.field == "transcript_mismatch"
+        assert world.storage.children("voices/") == ()
 
     def test_what_a_job_saves_has_no_new_field(self, world: World) -> None:
         world.voices.save("anna", ANNA)
