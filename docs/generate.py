@@ -197,10 +197,11 @@ sounds that repeat; with word timings also by its words ([SUBTITLES.md](SUBTITLE
 that is doubted is spoken again, at most `max_retries` times, and the better take is kept;
 `metrics.retries` counts that, and `metrics.faults` say what is still doubted of the kept ones. A
 sentence of which hardly anything was said is told in `warnings` too. Where that is so of the whole
-text, the job fails with `synthesis_failed`, and the message says what to change; where a clone with
-`prompt_text` does so with every seed, `task_token` cross_lingual, which does without the transcript,
-or a shorter recording helps. A live stream ([HTTP.md](HTTP.md)) cannot take back what was heard: it
-has `faults` and `warnings` alone, and is an error only where all of it is silent.
+text, the job fails with `synthesis_failed`, and the message says what to change: a clone with
+`prompt_text` that does so with every seed is helped by `task_token` cross_lingual, which does
+without the transcript, or by a shorter recording. A live stream ([HTTP.md](HTTP.md)) cannot take
+back what was heard: it has `faults` and `warnings` alone, and is an error only where all of it is
+silent.
 
 ## Sentence by sentence
 
