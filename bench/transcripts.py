@@ -117,7 +117,9 @@ def main(arguments: list[str] | None = None) -> None:
     engine = Engine.load(CHECKPOINT, "auto", "cpu")
     aligner = Aligner.load({"en": CHECKPOINT / "aligner"}, "cpu")
     draws = random.Random(first)
-    spoken = recordings(engine, list(told(engine, CACHE)), first, draws)
+    # Nobody records a reference as slowly or as fast as these styles speak.
+    voices = [voice for voice in told(engine, CACHE) if "very" not in voice.name]
+    spoken = recordings(engine, voices, first, draws)
     found: dict[str, Row] = {}
     seconds: list[float] = []
     for name, change in {**RIGHT, **WRONG}.items():

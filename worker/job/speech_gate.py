@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
-from numpy.typing import NDArray
 
 from worker.audio.waveform import (
     SPEECH_FLOOR_DBFS,
@@ -36,10 +35,14 @@ SHORTEST = 0.5
 SHORTEST_CUT = 0.8  # where it ends at full loudness, as what is cut off does
 LONGEST = 1.5
 LONGEST_SECONDS = 0.4  # and as much more: few words may be drawn out
+# Where it pauses more often than the text does, as before a sentence that nobody asked for.
+LONGEST_PAUSED = 1.25
+PAUSE_SECONDS = 0.15
 CUT_DB = -20.0  # below the loudest 10 ms, that the last ones of whole speech are
 CUT_WINDOWS = 3
 IDLE_SECONDS = 1.5  # of silence inside
 IDLE_DB = -40.0
+LEAST_PAUSE = 5  # windows
 FAINT_DBFS = -55.0  # of the loudest 10 ms
 LOOP_TOKENS = 30  # 0.6 s that repeat what came before them
 
@@ -66,14 +69,21 @@ class Tempo:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """Silence inside of a sentence; `start` counts seconds from its first sound."""
+
+    start: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Heard:
     """What can be heard of a sentence, in windows of 10 ms."""
 
     seconds: float  # from the first window that can be heard to the last one
     loudest: float  # amplitude
     ends_loud: bool
-    quiet_at: float  # where the longest silence inside of it begins, in seconds from its start
-    quiet_seconds: float
+    pauses: tuple[Pause, ...]  # inside, of 0.05 s and more
 
 
 class SpeechGate:
@@ -109,7 +119,10 @@ class SpeechGate:
             yield "nothing of it can be heard", usual
             return
         share = SHORTEST_CUT if heard.ends_loud else SHORTEST
+        pauses = sum(one.seconds > PAUSE_SECONDS * max(1, tempo.middle) for one in heard.pauses)
         longest = LONGEST * tempo.most * pace.most + LONGEST_SECONDS
+        if pauses > pace.pauses:
+            longest = LONGEST_PAUSED * tempo.most * pace.most
         told = f"for the text, which takes some {usual:.1f} s"
         if heard.seconds < share * tempo.least * pace.least:
             yield f"{heard.seconds:.1f} s are too short {told}", max(usual - heard.seconds, 0.1)
@@ -117,9 +130,10 @@ class SpeechGate:
             yield f"{heard.seconds:.1f} s are too long {told}", heard.seconds - usual
         if not utterance.complete:
             yield f"cut off at max_length, {len(utterance.semantic_tokens)} tokens", 0.5
-        if heard.quiet_seconds > IDLE_SECONDS:
-            where = f"of silence inside, at {heard.quiet_at:.1f} s"
-            yield f"{heard.quiet_seconds:.1f} s {where}", heard.quiet_seconds
+        for pause in heard.pauses:
+            if pause.seconds > IDLE_SECONDS:
+                where = f"of silence inside, at {pause.start:.1f} s"
+                yield f"{pause.seconds:.1f} s {where}", pause.seconds
         yield from _repeated(utterance, tempo)
 
     def _known_tempo(self) -> Tempo:
@@ -160,27 +174,20 @@ def heard_in(audio: Audio) -> Heard:
     floor = max(loudest * db_to_amplitude(-SPEECH_RANGE_DB), db_to_amplitude(SPEECH_FLOOR_DBFS))
     heard = np.flatnonzero(rms > floor)
     if not heard.size:
-        return Heard(0.0, loudest, ends_loud=False, quiet_at=0.0, quiet_seconds=0.0)
+        return Heard(0.0, loudest, ends_loud=False, pauses=())
     first, last = int(heard[0]), int(heard[-1]) + 1
     end = rms[-CUT_WINDOWS:].max()
-    start, length = _longest_quiet(rms[first:last] > loudest * db_to_amplitude(IDLE_DB))
+    loud = np.flatnonzero(rms[first:last] > loudest * db_to_amplitude(IDLE_DB))
+    gaps = np.diff(loud)
     return Heard(
         (last - first) * WINDOW_SECONDS,
         loudest,
         ends_loud=bool(end > loudest * db_to_amplitude(CUT_DB)),
-        quiet_at=start * WINDOW_SECONDS,
-        quiet_seconds=length * WINDOW_SECONDS,
+        pauses=tuple(
+            Pause(float(loud[i] + 1) * WINDOW_SECONDS, float(gaps[i] - 1) * WINDOW_SECONDS)
+            for i in np.flatnonzero(gaps > LEAST_PAUSE)
+        ),
     )
-
-
-def _longest_quiet(loud: NDArray[np.bool_]) -> tuple[int, int]:
-    """The first window and the length of the longest run of quiet ones between loud ones."""
-    places = np.flatnonzero(loud)
-    gaps = np.diff(places)
-    if not len(gaps):
-        return 0, 0
-    longest = int(np.argmax(gaps))
-    return int(places[longest]) + 1, int(gaps[longest]) - 1
 
 
 def _repeated(utterance: Utterance, tempo: Tempo) -> Iterator[tuple[str, float]]:

@@ -40,10 +40,14 @@ _SAID_MARK = regex.compile(r"[@#&+=%/\\_*^~|<>]|\p{S}|(?<=\w)[.\-:](?=\w)")
 
 @dataclass(frozen=True)
 class Pace:
-    """The seconds that a text may take at an ordinary pace, pauses of its own included."""
+    """The seconds that a text may take at an ordinary pace, pauses of its own included.
+
+    `pauses` is how many it may have: at each mark inside that may make one.
+    """
 
     least: float
     most: float
+    pauses: int
 
 
 def pace_of(text: str) -> Pace:
@@ -54,7 +58,8 @@ def pace_of(text: str) -> Pace:
         seconds = [_seconds(reading) for reading in readings(word, language)] or [0.0]
         least += min(seconds)
         most += max(seconds) + _maybe(word)
-    return Pace(least, most + CLAUSE_SECONDS * len(_CLAUSE.findall(text)))
+    pauses = len(_CLAUSE.findall(text))
+    return Pace(least, most + CLAUSE_SECONDS * pauses, pauses)
 
 
 def _seconds(reading: str) -> float:

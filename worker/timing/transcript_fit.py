@@ -27,11 +27,14 @@ from worker.timing.word_timing import SentenceSpan, WordTiming
 
 # python -m bench.transcripts has how far right and wrong transcripts lie from these.
 MOST_UNSAID = 0.27  # of the text: words that were not said
+UNSAID_SECONDS = 1.0  # that they would take at least
 MOST_UNCLAIMED = 0.2  # of the speech: without a word
 UNCLAIMED_SECONDS = 0.9  # a word or two that were left out do no harm
 LEAST_LEAD = 0.17  # of the mean score over that of the same words backwards
 SQUEEZED_SCORE = 0.35
-SQUEEZED = 0.45  # of the time that a word takes
+SQUEEZED = 0.5  # of the time that a word takes, as the speaker says the others
+SURE_SCORE = 0.5  # of words that were said
+SLOWEST, USUAL, FASTEST = 1.2, 0.9, 0.75  # of a word's time: without the pauses, which Pace has
 STRETCHED = 2.0  # times that, and a second
 ORDERS = 4
 FASTEST_LETTERS = 40  # a second, that nobody says
@@ -84,6 +87,8 @@ def fit_of(aligner: Aligner, samples: NDArray[np.float32], transcript: str) -> F
     speech, unclaimed = _unclaimed(samples, found, weights)
     unsaid = _unsaid(found, weights)
     lead = recording.lead(words, found) if len(words) >= LEAST_WORDS else 1.0
+    if unsaid * weights.sum() < UNSAID_SECONDS:
+        unsaid = 0.0
     return Fit(_misfit(unsaid, unclaimed, speech, lead), unsaid, unclaimed, lead)
 
 
@@ -138,13 +143,25 @@ def _mean(words: Sequence[WordTiming]) -> float:
 
 def _unsaid(words: Sequence[WordTiming], weights: NDArray[np.float64]) -> float:
     """The share of the text whose words are squeezed in, and score badly."""
+    limit = SQUEEZED * _tempo(words, weights)
     squeezed = [
         word.score is not None
         and word.score < SQUEEZED_SCORE
-        and word.end - word.start < SQUEEZED * weight
+        and word.end - word.start < limit * weight
         for word, weight in zip(words, weights, strict=True)
     ]
     return float(weights[squeezed].sum() / max(weights.sum(), 1e-9))
+
+
+def _tempo(words: Sequence[WordTiming], weights: NDArray[np.float64]) -> float:
+    """How long the speaker takes for a word, in ordinary times, by those that were surely said."""
+    sure = [
+        (word.end - word.start) / weight
+        for word, weight in zip(words, weights, strict=True)
+        if word.score is not None and word.score >= SURE_SCORE and weight > 0
+    ]
+    found = float(np.median(sure)) if len(sure) >= LEAST_WORDS else USUAL
+    return min(max(found, FASTEST), SLOWEST)
 
 
 def _unclaimed(

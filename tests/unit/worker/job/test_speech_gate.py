@@ -65,8 +65,19 @@ def test_faults_are_named(text: str, samples: Samples, part: str) -> None:
 def test_where_the_silence_is_is_told() -> None:
     samples = np.concatenate([tone(200, 1.0), silence(2.5), tone(200, 1.0)])
     heard = heard_in(Audio(samples, RATE))
-    assert (heard.quiet_at, heard.quiet_seconds) == pytest.approx((1.0, 2.5))
+    (pause,) = heard.pauses
+    assert (pause.start, pause.seconds) == pytest.approx((1.0, 2.5))
     assert heard.seconds == pytest.approx(4.5)
+
+
+def test_what_pauses_where_the_text_does_not_may_be_less_long() -> None:
+    longer = np.concatenate([SPOKEN, tone(200, 0.5)])
+    paused = np.concatenate([SPOKEN, silence(0.3), tone(200, 0.5)])
+    few = "The gardener walked along the path."  # of the same voice, a fifth shorter
+    assert faults(utterance(longer, few), designed(6)) == ()
+    assert any("too long" in fault for fault in faults(utterance(paused, few), designed(6)))
+    commas = few.replace(" along", ", along")
+    assert faults(utterance(paused, commas), designed(6)) == ()
 
 
 def test_what_ends_at_full_loudness_is_cut_off() -> None:
