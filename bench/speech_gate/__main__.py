@@ -30,13 +30,14 @@ from tests.support.judge import hear, load_judge, word_error_rate
 from worker.audio import waveform
 from worker.audio.waveform import Audio
 from worker.job.speech_check import Verdict, judge
-from worker.job.speech_gate import SpeechGate
+from worker.job.speech_gate import SpeechGate, heard_at
 from worker.speech.engine import Engine, Utterance
 from worker.timing.aligner import Aligner
 from worker.timing.word_timing import SentenceSpan
 
 MISHEARD = 1 / 3  # of the words: what the model itself said wrongly is no false alarm
 CACHE = ROOT / ".cache" / "bench" / "speech_gate"
+NOTHING = np.zeros(0, np.float32)
 PLANTED = 30  # of each kind, and in each half
 
 
@@ -99,10 +100,12 @@ def good(ear: Ear, voice: Told, first: int) -> Good:
     """Judge every second sentence from `first` on, each as the only one of its job."""
     doubted = false = 0
     for one in voice.sentences[first::2]:
-        spoken = ear.utterance(voice, one)
-        verdict = ear.by_gate(SpeechGate(voice.voice, 3000), spoken)
+        verdict = SpeechGate(voice.voice, 3000).judge_heard(
+            Utterance(one.text, NOTHING, one.tokens, 0, one.complete, codec_seconds=0.0),
+            heard_at(np.array(one.levels)),
+        )
         if not verdict.good:
-            wrong = ear.misheard(spoken)
+            wrong = ear.misheard(ear.utterance(voice, one))
             doubted += 1
             false += wrong < MISHEARD
             print(f"  {voice.name}: {one.text!r}: {verdict.faults}, misheard {wrong:.2f}")

@@ -13,8 +13,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worker.audio.waveform import (
     SPEECH_FLOOR_DBFS,
@@ -99,8 +101,11 @@ class SpeechGate:
 
     def judge(self, utterance: Utterance, sample_rate: int) -> Verdict:
         """Judge a sentence as the model spoke it, neither trimmed nor shifted."""
+        return self.judge_heard(utterance, heard_in(Audio(utterance.samples, sample_rate)))
+
+    def judge_heard(self, utterance: Utterance, heard: Heard) -> Verdict:
+        """Judge a sentence of whose samples no more is needed than what can be heard in them."""
         pace = pace_of(utterance.text)
-        heard = heard_in(Audio(utterance.samples, sample_rate))
         found = list(self._faults(utterance, pace, heard))
         # No seed helps where the limit is too low for the text.
         again = utterance.complete or self._max_tokens / TOKENS_A_SECOND > pace.least
@@ -169,7 +174,11 @@ def _tempo_of_style(style: Style) -> Tempo:
 
 def heard_in(audio: Audio) -> Heard:
     """Measure what can be heard; nothing of it where all is silent."""
-    rms = window_rms(audio)
+    return heard_at(window_rms(audio))
+
+
+def heard_at(rms: NDArray[np.floating[Any]]) -> Heard:
+    """Measure the same by the levels [windows] of windows of 10 ms."""
     loudest = float(rms.max(initial=0.0))
     floor = max(loudest * db_to_amplitude(-SPEECH_RANGE_DB), db_to_amplitude(SPEECH_FLOOR_DBFS))
     heard = np.flatnonzero(rms > floor)
