@@ -29,8 +29,9 @@ from scripts.demo_voice.normalizer import normalizer
 from tests.support.judge import hear, load_judge, word_error_rate
 from worker.audio import waveform
 from worker.audio.waveform import Audio
-from worker.job.speech_check import Verdict, judge
+from worker.job.speech_check import Verdict
 from worker.job.speech_gate import SpeechGate, heard_at
+from worker.job.word_check import judge_words
 from worker.speech.engine import Engine, Utterance
 from worker.timing.aligner import Aligner
 from worker.timing.word_timing import SentenceSpan
@@ -38,6 +39,7 @@ from worker.timing.word_timing import SentenceSpan
 MISHEARD = 1 / 3  # of the words: what the model itself said wrongly is no false alarm
 CACHE = ROOT / ".cache" / "bench" / "speech_gate"
 NOTHING = np.zeros(0, np.float32)
+TIMED = 7  # of so many good sentences one is judged by its words too
 PLANTED = 30  # of each kind, and in each half
 
 
@@ -48,6 +50,8 @@ class Good:
     sentences: int
     doubted: int
     false_alarms: int
+    timed: int  # of these sentences, as many
+    doubted_by_words: int
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Ear:
         trimmed = waveform.trim(Audio(spoken.samples, self._engine.sample_rate))
         span = SentenceSpan(spoken.text, 0.0, trimmed.duration)
         words = self._aligner.align(trimmed.samples, trimmed.sample_rate, [span])
-        return judge(words, span)
+        return judge_words(words, span, trimmed, self._aligner)
 
     def misheard(self, spoken: Utterance) -> float:
         """Of the words."""
@@ -109,7 +113,14 @@ def good(ear: Ear, voice: Told, first: int) -> Good:
             doubted += 1
             false += wrong < MISHEARD
             print(f"  {voice.name}: {one.text!r}: {verdict.faults}, misheard {wrong:.2f}")
-    return Good(len(voice.sentences[first::2]), doubted, false)
+    timed = voice.sentences[first :: 2 * TIMED]
+    by_words = 0
+    for one in timed:
+        verdict = ear.by_words(ear.utterance(voice, one))
+        by_words += not verdict.good
+        if not verdict.good:
+            print(f"  {voice.name}, by words: {one.text!r}: {verdict.faults}")
+    return Good(len(voice.sentences[first::2]), doubted, false, len(timed), by_words)
 
 
 def planted(
@@ -168,10 +179,10 @@ def main(arguments: list[str] | None = None) -> None:
         kinds = {kind: caught(ear, kind, voices, first, words=True) for kind in KINDS}
     milliseconds = 1000 * float(np.median(ear.gate_seconds))
     total = Good(*np.sum([list(asdict(one).values()) for one in goods.values()], 0).tolist())
-    rows = [("good speech", "sentences", "doubted", "false alarms")]
+    head = ("good speech", "sentences", "doubted", "false alarms", "timed", "doubted by words")
+    rows: list[tuple[str, ...]] = [head]
     rows += [
-        (name, str(one.sentences), str(one.doubted), str(one.false_alarms))
-        for name, one in {**goods, "all": total}.items()
+        (name, *map(str, asdict(one).values())) for name, one in {**goods, "all": total}.items()
     ]
     print(markdown(rows), end="\n\n")
     table = [("planted failure", "planted", "caught", "with word timings")]

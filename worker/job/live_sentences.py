@@ -17,8 +17,9 @@ from worker.audio.waveform import Audio, Samples
 from worker.job.context import Job
 from worker.job.limits import check_spoken
 from worker.job.retakes import Take
-from worker.job.speech_check import Verdict, judge
+from worker.job.speech_check import Verdict
 from worker.job.speech_gate import SpeechGate
+from worker.job.word_check import judge_words
 from worker.speech.engine import Utterance
 from worker.stopwatch import Stopwatch
 from worker.text.line import Line
@@ -165,8 +166,9 @@ class LiveSentences:
             words = self._aligner.align(
                 spoken.samples, spoken.sample_rate, [span], default=language_of(self.text)
             )
+            judged = judge_words(words, span, spoken, self._aligner)
         heard = at_tempo(words, self._request.speed_shift)
-        return replace(take, words=tuple(heard), verdict=take.verdict + judge(words, span))
+        return replace(take, words=tuple(heard), verdict=take.verdict + judged)
 
     def rest(self) -> None:
         """Wait until all sentences that have ended are through. Raises what went wrong."""

@@ -20,8 +20,8 @@ from worker.job.limits import check_spoken
 from worker.job.retakes import Take, Takes, choose_takes
 from worker.job.seeds import retake_seed
 from worker.job.sentence_stream import SentenceStream
-from worker.job.speech_check import judge
 from worker.job.speech_gate import SpeechGate
+from worker.job.word_check import judge_words
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Utterance
 from worker.speech.voice import Voice
@@ -156,5 +156,6 @@ class Speaker:
             words = components.aligner.align(
                 trimmed.samples, trimmed.sample_rate, [span], default=language_of(request.text)
             )
+            judged = judge_words(words, span, trimmed, components.aligner)
             timed = at_tempo(words, request.speed_shift)
-            return Take(line, utterance, clip, tuple(timed), verdict + judge(words, span))
+            return Take(line, utterance, clip, tuple(timed), verdict + judged)

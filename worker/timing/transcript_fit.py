@@ -35,13 +35,14 @@ SQUEEZED_SCORE = 0.35
 SQUEEZED = 0.5  # of the time that a word takes, as the speaker says the others
 SURE_SCORE = 0.5  # of words that were said
 SLOWEST, USUAL, FASTEST = 1.2, 0.9, 0.75  # of a word's time: without the pauses, which Pace has
-STRETCHED = 2.0  # times that, and a second
+STRETCHED, STRETCHED_SECONDS = 1.6, 0.3  # times that, and so much: more is not the word's
 ORDERS = 4
 FASTEST_LETTERS = 40  # a second, that nobody says
 LEAST_WORDS = 3  # of which a mean says something
 LEAST_MEASURED = 0.5  # of the text: else its model knows too few of its letters
 AUDIBLE_DB = -30.0  # below the loudest window: a recording has a noise floor
 WINDOW = SAMPLE_RATE // 100
+SILENCE_KEPT = 20  # windows around the speech: the model's scores suffer from much of it
 MARGIN_SECONDS = 0.06  # around a word, that belong to it
 
 # What people write in a transcript and nobody says: [laughs], (coughs), <unk>, *sighs*.
@@ -76,6 +77,7 @@ def fit_of(aligner: Aligner, samples: NDArray[np.float32], transcript: str) -> F
     words = [word.text for word in split_words(text) if readings(word.text, language)]
     if model is None or not words:
         return None
+    samples = _without_silence(samples)
     recording = _Recording(model, samples)
     found = recording.words(words)
     weights = _weights(found)
@@ -90,6 +92,20 @@ def fit_of(aligner: Aligner, samples: NDArray[np.float32], transcript: str) -> F
     if unsaid * weights.sum() < UNSAID_SECONDS:
         unsaid = 0.0
     return Fit(_misfit(unsaid, unclaimed, speech, lead), unsaid, unclaimed, lead)
+
+
+def lead_of(aligner: Aligner, samples: NDArray[np.float32], text: str) -> float | None:
+    """How much better the text's words score in samples [n] at 16 kHz than backwards.
+
+    None where it cannot be told. It asks the aligner for as much as ORDERS + 1 sentences.
+    """
+    language = language_of(text)
+    model = aligner.model_of(language)
+    words = [word.text for word in split_words(text) if readings(word.text, language)]
+    if model is None or len(words) < LEAST_WORDS:
+        return None
+    recording = _Recording(model, samples)
+    return recording.lead(words, recording.words(words))
 
 
 def _misfit(unsaid: float, unclaimed: float, speech: float, lead: float) -> str | None:
@@ -164,16 +180,30 @@ def _tempo(words: Sequence[WordTiming], weights: NDArray[np.float64]) -> float:
     return min(max(found, FASTEST), SLOWEST)
 
 
+def _audible(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether each window of 10 ms can be heard."""
+    windows = samples[: len(samples) // WINDOW * WINDOW].reshape(-1, WINDOW)
+    rms = np.sqrt(np.square(windows, dtype=np.float64).mean(axis=1))
+    return np.asarray(rms > rms.max(initial=0.0) * 10 ** (AUDIBLE_DB / 20))
+
+
+def _without_silence(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The samples from a little before the first sound to a little after the last one."""
+    heard = np.flatnonzero(_audible(samples))
+    if not heard.size:
+        return samples
+    first, last = int(heard[0]) - SILENCE_KEPT, int(heard[-1]) + 1 + SILENCE_KEPT
+    return samples[max(0, first * WINDOW) : last * WINDOW]
+
+
 def _unclaimed(
     samples: NDArray[np.float32], words: Sequence[WordTiming], weights: NDArray[np.float64]
 ) -> tuple[float, float]:
     """The seconds of speech, and those of them that belong to no word or stretch one."""
-    windows = samples[: len(samples) // WINDOW * WINDOW].reshape(-1, WINDOW)
-    rms = np.sqrt(np.square(windows, dtype=np.float64).mean(axis=1))
-    audible = rms > rms.max(initial=0.0) * 10 ** (AUDIBLE_DB / 20)
-    claimed = np.zeros(len(rms), np.bool_)
+    audible = _audible(samples)
+    claimed = np.zeros(len(audible), np.bool_)
     for word, weight in zip(words, weights, strict=True):
-        end = min(word.end, word.start + 1 + STRETCHED * weight)
+        end = min(word.end, word.start + STRETCHED_SECONDS + STRETCHED * weight)
         first, last = word.start - MARGIN_SECONDS, end + MARGIN_SECONDS
         claimed[max(0, round(100 * first)) : round(100 * last)] = True
     return float(audible.sum() / 100), float((audible & ~claimed).sum() / 100)

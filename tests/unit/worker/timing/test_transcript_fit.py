@@ -81,12 +81,14 @@ def test_what_no_model_knows_cannot_be_told(transcript: str, language: str) -> N
     assert fit(transcript, SAID if language == "en" else "今天去看书", language) is None
 
 
-def test_silence_around_the_speech_belongs_to_no_word_and_does_no_harm() -> None:
-    heard = "_" * 150 + "".join(f"{char}__" for char in SAID) + "_" * 150
-    samples = np.random.default_rng(0).normal(0, 0.1, len(heard) * FRAME).astype(np.float32)
-    samples[: 149 * FRAME] *= 1e-3
-    samples[-149 * FRAME :] *= 1e-3
-    found = fit_of(Aligner({"en": hearing(heard)}), samples, TEXT)
+def test_silence_around_the_speech_is_not_listened_to_and_does_no_harm() -> None:
+    heard = "_" * 10 + "".join(f"{char}__" for char in SAID) + "_" * 10
+    speech = np.random.default_rng(0).normal(0, 0.1, (len(heard) - 20) * FRAME)
+    samples = np.pad(speech, 32_000).astype(np.float32)
+    lengths: list[int] = []
+    model = hearing(heard, listen=lambda given: lengths.append(given.shape[1]))
+    found = fit_of(Aligner({"en": model}), samples, TEXT)
     assert found is not None
     assert found.misfit is None
     assert found.unclaimed < 0.3
+    assert lengths == [len(heard) * FRAME]  # once, however many texts it is held against
