@@ -23,6 +23,7 @@ import whisperx.alignment
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from bench.measure import Work
+from worker.text.spoken.word_groups import WordGroup
 from worker.timing.ctc_model import FRAME_SECONDS, SAMPLE_RATE, CtcModel
 from worker.timing.search import search
 from worker.timing.whisperx_align import load_align
@@ -76,7 +77,7 @@ def _say(what: str, text: str, model: CtcModel) -> None:
     window = np.zeros(SAMPLE_RATE, np.float32)
     logits = model.logits(window)
     seconds = logits.shape[1] * FRAME_SECONDS
-    words = [(word,) for word in (text.split() if " " in text else text)]
+    words = [WordGroup.of(word) for word in (text.split() if " " in text else text)]
 
     def theirs() -> object:
         return whisperx.alignment.align(

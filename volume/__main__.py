@@ -41,6 +41,7 @@ from volume.progress import gigabytes
 from volume.run import run
 from volume.start_pack.making import install_pack, pack_folder
 from volume.status import report, survey, table
+from volume.variables import leave_out_unusable
 from volume.verify import (
     Finding,
     damaged_cubins,
@@ -116,7 +117,10 @@ def main(
     options = parser().parse_args(argv)
     place: Place | None = None
     try:
+        leave_out_unusable(os.environ, say)
         place = find_place(os.environ)
+        if place.note:
+            say(place.note)
         in_image = os.environ.get(IN_IMAGE)
         installer = Installer(
             layout=Layout(place.folder),

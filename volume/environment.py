@@ -20,6 +20,7 @@ from volume.pins import PinnedEnvironment, PinnedWheel
 from volume.process import run_child
 from volume.progress import Progress
 from volume.space import bytes_below, missing_bytes, require_space
+from volume.variables import for_uv
 
 # Compiled files, the uv cache's own and metadata, as a share of what the wheels hold.
 OVERHEAD = 1.15
@@ -111,8 +112,9 @@ def uv_command(
 
 def uv_variables() -> dict[str, str]:
     """Return the variables under which uv runs."""
-    return os.environ | {
+    return for_uv(os.environ) | {
         "UV_PYTHON_DOWNLOADS": "never",
+        "UV_NO_CONFIG": "1",  # another's uv.toml, which may say what a variable may not
         # Fewer at once: what a kill interrupts starts from its first byte again.
         "UV_CONCURRENT_DOWNLOADS": os.environ.get("UV_CONCURRENT_DOWNLOADS", "8"),
         # The version in flash-attn's file name has more parts than the one in its metadata.

@@ -11,6 +11,7 @@ from volume.errors import DamagedError, PinError
 from volume.layout import wheel_abi, why_unloadable
 from volume.pins import PinnedWheel
 from volume.process import run_child
+from volume.variables import for_programs
 
 
 def check_abi(wheels: Iterable[PinnedWheel], site: Path) -> None:
@@ -24,7 +25,8 @@ def check_abi(wheels: Iterable[PinnedWheel], site: Path) -> None:
         return
     outcome = run_child(
         [sys.executable, "-c", "import torch; print(torch._C._GLIBCXX_USE_CXX11_ABI)"],
-        environment=os.environ | {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"},
+        environment=for_programs(os.environ)
+        | {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"},
     )
     if outcome.status:
         raise DamagedError(f"torch cannot be imported after its install:\n{outcome.last_lines}")

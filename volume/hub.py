@@ -9,6 +9,7 @@ id that git gives its content. So even a file whose sha256 is not pinned is chec
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -19,9 +20,10 @@ from volume.installer import Installer, environment_variables
 from volume.lease import Lease
 from volume.manifest import CHUNK, FileEntry, damaged_files, sha256_of
 from volume.pins import PinnedModel
-from volume.process import run_child
+from volume.process import Outcome, run_child
 from volume.progress import Progress
 from volume.space import bytes_below, require_space
+from volume.variables import TOKENS, for_hub
 
 NOTES = ".cache"  # the client's folder in what it downloads to
 METADATA = Path(NOTES) / "huggingface" / "download"
@@ -42,6 +44,7 @@ def fetch_files(
     size = model.size if files == model.files else sum(file.size or 0 for file in files)
     progress = Progress(f"{model.name}: downloading", size)
     reason = "nothing was tried"
+    anonymous = False
     for attempt in range(installer.attempts):
         bad = wrong_files(folder, files, model.revision)
         if not bad:
@@ -61,10 +64,13 @@ def fetch_files(
 
         outcome = run_child(
             client_command(model, bad, folder),
-            environment=client_environment(installer, folder),
+            environment=client_environment(installer, folder, anonymous=anonymous),
             watch=watch,
         )
         reason = outcome.last_lines
+        if not anonymous and _knows_no_token(outcome):
+            anonymous = True
+            installer.say(f"{model.name}: the hub does not know the token; asked without it")
     if bad := wrong_files(folder, files, model.revision):
         raise DownloadError(
             f"{model.name}: {', '.join(bad)} could not be had from {model.repository} at "
@@ -79,9 +85,17 @@ def client_command(model: PinnedModel, paths: Sequence[str], folder: Path) -> li
     return [*command, "--revision", model.revision, "--local-dir", str(folder)]
 
 
-def client_environment(installer: Installer, folder: Path) -> dict[str, str]:
+def _knows_no_token(outcome: Outcome) -> bool:
+    """Say whether a hub refused the token itself, which it does even for public files."""
+    has_token = any(os.environ.get(name) for name in TOKENS)
+    return has_token and outcome.status != 0 and "401 Client Error" in outcome.output
+
+
+def client_environment(
+    installer: Installer, folder: Path, *, anonymous: bool = False
+) -> dict[str, str]:
     """Return the variables under which the hub's client runs."""
-    return environment_variables(installer) | {
+    return environment_variables(installer, for_hub(os.environ, anonymous=anonymous)) | {
         "HF_HOME": str(folder / NOTES / "home"),
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -15,13 +15,14 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
+from volume import variables
 from volume.errors import DownloadError
 from volume.manifest import FileEntry
 
-HUB = "https://huggingface.co"
 TIMEOUT = 60  # seconds, of one answer
 ANSWER_MAX = 64 << 20  # bytes of a list of files
 WAIT_MAX = 60.0  # seconds that a hub may have us wait before the next try
@@ -52,7 +53,7 @@ class Patience:
 
 def endpoint() -> str:
     """Return the hub's address, without a slash at its end."""
-    return (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+    return variables.endpoint(os.environ)
 
 
 def info_url(repository: str, revision: str) -> str:
@@ -135,7 +136,24 @@ def get(url: str, limit: int | None = None, headers: dict[str, str] | None = Non
 
 
 def _get(url: str, limit: int | None, headers: dict[str, str] | None) -> bytes:
+    """Ask with the operator's token; without it, where the hub does not know the token.
+
+    A hub refuses an unknown token, such as one that has expired, even for what everybody may read.
+    """
     token = os.environ.get("HF_TOKEN")
+    try:
+        return _asked_as(token, url, limit, headers)
+    except urllib.error.HTTPError as error:
+        if not token or error.code != 401:
+            raise
+        with suppress(urllib.error.HTTPError):
+            return _asked_as(None, url, limit, headers)
+        raise
+
+
+def _asked_as(
+    token: str | None, url: str, limit: int | None, headers: dict[str, str] | None
+) -> bytes:
     request = urllib.request.Request(  # noqa: S310 - the operator's own hub
         url, headers={"Authorization": f"Bearer {token}"} if token else {}
     )

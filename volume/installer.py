@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from volume.layout import Layout
 from volume.lease import Lease, Timing, acquire, is_free, is_silent, newest_claim
 from volume.pins import PINS, pinned_environment
 from volume.publish import publish_folder, remove_folder
+from volume.variables import for_programs
 
 
 @dataclass(frozen=True)
@@ -97,16 +98,25 @@ class Installer:
         return final
 
 
-def environment_variables(installer: Installer) -> dict[str, str]:
+def program_variables(installer: Installer) -> dict[str, str]:
+    """Return the variables for a program of the installer's own in the installed environment."""
+    return environment_variables(installer, for_programs(os.environ))
+
+
+def environment_variables(
+    installer: Installer, variables: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Return the variables for a program that runs in the installed environment.
 
-    Where none is installed (a developer's machine) it is this interpreter's own.
+    Where none is installed (a developer's machine) it is this interpreter's own. They are made of
+    `variables`, else of all of this process: the worker's are the operator's.
     """
+    variables = os.environ if variables is None else variables
     site = installer.site_packages
     paths = [str(site)] if site.is_dir() else []
-    paths += [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    paths += [str(Path(__file__).parent.parent), variables.get("PYTHONPATH", "")]
     path = os.pathsep.join(part for part in paths if part)
-    return dict(os.environ) | {
+    return dict(variables) | {
         "PYTHONPATH": path,
         "PYTHONDONTWRITEBYTECODE": "1",
         "RUNPOD_VOLUME": str(installer.layout.mount),  # which may be a folder of the container

@@ -11,7 +11,7 @@ from pathlib import Path
 from volume.cached_models import link_cached, see_to_links, settle_links
 from volume.errors import DamagedError, PreparationError
 from volume.hub import NOTES, fetch_files
-from volume.installer import Installer, environment_variables
+from volume.installer import Installer, program_variables
 from volume.layout import PREPARED
 from volume.lease import Lease
 from volume.manifest import FileEntry, damaged_files, scan, write_manifest
@@ -87,7 +87,7 @@ def convert(installer: Installer, model: PinnedModel, folder: Path, lease: Lease
         progress.show(written)
 
     command = [sys.executable, "-m", "worker.prepare", str(published), str(folder)]
-    outcome = run_child(command, environment=environment_variables(installer), watch=watch)
+    outcome = run_child(command, environment=program_variables(installer), watch=watch)
     if outcome.status:
         raise PreparationError(f"{model.name} could not be prepared:\n{outcome.last_lines}")
     progress.end()
@@ -107,7 +107,7 @@ def compile_kernels(installer: Installer, lease: Lease) -> None:
 
     command = [sys.executable, "-m", "worker.speech.cuda.cubins", str(installer.layout.cubins)]
     try:
-        outcome = run_child(command, environment=environment_variables(installer), watch=watch)
+        outcome = run_child(command, environment=program_variables(installer), watch=watch)
         reason = outcome.last_lines if outcome.status else None
     except OSError as error:
         reason = str(error)

@@ -26,7 +26,7 @@ from volume.cached_models import COMMIT, Snapshot, link_cached, snapshots_of
 from volume.errors import DownloadError, PinError, PreparationError, UnfitModelError
 from volume.hub import fetch_files
 from volume.hub_api import Patience, RefusedError, Repository, ask, first_bytes
-from volume.installer import Installer, environment_variables
+from volume.installer import Installer, program_variables
 from volume.layout import Layout
 from volume.lease import Lease
 from volume.manifest import FileEntry, intact_manifest
@@ -239,7 +239,7 @@ def check_fit(
     command = [sys.executable, "-m", "worker.speech.fit", str(folder)]
     outcome = run_child(
         [*command, "--early"] if early else command,
-        environment=environment_variables(installer),
+        environment=program_variables(installer),
         watch=lambda _: lease.check(),
     )
     if outcome.status:

@@ -14,8 +14,8 @@ QUOTES_A_VALUE = 4  # its own, its name's, and some within a text
 LISTS_MAX = 16  # more than any of these files has
 
 
-def check_json(content: bytes, *, objects: int, values: int) -> bytes:
-    """Give JSON back if it can hold no more objects, and no more values in all, than these.
+def check_json(content: bytes, *, objects: int, values: int, lists: int = LISTS_MAX) -> bytes:
+    """Give JSON back if it can hold no more objects and lists, nor values in all, than these.
 
     To be called before a parser. Raises ValueError. Costs no more than a copy of the bytes.
     """
@@ -24,6 +24,6 @@ def check_json(content: bytes, *, objects: int, values: int) -> bytes:
         raise ValueError("there are too many strings")
     structure = _STRING.sub(b"", content)
     counts = structure.count(b"{"), structure.count(b",") + 1, structure.count(b"[")
-    if any(count > most for count, most in zip(counts, (objects, values, LISTS_MAX), strict=True)):
+    if any(count > most for count, most in zip(counts, (objects, values, lists), strict=True)):
         raise ValueError("{} objects, {} values and {} lists are too many".format(*counts))
     return content

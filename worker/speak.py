@@ -14,7 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
-from typing import Any, get_args
+from typing import Any
 
 from tqdm import tqdm
 
@@ -22,14 +22,19 @@ from worker import torch_import
 from worker.api.field_types import names
 from worker.api.request import SpeechRequest, parse_request
 from worker.api.response import SpeechResponse
-from worker.audio.formats import CONTENT_TYPES, Format
+from worker.audio.formats import ENDINGS
 from worker.errors import RequestError, StorageError, WorkerError
 from worker.logs import set_up_logging
 from worker.settings import Settings, load_settings
 from worker.storage.local import LocalStorage
 
 # Fields that are no options: given as TEXT, --voice-from or --out, or of no use without a client.
+THE_FILE = "the-file-itself"  # the recording that --voice-from names
+FILES = ("turns", "pronunciations")  # fields that are given as JSON files
 NO_OPTIONS = ("text", "prompt_speech_url", "output_name", "output_format", "url_expiry", "stream")
+
+_OBJECTS = ("subtitle_style", "tags")  # fields that may be given as JSON
+_FORMATS = {ending: name for name, ending in ENDINGS.items()}  # by their endings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     except WorkerError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return 1
+    for warning in response.warnings:
+        print(f"note: {warning}", file=sys.stderr)
     metrics = response.metrics
     print(
         f"{options.out}: {response.duration:.2f} s of speech in {metrics.seconds['total']:.2f} s "
@@ -57,16 +64,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m worker.speak", description="Speak a text into an audio file."
     )
-    parser.add_argument("text", metavar="TEXT", help="what to say")
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="what to say")
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("speech.wav"),
-        help=f"the file; its ending says the format: {', '.join(get_args(Format))}",
+        help=f"the file; its ending says the format: {', '.join(_FORMATS)}",
     )
     parser.add_argument("--voice-from", type=Path, metavar="FILE", help="clone this recording")
     for name, field in SpeechRequest.model_fields.items():
         if name in NO_OPTIONS:
+            continue
+        if name in FILES:
+            help_ = f"A JSON file. {field.description}"
+            parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=help_, dest=name)
             continue
         options = [f"--{one.replace('_', '-')}" for one in names(name, field)]
         if field.annotation is bool:
@@ -81,23 +92,32 @@ def _parser() -> argparse.ArgumentParser:
 def _request(options: argparse.Namespace) -> SpeechRequest:
     """The request that the options stand for. Raises RequestError as a job would."""
     fields: dict[str, Any] = {
-        name: _value(name, given)
+        name: _content(name, given) if name in FILES else _value(name, given)
         for name, given in vars(options).items()
         if name in SpeechRequest.model_fields and given is not None
     }
     if options.voice_from is not None:
-        fields["prompt_speech_url"] = "the-file-itself"  # which _speak gives to the pipeline
+        fields["prompt_speech_url"] = THE_FILE  # which _speak gives to the pipeline
         if not options.voice_from.is_file():
             raise RequestError(f"--voice-from: there is no file {options.voice_from}")
     ending = options.out.suffix.removeprefix(".").lower()
-    if ending not in CONTENT_TYPES:
-        raise RequestError(f"--out: {options.out} must end in .{', .'.join(CONTENT_TYPES)}")
-    return parse_request({**fields, "output_format": ending})
+    if ending not in _FORMATS:
+        raise RequestError(f"--out: {options.out} must end in .{', .'.join(_FORMATS)}")
+    return parse_request({**fields, "output_format": _FORMATS[ending]})
+
+
+def _content(name: str, file: Path) -> Any:
+    """What a JSON file holds. Raises RequestError."""
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
+        raise RequestError(f"--{name}: {file} cannot be read: {reason}") from None
 
 
 def _value(name: str, given: str | bool) -> Any:
     """An option's text as the number or object that the field wants, where it wants one."""
-    if name == "subtitle_style" and isinstance(given, str) and given.startswith("{"):
+    if isinstance(given, str) and name in _OBJECTS and given.startswith("{"):
         try:
             return json.loads(given)
         except ValueError:
@@ -129,7 +149,9 @@ def _speak(
         here = replace(
             components,
             storage=LocalStorage(folder / "storage"),
-            fetch_reference=lambda _url, _folder, _cancellation: options.voice_from,
+            fetch_reference=lambda url, *more: (
+                options.voice_from if url == THE_FILE else components.fetch_reference(url, *more)
+            ),
         )
         with tqdm(unit=" sentences", disable=not sys.stderr.isatty(), leave=False) as bar:
 
@@ -141,7 +163,7 @@ def _speak(
         for ending in _endings(request):
             (result,) = (folder / "storage").rglob(f"*.{ending}")
             # The speech has the very name that --out gives: a.WAV too.
-            is_speech = ending == request.output_format
+            is_speech = ending == ENDINGS[request.output_format]
             into = options.out if is_speech else options.out.with_suffix(f".{ending}")
             try:
                 shutil.move(result, into)
@@ -164,7 +186,7 @@ def _check_writable(out: Path) -> None:
 def _endings(request: SpeechRequest) -> tuple[str, ...]:
     """The endings of the files that the job makes."""
     subtitles = (request.subtitle_format,) if request.enable_subtitles else ()
-    return (request.output_format, *subtitles)
+    return (ENDINGS[request.output_format], *subtitles)
 
 
 if __name__ == "__main__":

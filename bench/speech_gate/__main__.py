@@ -30,7 +30,7 @@ from tests.support.judge import hear, load_judge, word_error_rate
 from worker.audio import waveform
 from worker.audio.waveform import Audio
 from worker.job.speech_check import Verdict
-from worker.job.speech_gate import SpeechGate, heard_at
+from worker.job.speech_gate import VoiceGate, heard_at
 from worker.job.word_check import judge_words
 from worker.speech.engine import Engine, Utterance
 from worker.timing.aligner import Aligner
@@ -79,7 +79,7 @@ class Ear:
         count = len(one.tokens)
         return Utterance(one.text, samples, one.tokens, count, one.complete, codec_seconds=0.0)
 
-    def by_gate(self, gate: SpeechGate, spoken: Utterance) -> Verdict:
+    def by_gate(self, gate: VoiceGate, spoken: Utterance) -> Verdict:
         """The verdict, timed."""
         started = time.perf_counter()
         verdict = gate.judge(spoken, self._engine.sample_rate)
@@ -104,7 +104,7 @@ def good(ear: Ear, voice: Told, first: int) -> Good:
     """Judge every second sentence from `first` on, each as the only one of its job."""
     doubted = false = 0
     for one in voice.sentences[first::2]:
-        verdict = SpeechGate(voice.voice, 3000).judge_heard(
+        verdict = VoiceGate(voice.voice, 3000).judge_heard(
             Utterance(one.text, NOTHING, one.tokens, 0, one.complete, codec_seconds=0.0),
             heard_at(np.array(one.levels)),
         )
@@ -153,7 +153,7 @@ def caught(ear: Ear, kind: str, voices: Sequence[Told], first: int, *, words: bo
     found = [0, 0]
     missed = []
     for voice, spoken in planted(ear, kind, voices, first, PLANTED):
-        by_gate = not ear.by_gate(SpeechGate(voice.voice, 3000), spoken).good
+        by_gate = not ear.by_gate(VoiceGate(voice.voice, 3000), spoken).good
         found[0] += by_gate
         found[1] += by_gate or (words and not ear.by_words(spoken).good)
         if not by_gate:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import jiwer
 import numpy as np
 import pytest
+import soundfile
 from faster_whisper import WhisperModel
 
 from scripts.demo_voice import clip
@@ -21,11 +24,16 @@ from scripts.demo_voice.sentences import sections
 from scripts.demo_voice.styles import mel
 from tests.conftest import DEMO_VOICE
 from tests.support.judge import hear
+from tests.support.small_components import KEYS, small_components
 from tests.support.truth import edge_errors
+from worker.api.request import parse_request
+from worker.job import pipeline
+from worker.job.context import Job
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine, Utterance
 from worker.speech.voice import LEVELS, Style, Voice
 from worker.timing.aligner import Aligner
+from worker.voices.library import Voices
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +86,35 @@ def test_a_controlled_voice_is_understood(
 def test_digits_are_read_as_words(demo_engine: Engine, judge: WhisperModel) -> None:
     spoken = demo_engine.speak(NUMBERS, demo_engine.listen(DEMO_VOICE), SAMPLING)
     assert misheard(judge, NUMBERS, spoken) <= UNDERSTOOD
+
+
+def test_of_a_dialogue_the_words_are_heard_and_nothing_of_its_tags(
+    demo_engine: Engine, judge: WhisperModel, tmp_path: Path
+) -> None:
+    small = small_components(tmp_path)
+    voices = Voices(demo_engine, small.storage, KEYS, tmp_path / "demo")
+    components = replace(small.components, engine=demo_engine, voices=voices)
+    asked = {
+        "turns": [
+            {"text": "They bought a new car last year.", "voice": "onyx"},
+            {"text": "[pause:1s] The SQL read a book. [voice:ash] Where is it?", "voice": "alloy"},
+            {"text": "My sister works in a small town.", "speaker_gender": "male"},
+        ],
+        "markup": True,
+        "pronunciations": {"SQL": "children"},
+        "seed": 7,
+    }
+    answer = pipeline.speak(parse_request(asked), Job("dialogue", components, tmp_path))
+    samples, rate = soundfile.read(Path(unquote(urlsplit(answer.audio_url).path)))
+    spans = [(round(s.start * rate), round(s.end * rate)) for s in answer.segments]
+    said = [s.text.replace("SQL", "children") for s in answer.segments]
+    heard = [hear(judge, np.pad(samples[first:last], (3200, 4800))) for first, last in spans]
+    print(*zip(said, heard, strict=True), sep="\n")
+    assert [s.speaker for s in answer.segments] == ["onyx", "alloy", "ash", "Speaker 4"]
+    assert jiwer.wer([*map(plain, said)], [*map(plain, heard)]) <= UNDERSTOOD
+    assert not {"voice", "pause", "second", "ash", "sequel"} & {*plain(" ".join(heard)).split()}
+    assert spans[1][0] - spans[0][1] == rate
+    assert not samples[spans[0][1] : spans[1][0]].any()
 
 
 def hertz(spoken: Sequence[Utterance]) -> float:

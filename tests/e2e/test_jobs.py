@@ -107,7 +107,7 @@ def test_tempo_changes_the_length(desk: Desk) -> None:
     assert fast == pytest.approx(normal / 2, rel=0.01)
 
 
-@pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg"])
+@pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg", "opus"])
 def test_formats(desk: Desk, kind: str) -> None:
     answer = desk.succeed({**CLONE, "output_format": kind, "output_name": "take.2"})
     assert answer["audio_url"].endswith(f"/output/take.2_job-1.{kind}")

@@ -178,3 +178,57 @@ def test_the_files_hold_no_mark_of_an_order_of_bytes() -> None:
     made = made_of("\ufeffHello.", style)
     for file_format in get_args(Format):
         assert not write(made, style, file_format).startswith("\ufeff")
+
+
+@pytest.mark.parametrize("name", ["Anna", "O'Brien (Jr.)", "小明", "12", "v.x_y-z"])
+@pytest.mark.parametrize("mode", ["line", "karaoke"])
+def test_every_reader_finds_who_speaks_or_leaves_it_out(
+    name: str, mode: str, tmp_path: Path
+) -> None:
+    texts = ["Hello there, how are you?", "Well.", "That is good to hear from you."]
+    spans = [
+        SentenceSpan(text, 3.0 * i, 3.0 * i + 2, speaker=("default", name)[i % 2])
+        for i, text in enumerate(texts)
+    ]
+    words = [
+        WordTiming(word.text, 3.0 * i + 0.2 * n, 3.0 * i + 0.2 * n + 0.1, 0.9, i, estimated=False)
+        for i, text in enumerate(texts)
+        for n, word in enumerate(split_words(text))
+    ]
+    style = SubtitleStyle.model_validate({"mode": mode})
+    made = cues(words, spans, style)
+    wanted = expected(made)
+    assert by_webvtt(write(made, style, "vtt")) == wanted
+    assert [cue.voice for cue in webvtt.from_string(write(made, style, "vtt"))] == [
+        "default",
+        name,
+        "default",
+    ]
+    assert by_ffmpeg(write(made, style, "vtt"), "vtt", tmp_path) == wanted
+    assert by_pysubs2(write(made, style, "ass"), "ass") == wanted
+    assert by_ffmpeg(write(made, style, "ass"), "ass", tmp_path) == wanted
+    read = pysubs2.SSAFile.from_string(write(made, style, "ass"), "ass")
+    assert [(e.name, e.style) for e in read.events][:2] == [("default", "Default"), (name, name)]
+    named = [
+        (start, end, f"{cue.speaker}: {text}")
+        for cue, (start, end, text) in zip(made, wanted, strict=True)
+    ]
+    assert by_pysubs2(write(made, style, "srt"), "srt") == named
+    assert by_ffmpeg(write(made, style, "srt"), "srt", tmp_path) == named
+
+
+@pytest.mark.parametrize("file_format", ["ass", "srt", "vtt"])
+def test_files_with_such_a_mark_are_read_the_same(file_format: Format, tmp_path: Path) -> None:
+    """As the old players read them that it is for, and as those of today."""
+    style = SubtitleStyle()
+    made = made_of("今天天气很好。 The café is open.", style)
+    dump = write(made, style, file_format, bom=True)
+    assert dump == "\ufeff" + write(made, style, file_format)
+    assert by_ffmpeg(dump, file_format, tmp_path) == expected(made)
+    assert (tmp_path / f"read.{file_format}").read_bytes().startswith(b"\xef\xbb\xbf")
+    if file_format == "vtt":
+        file = tmp_path / "read.vtt"
+        assert [cue.text for cue in webvtt.read(file)] == [shown for _, _, shown in expected(made)]
+    else:
+        without = (tmp_path / f"read.{file_format}").read_text(encoding="utf-8-sig")
+        assert by_pysubs2(without, file_format) == expected(made)

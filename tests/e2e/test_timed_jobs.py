@@ -94,6 +94,28 @@ def test_subtitles_are_stored_beside_the_audio(demo: Desk, file_format: str) -> 
         assert events[0].start.total_seconds() == pytest.approx(first["start"], abs=0.006)
 
 
+@pytest.mark.parametrize(
+    ("text", "style"),
+    [
+        ("The total comes to 1,234,567 today.", {"speaker_gender": "female"}),
+        (
+            "It was built in 1987 by a rich man.",
+            {"speaker_gender": "male", "speed": "very_low"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("normalize", ["off", "auto"])
+def test_a_long_number_is_no_fault(
+    demo: Desk, text: str, style: dict[str, Any], normalize: str
+) -> None:
+    asked = {"text": text, **style, "seed": 1, "enable_whisperx": True, "normalize": normalize}
+    answer = demo.succeed(asked)
+    assert answer["metrics"]["retries"] == 0
+    assert "faults" not in answer["metrics"] or not answer["metrics"]["faults"]
+    check_words(answer, text)
+    assert [segment["text"] for segment in answer["segments"]] == [text]
+
+
 def test_what_is_off_costs_and_tells_nothing(demo: Desk) -> None:
     answer = demo.succeed(CLONE)
     assert "word_timings" not in answer

@@ -45,7 +45,7 @@ def pitch(answer: dict[str, Any]) -> float:
 
 
 def test_a_voice_is_added_listed_spoken_with_and_removed(desk: Desk) -> None:
-    added = desk.voices.add("mine", DEMO_VOICE, clip.TEXT, CONSENT).voice
+    added = desk.voices.add("mine", DEMO_VOICE, clip.TEXT, CONSENT)
     assert added.consent == CONSENT
     assert [voice.id for voice in desk.voices.listed()] == [*sorted(BUILTIN), "mine"]
     asked = {"text": TEXT, "voice": "mine", "seed": 7}

@@ -16,6 +16,7 @@ from tests.support.word_aligner import CHINESE, ENGLISH, train
 from worker.job.speech_check import judge
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine, Utterance
+from worker.text.line import Replacement
 from worker.timing.aligner import Aligner
 from worker.timing.word_timing import SentenceSpan, WordTiming
 
@@ -126,6 +127,52 @@ def test_a_written_number_has_the_time_of_its_spoken_words(
     truth = [(pasted.words[at][1], pasted.words[at + count - 1][2])]
     assert not number.estimated
     assert errors([(number.start, number.end)], truth).max() <= 60
+
+
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        # The sign of "$43.5 thousand" is said behind the scale word.
+        ("the $43.5 thousand dog", "the|forty three point five|thousand dollars|dog"),
+        ("boy 7:30 percent - nine", "boy|seven thirty|percent||nine"),
+        ("the 3.5 % boy", "the|three point five|percent|boy"),
+    ],
+)
+def test_words_that_are_said_together_have_each_their_own_time(
+    aligner: Aligner, written: str, spoken: str
+) -> None:
+    parts = spoken.split("|")
+    words = spoken.replace("|", " ").split()
+    pasted = paste(words, [0.1] * (len(words) + 1))
+    timed = align(aligner, pasted, written)
+    assert [word.word for word in timed] == written.split()
+    first = 0
+    for word, part in zip(timed, parts, strict=True):
+        count = len(part.split())
+        if count:
+            truth = [(pasted.words[first][1], pasted.words[first + count - 1][2])]
+            wrong = errors([(word.start, word.end)], truth)
+            report(f"{word.word} in {written}", wrong)
+            assert wrong.max() <= 60
+            assert word.said
+            assert part.startswith(word.said)
+        first += count
+
+
+def test_what_was_replaced_is_looked_for_as_it_was_said(aligner: Aligner) -> None:
+    pasted = paste(["the", "river", "walked", "to", "the", "dog"], [0.1] * 7)
+    text = "the 4x4 to the dog"
+    span = SentenceSpan(text, 0.0, pasted.seconds, (Replacement(4, 7, "river walked"),))
+    timed = aligner.align(pasted.samples, SAMPLE_RATE, [span])
+    assert [word.word for word in timed] == text.split()
+    truth = [(pasted.words[1][1], pasted.words[2][2])]
+    assert errors([(timed[1].start, timed[1].end)], truth).max() <= 60
+    # Two written words for what is one: each has a part of it.
+    span = SentenceSpan(
+        "the a b to the dog", 0.0, pasted.seconds, (Replacement(4, 7, "river walked"),)
+    )
+    timed = aligner.align(pasted.samples, SAMPLE_RATE, [span])
+    assert [word.said for word in timed[1:3]] == ["river", "walked"]
 
 
 def test_chinese_numbers_have_the_time_of_their_characters(aligner: Aligner) -> None:

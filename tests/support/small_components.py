@@ -34,7 +34,7 @@ class Asked:
     """One call of `speak`."""
 
     sentences: tuple[str, ...]
-    voice: Voice
+    voice: Voice | tuple[Voice, ...]  # of all sentences, or of each where they differ
     sampling: Sampling
     continues: bool
     cancellation: Cancellation | None
@@ -66,13 +66,15 @@ class ToneEngine:
     def speak(
         self,
         sentences: Sequence[str],
-        voice: Voice,
+        voice: Voice | Sequence[Voice],
         sampling: Sampling,
         *,
         continues: bool = False,
         cancellation: Cancellation | None = None,
     ) -> Generator[Utterance, None, None]:
-        self.asked.append(Asked(tuple(sentences), voice, sampling, continues, cancellation))
+        voices = (voice,) if isinstance(voice, Voice) else tuple(voice)
+        one = voices[0] if len(set(voices)) == 1 else voices
+        self.asked.append(Asked(tuple(sentences), one, sampling, continues, cancellation))
         return self._speak(sentences)
 
     def _speak(self, sentences: Sequence[str]) -> Generator[Utterance, None, None]:
@@ -97,7 +99,7 @@ class ToneEngine:
     def stream(
         self,
         sentences: Sequence[str],
-        voice: Voice,
+        voice: Voice | Sequence[Voice],
         sampling: Sampling,
         *,
         continues: bool = False,

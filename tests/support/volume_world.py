@@ -7,9 +7,9 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.support.faulty_http import FaultyServer
@@ -51,6 +51,7 @@ class World:
     takeover: float = 3.0  # seconds of silence after which an installer or worker counts as dead
     mounting: Mounting = as_it_is
     rehearsal: str | None = None  # the module that is recorded for the start pack
+    operator: Mapping[str, str] = field(default_factory=dict)  # what the operator sets besides
 
     def on(self, mount: Path) -> World:
         """The same pins and servers, and another volume."""
@@ -91,6 +92,7 @@ class World:
             "HF_ENDPOINT": self.hub.url,
             "HF_HUB_DOWNLOAD_TIMEOUT": "1",
             "NO_PROXY": "127.0.0.1",
+            **self.operator,
         }
 
     def start(

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from volume.errors import PreparationError
-from volume.installer import Installer, environment_variables
+from volume.installer import Installer, program_variables
 from volume.lease import Lease
 from volume.manifest import scan, write_manifest
 from volume.pins import PinnedEnvironment
@@ -117,6 +117,6 @@ def rehearse(installer: Installer, out: Path, lease: Lease) -> None:
 
     module = installer.rehearsal or "none"
     command = [sys.executable, "-m", "volume.start_pack.recording", str(out), module]
-    outcome = run_child(command, environment=environment_variables(installer), watch=watch)
+    outcome = run_child(command, environment=program_variables(installer), watch=watch)
     if outcome.status:
         raise PreparationError(f"the rehearsal failed:\n{outcome.last_lines}")

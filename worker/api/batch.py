@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 from worker.api.openai import parse_openai
 from worker.api.request import SpeechRequest, parse_request
 from worker.api.speech import job_input
-from worker.audio.formats import Format
+from worker.audio.formats import PCM_RATE, Format
 from worker.errors import RequestError
 from worker.redaction import redact
 
@@ -58,5 +58,8 @@ def parse_item(item: object, model: str, is_builtin: Callable[[str], bool]) -> S
             "response_format and output_format are two names of one thing here; give one of them",
             field="response_format",
         )
-    request = parse_openai(given, model, is_builtin).request
-    return request if chosen is None else request.model_copy(update={"output_format": chosen})
+    if chosen is not None:
+        given["output_format"] = chosen
+    if chosen == "pcm" and given.get("sample_rate") is None:
+        given["sample_rate"] = PCM_RATE  # which OpenAI's pcm always has
+    return parse_openai(given, model, is_builtin, stored=True).request

@@ -6,21 +6,30 @@ A validator raises pydantic's error with a reason that reads on after the value:
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, AliasChoices, PlainValidator, ValidationError
+from pydantic import AfterValidator, AliasChoices, BaseModel, PlainValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from worker.allowed_values import Allowed, allowed
 from worker.api.references import RULE, parse_reference
+from worker.audio.tags import Tags
 from worker.redaction import redact
 from worker.subtitles.style import MODES, SubtitleStyle
 
 MAX_TEXT = 20_000  # characters, about half an hour of English
 MAX_PROMPT_TEXT = 2_000  # more than anybody says in a reference's 60 seconds
+MAX_SPEAKER = 40  # characters of a speaker's name
+MAX_PRONUNCIATIONS = 200
+MAX_WRITTEN = 60  # characters of a word that is said otherwise
+MAX_SAID = 100  # and of how it is said
 LEAST_TEMPERATURE = 0.001  # as good as greedy
+_Settings = TypeVar("_Settings", bound=BaseModel)
+# What the tokenizer reads as the model's own tokens, not as text.
+TOKEN = re.compile(r"<\|[^|<>\s]{1,64}\|>")
 REASON = "worker_reason"  # the type of the errors that these validators raise
 
 
@@ -49,8 +58,7 @@ def _speakable(limit: int) -> Callable[[str], str]:
         for place, c in enumerate(text):
             if (c < " " or "\x7f" <= c < "\xa0" or "\ud800" <= c <= "\udfff") and not c.isspace():
                 raise _reason(f"has the character U+{ord(c):04X} at position {place}")
-        # The tokenizer reads these as the model's own tokens, not as text.
-        if token := re.search(r"<\|[^|<>\s]{1,64}\|>", text):
+        if token := TOKEN.search(text):
             raise _reason(f"has {redact(token[0])}, a token of the model, at {token.start()}")
         if not any(map(str.isalnum, text)):
             raise _reason("has no letter or digit, so there is nothing to say")
@@ -65,9 +73,24 @@ def _speakable_words(limit: int) -> Allowed:
     )
 
 
+def is_name(name: str) -> bool:
+    """Whether this may be the name of a voice or a file."""
+    return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name)) and ".." not in name
+
+
 def _name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or ".." in name:
+    if not is_name(name):
         raise _reason("is not a name")
+    return name
+
+
+def _speaker(name: str) -> str:
+    """Check a speaker's name: what no format of subtitles takes for a mark of its own."""
+    name = " ".join(name.split())
+    letters = [c for c in name if unicodedata.category(c)[0] in "LMN"]
+    others = set(name).difference(letters, " .'’-_()")
+    if not letters or others or len(name) > MAX_SPEAKER or not name[0].isalnum():
+        raise _reason("is no speaker's name")
     return name
 
 
@@ -79,10 +102,44 @@ def _reference(place: str) -> str:
         raise _reason(str(reason)) from None
 
 
-def style_field(name: str) -> FieldInfo:
-    """Give the field of SubtitleStyle that has this name, which may be another than its own."""
-    fields = SubtitleStyle.model_fields
+def _setting(model: type[BaseModel], name: str) -> FieldInfo:
+    """Give the field of a model that has this name, which may be another than its own."""
+    fields = model.model_fields
     return next(info for field, info in fields.items() if name in names(field, info))
+
+
+def _settings(model: type[_Settings], given: object) -> _Settings:
+    """Make an object of settings, as JSON gave it, the model."""
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = redact(fault["loc"][0]).strip("'")
+        if fault["type"] == "extra_forbidden":
+            raise _reason(f"has {name}, which is not a setting") from None
+        may_be = allowed(_setting(model, str(fault["loc"][0])))
+        raise _reason(f"has {name} {redact(fault['input'])}, which must be {may_be}") from None
+
+
+def _pronunciations(given: object) -> dict[str, str]:
+    """Check a map of words to how they are said; white space in a word counts as one space."""
+    if not isinstance(given, dict):
+        raise _reason("is no object")
+    if len(given) > MAX_PRONUNCIATIONS:
+        raise _reason(f"has {len(given)} words")
+    check = _speakable(MAX_SAID)
+    checked: dict[str, str] = {}
+    for written, said in given.items():
+        word = " ".join(written.split()) if isinstance(written, str) else ""
+        if not 1 <= len(word) <= MAX_WRITTEN or not word.isprintable():
+            raise _reason(f"has {redact(written)}, which is no word")
+        if not isinstance(said, str):
+            raise _reason(f"says {redact(written)} as {redact(said)}, which is no text")
+        try:
+            checked[word] = check(said)
+        except PydanticCustomError as error:
+            raise _reason(f"says {redact(written)} as {redact(said)}, which {error}") from None
+    return checked
 
 
 def _look(given: object) -> SubtitleStyle:
@@ -93,15 +150,16 @@ def _look(given: object) -> SubtitleStyle:
         given = {"mode": given}
     if not isinstance(given, dict):
         raise _reason("is neither a mode nor an object of settings")
-    try:
-        return SubtitleStyle.model_validate(given)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        setting = redact(fault["loc"][0]).strip("'")
-        if fault["type"] == "extra_forbidden":
-            raise _reason(f"has {setting}, which is not a setting") from None
-        may_be = allowed(style_field(str(fault["loc"][0])))
-        raise _reason(f"has {setting} {redact(fault['input'])}, which must be {may_be}") from None
+    return _settings(SubtitleStyle, given)
+
+
+def _tags(given: object) -> Tags:
+    """Make tags from an object; one that is null is not given."""
+    if isinstance(given, Tags):
+        return given
+    if not isinstance(given, dict):
+        raise _reason("is not an object of tags")
+    return _settings(Tags, {name: value for name, value in given.items() if value is not None})
 
 
 def _temperature(temperature: float) -> float:
@@ -129,9 +187,30 @@ Name = Annotated[
         "two dots in a row"
     ),
 ]
+SpeakerName = Annotated[
+    str,
+    AfterValidator(_speaker),
+    Allowed(
+        f"a name: 1 to {MAX_SPEAKER} letters, digits, spaces and . ' - _ ( ), a letter or digit "
+        "first"
+    ),
+]
 LookOfSubtitles = Annotated[
     SubtitleStyle,
     PlainValidator(_look, json_schema_input_type=SubtitleStyle),
     Allowed(f"{', '.join(MODES)} or an object of {', '.join(SubtitleStyle.model_fields)}"),
+]
+TagsOfFile = Annotated[
+    Tags,
+    PlainValidator(_tags, json_schema_input_type=Tags),
+    Allowed(f"an object of {', '.join(Tags.model_fields)}"),
+]
+Pronunciations = Annotated[
+    dict[str, str],
+    PlainValidator(_pronunciations, json_schema_input_type=dict[str, str]),
+    Allowed(
+        f"an object of up to {MAX_PRONUNCIATIONS} words of 1 to {MAX_WRITTEN} characters, each "
+        f"with how it is said in 1 to {MAX_SAID}, as a text may be"
+    ),
 ]
 Reference = Annotated[str, AfterValidator(_reference), Allowed(RULE)]

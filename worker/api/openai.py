@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from worker.api.model_names import MODEL, check_model
-from worker.api.request import STYLE_FIELDS, SpeechRequest, parse_request
+from worker.api.request import SpeechRequest, parse_request
+from worker.api.speech import parse_live
+from worker.api.turns import STYLE_FIELDS
 from worker.audio.formats import StreamFormat
-from worker.errors import RequestError
+from worker.errors import RequestError, WorkerError
 from worker.redaction import redact
 
 StreamForm = Literal["audio", "sse"]
@@ -35,12 +37,15 @@ class OpenAISpeech:
     instructions: str | None  # which this model cannot follow
 
 
-def parse_openai(body: object, model: str, is_builtin: Callable[[str], bool]) -> OpenAISpeech:
+def parse_openai(
+    body: object, model: str, is_builtin: Callable[[str], bool], *, stored: bool = False
+) -> OpenAISpeech:
     """Check the body of a request to OpenAI's route, as JSON gave it.
 
     `model` is the served model's own name, and `is_builtin` says whether a name is that of a
     built-in voice: clients that cannot leave `voice` out may send one beside another field that
-    chooses the voice. Raises RequestError naming the field.
+    chooses the voice. Where the audio is `stored`, its format is the field output_format, and
+    response_format counts for nothing. Raises RequestError naming the field.
     """
     if not isinstance(body, dict):
         raise RequestError(
@@ -61,7 +66,7 @@ def parse_openai(body: object, model: str, is_builtin: Callable[[str], bool]) ->
     job_input = _job_input(given, is_builtin)
     tempo = _tempo(given)
     try:
-        request = parse_request(job_input)
+        request = parse_request(job_input) if stored else parse_live(job_input, response_format)
     except RequestError as error:
         raise in_openai_terms(error) from None
     if tempo is not None:  # whose range is wider than our own field's
@@ -73,6 +78,11 @@ def _job_input(given: dict[str, Any], is_builtin: Callable[[str], bool]) -> dict
     """OpenAI's fields as those of our request, beside ours, but for a number in speed."""
     if "text" in given:
         raise RequestError("text: at this route the text is the field input", field="text")
+    if "turns" in given:
+        raise RequestError(
+            "turns: this route has one text, in the field input; turns are taken by /v1/speech",
+            field="turns",
+        )
     if "input" not in given:
         raise RequestError("input is required; it must be the text to speak", field="input")
     fields = {name: value for name, value in given.items() if name not in ("input", "speed")}
@@ -126,7 +136,7 @@ def _one_of(given: dict[str, Any], name: str, choices: tuple[Any, ...], default:
     return value
 
 
-def in_openai_terms(error: RequestError) -> RequestError:
+def in_openai_terms(error: WorkerError) -> WorkerError:
     """The error with our field for the text under the name that it has at this door."""
     if error.field != "text":
         return error

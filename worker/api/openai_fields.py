@@ -32,7 +32,8 @@ class _OpenAIFields(BaseModel):
     )
     input: Text = Field(
         description="The text to speak: English, Chinese, or both mixed. A line break ends a "
-        "sentence."
+        "sentence, except in a paragraph that was wrapped: one with lines of about one length that "
+        "do not end as sentences do. Verses, lists and titles are none."
     )
     voice: Name | VoiceById | None = Field(
         default=None,
@@ -62,7 +63,7 @@ class _OpenAIFields(BaseModel):
 
 
 # What OpenAI's fields stand for, and what would be stored: nothing is, at this route.
-_ELSEWHERE = ("text", "voice", "speed")
+_ELSEWHERE = ("text", "turns", "voice", "speed")
 
 
 def optional_fields(but: tuple[str, ...]) -> dict[str, Any]:

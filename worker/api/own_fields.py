@@ -18,6 +18,7 @@ from worker.api.openai_fields import DeltaEvent, OpenAISpeechFields, optional_fi
 from worker.api.response import (
     Metrics,
     Segment,
+    SpeakerUsed,
     SpeechResponse,
     TimedWord,
     VoiceUsed,
@@ -39,9 +40,12 @@ class _Answer(BaseModel):
 
 
 class _JobInput(_Given):
-    text: Text = Field(
+    text: Text | None = Field(
+        default=None,
         description="The text to speak: English, Chinese, or both mixed. A line break ends a "
-        "sentence."
+        "sentence, except in a paragraph that was wrapped: one with lines of about one length that "
+        "do not end as sentences do. Verses, lists and titles are none. "
+        "Required, but for a request with `turns`.",
     )
 
 
@@ -86,6 +90,9 @@ class SentenceEvent(_Answer):
     words: tuple[TimedWord, ...] | None = Field(
         description="The words and their times; only with `enable_whisperx` or `enable_subtitles`."
     )
+    speaker: str | None = Field(
+        default=None, description="Who speaks; only with `turns` or a voice in a tag."
+    )
 
 
 class Subtitles(_Answer):
@@ -100,14 +107,19 @@ class SpeechDoneEvent(_Answer):
     """What is known when all is said."""
 
     type: Literal["speech.done"] = Field(default="speech.done", description="Always speech.done.")
-    sample_rate: int = Field(gt=0, description="The sample rate of the model in hertz.")
+    sample_rate: int = Field(
+        gt=0, description="The sample rate in hertz that was asked for, or else the model's."
+    )
     duration: float = Field(ge=0, description="The length of the audio in seconds.")
     segments: tuple[Segment, ...] = Field(description="The sentences, in order.")
     word_timings: tuple[TimedWord, ...] | None = Field(
         description="All words; only with `enable_whisperx` or `enable_subtitles`."
     )
     subtitles: Subtitles | None = Field(description="Only with `enable_subtitles`.")
-    voice: VoiceUsed = Field(description="The voice that spoke.")
+    voice: VoiceUsed = Field(description="The voice that spoke; of several, the first one.")
+    speakers: tuple[SpeakerUsed, ...] | None = Field(
+        description="Who spoke; only with `turns` or a voice in a tag."
+    )
     seed: int = Field(ge=0, description="The seed of the speech.")
     warnings: Warnings
     metrics: Metrics = Field(description="What the request cost.")
@@ -176,8 +188,8 @@ class VoiceAnswer(_Answer):
     style: Style | None = Field(description="Of a designed voice.")
 
 
-class AddedVoiceAnswer(VoiceAnswer):
-    """A voice that was saved."""
+class NewVoiceAnswer(VoiceAnswer):
+    """A voice that was saved just now."""
 
     warnings: Warnings
 
@@ -203,7 +215,8 @@ class VoiceForm(_Given):
     """A recording whose voice is saved."""
 
     audio: bytes = Field(
-        description="The recording: 1 to 60 seconds of speech. The name audio_sample is taken too.",
+        description="The recording: 1 to 60 seconds of speech, in a format that prompt_speech_url "
+        "may have too. The name audio_sample is taken too.",
         json_schema_extra={"format": "binary"},
     )
     name: Name = Field(description="The name under which the voice is saved.")

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-MAX_URL = 2_048  # characters of a reference
+MAX_URL = 8_192  # characters of a reference; a session token alone may make 4,000 of a signed URL
 FOLDER = "voices/"
 PLACES = f"s3://BUCKET/KEY, an https:// URL or the name of a file below {FOLDER}"
 RULE = f"{PLACES} (letters, digits and . _ - /), at most {MAX_URL} characters"

@@ -10,36 +10,52 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from worker.allowed_values import allowed
+from worker.api.audio_fields import audio_contradictions
 from worker.api.field_types import (
+    MAX_TEXT,
     REASON,
     LookOfSubtitles,
     Name,
+    Pronunciations,
     Reference,
+    TagsOfFile,
     Temperature,
     Text,
     Transcript,
     TranscriptMismatch,
+    is_name,
     names,
 )
+from worker.api.turns import STYLE_FIELDS, Turn, Turns, without_nulls
+from worker.audio.formats import BIT_RATE_MAX, BIT_RATE_MIN, SAMPLE_RATE_MAX, SAMPLE_RATE_MIN
 from worker.audio.formats import Format as AudioFormat
 from worker.errors import RequestError
 from worker.redaction import redact
 from worker.speech.voice import Gender, Level, Style
 from worker.subtitles.formats import Format as SubtitleFormat
+from worker.text.markup import (
+    OWN_VOICE,
+    MarkedText,
+    Stretch,
+    TagError,
+    VoiceTag,
+    holds_tag,
+    read_tags,
+)
 
 MAX_FAULTS = 10  # that one message names, so that it stays readable
 
+Normalize = Literal["auto", "on", "off"]
 TaskToken = Literal["zero_shot", "cross_lingual", "continue"]
 
-# The fields that a designed voice is made from.
-STYLE_FIELDS = ("speaker_gender", "pitch", "speed", "pitch_value", "speed_value")
+VOICE_FIELDS = ("prompt_speech_url", "prompt_text", "voice", *STYLE_FIELDS)
 
 
 class SpeechRequest(BaseModel):
@@ -48,13 +64,46 @@ class SpeechRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     text: Text = Field(
+        default="",
         description="The text to speak: English, Chinese, or both mixed. A line break ends a "
-        "sentence."
+        "sentence, except in a paragraph that was wrapped: one with lines of about one length that "
+        "do not end as sentences do. Verses, lists and titles are none. "
+        "Required, but for a job with `turns`.",
+    )
+    turns: Turns | None = Field(
+        default=None,
+        description="In place of `text`, the turns of a dialogue or an audiobook, of any number "
+        "of voices: objects with the fields of Turn.",
+    )
+    markup: bool = Field(
+        default=False,
+        description="Whether the text has tags: [pause:1.5s] for silence, [voice:NAME] for "
+        "another voice. Else they are text like any other.",
+    )
+    pronunciations: Pronunciations | None = Field(
+        default=None,
+        description="How words are said where they are not said as they are written: "
+        '{"Nguyen": "win", "SQL": "sequel"}. A key is a whole word or several, found in any case '
+        "where it is in small letters, else only as it is written; the longest counts, and a "
+        "possessive's s is kept. Segments, timings and subtitles have the written word.",
+    )
+    normalize: Normalize = Field(
+        default="auto",
+        description="Whether numbers, amounts, dates, times, units, telephone numbers, addresses, "
+        "Roman numerals and symbols are given to the model in words, in English and Chinese; "
+        "subtitles, segments and word timings keep what is written. auto: what can be meant in one "
+        "way only, by its form or by what stands beside it. on: everything, in the likeliest way. "
+        "off: nothing.",
     )
     prompt_speech_url: Reference | None = Field(
         default=None,
         validation_alias=AliasChoices("prompt_speech_url", "prompt_speech_path"),
-        description="A recording whose voice is cloned: 1 to 60 seconds of speech.",
+        description="A recording whose voice is cloned: 1 to 60 seconds of speech. WAV, FLAC, MP3, "
+        "OGG (Vorbis, Opus), M4A or MP4, WebM, 3GP or AMR, WMA, AIFF or CAF, a film's sound too; "
+        "the file's name means nothing. It is heard to its end, whatever its header says of its "
+        "length. Of several channels the one with the loudest voice is heard, as it is, the first "
+        "where none is clearly louder; of several tracks the default one. Where another channel "
+        "holds somebody else, `warnings` says which was heard.",
     )
     prompt_text: Transcript | None = Field(
         default=None,
@@ -160,9 +209,51 @@ class SpeechRequest(BaseModel):
     )
     output_name: Name = Field(
         default="speech",
-        description="The name of the job's files in the bucket: output/NAME_JOBID.FORMAT.",
+        description="The name of the job's files in the bucket: output/NAME_JOBID.ENDING.",
     )
-    output_format: AudioFormat = Field(default="wav", description="The format of the audio file.")
+    output_format: AudioFormat = Field(
+        default="wav",
+        description="The format of the audio file. ogg: Vorbis in Ogg. opus: Opus in Ogg. aac or "
+        "m4a: AAC in MP4, the file's ending is m4a. pcm: 16 bits, little endian, no header. All "
+        "have one channel.",
+    )
+    sample_rate: int | None = Field(
+        default=None,
+        ge=SAMPLE_RATE_MIN,
+        le=SAMPLE_RATE_MAX,
+        description="The sample rate of the audio in hertz; the model's own, 16000, when not "
+        "given. wav, flac, ogg and pcm take any; mp3, aac and m4a 8000, 11025, 12000, 16000, "
+        "22050, 24000, 32000, 44100 and 48000; opus 8000, 12000, 16000, 24000 and 48000, and its "
+        "readers give 48000. A higher one than the model's adds no treble.",
+    )
+    bit_rate: int | None = Field(
+        default=None,
+        ge=BIT_RATE_MIN,
+        le=BIT_RATE_MAX,
+        description="The bit rate of mp3 or opus in kbit/s. mp3 has then one that is constant: 8 "
+        "to 64 below 16000 Hz, 8 to 160 below 32000 Hz, 32 to 320 from there on, in MPEG's steps. "
+        "When not given, mp3 has the quality V4 of LAME (about 53 at 16000 Hz), and opus 48.",
+    )
+    loudness: float | None = Field(
+        default=None,
+        ge=-36,
+        le=-8,
+        description="How loud the whole speech is made, in LUFS (EBU R 128), such as -16 for a "
+        "podcast; as the model spoke it when not given.",
+    )
+    true_peak: float | None = Field(
+        default=None,
+        ge=-9,
+        le=0,
+        description="The highest that a peak may be, between the samples too, in dBTP; -1 when not "
+        "given. A lossy encoder may add some tenths.",
+    )
+    tags: TagsOfFile | None = Field(
+        default=None,
+        description="What the file says of itself, in its title and other tags, where the format "
+        "has them: an object of Tags. Every such file says too that it is synthetic speech, and of "
+        "which model.",
+    )
     enable_whisperx: bool = Field(
         default=False, description="Whether the answer has the time of every word."
     )
@@ -178,6 +269,11 @@ class SpeechRequest(BaseModel):
     )
     subtitle_format: SubtitleFormat = Field(
         default="ass", description="The format of the subtitle file."
+    )
+    subtitle_bom: bool = Field(
+        default=False,
+        description="Whether the subtitles begin with a byte order mark, for players on Windows "
+        "that take a file without one for another encoding than UTF-8.",
     )
     max_retries: int = Field(
         default=1,
@@ -203,10 +299,7 @@ class SpeechRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, given: object) -> object:
-        """Many JSON writers put null where nothing was set."""
-        if not isinstance(given, dict):
-            return given
-        return {name: value for name, value in given.items() if value is not None}
+        return without_nulls(given)
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -231,6 +324,33 @@ class SpeechRequest(BaseModel):
         )
 
     @property
+    def whole_text(self) -> str:
+        """All that the job says, without its tags."""
+        if self.turns is not None:
+            return "\n".join(self.of_turn(turn).whole_text for turn in self.turns)
+        return "".join(stretch.text for stretch in self.marked.stretches)
+
+    @property
+    def marked(self) -> MarkedText:
+        """The text as its tags part it; all of it as one, where tags count for nothing."""
+        return read_tags(self.text) if self.markup else MarkedText((Stretch(self.text),))
+
+    def of_turn(self, turn: Turn) -> Self:
+        """The request as it holds for this turn alone, whose voice is its own or the job's."""
+        own = {name: getattr(turn, name) for name in VOICE_FIELDS}
+        shifts = {
+            name: value
+            for name in ("pitch_shift", "speed_shift")
+            if (value := getattr(turn, name)) is not None
+        }
+        voice = own if turn.chooses_voice else {}
+        return self.model_copy(update={"text": turn.text, "turns": None, **voice, **shifts})
+
+    def with_voice(self, name: str) -> Self:
+        """The request as it is where this saved or built-in voice speaks."""
+        return self.model_copy(update={**dict.fromkeys(VOICE_FIELDS), "voice": name})
+
+    @property
     def uses_transcript(self) -> bool:
         """Whether a recording or saved voice is used with its transcript, where it has one."""
         return self.task_token != "cross_lingual"  # noqa: S105  no password
@@ -247,9 +367,61 @@ class SpeechRequest(BaseModel):
 
 
 def _contradictions(request: SpeechRequest) -> Iterator[tuple[str, str]]:
-    """Pairs of fields that contradict each other: the field to change, and the message."""
-    style = [name for name in STYLE_FIELDS if getattr(request, name) is not None]
-    voices = [name for name in ("prompt_speech_url", "voice") if getattr(request, name) is not None]
+    """Fields that contradict each other: the one to change, and the message."""
+    yield from _voice_contradictions(request)
+    for number, turn in enumerate(request.turns or ()):
+        for name, message in _voice_contradictions(turn):
+            yield f"turns[{number}].{name}", f"turns[{number}]: {message}"
+    yield from _turns_contradictions(request)
+    tags: list[VoiceTag] = []
+    for field, faults, found in _tags(request):
+        yield from ((field, fault) for fault in faults)
+        tags += found
+    for word, said in (request.pronunciations or {}).items():
+        if request.markup and holds_tag(said):
+            reason = f"pronunciations: {redact(word)} is said as {redact(said)}, which has a tag"
+            yield "pronunciations", f"{reason}; tags stand in the text alone"
+    yield from _save_contradictions(request, tags)
+    yield from _task_contradictions(request, tags)
+    yield from audio_contradictions(request)
+
+
+def _save_contradictions(
+    request: SpeechRequest, tags: Sequence[VoiceTag]
+) -> Iterator[tuple[str, str]]:
+    """Of save_voice, which is for a job with one new voice."""
+    if request.save_voice is None:
+        return
+    if request.voice is not None:
+        reason = f"save_voice would save the voice {request.voice!r}, which is saved already"
+        yield "save_voice", f"{reason}; give voice or save_voice, not both"
+    if tags or request.turns is not None:
+        several = f"the text has {tags[0].shown}" if tags else "turns may have several"
+        reason = f"save_voice saves a job's one voice, and {several}"
+        yield "save_voice", f"{reason}; save each voice with a job of its own"
+
+
+def _task_contradictions(
+    request: SpeechRequest, tags: Sequence[VoiceTag]
+) -> Iterator[tuple[str, str]]:
+    """Of task_token, which is for what a recording or a saved voice says."""
+    chosen: list[SpeechRequest | Turn] = [request, *(request.turns or ())]
+    named = any(one.voice is not None or one.prompt_speech_url is not None for one in chosen)
+    if request.task_token is not None and not named and not tags:
+        reason = f"task_token {request.task_token!r} needs a recording or a saved voice"
+        yield "task_token", f"{reason}; give prompt_speech_url or voice, or leave task_token out"
+    elif request.continues and (request.turns is not None or tags):
+        reason = "task_token 'continue' is for one voice, and this job may have several"
+        yield "task_token", f"{reason}; leave task_token out, or send a job for each voice"
+    elif request.continues and request.voice is None and request.prompt_text is None:
+        reason = "task_token 'continue' needs the words of the recording, to continue from them"
+        yield "task_token", f"{reason}; give its transcript as prompt_text"
+
+
+def _voice_contradictions(given: SpeechRequest | Turn) -> Iterator[tuple[str, str]]:
+    """Of the fields that choose a voice."""
+    style = [name for name in STYLE_FIELDS if getattr(given, name) is not None]
+    voices = [name for name in ("prompt_speech_url", "voice") if getattr(given, name) is not None]
     first, *others = [*voices, *style[:1], ""]
     for other in filter(None, others):
         reason = f"{first} and {other} both choose a voice"
@@ -258,18 +430,41 @@ def _contradictions(request: SpeechRequest) -> Iterator[tuple[str, str]]:
         if {level, f"{level}_value"} <= set(style):
             value = f"{level}_value"
             yield value, f"{level} and {value} both set the {level}; give one of them"
-    if request.prompt_text is not None and request.prompt_speech_url is None:
+    if given.prompt_text is not None and given.prompt_speech_url is None:
         reason = "prompt_text is the transcript of prompt_speech_url, which is missing"
         yield "prompt_text", f"{reason}; give prompt_speech_url too, or leave prompt_text out"
-    if request.voice is not None and request.save_voice is not None:
-        reason = f"save_voice would save the voice {request.voice!r}, which is saved already"
-        yield "save_voice", f"{reason}; give voice or save_voice, not both"
-    if request.task_token is not None and not voices:
-        reason = f"task_token {request.task_token!r} needs a recording or a saved voice"
-        yield "task_token", f"{reason}; give prompt_speech_url or voice, or leave task_token out"
-    elif request.continues and request.voice is None and request.prompt_text is None:
-        reason = "task_token 'continue' needs the words of the recording, to continue from them"
-        yield "task_token", f"{reason}; give its transcript as prompt_text"
+
+
+def _turns_contradictions(request: SpeechRequest) -> Iterator[tuple[str, str]]:
+    """Of turns, which stand in place of a text."""
+    if request.turns is None:
+        return
+    if request.text:
+        yield "turns", "text and turns both say what is spoken; give one of them"
+    if (length := sum(len(turn.text) for turn in request.turns)) > MAX_TEXT:
+        reason = f"turns: their texts are {length} characters long together"
+        yield "turns", f"{reason}; at most {MAX_TEXT:,} may be"
+
+
+def _tags(request: SpeechRequest) -> Iterator[tuple[str, Sequence[str], Sequence[VoiceTag]]]:
+    """Each text's field, what is wrong with its tags, and those that name a voice."""
+    texts = {"text": request.text} if request.turns is None else {}
+    texts |= {f"turns[{n}].text": turn.text for n, turn in enumerate(request.turns or ())}
+    for field, text in texts.items():
+        if not request.markup or not text:
+            continue
+        try:
+            tags = read_tags(text).tags
+        except TagError as error:
+            yield field, [f"{field} {error}"], []
+            continue
+        may_be = f"{allowed(SpeechRequest.model_fields['voice'])}, or {OWN_VOICE}"
+        faults = [
+            f"{field} has {tag.shown}, whose value must be {may_be}"
+            for tag in tags
+            if not is_name(tag.name)
+        ]
+        yield field, faults, tags
 
 
 def parse_request(job_input: object) -> SpeechRequest:
@@ -283,9 +478,12 @@ def parse_request(job_input: object) -> SpeechRequest:
             "field text",
             field="input",
         )
-    fields = _fields()
+    fields = _names_of(SpeechRequest)
     unknown = [name for name in job_input if name not in fields]
     faults = [_unknown(name, fields) for name in unknown[:MAX_FAULTS]]
+    if job_input.get("text") is None and job_input.get("turns") is None:
+        may_be = allowed(SpeechRequest.model_fields["text"])
+        faults.append(("text", f"text is required; it must be {may_be}"))
     try:
         request = SpeechRequest.model_validate(
             {name: value for name, value in job_input.items() if name in fields}
@@ -293,7 +491,7 @@ def parse_request(job_input: object) -> SpeechRequest:
     except ValidationError as error:
         faults += [fault for details in error.errors() for fault in _in_words(details, fields)]
     else:
-        if not unknown:
+        if not faults:
             return request
     messages = [message for _, message in faults[:MAX_FAULTS]]
     more = max(len(unknown) - MAX_FAULTS, 0) + len(faults) - len(messages)
@@ -302,12 +500,10 @@ def parse_request(job_input: object) -> SpeechRequest:
     raise RequestError(". ".join(messages), field=faults[0][0])
 
 
-def _fields() -> dict[str, str]:
-    """Names that a job may use, aliases too, each with its field's name."""
+def _names_of(model: type[BaseModel]) -> dict[str, str]:
+    """Names that may be used in an object, aliases too, each with its field's name."""
     return {
-        name: field
-        for field, info in SpeechRequest.model_fields.items()
-        for name in names(field, info)
+        name: field for field, info in model.model_fields.items() for name in names(field, info)
     }
 
 
@@ -324,6 +520,8 @@ def _in_words(error: ErrorDetails, fields: dict[str, str]) -> list[tuple[str, st
     if error["type"] == "contradiction":
         return list(error["ctx"]["faults"])
     name = str(error["loc"][0])
+    if name == "turns" and len(error["loc"]) > 1:
+        return [_in_words_of_turn(error)]
     if error["type"] == "extra_forbidden":  # known, so its other name was taken
         return [(name, f"{name} and {fields[name]} are two names of one field; give one of them")]
     may_be = allowed(SpeechRequest.model_fields[fields[name]])
@@ -331,3 +529,27 @@ def _in_words(error: ErrorDetails, fields: dict[str, str]) -> list[tuple[str, st
         return [(name, f"{name} is required; it must be {may_be}")]
     reason = error["msg"] if error["type"] == REASON else "is not allowed"
     return [(name, f"{name}: {redact(error['input'])} {reason}; it must be {may_be}")]
+
+
+def _in_words_of_turn(error: ErrorDetails) -> tuple[str, str]:
+    """Pydantic's error about a turn as the field and the message."""
+    _, number, *inner = error["loc"]
+    where = f"turns[{number}]"
+    if not inner:
+        return where, f"{where}: {redact(error['input'])} is not allowed; it must be an object"
+    fields = _names_of(Turn)
+    name = str(inner[0])
+    if error["type"] == "extra_forbidden":
+        if name in fields:  # its other name was taken
+            reason = f"{name} and {fields[name]} are two names of one field; give one of them"
+            return where, f"{where}: {reason}"
+        shown, _ = _unknown(name, fields)
+        near = difflib.get_close_matches(name[:64], fields, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(Turn.model_fields)}"
+        return where, f"{where}: {shown} is not a field of a turn; {hint}"
+    may_be = allowed(Turn.model_fields[fields[name]])
+    where = f"{where}.{name}"
+    if error["type"] == "missing":
+        return where, f"{where} is required; it must be {may_be}"
+    reason = error["msg"] if error["type"] == REASON else "is not allowed"
+    return where, f"{where}: {redact(error['input'])} {reason}; it must be {may_be}"

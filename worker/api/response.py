@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
@@ -16,11 +17,20 @@ def _to_milliseconds(seconds: float) -> float:
 
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_to_milliseconds)]
+# Nobody needs more digits, and there is one for each word.
+Score = Annotated[float, AfterValidator(lambda score: round(score, 3))]
 Count = Annotated[int, Field(ge=0)]
 
 
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _speaker() -> Any:
+    return Field(
+        default=None,
+        description="The name of who speaks; only in a job with `turns` or a voice in a tag.",
+    )
 
 
 class Segment(_Answer):
@@ -38,6 +48,7 @@ class Segment(_Answer):
         default=None,
         description="A pre-signed URL of the sentence alone; only in a job with `stream`.",
     )
+    speaker: str | None = _speaker()
 
 
 class SpokenSegment(_Answer):
@@ -59,10 +70,11 @@ class SpokenSegment(_Answer):
         "after it is not part of it."
     )
     audio_url: str = Field(description="A pre-signed URL of the sentence's audio.")
+    speaker: str | None = _speaker()
 
     def to_json(self) -> dict[str, JsonValue]:
         """Give plain JSON types, for RunPod."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 class Progress(_Answer):
@@ -78,7 +90,7 @@ class Progress(_Answer):
 
     def to_json(self) -> dict[str, JsonValue]:
         """Give plain JSON types, for RunPod."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 class TimedWord(_Answer):
@@ -89,19 +101,21 @@ class TimedWord(_Answer):
         description="Seconds from the start of the audio to the start of the word."
     )
     end: Seconds = Field(description="Seconds from the start of the audio to the end of the word.")
-    score: float | None = Field(
+    score: Score | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="How sure the times are, from 0 to 1; left out where they are estimated.",
+        description="How sure the times are, from 0 to 1 in thousandths; left out where they are "
+        "estimated.",
     )
     estimated: bool = Field(
         description="Whether the times are estimated from the words around it, as those of an "
         "emoji are."
     )
+    speaker: str | None = _speaker()
 
     @classmethod
-    def of(cls, timing: WordTiming) -> Self:
+    def of(cls, timing: WordTiming, speaker: str | None = None) -> Self:
         """The aligner's word, as an answer has it."""
         return cls(
             word=timing.word,
@@ -109,7 +123,15 @@ class TimedWord(_Answer):
             end=timing.end,
             score=timing.score,
             estimated=timing.estimated,
+            speaker=speaker,
         )
+
+
+def timed_words(
+    words: Iterable[WordTiming], speakers: Sequence[str | None]
+) -> tuple[TimedWord, ...]:
+    """The words as an answer has them; `speakers` are those of the sentences that they are of."""
+    return tuple(TimedWord.of(word, speakers[word.sentence]) for word in words)
 
 
 Warnings = Annotated[
@@ -132,6 +154,12 @@ class VoiceUsed(_Answer):
         default=None,
         description="The name of the voice; only in a job with `voice` or `save_voice`.",
     )
+
+
+class SpeakerUsed(VoiceUsed):
+    """A speaker, and the voice that it spoke with."""
+
+    speaker: str = Field(description="The name of the speaker.")
 
 
 class Metrics(_Answer):
@@ -192,17 +220,39 @@ class SpeechResponse(_Answer):
     )
     sample_rate: int = Field(gt=0, description="The sample rate of the audio in hertz.")
     duration: Seconds = Field(description="The length of the audio in seconds.")
-    segments: tuple[Segment, ...] = Field(description="The sentences, in order.")
+    loudness: float | None = Field(
+        default=None,
+        description="How loud the audio is, in LUFS, before a lossy encoder; only in a job with "
+        "`loudness`.",
+    )
+    segments: tuple[Segment, ...] = Field(
+        description="The sentences, in order; none where `segments_url` has them."
+    )
+    segments_url: str | None = Field(
+        default=None,
+        description="A pre-signed URL of a JSON file with the list of Segment; only in an answer "
+        "that would be too large for RunPod with it.",
+    )
     word_timings: tuple[TimedWord, ...] | None = Field(
         default=None,
         description="The words and their times, in order; only in a job with `enable_whisperx` or "
-        "`enable_subtitles`.",
+        "`enable_subtitles`, and where `word_timings_url` does not have them.",
+    )
+    word_timings_url: str | None = Field(
+        default=None,
+        description="A pre-signed URL of a JSON file with the list of TimedWord; only in an answer "
+        "that would be too large for RunPod with it.",
     )
     subtitles_url: str | None = Field(
         default=None,
         description="A pre-signed URL of the subtitle file; only in a job with `enable_subtitles`.",
     )
-    voice: VoiceUsed = Field(description="The voice that spoke.")
+    voice: VoiceUsed = Field(description="The voice that spoke; of several, the first one.")
+    speakers: tuple[SpeakerUsed, ...] | None = Field(
+        default=None,
+        description="Who spoke, in the order of their first words; only in a job with `turns` or "
+        "a voice in a tag.",
+    )
     seed: int = Field(
         ge=0, description="The seed of the speech: the job's own, or the one that was chosen."
     )

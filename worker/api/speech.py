@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from worker.api.audio_fields import check_live
 from worker.api.request import SpeechRequest, parse_request
-from worker.audio.formats import StreamFormat
+from worker.audio.formats import Format, StreamFormat
 from worker.errors import RequestError
 from worker.redaction import redact
 
@@ -33,14 +34,35 @@ def parse_speech(body: object, *, streams: bool = False) -> AskedSpeech:
     """
     given = job_input(body)
     response_format = take_format(given)
+    asked = given.get("stream")
+    if asked is True or (streams and asked is None):
+        chosen = response_format or DEFAULT_FORMAT
+        return AskedSpeech(parse_live(given, chosen), streams=True, response_format=chosen)
     request = parse_request(given)
-    streams = streams if request.stream is None else request.stream
-    if response_format is not None and not streams:
+    if response_format is not None:
         raise RequestError(
             "response_format: only a stream has one; give output_format, or stream: true",
             field="response_format",
         )
-    return AskedSpeech(request, streams, response_format or DEFAULT_FORMAT)
+    return AskedSpeech(request, streams=False, response_format=DEFAULT_FORMAT)
+
+
+def parse_live(given: dict[str, Any], response_format: StreamFormat) -> SpeechRequest:
+    """Check the fields of a request whose audio is sent while it is made, in this format.
+
+    What they say of a file counts for nothing, as long as it could be one's. Raises RequestError
+    naming the field.
+    """
+    request = parse_request(of_format(given, response_format))
+    check_live(request, response_format)
+    return request
+
+
+def of_format(given: dict[str, Any], response_format: StreamFormat) -> dict[str, Any]:
+    """The fields with the format that the audio will have, unless theirs is none at all."""
+    if given.get("output_format") not in (None, *get_args(Format)):
+        return given
+    return {**given, "output_format": response_format}
 
 
 def job_input(body: object) -> dict[str, Any]:

@@ -14,21 +14,18 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from fractions import Fraction
-from threading import get_native_id
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Protocol, cast
+from typing import Protocol
 
-import av
 import numpy as np
 import soundfile as sf
 import soxr
-from av.codec.context import Flags
 
-from worker.audio.formats import PCM_RATE, StreamFormat
+from worker.audio.coded import Codec, CodedSound
+from worker.audio.files import NO_TAGS, tell
+from worker.audio.formats import PCM_RATE, SAMPLE_RATES, StreamFormat
 from worker.audio.pcm import to_pcm16
 from worker.audio.waveform import Audio, Samples, check_finite
 
@@ -56,69 +53,75 @@ class Encoder(Protocol):
         ...
 
 
-def open_encoder(format: StreamFormat, sample_rate: int) -> Encoder:  # noqa: A002 - the API's word
-    """Open an encoder of one channel of sound at `sample_rate` Hz."""
-    if format == "wav":
-        return _Wav(sample_rate)
+def open_encoder(
+    format: StreamFormat,  # noqa: A002 - the API's word
+    sample_rate: int,
+    *,
+    rate: int | None = None,
+    bit_rate: int | None = None,
+    tags: Mapping[str, str] = NO_TAGS,
+) -> Encoder:
+    """Open an encoder of one channel of sound that comes at `sample_rate` Hz.
+
+    It leaves at `rate` Hz; where none is given, at that of the sound or the next above that the
+    format takes, and pcm at PCM_RATE. `bit_rate` is in kbit/s, `tags` are words by their names.
+    `formats` says what a format can have of them; tags that it cannot have are left out.
+    """
     if format == "pcm":
-        return _at_rate(PCM_RATE, sample_rate, _Pcm())
-    if format == "flac":
-        return _Flac(sample_rate)
-    codec = _CODECS[format]
-    rate = codec.rate_for(sample_rate)
-    return _at_rate(rate, sample_rate, _Coded(codec, rate))
+        rate = rate or PCM_RATE
+        return _at_rate(rate, sample_rate, _Pcm(rate))
+    if format in {"wav", "flac"}:
+        rate = rate or sample_rate
+        return _at_rate(rate, sample_rate, _Wav(rate) if format == "wav" else _Flac(rate, tags))
+    rate = rate or _next_above(sample_rate, _RATES[format])
+    bits = None if bit_rate is None else 1_000 * bit_rate
+    return _at_rate(rate, sample_rate, _Coded(_CODECS[format], rate, bits, tags))
+
+
+def _next_above(sample_rate: int, rates: Sequence[int]) -> int:
+    return next((rate for rate in rates if rate >= sample_rate), rates[-1])
 
 
 def _at_rate(rate: int, sample_rate: int, encoder: Encoder) -> Encoder:
     return encoder if rate == sample_rate else _Resampled(encoder, sample_rate, rate)
 
 
-@dataclass(frozen=True)
-class _Codec:
-    """One of ffmpeg's encoders, and the container that its packets go into."""
-
-    name: str
-    container: str
-    sample_format: str
-    rates: tuple[int, ...]  # Hz, ascending
-    bit_rate: int
-    options: Mapping[str, str] = field(default_factory=dict)
-    container_options: Mapping[str, str] = field(default_factory=dict)
-
-    def rate_for(self, sample_rate: int) -> int:
-        """The rate to encode at: the given one, or else the next above that the codec takes."""
-        return next((rate for rate in self.rates if rate >= sample_rate), self.rates[-1])
-
-
-_CODECS: Mapping[StreamFormat, _Codec] = MappingProxyType(
+# Hz, ascending, that a stream is coded at.
+_RATES: Mapping[StreamFormat, Sequence[int]] = MappingProxyType(
     {
-        "mp3": _Codec(
+        "mp3": SAMPLE_RATES["mp3"],
+        "opus": SAMPLE_RATES["opus"],
+        # It looks a frame ahead, and a frame has 1024 samples: 64 ms at 16 kHz, 21 at 48.
+        "aac": (48_000,),
+    }
+)
+_CODECS: Mapping[StreamFormat, Codec] = MappingProxyType(
+    {
+        "mp3": Codec(
             "libmp3lame",
             "mp3",
             "fltp",
-            rates=(8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
             bit_rate=64_000,
             options={"reservoir": "0"},  # which would keep a frame until those after it are coded
-            # Without ID3 tags, and without a Xing header, whose counts come last.
-            container_options={"id3v2_version": "0", "write_xing": "0"},
+            # Without an empty ID3 tag, and without a Xing header, whose counts come last.
+            container_options={"id3v2_version": "0", "write_xing": "0", "flush_packets": "1"},
         ),
-        "opus": _Codec(
+        "opus": Codec(
             "libopus",
             "ogg",
             "flt",
-            rates=(8_000, 12_000, 16_000, 24_000, 48_000),
             bit_rate=48_000,
             options={"compression_level": "5"},  # of 10: for speech, half of the work of 10
-            container_options={"page_duration": "20000"},  # us: each packet leaves by itself
+            # Each packet leaves by itself; in us.
+            container_options={"page_duration": "20000", "flush_packets": "1"},
         ),
-        "aac": _Codec(
+        "aac": Codec(
             "aac",
             "adts",
             "fltp",
-            # It looks a frame ahead, and a frame has 1024 samples: 64 ms at 16 kHz, 21 at 48.
-            rates=(48_000,),
             bit_rate=64_000,
             options={"aac_coder": "fast"},
+            container_options={"flush_packets": "1"},
         ),
     }
 )
@@ -141,84 +144,24 @@ class _Bytes:
 
 
 class _Coded:
-    """An encoder of ffmpeg's, fed in frames of its own length."""
+    """An encoder of ffmpeg's, whose bytes are taken as they come."""
 
-    def __init__(self, codec: _Codec, sample_rate: int) -> None:
+    def __init__(
+        self, codec: Codec, sample_rate: int, bit_rate: int | None, tags: Mapping[str, str]
+    ) -> None:
         self._bytes = _Bytes()
-        self._container = av.open(
-            self._bytes,
-            "w",
-            format=codec.container,
-            # Bit exact: without the names and versions of libraries, and with a fixed Ogg serial.
-            container_options={
-                **codec.container_options,
-                "flush_packets": "1",
-                "fflags": "+bitexact",
-            },
-        )
-        self._stream = cast(
-            "av.AudioStream",
-            self._container.add_stream(codec.name, rate=sample_rate, options=dict(codec.options)),
-        )
-        context = self._stream.codec_context
-        context.layout = "mono"
-        context.format = codec.sample_format
-        context.thread_count = 1
-        context.flags |= Flags.bitexact
-        context.bit_rate = codec.bit_rate
-        self._container.start_encoding()
-        self._sample_format = codec.sample_format
-        self._time_base = Fraction(1, sample_rate)
-        self._frame = context.frame_size  # samples
-        self._waiting: Samples = np.zeros(0, np.float32)
-        self._sent = 0  # samples
+        if tags and codec.container == "mp3":
+            with_tags = {**codec.container_options, "id3v2_version": "3"}
+            codec = replace(codec, container_options=with_tags)
+        self._sound = CodedSound(self._bytes, codec, sample_rate, bit_rate=bit_rate, tags=tags)
 
     def encode(self, samples: Samples) -> bytes:
-        check_finite(Audio(samples, self._time_base.denominator))
-        waiting = np.concatenate([self._waiting, samples])
-        whole = len(waiting) - len(waiting) % self._frame
-        for start in range(0, whole, self._frame):
-            self._send(waiting[start : start + self._frame])
-        self._waiting = waiting[whole:]
+        self._sound.add(samples)
         return self._bytes.take()
 
     def finish(self) -> bytes:
-        if len(self._waiting):
-            self._send(self._waiting)
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
+        self._sound.finish()
         return self._bytes.take()
-
-    def __del__(self) -> None:
-        # The container and its stream hold each other: else they would wait for the collector.
-        self._container.close()
-
-    def _send(self, samples: Samples) -> None:
-        """Encode one frame; only the last may be short."""
-        frame = av.AudioFrame.from_ndarray(
-            samples[np.newaxis], format=self._sample_format, layout="mono"
-        )
-        frame.sample_rate = self._time_base.denominator
-        frame.time_base = self._time_base
-        frame.pts = self._sent
-        first, self._sent = not self._sent, self._sent + len(samples)
-        # PyAV sends frames through a filter graph of its own, made with the first one, which has
-        # as many threads as its maker has processors.
-        with _one_processor() if first else nullcontext():
-            packets = self._stream.encode(frame)
-        self._container.mux(packets)
-
-
-@contextmanager
-def _one_processor() -> Iterator[None]:
-    """Let this thread have one processor alone, for a moment."""
-    before = os.sched_getaffinity(0)
-    one = sorted(before)[get_native_id() % len(before)]
-    os.sched_setaffinity(0, {one})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 class _Flac:
@@ -227,12 +170,13 @@ class _Flac:
     At the least compression its blocks have 1152 samples.
     """
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int, tags: Mapping[str, str]) -> None:
         self._sample_rate = sample_rate
         self._bytes = _Unseekable()
         self._sink = sf.SoundFile(
             self._bytes, "w", sample_rate, 1, "PCM_16", format="FLAC", compression_level=0
         )
+        tell(self._sink, tags)
 
     def encode(self, samples: Samples) -> bytes:
         check_finite(Audio(samples, self._sample_rate))
@@ -273,8 +217,11 @@ class _Unseekable(_Bytes):
 class _Pcm:
     """16 bits, little endian, nothing else."""
 
+    def __init__(self, sample_rate: int) -> None:
+        self._sample_rate = sample_rate
+
     def encode(self, samples: Samples) -> bytes:
-        check_finite(Audio(samples, PCM_RATE))
+        check_finite(Audio(samples, self._sample_rate))
         return to_pcm16(samples).astype("<i2").tobytes()
 
     def finish(self) -> bytes:
@@ -291,7 +238,7 @@ class _Wav:
             *(b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16),
             *(b"data", _UNKNOWN),
         )
-        self._pcm = _Pcm()
+        self._pcm = _Pcm(sample_rate)
 
     def encode(self, samples: Samples) -> bytes:
         content = self._pcm.encode(samples)

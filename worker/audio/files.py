@@ -1,76 +1,32 @@
-"""Audio files: a stranger's is checked and decoded, a result is written whole or not at all."""
+"""Audio files of our own: written block by block, and there whole or not at all."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 import soundfile as sf
 
 from worker.atomic_write import replacing
-from worker.audio.formats import ENCODINGS, Format
+from worker.audio.formats import Format
+from worker.audio.ogg_pages import set_serial
 from worker.audio.pcm import to_pcm16
-from worker.audio.waveform import Audio, Samples, amplitude_to_db, check_finite, window_rms
-from worker.errors import StorageError, SynthesisError, VoiceError, WorkerError
+from worker.audio.waveform import Audio, Samples, check_finite
+from worker.errors import StorageError, SynthesisError, WorkerError
 
-REFERENCE_SECONDS_MIN = 1.0
-REFERENCE_SECONDS_MAX = 60.0
-REFERENCE_SILENCE_DBFS = -60.0  # loudest window of a reference that counts as silent
-SAMPLE_RATE_MIN = 8_000
-SAMPLE_RATE_MAX = 192_000
-CHANNELS_MAX = 8
+if TYPE_CHECKING:
+    from worker.audio.coded import Codec
+
+NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 _BLOCK_FRAMES = 4_096
-_SHORTFALL = 0.1  # an MP3 header without an exact count estimates; more missing than this is a cut
-_STREAMED_WAV_BYTES = 0x7FFF_0000  # recorders that stream promise about this much or twice it
-
-
-def read(path: Path, *, longest: float = REFERENCE_SECONDS_MAX, field: str | None = None) -> Audio:
-    """Decode the first channel of an audio file, as upstream's load_audio does, at its own rate.
-
-    Every format of libsndfile is read, whatever the file's name says. At most `longest` seconds
-    are ever decoded: a small FLAC can hold hours. A WAV whose header was never completed, as
-    streaming recorders leave it, is read to its end; so is an OGG that was cut.
-
-    Raises VoiceError for what is not audio, is empty, damaged, cut short or longer.
-    """
-    try:
-        # By descriptor: soundfile would take an ending such as .raw for a headerless file.
-        with path.open("rb") as file, sf.SoundFile(file.fileno(), closefd=False) as decoder:
-            _check_header(decoder, longest, field)
-            return Audio(_decode(decoder, longest, field), decoder.samplerate)
-    except sf.LibsndfileError as error:
-        raise VoiceError(
-            f"the reference audio cannot be decoded ({_reason(error)}); "
-            "use an undamaged WAV, FLAC, MP3 or OGG file",
-            field=field,
-        ) from None
-
-
-def check_reference(audio: Audio, *, field: str | None = None) -> None:
-    """Refuse as a reference voice what is too short, too long, silent or not finite.
-
-    Raises VoiceError.
-    """
-    if not REFERENCE_SECONDS_MIN <= audio.duration <= REFERENCE_SECONDS_MAX:
-        raise VoiceError(
-            f"the reference audio is {audio.duration:.2f} s long; use "
-            f"{REFERENCE_SECONDS_MIN:g} to {REFERENCE_SECONDS_MAX:g} s of clear speech",
-            field=field,
-        )
-    if not np.isfinite(audio.samples).all():
-        raise VoiceError("the reference audio holds values that are not numbers", field=field)
-    loudest = amplitude_to_db(window_rms(audio).max())
-    if loudest < REFERENCE_SILENCE_DBFS:
-        raise VoiceError(
-            f"the reference audio is silent: its loudest moment has {loudest:.0f} dBFS, "
-            f"at least {REFERENCE_SILENCE_DBFS:g} is needed",
-            field=field,
-        )
+_ENCODINGS: Mapping[Format, tuple[str, str]] = MappingProxyType(  # of libsndfile
+    {"wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS")}
+)
 
 
 def write(audio: Audio, path: Path, format: Format) -> None:  # noqa: A002 - the API's word
@@ -83,40 +39,65 @@ def write_blocks(
     sample_rate: int,
     path: Path,
     format: Format,  # noqa: A002 - the API's word
+    *,
+    bit_rate: int | None = None,
+    tags: Mapping[str, str] = NO_TAGS,
 ) -> None:
     """Write audio, given block by block, to `path`, which appears whole or not at all.
 
-    wav and flac hold 16 bits, rounded and not dithered: the noise of rounding is below that of
-    speech, and gaps stay silent. The same audio gives the same bytes, however it is cut into
-    blocks, but for ogg, where libsndfile draws a stream number from the clock.
+    wav, flac and pcm hold 16 bits, rounded and not dithered: the noise of rounding is below that of
+    speech, and gaps stay silent. Every format but pcm says its length, to the sample, and players
+    that heed it give no more: mp3 in a LAME header, opus by its pre-skip and last granule, aac by
+    an edit list. The same audio gives the same bytes, however it is cut into blocks.
+
+    `bit_rate` is in kbit/s, for formats that have one (`formats.bit_rates`). `tags` are words by
+    their names in `audio.tags`; pcm has no place for them.
 
     Raises SynthesisError for audio that is empty or not finite, StorageError where it cannot
     be written.
     """
-    container, encoding = ENCODINGS[format]
     written = 0
     try:
-        with replacing(path) as part, _File(part) as file:
-            with sf.SoundFile(file, "w", sample_rate, 1, encoding, format=container) as sink:
-                for block in blocks:
-                    check_finite(Audio(block, sample_rate))
-                    written += len(block)
-                    # In parts: libvorbis puts all that it is given at once on the C stack.
-                    for start in range(0, len(block), _BLOCK_FRAMES):
-                        sink.write(_encoded(block[start : start + _BLOCK_FRAMES], encoding))
+        with ExitStack() as stack:
+            part = stack.enter_context(replacing(path))
+            file = stack.enter_context(_File(part))
+            sink = _open(file, part, format, sample_rate, bit_rate, tags)
+            stack.callback(sink.close)
+            for block in blocks:
+                check_finite(Audio(block, sample_rate))
+                written += len(block)
+                sink.add(block)
+                file.check()
             if not written:
                 raise SynthesisError("there is no audio to write")
+            sink.finish()
     except (OSError, sf.LibsndfileError) as error:
         raise StorageError(
             f"the audio could not be written as {format}: {_reason(error)}"
         ) from None
 
 
+class _Sink(Protocol):
+    """A file that is being written."""
+
+    def add(self, samples: Samples) -> None:
+        """Take the next samples, float32 [n]."""
+        ...
+
+    def finish(self) -> None:
+        """Write what is left, and what the header says of the whole."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds; before its end too, where what was written is thrown away."""
+        ...
+
+
 class _File:
-    """A file that libsndfile writes to, and that keeps what the disk says to it.
+    """A file that a library writes to, and that keeps what the disk says to it.
 
     libsndfile itself knows no more than "System error", and says nothing at all where the end of
-    an mp3, flac or ogg does not fit.
+    a flac or ogg does not fit.
     """
 
     def __init__(self, path: Path) -> None:
@@ -133,8 +114,13 @@ class _File:
             self._file.close()
         except OSError as late:
             self._error = self._error or late
-        # libsndfile's own error, and soundfile's, only follow from it.
-        if self._error is not None and not isinstance(error, WorkerError):
+        # The library's own error only follows from it.
+        if not isinstance(error, WorkerError):
+            self.check()
+
+    def check(self) -> None:
+        """Raise the OSError of what was not written, if there is one."""
+        if self._error is not None:
             raise self._error
 
     def write(self, content: bytes) -> int:
@@ -148,8 +134,118 @@ class _File:
         return 0 if self._error else len(content)
 
 
-def _encoded(samples: Samples, encoding: str) -> Samples | npt.NDArray[np.int16]:
-    return to_pcm16(samples) if encoding == "PCM_16" else samples
+def _open(
+    file: _File,
+    path: Path,
+    format: Format,  # noqa: A002
+    sample_rate: int,
+    bit_rate: int | None,
+    tags: Mapping[str, str],
+) -> _Sink:
+    if format == "pcm":
+        return _Raw(file)
+    if format in _ENCODINGS:
+        return _Sound(file, format, sample_rate, tags)
+    # ffmpeg's libraries are large: a worker that writes no such file never reads them.
+    from worker.audio.coded import CodedSound  # noqa: PLC0415
+
+    return CodedSound(
+        file,
+        _codec(format, sample_rate, tagged=bool(tags)),
+        sample_rate,
+        bit_rate=None if bit_rate is None else 1_000 * bit_rate,
+        tags=tags,
+        read_again=lambda: path.open("rb"),
+    )
+
+
+def _codec(format: Format, sample_rate: int, *, tagged: bool) -> Codec:  # noqa: A002
+    """How ffmpeg writes a whole file of the format."""
+    from worker.audio.coded import Codec  # noqa: PLC0415
+
+    if format == "mp3":
+        # LAME's own quality 4, with a bit rate that follows the speech: 53 kbit/s at 16 kHz.
+        quality = {"flags": "+qscale+bitexact", "global_quality": str(4 * 118)}
+        # ID3's version 2.3 is the one that every player reads; 0 is none.
+        tags = {"id3v2_version": "3" if tagged else "0"}
+        return Codec("libmp3lame", "mp3", "fltp", None, quality, tags)
+    if format == "opus":
+        return Codec("libopus", "ogg", "flt", 48_000)
+    # The header before the sound, so that a player can begin at once, and in it the length in
+    # samples, not in milliseconds.
+    header = {"movflags": "+faststart", "movie_timescale": str(sample_rate)}
+    return Codec("aac", "ipod", "fltp", 64_000, {}, header)
+
+
+class _Sound:
+    """A file of libsndfile's."""
+
+    def __init__(
+        self,
+        file: _File,
+        format: Format,  # noqa: A002
+        sample_rate: int,
+        tags: Mapping[str, str],
+    ) -> None:
+        container, self._encoding = _ENCODINGS[format]
+        self._file = file
+        self._waiting: Samples = np.zeros(0, np.float32)
+        self._sink = sf.SoundFile(file, "w", sample_rate, 1, self._encoding, format=container)
+        # What is told before the samples stands before them. In wav it comes after: many programs
+        # take all that follows on 44 bytes for sound.
+        self._tags = tags if format == "wav" else NO_TAGS
+        if format != "wav":
+            tell(self._sink, tags)
+
+    def add(self, samples: Samples) -> None:
+        """Take the next samples."""
+        # In parts: libvorbis puts all that it is given at once on the C stack. Of one length: what
+        # it makes depends on that.
+        waiting = np.concatenate([self._waiting, samples])
+        whole = len(waiting) - len(waiting) % _BLOCK_FRAMES
+        for start in range(0, whole, _BLOCK_FRAMES):
+            self._write(waiting[start : start + _BLOCK_FRAMES])
+        self._waiting = waiting[whole:]
+
+    def _write(self, samples: Samples) -> None:
+        self._sink.write(to_pcm16(samples) if self._encoding == "PCM_16" else samples)
+
+    def finish(self) -> None:
+        """Write what is left."""
+        self._write(self._waiting)
+        tell(self._sink, self._tags)
+        self._sink.close()
+        self._file.check()
+        if self._encoding == "VORBIS":
+            set_serial(self._file)
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        with suppress(sf.LibsndfileError):
+            self._sink.close()
+
+
+def tell(sink: sf.SoundFile, tags: Mapping[str, str]) -> None:
+    """Have libsndfile write tags: before the samples, where they are not there yet."""
+    for name, words in tags.items():
+        setattr(sink, "tracknumber" if name == "track" else name, words)
+
+
+class _Raw:
+    """16 bits, little endian, nothing else."""
+
+    def __init__(self, file: _File) -> None:
+        self._file = file
+
+    def add(self, samples: Samples) -> None:
+        """Take the next samples."""
+        self._file.write(to_pcm16(samples).astype("<i2").tobytes())
+
+    def finish(self) -> None:
+        """Nothing is left."""
+
+    def close(self) -> None:
+        """It holds nothing."""
 
 
 def write_samples(audio: Audio, path: Path) -> None:
@@ -162,64 +258,6 @@ def write_samples(audio: Audio, path: Path) -> None:
             sink.write(audio.samples)
     except (OSError, sf.LibsndfileError) as error:
         raise StorageError(f"the reference could not be kept: {_reason(error)}") from None
-
-
-def _check_header(decoder: sf.SoundFile, longest: float, field: str | None) -> None:
-    """Refuse by the header alone what must not be decoded."""
-    rate, channels, frames = decoder.samplerate, decoder.channels, decoder.frames
-    if not SAMPLE_RATE_MIN <= rate <= SAMPLE_RATE_MAX:
-        raise VoiceError(
-            f"the reference audio has a sample rate of {rate} Hz; "
-            f"use {SAMPLE_RATE_MIN} to {SAMPLE_RATE_MAX}",
-            field=field,
-        )
-    if channels > CHANNELS_MAX:
-        raise VoiceError(
-            f"the reference audio has {channels} channels; use at most {CHANNELS_MAX}", field=field
-        )
-    if _frames_known(frames) and frames > longest * rate:
-        raise _too_long(f"{frames / rate:.2f} s long", longest, field)
-    # libsndfile corrects the length of a WAV that was cut and says so only in its log.
-    said = re.search(r"^\s*data : (\d+) \(should be (\d+)\)", decoder.extra_info, re.MULTILINE)
-    if said and int(said[2]) < int(said[1]) < _STREAMED_WAV_BYTES:
-        raise _cut_short(int(said[2]), int(said[1]), "bytes", field)
-
-
-def _decode(decoder: sf.SoundFile, longest: float, field: str | None) -> Samples:
-    """First channel, float32 [n], never more than `longest` seconds and a block of it."""
-    promised = decoder.frames
-    blocks: list[Samples] = []
-    total = 0
-    while True:
-        block = decoder.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
-        if len(block) == 0:
-            break
-        blocks.append(block[:, 0].copy())
-        total += len(block)
-        if total > longest * decoder.samplerate:
-            raise _too_long("too long", longest, field)
-    if total == 0:
-        raise VoiceError("the reference audio is empty: it has no samples", field=field)
-    if _frames_known(promised) and total < (1 - _SHORTFALL) * promised:
-        raise _cut_short(total, promised, "samples", field)
-    return np.concatenate(blocks)
-
-
-def _frames_known(frames: int) -> bool:
-    """Whether the header gave a length; libsndfile answers SF_COUNT_MAX where it did not."""
-    return frames < 2**62
-
-
-def _too_long(found: str, longest: float, field: str | None) -> VoiceError:
-    return VoiceError(f"the reference audio is {found}; use at most {longest:g} s", field=field)
-
-
-def _cut_short(found: int, promised: int, unit: str, field: str | None) -> VoiceError:
-    return VoiceError(
-        f"the reference audio is cut short: {found} of {promised} {unit} are there; "
-        "upload it again",
-        field=field,
-    )
 
 
 def _reason(error: Exception) -> str:

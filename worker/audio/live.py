@@ -166,15 +166,15 @@ class LiveShift:
 
 
 class LiveLimiter:
-    """Keeps a whole stream below PEAK_DBFS: its gain falls where it must, and stays there.
+    """Keeps a whole stream below a limit in dBTP: its gain falls where it must, and stays there.
 
     Before a peak the gain falls smoothly, within _ATTACK_SECONDS, to what the peak needs, and does
     not rise again: after the highest peak it is the gain that the file of the whole would have.
     """
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int, limit_dbtp: float = PEAK_DBFS) -> None:
         self._sample_rate = sample_rate
-        self._limit = np.float32(db_to_amplitude(PEAK_DBFS))
+        self._limit = np.float32(db_to_amplitude(limit_dbtp))
         self._peaks = TruePeaks(float(self._limit))
         ahead = round(_ATTACK_SECONDS * sample_rate)
         # Weights of the gains at this sample and the next: a fall without corners.

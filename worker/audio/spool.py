@@ -58,18 +58,19 @@ class Spool:
         """Give back what was added, all of it in memory."""
         return Audio(self._samples(clip.start, clip.length), clip.sample_rate)
 
-    def blocks(self, clips: Sequence[Clip], gap: int) -> Iterator[Samples]:
-        """Give the clips one after the other, `gap` samples of silence between them, in blocks.
+    def blocks(self, clips: Sequence[Clip], silences: Sequence[int]) -> Iterator[Samples]:
+        """Give the clips one after the other, with the silence around them, in blocks.
 
-        A block is float32 [n], n at most BLOCK.
+        `silences` are the samples of it before each clip, and after the last one. A block is
+        float32 [n], n at most BLOCK.
         """
-        silence = np.zeros(min(gap, BLOCK), np.float32)
-        for index, clip in enumerate(clips):
-            if index:
-                for done in range(0, gap, BLOCK):
-                    yield silence[: gap - done]
-            for done in range(0, clip.length, BLOCK):
-                yield self._samples(clip.start + done, min(BLOCK, clip.length - done))
+        silence = np.zeros(min(max(silences), BLOCK), np.float32)
+        for index, length in enumerate(silences):
+            for done in range(0, length, BLOCK):
+                yield silence[: length - done]
+            for clip in clips[index : index + 1]:
+                for done in range(0, clip.length, BLOCK):
+                    yield self._samples(clip.start + done, min(BLOCK, clip.length - done))
 
     def _samples(self, start: int, length: int) -> Samples:
         if not length:
@@ -83,14 +84,17 @@ class Spool:
         return read.astype(np.float32, copy=False)
 
 
-def laid_out(clips: Sequence[Clip], gap: int) -> tuple[Span, ...]:
-    """The span of each clip when they follow each other, `gap` samples of silence between them."""
+def laid_out(clips: Sequence[Clip], silences: Sequence[int]) -> tuple[Span, ...]:
+    """The span of each clip when they follow each other, with this silence around them.
+
+    `silences` are the samples of it before each clip, and after the last one.
+    """
     spans: list[Span] = []
     position = 0
-    for clip in clips:
-        end = position + clip.length
-        spans.append(Span(position / clip.sample_rate, end / clip.sample_rate))
-        position = end + gap
+    for clip, before in zip(clips, silences[:-1], strict=True):
+        start = position + before
+        position = start + clip.length
+        spans.append(Span(start / clip.sample_rate, position / clip.sample_rate))
     return tuple(spans)
 
 

@@ -95,8 +95,10 @@ def limit_peak(audio: Audio) -> Audio:
     return audio if gain == 1 else Audio(audio.samples * gain, audio.sample_rate)
 
 
-def limiting_gain(blocks: Iterable[Samples], sample_rate: int) -> np.float32:
-    """The factor that brings audio, given block by block, down to PEAK_DBFS; 1 below that.
+def limiting_gain(
+    blocks: Iterable[Samples], sample_rate: int, limit_dbtp: float = PEAK_DBFS
+) -> np.float32:
+    """The factor that brings audio, given block by block, down to `limit_dbtp`; 1 below that.
 
     The peak is the true peak, between the samples too (ITU-R BS.1770: oversampled four times).
     Raises SynthesisError for values that are not finite.
@@ -107,7 +109,7 @@ def limiting_gain(blocks: Iterable[Samples], sample_rate: int) -> np.float32:
         check_finite(Audio(block, sample_rate))
         peak = max(peak, _highest(block), _highest(between.resample_chunk(block)))
     peak = max(peak, _highest(between.resample_chunk(np.zeros(0, np.float32), last=True)))
-    limit = db_to_amplitude(PEAK_DBFS)
+    limit = db_to_amplitude(limit_dbtp)
     return np.float32(1 if peak <= limit else limit / peak)
 
 

@@ -54,6 +54,7 @@ class Job:
             components.fetch_reference,
             self.folder,
             self.cancellation,
+            self.warn,
         )
 
     def keys(self, request: SpeechRequest) -> ResultKeys:

@@ -33,9 +33,14 @@ def check_timings(request: SpeechRequest, components: Components) -> None:
     )
 
 
-def check_lines(request: SpeechRequest, lines: Sequence[Line], job: Job) -> None:
-    """Raise RequestError for a text that is too long to be spoken, or to be streamed."""
-    check_length(request, lines, job.components.max_job_seconds)
+def check_lines(
+    request: SpeechRequest, lines: Sequence[Line], job: Job, pause: float = 0.0
+) -> None:
+    """Raise RequestError for a text that is too long to be spoken, or to be streamed.
+
+    `pause` is the silence after it, in seconds.
+    """
+    check_length(request, lines, job.components.max_job_seconds, pause)
     if job.announce is not None and len(lines) > MOST_STREAMED:
         raise RequestError(
             f"text: it has {len(lines)} sentences, and a job with stream may have "
@@ -45,13 +50,19 @@ def check_lines(request: SpeechRequest, lines: Sequence[Line], job: Job) -> None
         )
 
 
-def check_length(request: SpeechRequest, lines: Sequence[Line], max_seconds: int) -> None:
-    """Raise RequestError for a text that would take more than `max_seconds`, gaps included."""
+def check_length(
+    request: SpeechRequest, lines: Sequence[Line], max_seconds: int, pause: float = 0.0
+) -> None:
+    """Raise RequestError for a text that would take more than `max_seconds`, gaps included.
+
+    `pause` is the silence after it, in seconds.
+    """
     longest = request.max_length / TOKENS_A_SECOND
-    spoken = sum(
-        min(longest, SENTENCE_SECONDS + LETTER_SECONDS * weigh(line.said)) for line in lines
-    )
-    seconds = spoken / request.speed_shift + (len(lines) - 1) * request.multi_sentence_gap
+    seconds = pause
+    for index, line in enumerate(lines):
+        spoken = min(longest, SENTENCE_SECONDS + LETTER_SECONDS * weigh(line.said))
+        gap = line.silence(request.multi_sentence_gap, first=not index)
+        seconds += gap + spoken / line.tempo
     if seconds > max_seconds:
         raise RequestError(
             f"text: its {len(lines)} sentences would take some {seconds:.0f} s, gaps included; "

@@ -15,7 +15,7 @@ from typing import get_args
 import numpy as np
 
 from worker.api.request import SpeechRequest
-from worker.api.response import Metrics, Segment, TimedWord, VoiceUsed
+from worker.api.response import Metrics, Segment, SpeakerUsed, TimedWord, VoiceUsed, timed_words
 from worker.audio.live import LiveLimiter
 from worker.audio.waveform import Samples
 from worker.job.channel import Channel
@@ -32,6 +32,7 @@ from worker.job.metrics import metrics_of
 from worker.job.opening import Opening, open_speech
 from worker.job.retakes import Take, Takes
 from worker.job.said import warn_unsaid
+from worker.job.speech_file import limit_of
 from worker.job.speech_gate import SpeechGate
 from worker.speech.engine import Piece
 from worker.subtitles import cues, formats
@@ -58,6 +59,7 @@ class LiveEnd:
     # The subtitle file's text in each format, where the job wants one.
     subtitles: Mapping[SubtitleFormat, str] | None
     voice: VoiceUsed
+    speakers: tuple[SpeakerUsed, ...] | None
     seed: int
     warnings: tuple[str, ...]
     metrics: Metrics
@@ -87,10 +89,10 @@ class LiveSpeaker:
         self._opening = opening
         self._job = job
         self._rate = job.components.engine.sample_rate
-        self._limiter = LiveLimiter(self._rate)
-        self._stages = SentenceStages(request, self._rate, job.watch)
+        self._limiter = LiveLimiter(self._rate, limit_of(request))
+        self._stages = SentenceStages(self._rate, job.watch)
         self._sentences = LiveSentences(request, job, self._tell)
-        self._sentences.gate = SpeechGate(opening.voice.speaking, request.max_length)
+        self._sentences.gate = SpeechGate(opening.voices, request.max_length)
         self._takes: list[Take] = []  # of the sentences that are through
         self._channel: Channel[LiveEvent] = Channel()
         self._through: deque[LiveSentence] = deque()  # and have not been given
@@ -133,7 +135,7 @@ class LiveSpeaker:
         job, opening = self._job, self._opening
         pieces = job.components.engine.stream(
             [line.said for line in opening.lines],
-            opening.voice.speaking,
+            [opening.voices[line.speaker] for line in opening.lines],
             opening.sampling,
             continues=self._request.continues,
             cancellation=job.cancellation,
@@ -150,16 +152,24 @@ class LiveSpeaker:
     def _finished(self, pieces: Iterator[Piece]) -> Iterator[Samples]:
         """The pieces trimmed and shifted, and the gaps between the sentences."""
         lines = self._opening.lines
-        gap = round(self._request.multi_sentence_gap * self._rate)
+        silences = self._opening.script.silences(self._request.multi_sentence_gap, self._rate)
+        before = silences[0]  # not sent before the first sentence: that may fail
         for piece in pieces:
-            finished = self._stages.feed(piece.samples, last=piece.utterance is not None)
+            line = lines[piece.sentence]
+            if before:
+                yield self._silence(before)
+                before = 0
+            finished = self._stages.feed(line, piece.samples, last=piece.utterance is not None)
             self._sentences.add(finished)
             yield finished.samples
             if piece.utterance is not None:
-                self._sentences.end(piece.sentence, lines[piece.sentence], piece.utterance)
-                if piece.sentence + 1 < len(lines):
-                    self._sentences.skip(gap)
-                    yield np.zeros(gap, np.float32)
+                self._sentences.end(piece.sentence, line, piece.utterance)
+                yield self._silence(silences[piece.sentence + 1])
+
+    def _silence(self, length: int) -> Samples:
+        """So many samples of silence between two sentences."""
+        self._sentences.skip(length)
+        return np.zeros(length, np.float32)
 
     def _limited(self, finished: Iterator[Samples]) -> Iterator[Samples]:
         for samples in finished:
@@ -168,10 +178,10 @@ class LiveSpeaker:
         yield self._limiter.feed(np.zeros(0, np.float32), last=True)
 
     def _end(self, takes: Sequence[Take]) -> LiveEnd:
-        request, job, voice = self._request, self._job, self._opening.voice
+        request, job, opening = self._request, self._job, self._opening
         if not any(take.clip.length for take in takes):
             raise only_silence()
-        warn_unsaid(request, voice.speaking, takes, job)
+        warn_unsaid(opening.voices, takes, job)
         spans = [span_of(take) for take in takes]
         words = shift_to_whole([take.words for take in takes], spans)
         subtitles = None
@@ -180,17 +190,20 @@ class LiveSpeaker:
                 style = request.subtitle_style or SubtitleStyle()
                 lines = cues.cues(words, spans, style)
                 subtitles = {
-                    kind: formats.write(lines, style, kind) for kind in get_args(SubtitleFormat)
+                    kind: formats.write(lines, style, kind, bom=request.subtitle_bom)
+                    for kind in get_args(SubtitleFormat)
                 }
-        duration = spans[-1].end
+        duration = spans[-1].end + opening.script.pause
+        speakers = [span.speaker for span in spans]
         return LiveEnd(
-            sample_rate=self._rate,
+            sample_rate=request.sample_rate or self._rate,
             duration=duration,
             segments=tuple(map(segment_of, spans)),
-            words=tuple(map(TimedWord.of, words)) if request.wants_timings else None,
+            words=timed_words(words, speakers) if request.wants_timings else None,
             subtitles=subtitles,
-            voice=voice.used,
-            seed=self._opening.sampling.seed,
+            voice=opening.voice.used,
+            speakers=opening.speakers,
+            seed=opening.sampling.seed,
             warnings=tuple(job.warnings),
-            metrics=metrics_of(job.watch, Takes(tuple(takes), ()), voice.tokens, duration),
+            metrics=metrics_of(job.watch, Takes(tuple(takes), ()), opening.voice_tokens, duration),
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from worker.api.request import SpeechRequest
-from worker.api.response import Segment, TimedWord
+from worker.api.response import Segment, TimedWord, timed_words
 from worker.audio.live import LiveShift, LiveTrim
 from worker.audio.spool import Clip
 from worker.audio.waveform import Audio, Samples
@@ -48,23 +48,24 @@ class Finished:
 class SentenceStages:
     """Trims and shifts one sentence after the other."""
 
-    def __init__(self, request: SpeechRequest, sample_rate: int, watch: Stopwatch) -> None:
-        self._request = request
+    def __init__(self, sample_rate: int, watch: Stopwatch) -> None:
         self._rate = sample_rate
         self._watch = watch
-        self.renew()
+        self._now: tuple[LiveTrim, LiveShift] | None = None
 
     def renew(self) -> None:
-        """Begin a sentence."""
-        request = self._request
-        self._trim = LiveTrim(self._rate)
-        self._shift = LiveShift(self._rate, request.pitch_shift, request.speed_shift)
+        """Forget the sentence that was fed."""
+        self._now = None
 
-    def feed(self, samples: Samples, *, last: bool) -> Finished:
+    def feed(self, line: Line, samples: Samples, *, last: bool) -> Finished:
         """Take the next samples of the sentence and give the next finished ones [n]."""
         with self._watch("audio"):
-            spoken = self._trim.feed(samples, last=last)
-            finished = self._shift.feed(spoken, last=last)
+            if self._now is None:
+                shift = LiveShift(self._rate, line.semitones, line.tempo)
+                self._now = LiveTrim(self._rate), shift
+            trim, shift = self._now
+            spoken = trim.feed(samples, last=last)
+            finished = shift.feed(spoken, last=last)
         if last:
             self.renew()
         return Finished(finished, spoken)
@@ -98,7 +99,8 @@ class LiveSentences:
         self._timing: deque[Future[None]] = deque()
         self._thread = ThreadPoolExecutor(1, "words")
         self.gate: SpeechGate | None = None  # judges each sentence, from when the voice is known
-        self.text = request.text  # whose language is that of words that have none of their own
+        # Words that have no language of their own have that of this text.
+        self.text = request.whole_text
 
     def __enter__(self) -> LiveSentences:
         return self
@@ -140,7 +142,9 @@ class LiveSentences:
         self._now = _Sentence(done.start + done.length)
         clip = Clip(done.start, done.length, self._rate)
         gate = self.gate
-        verdict = Verdict((), 0.0) if gate is None else gate.judge(utterance, self._rate)
+        verdict = (
+            Verdict((), 0.0) if gate is None else gate.judge(utterance, self._rate, line.speaker)
+        )
         utterance = replace(utterance, samples=utterance.samples[:0].copy())
         take = Take(line, utterance, clip, (), verdict)
         if self._aligner is None:
@@ -167,7 +171,7 @@ class LiveSentences:
                 spoken.samples, spoken.sample_rate, [span], default=language_of(self.text)
             )
             judged = judge_words(words, span, spoken, self._aligner)
-        heard = at_tempo(words, self._request.speed_shift)
+        heard = at_tempo(words, line.tempo)
         return replace(take, words=tuple(heard), verdict=take.verdict + judged)
 
     def rest(self) -> None:
@@ -179,7 +183,7 @@ class LiveSentences:
         """A sentence as the listener is told of it."""
         span, words = span_of(take), None
         if self._aligner is not None:
-            words = tuple(map(TimedWord.of, shift_to_whole([take.words], [span])))
+            words = timed_words(shift_to_whole([take.words], [span]), [span.speaker])
         return LiveSentence(index, total, segment_of(span), words)
 
 
@@ -187,9 +191,9 @@ def span_of(take: Take) -> SentenceSpan:
     """Where a sentence stands in the whole."""
     clip = take.clip
     start, end = clip.start / clip.sample_rate, (clip.start + clip.length) / clip.sample_rate
-    return SentenceSpan(take.line.text, start, end)
+    return SentenceSpan(take.line.text, start, end, speaker=take.line.speaker)
 
 
 def segment_of(span: SentenceSpan) -> Segment:
     """A sentence as an answer has it."""
-    return Segment(text=span.text, start=span.start, end=span.end)
+    return Segment(text=span.text, start=span.start, end=span.end, speaker=span.speaker)

@@ -8,6 +8,7 @@ from typing import Self
 
 from worker.api.request import SpeechRequest
 from worker.api.response import SpeechResponse
+from worker.audio.formats import ENDINGS
 from worker.storage.keys import Keys
 
 
@@ -18,7 +19,7 @@ class ResultKeys:
     audio: str
     subtitles: str | None  # where they are asked for
     _stem: Callable[[str], str]  # ending -> key
-    _format: str
+    _ending: str  # of audio
 
     @classmethod
     def of(cls, request: SpeechRequest, job_id: str, keys: Keys) -> Self:
@@ -28,15 +29,25 @@ class ResultKeys:
             return keys.output_key(request.output_name, job_id, ending)
 
         return cls(
-            audio=stem(request.output_format),
+            audio=stem(ENDINGS[request.output_format]),
             subtitles=stem(request.subtitle_format) if request.enable_subtitles else None,
             _stem=stem,
-            _format=request.output_format,
+            _ending=ENDINGS[request.output_format],
         )
 
     def segment(self, index: int) -> str:
         """Key of the audio of one sentence, counted from 0."""
-        return self._stem(f"{index:04}.{self._format}")
+        return self._stem(f"{index:04}.{self._ending}")
+
+    @property
+    def words(self) -> str:
+        """Key of the words with their times, where they are too many for the answer."""
+        return self._stem("words.json")
+
+    @property
+    def segments(self) -> str:
+        """Key of the sentences, where they are too many for the answer."""
+        return self._stem("segments.json")
 
     def record(self, digest: str) -> str:
         """Key of the record that the job was answered."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from worker.api.request import SpeechRequest
 from worker.errors import SynthesisError
 from worker.job.context import Job
 from worker.job.retakes import Take
@@ -13,26 +12,30 @@ from worker.text.pace import pace_of
 
 HARDLY = 0.2  # of the least time that a text takes: less of it is as good as nothing
 
+Voices = Mapping[str | None, Voice]  # by the speaker's name
 
-def check_said(request: SpeechRequest, voice: Voice, takes: Sequence[Take], job: Job) -> None:
+
+def check_said(voices: Voices, takes: Sequence[Take], job: Job) -> None:
     """Warn of sentences of which hardly anything was said.
 
     Raises SynthesisError where that is so of all of them together.
     """
-    said, least = _seconds(request, takes), [pace_of(take.line.said).least for take in takes]
-    if sum(said) < HARDLY * sum(least):
+    said = sum(map(_seconds, takes))
+    least = sum(pace_of(take.line.said).least for take in takes)
+    if said < HARDLY * least:
         raise SynthesisError(
-            f"the model said hardly anything of the text: {sum(said):.1f} s, which takes "
-            f"{sum(least):.1f} s or more; {remedy(voice)}"
+            f"the model said hardly anything of the text: {said:.1f} s, which takes {least:.1f} s "
+            f"or more; {remedy(voices[takes[0].line.speaker])}"
         )
-    warn_unsaid(request, voice, takes, job)
+    warn_unsaid(voices, takes, job)
 
 
-def warn_unsaid(request: SpeechRequest, voice: Voice, takes: Sequence[Take], job: Job) -> None:
+def warn_unsaid(voices: Voices, takes: Sequence[Take], job: Job) -> None:
     """Warn of sentences of which hardly anything was said."""
-    for number, (take, said) in enumerate(zip(takes, _seconds(request, takes), strict=True), 1):
-        if said < HARDLY * pace_of(take.line.said).least:
-            job.warn(f"sentence {number}: hardly anything of it was said; {remedy(voice)}")
+    for number, take in enumerate(takes, 1):
+        if _seconds(take) < HARDLY * pace_of(take.line.said).least:
+            help_ = remedy(voices[take.line.speaker])
+            job.warn(f"sentence {number}: hardly anything of it was said; {help_}")
 
 
 def remedy(voice: Voice) -> str:
@@ -46,6 +49,6 @@ def remedy(voice: Voice) -> str:
     )
 
 
-def _seconds(request: SpeechRequest, takes: Sequence[Take]) -> list[float]:
-    """Of each take, as the model spoke it."""
-    return [take.clip.duration * request.speed_shift for take in takes]
+def _seconds(take: Take) -> float:
+    """How long it is, as the model spoke it."""
+    return take.clip.duration * take.line.tempo

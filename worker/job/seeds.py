@@ -29,6 +29,11 @@ def job_seed(request: SpeechRequest, job_id: str) -> int:
     return int.from_bytes(drawn[:8], "big") >> (64 - SEED_BITS)
 
 
+def speaker_seed(seed: int, number: int) -> int:
+    """The seed that the voice of speaker `number`, from 0 on, of one style is designed with."""
+    return (seed + number) % SEEDS
+
+
 def retake_seed(seed: int, attempt: int) -> int:
     """The seed of a job's sentences when they are spoken again; `attempt` counts from 1."""
     return (seed + attempt) % SEEDS

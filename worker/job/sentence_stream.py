@@ -11,12 +11,12 @@ import numpy as np
 
 from worker.api.request import SpeechRequest
 from worker.api.response import SpokenSegment
-from worker.audio import files, waveform
-from worker.audio.formats import CONTENT_TYPES
+from worker.audio.formats import ENDINGS, content_type
 from worker.audio.spool import Clip
-from worker.audio.waveform import Audio
 from worker.job.context import Announce, Job
+from worker.job.speech_file import rate_of, write_speech
 from worker.logs import event
+from worker.text.line import Line
 from worker.timing.word_timing import SentenceSpan
 
 
@@ -34,7 +34,7 @@ class SentenceStream:
         self._total = total  # sentences
         self._job = job
         self._keys = job.keys(request)
-        self._position = 0  # samples that the sentences so far take, the gap after them included
+        self._position = 0  # samples that the sentences so far take, silence between them included
         self._thread = ThreadPoolExecutor(1, "segments")
         self._urls: list[Future[str]] = []
         self._stored = 0  # of them, from the first on, that went well
@@ -48,7 +48,7 @@ class SentenceStream:
         """Ends the thread; what is not begun is given up when the job has failed."""
         self._thread.shutdown(wait=True, cancel_futures=kind is not None)
 
-    def add(self, text: str, clip: Clip) -> None:
+    def add(self, line: Line, clip: Clip) -> None:
         """Queue the next sentence, in its final form; returns at once.
 
         Raises StorageError where one before it could not be stored: that ends the job now, and not
@@ -58,11 +58,12 @@ class SentenceStream:
             self._urls[self._stored].result()
             self._stored += 1
         rate = clip.sample_rate
-        start = self._position
-        end = start + clip.length
-        self._position = end + round(self._request.multi_sentence_gap * rate)
         index = len(self._urls)
-        span = SentenceSpan(text, start / rate, end / rate)
+        gap = line.silence(self._request.multi_sentence_gap, first=not index)
+        start = self._position + round(gap * rate)
+        end = start + clip.length
+        self._position = end
+        span = SentenceSpan(line.text, start / rate, end / rate, speaker=line.speaker)
         self._urls.append(self._thread.submit(self._store_and_announce, index, span, clip))
 
     def urls(self) -> list[str]:
@@ -78,6 +79,7 @@ class SentenceStream:
             start=span.start,
             end=span.end,
             audio_url=url,
+            speaker=span.speaker,
         )
         try:
             self._announce(segment)
@@ -87,15 +89,17 @@ class SentenceStream:
 
     def _store(self, index: int, clip: Clip) -> str:
         """Store the sentence as a file of its own, which is gone afterwards; its URL."""
-        kind = self._request.output_format
+        request = self._request
         key = self._keys.segment(index)
-        file = self._job.folder / f"segment-{index}.{kind}"
-        audio = self._job.spool.read(clip)
+        file = self._job.folder / f"segment-{index}.{ENDINGS[request.output_format]}"
+        samples = self._job.spool.read(clip).samples
+        rate = clip.sample_rate
         if not clip.length:  # a silent sentence has a URL as the others have
-            audio = Audio(np.zeros(clip.sample_rate // 20, np.float32), clip.sample_rate)
-        files.write(waveform.limit_peak(audio), file, kind)
+            samples = np.zeros(rate // 20, np.float32)
+        # Each at its own level: the whole is not known yet.
+        write_speech(lambda: [samples], rate, file, request, self._job.components.voices.model)
         try:
-            self._job.store(file, key, CONTENT_TYPES[kind])
+            self._job.store(file, key, content_type(request.output_format, rate_of(request, rate)))
         finally:
             file.unlink(missing_ok=True)
         return self._job.url(self._request, key)

@@ -7,7 +7,7 @@ how much it says.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,7 +26,6 @@ from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Utterance
 from worker.speech.voice import Voice
 from worker.text.line import Line
-from worker.text.words import language_of
 from worker.timing.word_timing import SentenceSpan, at_tempo
 
 
@@ -40,17 +39,18 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Speaker:
-    """Speaks the sentences of one job with one voice."""
+    """Speaks the sentences of one job."""
 
     request: SpeechRequest
-    voice: Voice
+    voices: Mapping[str | None, Voice]  # by the speaker's name
     sampling: Sampling
+    language: str  # of words that have none of their own
     job: Job
 
     @cached_property
     def gate(self) -> SpeechGate:
         """What judges every sentence, words or not."""
-        return SpeechGate(self.voice, self.request.max_length)
+        return SpeechGate(self.voices, self.request.max_length)
 
     def speak(self, lines: Sequence[Line]) -> Spoken:
         """Speak all lines, a sentence each.
@@ -77,7 +77,7 @@ class Speaker:
                 takes = choose_takes([take], speak_again, self.request.max_retries)
                 kept += takes.kept
                 dropped += takes.dropped
-                stream.add(take.line.text, takes.kept[0].clip)
+                stream.add(take.line, takes.kept[0].clip)
             with self.job.watch("storage"):
                 return Spoken(Takes(tuple(kept), tuple(dropped)), stream.urls())
 
@@ -86,7 +86,7 @@ class Speaker:
         job, watch = self.job, self.job.watch
         spoken = job.components.engine.speak(
             [line.said for line in lines],
-            self.voice,
+            self._voices_of(lines),
             self.sampling,
             continues=self.request.continues,
             cancellation=job.cancellation,
@@ -102,9 +102,9 @@ class Speaker:
                 job.progress(count, len(lines))
                 take = self._finish(line, utterance)
                 watch.mark("first_audio")
+                seconds += line.silence(self.request.multi_sentence_gap, first=count == 1)
                 seconds += take.clip.duration
                 check_spoken(seconds, job)
-                seconds += self.request.multi_sentence_gap
                 yield take
                 job.cancellation.check()
         finally:
@@ -129,23 +129,26 @@ class Speaker:
         sampling = replace(self.sampling, seed=retake_seed(self.sampling.seed, attempt))
         texts = [takes[i].utterance.text for i in bad]
         if not self.request.continues:
-            yield from engine.speak(texts, self.voice, sampling, cancellation=cancellation)
+            voices = self._voices_of([takes[i].line for i in bad])
+            yield from engine.speak(texts, voices, sampling, cancellation=cancellation)
             return
         for i, text in zip(bad, texts, strict=True):
-            voice = self._voice_after(takes[i - 1].utterance) if i else self.voice
+            voice = self.voices[takes[i].line.speaker]
+            if i:
+                voice = _voice_after(voice, takes[i - 1].utterance)
             yield from engine.speak([text], voice, sampling, cancellation=cancellation)
 
-    def _voice_after(self, before: Utterance) -> Voice:
-        """The voice as it continues from the sentence `before`."""
-        return replace(self.voice, transcript=before.text, semantic_tokens=before.semantic_tokens)
+    def _voices_of(self, lines: Sequence[Line]) -> list[Voice]:
+        """The voice of each line."""
+        return [self.voices[line.speaker] for line in lines]
 
     def _finish(self, line: Line, utterance: Utterance) -> Take:
         """Judge, trim and shift the sentence, keep it and, where timings are wanted, time it."""
         components, watch, request = self.job.components, self.job.watch, self.request
         with watch("audio"):
-            verdict = self.gate.judge(utterance, components.engine.sample_rate)
+            verdict = self.gate.judge(utterance, components.engine.sample_rate, line.speaker)
             trimmed = waveform.trim(Audio(utterance.samples, components.engine.sample_rate))
-            finished = waveform.shift(trimmed, request.pitch_shift, request.speed_shift)
+            finished = waveform.shift(trimmed, line.semitones, line.tempo)
             clip = self.job.spool.add(finished)
             utterance = replace(utterance, samples=finished.samples[:0].copy())
         if not request.wants_timings or components.aligner is None:
@@ -154,8 +157,13 @@ class Speaker:
             # As it was spoken: the aligner hardly understands what was made much faster.
             span = SentenceSpan(line.text, 0.0, trimmed.duration, line.replacements)
             words = components.aligner.align(
-                trimmed.samples, trimmed.sample_rate, [span], default=language_of(request.text)
+                trimmed.samples, trimmed.sample_rate, [span], default=self.language
             )
             judged = judge_words(words, span, trimmed, components.aligner)
-            timed = at_tempo(words, request.speed_shift)
+            timed = at_tempo(words, line.tempo)
             return Take(line, utterance, clip, tuple(timed), verdict + judged)
+
+
+def _voice_after(voice: Voice, before: Utterance) -> Voice:
+    """The voice as it continues from the sentence `before`."""
+    return replace(voice, transcript=before.text, semantic_tokens=before.semantic_tokens)

@@ -56,7 +56,7 @@ def judge(words: Sequence[WordTiming], sentence: SentenceSpan, tempo: float = 1.
     `tempo` is the factor by which the speech was made faster after the model had spoken it. Words
     whose times are only estimated say nothing about themselves.
     """
-    letters = sum(_letters(word.word) for word in words)
+    letters = sum(map(_letters, words))
     duration = (sentence.end - sentence.start) * tempo
     if duration < SHORTEST_LETTER * letters:
         return Verdict(
@@ -69,7 +69,7 @@ def judge(words: Sequence[WordTiming], sentence: SentenceSpan, tempo: float = 1.
         if word.estimated:
             continue
         seconds = (word.end - word.start) * tempo
-        length = _letters(word.word)
+        length = _letters(word)
         most = STRETCHED_SECONDS + STRETCHED_LETTER * length
         if _is_squeezed(word, length, seconds):
             faults.append(f"{word.word!r} seems not to be said")
@@ -88,9 +88,21 @@ def judge(words: Sequence[WordTiming], sentence: SentenceSpan, tempo: float = 1.
     return Verdict(tuple(faults), wrong)
 
 
-def _letters(word: str) -> int:
-    """Letters and digits of a word, a Chinese character counting as the syllable that it is."""
-    return sum(HAN_LETTERS if has_han(char) else char.isalnum() for char in word)
+def _letters(word: WordTiming) -> int:
+    """Letters of a word as it was said, a Chinese character counting as the syllable that it is.
+
+    1,234,567 has seven digits and is said in 65 letters. A letter said by its name, the A of A1B2,
+    is a syllable too.
+    """
+    if word.said is None:
+        return _weight(word.word)
+    parts = word.said.split()
+    named = sum(len(part) == 1 and part.isascii() for part in parts) if len(parts) > 1 else 0
+    return _weight(word.said) + (HAN_LETTERS - 1) * named
+
+
+def _weight(text: str) -> int:
+    return sum(HAN_LETTERS if has_han(char) else char.isalnum() for char in text)
 
 
 def _is_squeezed(word: WordTiming, letters: int, seconds: float) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -89,10 +89,22 @@ class Heard:
 
 
 class SpeechGate:
-    """Judges the sentences of one voice, in the order in which they are spoken.
+    """Judges the sentences of a job's voices, in the order in which they are spoken.
 
     A voice whose pace nothing says is judged more closely by and by.
     """
+
+    def __init__(self, voices: Mapping[str | None, Voice], max_tokens: int) -> None:
+        """`voices` has that of each speaker."""
+        self._gates = {name: VoiceGate(voice, max_tokens) for name, voice in voices.items()}
+
+    def judge(self, utterance: Utterance, sample_rate: int, speaker: str | None = None) -> Verdict:
+        """Judge a sentence as the model spoke it, neither trimmed nor shifted."""
+        return self._gates[speaker].judge(utterance, sample_rate)
+
+
+class VoiceGate:
+    """Judges the sentences of one voice."""
 
     def __init__(self, voice: Voice, max_tokens: int) -> None:
         self._tempo = tempo_of(voice)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -37,8 +37,9 @@ from worker.job.metrics import metrics_of
 from worker.job.opening import sampling_of
 from worker.job.retakes import Take, Takes
 from worker.job.said import warn_unsaid
-from worker.job.script import line_of
+from worker.job.script import check_said, lines_of_sentence
 from worker.job.seeds import random_seed
+from worker.job.speech_file import limit_of
 from worker.job.speech_gate import SpeechGate
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Begin, Piece
@@ -47,8 +48,10 @@ from worker.text.line import Line
 from worker.voices.choose import ChosenVoice, choose_voice
 
 AHEAD = 4  # sentences that are in the batch at once: the listener's, and those after it
-# Of silence after a flush, at least: MP3 holds 0.14 s back at 16 kHz, the other formats less.
+# Of silence after a flush, at least, and more below 16 kHz: MP3 and AAC hold so many samples back.
+# At 16 kHz these are 0.14 and 0.19 s; the other formats hold less.
 PUSH_SECONDS = 0.2
+PUSH_RATE = 16_000  # Hz
 BEGUN = 64  # sentences and marks between the threads; then the client is read no further
 _CONTEXT = 2_000  # characters of the text so far that say which language it is in
 
@@ -104,10 +107,11 @@ class _Turn:
 
 @dataclass(frozen=True)
 class _Said:
-    """A sentence that waits for its place in the batch."""
+    """A sentence that waits for its place in the batch; its line, where it was cut into several."""
 
     turn: _Turn
     text: str
+    line: Line | None = None
 
 
 @dataclass(frozen=True)
@@ -235,6 +239,14 @@ class TextSession:
         self._on_progress()
         return item
 
+    def say_next(self, turn: _Turn, lines: Sequence[Line]) -> None:
+        """Have the rest of a sentence spoken before what was said after it."""
+        with self._changed:
+            self._open += len(lines)
+            rest = [_Said(turn, line.text, line) for line in lines]
+            self._said.extendleft(reversed(rest))
+            self._waiting += sum(map(_size, rest))
+
     def begun(self) -> None:
         """Count a sentence as one in the batch."""
         with self._changed:
@@ -260,14 +272,15 @@ class _Speaker:
         self._sampling = sampling
         self._job = job
         self._rate = job.components.engine.sample_rate
+        self._heard_rate = request.sample_rate or self._rate  # of what leaves
         self._gap = round(request.multi_sentence_gap * self._rate)
         self._ahead = 1 if request.continues else AHEAD
         self._index = 0  # of the next sentence
         self._voice: ChosenVoice | None = None
         self._speaking: Voice | None = None
         self._begins: tuple[_Turn, Begin] | None = None
-        self._stages = SentenceStages(request, self._rate, job.watch)
-        self._limiter = LiveLimiter(self._rate)
+        self._stages = SentenceStages(self._rate, job.watch)
+        self._limiter = LiveLimiter(self._rate, limit_of(self._request))
         self._given = 0  # samples
         self._takes: list[Take] = []  # of the sentences given, for the metrics
         self._within = False  # whether a sentence of this text was given before
@@ -287,7 +300,7 @@ class _Speaker:
         """Choose the voice, and put sentences into the batch."""
         if self._request.style is None:
             self._choose("")
-        yield SessionStarted(self._rate, self._sampling.seed)
+        yield SessionStarted(self._heard_rate, self._sampling.seed)
         while True:
             item = self._session.next_said(self._ahead)
             if not isinstance(item, _Said):
@@ -300,7 +313,7 @@ class _Speaker:
                 yield begun
 
     def _into_batch(self, said: _Said) -> _Begun | None:
-        line = line_of(said.text, self._request)
+        line = said.line or self._divided(said)
         try:
             if self._voice is None:
                 self._choose(line.said)
@@ -314,18 +327,24 @@ class _Speaker:
         self._index += 1
         return _Begun(said.turn, self._index - 1, line, pieces)
 
+    def _divided(self, said: _Said) -> Line:
+        """The sentence as it is said; the lines after the first go before what was said later."""
+        first, *others = lines = lines_of_sentence(said.text, self._request)
+        check_said(lines, self._request)
+        if others:
+            self._session.say_next(said.turn, others)
+        return first
+
     def _choose(self, first_sentence: str) -> None:
         """Choose the voice; a designed one is designed for the first sentence."""
         job, request = self._job, self._request
         with job.watch("voice"):
             voice = choose_voice(request, first_sentence, self._sampling, job.voice_sources)
-        for warning in voice.warnings:
-            job.warn(warning)
         if request.save_voice is not None:
             with job.watch("storage"):
                 job.components.voices.save(request.save_voice, voice.whole, job.cancellation)
         self._voice, self._speaking = voice, voice.speaking
-        self._sentences.gate = SpeechGate(voice.speaking, request.max_length)
+        self._sentences.gate = SpeechGate({None: voice.speaking}, request.max_length)
 
     def _begin_of(self, turn: _Turn) -> Begin:
         """What begins the sentences of this turn: they are one job to the batch."""
@@ -380,7 +399,7 @@ class _Speaker:
                 if piece is None:
                     return
                 utterance = piece.utterance
-                finished = self._stages.feed(piece.samples, last=utterance is not None)
+                finished = self._stages.feed(begun.line, piece.samples, last=utterance is not None)
                 self._sentences.add(finished)
                 yield finished.samples
                 if utterance is None:
@@ -410,7 +429,8 @@ class _Speaker:
         """
         silence = 0
         if self._within and not last:
-            silence = max(self._gap, round(PUSH_SECONDS * self._rate))
+            longer = max(1.0, PUSH_RATE / self._heard_rate)
+            silence = max(self._gap, round(PUSH_SECONDS * longer * self._rate))
             self._sentences.skip(silence)
         rest = self._limiter.feed(np.zeros(silence, np.float32), last=True)
         self._renew()
@@ -426,18 +446,18 @@ class _Speaker:
         self._sentences.restart(self._given)
 
     def _renew(self) -> None:
-        self._limiter = LiveLimiter(self._rate)
+        self._limiter = LiveLimiter(self._rate, limit_of(self._request))
         self._within = False
 
     def _end(self) -> SessionEnd:
         duration, seed = self._given / self._rate, self._sampling.seed
         if self._speaking is not None:
-            warn_unsaid(self._request, self._speaking, self._takes, self._job)
+            warn_unsaid({None: self._speaking}, self._takes, self._job)
         warnings = tuple(self._job.warnings)
         if self._voice is None or not self._takes:
-            return SessionEnd(self._rate, duration, seed, warnings)
+            return SessionEnd(self._heard_rate, duration, seed, warnings)
         takes = Takes(tuple(self._takes), ())
         metrics = metrics_of(self._job.watch, takes, self._voice.tokens, max(duration, 1e-9))
         return SessionSpoken(
-            self._rate, duration, seed, warnings, len(self._takes), self._voice.used, metrics
+            self._heard_rate, duration, seed, warnings, len(self._takes), self._voice.used, metrics
         )

@@ -17,12 +17,12 @@ from threading import BoundedSemaphore, Thread
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from yarl import URL
 
 from worker.atomic_write import replacing
 from worker.cancellation import Cancellation
 from worker.errors import DownloadError
-from worker.net.public_addresses import is_public, literal_address
+from worker.net.https_url import HttpsUrl, parse_https_url
+from worker.net.public_addresses import is_public
 from worker.redaction import URL_MAX, redact_url
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -101,8 +101,9 @@ async def fetch(
 ) -> Path:
     """Fetch an https URL into the file `into`, which appears whole or not at all.
 
-    Scheme and address are checked at every hop, and the connection goes to the very address
-    that was checked. Proxies of the environment are not used: they would choose another.
+    It is asked for as it is written, and so are those that it redirects to (`https_url`). Scheme
+    and address are checked at every hop, and the connection goes to the very address that was
+    checked. Proxies of the environment are not used: they would choose another.
 
     Raises DownloadError, with `field`, for whatever keeps the file from being had.
     """
@@ -210,7 +211,7 @@ class _CheckedResolver(AbstractResolver):
         """Release nothing, for nothing is held."""
 
 
-async def _follow(target: URL, part: Path, limits: Limits, field: str | None) -> None:
+async def _follow(target: HttpsUrl, part: Path, limits: Limits, field: str | None) -> None:
     """Go from redirect to redirect until a body comes, and write it to `part`."""
     connector = aiohttp.TCPConnector(
         resolver=_CheckedResolver(limits, field),
@@ -228,33 +229,35 @@ async def _follow(target: URL, part: Path, limits: Limits, field: str | None) ->
         trust_env=False,
     ) as session:
         for _ in range(limits.redirects + 1):
-            async with session.get(target, allow_redirects=False) as answer:
+            async with session.get(target.request_url(), allow_redirects=False) as answer:
                 if answer.status not in _REDIRECTS:
-                    await _store(answer, part, limits, field)
+                    await _store(answer, redact_url(str(target)), part, limits, field)
                     return
-                target = _next_hop(answer, limits, field)
+                location = answer.headers.get("Location", "")
+            target = _next_hop(target, location, limits, field)
     raise DownloadError(
         f"the URL redirects more than {limits.redirects} times; use the address of the file itself",
         field=field,
     )
 
 
-def _next_hop(answer: aiohttp.ClientResponse, limits: Limits, field: str | None) -> URL:
-    location = answer.headers.get("Location", "")
+def _next_hop(target: HttpsUrl, location: str, limits: Limits, field: str | None) -> HttpsUrl:
+    shown = redact_url(str(target))
+    if not location:
+        raise DownloadError(f"{shown} redirects to no URL", field=field)
     try:
-        joined = str(answer.url.join(URL(location))) if location else ""
-    except ValueError:
-        joined = ""
-    if not joined or "\\" in location:
-        raise DownloadError(f"{redact_url(str(answer.url))} redirects to no URL", field=field)
-    return _checked(joined, limits, field)
+        hop = parse_https_url(target.resolve(location))
+    except ValueError as reason:
+        raise DownloadError(
+            f"{shown} redirects to no URL that can be fetched: {reason}", field=field
+        ) from None
+    return _allowed(hop, limits, field)
 
 
 async def _store(
-    answer: aiohttp.ClientResponse, part: Path, limits: Limits, field: str | None
+    answer: aiohttp.ClientResponse, shown: str, part: Path, limits: Limits, field: str | None
 ) -> None:
     """Write the body to `part`; refuse errors, packed bodies and more than max_bytes."""
-    shown = redact_url(str(answer.url))
     if answer.status != 200:
         raise DownloadError(f"{shown}: the server answered {answer.status}", field=field)
     if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
@@ -278,34 +281,20 @@ async def _store(
         raise DownloadError(f"{shown}: the file is empty", field=field)
 
 
-def _checked(url: str, limits: Limits, field: str | None) -> URL:
-    """Parse a URL with aiohttp's own parser and refuse what may not be asked for.
-
-    Addresses in the URL are checked here, since aiohttp takes them past the resolver.
-    """
-    if "\\" in url or any(ord(character) < 0x20 or ord(character) == 0x7F for character in url):
-        raise DownloadError(
-            "the URL has characters that a URL cannot hold; percent-encode them", field=field
-        )
+def _checked(url: str, limits: Limits, field: str | None) -> HttpsUrl:
+    """Take a URL apart and refuse what may not be asked for."""
     try:
-        parsed = URL(url)
-        address = literal_address(parsed.raw_host or "") if parsed.scheme == "https" else None
-    except ValueError:
-        raise DownloadError("the URL has no valid host; check it", field=field) from None
-    if parsed.scheme != "https":
-        raise DownloadError(
-            f"only https:// URLs are fetched, not {parsed.scheme[:20] or 'relative ones'}",
-            field=field,
-        )
-    if parsed.raw_user is not None or parsed.raw_password is not None:
-        raise DownloadError(
-            "the URL holds a user name or password; use a signed URL instead", field=field
-        )
-    if not parsed.port:
-        raise DownloadError("the URL's port is 0", field=field)
-    if address is not None and not limits.allow_address(address):
-        raise _not_public(address, field)
-    return parsed
+        parsed = parse_https_url(url)
+    except ValueError as reason:
+        raise DownloadError(str(reason), field=field) from None
+    return _allowed(parsed, limits, field)
+
+
+def _allowed(url: HttpsUrl, limits: Limits, field: str | None) -> HttpsUrl:
+    """Refuse an address that may not be asked; aiohttp takes those past the resolver."""
+    if url.address is not None and not limits.allow_address(url.address):
+        raise _not_public(url.address, field)
+    return url
 
 
 def _not_public(host: str, field: str | None) -> DownloadError:

@@ -84,5 +84,6 @@ def announce_recorded(response: SpeechResponse, announce: Announce) -> None:
                     start=segment.start,
                     end=segment.end,
                     audio_url=segment.audio_url,
+                    speaker=segment.speaker,
                 )
             )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from worker.api.request import parse_request
+from worker.api.request import SpeechRequest, parse_request
 from worker.api.response import SpeechResponse
 from worker.cancellation import Cancellation
 from worker.components import Components
@@ -25,8 +25,9 @@ from worker.errors import (
     JobCancelledError,
     WorkerError,
 )
-from worker.job import pipeline
+from worker.job import answer_size, pipeline
 from worker.job.answer_record import AnswerRecords
+from worker.job.answer_size import AnswerLimit
 from worker.job.context import Announce, Job
 from worker.job.metrics import logged, overhead
 from worker.job.seeds import job_seed
@@ -92,7 +93,7 @@ def _delivered(job: RunPodJob, announce: Announce, service: Service) -> _Deliver
 def make_handler(components: Components, service: Service | None = None) -> Handler:
     """Make the function that RunPod calls with each job of an ordinary endpoint."""
     service = service or Service()
-    runner = _JobRunner(components, service)
+    runner = _JobRunner(components, service, answer_size.OF_JOBS)
 
     async def handle(job: RunPodJob) -> Answer:
         segments = SegmentQueue()
@@ -114,7 +115,7 @@ def make_handler(components: Components, service: Service | None = None) -> Hand
 
 def make_stream_handler(components: Components, service: Service) -> StreamHandler:
     """Make the generator that RunPod calls where /stream is wanted: sentences, then the answer."""
-    runner = _JobRunner(components, service)
+    runner = _JobRunner(components, service, answer_size.OF_STREAMED_ITEMS)
 
     async def stream(job: RunPodJob) -> AsyncGenerator[Answer, None]:
         segments = SegmentQueue()
@@ -135,8 +136,9 @@ def make_stream_handler(components: Components, service: Service) -> StreamHandl
 class _JobRunner:
     """Runs each job in a thread, so that the event loop goes on pinging and listening."""
 
-    def __init__(self, components: Components, service: Service) -> None:
+    def __init__(self, components: Components, service: Service, limit: AnswerLimit) -> None:
         self._components = components
+        self._limit = limit
         self._service = service
         # Twice as many as jobs: one that was cancelled may still be on its way out.
         self._threads = ThreadPoolExecutor(2 * service.max_jobs, "job")
@@ -193,18 +195,23 @@ class _JobRunner:
             announce=delivery.announce if streams else None,
         )
         if self._records is None:
-            return pipeline.speak(request, job), False
+            return self._fitted(pipeline.speak(request, job), request, job), False
         with job.watch("storage"):
             recorded = self._records.recall(request, job)
         if recorded is not None:
             if job.announce is not None:
                 announce_recorded(recorded, job.announce)
-            return recorded, True
+            return self._fitted(recorded, request, job), True
         seeded = request.model_copy(update={"seed": job_seed(request, job.id)})
         response = pipeline.speak(seeded, job)
+        answer = self._fitted(response, request, job)
         with job.watch("storage"):
-            self._records.keep(request, response, job)
-        return response, False
+            self._records.keep(request, response, job)  # whole: another door may take more
+        return answer, False
+
+    def _fitted(self, response: SpeechResponse, request: SpeechRequest, job: Job) -> SpeechResponse:
+        with job.watch("storage"):
+            return answer_size.fit(response, request, job, self._limit)
 
     def _fail(self, delivery: _Delivery, error: Exception) -> Answer:
         """The answer of a job that failed; a broken GPU ends the worker too."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,7 @@ class Piece:
     utterance: Utterance | None  # the whole sentence, with its last piece
 
 
+_Said = tuple[str, Voice]  # the text of a sentence, and who says it
 # Text, index and voice of a sentence -> its pieces.
 Begin = Callable[[str, int, Voice], Generator[Piece, None, None]]
 
@@ -233,7 +235,7 @@ class Engine:
     def speak(
         self,
         sentences: Sequence[str],
-        voice: Voice,
+        voice: Voice | Sequence[Voice],
         sampling: Sampling,
         *,
         continues: bool = False,
@@ -259,7 +261,7 @@ class Engine:
     def stream(
         self,
         sentences: Sequence[str],
-        voice: Voice,
+        voice: Voice | Sequence[Voice],
         sampling: Sampling,
         *,
         continues: bool = False,
@@ -268,28 +270,33 @@ class Engine:
     ) -> Generator[Piece, None, None]:
         """Speak the sentences, in order, each in pieces that follow on each other.
 
+        `voice` is that of all sentences, or there is one for each: its neighbours' voices change
+        nothing about a sentence.
+
         The sentences run at the same time, beside those of other jobs, of an `eager` one the
         sentence that is heard and the next; where each `continues` the one before (whose text and
-        tokens are the next one's transcript), they run one after the other. An `eager` one gives a
-        sentence's first samples before its last token is drawn; any other gives each sentence as
-        one piece. An eager one's samples differ from those by what the codec's look-ahead leaves
-        out (codec/eager_stream.py): 40 dB below the speech or less.
+        tokens are the next one's transcript), all with one voice, they run one after the other. An
+        `eager` one gives a sentence's first samples before its last token is drawn; any other gives
+        each sentence as one piece. An eager one's samples differ from those by what the codec's
+        look-ahead leaves out (codec/eager_stream.py): 40 dB below the speech or less.
 
         Closing the iterator gives up what is not yet spoken. Raises JobCancelledError once
         `cancellation` is said, BusyError where too much waits, MemoryShortError where the memory
         does not suffice, DeviceError where the GPU fails.
         """
         job = _Job(sampling, cancellation, Listener(self.sample_rate) if eager else None)
+        voices = [voice] * len(sentences) if isinstance(voice, Voice) else voice
+        said = list(zip(sentences, voices, strict=True))
         if job.listener is not None and not continues:
-            yield from self._heard(sentences, voice, job, job.listener)
+            yield from self._heard(said, job, job.listener)
             return
-        submitted = self._submitted(sentences, voice, job, continues=continues)
+        submitted = self._submitted(said, job, continues=continues)
         with closing(submitted):
             for index, sentence in enumerate(submitted):
                 yield from self._pieces(index, sentence, job.listener)
 
     def _heard(
-        self, texts: Sequence[str], voice: Voice, job: _Job, listener: Listener
+        self, said: Sequence[_Said], job: _Job, listener: Listener
     ) -> Generator[Piece, None, None]:
         """The pieces of one who listens: the sentence that is heard and the next one run.
 
@@ -298,14 +305,14 @@ class Engine:
         """
         running: list[_Sentence] = []
         try:
-            for index in range(len(texts)):
+            for index in range(len(said)):
                 if not running:
-                    running += self._submit(texts[index : index + 1], index, voice, job)
+                    running += self._submit(said[index : index + 1], index, job)
                 (sentence,), following = running, index + 1
                 for piece in self._pieces(index, sentence, listener):
-                    if len(running) == 1 and following < len(texts):
-                        group = texts[following : following + 1]
-                        running += self._submit(group, following, voice, job, sentence.sequence)
+                    if len(running) == 1 and following < len(said):
+                        group = said[following : following + 1]
+                        running += self._submit(group, following, job, sentence.sequence)
                     yield piece
                 running.pop(0)
         finally:
@@ -326,45 +333,43 @@ class Engine:
             nonlocal job, before
             # Who listens waits from the first text on.
             job = job or _Job(sampling, cancellation, Listener(self.sample_rate))
-            (sentence,) = self._submit([text], index, voice, job, before)
+            (sentence,) = self._submit([(text, voice)], index, job, before)
             before = sentence.sequence
             return self._pieces(index, sentence, job.listener)
 
         return begin
 
     def _submitted(
-        self, texts: Sequence[str], voice: Voice, job: _Job, *, continues: bool
+        self, said: Sequence[_Said], job: _Job, *, continues: bool
     ) -> Generator[_Sentence, None, None]:
         """Each sentence in order, on its way through the batch."""
         ahead = 1 if continues else 2 * self.slots
         waiting: deque[_Sentence] = deque()
         count = 0
+        before: Voice | None = None  # of the sentence that the next one continues from
         try:
-            for index in range(len(texts)):
+            for index in range(len(said)):
                 if index == count:
-                    group = texts[index : index + ahead]
-                    waiting += self._submit(group, index, voice, job)
+                    group = said[index : index + ahead]
+                    if before is not None:
+                        group = [(text, before) for text, _ in group]
+                    waiting += self._submit(group, index, job)
                     count += len(group)
                 yield waiting[0]
                 done = waiting.popleft()
                 if continues:
                     codes = self._prompter.semantic_codes(done.sequence.answer().tokens)
-                    voice = replace(voice, transcript=done.text, semantic_tokens=codes)
+                    before = replace(done.voice, transcript=done.text, semantic_tokens=codes)
         finally:
             for sentence in waiting:
                 self._scheduler.cancel(sentence.sequence)
 
     def _submit(
-        self,
-        texts: Sequence[str],
-        first: int,
-        voice: Voice,
-        job: _Job,
-        before: TokenSequence | None = None,
+        self, said: Sequence[_Said], first: int, job: _Job, before: TokenSequence | None = None
     ) -> list[_Sentence]:
         """Put sentences, the first of them number `first` of the job, into the batch's queue.
 
-        Nobody needs them until the one `before` has ended.
+        Nobody needs them until the one `before` has ended. All join, or none.
         """
         if job.cancellation is not None:
             job.cancellation.check()
@@ -372,18 +377,29 @@ class Engine:
             self._request(
                 self._prompter.speech_prompt(text, voice), f"sentence {i}", job.sampling.max_tokens
             )
-            for i, text in enumerate(texts, first)
+            for i, (text, voice) in enumerate(said, first)
         ]
-        grammar = self._prompter.speech_grammar(voice)
-        sequences = self._scheduler.submit(
-            requests,
-            grammar,
-            job.sampling,
-            job=job,
-            cancellation=job.cancellation,
-            needed=partial(job.due, None if before is None else weakref.ref(before)),
-        )
-        return [_Sentence(*pair, voice) for pair in zip(texts, sequences, strict=True)]
+        grammars = [self._prompter.speech_grammar(voice) for _, voice in said]
+        sequences: list[TokenSequence] = []
+        try:
+            # Those of one grammar that follow on each other join together.
+            for grammar, group in groupby(range(len(said)), key=grammars.__getitem__):
+                sequences += self._scheduler.submit(
+                    [requests[number] for number in group],
+                    grammar,
+                    job.sampling,
+                    job=job,
+                    cancellation=job.cancellation,
+                    needed=partial(job.due, None if before is None else weakref.ref(before)),
+                )
+        except BaseException:
+            for sequence in sequences:
+                self._scheduler.cancel(sequence)
+            raise
+        return [
+            _Sentence(text, sequence, voice)
+            for (text, voice), sequence in zip(said, sequences, strict=True)
+        ]
 
     def _request(self, prompt: tuple[int, ...], name: str, limit: int) -> SequenceRequest:
         room = self._scheduler.positions - len(prompt)

@@ -31,6 +31,7 @@ LONG_PAUSE = 1.0  # seconds without a word, over which no cue should stay
 
 # Costs; a cue costs 1.
 BRIDGED_SENTENCE = 1.5  # one that ends within a cue
+BRIDGED_SPEAKER = 1000.0  # one whose turn ends within a cue: that is never the cheapest
 BRIDGED_PAUSE = 10.0  # a long one within a cue
 BROKEN_CLAUSE = 3.0  # a cue that ends within a clause
 CLAUSE = 0.4  # one that ends with it
@@ -49,15 +50,31 @@ class CueWord:
     spaced: bool  # whether a space stands before it, unless it begins a line
     start: int  # centiseconds
     end: int
+    speaker: str | None = None
+    begins: bool = False  # whether its speaker's turn begins here
 
 
 @dataclass(frozen=True)
 class Cue:
-    """One or two lines of words, shown from `start` until `end`, in centiseconds."""
+    """One or two lines of words, shown from `start` until `end`, in centiseconds.
+
+    One speaker says them all.
+    """
 
     start: int
     end: int
     lines: tuple[tuple[CueWord, ...], ...]
+
+    @property
+    def speaker(self) -> str | None:
+        """Who says it; None where no speakers are told apart."""
+        return self.lines[0][0].speaker
+
+    @property
+    def label(self) -> str:
+        """What says who speaks, in a line of text, where that changes; else nothing."""
+        first = self.lines[0][0]
+        return f"{first.speaker}: " if first.begins else ""
 
 
 def columns(text: str) -> int:
@@ -82,7 +99,7 @@ def cues(
     if not parts:
         return []
     shown = [part.word for part in parts]
-    bounds = [0, *_cue_ends(shown, [part.sentence_end for part in parts], limit)]
+    bounds = [0, *_cue_ends(shown, [part.bridge for part in parts], limit)]
     drafts = [shown[start:end] for start, end in pairwise(bounds)]
     return _timed(drafts, limit, round(sentences[-1].end * 100))
 
@@ -90,7 +107,7 @@ def cues(
 @dataclass(frozen=True)
 class _Part:
     word: CueWord
-    sentence_end: bool
+    bridge: float  # the cost of showing it with the next one, for what ends between them
 
 
 def _with_spaces(words: Sequence[WordTiming], sentences: Sequence[SentenceSpan]) -> list[_Part]:
@@ -105,10 +122,22 @@ def _with_spaces(words: Sequence[WordTiming], sentences: Sequence[SentenceSpan])
         else:
             spaced = begin > at
         at = begin + len(word.word)
-        last = i + 1 == len(words) or words[i + 1].sentence != word.sentence
-        shown = CueWord(word.word, spaced, round(word.start * 100), round(word.end * 100))
-        parts.append(_Part(shown, last))
+        speaker = sentences[word.sentence].speaker
+        before = sentences[words[i - 1].sentence].speaker if i else None
+        start, end = round(word.start * 100), round(word.end * 100)
+        shown = CueWord(word.word, spaced, start, end, speaker, speaker != before)
+        following = words[i + 1].sentence if i + 1 < len(words) else None
+        parts.append(_Part(shown, _end_cost(sentences, word.sentence, following)))
     return parts
+
+
+def _end_cost(sentences: Sequence[SentenceSpan], sentence: int, following: int | None) -> float:
+    """The cost of bridging what ends between words of these sentences."""
+    if sentence == following:
+        return 0.0
+    if following is None or sentences[sentence].speaker == sentences[following].speaker:
+        return BRIDGED_SENTENCE
+    return BRIDGED_SPEAKER
 
 
 def _is_wide(char: str) -> bool:
@@ -134,20 +163,25 @@ def _narrow(part: _Part, limit: int) -> list[_Part]:
     edges = [word.start + (word.end - word.start) * s // max(shares[-1], 1) for s in shares]
     return [
         _Part(
-            CueWord(text, word.spaced and not i, edges[i], edges[i + 1]),
-            part.sentence_end and i == len(texts) - 1,
+            CueWord(
+                text,
+                word.spaced and not i,
+                edges[i],
+                edges[i + 1],
+                word.speaker,
+                word.begins and not i,
+            ),
+            part.bridge if i == len(texts) - 1 else 0.0,
         )
         for i, text in enumerate(texts)
     ]
 
 
-def _cue_ends(words: Sequence[CueWord], sentence_ends: Sequence[bool], limit: int) -> list[int]:
+def _cue_ends(words: Sequence[CueWord], ends: Sequence[float], limit: int) -> list[int]:
     """The end of each cue: indices behind its last word, the last one len(words)."""
     until = np.array([0, *accumulate(_width(word) for word in words)])
     line_end = _line_ends(words, until.tolist(), limit)
-    bridges = np.array(
-        [0.0, *accumulate(_bridge_cost(words, sentence_ends, i) for i in range(len(words)))]
-    )
+    bridges = np.array([0.0, *accumulate(_bridge_cost(words, ends, i) for i in range(len(words)))])
     starts = np.array([word.start for word in words])
     unfilled = _unfilled_costs(limit)
     best = np.zeros(len(words) + 1)  # cost of the cheapest division of words[:end]
@@ -157,20 +191,24 @@ def _cue_ends(words: Sequence[CueWord], sentence_ends: Sequence[bool], limit: in
         while line_end[line_end[first]] < end:  # more than MAX_LINES lines
             first += 1
         possible = slice(first, end)  # where the cue that ends here may start
-        after = _break_cost(words, sentence_ends, end)
+        after = _break_cost(words, ends, end)
         cost = best[possible] + after + bridges[end - 1] - bridges[possible]
         cost += _cue_costs(words, starts[possible], end, until[end] - until[possible], unfilled)
         origin[end] = end - 1 - int(cost[::-1].argmin())  # of equal ones the shortest cue
         best[end] = cost[origin[end] - first]
-    ends = [len(words)]
-    while origin[ends[-1]]:
-        ends.append(origin[ends[-1]])
-    return ends[::-1]
+    cuts = [len(words)]
+    while origin[cuts[-1]]:
+        cuts.append(origin[cuts[-1]])
+    return cuts[::-1]
 
 
 def _width(word: CueWord) -> int:
-    """Columns of a word within a line; invisible ones count too, so that a line has an end."""
-    return max(columns(word.text), 1) + word.spaced
+    """Columns of a word within a line; invisible ones count too, so that a line has an end.
+
+    Where a turn begins there is room for its speaker's name, whatever shows that.
+    """
+    name = columns(f"{word.speaker}: ") if word.begins else 0
+    return name + max(columns(word.text), 1) + word.spaced
 
 
 def _line_ends(words: Sequence[CueWord], until: Sequence[int], limit: int) -> list[int]:
@@ -185,16 +223,16 @@ def _line_ends(words: Sequence[CueWord], until: Sequence[int], limit: int) -> li
     return [*ends, len(words)]
 
 
-def _bridge_cost(words: Sequence[CueWord], sentence_ends: Sequence[bool], i: int) -> float:
+def _bridge_cost(words: Sequence[CueWord], ends: Sequence[float], i: int) -> float:
     """The cost of showing words[i] and the one after it together."""
     last = i + 1 == len(words)
     pause = 0 if last else (words[i + 1].start - words[i].end) / 100
-    return BRIDGED_SENTENCE * sentence_ends[i] + BRIDGED_PAUSE * (pause > LONG_PAUSE)
+    return ends[i] + BRIDGED_PAUSE * (pause > LONG_PAUSE)
 
 
-def _break_cost(words: Sequence[CueWord], sentence_ends: Sequence[bool], end: int) -> float:
+def _break_cost(words: Sequence[CueWord], ends: Sequence[float], end: int) -> float:
     """The cost of ending a cue before words[end]."""
-    if end == len(words) or sentence_ends[end - 1]:
+    if end == len(words) or ends[end - 1]:
         return 0.0
     pause = min(max(words[end].start - words[end - 1].end, 0) / 100, 0.5)
     if _SENTENCE_END.search(words[end - 1].text):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from types import MappingProxyType
@@ -19,6 +19,7 @@ import ass
 
 from worker.subtitles.cues import Cue, CueWord
 from worker.subtitles.style import Position, SubtitleStyle
+from worker.text.markup import OWN_VOICE
 
 Format = Literal["ass", "srt", "vtt"]
 
@@ -44,14 +45,20 @@ _NUMBER = re.compile(r"\d+")  # as a cue's last line, it is the next cue's numbe
 _KEYPAD: Mapping[Position, int] = MappingProxyType({"bottom": 2, "middle": 5, "top": 8})
 
 
-def write(cues: Sequence[Cue], style: SubtitleStyle, file_format: Format) -> str:
-    """Write the cues in a format; to be stored as UTF-8."""
+def write(
+    cues: Sequence[Cue], style: SubtitleStyle, file_format: Format, *, bom: bool = False
+) -> str:
+    """Write the cues in a format; to be stored as UTF-8.
+
+    With `bom` a byte order mark comes first. Players that take a file without one for text in the
+    code page of their Windows show other letters.
+    """
     writers: dict[Format, Callable[[Sequence[Cue], SubtitleStyle], str]] = {
         "ass": write_ass,
         "srt": write_srt,
         "vtt": write_vtt,
     }
-    return writers[file_format](cues, style)
+    return ("\ufeff" if bom else "") + writers[file_format](cues, style)
 
 
 def write_ass(cues: Sequence[Cue], style: SubtitleStyle) -> str:
@@ -67,29 +74,40 @@ def write_ass(cues: Sequence[Cue], style: SubtitleStyle) -> str:
             "PlayResY": height,
         }
     )
-    document.styles.append(
-        ass.Style(
-            name="Default",
-            fontname=style.font,
-            fontsize=style.font_size,
-            primary_color=_colour(style.primary_colour),
-            secondary_color=_colour(style.secondary_colour),
-            outline_color=_colour(style.outline_colour),
-            outline=style.outline,
-            shadow=0.0,
-            alignment=_KEYPAD[style.position],
-            margin_l=width // 20,
-            margin_r=width // 20,
-            margin_v=height // 20,
+    speakers = list(dict.fromkeys(cue.speaker for cue in cues)) or [None]
+    names = {speaker: _style_name(speaker) for speaker in speakers}
+    for speaker, colour in zip(speakers, style.colours(speakers), strict=True):
+        document.styles.append(
+            ass.Style(
+                name=names[speaker],
+                fontname=style.font,
+                fontsize=style.font_size,
+                primary_color=_colour(colour),
+                secondary_color=_colour(style.secondary_colour),
+                outline_color=_colour(style.outline_colour),
+                outline=style.outline,
+                shadow=0.0,
+                alignment=_KEYPAD[style.position],
+                margin_l=width // 20,
+                margin_r=width // 20,
+                margin_v=height // 20,
+            )
         )
-    )
     say = _karaoke if style.mode == "karaoke" else _line
     for cue in cues:
         start, end = (timedelta(milliseconds=10 * time) for time in (cue.start, cue.end))
-        document.events.append(ass.Dialogue(start=start, end=end, style="Default", text=say(cue)))
+        line = ass.Dialogue(
+            start=start, end=end, style=names[cue.speaker], name=cue.speaker or "", text=say(cue)
+        )
+        document.events.append(line)
     text = io.StringIO()
     document.dump_file(text)
     return text.getvalue()
+
+
+def _style_name(speaker: str | None) -> str:
+    """The name of a speaker's style; players fall back to one that is named Default."""
+    return "Default" if speaker in (None, OWN_VOICE) else str(speaker)
 
 
 def _colour(code: str) -> ass.data.Color:
@@ -117,17 +135,24 @@ def _karaoke(cue: Cue) -> str:
     return "\\N".join(lines)
 
 
-def write_srt(cues: Sequence[Cue], _style: SubtitleStyle) -> str:
+def write_srt(cues: Sequence[Cue], style: SubtitleStyle) -> str:
     """Write SubRip: numbered blocks, the time with a comma."""
     return "\n".join(
         f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n"
-        + "".join(f"{_srt_line(line)}\n" for line in cue.lines)
+        + "".join(f"{line}\n" for line in _srt_lines(cue, style))
         for number, cue in enumerate(cues, 1)
     )
 
 
-def _srt_line(line: Sequence[CueWord]) -> str:
-    text = _joined(line).translate(_SRT_TEXT)
+def _srt_lines(cue: Cue, style: SubtitleStyle) -> Iterator[str]:
+    label = cue.label if style.speaker_names else ""
+    for line in cue.lines:
+        yield _srt_line(label + _joined(line))
+        label = ""
+
+
+def _srt_line(line: str) -> str:
+    text = line.translate(_SRT_TEXT)
     text = _SRT_ENTITY.sub(f"&{_JOINER}", _SRT_ARROW.sub(rf"\1{_JOINER}", text))
     return _parted(text)
 
@@ -136,9 +161,15 @@ def write_vtt(cues: Sequence[Cue], style: SubtitleStyle) -> str:
     """Write WebVTT; in karaoke with a timestamp before each word (W3C WebVTT, section 4.2.2)."""
     say = _vtt_karaoke if style.mode == "karaoke" else _vtt_line
     blocks = (
-        f"\n{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{say(cue)}\n" for cue in cues
+        f"\n{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{_vtt_voice(cue)}{say(cue)}\n"
+        for cue in cues
     )
     return "WEBVTT\n" + "".join(blocks)
+
+
+def _vtt_voice(cue: Cue) -> str:
+    """The voice span that a cue is, to its end (W3C WebVTT, section 4.2.2)."""
+    return "" if cue.speaker is None else f"<v {cue.speaker.translate(_VTT_TEXT)}>"
 
 
 def _vtt_line(cue: Cue) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import cycle
 from typing import Annotated, Literal, get_args
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
@@ -12,12 +14,23 @@ MAX_COLUMNS = 42  # a line, as broadcasters count; a Chinese character is two
 _WIDEST_COLUMN = 0.5  # of the font size; a Latin letter's mean width is about 0.45
 _SAFE_PART = 0.9  # of the frame's width that text may take
 
+MAX_COLOURS = 64  # of speakers
+# Of speakers, in the order of their first words; the first four are those of teletext.
+SPEAKER_COLOURS = (
+    "#FFFFFF", "#FFFF00", "#00FFFF", "#00FF00", "#FFA64D", "#FF8FD8", "#B8A1FF", "#C8E86B",
+)  # fmt: skip
+
 Mode = Literal["line", "karaoke"]
 Position = Literal["bottom", "middle", "top"]
 Colour = Annotated[
     str,
     StringConstraints(pattern=r"^#[0-9A-Fa-f]{6}$"),
     Allowed("#RRGGBB, two hexadecimal digits each for red, green and blue"),
+]
+SpeakerColours = Annotated[
+    dict[str, Colour],
+    Field(max_length=MAX_COLOURS),
+    Allowed(f"an object of up to {MAX_COLOURS} speakers' names, each with its #RRGGBB"),
 ]
 Font = Annotated[
     str,
@@ -79,6 +92,16 @@ class SubtitleStyle(BaseModel):
         examples=["1080x1920"],
         description="Size of the video.",
     )
+    speaker_colours: SpeakerColours | None = Field(
+        default=None,
+        validation_alias=AliasChoices("speaker_colours", "speaker_colors"),
+        description="Colour of the text of each speaker, in place of `primary_colour`; those that "
+        "are not named have colours of their own.",
+    )
+    speaker_names: bool = Field(
+        default=True,
+        description="In SubRip, whether a line begins with the speaker's name where that changes.",
+    )
     max_columns: int | None = Field(
         default=None,
         ge=8,
@@ -86,6 +109,17 @@ class SubtitleStyle(BaseModel):
         description="Most columns of a line, of which a Chinese character takes two; "
         f"{MAX_COLUMNS} when not given, fewer where the frame is narrow.",
     )
+
+    def colours(self, speakers: Sequence[str | None]) -> list[str]:
+        """The colour of each speaker: the first one's is primary_colour, where none is given."""
+        given = self.speaker_colours or {}
+        taken = {self.primary_colour.upper(), *(colour.upper() for colour in given.values())}
+        others = cycle([colour for colour in SPEAKER_COLOURS if colour not in taken] or ["#FFFFFF"])
+        first = iter([self.primary_colour])
+        return [
+            given[speaker] if speaker in given else next(first, None) or next(others)
+            for speaker in speakers
+        ]
 
     @property
     def frame(self) -> tuple[int, int]:

@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from worker.stand_ins import StandIns
 
+Kind = Literal["cardinal", "ordinal", "year"]
 
-def in_words(number: int, kind: Literal["cardinal", "ordinal", "year"] = "cardinal") -> str:
+
+def in_words(number: int, kind: Kind = "cardinal") -> str:
     """Say a number as num2words does: "one hundred and five", "one hundred and fifth"."""
     words: str = getattr(load_english(), f"to_{kind}")(number)
     return words

@@ -6,6 +6,7 @@ differ where something of the text is replaced for the ear alone, such as a numb
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -18,15 +19,27 @@ class Replacement:
     said: str
 
 
+def joined(first: Iterable[Replacement], others: Iterable[Replacement]) -> tuple[Replacement, ...]:
+    """Replacements of one text together, in order; where two overlap, the one of the `first`."""
+    kept = list(first)
+    taken = {place for one in kept for place in range(one.start, one.end)}
+    kept += [one for one in others if taken.isdisjoint(range(one.start, one.end))]
+    return tuple(sorted(kept, key=lambda one: one.start))
+
+
 @dataclass(frozen=True)
 class Line:
-    """One utterance: its text as written, and what of it is said otherwise.
+    """One utterance: its text as written, what of it is said otherwise, and how it is said.
 
     `replacements` are in order, do not overlap, and are none of them empty.
     """
 
     text: str
     replacements: tuple[Replacement, ...] = ()
+    speaker: str | None = None  # who says it; None where the job tells no speakers apart
+    pause: float | None = None  # seconds of silence before it, in place of the ordinary gap
+    semitones: float = 0.0  # by which it is raised when it is spoken
+    tempo: float = 1.0  # factor by which it is made faster then
 
     @property
     def said(self) -> str:
@@ -37,3 +50,9 @@ class Line:
             parts += self.text[done : one.start], one.said
             done = one.end
         return "".join([*parts, self.text[done:]])
+
+    def silence(self, gap: float, *, first: bool) -> float:
+        """Seconds of silence before it, where `gap` parts two lines; `first`: nothing is before."""
+        if self.pause is not None:
+            return self.pause
+        return 0.0 if first else gap

@@ -6,7 +6,8 @@ after it (a digit after a full stop, a lower-case letter, a second quotation mar
 short goes to its neighbour. The steps are those of `sentences`:
 
 1. `_LineReader`: pieces -> lines without needless white space;
-2. `SentenceBuffer`: a line that begins with a word ends the paragraph, unless it was wrapped;
+2. `ParagraphReader`: lines -> paragraphs. Whether a line was wrapped may be known a line or two
+   later, and only then is it given;
 3. `_settled`: of the paragraph so far, the pieces that no text behind them could change.
 
 Where a piece is longer than HELD characters without an end, it is cut as if it had one.
@@ -19,18 +20,20 @@ from itertools import pairwise
 
 import regex
 
+from worker.text.abbreviations import may_be_abbreviated
+from worker.text.hyphens import HYPHENS
+from worker.text.paragraphs import WORD, ParagraphReader, Part
 from worker.text.sentences import (
-    FIRST_WORDS,
     LEAST_SHARE,
     LOOK_AHEAD,
     MAX_TITLE,
     MAX_WEIGHT,
     NEXT,
     STOP,
-    WORD,
+    before_stop,
+    begins_item,
     bounded,
-    goes_on,
-    is_end,
+    end_at,
     is_short,
     joined,
     sentence_ends,
@@ -44,6 +47,11 @@ _GROWTH = 50
 
 _ANY_STOP = regex.compile(r"[.!?…。！？｡]")
 _MAY_GO_ON = frozenset({"", " ", " ."})  # after a stop: more stops, marks or pictures may follow
+# A line that ends like this may end within a word.
+_WORD_THAT_GOES_ON = regex.compile(rf"[{HYPHENS}] ?$")
+# What may become the mark of a list's item, or of something cited.
+_ITEM_BEGUN = regex.compile(r"(?:(?<!\w)[•⁃▪*-]? ?\w{1,2})?$")
+_CITING = regex.compile(r"\[\d{0,3}$")
 _OPEN_TITLE = regex.compile(rf"《[^《》]{{0,{MAX_TITLE}}}$")
 
 
@@ -52,75 +60,47 @@ class SentenceBuffer:
 
     def __init__(self) -> None:
         self._lines = _LineReader()
+        self._reader = ParagraphReader()
         self._clear()
 
     def _clear(self) -> None:
         self._paragraph = ""  # from the beginning of a sentence on
         self._given = 0  # characters of it that were given
         self._speaks = False  # whether the paragraph has a word
-        self._placed = False  # whether the line belongs to the paragraph already
-        self._waiting = ""  # a line that has no word yet, if that decides where it belongs
-        self._previous = 0  # length of the line before
         self._due = 0  # characters held, at which it is worth to look again
 
     @property
     def held(self) -> int:
         """How many characters are held."""
-        return len(self._paragraph) - self._given + len(self._waiting)
+        return len(self._paragraph) - self._given + self._reader.held
 
     def feed(self, text: str) -> list[str]:
         """Take the next piece of the text; give the sentences that are now known, in order."""
         given: list[str] = []
-        for part, ends_line in self._lines.feed(text):
-            given += self._take(part)
+        for words, ends_line in self._lines.feed(text):
+            given += self._take(self._reader.feed(words, ends_line=ends_line))
             if ends_line:
-                self._end_line()
+                self._lines.begin()
         return given + self._known()
 
     def flush(self) -> list[str]:
         """The text is at its end, or has to be spoken: give the rest. Then a new text may begin."""
-        self._lines.end()
-        self._end_line()
-        given = self._close()
-        self._lines, self._placed = _LineReader(), False
+        given = [*self._take(self._reader.end()), *self._close()]
+        self._lines = _LineReader()
         self._clear()
         return given
 
-    def _take(self, part: str) -> list[str]:
-        """Take a part of a line."""
-        if self._placed:
-            self._paragraph += part
-            self._speaks = self._speaks or bool(WORD.search(part))
-            return []
-        self._waiting += part
-        return self._place()
-
-    def _place(self) -> list[str]:
-        """Put the line where it belongs, if that is known; give the paragraph that it ends."""
-        line, has_word = self._waiting, bool(WORD.search(self._waiting))
-        if not line:
-            return []
-        if not self._speaks or goes_on(self._previous, line):
-            self._append(line)
-            self._speaks = self._speaks or has_word
-        elif has_word:
-            given = self._close()
-            self._paragraph, self._given, self._speaks = line, 0, True
-            self._waiting, self._placed = "", True
-            return given
-        elif len(line) > HELD:
-            self._append(line)
-        return []
-
-    def _append(self, line: str) -> None:
-        self._paragraph += f" {line}" if self._paragraph else line
-        self._waiting, self._placed = "", True
-
-    def _end_line(self) -> None:
-        if self._waiting:  # without a word, so it belongs to the paragraph
-            self._append(self._waiting)
-        self._previous, self._placed = self._lines.length, False
-        self._lines.begin()
+    def _take(self, parts: list[Part]) -> list[str]:
+        """Take parts of paragraphs; give the paragraphs that they end."""
+        given: list[str] = []
+        for part in parts:
+            if part.begins:
+                given += self._close()
+                self._speaks = False
+            kept = len(self._paragraph) - part.drop
+            self._paragraph = self._paragraph[:kept] + part.text
+            self._speaks = self._speaks or bool(WORD.search(part.text))
+        return given
 
     def _known(self) -> list[str]:
         """Give what is known of the paragraph."""
@@ -134,7 +114,10 @@ class SentenceBuffer:
 
     def _give(self) -> list[str]:
         """Give the pieces that are settled, and forget the sentences that they are of."""
-        text = self._paragraph + (" " if not self._placed or self._lines.spaced else "")
+        text = self._paragraph
+        if self._reader.within_line and self._lines.spaced:
+            text += " "
+        text = _WORD_THAT_GOES_ON.sub("", text)
         if not _ANY_STOP.search(text):
             return []
         ends, bounds = _settled(text)
@@ -180,10 +163,6 @@ class _LineReader:
         """Begin a line."""
         self.length = 0
         self.spaced = False  # whether white space came after it so far
-
-    def end(self) -> None:
-        """Take what was held back as the end of a line."""
-        self._half = ""
 
     def feed(self, text: str) -> Iterator[tuple[str, bool]]:
         """Give the parts of lines that a piece has, each with whether its line ends there."""
@@ -233,10 +212,14 @@ def _decided_ends(text: str) -> tuple[list[int], int]:
     start = 0
     for stop in STOP.finditer(text):
         if stop.start() >= known or not _is_decided(text, stop, start):
-            return ends, min(known, stop.start())
-        if stop["stops"] and is_end(text, stop, start):
-            start = stop.end() + text.startswith(" ", stop.end())
-            ends.append(start)
+            known = min(known, stop.start())
+            break
+        end = end_at(text, stop, start)
+        if end:
+            ends.append(end)
+        start = end or start
+    if begins_item(text, start):  # the next item may begin before what is known so far
+        known -= len(next(_ITEM_BEGUN.finditer(text[max(0, known - 4) : known]))[0])
     return ends, known
 
 
@@ -252,12 +235,9 @@ def _is_decided(text: str, stop: regex.Match[str], start: int) -> bool:
         return True
     if following["dot"] or following.end() < len(rest):
         return True  # the word after it is whole
-    word = str(following["word"])
-    if not word:
+    if following["word"] in {"", "I"} or _CITING.match(rest):
         return False
-    longer = next((first for first in FIRST_WORDS if first.startswith(word)), word)
-    whole = text + longer.removeprefix(word)
-    return is_end(f"{whole} ", stop, start) == is_end(f"{text}.", stop, start)
+    return stop["stops"] != "." or not may_be_abbreviated(before_stop(text, stop, start))
 
 
 def _begins_long(text: str, start: int, known: int, weights: dict[int, int]) -> bool:

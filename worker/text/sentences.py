@@ -3,14 +3,17 @@
 Written here because the libraries tried (sentencex is the best of them) cut Chinese quotations and
 mixed text in the middle, and none bounds the length of a sentence. Four steps:
 
-1. `_paragraphs`: a line break ends a sentence, except within hard-wrapped prose;
-2. `sentence_ends`: which full stops end a sentence. In doubt the text is kept together: a pause
-   where none belongs is worse to hear than one that the model makes by itself;
+1. `_paragraphs`: a line break ends a sentence, except in hard-wrapped text (`line_breaks`). A bare
+   number on a line goes to the next one (`paragraphs`);
+2. `sentence_ends`: which full stops end a sentence (`abbreviations`). In doubt the text is kept
+   together: a pause where none belongs is worse to hear than one that the model makes by itself;
 3. `bounded`: what is too long is cut at a clause, else between words, else between characters;
 4. `joined`: what is too short, or has no word in it, goes to its neighbour in the paragraph.
 
-No character is lost but white space, any run of which becomes one space or a cut. Time is linear
-in the text whatever it holds: every look back or ahead is of bounded length.
+No character is lost but white space, any run of which becomes one space, a cut or, within wrapped
+Chinese, nothing; the hyphens that parted words at the ends of lines; and the marks of e-mails'
+quotations at their beginnings. Time is linear in the text whatever it holds: every look back or
+ahead is of bounded length.
 """
 
 from __future__ import annotations
@@ -18,9 +21,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import regex
+
+from worker.text.abbreviations import LONGEST, is_abbreviated
+from worker.text.paragraphs import WORD, ParagraphReader
 
 # The model was trained on utterances of up to 20 to 30 seconds; 200 Latin letters take some 14.
 MAX_WEIGHT = 200
@@ -30,8 +36,6 @@ HEAVY = 3
 SHORT = 10
 # The marks on one character in Unicode's Stream-Safe Text Format (UAX #15); more is no writing.
 MAX_MARKS = 30
-# A line that was broken for want of room is longer than this.
-WRAPPED_LINE = 40
 # Characters after a stop that say whether it ends a sentence.
 LOOK_AHEAD = 40
 MAX_TITLE = 60  # characters
@@ -40,42 +44,27 @@ LEAST_SHARE = 0.4
 
 _QUOTES_AFTER = "\"'”’»」』"
 _CLOSING = rf"[{_QUOTES_AFTER}›)\]}}】〉》〕）］｝*_~]*+"
-_OPENING = r"[\"'“‘«‹(\[{「『【〈《〔（［｛¿¡*_#~–—-]*+"
+_OPENING = r"[\"'“‘«‹(\[{「『【〈《〔（［｛¿¡*_#~–—+$€£¥§№≈-]*+"
 _PICTURE = r"[\p{Extended_Pictographic}\p{RI}]"
 _EMOJI = rf"(?: ?{_PICTURE}(?:{_PICTURE}|[\p{{M}}\p{{EMod}}\u200d])*+)*+"
 _WIDE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Bopomofo}]")
 _HEAVY = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Bopomofo}\p{Nd}]")
-WORD = regex.compile(r"[^\W_]")
 # Flags apart: \X looks back over the whole run of regional indicators at each of them.
 _CLUSTER = regex.compile(r"\p{RI}{2}[\p{M}\p{EMod}\u200d]*+|\X")
-# A title is skipped whole: 《你好！》. A run of stops may be spaced out: ". . ."
+# A title is skipped whole: 《你好！》. A run of stops may be spaced out: ". . .". Behind it
+# may stand what is cited, as in Wikipedia: [1].
 STOP = regex.compile(
-    rf"《[^《》]{{1,{MAX_TITLE}}}》|(?P<stops>[.!?…。！？｡](?:[.!?…。！？｡]| \.(?!\w))*+)"
-    rf"(?P<after>{_CLOSING}){_EMOJI}"
+    rf"《[^《》]{{1,{MAX_TITLE}}}》|(?P<stops>[.!?…。！？｡．](?:[.!?…。！？｡．]| \.(?!\w))*+)"
+    rf"(?P<after>{_CLOSING})(?P<cited>(?:\[\d{{1,3}}\])*+){_EMOJI}"
 )
 _CLAUSE = regex.compile(rf"(?:[,;:!?…]|\.\.){_CLOSING} |[，；：、。！？…—–]{_CLOSING}(?!\p{{P}}) ?")
-NEXT = regex.compile(rf" ?{_OPENING}(?P<word>\w*+)(?P<dot>\.?)")
+NEXT = regex.compile(rf" ?{_OPENING}(?:(?<=[–—-]) )?(?P<word>[\w½¼¾⅓⅔⅛]*+)(?P<dot>\.?)")
 _CONTINUES = regex.compile(r" ?[\p{Po}\p{Pd}\p{Pe}\p{Pf}]")
-_BEFORE = regex.compile(r"[\p{Latin}\d.°]*+$")
-_DOTTED = regex.compile(r"[A-Z]|(?:\p{L}{1,2}\.)+\p{L}{1,2}")  # J. U.S. a.m. Ph.D.
-
-_NEVER_LAST = regex.compile(r"e\.g|i\.e|vs|cf|viz")
-# The last word of a sentence only if the next one is of those that mostly begin one.
-_SELDOM_LAST = regex.compile(
-    "Mr|Mrs|Ms|Mx|Dr|Prof|Rev|Hon|St|Mt|Ft|Gen|Col|Lt|Sgt|Capt|Cmdr|Maj|Sen|Rep|Gov|Pres|Messrs|"
-    "Mme|Mlle|Jr|Sr|Inc|Ltd|[Cc]o|Corp|Bros|al|Ave|Blvd|Rd|[Dd]ept|est|approx|ca|Jan|Feb|Mar|Apr|"
-    "Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
-)
-_BEFORE_NUMBERS = regex.compile("[Nn]os?|[Nn]°|Nr|pp?|[Vv]ol|[Ff]igs?|[Ee]qs?|[Ss]ec|[Cc]h|[Aa]rt")
-_FIRST = regex.compile(
-    "A|After|All|Although|An|And|Are|As|At|Because|Before|But|By|Can|Could|Did|Do|Does|Don|Each|"
-    "Even|Every|Everybody|Everyone|For|From|Had|Has|Have|He|Her|Here|His|How|However|I|If|In|Is|"
-    "It|Its|Let|Many|Maybe|Most|My|Nobody|No|Not|Nothing|Now|Of|On|Once|One|Only|Or|Other|Others|"
-    "Our|Perhaps|Please|See|She|Should|Since|So|Some|Somebody|Someone|Soon|Still|Such|That|The|"
-    "Their|Then|There|These|They|This|Those|Though|Thus|To|Today|Tomorrow|Until|Was|We|Well|Were|"
-    "What|When|Where|Which|While|Who|Why|Will|With|Would|Yes|Yesterday|Yet|You|Your"
-)
-FIRST_WORDS = tuple(_FIRST.pattern.split("|"))
+_GOES_ON = regex.compile(" ?[&,，、；：×]")
+_HESITATES = regex.compile(r"\.(?: ?\.){2}|…{1,2}")
+# "1. Buy milk 2. Buy eggs": the sentence's own mark, and the next one.
+_ITEM = regex.compile(r"[^\w]{0,4}(?P<mark>\d{1,2}|[a-y])[.)]")
+_NEXT_ITEM = regex.compile(r"(?<= )[•⁃▪*-]? ?(?P<mark>\d{1,2}|[b-z])$")
 
 
 def split(text: str, max_weight: int = MAX_WEIGHT) -> list[str]:
@@ -104,25 +93,16 @@ def weigh(text: str) -> int:
 
 def _paragraphs(text: str) -> list[str]:
     """Paragraphs without line breaks, each with a word in it where the text has one."""
-    paragraphs: list[list[str]] = []
-    previous, speaks = "", False
-    for raw in text.splitlines():
-        line = " ".join(raw.split())
-        if line:
-            has_word = bool(WORD.search(line))
-            if paragraphs and (goes_on(len(previous), line) or not has_word or not speaks):
-                paragraphs[-1].append(line)
-                speaks = speaks or has_word
-            else:
-                paragraphs.append([line])
-                speaks = has_word
-        previous = line
-    return [" ".join(lines) for lines in paragraphs]
-
-
-def goes_on(previous: int, line: str) -> bool:
-    """Whether a line goes on in the sentence of a line of the length `previous`, as wrapped."""
-    return previous > WRAPPED_LINE and line[0].islower()
+    reader, paragraphs = ParagraphReader(), []
+    parts = (reader.feed(" ".join(line.split()), ends_line=True) for line in text.splitlines())
+    for part in chain.from_iterable(chain(parts, (reader.end() for _ in range(1)))):
+        if part.begins:
+            paragraphs.append([part.text])
+            continue
+        if part.drop:
+            paragraphs[-1][-1] = paragraphs[-1][-1][: -part.drop]
+        paragraphs[-1].append(part.text)
+    return ["".join(parts) for parts in paragraphs]
 
 
 def weights_of(text: str) -> dict[int, int]:
@@ -145,48 +125,76 @@ def sentence_ends(text: str) -> Iterator[int]:
     """The end of each sentence, the space after it included."""
     start = 0
     for stop in STOP.finditer(text):
-        if stop["stops"] and is_end(text, stop, start):
-            start = stop.end() + text.startswith(" ", stop.end())
-            if start < len(text):
-                yield start
+        end = end_at(text, stop, start)
+        if end and end < len(text):
+            yield end
+        start = end or start
     yield len(text)
 
 
-def is_end(text: str, stop: regex.Match[str], start: int) -> bool:
+def end_at(text: str, stop: regex.Match[str], start: int) -> int:
+    """Where the sentence that began at `start` ends, if it does at the stops that matched, else 0.
+
+    That is behind them and a space, or before the mark of an item that they belong to.
+    """
+    if not stop["stops"]:
+        return 0
+    item = _next_item(text, stop, start)
+    if item or not _is_end(text, stop, start):
+        return item
+    return stop.end() + text.startswith(" ", stop.end())
+
+
+def _next_item(text: str, stop: regex.Match[str], start: int) -> int:
+    """Where the mark begins that the stop belongs to, if it is that of a list's next item, else 0.
+
+    The sentence has to begin with the mark before it.
+    """
+    head = max(start, stop.start() - 6)
+    last = _NEXT_ITEM.search(text[head : stop.start()])
+    if last is None or stop["stops"] != "." or not text.startswith(" ", stop.end()):
+        return 0
+    first = _ITEM.match(text, start)
+    if first is None or _after(str(first["mark"])) != last["mark"]:
+        return 0
+    return int(head + last.start())
+
+
+def begins_item(text: str, start: int) -> bool:
+    """Whether the sentence at `start` begins with the mark of a list."""
+    return _ITEM.match(text, start) is not None
+
+
+def _after(mark: str) -> str:
+    return str(int(mark) + 1) if mark.isdigit() else chr(ord(mark) + 1)
+
+
+def _is_end(text: str, stop: regex.Match[str], start: int) -> bool:
     """Whether the stops that matched end the sentence that began at `start`."""
-    stops, after = str(stop["stops"]), str(stop["after"])
+    stops, after = str(stop["stops"]), "" if stop["cited"] else str(stop["after"])
     rest = text[stop.end() : stop.end() + LOOK_AHEAD]
     following = next(NEXT.finditer(rest))  # it matches anything
     word = str(following["word"])
     spaced = rest.startswith(" ")
-    wide_stop = not set(stops).isdisjoint("。！？｡")
+    wide_stop = not set(stops).isdisjoint("。！？｡．")
     if not spaced and after and word and following.start("word") == 0:
         return stops[-1] == "。" and after[-1] in _QUOTES_AFTER  # “好！”他说, （是的。）他说
     if wide_stop:
-        return not _CONTINUES.match(rest)
-    if word[:1].islower() or not (spaced or _WIDE.match(rest)):
+        inside = stops[-1] == "．" and word[:1].isdigit()  # ３．５
+        return not inside and not _CONTINUES.match(rest)
+    if word[:1].islower() or not (spaced or _WIDE.match(rest)) or _GOES_ON.match(rest):
         return False
     if stops == ".":
-        before = text[max(start, stop.start() - 24) : stop.start()]
-        token = next(_BEFORE.finditer(before))[0]
-        first = len(before) < 8 and not WORD.search(before.removesuffix(token))
-        return not _is_abbreviated(token, following, first=first)
+        dot = bool(following["dot"])
+        return not is_abbreviated(before_stop(text, stop, start), word, dot=dot)
+    if word == "I" and _HESITATES.fullmatch(stops):  # I thought... I would go.
+        return False
     return spaced or stops[-1] in "!?"
 
 
-def _is_abbreviated(token: str, following: regex.Match[str], *, first: bool) -> bool:
-    """Whether the full stop after `token` belongs to it and ends no sentence."""
-    word = str(following["word"])
-    number = word[:1].isdigit()
-    listed = first and (token.isdigit() or len(token) == 1)  # 1. or a.
-    if listed or _NEVER_LAST.fullmatch(token):
-        return True
-    if _BEFORE_NUMBERS.fullmatch(token):
-        return number
-    if _SELDOM_LAST.fullmatch(token) or _DOTTED.fullmatch(token):
-        last = _FIRST.fullmatch(word) and not following["dot"]  # the A of J. A. Smith is no word
-        return number or not last
-    return False
+def before_stop(text: str, stop: regex.Match[str], start: int) -> str:
+    """What stands before the stop in its sentence, as far as `is_abbreviated` needs it."""
+    return text[max(start, stop.start() - LONGEST) : stop.start()]
 
 
 def bounded(text: str, ends: Iterable[int], weights: dict[int, int], limit: int) -> Iterator[int]:

@@ -8,7 +8,7 @@ are first only located between their neighbours, then looked for there with thei
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from worker.errors import SetupError
 from worker.text.english_numbers import load_english
-from worker.text.spoken_forms import readings
-from worker.text.words import has_han, language_of, split_words
+from worker.text.spoken.word_groups import WordGroup, word_groups
+from worker.text.words import language_of
 from worker.timing.ctc_model import FRAME_SECONDS, SAMPLE_RATE, CtcModel, OpenLane, load_model
 from worker.timing.search import Hit, search
 from worker.timing.whisperx_align import load_align
@@ -31,15 +31,6 @@ _SOUND_FLOOR = 0.01  # of the loudest frame, -40 dB: below it there is no voice
 _ONSET = 2  # frames by which a word may begin before the path says so
 _PAUSE = 3  # frames of silence at a word's end that are no longer the word
 _CLOSURE = 5  # frames of silence inside of a word: the closure of a plosive
-
-
-@dataclass(frozen=True)
-class _Spoken:
-    """A written word, the language it is in, and how it may be spoken."""
-
-    text: str
-    language: str
-    readings: tuple[str, ...]
 
 
 class Aligner:
@@ -97,32 +88,33 @@ class Aligner:
             first, last = round(sentence.start * SAMPLE_RATE), round(sentence.end * SAMPLE_RATE)
             window = np.ascontiguousarray(samples[first:last], dtype=np.float32)
             language = language_of(sentence.text, default=default)
-            words = [_spoken(word.text, language) for word in split_words(sentence.text)]
-            hits = self._find(window, words, language)
+            words, groups = word_groups(sentence.text, language, sentence.replacements)
+            hits = self._find(window, groups, language)
             timed.extend(_placed([word.text for word in words], hits, sentence, index))
         return timed
 
     def _find(
-        self, window: NDArray[np.float32], words: Sequence[_Spoken], language: str
+        self, window: NDArray[np.float32], groups: Sequence[WordGroup], language: str
     ) -> list[Hit | None]:
         """Find each word in the window; None where nothing of it is spoken or it has no room."""
         model = self._models.get(language) or next(iter(self._models.values()))
-        hits = search(model, window, [word.readings for word in words])
-        for own, group in groupby(
-            range(len(words)), key=lambda i: self._models.get(words[i].language, model)
-        ):
-            run = list(group)
+        hits = search(model, window, groups)
+        first = 0
+        for own, run in groupby(groups, key=lambda g: self._models.get(g.language, model)):
+            others = list(run)
+            last = first + sum(group.count for group in others)
             if own is not model:
-                hits[run[0] : run[-1] + 1] = _refined(own, window, words, hits, run)
+                hits[first:last] = _refined(own, window, others, hits, range(first, last))
+            first = last
         return _settled(hits, window)
 
 
 def _refined(
     model: CtcModel,
     window: NDArray[np.float32],
-    words: Sequence[_Spoken],
+    groups: Sequence[WordGroup],
     hits: Sequence[Hit | None],
-    run: Sequence[int],
+    run: range,
 ) -> list[Hit | None]:
     """Look again for the words of `run`, where their neighbours leave room, with their model."""
     before = [hit.end for hit in hits[: run[0]] if hit]
@@ -130,18 +122,11 @@ def _refined(
     start = before[-1] if before else 0.0
     end = behind[0] if behind else window.size / SAMPLE_RATE
     part = window[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
-    found = search(model, part, [words[i].readings for i in run])
+    found = search(model, part, groups)
     return [
         replace(hit, start=start + hit.start, end=start + hit.end) if hit else hits[i]
         for i, hit in zip(run, found, strict=True)
     ]
-
-
-def _spoken(word: str, language: str) -> _Spoken:
-    """Say how a word of a sentence in `language` is spoken, or in the language of its script."""
-    if any(char.isalpha() for char in word):
-        language = "zh" if has_han(word) else "en"
-    return _Spoken(word, language, readings(word, language))
 
 
 def _settled(hits: Sequence[Hit | None], window: NDArray[np.float32]) -> list[Hit | None]:
@@ -194,6 +179,7 @@ def _placed(
             score=hit.score if hit and not hit.guessed else None,
             sentence=index,
             estimated=hit is None or hit.guessed,
+            said=hit.said if hit else None,
         )
         for i, (word, hit) in enumerate(zip(words, hits, strict=True))
     ]

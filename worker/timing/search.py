@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from worker.text.spoken.passage import Reading
+from worker.text.spoken.word_groups import WordGroup
 from worker.timing.ctc_model import FRAME_SECONDS, SAMPLE_RATE, CtcModel
 from worker.timing.whisperx_align import LANGUAGES_WITHOUT_SPACES, load_align
 
@@ -24,38 +26,62 @@ class Hit:
     """The place of a word that was found, in seconds from the window's start.
 
     `score` is between 0 and 1; `guessed` where the model's alphabet lacks most of the word, so
-    that only its place among the others is known.
+    that only its place among the others is known. `said` is the reading that was looked for.
     """
 
     start: float
     end: float
     score: float
     guessed: bool
+    said: str = field(compare=False)
 
 
 def search(
-    model: CtcModel, window: NDArray[np.float32], words: Sequence[Sequence[str]]
+    model: CtcModel, window: NDArray[np.float32], groups: Sequence[WordGroup]
 ) -> list[Hit | None]:
-    """Find words, each given by its possible readings, in samples [n] that hold them in order.
+    """Find words, in groups that are read together, in samples [n] that hold them in order.
 
-    Of several readings the best scored one is taken. A word without readings gets None; so does
-    every word where the window is too short to hold them all.
+    Gives a hit for each word. Of several readings of a group the best scored one is taken. A word
+    for which nothing is said gets None; so does every word where the window is too short for all.
     """
-    if not any(words) or not window.size:
-        return [None] * len(words)
+    most = max((len(group.readings) for group in groups), default=0)
+    if not most or not window.size:
+        return [None] * sum(group.count for group in groups)
     logits = model.logits(window)
-    best: list[Hit | None] = [None] * len(words)
-    chosen = [readings[0] if readings else "" for readings in words]
-    tried: list[list[str]] = []
-    for attempt in range(max(map(len, words))):
-        tried.append([r[min(attempt, len(r) - 1)] if r else "" for r in words])
-        for i, hit in enumerate(_align(model, logits, tried[-1])):
-            old = best[i]
-            if hit and (old is None or hit.score > old.score):
-                best[i], chosen[i] = hit, tried[-1][i]
+    tried: list[list[Reading]] = []
+    hits: list[list[Hit | None]] = []
+    best: list[float | None] = [None] * len(groups)
+    chosen = [_reading(group, 0) for group in groups]
+    for attempt in range(most):
+        tried.append([_reading(group, attempt) for group in groups])
+        hits.append(_align(model, logits, _flat(tried[-1])))
+        places = iter(hits[-1])
+        for i, reading in enumerate(tried[-1]):
+            score, old = _score([next(places) for _ in reading]), best[i]
+            if score is not None and (old is None or score > old):
+                best[i], chosen[i] = score, reading
     if len(tried) == 1:
-        return best
-    return _align(model, logits, chosen)  # together: the best of each, in one path
+        return hits[0]
+    return _align(model, logits, _flat(chosen))  # together: the best of each, in one path
+
+
+def _reading(group: WordGroup, attempt: int) -> Reading:
+    """The reading of this attempt, or the last one; nothing for each word where there is none."""
+    if not group.readings:
+        return ("",) * group.count
+    return group.readings[min(attempt, len(group.readings) - 1)]
+
+
+def _flat(readings: Sequence[Reading]) -> list[str]:
+    return [part for reading in readings for part in reading]
+
+
+def _score(hits: Sequence[Hit | None]) -> float | None:
+    """The score of a group: the mean of its words', by their letters; None without any."""
+    found = [(hit.score, len(hit.said)) for hit in hits if hit]
+    if not found:
+        return None
+    return sum(score * letters for score, letters in found) / sum(letters for _, letters in found)
 
 
 def _align(model: CtcModel, logits: torch.Tensor, readings: Sequence[str]) -> list[Hit | None]:
@@ -81,19 +107,20 @@ def _align(model: CtcModel, logits: torch.Tensor, readings: Sequence[str]) -> li
     )
     found = iter(result["word_segments"])
     hits: list[Hit | None] = []
-    for word in units:
+    for word, reading in zip(units, readings, strict=True):
         places = [place for _, place in zip(word, found, strict=False)]
-        hits.append(_joined(places, "".join(word)) if places else None)
+        hits.append(_joined(places, "".join(word), reading) if places else None)
     return hits
 
 
-def _joined(places: Sequence[dict[str, float]], letters: str) -> Hit:
+def _joined(places: Sequence[dict[str, float]], letters: str, said: str) -> Hit:
     """One hit for the places of a word's parts, as WhisperX gives them."""
     return Hit(
         float(places[0]["start"]) + FRAME_SECONDS / 2,
         float(places[-1]["end"]) + FRAME_SECONDS / 2,
         float(np.mean([place["score"] for place in places])),
         letters.count(_WILDCARD) * 2 > len(letters),
+        said,
     )
 
 

@@ -12,13 +12,15 @@ from worker.text.line import Replacement
 class SentenceSpan:
     """A sentence and where it lies in the audio, in seconds.
 
-    `replacements` are what of its text was said otherwise than it is written.
+    `replacements` are what of its text was said otherwise than it is written; `speaker` is who says
+    it, None where no speakers are told apart.
     """
 
     text: str
     start: float
     end: float
     replacements: tuple[Replacement, ...] = ()
+    speaker: str | None = None
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class WordTiming:
 
     `start` and `end` are seconds into the audio, inside of the word's sentence, whose index is
     `sentence`. `score` is between 0 and 1, None where the word itself was not measured; such a
-    word's times come from what surrounds it, and `estimated` says so.
+    word's times come from what surrounds it, and `estimated` says so. `said` is the reading that it
+    was found by, in letters: "nineteen eighty seven" for 1987; None where it was not looked for.
     """
 
     word: str
@@ -36,6 +39,7 @@ class WordTiming:
     score: float | None
     sentence: int
     estimated: bool
+    said: str | None = None
 
 
 def at_tempo(words: Sequence[WordTiming], tempo: float) -> list[WordTiming]:

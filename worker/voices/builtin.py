@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from worker.api.new_voice import parse_name
-from worker.api.request import STYLE_FIELDS, parse_request
+from worker.api.request import parse_request
+from worker.api.turns import STYLE_FIELDS
 from worker.bounded_json import check_json
 from worker.errors import RequestError, SetupError
 from worker.redaction import redact

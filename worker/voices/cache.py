@@ -1,10 +1,10 @@
 """The caches of voices on the volume: the model listens to a recording once, and designs once.
 
-An entry is a saved voice's JSON with the sha256 of the recording. It lies at a place that the first
-digits of the sha256 say, in place of the voice that lay there before: the cache has 65,536 places
-of some 15 kB at most, whatever comes. Whatever else lies at a place counts as nothing. Designed
-voices, of which the operator's table has few, lie in a folder of their own under the whole sha256
-of what they are designed from.
+An entry is a saved voice's JSON with the sha256 of what is heard of the recording. It lies at a
+place that the first digits of the sha256 say, in place of the voice that lay there before: the
+cache has 65,536 places of some 15 kB at most, whatever comes. Whatever else lies at a place counts
+as nothing. Designed voices, of which the operator's table has few, lie in a folder of their own
+under the whole sha256 of what they are designed from.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import ConfigDict
 
 from worker.atomic_write import replacing
+from worker.audio.waveform import Audio
 from worker.logs import event
 from worker.speech.engine import Engine
 from worker.speech.voice import Voice
@@ -91,7 +92,12 @@ class VoiceCache:
         return self.folder / f"{recording[: self._place_digits or PLACE_DIGITS]}.json"
 
 
-def sha256_of(recording: Path) -> str:
-    """The sha256 of a recording: the cache knows it by this, whatever its name."""
-    with recording.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_of(recording: Audio) -> str:
+    """The sha256 of what is heard of a recording: the cache knows it by this, whatever its name.
+
+    Of the samples and not of the file: a worker that reads more of a file, or another channel of
+    it, must not be answered with what a former one heard.
+    """
+    digest = hashlib.sha256(f"{recording.sample_rate} Hz\n".encode())
+    digest.update(recording.samples.tobytes())
+    return digest.hexdigest()

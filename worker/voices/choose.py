@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from worker.api.field_types import TranscriptMismatch
 from worker.api.request import SpeechRequest
 from worker.api.response import VoiceUsed
 from worker.cancellation import Cancellation
@@ -13,8 +14,7 @@ from worker.errors import VoiceError
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Engine
 from worker.speech.voice import Voice
-from worker.voices.library import Voices
-from worker.voices.transcripts import dropped_transcript, refused_transcript
+from worker.voices.library import Voices, Warn
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class VoiceSources:
     fetch_reference: Callable[[str, Path, Cancellation], Path]  # brings reference audio ...
     folder: Path  # ... into this one
     cancellation: Cancellation
+    warn: Warn = lambda _warning: None  # is told what the sender of a recording should know
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,6 @@ class ChosenVoice:
     whole: Voice  # with its transcript, also where the job uses the timbre alone
     used: VoiceUsed
     tokens: int = 0  # that the language model made to design it
-    warnings: tuple[str, ...] = ()  # for the caller
 
 
 def choose_voice(
@@ -47,7 +47,6 @@ def choose_voice(
     Raises VoiceError, DownloadError and RequestError saying what to give instead.
     """
     cancellation = sources.cancellation
-    warnings: tuple[str, ...] = ()
     if request.save_voice is not None:
         sources.voices.check_free(request.save_voice, "save_voice")  # before anything is spoken
     if request.style is not None:
@@ -56,10 +55,13 @@ def choose_voice(
         return ChosenVoice(designed.voice, designed.voice, used, designed.tokens)
     if request.prompt_speech_url is not None:
         file = sources.fetch_reference(request.prompt_speech_url, sources.folder, cancellation)
-        whole = sources.voices.listen(file, request.prompt_text, cancellation)
-        if (misfit := _misfit(request, file, sources)) is not None:
-            whole = replace(whole, transcript=None)
-            warnings = (dropped_transcript("prompt_text", misfit),)
+        whole = sources.voices.listen(
+            file,
+            request.prompt_text,
+            cancellation,
+            warn=sources.warn,
+            mismatch=_on_mismatch(request),
+        )
         used = VoiceUsed(source="reference", name=request.save_voice)
     else:
         name = str(request.voice)  # the request names one of the three
@@ -75,19 +77,13 @@ def choose_voice(
                 field="voice",
             )
     speaking = whole if request.uses_transcript else replace(whole, transcript=None)
-    return ChosenVoice(speaking, whole, used, warnings=warnings)
+    return ChosenVoice(speaking, whole, used)
 
 
-def _misfit(request: SpeechRequest, file: Path, sources: VoiceSources) -> str | None:
-    """Why the transcript is not the recording's, where that matters and the job goes on without.
-
-    Raises VoiceError where it may not.
-    """
-    transcript, wanted = request.prompt_text, request.transcript_mismatch
-    unused = not request.uses_transcript and request.save_voice is None
-    if transcript is None or unused or wanted == "ignore":
-        return None
-    misfit = sources.voices.misfit(file, transcript)
-    if misfit is not None and (wanted == "refuse" or request.continues):
-        raise refused_transcript("prompt_text", misfit)
-    return misfit
+def _on_mismatch(request: SpeechRequest) -> TranscriptMismatch:
+    """What becomes of a transcript that is not the recording's: it may be needed, or not used."""
+    if not request.uses_transcript and request.save_voice is None:
+        return "ignore"
+    if request.continues and request.transcript_mismatch == "drop":
+        return "refuse"
+    return request.transcript_mismatch

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from worker.api.field_types import TranscriptMismatch
 from worker.api.new_voice import parse_name, parse_new_voice
 from worker.audio import files, waveform
+from worker.audio.recordings import reading
 from worker.cancellation import Cancellation
 from worker.errors import RequestError, VoiceError
 from worker.speech.engine import Engine
@@ -26,13 +28,12 @@ from worker.voices.saved import SavedVoice
 from worker.voices.saved_voices import SavedVoices
 from worker.voices.transcripts import Transcripts, dropped_transcript, refused_transcript
 
+Warn = Callable[[str], None]
+TRANSCRIPT_FIELD = "prompt_text"
 
-@dataclass(frozen=True)
-class AddedVoice:
-    """A voice that was saved, and what its owner should know."""
 
-    voice: ListedVoice
-    warnings: tuple[str, ...] = ()
+def _nobody_asks(_warning: str) -> None:
+    """Drop a warning."""
 
 
 class Voices:
@@ -57,6 +58,11 @@ class Voices:
         self._saved = SavedVoices(storage, keys)
         self._transcripts = Transcripts(aligner, cache)
 
+    @property
+    def model(self) -> str:
+        """The name of the model that speaks, without the revision."""
+        return self._model.partition("@")[0]
+
     # Made from a recording
 
     def listen(
@@ -66,29 +72,35 @@ class Voices:
         cancellation: Cancellation | None = None,
         *,
         field: str = FIELD,
+        warn: Warn = _nobody_asks,
+        mismatch: TranscriptMismatch = "ignore",
+        transcript_field: str = TRANSCRIPT_FIELD,
     ) -> Voice:
         """The voice in a reference audio file; from the cache if the model has listened to it.
 
-        Raises VoiceError, which blames `field`, when the file is not audio, too short or long, or
-        silent.
+        `warn` is told what the sender should know of a file that is right, cached or not. A
+        transcript that is not the recording's is refused, left out or taken as it is, as `mismatch`
+        says. Raises VoiceError, which blames `field`, when the file is no recording that can be
+        read, too short or long, or silent.
         """
-        checked = files.read(path, field=field)
-        files.check_reference(checked, field=field)
-        recording = sha256_of(path)
+        read = reading.read(path, field=field, cancellation=cancellation)
+        checked = read.audio
+        reading.check_reference(checked, field=field)
+        for warning in read.warnings:
+            warn(warning)
+        recording = sha256_of(checked)
         voice = self._cache.recall(recording)
         if voice is None:
             voice = self._hear(checked, cancellation)
             self._cache.keep(recording, voice)
+        if transcript is not None and mismatch != "ignore":
+            misfit = self._transcripts.misfit(checked, recording, transcript)
+            if misfit is not None and mismatch == "refuse":
+                raise refused_transcript(transcript_field, misfit)
+            if misfit is not None:
+                transcript = None
+                warn(dropped_transcript(transcript_field, misfit))
         return Voice(voice.global_tokens, voice.semantic_tokens, transcript)
-
-    def misfit(self, path: Path, transcript: str) -> str | None:
-        """Why a transcript is not that of a recording that was listened to, in words.
-
-        None where it is, and where no aligner can tell.
-        """
-        if not self._transcripts.checks:
-            return None
-        return self._transcripts.misfit(files.read(path), sha256_of(path), transcript)
 
     def _hear(self, checked: waveform.Audio, cancellation: Cancellation | None) -> Voice:
         """The voice in audio that was checked.
@@ -162,29 +174,31 @@ class Voices:
         transcript: str | None,
         consent: str,
         cancellation: Cancellation | None = None,
+        warn: Warn = _nobody_asks,
         *,
         mismatch: str | None = None,
-    ) -> AddedVoice:
+    ) -> ListedVoice:
         """Save the voice of a recording under a name, with its speaker's statement of consent.
 
         A blank `transcript` counts as none; `mismatch` says what becomes of one that is not the
-        recording's. An older voice of the name is replaced. Raises RequestError and VoiceError,
-        which blame name, audio, transcript, transcript_mismatch or consent.
+        recording's. An older voice of the name is replaced. `warn` is told what the sender should
+        know of the recording. Raises RequestError and VoiceError, which blame name, audio,
+        transcript, transcript_mismatch or consent.
         """
         asked = parse_new_voice(name, transcript, consent, mismatch)
         self.check_free(asked.name, "name")
-        voice = self.listen(recording, asked.transcript, cancellation, field="audio")
-        warnings: tuple[str, ...] = ()
-        if asked.transcript is not None and asked.transcript_mismatch != "ignore":
-            misfit = self.misfit(recording, asked.transcript)
-            if misfit is not None and asked.transcript_mismatch == "refuse":
-                raise refused_transcript("transcript", misfit)
-            if misfit is not None:
-                voice = replace(voice, transcript=None)
-                warnings = (dropped_transcript("transcript", misfit),)
+        voice = self.listen(
+            recording,
+            asked.transcript,
+            cancellation,
+            field="audio",
+            warn=warn,
+            mismatch=asked.transcript_mismatch,
+            transcript_field="transcript",
+        )
         saved = SavedVoice.of(voice, self._model, asked.consent, int(time.time()))
         self._saved.write(asked.name, saved, cancellation, "name")
-        return AddedVoice(ListedVoice.of(asked.name, "saved", saved), warnings)
+        return ListedVoice.of(asked.name, "saved", saved)
 
     def remove(self, name: str, cancellation: Cancellation | None = None) -> None:
         """Remove the saved voice of this name.

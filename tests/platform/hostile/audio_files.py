@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 import soundfile as sf
 
+from tests.support.encoded import encoded
 from tests.support.sounds import speech, tone
 
 Change = Callable[[bytes, random.Random], bytes]
@@ -28,6 +29,20 @@ class Damaged:
     base: str
     change: str
     content: bytes
+
+
+PHONES: dict[str, tuple[int, str, str]] = {
+    "m4a": (16_000, "ipod", "aac"),
+    "alac": (16_000, "ipod", "alac"),
+    "adts": (16_000, "adts", "aac"),
+    "webm": (16_000, "webm", "libopus"),
+    "mkv": (16_000, "matroska", "flac"),
+    "3gp": (8_000, "3gp", "libopencore_amrnb"),
+    "amr": (8_000, "amr", "libopencore_amrnb"),
+    "wma": (16_000, "asf", "wmav2"),
+    "ogg_flac": (16_000, "ogg", "flac"),
+    "caf": (16_000, "caf", "alac"),
+}
 
 
 @lru_cache(maxsize=1)
@@ -49,7 +64,8 @@ def bases() -> dict[str, bytes]:
         "opus": (said, 16_000, "OGG", "OPUS"),
         "aiff": (said, 16_000, "AIFF", "PCM_16"),
     }
-    return {name: _encoded(*kind) for name, kind in kinds.items()}
+    files = {name: _encoded(*kind) for name, kind in kinds.items()}
+    return files | {name: encoded(said, *kind, bit_rate=32_000) for name, kind in PHONES.items()}
 
 
 def _encoded(samples: np.ndarray, rate: int, container: str, coding: str) -> bytes:
@@ -147,6 +163,7 @@ def _with_a_long_tail(content: bytes, chance: random.Random) -> bytes:
 
 def _of_other_magic(content: bytes, chance: random.Random) -> bytes:
     magics = [b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"ID3\x04", b".snd", b"caff"]
+    magics += [b"#!AMR\n", b"\x1a\x45\xdf\xa3", b"\xff\xf1", b"#EXTM3U\n", b"ffconcat"]
     return chance.choice(magics) + content[4:]
 
 

@@ -33,6 +33,9 @@ from aiohttp import ClientError, ClientSession, web
 
 Status = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED"]
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
+# Bytes that the platform takes, by its documentation: of an item of a stream, and of an answer.
+STREAM_ITEM_MAX = 1_000_000
+ANSWER_MAX = 10_000_000
 API_KEY = "queue-key-never-shown"
 CLIENT_KEY = "client-key-never-shown"
 ENDPOINT = "endpoint"
@@ -389,10 +392,18 @@ class Queue:
         worker.seen, worker.pings = now, worker.pings + 1
         return web.Response()
 
+    async def _read(self, request: web.Request, most: int) -> bytes:
+        """The body, where it is no larger than the platform takes."""
+        body = await request.read()
+        if len(body) > most:
+            self.counts["too large"] += 1
+            raise web.HTTPRequestEntityTooLarge(most, len(body))
+        return body
+
     async def _done(self, request: web.Request) -> web.StreamResponse:
         name = await self._enter(request, "done")
         try:
-            body = json.loads(await request.read())
+            body = json.loads(await self._read(request, ANSWER_MAX))
         except ConnectionResetError:  # the worker was killed while it sent this
             return web.Response()
         job = self.jobs[request.match_info["job"]]
@@ -483,7 +494,7 @@ class Queue:
 
     async def _streamed(self, request: web.Request) -> web.StreamResponse:
         await self._enter(request, "stream")
-        body = json.loads(await request.read())
+        body = json.loads(await self._read(request, STREAM_ITEM_MAX))
         job = self.jobs[request.match_info["job"]]
         if not job.ended:
             job.stream.append(body["output"])

@@ -26,8 +26,10 @@ MAKE = re.compile(r"(?:^|`)make ([a-z0-9-]+(?: [A-Z]+=[^`\n#]*)?)", re.MULTILINE
 
 
 def spoken(arguments: list[str]) -> None:
-    """Read them as worker.speak does, up to the request of the job."""
-    speak._request(speak._parser().parse_args(arguments))
+    """Read them as worker.speak does, up to the request of the job, or a file that is made."""
+    options = speak._parser().parse_args(arguments)
+    if options.turns is None:
+        speak._request(options)
 
 
 def started(arguments: list[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -17,6 +18,9 @@ from tests.support.worker_process import REPOSITORY
 from worker.api.field_types import names
 from worker.api.request import SpeechRequest, parse_request
 from worker.api.response import SpeechResponse
+from worker.api.turns import Turn
+from worker.audio.formats import Format
+from worker.audio.tags import Tags
 from worker.errors import WorkerError
 from worker.settings import Settings
 from worker.speech import engine
@@ -124,10 +128,14 @@ def test_each_row_of_each_table_has_as_many_cells_as_its_head(page: Path) -> Non
 
 
 def test_the_generated_pages_have_their_tables() -> None:
-    fields, looks, *outputs, errors = tables(generate.api())
+    fields, turns, looks, tags, markup, *outputs, formats, errors = tables(generate.api())
+    assert len(markup.rows) == 1 + 3
+    assert len(tags.rows) == 1 + len(Tags.model_fields)
+    assert len(formats.rows) == 1 + len(get_args(Format))
     assert len(fields.rows) == 1 + len(SpeechRequest.model_fields)
     assert len(looks.rows) == 1 + len(SubtitleStyle.model_fields)
-    assert len(outputs) == 7
+    assert len(turns.rows) == 1 + len(Turn.model_fields)
+    assert len(outputs) == 8
     assert len(errors.rows) == 1 + len(list(generate._subclasses(WorkerError)))
     (settings,) = tables(generate.configuration())
     assert len(settings.rows) == 1 + len(Settings.model_fields)

@@ -17,7 +17,7 @@ from tests.support.worker_process import REPOSITORY
 from worker import errors
 from worker.api.request import parse_request
 from worker.api.response import Metrics
-from worker.audio.files import REFERENCE_SECONDS_MAX, REFERENCE_SECONDS_MIN
+from worker.audio.recordings.reading import REFERENCE_SECONDS_MAX, REFERENCE_SECONDS_MIN
 from worker.errors import WorkerError
 from worker.job.answer_record import digest
 from worker.job.result_keys import ResultKeys
@@ -239,7 +239,8 @@ def test_the_keys_in_the_bucket_are_the_workers() -> None:
     shown = set(re.findall(r"`(NAME_JOB\.[^`]+)`", DEPLOY))
     assert {keys.audio, keys.subtitles, keys.segment(0), keys.segment(1)} < shown
     assert {re.sub("[0-9a-f]{16}", "0123456789abcdef", keys.record(digest(request)))} < shown
-    assert len(shown) == 5
+    assert {keys.words, keys.segments} < shown
+    assert len(shown) == 7
 
 
 def test_the_lifecycle_rule_is_taken_by_a_bucket_and_covers_the_results_alone() -> None:

@@ -151,6 +151,7 @@ def test_uv_compiles_without_times_and_fetches_eight_at_once_unless_told(
     monkeypatch.delenv("UV_CONCURRENT_DOWNLOADS", raising=False)
     install(here)
     monkeypatch.setenv("UV_CONCURRENT_DOWNLOADS", "3")
+    monkeypatch.setenv("UV_LINK_MODE", "symlink")
     with held(here.layout.leases / "x") as lease:
         install_wheels(here.installer, (), here.layout.root / "t", here.layout.root / "c", lease)
     first, second = here.programs.environments
@@ -159,6 +160,8 @@ def test_uv_compiles_without_times_and_fetches_eight_at_once_unless_told(
     assert first["UV_SKIP_WHEEL_FILENAME_CHECK"] == "1"
     assert first["UV_CONCURRENT_DOWNLOADS"] == "8"
     assert second["UV_CONCURRENT_DOWNLOADS"] == "3"
+    assert second["UV_NO_CONFIG"] == "1"
+    assert "UV_LINK_MODE" not in second
 
 
 # Room.

@@ -75,6 +75,35 @@ def test_the_client_keeps_its_notes_beside_the_files_and_goes_on_within_a_file(
     assert variables["HF_HUB_DISABLE_PROGRESS_BARS"] == "1"
 
 
+def test_the_client_hears_the_operators_hub_and_token_and_no_switch(
+    here: Parts, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.test/")
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_ENABLE_HF_TRANSFER", "PYTHONOPTIMIZE", "HF_DEBUG"):
+        monkeypatch.setenv(name, "1")
+    fetch(here, folder)
+    (variables,) = here.programs.environments
+    assert variables["HF_ENDPOINT"] == "https://mirror.test"
+    assert variables["HF_TOKEN"] == "hf_x"
+    assert not {"HF_HUB_OFFLINE", "HF_HUB_ENABLE_HF_TRANSFER", "PYTHONOPTIMIZE", "HF_DEBUG"} & set(
+        variables
+    )
+
+
+def test_a_token_that_the_hub_does_not_know_is_left_out_of_the_next_attempt(
+    here: Parts, folder: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_expired")
+    refused = Outcome(1, "requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url")
+    here.programs.instead = lambda *_: refused if len(here.programs.ran) < 2 else None
+    fetch(here, folder)
+    first, second = here.programs.environments
+    assert first["HF_TOKEN"] == "hf_expired"
+    assert "HF_TOKEN" not in second
+    assert here.said[0] == "small: the hub does not know the token; asked without it"
+
+
 def test_what_is_there_and_right_is_not_fetched_again(here: Parts, folder: Path) -> None:
     fetch(here, folder)
     (folder / "config.json").unlink()

@@ -136,3 +136,50 @@ def test_another_value_is_refused_in_words(at: Path) -> None:
         VolumeError, match="ALLOW_CONTAINER_DISK must be true or false, not 'perhap"
     ):
         find_place({ALLOWED: "perhaps"})
+
+
+@pytest.fixture
+def in_pod(at: Path, tmp_path: Path, mounts: set[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a pod would mount a volume; a folder of the container's, until it is a mount point."""
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    monkeypatch.setattr(mount, "POD_MOUNT", folder)
+    return folder
+
+
+def test_a_pods_volume_is_found_and_that_it_is_used_is_told(
+    at: Path, in_pod: Path, mounts: set[Path]
+) -> None:
+    mounts.add(in_pod)
+    for variables in ({}, {"RUNPOD_VOLUME": str(at)}, {IN_IMAGE: "/env"}, {ALLOWED: "true"}):
+        place = find_place(variables)
+        assert (place.folder, place.on_container) == (in_pod, False)
+        assert place.note == (
+            f"nothing is mounted at {at}, and a volume at {in_pod}, as in a pod: it is used"
+        )
+    assert not at.exists()
+
+
+def test_a_folder_where_a_pod_has_its_volume_is_none(at: Path, in_pod: Path) -> None:
+    """Ten gigabytes would go to the container's disk."""
+    (in_pod / "notebooks").mkdir()
+    words = f"nor, as in a pod, at {in_pod}, which is a folder of the container's disk: attach"
+    with pytest.raises(NotMountedError, match=words):
+        find_place({})
+    assert find_place({ALLOWED: "true"}).on_container
+
+
+def test_the_endpoints_volume_comes_before_a_pods_and_the_operators_word_before_both(
+    at: Path, in_pod: Path, mounts: set[Path], tmp_path: Path
+) -> None:
+    mounts.add(in_pod)
+    at.mkdir()
+    place = find_place({})
+    assert place.folder == at
+    assert place.note == (
+        f"volumes are mounted at {at} and {in_pod}: {at} is used; RUNPOD_VOLUME may name the other"
+    )
+    assert find_place({"RUNPOD_VOLUME": str(in_pod)}) == Place(in_pod)
+    assert find_place({"RUNPOD_VOLUME": str(tmp_path / "own")}) == Place(tmp_path / "own")
+    (at / "huggingface-cache").mkdir()  # cached models alone are no volume
+    assert find_place({}).folder == in_pod

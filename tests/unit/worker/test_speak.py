@@ -9,8 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import av
+import numpy as np
 import pytest
 import soundfile
 
@@ -20,6 +22,7 @@ from worker import speak
 from worker.api.field_types import names
 from worker.api.request import SpeechRequest
 from worker.audio import files
+from worker.audio.formats import Format
 from worker.audio.waveform import Audio
 from worker.components import Components
 from worker.errors import DeviceError
@@ -117,12 +120,72 @@ def test_a_recording_is_cloned(small: SmallParts, tmp_path: Path) -> None:
     assert small.engine.asked[1].voice == small.engine.asked[0].voice
 
 
+def test_what_the_caller_should_know_of_a_recording_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other, wait = tone(300, 1.0), tone(200, 1.0), np.zeros(16_000, np.float32)
+    left, right = np.concatenate([one, wait, one]), np.concatenate([wait, other, wait])
+    soundfile.write(tmp_path / "two.wav", np.stack([left, right], axis=1), 16_000)
+    assert call("--voice-from", tmp_path / "two.wav", "--out", tmp_path / "a.wav") == 0
+    assert "note: the recording's channels hold different sounds" in capsys.readouterr().err
+
+
 def test_options_have_the_types_of_the_fields(small: SmallParts, tmp_path: Path) -> None:
     options = ["--temperature", "0.5", "--top-k", "3", "--seed", "5", "--max-length", "64"]
     assert call("--out", tmp_path / "a.wav", *options, "--speed-shift", "2") == 0
     sampling = small.engine.asked[0].sampling
     assert (sampling.temperature, sampling.top_k, sampling.seed) == (0.5, 3, 5)
     assert soundfile.info(tmp_path / "a.wav").frames == (1.2 / 2 + 0.6) * 16000
+
+
+@pytest.mark.parametrize("ending", get_args(Format))
+def test_the_ending_says_the_format(tmp_path: Path, ending: str) -> None:
+    out = tmp_path / f"a.{ending}"
+    if ending == "aac":  # in MP4, whose files end in m4a
+        assert call("--out", out) == 1
+        return
+    assert call("--out", out) == 0
+    if ending == "pcm":
+        assert out.stat().st_size == 2 * 1.8 * 16000
+        return
+    with av.open(str(out)) as container:
+        assert container.streams.audio[0].codec_context.name.startswith(
+            {"wav": "pcm_s16le", "ogg": "vorbis", "m4a": "aac"}.get(ending, ending)
+        )
+
+
+def test_the_audio_has_what_the_options_ask_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.mp3"
+    options = ("--sample-rate", 24_000, "--bit-rate", 64, "--loudness=-40")
+    assert call("--out", out, *options) == 1
+    assert "loudness: -40.0 is not allowed" in capsys.readouterr().err
+    tags = ("--tags", '{"title": "A fox", "track": 2}')
+    assert call("--out", out, *options[:4], "--loudness=-8", "--true-peak=-9", *tags) == 0
+    assert capsys.readouterr().err.startswith("note: loudness: the speech has -")
+    with av.open(str(out)) as container:
+        assert (container.metadata["title"], container.metadata["track"]) == ("A fox", "2")
+        (stream,) = container.streams
+        assert (stream.rate, stream.bit_rate) == (24_000, 64_000)
+
+
+def test_turns_and_pronunciations_come_from_files(
+    small: SmallParts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns, words = tmp_path / "turns.json", tmp_path / "words.json"
+    turns.write_text('[{"text": "One.", "voice": "onyx"}, {"text": "SQL."}]')
+    words.write_text('{"SQL": "sequel"}')
+    options = ["--turns", turns, "--pronunciations", words, "--out", tmp_path / "a.wav"]
+    assert speak.main([*map(str, options)]) == 0
+    assert small.engine.asked[0].sentences == ("One.", "sequel.")
+    assert call(*options) == 1
+    assert "text and turns both say" in capsys.readouterr().err
+    words.write_text("{")
+    assert speak.main([*map(str, options)]) == 1
+    assert "words.json cannot be read: it is no JSON" in capsys.readouterr().err
+    assert speak.main(["--out", str(tmp_path / "a.wav")]) == 1
+    assert "text is required" in capsys.readouterr().err
 
 
 def test_subtitles_may_have_a_look_by_name_or_as_json(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from worker.serve.failures import for_the_user
 from worker.serve.http.answers import Json, error_body, status_of
 from worker.serve.http.bodies import json_body
 from worker.serve.http.door import Door
-from worker.serve.http.limits import check_text
+from worker.serve.http.limits import check_request
 from worker.serve.http.schemas import OF_SPEECH, faults
 from worker.serve.http.schemas import json_body as body_schema
 from worker.settings import Settings
@@ -67,7 +67,7 @@ def _outcome(item: object, settings: Settings, job: Job) -> Outcome:
     with lines_of(job.id):
         try:
             request = parse_item(item, settings.spark_model, job.components.voices.is_builtin)
-            check_text(request.text, settings, "text")
+            check_request(request, settings)
             response = pipeline.speak(request, job)
         except (JobCancelledError, DeviceError):
             raise

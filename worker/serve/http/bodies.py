@@ -17,6 +17,7 @@ from worker.serve.http.answers import MediaTypeError, TooLargeError
 JSON_BYTES = 8_000_000
 # What becomes a hundred times as large when it is parsed; a whole batch has a tenth of it.
 OBJECTS, VALUES = 1_000, 20_000
+LISTS = 64  # the items of a batch, each with its turns
 
 
 async def json_body(request: Request, most: int = JSON_BYTES) -> object:
@@ -36,7 +37,7 @@ async def json_body(request: Request, most: int = JSON_BYTES) -> object:
         if len(body) > most:
             raise TooLargeError(f"the request's body is larger than {most} bytes of JSON")
     try:
-        check_json(bytes(body), objects=OBJECTS, values=VALUES)
+        check_json(bytes(body), objects=OBJECTS, values=VALUES, lists=LISTS)
     except ValueError as error:
         raise TooLargeError(f"the request's body holds too much: {error}", field="body") from None
     try:

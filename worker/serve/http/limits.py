@@ -10,6 +10,7 @@ from contextlib import suppress
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from worker.api.request import SpeechRequest
 from worker.errors import BusyError
 from worker.serve.http.answers import (
     TooLargeError,
@@ -79,6 +80,14 @@ def check_text(text: object, settings: Settings, field: str) -> None:
             "may have here; divide it",
             field=field,
         )
+
+
+def check_request(request: SpeechRequest, settings: Settings) -> None:
+    """Raise TooLargeError where a request's text, or its turns together, are longer than that."""
+    if request.turns is None:
+        check_text(request.text, settings, "text")
+    else:
+        check_text("\n".join(turn.text for turn in request.turns), settings, "turns")
 
 
 class _Room:

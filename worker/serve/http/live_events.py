@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
 from pydantic import JsonValue
 
+from worker.api.response import TimedWord
 from worker.errors import WorkerError
 from worker.job.live import LiveEnd
 from worker.job.live_sentences import LiveSentence
@@ -35,8 +37,19 @@ def sentence_event(sentence: LiveSentence) -> Event:
         "text": sentence.segment.text,
         "start": sentence.segment.start,
         "end": sentence.segment.end,
-        "words": None if words is None else [word.model_dump(mode="json") for word in words],
+        "words": None if words is None else _words(words),
+        **_speaker(sentence.segment.speaker),
     }
+
+
+def _words(words: Sequence[TimedWord]) -> list[JsonValue]:
+    dumped = (word.model_dump(mode="json", exclude={"speaker"}) for word in words)
+    return [{**word, **_speaker(one.speaker)} for word, one in zip(dumped, words, strict=True)]
+
+
+def _speaker(name: str | None) -> Event:
+    """Who speaks, where the request tells speakers apart."""
+    return {} if name is None else {"speaker": name}
 
 
 def end_event(end: LiveEnd) -> Event:
@@ -49,11 +62,14 @@ def end_event(end: LiveEnd) -> Event:
         "segments": [
             segment.model_dump(mode="json", exclude_none=True) for segment in end.segments
         ],
-        "word_timings": None if words is None else [word.model_dump(mode="json") for word in words],
+        "word_timings": None if words is None else _words(words),
         "subtitles": None
         if subtitles is None
         else {str(kind): text for kind, text in subtitles.items()},
         "voice": end.voice.model_dump(mode="json", exclude_none=True),
+        "speakers": None
+        if end.speakers is None
+        else [speaker.model_dump(mode="json", exclude_none=True) for speaker in end.speakers],
         "seed": end.seed,
         "warnings": list(end.warnings),
         "metrics": end.metrics.model_dump(mode="json", exclude_none=True),

@@ -14,8 +14,8 @@ from worker.api.model_names import check_model, model_names
 from worker.api.openai import OpenAISpeech, in_openai_terms, parse_openai
 from worker.api.openai_fields import DeltaEvent, DoneEvent, OpenAISpeechFields
 from worker.api.own_fields import ErrorEvent
-from worker.audio.formats import STREAM_CONTENT_TYPES
-from worker.errors import RequestError, WorkerError
+from worker.audio.formats import STREAM_CONTENT_TYPES, stream_content_type
+from worker.errors import WorkerError
 from worker.job.context import Job
 from worker.job.live import LiveEnd
 from worker.serve.http.answers import error_body, status_of
@@ -59,7 +59,7 @@ def openai_router(door: Door) -> APIRouter:
         headers = {UNSUPPORTED: "instructions"} if asked.instructions else {}
         if asked.stream_format == "sse":
             return LiveResponse(running, _events(running, first, asked), EVENT_STREAM, headers)
-        kind = STREAM_CONTENT_TYPES[asked.response_format]
+        kind = stream_content_type(asked.response_format, asked.request.sample_rate)
         return LiveResponse(running, _bytes(running, first), kind, headers)
 
     async def models() -> ModelList:
@@ -96,7 +96,7 @@ def _spoken() -> Part:
 def _work(asked: OpenAISpeech, job: Job) -> Iterator[Item]:
     try:
         yield from encoded(asked.request, asked.response_format, job)
-    except RequestError as error:  # of what only the engine can tell, such as a model's alphabet
+    except WorkerError as error:  # of what is only known here: a model's alphabet, a tag's voice
         raise in_openai_terms(error) from None
 
 

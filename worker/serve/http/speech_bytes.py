@@ -11,6 +11,7 @@ from worker.audio.formats import StreamFormat
 from worker.job.context import Job
 from worker.job.live import LiveAudio, LiveEnd, LiveEvent, speak_live
 from worker.job.live_sentences import LiveSentence
+from worker.job.speech_file import tags_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,13 @@ Item = AudioBytes | LiveSentence | LiveEnd
 def encoded(request: SpeechRequest, format: StreamFormat, job: Job) -> Iterator[Item]:  # noqa: A002 - the API's word
     """Speak the request; give the file's bytes as they are made, sentences and end between them."""
     events: Iterator[LiveEvent] = speak_live(request, job)
-    encoder = open_encoder(format, job.components.engine.sample_rate)
+    encoder = open_encoder(
+        format,
+        job.components.engine.sample_rate,
+        rate=request.sample_rate,
+        bit_rate=request.bit_rate,
+        tags=tags_of(request, job.components.voices.model),
+    )
     for event in events:
         if isinstance(event, LiveAudio):
             with job.watch("audio"):

@@ -18,7 +18,7 @@ from worker.job.context import Job
 from worker.serve.http.answers import Json
 from worker.serve.http.bodies import json_body
 from worker.serve.http.door import Door, Running
-from worker.serve.http.limits import check_text
+from worker.serve.http.limits import check_request
 from worker.serve.http.live_events import error_event, event_of
 from worker.serve.http.live_response import EVENT_STREAM, LiveResponse, items_of, sse
 from worker.serve.http.schemas import OF_SPEECH, Part, events_of, faults, schema_of
@@ -39,7 +39,7 @@ def speech_router(door: Door) -> APIRouter:
         """Speak a text: a job of the queue, answered when it is done or while it is spoken."""
         wants_events = EVENT_STREAM in request.headers.get("accept", "")
         asked = parse_speech(await json_body(request), streams=wants_events)
-        check_text(asked.request.text, door.settings, "text")
+        check_request(asked.request, door.settings)
         if not asked.streams:
             return await _whole(door, asked, request)
         running = door.start(partial(_live, asked))

@@ -28,8 +28,8 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from worker.api.field_types import Text
-from worker.api.request import parse_request
-from worker.api.speech import DEFAULT_FORMAT, take_format
+from worker.api.request import SpeechRequest
+from worker.api.speech import DEFAULT_FORMAT, parse_live, take_format
 from worker.audio.encoders import open_encoder
 from worker.audio.formats import PCM_RATE, StreamFormat
 from worker.errors import (
@@ -44,6 +44,7 @@ from worker.errors import (
 from worker.job.context import Job
 from worker.job.live import LiveAudio
 from worker.job.live_sentences import LiveSentence
+from worker.job.speech_file import tags_of
 from worker.job.text_session import (
     SessionCancelled,
     SessionEnd,
@@ -129,6 +130,7 @@ class _Session:
         self._marks = 0  # flushes and cancels that were not answered yet
         self._running: Running[SocketItem] | None = None
         self._format: StreamFormat = DEFAULT_FORMAT
+        self._asked_rate: int | None = None  # Hz
         self._ended = False  # whether the client said that nothing follows
 
     async def serve(self) -> None:
@@ -198,12 +200,20 @@ class _Session:
         response_format = take_format(message) or DEFAULT_FORMAT
         if "text" in message:
             raise RequestError("text: send it in messages of type text", field="text")
-        request = parse_request({**message, "text": "-1"})
+        for name in ("turns", "markup"):
+            if message.get(name) not in (None, False):
+                raise RequestError(
+                    f"{name}: a text that comes piece by piece has one voice and no tags; send "
+                    "the whole to /v1/speech with stream: true",
+                    field=name,
+                )
+        request = parse_live({**message, "text": "-1"}, response_format)
         loop = asyncio.get_running_loop()
         session = TextSession(request, partial(_wake, loop, self._room))
-        running = self._door.start(partial(_work, session, response_format))
+        running = self._door.start(partial(_work, session, request, response_format))
         running.take_long()
         self._format = response_format
+        self._asked_rate = request.sample_rate
         return session, running
 
     async def _read_all(self, session: TextSession) -> None:
@@ -322,7 +332,9 @@ class _Session:
                 "type": "session.started",
                 "id": running.id,
                 "response_format": self._format,
-                "sample_rate": PCM_RATE if self._format == "pcm" else item.sample_rate,
+                "sample_rate": PCM_RATE
+                if self._format == "pcm" and self._asked_rate is None
+                else item.sample_rate,
                 "seed": item.seed,
             }
         if isinstance(item, SessionEnd):
@@ -361,9 +373,17 @@ def _wake(loop: asyncio.AbstractEventLoop, room: asyncio.Event) -> None:
         loop.call_soon_threadsafe(room.set)
 
 
-def _work(session: TextSession, response_format: StreamFormat, job: Job) -> Iterator[SocketItem]:
+def _work(
+    session: TextSession, request: SpeechRequest, response_format: StreamFormat, job: Job
+) -> Iterator[SocketItem]:
     """Speak the session, its audio as the bytes of one stream."""
-    encoder = open_encoder(response_format, job.components.engine.sample_rate)
+    encoder = open_encoder(
+        response_format,
+        job.components.engine.sample_rate,
+        rate=request.sample_rate,
+        bit_rate=request.bit_rate,
+        tags=tags_of(request, job.components.voices.model),
+    )
     for event in session.speak(job):
         content = b""
         if isinstance(event, LiveAudio):

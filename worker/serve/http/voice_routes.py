@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from worker.api.own_fields import AddedVoiceAnswer, VoiceAnswer, VoiceForm, VoiceList
+from worker.api.own_fields import NewVoiceAnswer, VoiceAnswer, VoiceForm, VoiceList
 from worker.errors import JobCancelledError, RequestError, VoiceError
 from worker.job.context import Job
 from worker.logs import event, lines_of
@@ -33,7 +33,7 @@ from worker.serve.http.schemas import (
 )
 from worker.serve.http.upload import Form, read_form
 from worker.temp_folders import temp_prefix
-from worker.voices.library import AddedVoice, Voices
+from worker.voices.library import Voices
 from worker.voices.listed import ListedVoice
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ def voice_router(door: Door) -> APIRouter:
     @router.post(
         "",
         status_code=201,
-        response_model=AddedVoiceAnswer,
+        response_model=NewVoiceAnswer,
         responses=faults(*OF_SPEECH),
         openapi_extra=_form(),
     )
@@ -89,8 +89,10 @@ def voice_router(door: Door) -> APIRouter:
             running.close()
         if added is None:
             raise JobCancelledError("the request was cancelled")
-        answer = {**voice_json(added.voice), "warnings": added.warnings}
-        return Json(answer, 201, {"Location": f"{PATH}/{added.voice.id}"})
+        voice, warnings = added
+        return Json(
+            {**voice_json(voice), "warnings": warnings}, 201, {"Location": f"{PATH}/{voice.id}"}
+        )
 
     async def about(name: str) -> Response:
         """One voice."""
@@ -135,8 +137,13 @@ def _form() -> Part:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _add(form: Form, folder: TemporaryDirectory[str], job: Job) -> Iterator[AddedVoice]:
-    """Save the voice; the folder, which the form's file is in, is gone afterwards."""
+def _add(
+    form: Form, folder: TemporaryDirectory[str], job: Job
+) -> Iterator[tuple[ListedVoice, list[str]]]:
+    """Save the voice; the folder, which the form's file is in, is gone afterwards.
+
+    Gives it with the warnings about the recording.
+    """
     with folder, job.watch("voice"):
         if form.file is None:
             raise RequestError(
@@ -144,14 +151,16 @@ def _add(form: Form, folder: TemporaryDirectory[str], job: Job) -> Iterator[Adde
                 field="audio",
             )
         texts = form.texts
-        yield job.components.voices.add(
+        voice = job.components.voices.add(
             texts.get("name", ""),
             form.file,
             texts.get("transcript"),
             texts.get("consent", ""),
             job.cancellation,
+            job.warn,
             mismatch=texts.get("transcript_mismatch"),
         )
+        yield voice, job.warnings
 
 
 async def _looked_up(door: Door, threads: ThreadPoolExecutor, look: Callable[[Voices], T]) -> T:

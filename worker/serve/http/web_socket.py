@@ -7,6 +7,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode, Frame
 
 FRAMES = 1_000  # of one message: each costs more than its bytes
+LINGER_SECONDS = 5.0  # for a client that goes on sending what was refused
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
@@ -42,3 +43,22 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             return
         self.conn.send_close(CloseCode.MESSAGE_TOO_BIG, f"more than {FRAMES} frames")
         self.handle_parser_exception()
+
+    def handle_parser_exception(self) -> None:
+        """Close as the parser says, and drop what still comes.
+
+        A connection that is closed with something unread is reset, and the client may lose the
+        frame that says why; so the client closes it, or the time does.
+        """
+        if self.close_sent:
+            return
+        close = self.conn.close_sent
+        if close is None:
+            raise ValueError("the parser has not closed the connection")
+        self.close_sent = True
+        self.queue.put_nowait(
+            {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
+        )
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.write_eof()
+        self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)

@@ -28,7 +28,7 @@ def test_the_words_of_references_and_temperatures_name_their_limits() -> None:
         place: Reference = "a.wav"
         heat: Temperature = 1.0
 
-    assert "at most 2048 characters" in allowed(Named.model_fields["place"])
+    assert "at most 8192 characters" in allowed(Named.model_fields["place"])
     assert allowed(Named.model_fields["heat"]) == (
         "a number from 0 to 2, but none between 0 and 0.001"
     )

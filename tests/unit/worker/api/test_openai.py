@@ -30,7 +30,7 @@ def refused(**fields: Any) -> RequestError:
 
 def test_the_least_request_is_the_default_voice_as_mp3() -> None:
     asked = parse()
-    assert asked.request == SpeechRequest(text=TEXT, voice="alloy")
+    assert asked.request == SpeechRequest(text=TEXT, voice="alloy", output_format="mp3")
     assert (asked.response_format, asked.stream_format) == ("mp3", "audio")
     assert asked.instructions is None
 
@@ -132,9 +132,16 @@ def test_every_name_of_the_model_is_taken_and_no_other() -> None:
             check_model(name, "demo")
 
 
+def test_turns_have_another_route() -> None:
+    for fields in ({"input": "Hi."}, {}):
+        with pytest.raises(RequestError, match="turns are taken by /v1/speech"):
+            parse_openai({**fields, "turns": [{"text": "Hi."}]}, "demo", lambda _name: False)
+    assert parse(markup=True, pronunciations={"a": "b"}).request.markup
+
+
 def test_the_document_has_each_field_that_is_taken() -> None:
     documented = {*OpenAISpeechFields.model_fields}
-    ours = {*SpeechRequest.model_fields} - {"text"}
+    ours = {*SpeechRequest.model_fields} - {"text", "turns"}
     assert ours <= documented
     openais = {"model", "input", "voice", "response_format", "speed", "instructions"}
     assert documented - ours == {*openais, "stream_format"} - ours

@@ -24,6 +24,10 @@ NAMES = [name for field, info in SpeechRequest.model_fields.items() for name in 
 def test_a_text_is_enough_and_the_rest_has_the_documented_defaults() -> None:
     assert parse_request({"text": " Hello.\n"}).model_dump() == {
         "text": "Hello.",
+        "turns": None,
+        "markup": False,
+        "pronunciations": None,
+        "normalize": "auto",
         "prompt_speech_url": None,
         "prompt_text": None,
         "transcript_mismatch": "drop",
@@ -45,10 +49,16 @@ def test_a_text_is_enough_and_the_rest_has_the_documented_defaults() -> None:
         "seed": None,
         "output_name": "speech",
         "output_format": "wav",
+        "sample_rate": None,
+        "bit_rate": None,
+        "loudness": None,
+        "true_peak": None,
+        "tags": None,
         "enable_whisperx": False,
         "enable_subtitles": False,
         "subtitle_style": None,
         "subtitle_format": "ass",
+        "subtitle_bom": False,
         "max_retries": 1,
         "url_expiry": None,
         "stream": None,
@@ -68,6 +78,9 @@ def test_null_is_a_field_not_given() -> None:
 
 
 LIMITS = {
+    "sample_rate": (8_000, 48_000),
+    "loudness": (-36, -8),
+    "true_peak": (-9, 0),
     "pitch_value": (0, 1000),
     "speed_value": (0, 10),
     "pitch_shift": (-12, 12),
@@ -132,7 +145,7 @@ def test_an_integer_is_written_without_a_point(value: float) -> None:
         ("speaker_gender", "female male"),
         ("pitch", "very_low low moderate high very_high"),
         ("speed", "very_low low moderate high very_high"),
-        ("output_format", "wav flac mp3 ogg"),
+        ("output_format", "wav flac mp3 ogg opus aac m4a pcm"),
         ("subtitle_format", "ass srt vtt"),
     ],
 )
@@ -283,6 +296,141 @@ def test_an_alias_that_is_null_leaves_the_field_as_it_is() -> None:
 )
 def test_a_message_names_the_field_the_value_and_what_is_allowed(job: object, message: str) -> None:
     assert refused(job).message == message
+
+
+@pytest.mark.parametrize(
+    ("turns", "field", "message"),
+    [
+        ("x", "turns", "turns: 'x' is not allowed; it must be a list of 1 to 500 turns"),
+        ([], "turns", "turns: [] is not allowed; it must be a list of 1 to 500"),
+        ([{"text": "a"}] * 501, "turns", "is not allowed; it must be a list of 1 to 500"),
+        (["x"], "turns[0]", "turns[0]: 'x' is not allowed; it must be an object"),
+        ([{}], "turns[0].text", "turns[0].text is required; it must be 1 to 20,000"),
+        ([{"text": None}], "turns[0].text", "turns[0].text is required"),
+        ([{"text": "a"}, {"text": "…"}], "turns[1].text", "turns[1].text: '…' has no letter"),
+        ([{"text": "a", "pich": 1}], "turns[0]", "turns[0]: pich is not a field of a turn; did"),
+        ([{"text": "a", "seed": 1}], "turns[0]", "is not a field of a turn; "),
+        ([{"text": "a", "pause": 11}], "turns[0].pause", "11 is not allowed; it must be a number"),
+        ([{"text": "a", "pause": "1"}], "turns[0].pause", "'1' is not allowed"),
+        ([{"text": "a", "speed_shift": 5.0}], "turns[0].speed_shift", "from 0.25 to 4.0"),
+        ([{"text": "a", "gender": "x"}], "turns[0].gender", "it must be one of female, male"),
+        (
+            [{"text": "a", "gender": "male", "speaker_gender": "male"}],
+            "turns[0]",
+            "turns[0]: gender and speaker_gender are two names of one field",
+        ),
+        (
+            [{"text": "a"}, {"text": "a", "voice": "x", "pitch": "low"}],
+            "turns[1].pitch",
+            "turns[1]: voice and pitch both choose a voice",
+        ),
+        (
+            [{"text": "a", "prompt_text": "b"}],
+            "turns[0].prompt_text",
+            "turns[0]: prompt_text is the transcript of prompt_speech_url, which is missing",
+        ),
+        ([{"text": "a" * 15_000}] * 2, "turns", "30000 characters long together; at most 20,000"),
+        *(
+            ([{"text": "a", "speaker": name}], "turns[0].speaker", "is no speaker's name")
+            for name in ("", " ", "-a", "a" * 41, "a,b", "a:b", "<a>", "a&b", "{a}", "a\nb\\", "🎭")
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_turn_is_told_with_its_number(
+    turns: object, field: str, message: str
+) -> None:
+    error = refused({"turns": turns})
+    assert error.field == field
+    assert message in error.message
+
+
+@pytest.mark.parametrize("name", ["Anna", "Dr. O’Brien", "小明", "राम", "Speaker 2", "A-B_(c)"])
+def test_a_speaker_has_a_name_in_any_writing(name: str) -> None:
+    (turn,) = parse_request({"turns": [{"text": "a", "speaker": f" {name} "}]}).turns or ()
+    assert turn.speaker == name
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "message"),
+    [
+        ({"turns": [{"text": "a"}], "text": "b"}, "turns", "text and turns both say what"),
+        ({"turns": [{"text": "a"}], "save_voice": "v"}, "save_voice", "turns may have several"),
+        ({"turns": [{"text": "a"}], "task_token": "zero_shot"}, "task_token", "needs a recording"),
+        (
+            {"turns": [{"text": "a", "voice": "v"}], "task_token": "continue"},
+            "task_token",
+            "'continue' is for one voice",
+        ),
+        (
+            {"text": "[voice:v] a", "markup": True, "voice": "w", "task_token": "continue"},
+            "task_token",
+            "'continue' is for one voice",
+        ),
+        (
+            {"text": "a [voice:v] b", "markup": True, "save_voice": "w"},
+            "save_voice",
+            "the text has '[voice:v]' at position 2; save each voice with a job of its own",
+        ),
+        ({"text": "a [pause:x] b", "markup": True}, "text", "text has '[pause:x]' at position 2"),
+        ({"text": "a [voice:../x]", "markup": True}, "text", "whose value must be a name: 1 to 64"),
+        ({"text": "[voice:a b] c", "markup": True}, "text", "'[voice:a b]' at position 0, whose"),
+        ({"text": "[pause:1s]", "markup": True}, "text", "no letter or digit beside its tags"),
+        (
+            {"turns": [{"text": "a"}, {"text": "[pause:x] b"}], "markup": True},
+            "turns[1].text",
+            "turns[1].text has '[pause:x]' at position 0",
+        ),
+        (
+            {"text": "a", "markup": True, "pronunciations": {"a": "b [pause:1s]"}},
+            "pronunciations",
+            "'a' is said as 'b [pause:1s]', which has a tag",
+        ),
+    ],
+)
+def test_tags_and_turns_go_with_what_they_can(
+    asked: dict[str, object], field: str, message: str
+) -> None:
+    error = refused(asked)
+    assert error.field == field
+    assert message in error.message
+
+
+def test_what_goes_with_tags_and_turns() -> None:
+    parse_request({"text": "a [pause:1s] b", "markup": True, "save_voice": "v"})
+    parse_request(
+        {"text": "a [pause:1s] b", "voice": "v", "markup": True, "task_token": "continue"}
+    )
+    parse_request({"text": "[voice:v] b", "markup": True, "task_token": "cross_lingual"})
+    parse_request({"turns": [{"text": "a", "voice": "v"}], "task_token": "cross_lingual"})
+    parse_request({"text": "[pause:x] [voice:../] a", "pronunciations": {"a": "[pause:1s]"}})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("x", "pronunciations: 'x' is no object; it must be an object of up to 200 words"),
+        ({str(n): "a" for n in range(201)}, "has 201 words"),
+        ({"": "a"}, "has '', which is no word"),
+        ({" ": "a"}, "which is no word"),
+        ({"a" * 61: "a"}, "which is no word"),
+        ({"a\x00": "a"}, "which is no word"),
+        ({"a": 1}, "says 'a' as 1, which is no text"),
+        ({"a": ""}, "says 'a' as '', which is empty"),
+        ({"a": "b" * 101}, "which is 101 characters long"),
+        ({"a": "<|x|>"}, "which has '<|x|>', a token of the model, at 0"),
+        ({"a": "b\x07"}, "which has the character U+0007 at position 1"),
+        ({"a": "..."}, "which has no letter or digit"),
+    ],
+)
+def test_pronunciations_are_words_and_what_may_be_said(given: object, message: str) -> None:
+    error = refused({"text": "x", "pronunciations": given})
+    assert error.field == "pronunciations"
+    assert message in error.message
+
+
+def test_white_space_in_a_word_is_one_space() -> None:
+    asked = parse_request({"text": "x", "pronunciations": {" New \n York": " ny "}})
+    assert asked.pronunciations == {"New York": "ny"}
 
 
 def test_three_ways_to_a_voice_are_two_contradictions() -> None:
@@ -461,7 +609,7 @@ def test_a_reference_is_a_url_or_a_name_below_voices(given_place: str, place: st
         "s3://bucket/a/../b",
         "s3://bucket//a",
         "s3:///a.wav",
-        "https://example.com/" + "a" * 2048,
+        "https://example.com/" + "a" * 8192,
     ],
 )
 def test_other_places_are_refused_in_words(place: str) -> None:

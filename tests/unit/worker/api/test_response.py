@@ -86,6 +86,7 @@ def test_what_is_told_of_a_streamed_job() -> None:
         "audio_url": "https://example.com/0.wav",
     }
     assert segment.to_json() == told
+    assert segment.model_copy(update={"speaker": "A"}).to_json() == {**told, "speaker": "A"}
     progress = Progress(done=1, total=2, segments=(segment,)).to_json()
     assert progress == {"done": 1, "total": 2, "segments": [told]}
     assert json.loads(json.dumps(progress)) == progress
@@ -96,7 +97,7 @@ def test_what_is_told_of_a_streamed_job() -> None:
 )
 def test_times_are_told_in_milliseconds(seconds: float, told: float) -> None:
     word = TimedWord(word="a", start=seconds, end=seconds, score=0.12345, estimated=False)
-    assert (word.start, word.end, word.score) == (told, told, 0.12345)
+    assert (word.start, word.end, word.score) == (told, told, 0.123)
 
 
 @pytest.mark.parametrize("seconds", [-0.001, math.nan, math.inf])
@@ -146,7 +147,9 @@ def test_a_word_of_the_aligner_is_told_without_its_sentence_and_to_the_milliseco
         "end": 1.5,
         "score": None,
         "estimated": True,
+        "speaker": None,
     }
+    assert TimedWord.of(timing, "Anna").speaker == "Anna"
 
 
 @pytest.mark.parametrize(("name", "value"), [("sample_rate", 0), ("seed", -1), ("duration", -1)])

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.support.sounds import speech, tone
 from worker.audio.encoders import AAC_PADDING, MP3_PADDING, open_encoder
 from worker.audio.files import write
-from worker.audio.formats import PCM_RATE, STREAM_CONTENT_TYPES, StreamFormat
+from worker.audio.formats import PCM_RATE, STREAM_CONTENT_TYPES, STREAMS_WITH_TAGS, StreamFormat
 from worker.audio.waveform import Audio
 from worker.errors import SynthesisError
 
@@ -175,6 +175,54 @@ def resident() -> int:
     """Bytes of this process's memory."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class TestWhatIsAskedFor:
+    @pytest.mark.parametrize(
+        ("audio_format", "rate"),
+        [
+            *((kind, rate) for kind in ("wav", "flac", "pcm") for rate in (8_000, 17_123, 48_000)),
+            *((kind, rate) for kind in ("mp3", "aac") for rate in (8_000, 22_050, 44_100)),
+            *(("opus", 8_000), ("opus", 48_000)),
+        ],
+    )
+    def test_it_leaves_at_that_rate(self, audio_format, rate):
+        encoder = open_encoder(audio_format, RATE, rate=rate)
+        content = encoder.encode(tone(440, 1.5)) + encoder.finish()
+        if audio_format == "pcm":
+            found, found_rate = np.frombuffer(content, "<i2") / 32768, rate
+        else:
+            found, found_rate = by_pyav(content)
+        assert found_rate == (48_000 if audio_format == "opus" else rate)
+        extra = len(found) - round(1.5 * found_rate)
+        assert 0 <= extra <= PADDING.get(audio_format, 0) or abs(extra) <= 1
+        middle = found[len(found) // 3 : 2 * len(found) // 3]
+        spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle)), 1 << 17))
+        assert spectrum.argmax() * found_rate / (1 << 17) == pytest.approx(440, abs=1)
+
+    @pytest.mark.parametrize("bit_rate", [24, 96, 160])
+    def test_mp3_has_that_bit_rate(self, bit_rate):
+        encoder = open_encoder("mp3", RATE, bit_rate=bit_rate)
+        content = encoder.encode(VOICE) + encoder.finish()
+        assert len(content) * 8 / 1000 / (len(VOICE) / RATE) == pytest.approx(bit_rate, rel=0.06)
+
+    @pytest.mark.parametrize("audio_format", FORMATS)
+    def test_tags_come_first_where_a_stream_can_have_them(self, audio_format):
+        tags = {"title": "Ein Märchen", "comment": "Synthetic", "track": "3"}
+        encoder = open_encoder(audio_format, RATE, tags=tags)
+        content = encoder.encode(VOICE) + encoder.finish()
+        assert ("Märchen".encode() in content or "Märchen".encode("utf-16-le") in content) == (
+            audio_format in STREAMS_WITH_TAGS
+        )
+        if audio_format not in STREAMS_WITH_TAGS:
+            assert content == encoded(audio_format, VOICE, [])
+            return
+        with av.open(io.BytesIO(content)) as container:
+            found = {**container.streams.audio[0].metadata, **container.metadata}
+        told = {name.lower(): words for name, words in found.items()}
+        assert {name: told.get(name) for name in tags} == tags
+        extra = len(by_pyav(content)[0]) - len(by_pyav(encoded(audio_format, VOICE, []))[0])
+        assert extra == 0
 
 
 class TestLength:

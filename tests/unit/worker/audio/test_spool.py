@@ -47,22 +47,24 @@ def test_other_kinds_of_samples_are_kept_as_float32(tmp_path: Path) -> None:
 
 
 @given(
-    lengths=st.lists(st.integers(0, 500), min_size=1, max_size=8),
-    gap=st.integers(0, 900),
+    sizes=st.lists(st.tuples(st.integers(0, 900), st.integers(0, 500)), min_size=1, max_size=8),
+    end=st.integers(0, 900),
 )
-def test_no_sample_is_lost_or_added(folder: Path, lengths: list[int], gap: int) -> None:
+def test_no_sample_is_lost_or_added(folder: Path, sizes: list[tuple[int, int]], end: int) -> None:
+    before, lengths = zip(*sizes, strict=True)
     file = folder / "spool"
     file.unlink(missing_ok=True)
     spool = Spool(file)
     clips = [spool.add(counted(n, 1 + 1_000 * i)) for i, n in enumerate(lengths)]
-    whole = np.concatenate([*spool.blocks(clips, gap), np.zeros(0)])
-    spans = laid_out(clips, gap)
-    assert len(whole) == sum(lengths) + gap * (len(lengths) - 1) == round(spans[-1].end * RATE)
+    silences = [*before, end]
+    whole = np.concatenate([*spool.blocks(clips, silences), np.zeros(0)])
+    spans = laid_out(clips, silences)
+    assert len(whole) == sum(lengths) + sum(silences) == round(spans[-1].end * RATE) + end
     for i, (span, n) in enumerate(zip(spans, lengths, strict=True)):
         first, last = round(span.start * RATE), round(span.end * RATE)
         np.testing.assert_array_equal(whole[first:last], counted(n, 1 + 1_000 * i).samples)
         whole[first:last] = 0
-    assert not whole.any()  # the gaps
+    assert not whole.any()  # the silence
 
 
 @pytest.mark.parametrize("gap", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * RATE])
@@ -70,26 +72,27 @@ def test_no_sample_is_lost_or_added(folder: Path, lengths: list[int], gap: int) 
 def test_a_block_is_bounded(tmp_path: Path, gap: int, length: int) -> None:
     spool = Spool(tmp_path / "spool")
     clips = [spool.add(counted(length)), spool.add(counted(length))]
-    sizes = [len(block) for block in spool.blocks(clips, gap)]
+    sizes = [len(block) for block in spool.blocks(clips, [gap, gap, 1])]
     assert max(sizes) <= BLOCK
-    assert sum(sizes) == 2 * length + gap
+    assert sum(sizes) == 2 * length + 2 * gap + 1
 
 
 def test_clips_lie_where_their_order_puts_them() -> None:
     """Whatever order they were added in: a sentence that is spoken again is added last."""
     clips = [Clip(99, 16_000, RATE), Clip(0, 0, RATE), Clip(5, 16_000, RATE)]
-    assert laid_out(clips, 8_000) == (Span(0.0, 1.0), Span(1.5, 1.5), Span(2.0, 3.0))
-    assert laid_out(clips[:1], 80_000) == (Span(0.0, 1.0),)
+    silences = [0, 8_000, 8_000, 0]
+    assert laid_out(clips, silences) == (Span(0.0, 1.0), Span(1.5, 1.5), Span(2.0, 3.0))
+    assert laid_out(clips[:1], [4_000, 80_000]) == (Span(0.25, 1.25),)
 
 
 def test_hours_of_gaps_take_no_memory(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     clip = spool.add(counted(RATE))
     tracemalloc.start()
-    total = sum(len(block) for block in spool.blocks([clip] * 3_600, 5 * RATE))
+    total = sum(len(block) for block in spool.blocks([clip] * 3_600, [5 * RATE] * 3_601))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert total == 3_600 * RATE + 3_599 * 5 * RATE  # six hours
+    assert total == 3_600 * RATE + 3_601 * 5 * RATE  # six hours
     assert peak < 2_000_000
 
 

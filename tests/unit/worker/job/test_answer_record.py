@@ -13,7 +13,7 @@ import pytest
 from docs.generate import ANSWER
 from tests.support.events import Events
 from tests.support.small_components import KEYS, small_components
-from worker.api.field_types import MAX_TEXT
+from worker.api.field_types import MAX_SPEAKER, MAX_TEXT
 from worker.api.request import SpeechRequest, parse_request
 from worker.api.response import SpeechResponse, TimedWord
 from worker.cancellation import Cancellation
@@ -296,6 +296,31 @@ def test_a_request_has_one_digest_however_it_is_written() -> None:
     assert digest(one) != digest(parse_request({"text": "Hello.", "gender": "female"}))
 
 
+def test_each_turn_makes_another_request() -> None:
+    turns: list[dict[str, object]] = [{"text": "Hi."}, {"text": "Ho.", "voice": "ash"}]
+    changed = [
+        [*turns, *turns],
+        turns[::-1],
+        [{"text": "Hi. Ho.", "voice": "ash"}],
+        *(
+            [{**turns[0], **more}, turns[1]]
+            for more in (
+                {"text": "Hi!"},
+                {"speaker": "A"},
+                {"voice": "ash"},
+                {"prompt_speech_url": "a.wav"},
+                {"speaker_gender": "male"},
+                {"pitch": "low"},
+                {"pause": 0},
+                {"pitch_shift": 0},
+                {"speed_shift": 1.0},
+            )
+        ),
+    ]
+    digests = {digest(parse_request({"turns": given})) for given in [turns, *changed]}
+    assert len(digests) == 1 + len(changed)
+
+
 def test_a_default_that_is_spelled_out_is_the_same_request() -> None:
     spelled = {"text": "Hello.", "top_k": 50, "output_format": "wav", "max_retries": 1}
     assert digest(parse_request(spelled)) == digest(parse_request({"text": "Hello."}))
@@ -311,6 +336,7 @@ def test_a_default_that_is_spelled_out_is_the_same_request() -> None:
         {"max_length": 2_999},
         {"pitch_shift": 1},
         {"speed_shift": 1.1},
+        {"normalize": "off"},
         {"multi_sentence_gap": 0},
         {"pitch_value": 0},
         {"speed_value": 0},
@@ -319,6 +345,10 @@ def test_a_default_that_is_spelled_out_is_the_same_request() -> None:
         {"save_voice": "alice"},
         {"output_name": "other"},
         {"output_format": "mp3"},
+        {"sample_rate": 8_000},
+        {"loudness": -19},
+        {"true_peak": -3},
+        {"tags": {"title": "x"}},
         {"enable_whisperx": True},
         {"enable_subtitles": True},
         {"subtitle_style": "karaoke"},
@@ -327,6 +357,9 @@ def test_a_default_that_is_spelled_out_is_the_same_request() -> None:
         {"stream": False},
         {"stream": True},
         {"url_expiry": 60},
+        {"markup": True},
+        {"pronunciations": {}},
+        {"pronunciations": {"a": "b"}},
     ],
     ids=str,
 )
@@ -340,7 +373,9 @@ def test_the_largest_record_that_can_be_is_known_again(recorded: RecordedJob) ->
     """Of a text whose every character is a sentence, a word, and three faults; none is in ASCII."""
     sign = "\U0001f600"
     word = TimedWord(word=f'{sign}"', start=7199.123, end=7199.456, score=1 / 3, estimated=False)
-    segment = ANSWER.segments[0].model_copy(update={"text": sign, "audio_url": "x" * 200})
+    word = word.model_copy(update={"speaker": "\U00020000" * MAX_SPEAKER})
+    update = {"text": sign, "audio_url": "x" * 200, "speaker": word.speaker}
+    segment = ANSWER.segments[0].model_copy(update=update)
     faults = tuple([f"7199.4: {sign!r} seems not to be said"] * 3 * MAX_TEXT)
     answer = ANSWER.model_copy(
         update={

@@ -14,9 +14,9 @@ from worker.api.request import parse_request
 from worker.errors import NotAvailableError, RequestError, SynthesisError
 from worker.job.context import Job
 from worker.job.limits import check_length, check_lines, check_spoken, check_timings
+from worker.job.script import script_of
 from worker.settings import Settings
 from worker.text.line import Line
-from worker.text.sentences import split
 
 
 def lines(sentences: Sequence[str]) -> list[Line]:
@@ -38,27 +38,36 @@ PROSE = "It was a bright cold day in April, and the clocks were striking thirtee
     ],
 )
 def test_a_text_that_a_job_may_have_is_not_refused(text: str, asked: dict[str, Any]) -> None:
-    text = text[:20_000]
-    check_length(
-        parse_request({"text": text, **asked}), lines(split(text)), Settings().max_job_seconds
-    )
+    request = parse_request({"text": text[:20_000], **asked})
+    check_length(request, script_of(request).lines, Settings().max_job_seconds)
 
 
 @pytest.mark.parametrize(
     ("asked", "seconds"),
     [
-        ({"multi_sentence_gap": 0}, 57),  # a hundred sentences of 0.5 s and 0.07 for their letter
-        ({"multi_sentence_gap": 1}, 57 + 99),
-        ({"multi_sentence_gap": 0, "speed_shift": 0.5}, 114),
-        ({"multi_sentence_gap": 1, "speed_shift": 2}, 28.5 + 99),
+        ({"multi_sentence_gap": 0}, 64),  # a hundred sentences of 0.5 s and 0.07 for each letter
+        ({"multi_sentence_gap": 1}, 64 + 99),
+        ({"multi_sentence_gap": 0, "speed_shift": 0.5}, 128),
+        ({"multi_sentence_gap": 1, "speed_shift": 4}, 16 + 99),
     ],
 )
 def test_gaps_count_and_the_tempo_of_what_is_spoken(asked: dict[str, Any], seconds: float) -> None:
-    text = "a\n" * 100
-    request, said = parse_request({"text": text, **asked}), lines(split(text))
+    request = parse_request({"text": "oh\n" * 100, **asked})
+    said = script_of(request).lines
     check_length(request, said, round(seconds) + 1)
     with pytest.raises(RequestError, match=rf"take some {seconds:.0f} s"):
         check_length(request, said, round(seconds) - 1)
+
+
+def test_pauses_count_in_place_of_gaps(tmp_path: Path) -> None:
+    text = "[pause:7s]a[pause:0s]Go on.\n\nGo now, please.[pause:9s][pause:10s]"
+    request = parse_request({"text": text, "markup": True, "multi_sentence_gap": 1})
+    script = script_of(request)
+    assert [line.text for line in script.lines] == ["a", "Go on.", "Go now, please."]
+    seconds = 3 * 0.5 + (1 + 6 + 15) * 0.07 + 7 + 0 + 1 + 19
+    check_lines(request, script.lines, job(tmp_path, max_seconds=31), script.pause)
+    with pytest.raises(RequestError, match=rf"take some {seconds:.0f} s"):
+        check_lines(request, script.lines, job(tmp_path, max_seconds=30), script.pause)
 
 
 def job(folder: Path, *, streamed: bool = False, max_seconds: int = 7200) -> Job:

@@ -6,6 +6,7 @@ import threading
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from worker.errors import StorageError
 from worker.job.context import Job
 from worker.job.sentence_stream import SentenceStream
 from worker.storage.local import LocalStorage
+from worker.text.line import Line
 
 RATE = 16_000
 LONG = 20.0
@@ -50,14 +52,16 @@ class Listener(LocalStorage):
     def put(
         self, path: Path, key: str, content_type: str, *, cancellation: Cancellation | None = None
     ) -> None:
-        index = URLS.index(f"url of {key}")
+        index = int(key.split(".")[1])
         self.begun.set()
         assert self.let_go.wait(LONG)
         if index in self.refused:
             raise StorageError(f"no room for {index}")
-        samples, rate = soundfile.read(path)
-        assert rate == RATE
         assert cancellation is self.job.cancellation
+        samples, rate = np.fromfile(path, "<i2") / 32768, RATE
+        if path.suffix != ".pcm":
+            samples, rate = soundfile.read(path)
+        assert rate == RATE
         self.peaks.append(float(np.abs(samples).max()))
         self.events.append(f"stored {index} as {content_type}")
 
@@ -70,8 +74,8 @@ class Listener(LocalStorage):
         if self.deaf is not None:
             raise self.deaf
 
-    def segments(self, total: int = 3, gap: float = 0.25) -> SentenceStream:
-        request = parse_request({"text": "A.", "multi_sentence_gap": gap})
+    def segments(self, total: int = 3, gap: float = 0.25, **asked: Any) -> SentenceStream:
+        request = parse_request({"text": "A.", "multi_sentence_gap": gap, **asked})
         return SentenceStream(self.announce, request, total, self.job)
 
     def sound(self, seconds: float, amplitude: float = 0.5) -> Clip:
@@ -89,13 +93,13 @@ def listener(tmp_path: Path) -> Listener:
 
 def add_three(listener: Listener, segments: SentenceStream) -> None:
     for _ in range(3):
-        segments.add("A.", listener.sound(0.1))
+        segments.add(Line("A."), listener.sound(0.1))
 
 
 def test_each_is_stored_and_then_told_of_in_order_with_its_times(listener: Listener) -> None:
     with listener.segments() as segments:
         for text, seconds in (("One.", 0.1), ("Two.", 0.2), ("Three.", 0.4)):
-            segments.add(text, listener.sound(seconds))
+            segments.add(Line(text), listener.sound(seconds))
         assert segments.urls() == URLS[:3]
         assert listener.left == []  # long before the job's folder goes
     assert listener.events == [
@@ -114,7 +118,7 @@ def test_each_is_stored_and_then_told_of_in_order_with_its_times(listener: Liste
 
 def test_no_sentence_clips(listener: Listener) -> None:
     with listener.segments(1) as segments:
-        segments.add("Loud.", listener.sound(0.2, amplitude=1.5))
+        segments.add(Line("Loud."), listener.sound(0.2, amplitude=1.5))
         segments.urls()
     assert listener.peaks[0] < 0.9  # -1 dBFS is 0.891
 
@@ -131,11 +135,11 @@ def test_a_slow_storage_holds_up_nobody(listener: Listener) -> None:
 def test_a_sentence_that_cannot_be_stored_ends_the_job_at_the_next(listener: Listener) -> None:
     listener.refused = frozenset([0])
     with listener.segments() as segments:
-        segments.add("One.", listener.sound(0.1))
+        segments.add(Line("One."), listener.sound(0.1))
         assert listener.begun.wait(LONG)
         until(segments._urls[0].done)
         with pytest.raises(StorageError, match="no room for 0"):
-            segments.add("Two.", listener.sound(0.1))
+            segments.add(Line("Two."), listener.sound(0.1))
     assert 0 not in [segment.index for segment in listener.told]
     assert listener.left == []
 
@@ -146,7 +150,7 @@ def test_what_waits_for_a_slow_storage_waits_on_the_disk(listener: Listener) -> 
         clip = listener.sound(30.0)  # 1.9 MB
         tracemalloc.start()
         for _ in range(100):
-            segments.add("A.", clip)
+            segments.add(Line("A."), clip)
         assert listener.begun.wait(LONG)  # the first is in memory
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -190,13 +194,20 @@ def test_nobody_listens_and_all_is_stored(listener: Listener) -> None:
     """The event loop is closed, as it is once the worker's end has begun."""
     listener.deaf = RuntimeError("Event loop is closed")
     with listener.segments(1) as segments:
-        segments.add("One.", listener.sound(0.1))
+        segments.add(Line("One."), listener.sound(0.1))
         assert segments.urls() == URLS[:1]
 
 
 def test_any_other_failure_to_tell_fails_the_job(listener: Listener) -> None:
     listener.deaf = ValueError("a fault")
     with listener.segments(1) as segments:
-        segments.add("One.", listener.sound(0.1))
+        segments.add(Line("One."), listener.sound(0.1))
         with pytest.raises(ValueError, match="a fault"):
             segments.urls()
+
+
+def test_raw_samples_say_the_rate_that_they_have(listener: Listener) -> None:
+    with listener.segments(output_format="pcm", sample_rate=8_000) as segments:
+        segments.add(Line("A."), listener.sound(0.1))
+        assert segments.urls() == [URLS[0].replace(".wav", ".pcm")]
+    assert listener.events == ["stored 0 as audio/pcm; rate=8000", "told 0"]

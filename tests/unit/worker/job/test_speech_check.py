@@ -132,6 +132,32 @@ def test_a_word_is_lost_where_its_place_is_short_and_its_sound_does_not_fit(
     assert found.seconds == pytest.approx(0.0 if said else 0.15 * letters[word])
 
 
+@pytest.mark.parametrize(
+    ("word", "said", "letters"),
+    [
+        ("1,234,567", "one million two hundred thirty four thousand five hundred sixty seven", 59),
+        ("1987", "nineteen eighty seven", 19),
+        ("1987", "一九八七", 12),
+        ("A1B2C3", "A one B two C three", 20),
+        ("billion", "billion dollars", 14),
+        ("I", "I", 1),
+    ],
+)
+def test_a_number_is_as_long_as_it_was_said(word: str, said: str, letters: int) -> None:
+    longest = 1.0 + 0.15 * letters
+    for seconds, good in ((longest - 0.01, True), (longest + 0.01, False)):
+        timed = [WordTiming(word, 0.0, seconds, 0.9, 0, estimated=False, said=said)]
+        assert judge(timed, SentenceSpan(word, 0.0, seconds)).good is good
+
+
+def test_a_sentence_is_too_short_for_what_was_said() -> None:
+    said = "one million two hundred thousand"
+    timed = [WordTiming("1200000", 0.0, 0.5, 0.9, 0, estimated=False, said=said)]
+    found = judge(timed, SentenceSpan("1200000", 0.0, 0.5))
+    assert found.faults == ("0.5 s are too short for the text",)
+    assert found.seconds == pytest.approx(0.15 * 28)
+
+
 def test_a_word_without_a_score_of_its_own_is_not_called_lost() -> None:
     timed = [WordTiming("window", 0.0, 0.13, None, 0, estimated=False)]
     assert judge(timed, SentenceSpan("window", 0.0, 0.2)).good

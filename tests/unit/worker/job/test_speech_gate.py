@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.sounds import Samples, speech, tone
 from worker.audio.waveform import Audio
-from worker.job.speech_gate import SpeechGate, Tempo, heard_in, tempo_of
+from worker.job.speech_gate import Tempo, VoiceGate, heard_in, tempo_of
 from worker.speech.engine import Utterance
 from worker.speech.voice import Style, Voice
 
@@ -32,7 +32,7 @@ def utterance(
 
 
 def faults(spoken: Utterance, voice: Voice = STRANGER, limit: int = 3000) -> tuple[str, ...]:
-    return SpeechGate(voice, limit).judge(spoken, RATE).faults
+    return VoiceGate(voice, limit).judge(spoken, RATE).faults
 
 
 def silence(seconds: float) -> Samples:
@@ -41,7 +41,7 @@ def silence(seconds: float) -> Samples:
 
 @pytest.mark.parametrize("voice", [STRANGER, designed(4), designed(5), designed(6)])
 def test_good_speech_is_good(voice: Voice) -> None:
-    verdict = SpeechGate(voice, 3000).judge(utterance(), RATE)
+    verdict = VoiceGate(voice, 3000).judge(utterance(), RATE)
     assert verdict.faults == ()
     assert verdict.seconds == 0
     assert faults(utterance(np.concatenate([silence(3), SPOKEN, silence(3)])), voice) == ()
@@ -90,14 +90,14 @@ def test_what_ends_at_full_loudness_is_cut_off() -> None:
 
 
 def test_what_reached_the_limit_is_told_and_spoken_again() -> None:
-    verdict = SpeechGate(STRANGER, 3000).judge(utterance(complete=False), RATE)
+    verdict = VoiceGate(STRANGER, 3000).judge(utterance(complete=False), RATE)
     assert "cut off at max_length" in verdict.faults[0]
     assert verdict.again
 
 
 def test_a_limit_that_is_too_low_for_the_text_needs_no_other_take() -> None:
     cut = utterance(SPOKEN[: RATE * 64 // 50], complete=False)
-    verdict = SpeechGate(STRANGER, 64).judge(cut, RATE)
+    verdict = VoiceGate(STRANGER, 64).judge(cut, RATE)
     assert not verdict.good
     assert not verdict.again
 
@@ -155,14 +155,14 @@ def test_a_strangers_pace_is_learned() -> None:
     """What could be a slow stranger's speech is too long once the stranger is known."""
     twice = np.concatenate([SPOKEN, SPOKEN])
     assert faults(utterance(twice)) == ()
-    gate = SpeechGate(STRANGER, 3000)
+    gate = VoiceGate(STRANGER, 3000)
     for _ in range(3):
         assert gate.judge(utterance(), RATE).good
     assert not gate.judge(utterance(twice), RATE).good
 
 
 def test_of_two_bad_takes_the_one_with_more_of_the_text_is_better() -> None:
-    gate = SpeechGate(designed(5), 3000)
+    gate = VoiceGate(designed(5), 3000)
     nothing, little = utterance(SPOKEN[:800]), utterance(SPOKEN[:8000])
     assert gate.judge(nothing, RATE).seconds > gate.judge(little, RATE).seconds
     long, longer = utterance(np.tile(SPOKEN, 3)), utterance(np.tile(SPOKEN, 5))

@@ -8,13 +8,21 @@ import json
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
-from tests.support.small_components import KEYS, TEXT, SmallParts, small_components
+from tests.support.small_components import (
+    KEYS,
+    TEXT,
+    EvenAligner,
+    SmallParts,
+    small_components,
+)
 from tests.support.waiting import until_async
 from worker.api.request import parse_request
 from worker.errors import (
@@ -29,12 +37,15 @@ from worker.errors import (
     SynthesisError,
     VoiceError,
 )
+from worker.job import answer_size
+from worker.job.answer_size import AnswerLimit
 from worker.job.seeds import job_seed
 from worker.logs import log, set_up_logging
 from worker.serve import runpod_handler
 from worker.serve.runpod_handler import Service, make_handler, make_stream_handler
 from worker.serve.shutdown import RunningJobs
 from worker.temp_folders import temp_prefix
+from worker.timing.word_timing import SentenceSpan, WordTiming
 
 LONG = 20.0  # seconds after which a test that waits has failed
 
@@ -707,3 +718,90 @@ def test_the_urls_of_a_record_live_as_long_as_the_job_says(small) -> None:
     small.storage.expiries.clear()
     answer(small, job(url_expiry=77), REMEMBERS)
     assert small.storage.expiries == {77}
+
+
+# --- answers that are too large for the platform
+
+
+class CharacterAligner(EvenAligner):
+    """Takes each character for a word; its scores have as many digits as a float has."""
+
+    def align(
+        self,
+        samples: np.ndarray,
+        sample_rate: int,
+        sentences: Sequence[SentenceSpan],
+        *,
+        default: str | None = None,
+    ) -> list[WordTiming]:
+        (sentence,) = sentences
+        step = (sentence.end - sentence.start) / len(sentence.text)
+        return [
+            WordTiming(word, i * step, (i + 1) * step, 0.8123456789012345, 0, estimated=False)
+            for i, word in enumerate(sentence.text)
+        ]
+
+
+def test_no_item_of_a_stream_is_larger_than_it_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenth of the longest text, and of the limit; each URL has a session's token in it."""
+    limit = AnswerLimit(answer_size.OF_STREAMED_ITEMS.bytes // 10, "an item of /stream")
+    monkeypatch.setattr(answer_size, "OF_STREAMED_ITEMS", limit)
+    small = small_components(tmp_path, CharacterAligner())
+    given = small.storage.url
+    small.storage.url = lambda key, seconds: f"{given(key, seconds)}&{3_000 * 'x'}"  # type: ignore[method-assign]
+    text = ("今天的天气很好，我们一起去公园散步，" * 11 + "你呢？") * 10
+    *told, answered = streamed(small, job(text=text, enable_whisperx=True, max_retries=0))
+    sizes = [len(json.dumps({"output": item}, ensure_ascii=False).encode()) for item in told]
+    assert max(sizes) < 10_000
+    assert len(json.dumps({"output": answered}, ensure_ascii=False).encode()) <= limit.bytes
+    assert answered["status"] == "success"
+    assert "word_timings" not in answered
+    words = stored_list(small, answered["word_timings_url"])
+    assert "".join(word["word"] for word in words) == text
+    assert {word["score"] for word in words} == {0.812}
+    sentences = answered["segments"] or stored_list(small, answered["segments_url"])
+    assert [said["text"] for said in sentences] == [said["text"] for said in told]
+    assert [said["audio_url"] for said in sentences] == [said["audio_url"] for said in told]
+
+
+def stored_list(small: SmallParts, url: str) -> list[dict[str, Any]]:
+    """What lies under a URL of the small storage."""
+    return json.loads(Path(urlsplit(url).path).read_bytes())
+
+
+def test_a_large_answer_that_is_given_again_has_the_same_with_a_fresh_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = small_components(tmp_path, EvenAligner())
+    whole = answer(small, job(enable_whisperx=True), REMEMBERS)
+    assert len(whole["word_timings"]) == 6
+    limit = AnswerLimit(len(json.dumps(whole)), "an answer")  # all but the words has room
+    monkeypatch.setattr(answer_size, "OF_JOBS", limit)
+    first = answer(small, job(job_id="job-2", enable_whisperx=True, stream=True), REMEMBERS)
+    again = answer(small, job(job_id="job-2", enable_whisperx=True, stream=True), REMEMBERS)
+    assert "word_timings" not in first
+    assert again == first
+    assert stored_list(small, first["word_timings_url"]) == whole["word_timings"]
+    # What another door takes is whole there: the record has all.
+    monkeypatch.setattr(answer_size, "OF_JOBS", AnswerLimit(10_000_000, "an answer"))
+    known = answer(small, job(job_id="job-2", enable_whisperx=True, stream=True), REMEMBERS)
+    assert known["word_timings"] == whole["word_timings"]
+    assert known["warnings"] == []
+    assert len(small.engine.asked) == 2
+
+
+def test_a_large_answer_whose_file_cannot_be_stored_is_an_error_and_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = small_components(tmp_path, EvenAligner())
+
+    def refuse(key: str) -> None:
+        if key.endswith(".words.json"):
+            raise StorageError("the bucket is full")
+
+    small.storage.before_put = refuse
+    monkeypatch.setattr(answer_size, "OF_JOBS", AnswerLimit(100, "an answer"))
+    assert code_of(answer(small, job(enable_whisperx=True), REMEMBERS)) == "storage_failed"
+    assert [key for key, _ in small.storage.put_keys if key.endswith(".json")] == []

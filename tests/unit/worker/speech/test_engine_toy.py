@@ -26,7 +26,7 @@ from tests.support.waiting import until
 from volume.layout import PREPARED
 from worker import cpu_info
 from worker.cancellation import Cancellation
-from worker.errors import JobCancelledError, MemoryShortError, SetupError, SynthesisError
+from worker.errors import BusyError, JobCancelledError, MemoryShortError, SetupError, SynthesisError
 from worker.speech import device as device_module
 from worker.speech import engine as engine_module
 from worker.speech.batch.sampling import Sampling
@@ -182,6 +182,54 @@ def test_the_words_come_in_order_with_their_voice(prompter: Prompter) -> None:
     assert [one.text for one in spoken] == words
     for one in spoken:
         assert one.samples.tolist() == [code for code in one.semantic_tokens for _ in range(4)]
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_each_sentence_may_have_its_own_voice(prompter: Prompter, eager: bool) -> None:
+    """Each is what it would be where all had its voice, whoever speaks beside it."""
+    voices = [
+        VOICE,
+        Voice((1, 2, 3, 4, 5), (7, 8), "Before."),
+        Voice((5, 4, 3, 2, 1), style=Style(pitch_value=1, speed_value=2)),
+        VOICE,
+    ]
+    words = [f"Sentence {n}." for n in range(4)]
+    engine = Engine(Parrot(), ToyCodec(), prompter, 2)
+    prompts: dict[str, tuple[int, ...]] = {}
+    request = engine._request
+    engine._request = lambda prompt, name, limit: (  # type: ignore[method-assign]
+        prompts.update({name: prompt}) or request(prompt, name, limit)
+    )
+
+    def said(voice: Voice | list[Voice]) -> list[tuple[int, ...]]:
+        pieces = list(engine.stream(words, voice, TEN, eager=eager))
+        whole = [piece.utterance for piece in pieces if piece.utterance is not None]
+        assert [one.text for one in whole] == words
+        return [one.semantic_tokens for one in whole]
+
+    together, mixed = said(voices), dict(prompts)
+    for n, voice in enumerate(voices):
+        assert said(voice)[n] == together[n]
+        assert prompts[f"sentence {n}"] == mixed[f"sentence {n}"]
+    with pytest.raises(ValueError, match="zip"):
+        said(voices[:3])
+
+
+def test_of_sentences_that_cannot_all_wait_none_does(prompter: Prompter) -> None:
+    """Also where they have voices of different kinds, which join one after the other."""
+    engine, _ = long_and_slow(prompter, slots=1)
+    engine._scheduler._max_waiting = 1
+    running = engine.speak(["One."], VOICE, LONG)
+    with ThreadPoolExecutor(1) as thread:
+        heard = thread.submit(next, running)
+        until(lambda: occupancy(engine._scheduler) == (1, 0))
+        with pytest.raises(BusyError):
+            next(engine.speak(["One.", "Two."], [VOICE, replace(VOICE, transcript="A.")], LONG))
+        until(lambda: occupancy(engine._scheduler) == (1, 0))
+        for sequence in engine._scheduler._places.running:
+            engine._scheduler.cancel(sequence)
+        with pytest.raises(JobCancelledError):
+            heard.result(20)
 
 
 def test_nothing_to_say_is_nothing(prompter: Prompter) -> None:
@@ -419,7 +467,7 @@ def test_a_next_sentence_is_needed_when_the_one_before_is_all_drawn(prompter: Pr
     heard.finish()
     assert following.due == heard.due
     pieces.close()
-    (made,) = engine._submit(["One."], 0, VOICE, engine_module._Job(LONG, None, None))
+    (made,) = engine._submit([("One.", VOICE)], 0, engine_module._Job(LONG, None, None))
     assert made.sequence.due == float("inf")  # nobody listens
     engine._scheduler.cancel(made.sequence)
 

@@ -6,7 +6,7 @@ import ass
 import pytest
 
 from worker.subtitles.cues import Cue, CueWord
-from worker.subtitles.formats import CONTENT_TYPES, write
+from worker.subtitles.formats import CONTENT_TYPES, Format, write
 from worker.subtitles.style import SubtitleStyle
 
 KARAOKE = SubtitleStyle(mode="karaoke")
@@ -42,6 +42,13 @@ def test_content_types() -> None:
         "srt": "application/x-subrip",
         "vtt": "text/vtt",
     }
+
+
+@pytest.mark.parametrize("file_format", ["ass", "srt", "vtt"])
+def test_a_byte_order_mark_comes_first_where_it_is_asked_for(file_format: Format) -> None:
+    plain = write([TWO_LINES], LINE, file_format)
+    assert not plain.startswith("\ufeff")
+    assert write([TWO_LINES], LINE, file_format, bom=True) == f"\ufeff{plain}"
 
 
 class TestSrt:

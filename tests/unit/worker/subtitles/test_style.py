@@ -19,6 +19,8 @@ def test_the_defaults_are_those_of_the_documents() -> None:
         "outline": 3.0,
         "position": "bottom",
         "resolution": "1920x1080",
+        "speaker_colours": None,
+        "speaker_names": True,
         "max_columns": None,
     }
 

@@ -19,6 +19,7 @@ from tests.support.hearing import hearing
 from tests.support.texts import TEXTS
 from worker.errors import SetupError
 from worker.speech.device import Lane
+from worker.text.spoken.word_groups import WordGroup
 from worker.timing.aligner import Aligner
 from worker.timing.ctc_model import CtcModel, load_model
 from worker.timing.search import Hit, search
@@ -142,7 +143,7 @@ def heard(model: CtcModel, samples: np.ndarray, text: str) -> list[WordTiming]:
 
 def found(model: CtcModel, samples: np.ndarray, *words: str) -> list[Hit]:
     """Where the words are by the path alone."""
-    hits = search(model, samples, [(word,) for word in words])
+    hits = search(model, samples, [WordGroup.of(word) for word in words])
     assert all(hits)
     return [hit for hit in hits if hit]
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.support.hearing import CHINESE, hearing, must_not_run
+from worker.text.spoken.word_groups import WordGroup
 from worker.timing.search import Hit, search
 
 FRAME = 0.02
@@ -18,8 +19,13 @@ def middle(frame: int) -> float:
     return (frame + 0.5) * FRAME
 
 
+def words(*said: str) -> list[WordGroup]:
+    """Words of one reading each."""
+    return [WordGroup.of(one) for one in said]
+
+
 def find(heard: str, *words: tuple[str, ...]) -> list[Hit | None]:
-    return search(hearing(heard), SECOND, words)
+    return search(hearing(heard), SECOND, [WordGroup.of(*word) for word in words])
 
 
 def test_a_word_begins_in_the_middle_of_its_first_letter_s_frame() -> None:
@@ -76,7 +82,7 @@ def test_where_nothing_is_spoken_nothing_is_found(words: list[tuple[str, ...]]) 
 def test_in_an_empty_window_nothing_is_found_nor_asked_of_the_model() -> None:
     model = hearing("__c_a_t__")
     model._forward = must_not_run
-    assert search(model, SECOND[:0], [("cat",), ("dog",)]) == [None, None]
+    assert search(model, SECOND[:0], words("cat", "dog")) == [None, None]
 
 
 @pytest.mark.parametrize(("frames", "found"), [(8, True), (7, False), (6, False), (1, False)])
@@ -175,14 +181,14 @@ def test_an_apostrophe_is_a_letter_and_a_model_s_mark_is_none() -> None:
     assert not model.knows("|")
     assert not model.knows("<pad>")
     assert not model.knows("7")
-    (hit,) = search(model, SECOND, [("it's",)])
+    (hit,) = search(model, SECOND, words("it's"))
     assert hit is not None
     assert hit.score == pytest.approx(1.0, abs=0.01)
 
 
 def test_chinese_characters_are_found_one_by_one() -> None:
     heard = "__今_天__去___看__书__"
-    today, go, read = search(hearing(heard, "zh", CHINESE), SECOND, [("今天",), ("去",), ("看书",)])
+    today, go, read = search(hearing(heard, "zh", CHINESE), SECOND, words("今天", "去", "看书"))
     assert today is not None
     assert go is not None
     assert read is not None
@@ -201,7 +207,7 @@ def test_a_latin_word_in_chinese_takes_a_character_for_each_syllable(
     for frames, found in ((3 + syllables, False), (4 + syllables, True)):
         heard = ("今天" + "_" * 20)[: frames - 1] + "书"
         model = hearing(heard, "zh", CHINESE)
-        hits = search(model, SECOND, [("今天",), (word,), ("书",)])
+        hits = search(model, SECOND, words("今天", word, "书"))
         assert [hit is not None for hit in hits] == [found] * 3
         if found:
             assert hits[1] is not None
@@ -211,9 +217,8 @@ def test_a_latin_word_in_chinese_takes_a_character_for_each_syllable(
 def test_spaces_of_a_reading_are_not_looked_for_in_chinese() -> None:
     heard = "__今_天__书__"
     model = hearing(heard, "zh", CHINESE)
-    assert search(model, SECOND, [("今 天",), ("书",)]) == search(
-        model, SECOND, [("今天",), ("书",)]
-    )
+    apart, together = (search(model, SECOND, words(word, "书")) for word in ("今 天", "今天"))
+    assert apart == together
 
 
 def test_the_window_is_heard_once_whatever_the_readings() -> None:
@@ -226,5 +231,5 @@ def test_the_window_is_heard_once_whatever_the_readings() -> None:
         return forward(samples)
 
     model._forward = counted
-    search(model, SECOND, [("one", "two", "six"), ("two", "one")])
+    search(model, SECOND, [WordGroup.of("one", "two", "six"), WordGroup.of("two", "one")])
     assert calls == [(1, 16_000)]

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from tests.conftest import DEMO_VOICE
 from tests.support.hearing import CHINESE, ENGLISH
 from tests.support.texts import TEXTS
-from worker.text.spoken_forms import readings
-from worker.text.words import split_words
+from worker.text.spoken.word_groups import word_groups
 from worker.timing import search as searching
 from worker.timing.ctc_model import SAMPLE_RATE, CtcModel, load_model
 from worker.timing.trellis import backtrack, get_trellis
@@ -123,7 +122,7 @@ def test_any_text_is_found_where_it_was_found_by_whisperx_itself(
     logits = random_logits(frames, len(letters), 4.0, seed)
     alphabet = {letter: index for index, letter in enumerate(letters)}
     hearing = CtcModel(language, lambda _: logits, alphabet, normalise=False, device="cpu")
-    words = [readings(word.text, language) for word in split_words(text)]
+    _, words = word_groups(text, language)
     window = np.ones(16_000, np.float32)
     ours = searching.search(hearing, window, words)
     with pytest.MonkeyPatch.context() as patch:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.events import Events
 from tests.support.heard_voices import Heard, sound
+from worker.audio.recordings.reading import read
 from worker.speech.voice import Voice
 from worker.voices import cache
 from worker.voices.cache import ENTRY_BYTES_MAX, sha256_of
@@ -37,7 +38,7 @@ def test_an_entry_is_the_saved_voices_json_with_the_recordings_sha256(
 ) -> None:
     heard.voices.listen(reference, "Its words.")
     (entry,) = heard.cached()
-    sha256 = sha256_of(reference)
+    sha256 = sha256_of(read(reference).audio)
     assert entry == heard.cache / f"{sha256[:4]}.json"
     assert json.loads(entry.read_text()) == {
         "format": 1,
@@ -105,7 +106,7 @@ def test_an_entry_that_nobody_cached_so_is_heard_again(
 def test_an_entry_of_a_former_version_is_heard_again_and_goes(
     heard: Heard, reference: Path
 ) -> None:
-    former = heard.cache / f"{sha256_of(reference)[:4]}.safetensors"
+    former = heard.cache / f"{sha256_of(read(reference).audio)[:4]}.safetensors"
     other = heard.cache / "another.safetensors"
     heard.cache.mkdir(parents=True)
     former.write_bytes(b"tokens")
@@ -126,7 +127,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing(
 def test_a_folder_at_an_entrys_place_costs_nothing(
     heard: Heard, reference: Path, events: Events
 ) -> None:
-    (heard.cache / f"{sha256_of(reference)[:4]}.json").mkdir(parents=True)
+    (heard.cache / f"{sha256_of(read(reference).audio)[:4]}.json").mkdir(parents=True)
     assert heard.voices.listen(reference, None).global_tokens == (1, 2)
     assert heard.cached() == []
     assert events.warnings() == ["voice not cached"]

@@ -284,7 +284,7 @@ class TestMemory:
 class TestAdd:
     def test_it_is_heard_saved_and_listed_with_its_consent(self, world: World) -> None:
         before = int(time.time())
-        added = world.voices.add("anna", world.recording(), " Her words. ", f" {CONSENT} ").voice
+        added = world.voices.add("anna", world.recording(), " Her words. ", f" {CONSENT} ")
         assert (added.id, added.name, added.kind) == ("anna", "anna", "saved")
         assert (added.model, added.has_transcript, added.consent) == ("tiny@1", True, CONSENT)
         assert added.created_at is not None
@@ -296,28 +296,37 @@ class TestAdd:
         assert (kept["consent"], kept["created_at"]) == (CONSENT, added.created_at)
 
     def test_without_a_transcript_it_is_a_timbre(self, world: World) -> None:
-        assert not world.voices.add("anna", world.recording(), "", CONSENT).voice.has_transcript
+        assert not world.voices.add("anna", world.recording(), "", CONSENT).has_transcript
         assert world.voices.saved("anna") == Voice((1, 2))
 
     def test_a_transcript_that_is_not_the_recordings_is_left_out_and_told(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(world.voices, "misfit", lambda _file, _text: "it is another text")
-        added = world.voices.add("anna", world.recording(), "Others.", CONSENT, mismatch="")
-        assert not added.voice.has_transcript
-        assert "transcript was left out" in added.warnings[0]
+        monkeypatch.setattr(world.voices._transcripts, "misfit", lambda *_: "it is another text")
+        told: list[str] = []
+        file = world.recording()
+        added = world.voices.add("anna", file, "Others.", CONSENT, warn=told.append, mismatch="")
+        assert not added.has_transcript
+        (warning,) = told
+        assert warning.startswith("transcript was left out")
         assert world.voices.saved("anna") == Voice((1, 2))
-        kept = world.voices.add("bob", world.recording(), "Others.", CONSENT, mismatch="ignore")
-        assert kept.voice.has_transcript
-        assert kept.warnings == ()
+        assert world.voices.listen(file, "Others.", mismatch="drop").transcript is None
+        for taken in (
+            world.voices.add("bob", file, "Others.", CONSENT, mismatch="ignore").has_transcript,
+            world.voices.listen(file, "Others.").transcript,
+        ):
+            assert taken
 
     def test_or_refused_where_that_is_wanted(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(world.voices, "misfit", lambda _file, _text: "it is another text")
+        monkeypatch.setattr(world.voices._transcripts, "misfit", lambda *_: "it is another text")
         with pytest.raises(VoiceError, match="it is another text") as caught:
             world.voices.add("anna", world.recording(), "Others.", CONSENT, mismatch="refuse")
         assert caught.value.field == "transcript"
+        with pytest.raises(VoiceError, match="transcript_mismatch 'ignore'") as heard:
+            world.voices.listen(world.recording(), "Others.", mismatch="refuse")
+        assert heard.value.field == "prompt_text"
         with pytest.raises(RequestError) as refused:
             world.voices.add("anna", world.recording(), None, CONSENT, mismatch="maybe")
         assert refused.value.field == "transcript_mismatch"

@@ -41,10 +41,10 @@ def test_each_item_has_its_own_outcome_in_order(client: httpx.Client, parts: Sma
     items = [
         {"text": "One word."},
         {"input": "Two words.", "voice": "alloy", "response_format": "mp3", "model": "tts-1"},
-        {"input": {"text": "Three words.", "output_format": "flac"}},
+        {"input": {"turns": [{"text": "Three words."}], "output_format": "flac"}},
         {"text": ""},
         "no object",
-        {"input": "Spoken.", "response_format": "opus"},
+        {"input": "Spoken.", "response_format": "wma"},
         {"input": "Spoken.", "stream_format": "sse"},
         {"input": "Spoken.", "response_format": "mp3", "output_format": "wav"},
         {"text": "Spoken.", "voice": "nobody"},

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import av
 import httpx
 import pytest
 import soundfile
@@ -54,6 +55,24 @@ class TestSpeech:
         assert answer.headers["Transfer-Encoding"] == "chunked"
         assert answer.headers["X-Request-Id"].startswith("http-")
         assert len(answer.content) > 1000
+
+    def test_raw_samples_of_another_rate_say_it(self, client: httpx.Client) -> None:
+        body = {"input": TEXT, "response_format": "pcm"}
+        plain = client.post(SPEECH, json=body)
+        other = client.post(SPEECH, json={**body, "sample_rate": 8_000})
+        assert plain.headers["Content-Type"] == "audio/pcm"
+        assert other.headers["Content-Type"] == "audio/pcm; rate=8000"
+        assert len(other.content) == pytest.approx(len(plain.content) / 3, abs=4)
+
+    def test_a_bit_rate_and_tags_are_those_that_were_asked_for(self, client: httpx.Client) -> None:
+        body = {"input": TEXT, "bit_rate": 128, "sample_rate": 24_000, "tags": {"title": "A fox"}}
+        content = client.post(SPEECH, json=body).content
+        assert content.startswith(b"ID3")
+        with av.open(io.BytesIO(content)) as container:
+            assert container.metadata["title"] == "A fox"
+            assert container.metadata["comment"].startswith("Synthetic speech")
+            (stream,) = container.streams
+            assert (stream.rate, stream.bit_rate) == (24_000, 128_000)
 
     def test_mp3_is_what_comes_where_nothing_is_said(self, client: httpx.Client) -> None:
         answer = client.post(SPEECH, json={"model": "tts-1", "voice": None, "input": TEXT})
@@ -156,6 +175,9 @@ class TestFailures:
             ({"input": "a", "voice": "../x"}, 400, "voice", "invalid_request"),
             ({"input": "a", "voice": {"id": ["x"]}}, 400, "voice", "invalid_request"),
             ({"input": "a", "seeds": 1}, 400, "seeds", "invalid_request"),
+            ({"input": "a", "turns": []}, 400, "turns", "invalid_request"),
+            ({"input": "[pause:x] a", "markup": True}, 400, "input", "invalid_request"),
+            ({"input": "[voice:nobody] a", "markup": True}, 400, "input", "invalid_voice"),
         ],
     )
     def test_a_wrong_field_is_named(

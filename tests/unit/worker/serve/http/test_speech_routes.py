@@ -73,6 +73,57 @@ def test_a_stream_has_audio_sentences_and_the_end(client: httpx.Client, way: str
     assert len(audio) / 2 / 24_000 == pytest.approx(done["duration"], abs=0.01)
 
 
+def test_a_stream_has_the_rate_that_was_asked_for(client: httpx.Client) -> None:
+    body = {"text": TEXT, "stream": True, "sample_rate": 8_000}
+    events = events_of(client.post(PATH, json=body))
+    done = events[-1]
+    audio = b"".join(base64.b64decode(event.get("audio", "")) for event in events)
+    assert done["sample_rate"] == 8_000
+    assert len(audio) / 2 / 8_000 == pytest.approx(done["duration"], abs=0.01)
+
+
+def test_a_loudness_is_for_stored_answers_alone(client: httpx.Client) -> None:
+    answer = client.post(PATH, json={"text": TEXT, "loudness": -20})
+    assert answer.json()["loudness"] == pytest.approx(-20, abs=0.2)
+    refused = client.post(PATH, json={"text": TEXT, "loudness": -20, "stream": True})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "loudness"
+
+
+TURNS = [{"text": "Hi there.", "voice": "onyx"}, {"text": "Ho.", "speaker": "Bob", "pause": 1.0}]
+
+
+def test_turns_are_taken_by_both_ways(client: httpx.Client) -> None:
+    body = {"turns": TURNS, "enable_subtitles": True, "seed": 4}
+    stored = SpeechResponse.model_validate_json(client.post(PATH, json=body).content)
+    events = events_of(client.post(PATH, json={**body, "stream": True}))
+    sentences = [event for event in events if event["type"] == "speech.sentence"]
+    assert [one["speaker"] for one in sentences] == ["onyx", "Bob"]
+    assert [SentenceEvent.model_validate(one).speaker for one in sentences] == ["onyx", "Bob"]
+    assert [word["speaker"] for word in sentences[0]["words"]] == ["onyx", "onyx"]
+    done = events[-1]
+    SpeechDoneEvent.model_validate(done)
+    dumped = stored.to_json()
+    assert done["segments"] == dumped["segments"]
+    assert done["speakers"] == dumped["speakers"]
+    assert done["duration"] == stored.duration == pytest.approx(0.4 + 1 + 0.2)
+    assert "Bob: Ho." in done["subtitles"]["srt"]
+
+
+def test_turns_that_are_too_long_together_are_refused(client: httpx.Client) -> None:
+    answer = client.post(PATH, json={"turns": [{"text": "word " * 11}] * 2})
+    assert answer.status_code == 413
+    assert answer.json()["error"]["param"] == "turns"
+
+
+def test_a_streams_subtitles_begin_with_a_byte_order_mark_where_it_is_asked_for(
+    client: httpx.Client,
+) -> None:
+    body = {"text": TEXT, "enable_subtitles": True, "subtitle_bom": True, "stream": True}
+    subtitles = events_of(client.post(PATH, json=body))[-1]["subtitles"]
+    assert [text[0] for text in subtitles.values()] == ["\ufeff"] * 3
+
+
 def test_a_stream_stores_nothing(client: httpx.Client, parts: SmallParts) -> None:
     events = events_of(client.post(PATH, json={"text": TEXT, "stream": True}))
     assert events[-1]["type"] == "speech.done"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from itertools import cycle
 from pathlib import Path
-from socket import SHUT_RDWR, SHUT_WR
+from socket import SHUT_RDWR, SHUT_WR, create_connection
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,13 @@ from tests.support.waiting import until
 from tests.unit.worker.serve.http.test_openai_routes import events_of
 from worker.errors import SynthesisError
 from worker.serve.http.text_socket import PATH
+from worker.speech.voice import Voice
 from worker.text.sentence_buffer import SentenceBuffer
 
+HANDSHAKE = (
+    f"GET {PATH} HTTP/1.1\r\nHost: worker\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+).encode()
 START = {"type": "session.start", "seed": 3, "multi_sentence_gap": 0.5, "response_format": "wav"}
 CLOSE = {"type": "close"}
 FLUSH = {"type": "flush"}
@@ -86,6 +91,29 @@ def types(events: list[Any]) -> list[str]:
     return [event["type"] for event in events]
 
 
+NUMBERS = "We saw " + "1,234,567, " * 6 + "no more."
+
+
+@pytest.mark.parametrize("more", [{}, {"voice": "ann", "task_token": "continue"}])
+def test_what_takes_too_long_to_say_is_spoken_as_several_sentences(
+    parts: SmallParts, server: DoorServer, more: dict[str, Any]
+) -> None:
+    parts.voices.save("ann", Voice((1, 2), (3, 4), "So it was."))
+    with opened(server) as socket:
+        send(socket, START | more)
+        say(socket, f"{NUMBERS} So be it, said the old man.", 50)
+        send(socket, CLOSE)
+        events, _ = told(socket)
+    spoken = [event["text"] for event in events if event["type"] == "speech.sentence"]
+    assert " ".join(spoken) == f"{NUMBERS} So be it, said the old man."
+    assert len(spoken) > 2
+    said = [sentence for asked in parts.engine.asked for sentence in asked.sentences]
+    assert not any(char.isdigit() for sentence in said for char in sentence)
+    if more:  # each goes on from the one before it, also within what was written as one
+        voices = [asked.voice for asked in parts.engine.asked]
+        assert [voice.transcript for voice in voices] == ["So it was.", *said[:-1]]
+
+
 def test_it_is_spoken_as_one_request_would_be(server: DoorServer, parts: SmallParts) -> None:
     with server.client() as client:
         body = {"text": TEXT, "stream": True, "enable_whisperx": True, **START}
@@ -108,6 +136,24 @@ def test_it_is_spoken_as_one_request_would_be(server: DoorServer, parts: SmallPa
     assert parts.engine.begun == [(text, i) for i, text in enumerate(TEXT.split("\n"))]
     assert parts.engine.asked[-1].sampling == one.sampling
     assert parts.engine.asked[-1].voice == one.voice
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"loudness": -16}, "loudness"),
+        ({"bit_rate": 64}, "bit_rate"),  # of pcm
+        ({"response_format": "opus", "sample_rate": 44_100}, "sample_rate"),
+    ],
+)
+def test_what_a_stream_cannot_have_is_refused(
+    server: DoorServer, fields: dict[str, Any], field: str
+) -> None:
+    with opened(server) as socket:
+        send(socket, {**START, **fields})
+        events, _ = told(socket)
+    assert [event["error"]["param"] for event in events] == [field]
+    assert socket.close_code == 1008
 
 
 def test_a_sentence_is_spoken_before_the_next_is_whole(server: DoorServer) -> None:
@@ -136,29 +182,42 @@ def test_after_a_flush_all_audio_is_there_and_the_session_goes_on(server: DoorSe
     assert more[0]["index"] == 1
 
 
-@pytest.mark.parametrize("kind", ["mp3", "opus", "aac", "flac", "pcm"])
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [
+        *((kind, None) for kind in ("mp3", "opus", "aac", "flac", "pcm")),
+        *((kind, 8_000) for kind in ("mp3", "opus", "aac", "pcm")),
+        *(("aac", 16_000), ("mp3", 44_100)),
+    ],
+)
 def test_a_flush_brings_the_sound_out_of_every_encoder(
-    server: DoorServer, kind: str, tmp_path: Path
+    server: DoorServer, kind: str, asked: int | None, tmp_path: Path
 ) -> None:
     import av
 
     from worker.audio.live import LiveTrim  # noqa: F401 - as the sound that is heard
 
+    asked_for = {"response_format": kind, "sample_rate": asked}
     with opened(server) as socket:
-        send(socket, {**START, "response_format": kind})
+        send(socket, {**START, **asked_for, "multi_sentence_gap": 0})
         say(socket, "The first sentence is here")
         send(socket, FLUSH)
         events, audio = told(socket, "speech.flushed")
     end = events[1]["end"]
+    assert events[0]["sample_rate"] == (asked or (24_000 if kind == "pcm" else 16_000))
     if kind == "pcm":
-        assert len(audio) / 2 / 24_000 >= end
+        assert len(audio) / 2 / (asked or 24_000) >= end
         return
     file = tmp_path / "audio"
     file.write_bytes(audio)
     with av.open(str(file)) as container:
         heard = [frame.to_ndarray() for frame in container.decode(audio=0)]
         rate = container.streams.audio[0].rate
-    assert np.concatenate(heard, axis=1).shape[1] / rate >= end
+    sound = np.concatenate(heard, axis=1)[0]
+    if sound.dtype == np.int16:
+        sound = sound / 32_768
+    loud = np.flatnonzero(np.abs(sound) > 0.1)
+    assert (loud[-1] - loud[0]) / rate > end - 0.01
 
 
 def test_a_cancel_drops_what_is_not_given(server: DoorServer, parts: SmallParts) -> None:
@@ -242,6 +301,8 @@ def test_nothing_said_is_nothing_spoken(server: DoorServer, parts: SmallParts) -
         ([{"type": "session.start", "voice": "nobody"}], 1008, "voice"),
         ([{"type": "session.start", "colour": "red"}], 1008, "colour"),
         ([{"type": "session.start", "response_format": "gif"}], 1008, "response_format"),
+        ([{"type": "session.start", "markup": True}], 1008, "markup"),
+        ([{"type": "session.start", "turns": [{"text": "Hi."}]}], 1008, "turns"),
         ([START, START], 1008, "type"),
         ([START, {"type": "text"}], 1008, "text"),
         ([START, {"type": "text", "text": 5}], 1008, "text"),
@@ -263,6 +324,17 @@ def test_what_is_wrong_is_told_and_ends_the_session(
     assert events[-1]["error"]["param"] == field
     assert socket.close_code == code
     until(lambda: server.door.open_requests == 0, LONG)
+
+
+def test_words_are_said_as_the_session_has_them(server: DoorServer, parts: SmallParts) -> None:
+    with opened(server) as socket:
+        send(socket, {**START, "pronunciations": {"SQL": "sequel"}, "markup": False})
+        say(socket, "They learn SQL and more.")
+        send(socket, CLOSE)
+        events, _ = told(socket)
+    assert parts.engine.begun == [("They learn sequel and more.", 0)]
+    assert events[1]["text"] == "They learn SQL and more."
+    assert "speaker" not in events[1]
 
 
 def test_a_token_of_the_model_is_found_across_messages(server: DoorServer) -> None:
@@ -303,6 +375,21 @@ def test_a_giant_frame_is_refused(server: DoorServer) -> None:
         send(socket, START)
         socket.send("x" * 2_000_000)
         assert code_of(socket) == 1009
+    until(lambda: server.door.open_requests == 0, LONG)
+
+
+def test_who_sends_on_is_told_why_and_not_cut_off(server: DoorServer) -> None:
+    """A socket that is closed with something unread would be reset."""
+    with create_connection(("127.0.0.1", server.port), LONG) as raw:
+        raw.sendall(HANDSHAKE)
+        answer = raw.makefile("rb")
+        while answer.readline() != b"\r\n":
+            pass
+        raw.sendall(b"\x81\xff" + (2_000_000).to_bytes(8, "big") + b"mask" + b"x" * 60_000)
+        opcode, length = answer.read(2)
+        code = int.from_bytes(answer.read(length)[:2], "big")
+        raw.sendall(b"x" * 60_000)
+        assert (opcode, code, answer.read()) == (0x88, 1009, b"")
     until(lambda: server.door.open_requests == 0, LONG)
 
 

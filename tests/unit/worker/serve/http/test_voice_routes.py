@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import soundfile
 
 from tests.support.http_door import DoorServer, serving_door
 from tests.support.small_components import RATE, SmallParts, small_components
 from tests.support.sounds import tone
-from worker.api.own_fields import VoiceAnswer, VoiceList
+from worker.api.own_fields import NewVoiceAnswer, VoiceList
 from worker.audio import files
 from worker.audio.waveform import Audio
 from worker.serve.http.upload import MAX_FIELD_BYTES
@@ -61,13 +63,27 @@ def test_a_voice_is_made_and_speaks_at_once(
     made = post(client, recording, field)
     assert made.status_code == 201
     assert made.headers["Location"] == f"{PATH}/anna"
-    voice = VoiceAnswer.model_validate_json(made.content)
+    voice = NewVoiceAnswer.model_validate_json(made.content)
     assert (voice.id, voice.kind, voice.consent) == ("anna", "saved", "I agree.")
     assert voice.has_transcript
-    assert client.get(f"{PATH}/anna").json() == made.json()
+    assert voice.warnings == ()
+    assert client.get(f"{PATH}/anna").json() | {"warnings": []} == made.json()
     spoken = client.post("/v1/speech", json={"text": "Hello.", "voice": "anna"})
     assert spoken.json()["voice"] == {"source": "saved", "name": "anna"}
     assert parts.engine.asked[-1].voice.transcript == "Some words."
+
+
+def test_who_saves_a_voice_is_told_of_another_in_the_recording(
+    client: httpx.Client, tmp_path: Path
+) -> None:
+    wait = np.zeros(RATE, np.float32)
+    one, other = tone(400.0, 1.0), tone(300.0, 1.0)
+    left, right = np.concatenate([one, wait, one]), np.concatenate([wait, other, wait])
+    soundfile.write(tmp_path / "call.wav", np.stack([left, right], axis=1), RATE)
+    made = post(client, (tmp_path / "call.wav").read_bytes())
+    (warning,) = NewVoiceAnswer.model_validate_json(made.content).warnings
+    assert "channel 1 (left) was heard, channel 2 (right) was not" in warning
+    assert "warnings" not in client.get(f"{PATH}/anna").json()
 
 
 def test_the_list_has_both_forms(client: httpx.Client, recording: bytes) -> None:

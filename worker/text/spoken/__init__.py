@@ -1,0 +1,1 @@
+"""How what is written is said: numbers, dates, amounts, addresses and symbols."""

@@ -1,0 +1,46 @@
+"""A text in plain characters, each at the place of the one that it stands for."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_ODD = re.compile(r"[^\x00-\x7f]")
+# Full-width forms of ASCII; the yen's and won's signs have others.
+_WIDE, _WIDE_END, _WIDE_SHIFT = 0xFF01, 0xFF5E, 0xFEE0
+_SIGNS = {"￥": "¥", "\u3000": " "}
+_THIN = frozenset("\u00a0\u2009\u202f")  # may part thousands: 10 000
+_KEPT = frozenset("，：；！？（）")  # of Chinese text: no part of a number
+
+
+def plain(text: str) -> str:
+    """Give the text with digits, letters and signs in their ASCII forms; of the same length.
+
+    Chinese punctuation stays, but for a colon between digits: 10：30.
+    """
+    return _ODD.sub(lambda match: _plain_char(match.group(), text, match.start()), text)
+
+
+def _plain_char(char: str, text: str, at: int) -> str:
+    if char in _KEPT:
+        between = text[at - 1 : at].isdecimal() and text[at + 1 : at + 2].isdecimal()
+        return ":" if between and char == "：" else char
+    if char in _THIN:
+        return "," if _parts_thousands(text, at) else " "
+    if char in _SIGNS:
+        return _SIGNS[char]
+    if _WIDE <= ord(char) <= _WIDE_END:
+        return chr(ord(char) - _WIDE_SHIFT)
+    if char.isdecimal():
+        return str(unicodedata.decimal(char))
+    return char
+
+
+def _parts_thousands(text: str, at: int) -> bool:
+    behind = text[at + 1 : at + 5]
+    return (
+        text[at - 1 : at].isdecimal()
+        and len(behind) > 2
+        and behind[:3].isdecimal()
+        and not behind[3:].isdecimal()
+    )
