@@ -120,7 +120,8 @@ class VoiceGate:
         pace = pace_of(utterance.text)
         found = list(self._faults(utterance, pace, heard))
         # No seed helps where the limit is too low for the text.
-        again = utterance.complete or self._max_tokens / TOKENS_A_SECOND > pace.least
+        needed = pace.least * min(1.0, self._known_tempo().least)
+        again = utterance.complete or self._max_tokens / TOKENS_A_SECOND > needed
         if not found:
             self._ratios.append(2 * heard.seconds / (pace.least + pace.most))
         faults = tuple(fault for fault, _ in found)
