@@ -31,15 +31,23 @@ class Verdict:
     """What is wrong with a spoken sentence; nothing where `faults` is empty.
 
     `seconds` is how much of it is wrong: of two bad attempts the one with less is the better.
+    `again` is False where no other attempt could be better.
     """
 
     faults: tuple[str, ...]
     seconds: float
+    again: bool = True
 
     @property
     def good(self) -> bool:
         """Whether nothing is wrong."""
         return not self.faults
+
+    def __add__(self, other: Verdict) -> Verdict:
+        """Both verdicts on one take."""
+        return Verdict(
+            self.faults + other.faults, self.seconds + other.seconds, self.again and other.again
+        )
 
 
 def judge(words: Sequence[WordTiming], sentence: SentenceSpan, tempo: float = 1.0) -> Verdict:
