@@ -39,9 +39,7 @@ STREAM_CONTENT_TYPES: Mapping[StreamFormat, str] = MappingProxyType(
     }
 )
 PCM_RATE = 24_000  # Hz of a pcm stream: 16 bits, little endian, mono, no header
-AAC_RATE = (
-    48_000  # Hz of a stream: the coder looks a frame of 1024 samples ahead, which is 21 ms here
-)
+AAC_RATE = 48_000  # Hz of a stream: its coder looks 1024 samples ahead, 21 ms here, 64 at 16 kHz
 # Those that a stream has, whatever the model's is, where no rate is asked for.
 STREAM_RATES: Mapping[StreamFormat, int] = MappingProxyType({"pcm": PCM_RATE, "aac": AAC_RATE})
 
