@@ -70,6 +70,7 @@ def test_a_stream_has_audio_sentences_and_the_end(client: httpx.Client, way: str
     SpeechDoneEvent.model_validate(done)
     assert done["word_timings"] == [word for one in sentences for word in one["words"]]
     assert set(done["subtitles"]) == {"ass", "srt", "vtt"}
+    assert done["sample_rate"] == 24_000
     assert len(audio) / 2 / 24_000 == pytest.approx(done["duration"], abs=0.01)
 
 
