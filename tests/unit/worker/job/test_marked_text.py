@@ -248,6 +248,7 @@ def voice_of(runner: Runner, name: str) -> Voice:
 
 
 def test_each_line_has_the_voice_of_its_tag(runner: Runner) -> None:
+    runner.engine.word = 0.4
     text = "Once. [voice:alloy] Hi. [voice:onyx] Ho. [voice:default] End."
     answer = runner.speak(text=text, markup=True, seed=3)
     (asked,) = runner.engine.asked
@@ -306,6 +307,7 @@ def turns(*given: dict[str, Any], **asked: Any) -> dict[str, Any]:
 
 
 def test_each_turn_has_any_of_the_three_ways_to_a_voice(runner: Runner) -> None:
+    runner.engine.word = 0.4
     files.write(Audio(tone(400.0, 2.0, RATE), RATE), runner.folder / "anna.wav", "wav")
     answer = runner.speak(
         **turns(
@@ -357,6 +359,7 @@ def test_voices_are_chosen_beside_each_other_and_the_first_fault_is_told(runner:
 
 
 def test_two_speakers_of_one_style_have_two_voices(runner: Runner) -> None:
+    runner.engine.word = 0.4
     runner.speak(
         **turns(
             {"text": "One.", "speaker": "Ann"},
@@ -435,6 +438,7 @@ def test_speakers_that_contradict_each_other(given: list[dict[str, str]], said: 
 def test_a_bad_sentence_is_spoken_again_with_its_own_voice(tmp_path: Path) -> None:
     aligner = EvenAligner(weak=lambda text, time: text == "Two." and time == 0)
     runner = Runner(tmp_path, aligner)
+    runner.engine.word = 0.4  # as long as it takes to say it
     runner.speak(
         **turns(
             {"text": "One.", "voice": "onyx"},
