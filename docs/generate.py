@@ -212,6 +212,16 @@ A job uses the fields of one way only; fields of two ways are refused.
    $style. A job that names no voice at all gets a designed voice that is female, with moderate
    pitch and speed. It is designed for the first sentence and speaks all of them.
 
+### A transcript that is not the recording's
+
+It would leak into the speech, or leave nothing to say. Where the worker has a model for word
+timings in the transcript's language, `prompt_text` is held against the recording once: words that
+are not said in it, speech that is not in them, another text. Case, punctuation, numbers, remarks in
+brackets ("[laughs]") and a wrong word or two do no harm. What does not fit is left out, and
+`warnings` say so; `transcript_mismatch` has the other ways. A speaker whom that model cannot
+understand counts as another text: `ignore` takes such a transcript. A worker without such a model
+checks nothing.
+
 ## Text that says how
 
 With `markup`, a text has tags, in any letters, with spaces around each part or none; full-width
@@ -297,6 +307,20 @@ $parts
 An answer:
 
 $answer
+
+## When the model fails
+
+Models sometimes stop at once, stop early, repeat themselves, fall silent or go on and on. Each
+sentence is judged by its length against its text at the voice's pace, by silence inside and by
+sounds that repeat; with word timings also by its words ([SUBTITLES.md](SUBTITLES.md)). A sentence
+that is doubted is spoken again, at most `max_retries` times, and the better take is kept;
+`metrics.retries` counts that, and `metrics.faults` say what is still doubted of the kept ones. A
+sentence of which hardly anything was said is told in `warnings` too. Where that is so of the whole
+text, the job fails with `synthesis_failed`, and the message says what to change: a clone with
+`prompt_text` that does so with every seed is helped by `task_token` cross_lingual, which does
+without the transcript, or by a shorter recording. A live stream ([HTTP.md](HTTP.md)) cannot take
+back what was heard: it has `faults` and `warnings` alone, and is an error only where all of it is
+silent.
 
 ## Sentence by sentence
 

@@ -73,9 +73,12 @@ class Components:
         finally:
             beside.shutdown(wait=False)
         engine = engine_loads.result()
+        aligner = aligner_loads.result() if aligner_loads else None
         return cls(
             engine=engine,
-            voices=Voices(engine, storage, keys, layout.voices / checkpoint.name, names),
+            voices=Voices(
+                engine, storage, keys, layout.voices / checkpoint.name, names, aligner=aligner
+            ),
             storage=storage,
             keys=keys,
             url_expiry=settings.s3_url_expiry,
@@ -83,7 +86,7 @@ class Components:
             fetch_reference=lambda url, folder, cancellation: fetch_reference(
                 url, storage, keys, folder, cancellation=cancellation
             ),
-            aligner=aligner_loads.result() if aligner_loads else None,
+            aligner=aligner,
         )
 
 

@@ -128,7 +128,8 @@ def test_what_is_off_costs_and_tells_nothing(demo: Desk) -> None:
 def test_what_was_not_said_is_spoken_again_a_bounded_number_of_times(
     babble: Desk, retries: int, more: dict[str, Any]
 ) -> None:
-    asked = {**CLONE, "max_length": 64, "temperature": 1, "seed": 5, "enable_whisperx": True}
+    # A lower limit could not hold the text, and no other take would be tried.
+    asked = {**CLONE, "max_length": 160, "temperature": 1, "seed": 5, "enable_whisperx": True}
     first = babble.succeed({**asked, **more, "max_retries": retries}, "a")
     again = babble.succeed({**asked, **more, "max_retries": retries}, "b")
     metrics = first["metrics"]

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import http.client
+import io
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
 from mypy_boto3_s3 import S3Client
+from werkzeug.serving import make_server
 
 from tests.support.serving import serving
 from worker.storage import s3_client as s3_client_module
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 ACCESS_KEY = "test-key"
 SECRET_KEY = "test-secret-never-shown"
@@ -35,15 +46,27 @@ def s3_client(endpoint: str) -> S3Client:
 @contextmanager
 def s3_server(bucket: str) -> Iterator[str]:
     """Run moto's server with an empty `bucket`; gives its URL."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        endpoint = f"http://{host}:{port}"
+    app = _OneAtATime(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
+    with serving(server):
+        endpoint = f"http://127.0.0.1:{server.port}"
         s3_client(endpoint).create_bucket(Bucket=bucket)
         yield endpoint
-    finally:
-        server.stop()
+
+
+class _OneAtATime:
+    """Moto's store, which answers 500 now and then where two requests touch one file at once."""
+
+    def __init__(self, store: WSGIApplication) -> None:
+        self._store = store
+        self._turn = threading.Lock()
+
+    def __call__(self, request: WSGIEnvironment, start: StartResponse) -> list[bytes]:
+        """Read all of the request first: a slow one holds up no other."""
+        if size := int(request.get("CONTENT_LENGTH") or 0):
+            request["wsgi.input"] = io.BytesIO(request["wsgi.input"].read(size))
+        with self._turn:
+            return list(self._store(request, start))
 
 
 def read_services_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ KEYS = Keys(voices="voices/", output="output/", bucket=None)
 RATE = 16_000
 WORD = 0.2  # seconds that a word takes
 TEXT = "One.\nTwo two.\nThree three three."  # three sentences of one, two and three words
-DESIGNED = Voice((7, 8), style=Style("female", "moderate", "moderate", 1, 2))
+DESIGNED = Voice((7, 8), style=Style("female", "moderate", "moderate", 1, 9))
 HEARD = Voice((1, 2), (3, 4))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, PlainValidator, ValidationError
 from pydantic.fields import FieldInfo
@@ -178,6 +178,7 @@ Text = Annotated[str, AfterValidator(_speakable(MAX_TEXT)), _speakable_words(MAX
 Transcript = Annotated[
     str, AfterValidator(_speakable(MAX_PROMPT_TEXT)), _speakable_words(MAX_PROMPT_TEXT)
 ]
+TranscriptMismatch = Literal["drop", "refuse", "ignore"]
 Name = Annotated[
     str,
     AfterValidator(_name),

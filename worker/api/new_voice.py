@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
 
 from worker.allowed_values import Allowed, allowed
-from worker.api.field_types import REASON, Name, Transcript
+from worker.api.field_types import REASON, Name, Transcript, TranscriptMismatch
 from worker.errors import RequestError
 from worker.redaction import redact
 
@@ -53,6 +53,7 @@ class NewVoice(BaseModel):
     name: Name
     transcript: Transcript | None = None
     consent: Consent
+    transcript_mismatch: TranscriptMismatch = "drop"
 
 
 class _Named(BaseModel):
@@ -61,14 +62,20 @@ class _Named(BaseModel):
     name: Name
 
 
-def parse_new_voice(name: object, transcript: object, consent: object) -> NewVoice:
+def parse_new_voice(
+    name: object, transcript: object, consent: object, mismatch: object = None
+) -> NewVoice:
     """Check what came with a recording; a blank transcript counts as none, as forms send it.
+
+    So does a blank `mismatch`, which is its transcript_mismatch.
 
     Raises RequestError naming every fault.
     """
     if isinstance(transcript, str) and not transcript.strip():
         transcript = None
     given = {"name": name, "transcript": transcript, "consent": consent}
+    if mismatch not in (None, ""):
+        given["transcript_mismatch"] = mismatch
     try:
         return NewVoice.model_validate(given)
     except ValidationError as error:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from worker.api.answers import ErrorAnswer, Fault
 from worker.api.batch import MAX_ITEMS
-from worker.api.field_types import Name, Text, Transcript
+from worker.api.field_types import Name, Text, Transcript, TranscriptMismatch
 from worker.api.new_voice import Consent
 from worker.api.openai_fields import DeltaEvent, OpenAISpeechFields, optional_fields
 from worker.api.response import (
@@ -223,5 +223,11 @@ class VoiceForm(_Given):
     transcript: Transcript | None = Field(
         default=None,
         description="The words of the recording; with them the clone sounds closer to the speaker.",
+    )
+    transcript_mismatch: TranscriptMismatch = Field(
+        default="drop",
+        description="What becomes of a transcript that is not what the recording says, which a "
+        "worker with a model for word timings can tell. drop: the voice is saved without it, and "
+        "`warnings` say so. refuse: it is not saved. ignore: it is not checked.",
     )
     consent: Consent = Field(description="That the speaker consents to the use of this voice.")

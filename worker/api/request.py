@@ -29,6 +29,7 @@ from worker.api.field_types import (
     Temperature,
     Text,
     Transcript,
+    TranscriptMismatch,
     is_name,
     names,
 )
@@ -108,6 +109,13 @@ class SpeechRequest(BaseModel):
         default=None,
         description="The transcript of the recording. With it the clone sounds closer to the "
         "speaker; not used with `task_token` cross_lingual.",
+    )
+    transcript_mismatch: TranscriptMismatch = Field(
+        default="drop",
+        description="What becomes of a `prompt_text` that is not what the recording says, which a "
+        "worker with a model for word timings can tell. drop: it is left out, and the answer's "
+        "`warnings` say so; with `task_token` continue, which needs it, it is refused. refuse: "
+        "the job fails. ignore: it is not checked.",
     )
     voice: Name | None = Field(
         default=None,
@@ -272,8 +280,8 @@ class SpeechRequest(BaseModel):
         ge=0,
         le=3,
         description="How many times a sentence is spoken again, each time with another seed, when "
-        "words seem to be missing or stretched. Only a job with word timings or subtitles can "
-        "tell.",
+        "it is far too short or too long for its text, silent inside, cut off, or repeats itself; "
+        "in a job with word timings or subtitles also when words seem to be missing or stretched.",
     )
     stream: bool | None = Field(
         default=None,

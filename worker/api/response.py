@@ -192,13 +192,13 @@ class Metrics(_Answer):
     )
     retries: Count = Field(
         default=0,
-        description="How many times a sentence was spoken again, because words of it seemed to be "
-        "missing or stretched.",
+        description="How many times a sentence was spoken again, because something seemed to be "
+        "wrong with it.",
     )
     faults: tuple[str, ...] = Field(
         default=(),
-        description="What still seems to be wrong with the words of the kept sentences; only in a "
-        "job with word timings or subtitles.",
+        description="What still seems to be wrong with the kept sentences: with their length, "
+        "silence and sounds, and in a job with word timings or subtitles with their words.",
     )
     start: dict[str, Seconds] | None = Field(
         default=None,

@@ -31,7 +31,9 @@ from worker.job.live_sentences import (
 from worker.job.metrics import metrics_of
 from worker.job.opening import Opening, open_speech
 from worker.job.retakes import Take, Takes
+from worker.job.said import warn_unsaid
 from worker.job.speech_file import limit_of
+from worker.job.speech_gate import SpeechGate
 from worker.speech.engine import Piece
 from worker.subtitles import cues, formats
 from worker.subtitles.formats import Format as SubtitleFormat
@@ -90,6 +92,7 @@ class LiveSpeaker:
         self._limiter = LiveLimiter(self._rate, limit_of(request))
         self._stages = SentenceStages(self._rate, job.watch)
         self._sentences = LiveSentences(request, job, self._tell)
+        self._sentences.gate = SpeechGate(opening.voices, request.max_length)
         self._takes: list[Take] = []  # of the sentences that are through
         self._channel: Channel[LiveEvent] = Channel()
         self._through: deque[LiveSentence] = deque()  # and have not been given
@@ -178,6 +181,7 @@ class LiveSpeaker:
         request, job, opening = self._request, self._job, self._opening
         if not any(take.clip.length for take in takes):
             raise only_silence()
+        warn_unsaid(opening.voices, takes, job)
         spans = [span_of(take) for take in takes]
         words = shift_to_whole([take.words for take in takes], spans)
         subtitles = None

@@ -17,7 +17,9 @@ from worker.audio.waveform import Audio, Samples
 from worker.job.context import Job
 from worker.job.limits import check_spoken
 from worker.job.retakes import Take
-from worker.job.speech_check import Verdict, judge
+from worker.job.speech_check import Verdict
+from worker.job.speech_gate import SpeechGate
+from worker.job.word_check import judge_words
 from worker.speech.engine import Utterance
 from worker.stopwatch import Stopwatch
 from worker.text.line import Line
@@ -96,6 +98,7 @@ class LiveSentences:
         self._now = _Sentence(0)
         self._timing: deque[Future[None]] = deque()
         self._thread = ThreadPoolExecutor(1, "words")
+        self.gate: SpeechGate | None = None  # judges each sentence, from when the voice is known
         # Words that have no language of their own have that of this text.
         self.text = request.whole_text
 
@@ -138,34 +141,38 @@ class LiveSentences:
         done = self._now
         self._now = _Sentence(done.start + done.length)
         clip = Clip(done.start, done.length, self._rate)
+        gate = self.gate
+        verdict = (
+            Verdict((), 0.0) if gate is None else gate.judge(utterance, self._rate, line.speaker)
+        )
         utterance = replace(utterance, samples=utterance.samples[:0].copy())
+        take = Take(line, utterance, clip, (), verdict)
         if self._aligner is None:
-            self._through(index, Take(line, utterance, clip, (), Verdict((), 0.0)))
+            self._through(index, take)
             return
 
         def time_words() -> None:
             if wanted():
-                take = self._timed(line, utterance, clip, done.parts)
+                timed = self._timed(take, done.parts)
                 if wanted():
-                    self._through(index, take)
+                    self._through(index, timed)
 
         self._timing.append(self._thread.submit(time_words))
 
-    def _timed(
-        self, line: Line, utterance: Utterance, clip: Clip, parts: Sequence[Samples]
-    ) -> Take:
+    def _timed(self, take: Take, parts: Sequence[Samples]) -> Take:
         """The sentence with its words; in the thread beside."""
         if self._aligner is None:
             raise ValueError("there is no aligner")
         self._job.cancellation.check()
         with self._job.watch("timing"):
-            spoken = Audio(np.concatenate(parts), clip.sample_rate)
+            spoken, line = Audio(np.concatenate(parts), take.clip.sample_rate), take.line
             span = SentenceSpan(line.text, 0.0, spoken.duration, line.replacements)
             words = self._aligner.align(
                 spoken.samples, spoken.sample_rate, [span], default=language_of(self.text)
             )
+            judged = judge_words(words, span, spoken, self._aligner)
         heard = at_tempo(words, line.tempo)
-        return Take(line, utterance, clip, tuple(heard), judge(words, span))
+        return replace(take, words=tuple(heard), verdict=take.verdict + judged)
 
     def rest(self) -> None:
         """Wait until all sentences that have ended are through. Raises what went wrong."""

@@ -14,6 +14,7 @@ from worker.audio.formats import content_type
 from worker.job.context import Job
 from worker.job.metrics import metrics_of
 from worker.job.opening import open_speech
+from worker.job.said import check_said
 from worker.job.sentences import Speaker, Spoken
 from worker.job.whole import WholeSpeech, assemble, write_subtitles
 from worker.subtitles import formats as subtitle_formats
@@ -35,6 +36,7 @@ def speak(request: SpeechRequest, job: Job) -> SpeechResponse:
     silences = script.silences(request.multi_sentence_gap, job.components.engine.sample_rate)
     with job.watch("audio"):
         speech = assemble(request, spoken.takes.kept, silences, job)
+    check_said(opening.voices, spoken.takes.kept, job)
     words = shift_to_whole([take.words for take in spoken.takes.kept], speech.sentences)
     speakers = [sentence.speaker for sentence in speech.sentences]
     subtitles = None

@@ -42,12 +42,13 @@ def choose_takes(
     """Keep the good takes; have the others spoken again, at most `max_retries` times each.
 
     `speak_again(kept, bad, attempt)` gives new takes of the sentences kept[i] for i in `bad`, in
-    that order; `attempt` counts from 1. A new take is kept where less of it is wrong.
+    that order; `attempt` counts from 1. A new take is kept where less of it is wrong. What no take
+    could do better is not spoken again.
     """
     kept = list(first)
     dropped: list[Take] = []
     for attempt in range(1, max_retries + 1):
-        bad = [i for i, take in enumerate(kept) if not take.verdict.good]
+        bad = [i for i, take in enumerate(kept) if not take.verdict.good and take.verdict.again]
         if not bad:
             break
         for i, take in zip(bad, speak_again(tuple(kept), bad, attempt), strict=True):

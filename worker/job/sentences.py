@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from worker.api.request import SpeechRequest
 from worker.audio import waveform
@@ -19,7 +20,8 @@ from worker.job.limits import check_spoken
 from worker.job.retakes import Take, Takes, choose_takes
 from worker.job.seeds import retake_seed
 from worker.job.sentence_stream import SentenceStream
-from worker.job.speech_check import Verdict, judge
+from worker.job.speech_gate import SpeechGate
+from worker.job.word_check import judge_words
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Utterance
 from worker.speech.voice import Voice
@@ -44,6 +46,11 @@ class Speaker:
     sampling: Sampling
     language: str  # of words that have none of their own
     job: Job
+
+    @cached_property
+    def gate(self) -> SpeechGate:
+        """What judges every sentence, words or not."""
+        return SpeechGate(self.voices, self.request.max_length)
 
     def speak(self, lines: Sequence[Line]) -> Spoken:
         """Speak all lines, a sentence each.
@@ -136,23 +143,25 @@ class Speaker:
         return [self.voices[line.speaker] for line in lines]
 
     def _finish(self, line: Line, utterance: Utterance) -> Take:
-        """Trim and shift the sentence, keep it and, where timings are wanted, time and judge it."""
+        """Judge, trim and shift the sentence, keep it and, where timings are wanted, time it."""
         components, watch, request = self.job.components, self.job.watch, self.request
         with watch("audio"):
+            verdict = self.gate.judge(utterance, components.engine.sample_rate, line.speaker)
             trimmed = waveform.trim(Audio(utterance.samples, components.engine.sample_rate))
             finished = waveform.shift(trimmed, line.semitones, line.tempo)
             clip = self.job.spool.add(finished)
             utterance = replace(utterance, samples=finished.samples[:0].copy())
         if not request.wants_timings or components.aligner is None:
-            return Take(line, utterance, clip, (), Verdict((), 0.0))
+            return Take(line, utterance, clip, (), verdict)
         with watch("timing"):
             # As it was spoken: the aligner hardly understands what was made much faster.
             span = SentenceSpan(line.text, 0.0, trimmed.duration, line.replacements)
             words = components.aligner.align(
                 trimmed.samples, trimmed.sample_rate, [span], default=self.language
             )
+            judged = judge_words(words, span, trimmed, components.aligner)
             timed = at_tempo(words, line.tempo)
-            return Take(line, utterance, clip, tuple(timed), judge(words, span))
+            return Take(line, utterance, clip, tuple(timed), verdict + judged)
 
 
 def _voice_after(voice: Voice, before: Utterance) -> Voice:

@@ -17,7 +17,8 @@ from worker.timing.word_timing import SentenceSpan, WordTiming
 # Fast speech has some 15 letters a second; a forced place for a word not said has 25 to 50.
 SQUEEZED_SECONDS = 0.03  # a letter
 SQUEEZED_SCORE = 0.35
-SQUEEZED_LETTERS = 4  # a word of fewer letters ("the", "of") is often swallowed in good speech
+SQUEEZED_LETTERS = 5  # a word of fewer letters ("the", "will") is often swallowed in good speech
+SQUEEZED_PACE = 0.6  # of the time that a letter takes in this sentence: who is fast says all fast
 STRETCHED_SECONDS = 1.0  # a word may last, and as much more for each letter as the next line says
 STRETCHED_LETTER = 0.15
 SHORTEST_LETTER = 0.02  # seconds; a sentence with less for each letter cannot be all of it
@@ -31,15 +32,23 @@ class Verdict:
     """What is wrong with a spoken sentence; nothing where `faults` is empty.
 
     `seconds` is how much of it is wrong: of two bad attempts the one with less is the better.
+    `again` is False where no other attempt could be better.
     """
 
     faults: tuple[str, ...]
     seconds: float
+    again: bool = True
 
     @property
     def good(self) -> bool:
         """Whether nothing is wrong."""
         return not self.faults
+
+    def __add__(self, other: Verdict) -> Verdict:
+        """Both verdicts on one take."""
+        return Verdict(
+            self.faults + other.faults, self.seconds + other.seconds, self.again and other.again
+        )
 
 
 def judge(words: Sequence[WordTiming], sentence: SentenceSpan, tempo: float = 1.0) -> Verdict:
@@ -57,13 +66,14 @@ def judge(words: Sequence[WordTiming], sentence: SentenceSpan, tempo: float = 1.
     faults: list[str] = []
     wrong = 0.0
     edge = sentence.start
+    squeezed = min(SQUEEZED_SECONDS, SQUEEZED_PACE * _letter_seconds(words) * tempo)
     for word in words:
         if word.estimated:
             continue
         seconds = (word.end - word.start) * tempo
         length = _letters(word)
         most = STRETCHED_SECONDS + STRETCHED_LETTER * length
-        if _is_squeezed(word, length, seconds):
+        if _is_squeezed(word, length, seconds, squeezed):
             faults.append(f"{word.word!r} seems not to be said")
             wrong += STRETCHED_LETTER * length
         elif seconds > most:
@@ -97,13 +107,17 @@ def _weight(text: str) -> int:
     return sum(HAN_LETTERS if has_han(char) else char.isalnum() for char in text)
 
 
-def _is_squeezed(word: WordTiming, letters: int, seconds: float) -> bool:
+def _letter_seconds(words: Sequence[WordTiming]) -> float:
+    """How long a letter of the sentence lasts, over all words that were measured."""
+    measured = [word for word in words if not word.estimated]
+    letters = sum(map(_letters, measured))
+    return sum(word.end - word.start for word in measured) / max(letters, 1)
+
+
+def _is_squeezed(word: WordTiming, letters: int, seconds: float, squeezed: float) -> bool:
+    """Whether a word has less than `squeezed` seconds for each letter, and fits badly."""
     score = 1.0 if word.score is None else word.score
-    return (
-        letters >= SQUEEZED_LETTERS
-        and score < SQUEEZED_SCORE
-        and seconds < SQUEEZED_SECONDS * letters
-    )
+    return letters >= SQUEEZED_LETTERS and score < SQUEEZED_SCORE and seconds < squeezed * letters
 
 
 def _idle(faults: list[str], seconds: float, where: str) -> float:

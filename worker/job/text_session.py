@@ -36,9 +36,11 @@ from worker.job.live_sentences import LiveSentence, LiveSentences, SentenceStage
 from worker.job.metrics import metrics_of
 from worker.job.opening import sampling_of
 from worker.job.retakes import Take, Takes
+from worker.job.said import warn_unsaid
 from worker.job.script import check_said, lines_of_sentence
 from worker.job.seeds import random_seed
 from worker.job.speech_file import limit_of
+from worker.job.speech_gate import SpeechGate
 from worker.speech.batch.sampling import Sampling
 from worker.speech.engine import Begin, Piece
 from worker.speech.voice import Voice
@@ -342,6 +344,7 @@ class _Speaker:
             with job.watch("storage"):
                 job.components.voices.save(request.save_voice, voice.whole, job.cancellation)
         self._voice, self._speaking = voice, voice.speaking
+        self._sentences.gate = SpeechGate({None: voice.speaking}, request.max_length)
 
     def _begin_of(self, turn: _Turn) -> Begin:
         """What begins the sentences of this turn: they are one job to the batch."""
@@ -448,6 +451,8 @@ class _Speaker:
 
     def _end(self) -> SessionEnd:
         duration, seed = self._given / self._rate, self._sampling.seed
+        if self._speaking is not None:
+            warn_unsaid({None: self._speaking}, self._takes, self._job)
         warnings = tuple(self._job.warnings)
         if self._voice is None or not self._takes:
             return SessionEnd(self._heard_rate, duration, seed, warnings)

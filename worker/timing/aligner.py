@@ -62,6 +62,10 @@ class Aligner:
             {name: load_model(name, folder, where, open_lane) for name, folder in folders.items()}
         )
 
+    def model_of(self, language: str) -> CtcModel | None:
+        """The model of 'en' or 'zh'; None where none is loaded."""
+        return self._models.get(language)
+
     def align(
         self,
         samples: NDArray[np.float32],

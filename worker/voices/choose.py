@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from worker.api.field_types import TranscriptMismatch
 from worker.api.request import SpeechRequest
 from worker.api.response import VoiceUsed
 from worker.cancellation import Cancellation
@@ -54,7 +55,13 @@ def choose_voice(
         return ChosenVoice(designed.voice, designed.voice, used, designed.tokens)
     if request.prompt_speech_url is not None:
         file = sources.fetch_reference(request.prompt_speech_url, sources.folder, cancellation)
-        whole = sources.voices.listen(file, request.prompt_text, cancellation, warn=sources.warn)
+        whole = sources.voices.listen(
+            file,
+            request.prompt_text,
+            cancellation,
+            warn=sources.warn,
+            mismatch=_on_mismatch(request),
+        )
         used = VoiceUsed(source="reference", name=request.save_voice)
     else:
         name = str(request.voice)  # the request names one of the three
@@ -71,3 +78,12 @@ def choose_voice(
             )
     speaking = whole if request.uses_transcript else replace(whole, transcript=None)
     return ChosenVoice(speaking, whole, used)
+
+
+def _on_mismatch(request: SpeechRequest) -> TranscriptMismatch:
+    """What becomes of a transcript that is not the recording's: it may be needed, or not used."""
+    if not request.uses_transcript and request.save_voice is None:
+        return "ignore"
+    if request.continues and request.transcript_mismatch == "drop":
+        return "refuse"
+    return request.transcript_mismatch

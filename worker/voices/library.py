@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from worker.api.field_types import TranscriptMismatch
 from worker.api.new_voice import parse_name, parse_new_voice
 from worker.audio import files, waveform
 from worker.audio.recordings import reading
@@ -17,6 +18,7 @@ from worker.speech.voice import Voice
 from worker.storage.base import Storage
 from worker.storage.keys import Keys
 from worker.temp_folders import temp_prefix
+from worker.timing.aligner import Aligner
 from worker.voices.builtin import BUILTIN, Alias, BuiltinNames, Design
 from worker.voices.cache import DESIGNED, WHOLE_DIGITS, VoiceCache, sha256_of
 from worker.voices.designed import DesignedVoices
@@ -24,8 +26,10 @@ from worker.voices.listed import ListedVoice
 from worker.voices.reference import FIELD
 from worker.voices.saved import SavedVoice
 from worker.voices.saved_voices import SavedVoices
+from worker.voices.transcripts import Transcripts, dropped_transcript, refused_transcript
 
 Warn = Callable[[str], None]
+TRANSCRIPT_FIELD = "prompt_text"
 
 
 def _nobody_asks(_warning: str) -> None:
@@ -42,6 +46,7 @@ class Voices:
         keys: Keys,
         cache: Path,
         names: BuiltinNames = BUILTIN,
+        aligner: Aligner | None = None,
     ) -> None:
         self._engine = engine
         self._model = cache.name
@@ -51,6 +56,7 @@ class Voices:
         designs = (voice for voice in names.values() if isinstance(voice, Design))
         self._designed = DesignedVoices(engine, designed, designs)
         self._saved = SavedVoices(storage, keys)
+        self._transcripts = Transcripts(aligner, cache)
 
     @property
     def model(self) -> str:
@@ -67,12 +73,15 @@ class Voices:
         *,
         field: str = FIELD,
         warn: Warn = _nobody_asks,
+        mismatch: TranscriptMismatch = "ignore",
+        transcript_field: str = TRANSCRIPT_FIELD,
     ) -> Voice:
         """The voice in a reference audio file; from the cache if the model has listened to it.
 
-        `warn` is told what the sender should know of a file that is right, cached or not. Raises
-        VoiceError, which blames `field`, when the file is no recording that can be read, too short
-        or long, or silent.
+        `warn` is told what the sender should know of a file that is right, cached or not. A
+        transcript that is not the recording's is refused, left out or taken as it is, as `mismatch`
+        says. Raises VoiceError, which blames `field`, when the file is no recording that can be
+        read, too short or long, or silent.
         """
         read = reading.read(path, field=field, cancellation=cancellation)
         checked = read.audio
@@ -84,6 +93,13 @@ class Voices:
         if voice is None:
             voice = self._hear(checked, cancellation)
             self._cache.keep(recording, voice)
+        if transcript is not None and mismatch != "ignore":
+            misfit = self._transcripts.misfit(checked, recording, transcript)
+            if misfit is not None and mismatch == "refuse":
+                raise refused_transcript(transcript_field, misfit)
+            if misfit is not None:
+                transcript = None
+                warn(dropped_transcript(transcript_field, misfit))
         return Voice(voice.global_tokens, voice.semantic_tokens, transcript)
 
     def _hear(self, checked: waveform.Audio, cancellation: Cancellation | None) -> Voice:
@@ -159,16 +175,27 @@ class Voices:
         consent: str,
         cancellation: Cancellation | None = None,
         warn: Warn = _nobody_asks,
+        *,
+        mismatch: str | None = None,
     ) -> ListedVoice:
         """Save the voice of a recording under a name, with its speaker's statement of consent.
 
-        A blank `transcript` counts as none. An older voice of the name is replaced. `warn` is told
-        what the sender should know of the recording. Raises
-        RequestError and VoiceError, which blame name, audio, transcript or consent.
+        A blank `transcript` counts as none; `mismatch` says what becomes of one that is not the
+        recording's. An older voice of the name is replaced. `warn` is told what the sender should
+        know of the recording. Raises RequestError and VoiceError, which blame name, audio,
+        transcript, transcript_mismatch or consent.
         """
-        asked = parse_new_voice(name, transcript, consent)
+        asked = parse_new_voice(name, transcript, consent, mismatch)
         self.check_free(asked.name, "name")
-        voice = self.listen(recording, asked.transcript, cancellation, field="audio", warn=warn)
+        voice = self.listen(
+            recording,
+            asked.transcript,
+            cancellation,
+            field="audio",
+            warn=warn,
+            mismatch=asked.transcript_mismatch,
+            transcript_field="transcript",
+        )
         saved = SavedVoice.of(voice, self._model, asked.consent, int(time.time()))
         self._saved.write(asked.name, saved, cancellation, "name")
         return ListedVoice.of(asked.name, "saved", saved)

@@ -41,7 +41,7 @@ T = TypeVar("T")
 PATH = "/v1/audio/voices"
 LOOKS = 8  # requests about saved voices that are with the storage at the same time
 AUDIO = ("audio", "audio_sample")  # our name, and that of OpenAI's and vLLM-Omni's routes
-TEXTS = ("name", "transcript", "consent")
+TEXTS = ("name", "transcript", "transcript_mismatch", "consent")
 
 
 def voice_router(door: Door) -> APIRouter:
@@ -158,6 +158,7 @@ def _add(
             texts.get("consent", ""),
             job.cancellation,
             job.warn,
+            mismatch=texts.get("transcript_mismatch"),
         )
         yield voice, job.warnings
 

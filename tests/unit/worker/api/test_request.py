@@ -30,6 +30,7 @@ def test_a_text_is_enough_and_the_rest_has_the_documented_defaults() -> None:
         "normalize": "auto",
         "prompt_speech_url": None,
         "prompt_text": None,
+        "transcript_mismatch": "drop",
         "voice": None,
         "save_voice": None,
         "speaker_gender": None,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from tests.support.takes import take
 from worker.job.retakes import Take, choose_takes
+from worker.job.speech_check import Verdict
 
 
 def texts(takes: Sequence[Take]) -> list[str]:
@@ -21,6 +23,14 @@ def test_without_retries_nothing_is_spoken_again() -> None:
     takes = choose_takes([take("a", 1.0)], again, 0)
     assert texts(takes.kept) == ["a"]
     assert takes.dropped == ()
+
+
+def test_what_no_take_could_do_better_is_not_spoken_again() -> None:
+    def again(kept: Sequence[Take], bad: Sequence[int], attempt: int) -> list[Take]:
+        raise AssertionError("nothing is to be spoken again")
+
+    hopeless = replace(take("a", 1.0), verdict=Verdict(("a fault",), 1.0, again=False))
+    assert choose_takes([hopeless], again, 3).kept == (hopeless,)
 
 
 def test_a_new_take_that_is_no_better_is_dropped() -> None:

@@ -105,31 +105,39 @@ def test_a_word_may_last_so_long(word: str, longest: float, tempo: float) -> Non
 @pytest.mark.parametrize(
     ("word", "score", "seconds", "said"),
     [
-        ("word", 0.34, 0.119, False),
-        ("word", 0.35, 0.119, True),
-        ("word", 0.34, 0.121, True),
-        ("the", 0.01, 0.05, True),
-        ("the7", 0.01, 0.119, False),
-        ("the-", 0.01, 0.05, True),
+        ("words", 0.34, 0.149, False),
+        ("words", 0.35, 0.149, True),
+        ("words", 0.34, 0.151, True),
+        ("will", 0.01, 0.05, True),
+        ("will7", 0.01, 0.149, False),
+        ("will-", 0.01, 0.05, True),
         ("squeezed.", 0.34, 0.239, False),
         ("squeezed.", 0.34, 0.241, True),
         ("今天", 0.1, 0.179, False),
         ("今天", 0.1, 0.181, True),
         ("今", 0.1, 0.05, True),
-        ("word", 1.0, 0.04, True),
+        ("words", 1.0, 0.04, True),
     ],
 )
 @pytest.mark.parametrize("tempo", [1.0, 0.5, 2.0])
 def test_a_word_is_lost_where_its_place_is_short_and_its_sound_does_not_fit(
     word: str, score: float, seconds: float, said: bool, tempo: float
 ) -> None:
-    """It has four letters or more, less than 0.03 s for each and a score below 0.35."""
+    """It has five letters or more, less than 0.03 s for each and a score below 0.35."""
     start, end = 1.0 / tempo, (1.0 + seconds) / tempo
     others = [("Well,", 0.0, start, 0.99), (word, start, end, score)]
     found = verdict(others, end, tempo)
     assert found.faults == (() if said else (f"{word!r} seems not to be said",))
-    letters = {"word": 4, "the7": 4, "squeezed.": 8, "今天": 6}
+    letters = {"words": 5, "will7": 5, "squeezed.": 8, "今天": 6}
     assert found.seconds == pytest.approx(0.0 if said else 0.15 * letters[word])
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.14, True), (0.11, True), (0.09, False)])
+def test_a_fast_speaker_squeezes_no_word(seconds: float, said: bool) -> None:
+    """Of the others a letter lasts 0.0375 s, and 0.6 of what all letters last is the limit."""
+    others = [("Fastword", 0.0, 0.3, 0.9), ("quickly", 0.3, 0.5625, 0.9)]
+    found = verdict([*others, ("squee", 0.5625, 0.5625 + seconds, 0.1)], 0.5625 + seconds)
+    assert found.good is said
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ class Stage:
     cancellation: Cancellation = field(default_factory=Cancellation)
     builtin: frozenset[str] = frozenset()
     warnings: list[str] = field(default_factory=list)
+    mismatches: list[str] = field(default_factory=list)
 
     def design(self, *asked: object) -> DesignedVoice:
         self.asked.append(("design", *asked))
@@ -44,8 +45,14 @@ class Stage:
         return folder / "reference.wav"
 
     def listen(
-        self, file: Path, transcript: str | None, *cancellation: object, warn: Callable[[str], None]
+        self,
+        file: Path,
+        transcript: str | None,
+        *cancellation: object,
+        warn: Callable[[str], None],
+        mismatch: str,
     ) -> Voice:
+        self.mismatches.append(mismatch)
         self.asked.append(("listen", file, transcript, *cancellation))
         warn("of the recording")
         return Voice((1, 2), (3, 4), transcript)
@@ -149,3 +156,25 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_made(job: dict[str, 
 @pytest.mark.parametrize("token", [None, "zero_shot", "cross_lingual"])
 def test_other_ways_take_a_saved_voice_without_a_transcript(token: str | None) -> None:
     assert Stage(TIMBRE).choose(voice="bob", task_token=token).speaking == TIMBRE
+
+
+@pytest.mark.parametrize(
+    ("more", "mismatch"),
+    [
+        ({}, "drop"),
+        ({"transcript_mismatch": "refuse"}, "refuse"),
+        ({"transcript_mismatch": "ignore"}, "ignore"),
+        # Its words are needed.
+        ({"task_token": "continue"}, "refuse"),
+        ({"task_token": "continue", "transcript_mismatch": "ignore"}, "ignore"),
+        # They are not used, but where the voice is saved with them.
+        ({"task_token": "cross_lingual"}, "ignore"),
+        ({"task_token": "cross_lingual", "save_voice": "bob"}, "drop"),
+    ],
+)
+def test_what_becomes_of_a_wrong_transcript_is_the_callers_choice(
+    more: dict[str, object], mismatch: str
+) -> None:
+    stage = Stage()
+    stage.choose(prompt_speech_url=PLACE, prompt_text="Its words.", **more)
+    assert stage.mismatches == [mismatch]

@@ -299,6 +299,39 @@ class TestAdd:
         assert not world.voices.add("anna", world.recording(), "", CONSENT).has_transcript
         assert world.voices.saved("anna") == Voice((1, 2))
 
+    def test_a_transcript_that_is_not_the_recordings_is_left_out_and_told(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(world.voices._transcripts, "misfit", lambda *_: "it is another text")
+        told: list[str] = []
+        file = world.recording()
+        added = world.voices.add("anna", file, "Others.", CONSENT, warn=told.append, mismatch="")
+        assert not added.has_transcript
+        (warning,) = told
+        assert warning.startswith("transcript was left out")
+        assert world.voices.saved("anna") == Voice((1, 2))
+        assert world.voices.listen(file, "Others.", mismatch="drop").transcript is None
+        for taken in (
+            world.voices.add("bob", file, "Others.", CONSENT, mismatch="ignore").has_transcript,
+            world.voices.listen(file, "Others.").transcript,
+        ):
+            assert taken
+
+    def test_or_refused_where_that_is_wanted(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(world.voices._transcripts, "misfit", lambda *_: "it is another text")
+        with pytest.raises(VoiceError, match="it is another text") as caught:
+            world.voices.add("anna", world.recording(), "Others.", CONSENT, mismatch="refuse")
+        assert caught.value.field == "transcript"
+        with pytest.raises(VoiceError, match="transcript_mismatch 'ignore'") as heard:
+            world.voices.listen(world.recording(), "Others.", mismatch="refuse")
+        assert heard.value.field == "prompt_text"
+        with pytest.raises(RequestError) as refused:
+            world.voices.add("anna", world.recording(), None, CONSENT, mismatch="maybe")
+        assert refused.value.field == "transcript_mismatch"
+        assert world.storage.children("voices/") == ()
+
     def test_what_a_job_saves_has_no_new_field(self, world: World) -> None:
         world.voices.save("anna", ANNA)
         assert world.storage.read_bytes("voices/anna.json") == (
