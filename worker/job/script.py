@@ -55,7 +55,8 @@ def script_of(request: SpeechRequest) -> Script:
 
 def lines_of_sentence(sentence: str, request: SpeechRequest) -> list[Line]:
     """One sentence as this job says it; several lines where that takes too long for one."""
-    said = joined(pronounce(sentence, request.pronunciations or {}), _in_words(sentence, request))
+    pronounced = pronounce(sentence, request.pronunciations or {})
+    said = joined(sentence, pronounced, _in_words(sentence, request))
     return cut(Line(sentence, said, semitones=request.pitch_shift, tempo=request.speed_shift))
 
 

@@ -62,12 +62,13 @@ def of_lines_behind(gap: Gap) -> Verdict:
 
 def lacks_more(before: LineShape, start: LineStart) -> bool:
     """Whether the line before cannot be the whole of its sentence, for its last word."""
+    stopped = _STOPPED_WORD.search(before.end)
+    if stopped is not None and wants_more(str(stopped["word"])[-LONGEST:], start.word):
+        return True
     if before.columns < _TITLE:
         return False
-    if _NO_END.search(before.end) or (start.kind != "first" and _SELDOM_END.search(before.end)):
-        return True
-    stopped = _STOPPED_WORD.search(before.end)
-    return stopped is not None and wants_more(str(stopped["word"])[-LONGEST:], start.word)
+    seldom = start.kind != "first" and _SELDOM_END.search(before.end) is not None
+    return seldom or _NO_END.search(before.end) is not None
 
 
 def _both_shout(gap: Gap) -> bool:

@@ -19,12 +19,33 @@ class Replacement:
     said: str
 
 
-def joined(first: Iterable[Replacement], others: Iterable[Replacement]) -> tuple[Replacement, ...]:
-    """Replacements of one text together, in order; where two overlap, the one of the `first`."""
-    kept = list(first)
-    taken = {place for one in kept for place in range(one.start, one.end)}
-    kept += [one for one in others if taken.isdisjoint(range(one.start, one.end))]
-    return tuple(sorted(kept, key=lambda one: one.start))
+def joined(
+    text: str, first: Iterable[Replacement], others: Iterable[Replacement]
+) -> tuple[Replacement, ...]:
+    """Replacements of one text together, in order; where two overlap, the one of the `first`.
+
+    But where the other says the word as it is written, with more beside it, that stays: of "$14.8
+    billion" the last word is said as "billion dollars".
+    """
+    kept = {one.start: one for one in first}
+    taken = {place: one for one in kept.values() for place in range(one.start, one.end)}
+    for other in others:
+        over = {taken[place] for place in range(other.start, other.end) if place in taken}
+        if not over:
+            kept[other.start] = other
+        elif len(over) == 1:
+            one = over.pop()
+            kept[one.start] = _within(text, one, other)
+    return tuple(sorted(kept.values(), key=lambda one: one.start))
+
+
+def _within(text: str, one: Replacement, other: Replacement) -> Replacement:
+    """The `one` with what the other, of the same place, says beside the word as it is written."""
+    words, word = other.said.split(), text[one.start : one.end]
+    if (one.start, one.end) != (other.start, other.end) or words.count(word) != 1:
+        return one
+    said = " ".join(one.said if each == word else each for each in words)
+    return Replacement(one.start, one.end, said)
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,9 @@ def check_reference(audio: Audio, *, field: str | None = None) -> None:
         )
     if not np.isfinite(audio.samples).all():
         raise VoiceError("the reference audio holds values that are not numbers", field=field)
-    loudest = amplitude_to_db(window_rms(audio).max())
+    offset = np.float32(audio.samples.mean(dtype=np.float64))  # of a bad cable: no sound
+    sound = Audio(audio.samples - offset, audio.sample_rate)
+    loudest = amplitude_to_db(window_rms(sound).max())
     if loudest < REFERENCE_SILENCE_DBFS:
         raise VoiceError(
             f"the reference audio is silent: its loudest moment has {loudest:.0f} dBFS, "

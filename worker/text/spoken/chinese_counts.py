@@ -44,9 +44,12 @@ _ROMAN = re.compile(
     r"(?<=第)(?P<numeral>[IVXLCM]{1,9})(?![A-Za-z])|(?<![A-Za-z])(?P<alone>M{1,3}[DCLXVI]{2,12})(?![A-Za-z])"
 )
 _RANGE = re.compile(rf"{ONE}{DASH}(?P<high>{NUMBER})")
-_VERSION = re.compile(r"(?<![\w.])(?P<v>[vV])?(?P<parts>\d{1,9}(?:\.\d{1,9}){2,7})(?![\d.]*\d)")
+_VERSION = re.compile(
+    r"(?<![A-Za-z\d.])(?P<v>[vV])?(?P<parts>\d{1,9}(?:\.\d{1,9}){2,7})(?![\d.]*\d)"
+)
 _CODE = re.compile(
-    r"(?<![A-Za-z\d])(?=[A-Za-z-]*\d)(?:[A-Za-z]+-?\d+|\d+[A-Za-z]+)[A-Za-z\d]*(?![A-Za-z\d])"
+    r"(?<![A-Za-z\d])(?<!\d\.)(?=[A-Za-z-]*\d)(?:[A-Za-z]+-?\d++(?:\.\d++)?|\d++(?:\.\d++)?[A-Za-z]+)"
+    r"(?:-?[A-Za-z\d])*(?![A-Za-z\d]|\.\d)"
 )
 _PLAIN = re.compile(rf"{ONE}")
 _POINT = re.compile(r"(?<![\d.,A-Za-z])\.(?P<digits>\d{1,30})")
@@ -127,14 +130,16 @@ def _version(match: re.Match[str]) -> Passage:
 
 
 def _code(match: re.Match[str]) -> Passage:
-    parts = re.findall(r"\d+|[A-Za-z]+", match.group())
+    parts = re.findall(r"(?<=\d)\.\d+|\d+|[A-Za-z]+", match.group())
     choices = [
         [part]
         if part.isalpha()
+        else [f"点{spelled(part[1:])}"]
+        if part.startswith(".")
         else ([spelled(part)] if len(part) > 2 or part.startswith("0") else [cardinal(int(part))])
         for part in parts
     ]
-    return whole(match, [" ".join(one) for one in product(*choices)])
+    return whole(match, [" ".join(one).replace(" 点", "点") for one in product(*choices)])
 
 
 def _plain(match: re.Match[str]) -> Passage:

@@ -7,13 +7,14 @@ from worker.text.spoken.english_amounts import AMOUNTS
 from worker.text.spoken.english_counts import CODES, NUMBERS, PARTS
 from worker.text.spoken.english_dates import DATES, YEARS
 from worker.text.spoken.english_labels import LABELS
-from worker.text.spoken.english_symbols import ODD_DIGITS, POWERS, SYMBOLS
+from worker.text.spoken.english_symbols import ODD_DIGITS, POWERS, POWERS_OF_NUMBERS, SYMBOLS
 from worker.text.spoken.roman import ROMAN
 
 RULES = (
     *ENGLISH_ADDRESSES,
     *DATES,
     *CODES,
+    *POWERS_OF_NUMBERS,
     *PARTS,
     *AMOUNTS,
     *YEARS,

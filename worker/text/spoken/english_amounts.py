@@ -25,18 +25,34 @@ _MONEY_BEHIND = re.compile(
     rf"(?P<money>{_SIGN_OF_MONEY}|{any_of(MONEY_CODES)}){END}"
 )
 _CODE_BEFORE = re.compile(
-    rf"(?<!\w)(?P<money>{any_of(MONEY_CODES)}) (?P<low>{NUMBER})(?:(?P<gap>[ ]?){_SCALE})?+"
+    rf"(?<!\w)(?P<money>{any_of(MONEY_CODES)})(?P<apart> ?)(?P<low>{NUMBER})"
+    rf"(?:(?P<gap>[ ]?){_SCALE})?+"
 )
 _UNIT = re.compile(rf"{QUANTITY}(?P<gap>[ -]?)(?P<unit>{any_of(UNITS)})(?P<dot>){END}(?!['’]\w)")
+_LASTING = re.compile(
+    rf"{START}(?:(?P<hours>\d{{1,3}}) ?(?:hours?|hrs?|h)(?: ?(?P<m>\d{{1,2}}) ?(?:mins?|m))"
+    rf"|(?P<minutes>\d{{1,3}}) ?(?:mins?|m)(?= ?\d))(?: ?(?P<s>\d{{1,2}}) ?(?:secs?|s))?+{END}"
+)
+_COUNT_AND_UNIT = re.compile(r"(\d+)( ?)([a-z]+)")
+_ANGLE = re.compile(
+    rf"{START}(?P<degrees>\d{{1,3}})° ?(?P<minutes>\d{{1,2}})['′’]"
+    r"(?: ?(?P<seconds>\d{1,2}(?:\.\d+)?)(?:[\"″”]|''))?(?!\w)"
+)
+_FEET_ALONE = re.compile(rf"{START}(?P<low>\d{{1,3}})['′’](?= (?:tall|long|wide|high|deep|by)\b)")
 _UNIT_ALONE = re.compile(r"(?<![\w/])(?:km/h|m/s|km/s|MB/s|GB/s|kWh|m²|km²|m³)(?![\w/])")
 _SCALED = re.compile(rf"{QUANTITY}(?P<scale>bn|mn|tn|mio|[kKMB]){END}")
 _SCALE_WORD = re.compile(rf"{QUANTITY}(?P<gap> )(?P<scale>thousand|million|billion|trillion){END}")
 _FEET = re.compile(
-    rf"{START}(?P<feet>\d{{1,3}}) ?(?:['′’]|ft\.?)(?P<gap> ?)(?P<inches>\d{{1,2}}(?:\.\d+)?)"
+    rf"{START}(?P<feet>(?<!°)\d{{1,3}}) ?(?:['′’]|ft\.?)(?P<gap> ?)(?P<inches>\d{{1,2}}(?:\.\d+)?)"
     r"(?: ?(?:[\"″”]|''|in\b\.?|inches\b))?+(?!\w)"
 )
-_SIZE = re.compile(rf"{START}{NUMBER}(?:[x×]{NUMBER})++{END}")
-_TIMES = re.compile(rf"{QUANTITY}[x×](?![\w+=^-])")
+_SIZE = re.compile(rf"{START}{NUMBER}(?:[x×]{NUMBER})++(?![\^⁰¹²³⁴-⁹⁻]){END}")
+_AS_A_LETTER = re.compile(
+    r" (?:runs?|races?|runners?|walks?|videos?|displays?|monitors?|screens?|TVs?|footage"
+    r"|resolution)\b"
+)
+_TIMES = re.compile(rf"{QUANTITY}[x×](?![\w+=^-]| [-+=−] )")
+_NAME_BEFORE = re.compile("[A-Z]-$")
 _NOUN = re.compile(" [a-z]{3}")
 _LOOSE_UNITS = frozenset({"s", "h", "m", "g", "l", "L", "V", "W", "J", "cal", "sec", "min", "B"})
 
@@ -149,12 +165,16 @@ def _code_before(match: re.Match[str]) -> Passage:
     one, many = MONEY_CODES[match["money"]]
     scale = f" {SCALES[match['scale']]}" if match["scale"] else ""
     name = one if match["low"] == "1" and not scale else many
+    if not match["apart"]:
+        return whole(match, [f"{n}{scale} {name}" for n in quantity_readings(match["low"])])
     spans = (match.span("money"), (match.start("low"), match.end()))
     return in_places(spans, [(n + scale, name) for n in quantity_readings(match["low"])])
 
 
 def _unit(match: re.Match[str]) -> Passage | None:
     unit, gap = match["unit"], match["gap"]
+    if unit == "s" and not gap and _NAME_BEFORE.search(match.string[: match.start()][-3:]):
+        return None  # two B-52s
     if gap == "-" and (unit in _LOOSE_UNITS or unit in "°%"):
         return None
     if unit in {"s", "h", "V"} and is_year(match["low"]):
@@ -179,6 +199,8 @@ def _scaled(match: re.Match[str]) -> Passage | None:
         return None  # 4K, 7B: a name
     if scale == "M" and match["low"].startswith("0"):
         return None
+    if scale in "kK" and _AS_A_LETTER.match(match.string, match.end()):
+        return None  # a 10k run, 4K video
     return whole(match, [f"{n} {SCALES[scale]}" for n in quantity(match)], sure=scale != "B")
 
 
@@ -196,6 +218,35 @@ def _feet(match: re.Match[str]) -> Passage:
     return whole(
         match, [f"{head} {many} {tail} {small}", f"{head} foot {tail}", f"{head} {many} {tail}"]
     )
+
+
+def _lasting(match: re.Match[str]) -> Passage | None:
+    """Read "1h 30m", where the m is no meter."""
+    if match["minutes"] and not match["s"]:
+        return None
+    spans: list[Span] = []
+    said: list[str] = []
+    for part in _COUNT_AND_UNIT.finditer(match.string, match.start(), match.end()):
+        number, gap, unit = part.groups()
+        name = {"h": "hour", "m": "minute", "s": "second"}[unit[0]] + "s" * (number != "1")
+        spans += [part.span(1), part.span(3)] if gap else [part.span()]
+        words = quantity_readings(number)[0]
+        said += [words, name] if gap else [f"{words} {name}"]
+    return in_places(spans, [tuple(said)])
+
+
+def _angle(match: re.Match[str]) -> Passage:
+    parts = []
+    for name in ("degrees", "minutes", "seconds"):
+        if match[name]:
+            one = name[:-1] if match[name] == "1" else name
+            parts.append(f"{quantity_readings(match[name])[0]} {one}")
+    return whole(match, [" ".join(parts)])
+
+
+def _feet_alone(match: re.Match[str]) -> Passage:
+    name = "foot" if match["low"] == "1" else "feet"
+    return whole(match, [f"{number} {name}" for number in quantity_readings(match["low"])])
 
 
 def _size(match: re.Match[str]) -> Passage:
@@ -217,7 +268,10 @@ AMOUNTS = (
     Rule(_MONEY, _money),
     Rule(_MONEY_BEHIND, _money_behind),
     Rule(_CODE_BEFORE, _code_before),
+    Rule(_LASTING, _lasting),
+    Rule(_ANGLE, _angle),
     Rule(_FEET, _feet),
+    Rule(_FEET_ALONE, _feet_alone),
     Rule(_SIZE, _size),
     Rule(_TIMES, _times),
     Rule(_UNIT, _unit),

@@ -8,6 +8,7 @@ from fractions import Fraction
 from itertools import product
 
 from worker.text.spoken.english_amounts import quantity
+from worker.text.spoken.english_dates import plural
 from worker.text.spoken.english_values import (
     code_readings,
     digit_readings,
@@ -29,28 +30,32 @@ _TELEPHONE = re.compile(
 )
 _CARD = re.compile(
     rf"{_NO_NUMBER_BEFORE}(?:\d{{4}}(?:[ -]\d{{4}}(?!\d)){{2,}}+|\d{{4}}[ -]\d{{6}}[ -]\d{{5}}"
-    r"|\d{3}-\d{2}-\d{4}|\d{1,7}(?:-\d{1,7}){3,7}|\d(?:-\d){2})(?![\w-])"
+    r"|\d{3}-\d{2}-\d{4}|\d{5}-\d{4}|\d{1,7}(?:-\d{1,7}){3,7}|\d(?:-\d){2})(?![\w-])"
 )
 _VERSION = re.compile(
     r"(?<![\w.])(?:(?P<v>[vV])(?:er\.? ?)?\.?(?P<of_v>\d{1,9}(?:\.\d{1,9}){0,5})"
     r"|(?P<parts>\d{1,9}(?:\.\d{1,9}){2,7}))(?P<rest>(?:-?(?:alpha|beta|rc)\.?\d{0,3})?)(?!\w|\.\w)"
 )
+_VERSION_BEFORE = re.compile(r"(?<!\w)[Vv]ersion $")
 _ORDINAL = re.compile(
     rf"{START}(?P<number>\d{{1,3}}(?:,\d{{3}})+|\d{{1,15}})(?:st|nd|rd|th|ST|ND|RD|TH)(?!\w)"
 )
 _VULGAR = "".join(chr(code) for code in (0xBC, 0xBD, 0xBE, *range(0x2150, 0x215F)))
 _WITH_VULGAR = re.compile(rf"(?:{START}(?P<whole>\d{{1,15}}) ?)?(?P<part>[{_VULGAR}])")
 _FRACTION = re.compile(
-    rf"{START}(?:(?P<whole>\d{{1,3}}) (?=\d{{1,2}}/\d))?(?P<top>\d{{1,3}})[/⁄](?P<bottom>\d{{1,3}})"
+    rf"{START}(?:(?P<whole>\d{{1,3}})[ -](?=\d{{1,2}}/\d))?"
+    rf"(?P<top>\d{{1,3}})[/⁄](?P<bottom>\d{{1,3}})"
     r"(?P<th>th|ths|rd|rds|nd)?(?![\w/]|[.,]\d)"
 )
 _RATIO = re.compile(rf"{START}(?P<low>\d{{1,4}}):(?P<high>\d{{1,4}}){END}(?![:.]\d)")
 _OUT_OF = re.compile(rf"{START}(?P<low>\d{{1,3}}\.\d{{1,2}})/(?P<high>\d{{1,3}}){END}(?!/)")
 _FIXED = {"24/7": "twenty four seven", "9/11": "nine eleven", "50/50": "fifty fifty"}
-_WORD = re.compile(r"(?<![^\W_])[^\W_](?:[^\W_]|[-’'](?=[^\W_]))*+")
-_OF_WORD = re.compile(r"\d+|[^\W\d_]+(?:['’][^\W\d_]+)*|-")
+_WORD = re.compile(r"(?<![^\W_])(?<!\d\.)[^\W_](?:[^\W_]|[-’'](?=[^\W_])|(?<=\d)\.(?=\d))*+")
+_OF_WORD = re.compile(r"(?<=\d)\.\d+|\d+|[^\W\d_]+(?:['’][^\W\d_]+)*|-")
+_SEVERAL = re.compile(r"[A-Za-z]-\d+s$")  # B-52s
+_VARIABLE = re.compile(r"[a-z]-\d+")  # n-1: less one; F-16 is a name
 _PLAIN = re.compile(rf"{QUANTITY}{END}")
-_THOUSANDS = re.compile(rf"{START}\d{{1,3}}(?: 000)++{END}")
+_THOUSANDS = re.compile(rf"{START}\d{{1,3}}(?:(?: 000)++|(?:['’]\d{{3}})++){END}")
 _POINT = re.compile(r"(?<![\w.,])\.(?P<digits>\d{1,30})(?!\w)")
 _DIGITS = re.compile(r"\d+")
 _PART_OF = re.compile(
@@ -63,7 +68,7 @@ _SPELLED_AFTER = re.compile(
     r"|number is|phone|tel|fax)\.?:? ?#?$",
     re.IGNORECASE,
 )
-
+_INITIAL = re.compile(r"(?<!\w)[A-Z]\.$")
 _DIALLED = re.compile(r"\b(?:dial|call|text|press|pin|code) $", re.IGNORECASE)
 
 
@@ -98,8 +103,10 @@ def _spelled(chunk: str, zero: int) -> str:
     return plus + ", ".join(digit_readings(group)[zero] for group in groups)
 
 
-def _version(match: re.Match[str]) -> Passage:
+def _version(match: re.Match[str]) -> Passage | None:
     numbers = (match["of_v"] or match["parts"]).split(".")
+    if re.match(r"V\d+(?!\.\d)", match.group()):
+        return None  # a V8 is an engine
     if not match["v"] and all(len(number) == 3 for number in numbers[1:]) and len(numbers[0]) < 4:
         return whole(match, quantity_readings(",".join(numbers)))  # 1.000.000
     rest = "".join(f" {part}" for part in re.findall(r"[a-z]+", match["rest"]))
@@ -112,6 +119,10 @@ def _version(match: re.Match[str]) -> Passage:
     said = [
         f" {mark} ".join(number_readings(n)[0] for n in numbers) + rest for mark in ("point", "dot")
     ]
+    if match["v"] and _VERSION_BEFORE.search(
+        match.string, max(0, match.start() - 9), match.start()
+    ):
+        return whole(match, [*said, *(f"v {one}" for one in said)])
     if match["v"]:
         return whole(match, [*(f"version {one}" for one in said), *(f"v {one}" for one in said)])
     return whole(match, said)
@@ -184,11 +195,17 @@ def _word(match: re.Match[str]) -> Passage | None:
     for part in _OF_WORD.findall(written):
         if part.isdecimal():
             choices.append(code_readings(part)[:3])
+        elif part == "s" and _SEVERAL.search(written):
+            choices[-1] = [plural(reading) for reading in choices[-1]]
+        elif part.startswith("."):
+            choices.append([f"point {digits}" for digits in digit_readings(part[1:])[:1]])
         elif part != "-":
             choices.append([part])
+        elif _VARIABLE.fullmatch(written):
+            choices.append(["minus", ""])
     if sum(len(choice) > 1 for choice in choices) > 2:
         choices = [choice[:1] for choice in choices]
-    return whole(match, [" ".join(parts) for parts in product(*choices)])
+    return whole(match, [" ".join(filter(None, parts)) for parts in product(*choices)])
 
 
 def _plain(match: re.Match[str]) -> Passage:
@@ -201,6 +218,8 @@ def _plain(match: re.Match[str]) -> Passage:
         dialled = len(number) > 4 or _DIALLED.search(before)
         said = digit_readings(number) if dialled else code_readings(number)
         return whole(match, [*said, *quantity_readings(number)[:1]], sure=len(number) != 4)
+    if len(number) > 2 and _INITIAL.search(before):
+        return whole(match, code_readings(number))  # H.264
     if len(number) > 6 and not number.endswith("000"):
         return whole(match, [*digit_readings(number), *quantity_readings(number)], sure=False)
     return whole(match, quantity_readings(number))
@@ -219,7 +238,7 @@ def _range(match: re.Match[str]) -> Passage:
 
 
 def _thousands(match: re.Match[str]) -> Passage:
-    return whole(match, quantity_readings(match.group().replace(" ", ",")))
+    return whole(match, quantity_readings(re.sub("[ '’]", ",", match.group())))
 
 
 def _over_places(match: re.Match[str], said: list[str]) -> Passage:

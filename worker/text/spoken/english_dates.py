@@ -219,7 +219,7 @@ def _years(match: re.Match[str]) -> Passage | None:
         return None
     if till:
         if not (is_year(till) or int(till) > int(year[2:])):
-            return None
+            return _year_month(match)
         short = year_readings(till)[0] if len(till) == 4 else in_words(int(till))
         joint = " " if match["dash"] == "/" else " to "
         both = [f"{said}{joint}{short}" for said in year_readings(year)]
@@ -231,6 +231,16 @@ def _years(match: re.Match[str]) -> Passage | None:
     if not hinted and not is_year(year):
         return None
     return whole(match, year_readings(year), sure=bool(hinted) or 1900 <= int(year) <= 2039)
+
+
+def _year_month(match: re.Match[str]) -> Passage | None:
+    """Read 2020-01 as a month, where it is no range of years, such as 2008-09."""
+    month = match["till"]
+    if match["dash"] != "-" or not 1 <= int(month) <= 12:
+        return None
+    return whole(
+        match, [f"{MONTHS[int(month) - 1]} {year}" for year in year_readings(match["year"])]
+    )
 
 
 def _counts(match: re.Match[str]) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from worker.text.spoken.english_values import in_words
+from worker.text.spoken.english_values import in_words, quantity_readings
 from worker.text.spoken.passage import Passage, Rule, whole
+from worker.text.spoken.patterns import END, START
 
 # Said wherever they stand.
 _ALWAYS = {
@@ -24,9 +25,15 @@ _OPERATOR = re.compile(
     r"(?<=[\w)%] )(?P<sign>[+=<>−])(?= [\w($£€-])|(?<=[\w)])(?P<close>[+=])(?=[\w(])"
 )
 _HYPHEN = re.compile(r"(?<=\d) - (?=\d)")
-_AFTER_LETTER = re.compile(r"(?<=[A-Za-z])(?P<sign>\+{1,2}|#)(?![\w+#])")
+_AFTER_LETTER = re.compile(
+    r"(?<=[A-Za-z])(?P<sign>\+{1,2}|#)(?![\w+#])|(?<=\bC)(?P<of_c>\+\+)(?=\d)"
+)
 _HASHTAG = re.compile(r"(?<![\w&/])#(?=[^\W\d_])")
-_POWER = re.compile(r"(?<=[\w)])(?P<raised>[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,15}|\^(?P<plain>\d{1,3})(?!\d))")
+_RAISED = r"(?:(?P<raised>⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,15})|\^(?P<plain>[-−]?\d{1,3})(?!\d))"
+_POWER = re.compile(rf"(?<=[\w)]){_RAISED}")
+_POWER_OF_NUMBER = re.compile(rf"{START}(?P<low>\d++){_RAISED}{END}")
+_E_NOTATION = re.compile(rf"{START}(?P<low>\d++(?:\.\d++)?)[eE](?P<plain>[-+−]?\d{{1,3}}){END}")
+_AFTER_NUMBER = re.compile(r"(?<=\d)\+(?![\w+])|(?<=\d )[*/](?= \d)")
 _JOINT = re.compile(r"(?<=[\dmM%°])(?P<dash>[-–—]|[ ][–—][ ])(?=[$£€¥]?\d)")
 _PER = re.compile(
     r"(?<=[\dkKmMn])/(?=(?:hour|hr|day|week|month|year|yr|person|night|kg|lb|mile|km|minute|second"
@@ -49,8 +56,12 @@ def _operator(match: re.Match[str]) -> Passage:
 
 
 def _after_letter(match: re.Match[str]) -> Passage:
-    said = {"+": "plus", "++": "plus plus", "#": "sharp"}[match["sign"]]
+    said = {"+": "plus", "++": "plus plus", "#": "sharp"}[match.group()]
     return whole(match, [said])
+
+
+def _after_number(match: re.Match[str]) -> Passage:
+    return whole(match, [{"+": "plus", "*": "times", "/": "divided by"}[match.group()]])
 
 
 def _hashtag(match: re.Match[str]) -> Passage:
@@ -58,11 +69,31 @@ def _hashtag(match: re.Match[str]) -> Passage:
 
 
 def _power(match: re.Match[str]) -> Passage:
-    raised = match["raised"]
-    number = int(match["plain"] or "".join(str(unicodedata.digit(char)) for char in raised))
+    return whole(match, [_to_the_power(match)])
+
+
+def _to_the_power(match: re.Match[str]) -> str:
+    plain = match["plain"] or unicodedata.normalize("NFKC", match["raised"])
+    number = int(plain.replace("−", "-"))
     if number in {2, 3}:
-        return whole(match, ["squared" if number == 2 else "cubed"])
-    return whole(match, [f"to the power of {in_words(number)}"])
+        return "squared" if number == 2 else "cubed"
+    return f"to the power of {'minus ' if number < 0 else ''}{in_words(abs(number))}"
+
+
+def _power_of_number(match: re.Match[str]) -> Passage:
+    return whole(match, [f"{quantity_readings(match['low'])[0]} {_to_the_power(match)}"])
+
+
+def _e_notation(match: re.Match[str]) -> Passage | None:
+    """Read 1e-5; without a sign or a point it may be a name, such as a room's."""
+    power = match["plain"].replace("−", "-")
+    if power.isdigit() and "." not in match["low"]:
+        return None
+    minus = "minus " if power.startswith("-") else ""
+    said = f"{minus}{in_words(abs(int(power)))}"
+    return whole(
+        match, [f"{n} times ten to the power of {said}" for n in quantity_readings(match["low"])]
+    )
 
 
 def _joint(match: re.Match[str]) -> Passage:
@@ -77,9 +108,14 @@ def _odd_digit(match: re.Match[str]) -> Passage | None:
     return whole(match, [in_words(int(value))])
 
 
+POWERS_OF_NUMBERS = (
+    Rule(_POWER_OF_NUMBER, _power_of_number),
+    Rule(_E_NOTATION, _e_notation),
+)
 POWERS = (Rule(_POWER, _power),)
 SYMBOLS = (
     Rule(_AFTER_LETTER, _after_letter),
+    Rule(_AFTER_NUMBER, _after_number),
     Rule(_HASHTAG, _hashtag),
     Rule(_JOINT, _joint),
     Rule(_PER, _per),

@@ -14,6 +14,7 @@ MONEY_CODES = {
     "JPY": ("yen", "yen"), "CNY": ("yuan", "yuan"), "RMB": ("yuan", "yuan"),
     "CAD": ("Canadian dollar", "Canadian dollars"), "CHF": ("Swiss franc", "Swiss francs"),
     "AUD": ("Australian dollar", "Australian dollars"), "INR": ("rupee", "rupees"),
+    "Rs": ("rupee", "rupees"), "Rs.": ("rupee", "rupees"),
     "HKD": ("Hong Kong dollar", "Hong Kong dollars"), "BTC": ("bitcoin", "bitcoins"),
 }  # fmt: skip
 DOLLARS_OF = {

@@ -78,6 +78,8 @@ def amount_readings(number: str, sign: str) -> list[str]:
     if fraction == "00":
         return [head, *plain]
     tail = in_words(int(fraction))
+    if fraction == "01":
+        small = {"cents": "cent", "pence": "penny", "kopecks": "kopeck"}.get(small, small)
     return [f"{head} {tail} {small}", f"{head} and {tail} {small}", f"{head} {tail}", *plain]
 
 

@@ -11,7 +11,7 @@ from worker.text.words import HAN, has_han
 # What has none of these has no passage: most sentences, at the cost of one look.
 _WORTH_A_LOOK = re.compile(
     r"[^\x00-\x7f\u2010-\u201f\u2026\u3000-\u303f\u4e00-\u9fff\uff01-\uff0f\uff1a-\uff1f]"
-    r"|[\d$%&@#+=<>^~*/]|(?<![A-Za-z])[IVXLCDM]{2}|(?<!\w)[A-Z]?[a-z]{1,5}\.|[-−–]\d|[IVX](?!\w)|\w\.\w|\b(?:w/|vs|Mrs?\b|Dr\b|Prof\b|km/h|m/s)"
+    r"|[\d$%&@#+=<>^~*/]|(?<![A-Za-z])(?:[IVXLCDM]{2}|WWI)|(?<!\w)[A-Z]?[a-z]{1,5}\.|[-−–]\d|[IVX](?!\w)|\w\.\w|\b(?:w/|vs|Mrs?\b|Dr\b|Prof\b|km/h|m/s)"
 )
 _STRETCH = re.compile(rf"[^{HAN}，。；！？、：“”「」『』《》（）]+")
 _WORD = re.compile(r"(?<![\w@./-])[A-Za-z]+(?:['’][a-z]+)?(?![\w@/])")

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 NUMBER = r"(?:\d{1,3}(?:,\d{3})++(?!\d)(?:\.\d++)?|\d++(?:\.\d++)?)"
 START = r"(?<![^\W_])(?<!\d[.,])"
 DASH = r"\s?[-–—~]\s?"
-SIGN = r"(?P<sign>(?<![\w)\].,%°])(?:[-−+](?=[\d$£€¥])|[±~≈≤≥] ?+|(?<![\w)] )[<>] ?+))?+"
+SIGN = r"(?P<sign>(?<![\w)\].,%°+])(?:[-−+](?=[\d$£€¥])|[±~≈≤≥] ?+|(?<![\w)] )[<>] ?+))?+"
 # One number, or two that are the ends of a range, with a sign before.
 QUANTITY = (
     rf"{SIGN}{START}(?P<low>{NUMBER})"

@@ -7,6 +7,9 @@ import unicodedata
 
 _ODD = re.compile(r"[^\x00-\x7f]")
 # Full-width forms of ASCII; the yen's and won's signs have others.
+# 1.000,50, as in most of Europe.
+_POINTS_AND_COMMA = re.compile(r"(?<![\w.,])\d{1,3}(?:\.\d{3})+,\d{1,2}(?![\w]|[.,]\d)")
+_SWAPPED = str.maketrans(".,", ",.")
 _WIDE, _WIDE_END, _WIDE_SHIFT = 0xFF01, 0xFF5E, 0xFEE0
 _SIGNS = {"￥": "¥", "\u3000": " "}
 _THIN = frozenset("\u00a0\u2009\u202f")  # may part thousands: 10 000
@@ -18,7 +21,8 @@ def plain(text: str) -> str:
 
     Chinese punctuation stays, but for a colon between digits: 10：30.
     """
-    return _ODD.sub(lambda match: _plain_char(match.group(), text, match.start()), text)
+    same = _ODD.sub(lambda match: _plain_char(match.group(), text, match.start()), text)
+    return _POINTS_AND_COMMA.sub(lambda match: match.group().translate(_SWAPPED), same)
 
 
 def _plain_char(char: str, text: str, at: int) -> str:

@@ -34,6 +34,7 @@ _KINGS = (
 )
 _KING = re.compile(rf"(?<!\w)(?:{_KINGS}) {_NUMERAL}")
 _NAMED = re.compile(rf"(?<=[a-z] ){_NUMERAL}")
+_WORLD_WAR = re.compile(r"(?<!\w)WW(?P<numeral>I{1,3})(?!\w)")
 _ALONE = re.compile(rf"(?<![\w.'’&/]){_NUMERAL}")
 # Numerals that are mostly something else.
 _WORDS = frozenset({"IV", "VI", "XX", "XXX", "MIX", "MMX"})
@@ -95,6 +96,11 @@ def _named(match: re.Match[str]) -> Passage | None:
     return _cardinal(match)
 
 
+def _world_war(match: re.Match[str]) -> Passage:
+    number = in_words(len(match["numeral"]))
+    return in_places([match.span()], [(f"World War {number}",), (f"W W {number}",)])
+
+
 def _alone(match: re.Match[str]) -> Passage | None:
     numeral = match["numeral"]
     value = value_of(numeral)
@@ -108,4 +114,10 @@ def _alone(match: re.Match[str]) -> Passage | None:
     return _cardinal(match)
 
 
-ROMAN = (Rule(_LABELLED, _labelled), Rule(_KING, _king), Rule(_NAMED, _named), Rule(_ALONE, _alone))
+ROMAN = (
+    Rule(_WORLD_WAR, _world_war),
+    Rule(_LABELLED, _labelled),
+    Rule(_KING, _king),
+    Rule(_NAMED, _named),
+    Rule(_ALONE, _alone),
+)

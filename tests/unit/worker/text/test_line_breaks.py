@@ -285,3 +285,9 @@ def test_what_is_known_of_a_line_s_beginning_stays(text: str) -> None:
 def test_before_lower_case_a_line_of_more_than_forty_columns_was_wrapped() -> None:
     assert verdict("x" * 39 + "?", "and so it was", last=True) is Verdict.ENDS
     assert verdict("x" * 40 + "?", "and so it was", last=True) is Verdict.GOES_ON
+
+
+@pytest.mark.parametrize("width", [20, 22, 24])
+def test_a_title_ends_no_line_of_a_narrow_column(width: int) -> None:
+    text = "When I first met Mr. Bennet at the old house, he said that I was late by far. I left."
+    assert split(textwrap.fill(text, width))[0].startswith("When I first met Mr. Bennet at")

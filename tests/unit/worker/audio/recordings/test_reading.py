@@ -345,7 +345,7 @@ class TestRead:
 class TestCheckReference:
     def test_one_second_and_sixty_are_the_bounds(self):
         for length, fits in ((15_999, False), (16_000, True), (960_000, True), (960_001, False)):
-            audio = Audio(np.full(length, 0.1, dtype=np.float32), RATE)
+            audio = Audio(np.tile(np.float32([0.1, -0.1]), length)[:length], RATE)
             if fits:
                 check_reference(audio)
                 continue
@@ -385,6 +385,10 @@ class TestCheckReference:
     def test_silence_is_refused(self, amplitude):
         with pytest.raises(VoiceError, match="silent"):
             check_reference(Audio(tone(200, 3.0, amplitude=amplitude), RATE))
+
+    def test_an_offset_is_silence(self):
+        with pytest.raises(VoiceError, match="silent"):
+            check_reference(Audio(np.full(3 * RATE, 0.5, dtype=np.float32), RATE))
 
     def test_a_quiet_voice_passes(self, voice):
         check_reference(Audio(voice * np.float32(0.01), RATE))
