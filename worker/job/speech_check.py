@@ -17,7 +17,7 @@ from worker.timing.word_timing import SentenceSpan, WordTiming
 # Fast speech has some 15 letters a second; a forced place for a word not said has 25 to 50.
 SQUEEZED_SECONDS = 0.03  # a letter
 SQUEEZED_SCORE = 0.35
-SQUEEZED_LETTERS = 5  # a word of fewer letters ("the", "will") is often swallowed in good speech
+SQUEEZED_LETTERS = 6  # a word of fewer letters ("the", "would") is often swallowed in good speech
 SQUEEZED_PACE = 0.6  # of the time that a letter takes in this sentence: who is fast says all fast
 STRETCHED_SECONDS = 1.0  # a word may last, and as much more for each letter as the next line says
 STRETCHED_LETTER = 0.15
