@@ -230,14 +230,14 @@ def test_a_branch_is_told_as_a_commit_and_not_installed(
 
 def gated(path: str, headers: Mapping[str, str]) -> Refusal | None:
     """As the hub does: it lists a gated repository for all, and gives its files to some."""
-    if "/resolve/" not in path or headers["Authorization"] == "Bearer one that may":
+    if "/resolve/" not in path or headers["Authorization"] == "Bearer one-that-may":
         return None
     return Refusal(403 if headers["Authorization"] else 401, {"X-Error-Code": "GatedRepo"})
 
 
 def private(path: str, headers: Mapping[str, str]) -> Refusal | None:
     """As the hub does: to those who may not see it, it is not there."""
-    if path.startswith("/cdn/") or headers["Authorization"] == "Bearer one that may":
+    if path.startswith("/cdn/") or headers["Authorization"] == "Bearer one-that-may":
         return None
     return Refusal(404 if headers["Authorization"] else 401, {"X-Error-Code": "RepoNotFound"})
 
@@ -263,9 +263,9 @@ def test_what_is_not_for_all_is_told_with_what_to_do_and_had_by_a_token(
     assert status == 7, output
     assert "HF_TOKEN" in output
     assert "another" not in output
-    status, output = own.install(HF_TOKEN="one that may")
+    status, output = own.install(HF_TOKEN="one-that-may")
     assert (status, "not qwen2" in output) == (8, True), output
-    assert "one that may" not in output
+    assert "one-that-may" not in output
 
 
 @pytest.mark.parametrize(
@@ -333,6 +333,6 @@ def test_what_the_platform_has_cached_is_taken_without_a_word_from_the_hub(
     status, output = own.install()
     assert status == 7
     assert f"gone or others: {LM}" in output
-    status, output = own.install(HF_TOKEN="one that may")
+    status, output = own.install(HF_TOKEN="one-that-may")
     assert status == 0, output
     assert (own.folder / LM).read_bytes() == own.files[LM]
