@@ -749,6 +749,7 @@ def test_no_item_of_a_stream_is_larger_than_it_may_be(
     limit = AnswerLimit(answer_size.OF_STREAMED_ITEMS.bytes // 10, "an item of /stream")
     monkeypatch.setattr(answer_size, "OF_STREAMED_ITEMS", limit)
     small = small_components(tmp_path, CharacterAligner())
+    small.engine.word = 12.0  # seconds that such a sentence takes
     given = small.storage.url
     small.storage.url = lambda key, seconds: f"{given(key, seconds)}&{3_000 * 'x'}"  # type: ignore[method-assign]
     text = ("今天的天气很好，我们一起去公园散步，" * 11 + "你呢？") * 10
