@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http.client import IncompleteRead
 
 from worker.errors import NotFoundError, StorageError
 from worker.storage.base import Storage
@@ -100,7 +101,11 @@ def fetch(url: str, trust: ssl.SSLContext, seconds: float) -> Answer:
         answer = error
     with answer:
         headers = {name.lower(): value for name, value in answer.headers.items()}
-        return Answer(answer.status, headers, answer.read(_ANSWER_BYTES))
+        body = answer.read(_ANSWER_BYTES)
+        promised = headers.get("content-length", "")
+        if promised.isdecimal() and len(body) < min(int(promised), _ANSWER_BYTES):
+            raise IncompleteRead(body)  # a read of so many bytes does not notice
+        return Answer(answer.status, headers, body)
 
 
 def _tag(name: bytes, body: bytes) -> str:

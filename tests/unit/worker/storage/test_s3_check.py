@@ -131,6 +131,16 @@ class TestWhatIsTried:
         storage(door.url).check()
         assert door.script == []
 
+    def test_an_answer_to_a_plain_client_that_broke_off_is_asked_for_again(
+        self, door: Door
+    ) -> None:
+        door.script = [0.0, "cut"]
+        storage(door.url).check()
+        asked = [path.split("?")[0] for method, path, _ in door.seen if method == "GET"]
+        assert asked[0] == asked[1]
+        door.script = [0.0, *["cut"] * 3]
+        assert "something else" not in refused("a pre-signed URL", door.url)
+
     def test_a_plain_client_that_gets_no_answer_waits_no_longer_than_a_call(
         self, door: Door
     ) -> None:
