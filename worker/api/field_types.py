@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Annotated, Literal, TypeVar
 
+from annotated_types import Ge, Le
 from pydantic import AfterValidator, AliasChoices, BaseModel, PlainValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
@@ -169,6 +170,10 @@ def _temperature(temperature: float) -> float:
     return temperature
 
 
+PitchValue = Annotated[int, Ge(0), Le(1000)]  # mel
+SpeedValue = Annotated[int, Ge(0), Le(10)]
+PitchShift = Annotated[float, Ge(-12), Le(12)]  # semitones
+SpeedShift = Annotated[float, Ge(0.25), Le(4.0)]
 Temperature = Annotated[
     float,
     AfterValidator(_temperature),

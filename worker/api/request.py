@@ -23,8 +23,12 @@ from worker.api.field_types import (
     REASON,
     LookOfSubtitles,
     Name,
+    PitchShift,
+    PitchValue,
     Pronunciations,
     Reference,
+    SpeedShift,
+    SpeedValue,
     TagsOfFile,
     Temperature,
     Text,
@@ -142,28 +146,20 @@ class SpeechRequest(BaseModel):
     speed: Level | None = Field(
         default=None, description="How fast a designed voice speaks; moderate when not given."
     )
-    pitch_value: int | None = Field(
+    pitch_value: PitchValue | None = Field(
         default=None,
-        ge=0,
-        le=1000,
         description="The pitch of a designed voice as a number in mel, in place of `pitch`.",
     )
-    speed_value: int | None = Field(
+    speed_value: SpeedValue | None = Field(
         default=None,
-        ge=0,
-        le=10,
         description="How fast a designed voice speaks, as a number, in place of `speed`.",
     )
-    pitch_shift: float = Field(
+    pitch_shift: PitchShift = Field(
         default=0.0,
-        ge=-12,
-        le=12,
         description="Semitones by which the finished speech is raised or lowered; its tempo stays.",
     )
-    speed_shift: float = Field(
+    speed_shift: SpeedShift = Field(
         default=1.0,
-        ge=0.25,
-        le=4.0,
         description="Factor by which the finished speech is made faster; its pitch stays.",
     )
     multi_sentence_gap: float = Field(

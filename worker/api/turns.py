@@ -7,7 +7,17 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from worker.allowed_values import Allowed
-from worker.api.field_types import Name, Reference, SpeakerName, Text, Transcript
+from worker.api.field_types import (
+    Name,
+    PitchShift,
+    PitchValue,
+    Reference,
+    SpeakerName,
+    SpeedShift,
+    SpeedValue,
+    Text,
+    Transcript,
+)
 from worker.speech.voice import Gender, Level
 from worker.text.markup import MAX_PAUSE
 
@@ -56,28 +66,20 @@ class Turn(BaseModel):
     speed: Level | None = Field(
         default=None, description="How fast a designed voice speaks; moderate when not given."
     )
-    pitch_value: int | None = Field(
+    pitch_value: PitchValue | None = Field(
         default=None,
-        ge=0,
-        le=1000,
         description="The pitch of a designed voice as a number in mel, in place of `pitch`.",
     )
-    speed_value: int | None = Field(
+    speed_value: SpeedValue | None = Field(
         default=None,
-        ge=0,
-        le=10,
         description="How fast a designed voice speaks, as a number, in place of `speed`.",
     )
-    pitch_shift: float | None = Field(
+    pitch_shift: PitchShift | None = Field(
         default=None,
-        ge=-12,
-        le=12,
         description="Semitones by which this turn is raised or lowered; the job's when not given.",
     )
-    speed_shift: float | None = Field(
+    speed_shift: SpeedShift | None = Field(
         default=None,
-        ge=0.25,
-        le=4.0,
         description="Factor by which this turn is made faster; the job's when not given.",
     )
     pause: float | None = Field(

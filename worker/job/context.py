@@ -32,12 +32,12 @@ class Job:
     progress: Progress = lambda _done, _total: None
     announce: Announce | None = None  # is called with each sentence, where the job is streamed
 
-    warnings: list[str] = field(default_factory=list)  # for the caller, of an answer that is right
+    # For the caller, of an answer that is right; in order, each once.
+    warnings: dict[str, None] = field(default_factory=dict)
 
     def warn(self, warning: str) -> None:
         """Tell the caller something about a speech that is no error; once, from any thread."""
-        if warning not in self.warnings:
-            self.warnings.append(warning)
+        self.warnings[warning] = None
 
     @cached_property
     def spool(self) -> Spool:

@@ -8,6 +8,7 @@ from worker.api.request import SpeechRequest
 from worker.components import Components
 from worker.errors import NotAvailableError, RequestError, SynthesisError
 from worker.job.context import Job
+from worker.job.repeated_tokens import TOKENS_A_SECOND
 from worker.text.line import Line
 from worker.text.sentences import weigh
 
@@ -16,7 +17,6 @@ from worker.text.sentences import weigh
 SENTENCE_SECONDS = 0.5
 LETTER_SECONDS = 0.07
 MOST_TIMES = 2
-TOKENS_A_SECOND = 50
 # Sentences of a streamed job: RunPod takes 10 MB of an answer, and a signed URL may have 2 kB.
 MOST_STREAMED = 1_000
 

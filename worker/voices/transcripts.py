@@ -48,7 +48,7 @@ class Transcripts:
     def misfit(self, audio: Audio, recording: str, transcript: str) -> str | None:
         """Say in words why the transcript is not that of the audio.
 
-        None where it is, or nobody can tell. `recording` is the sha256 of its file.
+        None where it is, or nobody can tell. `recording` is the sha256 of its samples.
         """
         if self._aligner is None:
             return None

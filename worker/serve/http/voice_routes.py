@@ -160,7 +160,7 @@ def _add(
             job.warn,
             mismatch=texts.get("transcript_mismatch"),
         )
-        yield voice, job.warnings
+        yield voice, list(job.warnings)
 
 
 async def _looked_up(door: Door, threads: ThreadPoolExecutor, look: Callable[[Voices], T]) -> T:

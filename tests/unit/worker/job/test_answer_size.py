@@ -40,7 +40,7 @@ class Desk:
         self.job = Job("job-1", replace(small.components), folder)
         self.url = "?" + "x" * url
         given = self.storage.url
-        self.storage.url = lambda key, seconds: given(key, seconds) + self.url  # type: ignore[method-assign]
+        self.storage.url = lambda key, seconds: given(key, seconds) + self.url  # type: ignore[method-assign] # longer URLs
 
     def fit(self, answer: SpeechResponse, limit: AnswerLimit) -> SpeechResponse:
         return fit(answer, REQUEST, self.job, limit)

@@ -30,7 +30,7 @@ def lasting(seconds: float, text: str = TEXT, tempo: float = 1.0) -> Take:
 def warnings_of(*takes: Take, voice: Voice = PLAIN) -> list[str]:
     job = Job("1", cast("Components", None), Path("none"))
     check_said({None: voice}, takes, job)
-    return job.warnings
+    return list(job.warnings)
 
 
 def test_what_is_said_is_no_news() -> None:

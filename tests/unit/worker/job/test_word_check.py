@@ -25,7 +25,7 @@ def verdict(text: str, score: float, model: object = None) -> tuple[str, ...]:
         WordTiming(word, i * step, (i + 1) * step, score, 0, estimated=False)
         for i, word in enumerate(text.split())
     ]
-    aligner = Aligner({"en": model or hearing(heard)})  # type: ignore[dict-item]
+    aligner = Aligner({"en": model or hearing(heard)})  # type: ignore[dict-item] # one that hears alike
     span = SentenceSpan(text, 0.0, spoken.duration)
     return judge_words(words, span, spoken, aligner).faults
 

@@ -751,7 +751,7 @@ def test_no_item_of_a_stream_is_larger_than_it_may_be(
     small = small_components(tmp_path, CharacterAligner())
     small.engine.word = 12.0  # seconds that such a sentence takes
     given = small.storage.url
-    small.storage.url = lambda key, seconds: f"{given(key, seconds)}&{3_000 * 'x'}"  # type: ignore[method-assign]
+    small.storage.url = lambda key, seconds: f"{given(key, seconds)}&{3_000 * 'x'}"  # type: ignore[method-assign] # longer URLs
     text = ("今天的天气很好，我们一起去公园散步，" * 11 + "你呢？") * 10
     *told, answered = streamed(small, job(text=text, enable_whisperx=True, max_retries=0))
     sizes = [len(json.dumps({"output": item}, ensure_ascii=False).encode()) for item in told]

@@ -197,7 +197,7 @@ def test_each_sentence_may_have_its_own_voice(prompter: Prompter, eager: bool) -
     engine = Engine(Parrot(), ToyCodec(), prompter, 2)
     prompts: dict[str, tuple[int, ...]] = {}
     request = engine._request
-    engine._request = lambda prompt, name, limit: (  # type: ignore[method-assign]
+    engine._request = lambda prompt, name, limit: (  # type: ignore[method-assign] # of this one alone
         prompts.update({name: prompt}) or request(prompt, name, limit)
     )
 
